@@ -1,0 +1,1 @@
+"""From a class name to a trained, evaluated, documented YOLO detector, out of Open Images."""
