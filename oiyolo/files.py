@@ -22,27 +22,38 @@ _READ_BLOCK_BYTES = 1 << 20
 
 
 @contextlib.contextmanager
-def whole_file(path: Path, *, durable: bool = True) -> Iterator[Path]:
-    """Give a temporary path beside ``path``; it takes the final name if the block ends well.
+def part_beside(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside ``path``, and remove it afterwards if it is still there.
 
-    Args:
-        path: The final name. Its folder is made when it is missing.
-        durable: Flush the file to the disk before the rename, so that a power cut cannot leave
-            an empty file under the final name. Off for files that are quickly made again.
-
-    Yields:
-        The temporary path to write to, in the same folder (a rename must not cross file systems).
+    In the same folder, because a rename must not cross file systems. The folder is made when it
+    is missing.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}{PART_SUFFIX}")
     try:
         yield part
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def whole_file(path: Path, *, durable: bool = True) -> Iterator[Path]:
+    """Give a temporary path beside ``path``; it takes the final name if the block ends well.
+
+    Args:
+        path: The final name.
+        durable: Flush the file to the disk before the rename, so that a power cut cannot leave
+            an empty file under the final name. Off for files that are quickly made again.
+
+    Yields:
+        The temporary path to write to.
+    """
+    with part_beside(path) as part:
+        yield part
         if durable:
             with part.open("rb") as file:
                 os.fsync(file.fileno())
         part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:

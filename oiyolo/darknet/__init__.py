@@ -1,0 +1,1 @@
+"""The darknet program: its lines, how it is found, built and called."""

@@ -1,0 +1,1 @@
+"""Pixels: is a JPEG whole, which way is up, how large."""

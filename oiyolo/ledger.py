@@ -1,0 +1,328 @@
+"""One state and one reason for every selected image: a SQLite file per project.
+
+States run ``pending → fetched → prepared → train | valid | test``; ``excluded`` carries a reason.
+An image that a later selection no longer wants keeps its row (and above all its split, which never
+changes once it is assigned) but is not counted. Every change of state is also an event, which is
+how ``oiyolo why`` can tell an image's whole story. All writing happens in transactions, so the sums
+close at any moment, also after a ``kill -9``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import sqlite3
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from oiyolo.errors import InputFormError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
+    from typing_extensions import Self
+
+PENDING: Final = "pending"
+FETCHED: Final = "fetched"
+PREPARED: Final = "prepared"
+EXCLUDED: Final = "excluded"
+SPLITS: Final = ("train", "valid", "test")
+STATES: Final = (PENDING, FETCHED, PREPARED, *SPLITS)
+HAS_PREPARED: Final = (PREPARED, *SPLITS)
+"""States of an image that has a prepared file with its label."""
+
+_FORMAT: Final = 1
+_BUSY_TIMEOUT_S: Final = 30.0
+_SCHEMA: Final = """
+CREATE TABLE images (
+    image_id TEXT PRIMARY KEY,
+    subset TEXT NOT NULL,
+    selected INTEGER NOT NULL DEFAULT 1,
+    state TEXT NOT NULL DEFAULT 'pending',
+    stage TEXT NOT NULL DEFAULT '',
+    reason TEXT NOT NULL DEFAULT '',
+    split TEXT,
+    source TEXT,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    bytes INTEGER,
+    md5 TEXT,
+    width_px INTEGER,
+    height_px INTEGER,
+    prepared_from TEXT,
+    author TEXT
+) WITHOUT ROWID;
+CREATE INDEX images_by_state ON images (selected, state);
+CREATE TABLE events (
+    image_id TEXT NOT NULL,
+    at TEXT NOT NULL,
+    stage TEXT NOT NULL,
+    state TEXT NOT NULL,
+    told TEXT NOT NULL
+);
+CREATE INDEX events_by_image ON events (image_id);
+"""
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a stage found out about one image.
+
+    Attributes:
+        image_id: The image.
+        state: Its new state.
+        told: What happened, in a few words, for ``oiyolo why``.
+        reason: For ``excluded`` (or still ``pending``): a short reason that can be counted.
+        facts: Columns to set besides, such as ``bytes`` or ``md5``.
+        attempts: How often it was asked for, to be added to what was before.
+    """
+
+    image_id: str
+    state: str
+    told: str
+    reason: str = ""
+    facts: Mapping[str, object] = field(default_factory=dict)
+    attempts: int = 0
+
+
+@dataclass(frozen=True)
+class Counts:
+    """The sums: every selected image in exactly one state."""
+
+    selected: int
+    states: Mapping[str, int]
+    excluded: Mapping[str, int]
+
+    def as_dict(self) -> dict[str, object]:
+        """Give ``status --json``'s object."""
+        return {
+            "selected": self.selected,
+            "states": dict(self.states),
+            "excluded": dict(self.excluded),
+        }
+
+
+@dataclass(frozen=True)
+class Reselection:
+    """What a new selection changed in the ledger."""
+
+    added: int
+    kept: int
+    dropped: int
+
+
+_FACTS: Final = frozenset(
+    {"source", "bytes", "md5", "width_px", "height_px", "prepared_from", "split", "author"}
+)
+
+
+class Ledger:
+    """The ledger of one project; use it as a context manager.
+
+    Args:
+        path: The SQLite file. It is made when it is missing, unless ``read_only``.
+        read_only: Reading commands take no lock and must not change anything.
+
+    Raises:
+        InputFormError: The file is no ledger, or one of a newer oiyolo.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        self.path = path
+        if not read_only:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        mode = "ro" if read_only else "rwc"
+        try:
+            self._db = sqlite3.connect(
+                f"{path.absolute().as_uri()}?mode={mode}",
+                uri=True,
+                timeout=_BUSY_TIMEOUT_S,
+                isolation_level=None,
+            )
+        except sqlite3.OperationalError as error:
+            raise InputFormError(
+                "the ledger cannot be opened", where=str(path), found=str(error)
+            ) from None
+        try:
+            self._set_up(read_only=read_only)
+        except sqlite3.DatabaseError as error:
+            self._db.close()
+            raise InputFormError(
+                "the ledger cannot be read",
+                where=str(path),
+                expected="a SQLite file written by oiyolo",
+                found=str(error),
+                remedy="Move it away and run `oiyolo fetch`; images on disk are fetched again",
+            ) from None
+        except InputFormError:
+            self._db.close()
+            raise
+
+    def _set_up(self, *, read_only: bool) -> None:
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if version == 0 and not read_only:
+            # WAL lets `status` read while `fetch` writes.
+            self._db.execute("PRAGMA journal_mode = WAL")
+            with self._transaction():
+                for statement in _SCHEMA.strip().split(";\n"):
+                    if statement.strip():
+                        self._db.execute(statement)
+                self._db.execute(f"PRAGMA user_version = {_FORMAT}")
+        elif version != _FORMAT:
+            raise InputFormError(
+                "the ledger is of another version of oiyolo",
+                where=str(self.path),
+                expected=f"format {_FORMAT}",
+                found=f"format {version}",
+                remedy="Use the oiyolo that wrote it",
+            )
+        self._db.execute("PRAGMA synchronous = NORMAL")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._db.close()
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    def reselect(self, subset_by_id: Mapping[str, str]) -> Reselection:
+        """Make these the selected images: new ones enter as pending, missing ones are uncounted."""
+        known = dict(self._db.execute("SELECT image_id, selected FROM images"))
+        added = [image_id for image_id in subset_by_id if image_id not in known]
+        back = [i for i in subset_by_id if i in known and not known[i]]
+        dropped = [i for i, selected in known.items() if selected and i not in subset_by_id]
+        now = _now()
+        with self._transaction():
+            self._db.executemany(
+                "INSERT INTO images (image_id, subset) VALUES (?, ?)",
+                ((image_id, subset_by_id[image_id]) for image_id in added),
+            )
+            self._db.executemany(
+                "UPDATE images SET selected = 1 WHERE image_id = ?", ((i,) for i in back)
+            )
+            self._db.executemany(
+                "UPDATE images SET selected = 0 WHERE image_id = ?", ((i,) for i in dropped)
+            )
+            self._db.executemany(
+                "INSERT INTO events VALUES (?, ?, 'select', ?, ?)",
+                [(i, now, PENDING, f"selected from {subset_by_id[i]}") for i in added]
+                + [(i, now, "", "selected again") for i in back]
+                + [(i, now, "", "no longer selected") for i in dropped],
+            )
+        return Reselection(len(added) + len(back), len(subset_by_id) - len(added), len(dropped))
+
+    def record(self, stage: str, changes: Iterable[Change]) -> None:
+        """Enter what a stage did, all of it or nothing."""
+        now = _now()
+        with self._transaction():
+            for change in changes:
+                if unknown := change.facts.keys() - _FACTS:
+                    raise ValueError(f"no such facts: {sorted(unknown)}")
+                columns = "".join(f", {name} = ?" for name in change.facts)
+                self._db.execute(
+                    "UPDATE images SET state = ?, stage = ?, reason = ?, "
+                    f"attempts = attempts + ?{columns} WHERE image_id = ?",
+                    (
+                        change.state,
+                        stage,
+                        change.reason,
+                        change.attempts,
+                        *change.facts.values(),
+                        change.image_id,
+                    ),
+                )
+                self._db.execute(
+                    "INSERT INTO events VALUES (?, ?, ?, ?, ?)",
+                    (change.image_id, now, stage, change.state, change.told),
+                )
+
+    def ids(self, *states: str, stage: str | None = None) -> list[str]:
+        """Give the selected images in any of these states, in order of their ids.
+
+        Args:
+            states: States, or ``excluded``.
+            stage: Only those whose last change this stage made.
+        """
+        marks = ", ".join("?" * len(states))
+        query = f"SELECT image_id FROM images WHERE selected = 1 AND state IN ({marks})"
+        values = list(states)
+        if stage is not None:
+            query += " AND stage = ?"
+            values.append(stage)
+        return [row[0] for row in self._db.execute(query + " ORDER BY image_id", values)]
+
+    def facts(self, column: str, *states: str) -> dict[str, object]:
+        """Give one column of the selected images in these states (all of them, if none is given).
+
+        Raises:
+            ValueError: No such column.
+        """
+        if column not in _FACTS | {"subset", "state", "reason"}:
+            raise ValueError(f"no such column: {column}")
+        query = f"SELECT image_id, {column} FROM images WHERE selected = 1"
+        if states:
+            query += f" AND state IN ({', '.join('?' * len(states))})"
+        return dict(self._db.execute(query + " ORDER BY image_id", states))
+
+    def assigned(self) -> list[tuple[str, str, str, str, bool]]:
+        """Give every image that ever got a split: id, split, MD5, author, whether selected now."""
+        rows = self._db.execute(
+            "SELECT image_id, split, COALESCE(md5, ''), COALESCE(author, ''), selected "
+            "FROM images WHERE split IS NOT NULL ORDER BY image_id"
+        )
+        return [(*row[:4], bool(row[4])) for row in rows]
+
+    def forget_splits(self) -> None:
+        """Take all assignments back (``split --reassign``)."""
+        with self._transaction():
+            self._db.execute("UPDATE images SET split = NULL")
+            marks = ", ".join("?" * len(SPLITS))
+            self._db.execute(
+                "UPDATE images SET state = 'prepared', stage = 'prepare' "
+                f"WHERE state IN ({marks}) OR (state = 'excluded' AND stage = 'split')",
+                SPLITS,
+            )
+
+    def counts(self) -> Counts:
+        """Count the selected images by state, and the excluded ones by reason."""
+        states = dict.fromkeys(STATES, 0)
+        excluded: dict[str, int] = {}
+        rows = self._db.execute(
+            "SELECT state, reason, COUNT(*) FROM images WHERE selected = 1 GROUP BY state, reason"
+        )
+        for state, reason, count in rows:
+            if state == EXCLUDED:
+                excluded[reason] = excluded.get(reason, 0) + count
+            else:
+                states[state] += count
+        excluded = dict(sorted(excluded.items(), key=lambda item: (-item[1], item[0])))
+        return Counts(sum(states.values()) + sum(excluded.values()), states, excluded)
+
+    def row(self, image_id: str) -> dict[str, object] | None:
+        """Give all that is known of one image; ``None`` if it was never selected."""
+        cursor = self._db.execute("SELECT * FROM images WHERE image_id = ?", (image_id,))
+        found = cursor.fetchone()
+        if found is None:
+            return None
+        return {column[0]: value for column, value in zip(cursor.description, found, strict=True)}
+
+    def story(self, image_id: str) -> list[tuple[str, str, str]]:
+        """Give an image's events in order: time (ISO 8601, UTC), stage, what happened."""
+        return list(
+            self._db.execute(
+                "SELECT at, stage, told FROM events WHERE image_id = ? ORDER BY rowid", (image_id,)
+            )
+        )
+
+
+def _now() -> str:
+    return dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds")

@@ -1,0 +1,89 @@
+"""The words that the lines of darknet know: activations, kinds of sections, options.
+
+From get_activation (src/activations.c), string_to_layer_type and the parse_* functions
+(src/parser.c) of pjreddie f6afaabc and AlexeyAB 59596d78. hank-ai's is a fork of AlexeyAB's and
+takes the same.
+"""
+
+from __future__ import annotations
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+ACTIVATIONS = _words(
+    "logistic loggy relu elu selu relie plse hardtan lhtan linear ramp leaky tanh stair"
+)
+ACTIVATIONS_ADDED = _words(
+    "swish mish hard_mish normalize_channels normalize_channels_softmax "
+    "normalize_channels_softmax_maxval relu6 gelu revleaky"
+)
+"""What AlexeyAB's line has beyond pjreddie's."""
+
+KINDS_ADDED = _words(
+    "scale_channels sam Gaussian_yolo local_avgpool reorg3d empty implicit contrastive "
+    "conv_lstm history"
+)
+"""Sections that pjreddie's line does not have."""
+
+PJREDDIE_KEYS = {
+    "": _words(
+        "truth onlyforward stopbackward dontsave dontload numload dontloadscales learning_rate "
+        "smooth"
+    ),
+    "net": _words(
+        "batch subdivisions time_steps notruth random momentum decay adam B1 B2 eps width height "
+        "channels inputs max_crop min_crop max_ratio min_ratio center clip angle aspect saturation "
+        "exposure hue policy burn_in power step scale steps scales gamma max_batches"
+    ),
+    "convolutional": _words(
+        "filters size stride pad padding groups activation batch_normalize binary xnor flipped dot"
+    ),
+    "connected": _words("output activation batch_normalize"),
+    "maxpool": _words("stride size padding"),
+    "route": _words("layers"),
+    "shortcut": _words("from activation alpha beta"),
+    "upsample": _words("stride scale"),
+    "yolo": _words("classes num mask max jitter ignore_thresh truth_thresh random map anchors"),
+}
+"""Options by section; those without a section can stand in any layer."""
+
+ALEXEYAB_KEYS = {
+    "": _words(
+        "clip onlyforward dont_update burnin_update stopbackward train_only_bn dontload "
+        "dontloadscales learning_rate"
+    ),
+    "net": _words(
+        "max_batches batch learning_rate_min sgdr_cycle sgdr_mult momentum decay subdivisions "
+        "time_steps track augment_speed sequential_subdivisions try_fix_nan weights_reject_freq "
+        "equidistant_point badlabels_rejection_percentage num_sigmas_reject_badlabels ema_alpha "
+        "use_cuda_graph loss_scale dynamic_minibatch optimized_memory workspace_size_limit_MB adam "
+        "B1 B2 eps width height channels inputs max_crop min_crop flip blur gaussian_noise mixup "
+        "cutmix mosaic letter_box mosaic_bound contrastive contrastive_jit_flip contrastive_color "
+        "unsupervised label_smooth_eps resize_step attention adversarial_lr max_chart_loss angle "
+        "aspect saturation exposure hue power policy burn_in step scale steps scales seq_scales "
+        "gamma show_receptive_field"
+    ),
+    "convolutional": _words(
+        "filters groups size stride stride_x stride_y dilation antialiasing pad padding activation "
+        "assisted_excitation share_index batch_normalize cbn binary xnor bin_output sway rotate "
+        "stretch stretch_sway flipped dot angle grad_centr reverse coordconv stream wait_stream"
+    ),
+    "connected": _words("output activation batch_normalize"),
+    "maxpool": _words(
+        "stride stride_x stride_y size padding maxpool_depth out_channels antialiasing "
+        "maxpool_zero_nonmax"
+    ),
+    "route": _words("layers groups group_id stream wait_stream"),
+    "shortcut": _words("from activation weights_type weights_normalization"),
+    "upsample": _words("stride scale"),
+    "yolo": _words(
+        "classes num mask max show_details max_delta counters_per_class label_smooth_eps "
+        "scale_x_y objectness_smooth new_coords iou_normalizer obj_normalizer cls_normalizer "
+        "delta_normalizer iou_loss iou_thresh_kind beta_nms nms_kind jitter resize focal_loss "
+        "ignore_thresh truth_thresh iou_thresh random track_history_size sim_thresh "
+        "dets_for_track dets_for_show track_ciou_norm embedding_layer map anchors"
+    ),
+}
+"""Options by section; those without a section can stand in any layer."""

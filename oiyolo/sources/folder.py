@@ -1,0 +1,32 @@
+"""An existing download: a folder of ``<ImageID>.jpg``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from oiyolo.imagery import jpeg
+from oiyolo.sources.image import FetchedImage, NotFetchedError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from oiyolo.sources.image import WantedImage
+
+
+class Folder:
+    """A folder on this machine."""
+
+    def __init__(self, folder: Path) -> None:
+        self.name = str(folder)
+        self._folder = folder
+
+    def get(self, wanted: WantedImage) -> FetchedImage:
+        """See ``Source``: verified by the JPEG's markers."""
+        path = self._folder / f"{wanted.image_id}.jpg"
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise NotFetchedError("not in the folder", f"{path}: {error.strerror}") from None
+        if wrong := jpeg.what_is_wrong(content):
+            raise NotFetchedError(wrong, f"{path}: {wrong}")
+        return FetchedImage(content)

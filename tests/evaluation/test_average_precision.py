@@ -1,0 +1,111 @@
+"""The area under precision over recall."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oiyolo.evaluation.average_precision import (
+    average_precision,
+    best_threshold,
+    mean_over_classes,
+    precision_recall,
+)
+
+VERDICTS = st.lists(st.tuples(st.floats(0, 1), st.booleans()), max_size=40)
+
+
+def area(verdicts: list[tuple[float, bool]], box_count: int) -> float:
+    score = np.array([score for score, _ in verdicts], dtype=np.float64)
+    hit = np.array([hit for _, hit in verdicts], dtype=np.bool_)
+    return average_precision(precision_recall(score, hit, box_count), box_count)
+
+
+@pytest.mark.parametrize(
+    ("hits", "box_count", "expected"),
+    [
+        ("", 3, 0.0),
+        ("+", 1, 1.0),
+        ("-", 1, 0.0),
+        ("++", 4, 0.5),
+        ("-+", 1, 0.5),
+        ("+-+", 2, 1 / 2 + 1 / 2 * 2 / 3),
+        # Precision 1, 1/2, 2/3, 3/4, 3/5: the envelope lifts the third to 3/4.
+        ("+-++-", 4, 1 / 4 + 1 / 4 * 3 / 4 + 1 / 4 * 3 / 4),
+        ("--++", 2, 1 / 2),
+    ],
+)
+def test_by_hand(hits: str, box_count: int, expected: float) -> None:
+    verdicts = [(1 - place / 10, hit == "+") for place, hit in enumerate(hits)]
+    assert area(verdicts, box_count) == pytest.approx(expected)
+
+
+def test_nothing_to_be_found_is_no_number_and_in_no_mean() -> None:
+    assert math.isnan(area([(0.5, False)], 0))
+    assert mean_over_classes(np.array([1.0, np.nan, 0.5])) == 0.75
+    assert math.isnan(mean_over_classes(np.array([np.nan])))
+
+
+def test_equal_scores_pass_the_threshold_together() -> None:
+    curve = precision_recall(np.array([0.5, 0.9, 0.5]), np.array([True, True, False]), 2)
+    assert curve.score.tolist() == [0.9, 0.5]
+    np.testing.assert_allclose(curve.precision, [1, 2 / 3])
+    np.testing.assert_allclose(curve.recall, [0.5, 1])
+
+
+def test_the_best_threshold_has_the_highest_f1() -> None:
+    curve = precision_recall(
+        np.array([0.9, 0.8, 0.7, 0.6, 0.5]), np.array([True, False, True, False, False]), 2
+    )
+    np.testing.assert_allclose(curve.f1, [2 / 3, 1 / 2, 4 / 5, 2 / 3, 4 / 7])
+    assert best_threshold(curve) == 0.7
+    assert math.isnan(best_threshold(precision_recall(np.zeros(0), np.zeros(0, dtype=bool), 2)))
+    assert math.isnan(best_threshold(precision_recall(np.ones(1), np.zeros(1, dtype=bool), 0)))
+
+
+@given(verdicts=VERDICTS, missed=st.integers(0, 5))
+def test_lies_between_nothing_and_everything(
+    verdicts: list[tuple[float, bool]], missed: int
+) -> None:
+    box_count = sum(hit for _, hit in verdicts) + missed
+    if box_count:
+        assert 0 <= area(verdicts, box_count) <= 1 + 1e-12
+
+
+@given(verdicts=VERDICTS.filter(lambda rows: any(hit for _, hit in rows)))
+def test_nothing_but_hits_on_everything_gives_one(verdicts: list[tuple[float, bool]]) -> None:
+    hits = [row for row in verdicts if row[1]]
+    assert area(hits, len(hits)) == pytest.approx(1)
+
+
+@given(verdicts=VERDICTS, missed=st.integers(1, 5), random=st.randoms())
+def test_order_does_not_matter(
+    verdicts: list[tuple[float, bool]], missed: int, random: object
+) -> None:
+    box_count = sum(hit for _, hit in verdicts) + missed
+    shuffled = list(verdicts)
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    assert area(shuffled, box_count) == area(verdicts, box_count)
+
+
+@given(verdicts=VERDICTS, missed=st.integers(1, 5), score=st.floats(0, 1))
+def test_one_more_false_alarm_never_helps(
+    verdicts: list[tuple[float, bool]], missed: int, score: float
+) -> None:
+    box_count = sum(hit for _, hit in verdicts) + missed
+    assert area([*verdicts, (score, False)], box_count) <= area(verdicts, box_count) + 1e-12
+
+
+@given(verdicts=VERDICTS, missed=st.integers(1, 5))
+def test_a_thinned_curve_has_the_same_area(verdicts: list[tuple[float, bool]], missed: int) -> None:
+    box_count = sum(hit for _, hit in verdicts) + missed
+    score = np.array([score for score, _ in verdicts], dtype=np.float64)
+    hit = np.array([hit for _, hit in verdicts], dtype=np.bool_)
+    curve = precision_recall(score, hit, box_count)
+    whole = average_precision(curve, box_count)
+    assert average_precision(curve.thinned(), box_count) == pytest.approx(whole)
+    assert len(curve.thinned(5).score) <= 5

@@ -1,0 +1,161 @@
+"""Which detection found which box, by hand and at random."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oiyolo.evaluation.matching import match
+from oiyolo.evaluation.tables import Detections, GroundTruth
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    RandomTables = Callable[..., tuple[Detections, GroundTruth]]
+    Tables = Callable[..., tuple[Detections, GroundTruth]]
+
+
+LEFT = (0.0, 0.0, 0.4, 1.0)
+NEARLY_LEFT = (0.0, 0.0, 0.3, 1.0)  # IoU 0.75 with LEFT
+RIGHT = (0.6, 0.0, 1.0, 1.0)
+WHOLE = (0.0, 0.0, 1.0, 1.0)
+
+
+def test_the_surest_takes_the_box_and_the_next_is_a_false_alarm(tables: Tables) -> None:
+    matches = match(
+        *tables([("a", 0, 0.6, LEFT), ("a", 0, 0.9, NEARLY_LEFT)], [("a", 0, LEFT, False)])
+    )
+    assert matches.true_positive.tolist() == [False, True]
+    assert matches.false_positive.tolist() == [True, False]
+    assert matches.detection.tolist() == [1]
+    np.testing.assert_allclose(matches.iou, [0.0, 0.75])
+
+
+@pytest.mark.parametrize(("threshold", "found"), [(0.5, True), (0.75, True), (0.76, False)])
+def test_an_overlap_of_exactly_the_threshold_finds(
+    tables: Tables, threshold: float, found: bool
+) -> None:
+    detections, truth = tables([("a", 0, 0.9, (0, 0, 0.75, 1))], [("a", 0, WHOLE, False)])
+    matches = match(detections, truth, iou_threshold=threshold)
+    assert matches.true_positive.tolist() == [found]
+    assert matches.false_negative.tolist() == [not found]
+
+
+@pytest.mark.parametrize("row", [("b", 0, 0.9, LEFT), ("a", 1, 0.9, LEFT)])
+def test_other_images_and_classes_do_not_match(
+    tables: Tables, row: tuple[str, int, float, tuple[float, float, float, float]]
+) -> None:
+    matches = match(*tables([row], [("a", 0, LEFT, False)]))
+    assert matches.false_positive.tolist() == [True]
+    assert matches.false_negative.tolist() == [True]
+
+
+@pytest.mark.parametrize(("second_choice", "found"), [(False, 1), (True, 2)])
+def test_a_second_choice_is_coco_only(tables: Tables, second_choice: bool, found: int) -> None:
+    # Both detections overlap the first box most; the second overlaps the other box by 0.6.
+    detections, truth = tables(
+        [("a", 0, 0.9, (0, 0, 0.8, 1)), ("a", 0, 0.8, (0, 0, 0.9, 1))],
+        [("a", 0, (0, 0, 0.8, 1), False), ("a", 0, (0, 0, 0.54, 1), False)],
+    )
+    matches = match(detections, truth, second_choice=second_choice)
+    assert int(matches.true_positive.sum()) == found
+
+
+def test_a_group_of_box_is_a_region(tables: Tables) -> None:
+    detections, truth = tables(
+        [
+            ("a", 0, 0.9, LEFT),  # finds its own box, though it lies in the region too
+            ("a", 0, 0.8, RIGHT),  # in the region: counts neither way
+            ("b", 0, 0.7, RIGHT),  # no region here
+            ("a", 1, 0.6, RIGHT),  # a region of another class
+        ],
+        [("a", 0, LEFT, False), ("a", 0, WHOLE, True)],
+    )
+    matches = match(detections, truth)
+    assert matches.true_positive.tolist() == [True, False, False, False]
+    assert matches.ignored.tolist() == [False, True, False, False]
+    assert matches.false_positive.tolist() == [False, False, True, True]
+    assert matches.counted.tolist() == [True, False]
+    assert not matches.false_negative.any()
+    as_boxes = match(detections, truth, group_of_as_regions=False)
+    assert as_boxes.false_negative.tolist() == [False, True]
+    assert not as_boxes.ignored.any()
+
+
+@pytest.mark.parametrize(
+    ("right", "ignored"),
+    [(0.75, True), (0.8, False)],  # one half, and less, of the detection lies in the region
+)
+def test_half_a_detection_in_the_region_is_enough(
+    tables: Tables, right: float, ignored: bool
+) -> None:
+    detections, truth = tables(
+        [("a", 0, 0.9, (0.25, 0, right, 1))], [("a", 0, (0, 0, 0.5, 1), True)]
+    )
+    assert match(detections, truth).ignored.tolist() == [ignored]
+
+
+def test_a_detection_without_area_finds_nothing(tables: Tables) -> None:
+    matches = match(
+        *tables(
+            [("a", 0, 0.9, (0.2, 0.2, 0.2, 0.5))], [("a", 0, LEFT, False), ("a", 0, WHOLE, True)]
+        )
+    )
+    assert matches.false_positive.tolist() == [True]
+
+
+def test_tables_over_different_images_are_refused(tables: Tables) -> None:
+    detections, truth = tables([], [])
+    with pytest.raises(ValueError, match="same image_ids"):
+        match(Detections.none(["z"]), truth)
+    with pytest.raises(ValueError, match="above 0"):
+        match(detections, truth, iou_threshold=0)
+
+
+@given(seed=st.integers(0, 2**32 - 1), steps=st.sampled_from([0, 4]))
+def test_the_order_of_equal_input_changes_no_verdict(
+    random_tables: RandomTables, seed: int, steps: int
+) -> None:
+    detections, truth = random_tables(seed, images=4, classes=2, group_of=0.2)
+    if steps:  # many equal scores
+        detections = Detections(
+            detections.image_ids,
+            detections.image,
+            detections.class_id,
+            np.round(detections.score * steps) / steps,
+            detections.xyxy,
+        )
+    random = np.random.default_rng(seed)
+    a, b = random.permutation(len(detections)), random.permutation(len(truth))
+    shuffled_detections = Detections(
+        detections.image_ids,
+        detections.image[a],
+        detections.class_id[a],
+        detections.score[a],
+        detections.xyxy[a],
+    )
+    shuffled_truth = GroundTruth(
+        truth.image_ids, truth.image[b], truth.class_id[b], truth.xyxy[b], truth.group_of[b]
+    )
+    for second_choice in (False, True):
+        before = match(detections, truth, second_choice=second_choice)
+        after = match(shuffled_detections, shuffled_truth, second_choice=second_choice)
+        np.testing.assert_array_equal(before.true_positive[a], after.true_positive)
+        np.testing.assert_array_equal(before.ignored[a], after.ignored)
+        np.testing.assert_array_equal(before.false_negative[b], after.false_negative)
+
+
+def test_verdicts_add_up(random_tables: RandomTables) -> None:
+    detections, truth = random_tables(5, group_of=0.2)
+    matches = match(detections, truth)
+    kinds = matches.true_positive.astype(int) + matches.false_positive + matches.ignored
+    assert (kinds == 1).all()
+    assert int(matches.true_positive.sum()) == int((matches.detection >= 0).sum())
+    found = np.flatnonzero(matches.true_positive)
+    np.testing.assert_array_equal(matches.detection[matches.box[found]], found)
+    np.testing.assert_array_equal(detections.image[found], truth.image[matches.box[found]])
+    assert matches.false_negative.sum() + len(found) == matches.counted.sum()

@@ -1,0 +1,124 @@
+"""What the Open Images metric leaves out, rule by rule."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from oiyolo.evaluation.openimages_metric import expand_hierarchy, openimages_average_precision
+from oiyolo.evaluation.tables import verification
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from oiyolo.evaluation.tables import Detections, GroundTruth
+
+    RandomTables = Callable[..., tuple[Detections, GroundTruth]]
+    Tables = Callable[..., tuple[Detections, GroundTruth]]
+
+
+BOX = (0.1, 0.1, 0.5, 0.5)
+FAR = (0.6, 0.6, 0.9, 0.9)
+WHOLE = (0.0, 0.0, 1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("present", "absent", "expected"),
+    [
+        ((), (("b", 0),), 0.5),  # ruled out on b: a false alarm that comes first
+        ((("b", 0),), (), 0.5),  # said to be on b, without a box: a false alarm too
+        ((), (), 1.0),  # nobody looked on b: dropped
+    ],
+)
+def test_detections_of_unverified_classes_are_dropped(
+    tables: Tables,
+    present: tuple[tuple[str, int], ...],
+    absent: tuple[tuple[str, int], ...],
+    expected: float,
+) -> None:
+    detections, truth = tables(
+        [("b", 0, 0.9, FAR), ("a", 0, 0.8, BOX)],
+        [("a", 0, BOX, False)],
+        verified=verification("ab", 1, present=present, absent=absent),
+    )
+    assert openimages_average_precision(detections, truth, 1) == pytest.approx([expected])
+
+
+def test_without_verification_every_detection_counts(tables: Tables) -> None:
+    detections, truth = tables([("b", 0, 0.9, FAR), ("a", 0, 0.8, BOX)], [("a", 0, BOX, False)])
+    assert openimages_average_precision(detections, truth, 1) == pytest.approx([0.5])
+
+
+def test_group_of_boxes_need_not_be_found_and_excuse_what_lies_in_them(tables: Tables) -> None:
+    detections, truth = tables(
+        [("b", 0, 0.9, FAR), ("b", 0, 0.85, BOX), ("a", 0, 0.8, BOX)],
+        [("a", 0, BOX, False), ("b", 0, WHOLE, True), ("a", 1, WHOLE, True)],
+    )
+    result = openimages_average_precision(detections, truth, 2)
+    assert result[0] == pytest.approx(1)
+    assert np.isnan(result[1])  # nothing but a group-of box: nothing to be found
+
+
+def test_the_hierarchy_goes_up_for_what_is_there_and_down_for_what_is_not(tables: Tables) -> None:
+    # 0 Vehicle over 1 Boat over 2 Canoe.
+    verified = verification("abc", 3, present=[("a", 2), ("c", 1)], absent=[("b", 0), ("c", 2)])
+    detections, truth = tables(
+        [("a", 0, 0.9, BOX), ("a", 2, 0.9, BOX), ("b", 2, 0.95, BOX)],
+        [("a", 2, BOX, False)],
+        images="abc",
+        verified=verified,
+    )
+    ancestors = {1: [0], 2: [1, 0]}
+    expanded = expand_hierarchy(truth, ancestors)
+    assert expanded.class_id.tolist() == [2, 0, 1]
+    assert expanded.verified is not None
+    assert expanded.verified.tolist() == [[1, 1, 1], [-1, -1, -1], [1, 1, -1]]
+    alone = openimages_average_precision(detections, truth, 3)
+    assert np.isnan(alone[:2]).all()
+    assert alone[2] == pytest.approx(1)  # canoes on b: nobody looked
+    above = openimages_average_precision(detections, truth, 3, ancestors=ancestors)
+    # The vehicle is found; nobody said "boat"; no vehicle on b, so the canoe there is wrong.
+    assert above == pytest.approx([1, 0, 0.5])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_agrees_with_the_rules_followed_box_by_box(random_tables: RandomTables, seed: int) -> None:
+    detections, truth = random_tables(seed, images=20, group_of=0.2)
+    result = openimages_average_precision(detections, truth, 3)
+    for class_id in range(3):
+        rows: list[tuple[float, bool]] = []
+        for image in range(20):
+            mine = np.flatnonzero((detections.image == image) & (detections.class_id == class_id))
+            there = np.flatnonzero((truth.image == image) & (truth.class_id == class_id))
+            single = [truth.xyxy[t].tolist() for t in there if not truth.group_of[t]]
+            groups = [truth.xyxy[t].tolist() for t in there if truth.group_of[t]]
+            free = [True] * len(single)
+            for row in sorted(mine.tolist(), key=lambda r: -detections.score[r]):
+                box, score = detections.xyxy[row].tolist(), float(detections.score[row])
+                overlaps = [shared(box, t) / (size(box) + size(t) - shared(box, t)) for t in single]
+                best = int(np.argmax(overlaps)) if overlaps else -1
+                if best >= 0 and overlaps[best] >= 0.5 and free[best]:
+                    free[best] = False
+                    rows.append((score, True))
+                elif not any(shared(box, g) >= 0.5 * size(box) > 0 for g in groups):
+                    rows.append((score, False))
+        box_count = int(((truth.class_id == class_id) & ~truth.group_of).sum())
+        rows.sort(reverse=True)
+        found = np.cumsum([hit for _, hit in rows])
+        precision = found / np.arange(1, len(rows) + 1)
+        expected = sum(
+            float(precision[place:].max()) / box_count for place, (_, hit) in enumerate(rows) if hit
+        )
+        assert result[class_id] == pytest.approx(expected)
+
+
+def size(box: list[float]) -> float:
+    return (box[2] - box[0]) * (box[3] - box[1])
+
+
+def shared(a: list[float], b: list[float]) -> float:
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    return max(width, 0) * max(height, 0)

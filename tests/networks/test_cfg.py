@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oiyolo.errors import UsageError
+from oiyolo.networks.cfg import CfgError, parse, read
+
+SEED_CFG = Path(__file__).parents[3] / "shared/real/seed_project/cfg/yolov3_ih_fp.cfg"
+DEBIAN_CFGS = Path("/usr/share/darknet/cfg")
+
+
+def test_unchanged_text_comes_back_as_it_was(small_text: str) -> None:
+    for text in (small_text, small_text.rstrip(), small_text.replace("\n", "\r\n")):
+        assert parse(text, path="n.cfg").render() == text
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            ["[net]", " [ conv ]", "a=1", "b = 2 # two", "# \u2028c", ";d", "", "\t", "e=f=g"]
+        )
+    ),
+    st.sampled_from(["\n", "\r\n"]),
+)
+def test_any_cfg_comes_back_as_it_was(lines: list[str], newline: str) -> None:
+    text = newline.join(["# head", "[net]", *lines])
+    assert parse(text, path="n.cfg").render() == text
+
+
+def test_bytes_that_are_no_utf8_survive_in_comments(tmp_path: Path, small_text: str) -> None:
+    data = b"# caf\xe9\n" + small_text.encode()
+    (tmp_path / "n.cfg").write_bytes(data)
+    assert read(tmp_path / "n.cfg").encode() == data
+
+
+def test_every_stock_file_of_debians_darknet_comes_back_as_it_was() -> None:
+    paths = sorted(DEBIAN_CFGS.glob("*.cfg"))
+    if not paths:
+        pytest.skip(f"no darknet files in {DEBIAN_CFGS} (apt-get install darknet)")
+    for path in paths:
+        assert read(path).encode() == path.read_bytes(), path.name
+
+
+def test_values_are_read_as_darknet_reads_them(small_text: str) -> None:
+    cfg = parse(small_text, path="n.cfg")
+    assert cfg.size_wh == (64, 64)
+    assert cfg.net.integer("batch", 1) == 8
+    assert cfg.net.integer("subdivisions", 1) == 2
+    assert cfg.net.number("learning_rate", 0) == 0.002
+    assert cfg.net.integers("steps") == [300, 360]
+    assert cfg.net.text("policy") == "steps"
+    assert cfg.net.integer("time_steps", 1) == 1
+    assert [layer.kind for layer in cfg.layers] == [
+        "convolutional",
+        "maxpool",
+        "convolutional",
+        "yolo",
+    ]
+    head = cfg.layers[-1]
+    assert head.numbers("anchors") == [8, 9, 20.5, 18]
+    assert (head.line, head.line_of("mask"), head.line_of("absent")) == (35, 36, 35)
+
+
+def test_the_first_of_two_counts() -> None:
+    section = parse("[net]\nbatch=1\nbatch=64\n", path="n.cfg").net
+    assert section.integer("batch", 0) == 1
+    section.set("batch", 8)
+    assert section.integer("batch", 0) == 8
+
+
+def test_short_names_are_the_long_kinds() -> None:
+    cfg = parse("[network]\nwidth=1\n[conv]\nsize=1\n[max]\nsize=2\n", path="n.cfg")
+    assert [s.kind for s in cfg.sections] == ["net", "convolutional", "maxpool"]
+
+
+@pytest.mark.parametrize(
+    ("before", "key", "value", "after"),
+    [
+        ("[net]\nbatch = 1\n", "batch", 64, "[net]\nbatch = 64\n"),
+        ("[net]\nbatch=1 # why\n", "batch", 64, "[net]\nbatch=64 # why\n"),
+        ("[net]\r\nbatch=1\r\n", "batch", 64, "[net]\r\nbatch=64\r\n"),
+        ("[net]\nbatch=1", "batch", 64, "[net]\nbatch=64"),
+        ("[net]\nsteps = 1, 2\n", "steps", [3, 4], "[net]\nsteps = 3,4\n"),
+        # A number that is said already keeps its spelling.
+        ("[net]\nscales = .1, .1\n", "scales", [0.1, 0.1], "[net]\nscales = .1, .1\n"),
+        # What is new follows the last option, before blank lines and comments.
+        ("[net]\na=1\n\n# b\n", "c", True, "[net]\na=1\nc=1\n\n# b\n"),
+        ("[net]", "c", "leaky", "[net]\nc=leaky\n"),
+        ("[net]\r\na=1", "c", 0.5, "[net]\r\na=1\nc=0.5\n"),
+    ],
+)
+def test_set_changes_one_line(
+    before: str, key: str, value: str | float | list[int] | list[float], after: str
+) -> None:
+    cfg = parse(before, path="n.cfg")
+    cfg.net.set(key, value)
+    assert cfg.render() == after
+
+
+def test_unset_takes_every_mention_out() -> None:
+    cfg = parse("[net]\na=1\nb=2\na=3\n", path="n.cfg")
+    cfg.net.unset("a")
+    assert cfg.render() == "[net]\nb=2\n"
+    assert not cfg.net.has("a")
+
+
+def test_a_copy_is_independent_and_counts_lines_anew(small_text: str) -> None:
+    cfg = parse(small_text, path="n.cfg")
+    cfg.net.set("angle", 5)
+    copy = cfg.copy()
+    assert copy.layers[0].line == cfg.layers[0].line + 1
+    copy.net.set("angle", 7)
+    assert cfg.net.integer("angle", 0) == 5
+
+
+@pytest.mark.parametrize(
+    "marker",
+    ["<<<<<<< HEAD", "=======", ">>>>>>> dfa5e4ca", "||||||| base", "<<<<<<<", ">>>>>>> a\r"],
+)
+def test_an_unfinished_merge_is_refused_with_its_line(marker: str) -> None:
+    with pytest.raises(CfgError, match=r"my\.cfg:3: a merge .* unfinished") as caught:
+        parse(f"[net]\nbatch=1\n{marker}\nbatch=2\n", path="my.cfg")
+    assert caught.value.line == 3
+    assert caught.value.exit_code == 3
+    assert caught.value.remedy
+
+
+def test_the_seed_projects_unfinished_merge_is_refused_with_its_line() -> None:
+    if not SEED_CFG.exists():
+        pytest.skip(f"the seed project's file is not at {SEED_CFG}")
+    with pytest.raises(CfgError, match=r"yolov3_ih_fp\.cfg:3") as caught:
+        read(SEED_CFG)
+    assert caught.value.line == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "match"),
+    [
+        ("", 1, "no section at all"),
+        ("# nothing\n", 1, "no section at all"),
+        ("<!DOCTYPE html>\n<html>\n", 1, "no part of a darknet network file"),
+        ("batch=1\n[net]\n", 1, r"expected \[net\] before"),
+        ("\ufeff[net]\n", 1, "no part"),
+        ("\n[convolutional]\n", 2, r"expected \[net\] as the first section"),
+        ("[net]\nbatch\n", 2, "no part"),
+        ("[net]\nbatch=\n", 2, "no part"),
+        ("[net]\n=1\n", 2, "no part"),
+        ("[net]\n[yolo\n", 2, "no part"),
+        ("[net]\n[yolo] # last\n", 2, "no part"),
+        ("[net]\n" + "x" * 500, 2, r"x{60}\.\.\.'"),
+    ],
+)
+def test_what_is_no_cfg_is_refused(text: str, line: int, match: str) -> None:
+    with pytest.raises(CfgError, match=match) as caught:
+        parse(text, path="my.cfg")
+    assert caught.value.line == line
+
+
+@pytest.mark.parametrize(
+    ("value", "read_as"),
+    [("many", "integer"), ("1.5", "integer"), ("1,2", "number"), ("1,", "numbers")],
+)
+def test_a_wrong_value_is_refused_where_it_is_read(value: str, read_as: str) -> None:
+    section = parse(f"[net]\n\nkey={value}\n", path="my.cfg").net
+    arguments = ("key",) if read_as == "numbers" else ("key", 1)
+    with pytest.raises(CfgError, match=r"my\.cfg:3: key of \[net\]"):
+        getattr(section, read_as)(*arguments)
+
+
+def test_a_missing_file_is_a_usage_error(tmp_path: Path) -> None:
+    for path in (tmp_path / "none.cfg", tmp_path):
+        with pytest.raises(UsageError, match="no such network file"):
+            read(path)

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from oiyolo.errors import InputFormError
+from oiyolo.networks.builders import stock
+from oiyolo.networks.cfg import parse, read
+from oiyolo.networks.lint import check, lint
+
+if TYPE_CHECKING:
+    from oiyolo.networks.lint import DarknetLine
+
+DEBIAN_CFGS = Path("/usr/share/darknet/cfg")
+
+
+def test_a_good_file_has_no_findings(small_text: str) -> None:
+    lines: tuple[DarknetLine | None, ...] = (None, "pjreddie", "alexeyab", "hank")
+    for line in lines:
+        assert lint(parse(small_text, path="n.cfg"), class_count=2, line=line) == []
+
+
+# Each row: what is written instead of what, then the finding's level, line, and words of it.
+@pytest.mark.parametrize(
+    ("change", "level", "line", "words"),
+    [
+        (("filters=14", "filters=255"), "error", 28, ["filters=255", "Set filters=14"]),
+        (("mask = 0,1", "mask = 0"), "error", 28, ["filters=14", "Set filters=7"]),
+        (("mask = 0,1", "mask = 0,2"), "error", 36, ["anchor 2 of 2", "0 to 1"]),
+        (("mask = 0,1", "mask = 0,-1"), "error", 36, ["anchor -1 of 2"]),
+        (("  20.5,18", "  20.5,18, 1"), "error", 37, ["5 numbers", "num=2"]),
+        (("anchors = 8,9,  20.5,18", "anchors = 8,9"), "error", 37, ["2 numbers", "Give 4"]),
+        (("20.5,18", "20.5,0"), "error", 37, ["without an extent"]),
+        (("20.5,18", "20.5,"), "error", 37, ["numbers with commas"]),
+        (("classes=2", "classes=80"), "error", 38, ["classes=80", "dataset has 2"]),
+        (("width=64", "width=100"), "error", 5, ["no multiple of 32", "Set width=96"]),
+        (("height=64", "height=x"), "error", 6, ["a number", "'x'"]),
+        (("batch = 8", "batch = 1"), "error", 3, ["batch=1 is for testing"]),
+        (("subdivisions=2", "subdivisions=3"), "error", 4, ["does not divide batch=8"]),
+        (("subdivisions=2", "subdivisions=0"), "error", 4, ["does not divide"]),
+        (("subdivisions=2", "subdivisions=16"), "error", 4, ["does not divide"]),
+        (("burn_in=20", "burn_in=100"), "warning", 9, ["large part", "Set burn_in=40"]),
+        (("burn_in=20", "burn_in=1000"), "error", 9, ["takes up", "max_batches=400"]),
+        (("max_batches=400", "max_batches=0"), "error", 10, ["trains nothing"]),
+        (("steps=300,360", "steps=300,400"), "warning", 12, ["never reached: 400"]),
+        (("steps=300,360", "steps=360,300"), "error", 12, ["do not rise"]),
+        (("steps=300,360", ""), "error", 2, ["0 steps and 2 scales"]),
+        (("scales=.1,.1", "scales=.1"), "error", 13, ["2 steps and 1 scales"]),
+        (("scales=.1,.1", "scales=.1,.1,.1"), "warning", 13, ["3 scales for 2 steps"]),
+        (("activation=linear", "activation=leaky"), "warning", 32, ["Set activation=linear"]),
+        (("pad=1", "pad=1\npad=0"), "warning", 20, ["pad is given 2 times", "first"]),
+        (("[maxpool]", "[route]\nlayers=-2\n[maxpool]"), "error", 24, ["does not come before"]),
+        (("[maxpool]", "[shortcut]\nfrom=3\n[maxpool]"), "error", 24, ["names layer 3"]),
+        (("[yolo]", "[dropout]\n[yolo]"), "error", 36, ["stands behind [dropout]"]),
+        (("[yolo]", "[softmax]"), "error", 2, ["no [yolo] section"]),
+    ],
+)
+def test_each_fault_is_found_where_it_is(
+    small_text: str, change: tuple[str, str], level: str, line: int, words: list[str]
+) -> None:
+    findings = lint(parse(small_text.replace(*change, 1), path="n.cfg"), class_count=2)
+    matching = [f for f in findings if all(word in str(f) for word in words)]
+    assert [(f.level, f.line) for f in matching] == [(level, line)], findings
+
+
+@pytest.mark.parametrize(
+    ("change", "line", "level", "words"),
+    [
+        (("random=0", "random=1"), "pjreddie", "warning", ["320 to 608", "not at 64x64"]),
+        (("activation=leaky", "activation=mish"), "pjreddie", "error", ["no activation mish"]),
+        (("activation=leaky", "activation=leeky"), "alexeyab", "error", ["no activation leeky"]),
+        (("random=0", "scale_x_y=1.1"), "pjreddie", "warning", ["does not know scale_x_y"]),
+        (("jitter", "jiter"), "alexeyab", "warning", ["does not know jiter"]),
+        (("channels=3", "channels=3\nmosaic=1"), "alexeyab", "warning", ["OpenCV"]),
+        (("[maxpool]", "[sam]\nfrom=-1\n[maxpool]"), "pjreddie", "error", ["no [sam]"]),
+        (
+            ("[maxpool]", "[route]\nlayers=-1\ngroups=2\n[maxpool]"),
+            "pjreddie",
+            "error",
+            ["does not know groups"],
+        ),
+        (("; a head", "[shortcut]\nfrom=0\n; a head"), "alexeyab", "error", ["different sizes"]),
+    ],
+)
+def test_what_one_line_of_darknet_minds(
+    small_text: str, change: tuple[str, str], line: DarknetLine, level: str, words: list[str]
+) -> None:
+    cfg = parse(small_text.replace(*change, 1), path="n.cfg")
+    matching = [f for f in lint(cfg, class_count=2, line=line) if all(w in str(f) for w in words)]
+    assert [finding.level for finding in matching] == [level]
+    if "different sizes" not in words:
+        assert not [f for f in lint(cfg, class_count=2) if all(w in str(f) for w in words)]
+
+
+def test_changing_sizes_are_no_fault_where_they_suit() -> None:
+    assert lint(stock("yolov3"), class_count=80, line="pjreddie") == []
+
+
+def test_yolov4_is_not_for_pjreddies_line() -> None:
+    findings = lint(stock("yolov4"), class_count=80, line="pjreddie")
+    assert {f.level for f in findings if "mish" in f.what} == {"error"}
+
+
+def test_check_lists_every_error_at_once(small_text: str) -> None:
+    text = small_text.replace("batch = 8", "batch = 1").replace("filters=14", "filters=255")
+    with pytest.raises(InputFormError, match=r"n\.cfg: .*line 3: batch=1.*line 28: filters=255"):
+        check(parse(text, path="n.cfg"), class_count=2)
+
+
+def test_check_gives_the_warnings_that_are_left(small_text: str) -> None:
+    text = small_text.replace("burn_in=20", "burn_in=100")
+    (warning,) = check(parse(text, path="n.cfg"), class_count=2)
+    assert warning.level == "warning"
+
+
+def test_debians_yolov3_tiny_is_still_set_for_testing() -> None:
+    path = DEBIAN_CFGS / "yolov3-tiny.cfg"
+    if not path.exists():
+        pytest.skip(f"there is no {path} (apt-get install darknet)")
+    findings = lint(read(path), class_count=80, line="pjreddie")
+    assert [f.what for f in findings] == ["batch=1 is for testing"]

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oiyolo.errors import UsageError
+from oiyolo.networks.cfg import CfgError, parse
+from oiyolo.networks.schedule import (
+    Schedule,
+    overridden,
+    schedule_for,
+    schedule_of,
+    with_schedule,
+)
+
+
+@pytest.mark.parametrize(
+    ("class_count", "image_count", "max_batches"),
+    [(1, 500, 6000), (3, 500, 6000), (4, 500, 8000), (1, 26000, 26000), (600, 10, 1_200_000)],
+)
+def test_length_follows_classes_and_images(
+    class_count: int, image_count: int, max_batches: int
+) -> None:
+    schedule = schedule_for(class_count, image_count)
+    assert schedule.max_batches == max_batches
+    assert schedule.steps == (max_batches * 8 // 10, max_batches * 9 // 10)
+    assert schedule.scales == (0.1, 0.1)
+    assert schedule.burn_in == min(1000, max_batches // 10)
+
+
+def test_a_short_training_has_a_short_burn_in() -> None:
+    schedule = schedule_for(1, 500, max_batches=300)
+    assert (schedule.burn_in, schedule.steps) == (30, (240, 270))
+
+
+@given(st.integers(1, 10**7), st.integers(1, 600), st.integers(0, 10**6))
+def test_every_schedule_is_in_order(max_batches: int, classes: int, images: int) -> None:
+    schedule = schedule_for(classes, images, max_batches=max_batches)
+    assert schedule.burn_in <= max_batches / 10
+    assert list(schedule.steps) == sorted(schedule.steps)
+    assert schedule.steps[-1] <= max_batches
+
+
+@pytest.mark.parametrize(
+    ("wrong", "match"),
+    [
+        ({"batch": 0}, "batch"),
+        ({"subdivisions": 3}, "does not divide.*Set one of 1, 2, 4, 8"),
+        ({"subdivisions": -1}, "subdivisions"),
+        ({"max_batches": 0}, "max_batches"),
+        ({"learning_rate": float("nan")}, "learning_rate"),
+        ({"scales": (0.1,)}, "one scale for each step"),
+    ],
+)
+def test_numbers_that_darknet_would_misread_are_refused(wrong: dict[str, int], match: str) -> None:
+    good = Schedule(8, 2, 0.001, 1000, 100, (800, 900), (0.1, 0.1))
+    with pytest.raises(UsageError, match=match):
+        replace(good, **wrong)  # type: ignore[arg-type]
+
+
+def test_a_files_own_schedule_is_read_and_written(small_text: str) -> None:
+    cfg = parse(small_text, path="n.cfg")
+    schedule = schedule_of(cfg)
+    assert schedule == Schedule(8, 2, 0.002, 400, 20, (300, 360), (0.1, 0.1))
+    assert with_schedule(cfg, schedule).render() == small_text
+    longer = replace(schedule, max_batches=800)
+    assert schedule_of(with_schedule(cfg, longer)) == longer
+    assert cfg.render() == small_text
+
+
+def test_a_schedule_without_steps_is_constant(small_text: str) -> None:
+    flat = Schedule(8, 2, 0.002, 400, 20, (), ())
+    cfg = with_schedule(parse(small_text, path="n.cfg"), flat)
+    assert cfg.net.text("policy") == "constant"
+    assert not cfg.net.has("steps")
+    assert schedule_of(cfg) == flat
+
+
+def test_a_files_broken_schedule_is_named(small_text: str) -> None:
+    cfg = parse(small_text.replace("subdivisions=2", "subdivisions=3"), path="n.cfg")
+    with pytest.raises(CfgError, match=r"n\.cfg:2: .*does not divide"):
+        schedule_of(cfg)
+
+
+def test_other_numbers_follow_the_one_that_was_given() -> None:
+    own = Schedule(4, 1, 0.002, 2600, 130, (1950, 2392), (0.2, 0.2))
+    short = overridden(own, max_batches=260)
+    assert (short.burn_in, short.steps, short.scales) == (13, (195, 239), (0.2, 0.2))
+    assert overridden(own) == own
+    assert overridden(own, learning_rate=0.1).learning_rate == 0.1
+    assert overridden(own, subdivisions=2).subdivisions == 2
+    with pytest.raises(UsageError, match="max_batches"):
+        overridden(own, max_batches=0)
+
+
+@pytest.mark.parametrize(
+    ("batch", "subdivisions", "expected"),
+    [(32, None, 8), (64, None, 16), (6, None, 2), (7, None, 7), (2, None, 1), (32, 4, 4)],
+)
+def test_a_new_batch_asks_for_no_more_memory(
+    batch: int, subdivisions: int | None, expected: int
+) -> None:
+    own = schedule_for(1, 1)  # four images at once
+    assert overridden(own, batch=batch, subdivisions=subdivisions).subdivisions == expected
