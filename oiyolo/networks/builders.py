@@ -188,7 +188,7 @@ def adapt(
     Changed are classes and the filters before each head, width and height, anchors, schedule, and
     ``random``. ``random=1`` trains at changing sizes. In pjreddie's line those are squares from
     320 to 608 pixels whatever width says, 608 for the last 200 iterations
-    (examples/detector.c:60-85): good for a network of such a size, ruinous for a small or oblong
+    (examples/detector.c:63-79): good for a network of such a size, ruinous for a small or oblong
     one. So it is switched off unless ``size_wh`` is a square in that range; a caller with few
     images switches it off too (``multi_scale_suits``).
 
@@ -420,5 +420,5 @@ def _set_random(cfg: Cfg, size_wh: tuple[int, int], wanted: bool | None) -> None
             if head.number("random", 0):
                 head.set("random", 0)
     elif wanted:
-        # Darknet asks the last head only (examples/detector.c:60, src/detector.c).
+        # Darknet asks the last head only (examples/detector.c:63, src/detector.c).
         heads[-1].set("random", heads[-1].number("random", 0) or 1)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from oiyolo.errors import InputFormError, UnavailableError
+from oiyolo.errors import InputFormError, UnavailableError, UsageError
 from oiyolo.files import read_json, sha256_of, whole_file, write_json
 from oiyolo.networks.shapes import FLOAT_BYTES, HEADER_BYTES, layers
 
@@ -199,8 +199,15 @@ def read_header(path: Path) -> Header:
     """Read a weights file's header.
 
     Raises:
+        UsageError: There is no such file.
         InputFormError: A page of HTML, too short for a header, or a version that never was.
     """
+    if not path.is_file():
+        raise UsageError(
+            "there is no such weights file",
+            where=str(path),
+            remedy='Give [train] weights the path of a file, "auto" or "none"',
+        )
     with path.open("rb") as file:
         start = file.read(_SNIFFED_BYTES)
     if start.lstrip().lower().startswith(_HTML_STARTS):
@@ -211,7 +218,7 @@ def read_header(path: Path) -> Header:
     if not all(0 <= part <= _MAX_VERSION for part in (major, minor, revision)):
         raise _not_weights(path, f"version {major}.{minor}.{revision} in the header")
     # Files with a version above 1000 are transposed ones of old, with the short form in
-    # pjreddie's line (src/parser.c:1241).
+    # pjreddie's line (src/parser.c:1236).
     if major * 10 + minor >= _VERSION_OF_LONG_HEADER and max(major, minor) < _MAX_VERSION // 2:
         if len(start) < HEADER_BYTES:
             raise _not_weights(path, f"{len(start)} bytes", "The file was cut off")
@@ -227,6 +234,7 @@ def filled_layers(path: Path, cfg: Cfg) -> int:
     It is the number that AlexeyAB's darknet prints for the same file.
 
     Raises:
+        UsageError: As ``read_header``.
         InputFormError: As ``read_header``.
         CfgError: As ``shapes.layers``.
     """
@@ -248,13 +256,14 @@ def check_weights(
         What it is.
 
     Raises:
+        UsageError: There is no such file.
         InputFormError: Another size than expected, no header, numbers that are not finite or far
             from any that training yields; against a network: an end within a layer, numbers left
             over, or negative variances, each a sign that it belongs to another network.
         CfgError: As ``shapes.layers``.
     """
-    size_bytes = path.stat().st_size
     header = read_header(path)
+    size_bytes = path.stat().st_size
     if expected_bytes is not None and size_bytes != expected_bytes:
         raise _not_weights(
             path, f"{size_bytes:,} bytes", "The file was cut off, or is another one", expected_bytes

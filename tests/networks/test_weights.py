@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from oiyolo.errors import InputFormError, UnavailableError
+from oiyolo.errors import InputFormError, UnavailableError, UsageError
 from oiyolo.networks.cfg import parse
 from oiyolo.networks.shapes import expected_weight_bytes, layers
 from oiyolo.networks.weights import (
@@ -106,6 +106,11 @@ def test_the_first_layers_are_good_weights_too(tmp_path: Path, cfg: Cfg) -> None
 def test_what_is_no_weights_file_is_refused(tmp_path: Path, data: bytes, found: str) -> None:
     with pytest.raises(InputFormError, match=f"some.weights.*cannot be used.*found .*{found}"):
         check_weights(written(tmp_path, data))
+
+
+def test_a_missing_file_is_a_usage_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such weights file"):
+        check_weights(tmp_path / "none.weights")
 
 
 def test_random_bytes_and_text_are_refused(tmp_path: Path) -> None:
