@@ -1,9 +1,118 @@
 """From a class name to a trained, evaluated, documented YOLO detector, out of Open Images.
 
-Each stage is a function of the same name as its command: ``oiyolo.select``, ``oiyolo.fetch``,
-``oiyolo.prepare``, ``oiyolo.split``, ``oiyolo.build``, ``oiyolo.train``, ``oiyolo.plot``,
-``oiyolo.evaluate``, ``oiyolo.report``. A name is imported when it is first used, so that
-``import oiyolo`` costs nothing.
+Each command is a function of the same name, which takes the same options as keywords::
+
+    import oiyolo
+
+    oiyolo.fetch("boats", classes=["Boat"], limit=500)
+    oiyolo.split("boats")
+    oiyolo.train("boats")
+    oiyolo.plot("boats")
+
+A name is imported when it is first used, so that ``import oiyolo`` costs nothing.
 """
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from oiyolo.charts import plot_iou, plot_loss
+    from oiyolo.errors import (
+        DarknetError,
+        InputFormError,
+        LockedError,
+        OiyoloError,
+        UnavailableError,
+        UsageError,
+    )
+    from oiyolo.operations.demo import demo
+    from oiyolo.operations.init import init
+    from oiyolo.operations.refresh import refresh
+    from oiyolo.operations.run import run
+    from oiyolo.operations.status import status
+    from oiyolo.operations.why import why
+    from oiyolo.project import Project, open_project
+    from oiyolo.stages.build import build
+    from oiyolo.stages.evaluate import evaluate
+    from oiyolo.stages.fetch import fetch
+    from oiyolo.stages.plot import plot
+    from oiyolo.stages.prepare import prepare
+    from oiyolo.stages.report import report
+    from oiyolo.stages.select import select
+    from oiyolo.stages.split import split
+    from oiyolo.stages.train import train
+    from oiyolo.trainlog.parse import read_log
+
+_PLACES = {
+    "DarknetError": "errors",
+    "InputFormError": "errors",
+    "LockedError": "errors",
+    "OiyoloError": "errors",
+    "Project": "project",
+    "UnavailableError": "errors",
+    "UsageError": "errors",
+    "build": "stages.build",
+    "demo": "operations.demo",
+    "evaluate": "stages.evaluate",
+    "fetch": "stages.fetch",
+    "init": "operations.init",
+    "open_project": "project",
+    "plot": "stages.plot",
+    "plot_iou": "charts",
+    "plot_loss": "charts",
+    "prepare": "stages.prepare",
+    "read_log": "trainlog.parse",
+    "refresh": "operations.refresh",
+    "report": "stages.report",
+    "run": "operations.run",
+    "select": "stages.select",
+    "split": "stages.split",
+    "status": "operations.status",
+    "train": "stages.train",
+    "why": "operations.why",
+}
+
+__all__ = [  # noqa: RUF022  (in the order of the work)
+    "init",
+    "select",
+    "fetch",
+    "prepare",
+    "split",
+    "build",
+    "train",
+    "plot",
+    "evaluate",
+    "report",
+    "run",
+    "refresh",
+    "status",
+    "why",
+    "demo",
+    "open_project",
+    "Project",
+    "read_log",
+    "plot_loss",
+    "plot_iou",
+    "OiyoloError",
+    "UsageError",
+    "InputFormError",
+    "UnavailableError",
+    "DarknetError",
+    "LockedError",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'oiyolo' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"oiyolo.{_PLACES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

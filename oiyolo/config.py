@@ -42,6 +42,11 @@ class Kind:
 
     described: str
 
+    @property
+    def placeholder(self) -> str:
+        """What stands for the value in a command's help."""
+        return "TEXT"
+
     def check(self, value: object) -> object:
         """Give the value as the program uses it, from TOML or Python; ``_WrongValueError`` else."""
         raise NotImplementedError
@@ -76,6 +81,11 @@ class Choice(Kind):
 
     described: str = ""
     words: tuple[str, ...] = ()
+
+    @property
+    def placeholder(self) -> str:
+        """See ``Kind``."""
+        return "|".join(self.words)
 
     def check(self, value: object) -> str:
         """See ``Kind``."""
@@ -112,6 +122,11 @@ class Number(Kind):
     whole: bool = False
     low: float = 0.0
     high: float = float("inf")
+
+    @property
+    def placeholder(self) -> str:
+        """See ``Kind``."""
+        return "N" if self.whole else "NUMBER"
 
     def check(self, value: object) -> float:
         """See ``Kind``."""
@@ -162,6 +177,11 @@ class SizeWh(Kind):
     """Width and height in pixels, multiples of 32 as YOLO's three strides ask."""
 
     described: str = 'a width and height that 32 divides, as [416, 416] or "416x416"'
+
+    @property
+    def placeholder(self) -> str:
+        """See ``Kind``."""
+        return "WIDTHxHEIGHT"
 
     def check(self, value: object) -> tuple[int, int]:
         """See ``Kind``."""

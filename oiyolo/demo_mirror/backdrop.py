@@ -14,12 +14,15 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from oiyolo.demo_mirror.pen import chance
+
 if TYPE_CHECKING:
     from oiyolo.demo_mirror.pen import RGB
 
 Pixels = npt.NDArray[np.float32]
 
 _CLOTH_SIDE: Final = 512
+_CLOTH_FINENESS: Final = 4
 _WHITE_CAPS_FROM: Final = 11.0
 
 
@@ -51,8 +54,8 @@ LIGHTS: Final = (
           (1.0, 1.0, 1.0), (250, 251, 252), None),
     Light("lagoon", (70, 150, 214), (206, 230, 236), (92, 190, 196), (28, 132, 150),
           (1.04, 1.03, 0.98), (252, 252, 250), None),
-    Light("overcast", (142, 152, 164), (202, 206, 208), (140, 152, 158), (74, 92, 102),
-          (0.86, 0.88, 0.9), (226, 228, 230), None),
+    Light("overcast", (152, 164, 178), (212, 216, 218), (150, 164, 170), (82, 104, 116),
+          (0.93, 0.95, 0.97), (232, 234, 236), None),
     Light("haze", (150, 178, 200), (226, 224, 214), (176, 192, 194), (98, 130, 142),
           (0.96, 0.95, 0.92), (242, 240, 234), (255, 250, 232)),
     Light("morning", (112, 156, 206), (250, 222, 190), (196, 190, 184), (66, 98, 128),
@@ -61,9 +64,10 @@ LIGHTS: Final = (
           (0.96, 0.78, 0.66), (246, 150, 116), (255, 226, 160)),
     Light("dusk", (42, 56, 108), (206, 150, 158), (140, 122, 154), (34, 46, 84),
           (0.68, 0.66, 0.78), (150, 116, 146), None),
-    Light("storm", (78, 88, 102), (164, 172, 172), (112, 126, 128), (46, 64, 70),
-          (0.78, 0.8, 0.82), (120, 126, 134), None),
+    Light("storm", (92, 106, 124), (190, 198, 194), (134, 150, 150), (54, 84, 90),
+          (0.88, 0.9, 0.92), (140, 146, 156), None),
 )  # fmt: skip
+_OFTEN: Final = (0.21, 0.2, 0.1, 0.12, 0.14, 0.11, 0.06, 0.06)
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,7 @@ def smooth_noise(rng: np.random.Generator, wh: tuple[int, int], cells: tuple[int
 
 @lru_cache(maxsize=1)
 def _cloth() -> Pixels:
-    """Give one endless fractal texture, shape (512, 512), mean 0, deviation 1.
+    """Give one endless fractal texture, mean 0, deviation 1, four samples to its unit of length.
 
     Skies and seas take differently stretched pieces of it: making one for each picture would cost
     more than everything else.
@@ -116,12 +120,23 @@ def _cloth() -> Pixels:
     spectrum = np.fft.fft2(rng.standard_normal((_CLOTH_SIDE, _CLOTH_SIDE))) * radius**-1.35
     spectrum[0, 0] = 0.0
     cloth = np.fft.ifft2(spectrum).real
-    return np.asarray(cloth / cloth.std(), dtype=np.float32)
+    # Finer than it is detailed, so that a stretched piece of it shows no steps. The margin makes
+    # the resampling see the texture as endless, too.
+    margin = 4
+    coarse = np.pad((cloth / cloth.std()).astype(np.float32), margin, mode="wrap")
+    side = (_CLOTH_SIDE + 2 * margin) * _CLOTH_FINENESS
+    fine = Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC)
+    cut = margin * _CLOTH_FINENESS
+    return np.ascontiguousarray(np.asarray(fine)[cut:-cut, cut:-cut])
 
 
 def _look_up(across: Pixels, down: Pixels) -> Pixels:
-    side = _CLOTH_SIDE
-    return np.asarray(_cloth()[down.astype(np.int32) % side, across.astype(np.int32) % side])
+    """Give the texture at places in its own units; the two arrays are broadcast together."""
+    cloth = _cloth()
+    fine = np.float32(_CLOTH_FINENESS)
+    rows = (down * fine).astype(np.int32) % cloth.shape[0]
+    columns = (across * fine).astype(np.int32) % cloth.shape[1]
+    return np.asarray(cloth[rows, columns])
 
 
 def _ramp(first: RGB, last: RGB, shares: Pixels) -> Pixels:
@@ -185,13 +200,16 @@ def _sky(
     spread = depth ** np.float32(rng.uniform(0.05, 0.7))
     offset = rng.uniform(0, _CLOTH_SIDE, 2)
     field = _look_up(
-        np.float32(offset[0]) + (across - vanishing)[None, :] * np.float32(zoom * 3.6) * spread[:, None],
+        np.float32(offset[0])
+        + (across - vanishing)[None, :] * np.float32(zoom * 3.6) * spread[:, None],
         np.float32(offset[1]) + np.float32(zoom) * depth[:, None],
     )
     field += np.float32(rng.uniform(0.9, 2.0)) * smooth_noise(rng, (width, below), (6, 4))
     cover = np.float32(rng.uniform(-0.9, 1.2))
     field -= cover
-    coverage = np.clip(field * np.float32(rng.uniform(0.5, 1.1)), 0.0, np.float32(rng.uniform(0.75, 0.97)))
+    coverage = np.clip(
+        field * np.float32(rng.uniform(0.5, 1.1)), 0.0, np.float32(rng.uniform(0.75, 0.97))
+    )
     lit = np.array(light.cloud, np.float32)
     shadow = 0.74 * lit + 0.1 * np.array(light.zenith, np.float32)
     field -= np.float32(0.7)
@@ -227,7 +245,11 @@ def _sea(
         # The sun's path on the water lies below the sun and widens towards the viewer.
         beside = (across[None, :] - np.float32(sun_x)) / (np.float32(0.05) + np.float32(0.1) * near)
         glitter = (np.clip(waves, 0.2, 1.8) - np.float32(0.2)) * np.exp(-(beside * beside))
-        _lay(sea, np.array(light.sun, np.float32), np.minimum(glitter * np.float32(0.7), np.float32(0.9)))
+        _lay(
+            sea,
+            np.array(light.sun, np.float32),
+            np.minimum(glitter * np.float32(0.7), np.float32(0.9)),
+        )
     elif choppiness > _WHITE_CAPS_FROM:
         caps = np.clip((waves - np.float32(2.6)) * np.float32(0.5), 0.0, 0.8)
         _lay(sea, np.array((244, 247, 248), np.float32), caps)
@@ -248,6 +270,7 @@ _GROUNDS: Final = (
     (104, 126, 70),
     (126, 112, 92),
 )
+_FIELDS: Final = ((116, 140, 72), (150, 156, 82), (196, 178, 104), (98, 122, 66), (138, 116, 80))
 
 
 def _hills(rng: np.random.Generator, pixels: Pixels, light: Light, horizon_y: float) -> None:
@@ -287,7 +310,7 @@ def _bank(
     top, bottom = max(0, int(crest.min()) - 2), min(height, int(foot.max()) + 9)
     strip = pixels[top:bottom]
     texture = smooth_noise(rng, (width, bottom - top), (60, 12))[..., None]
-    wood = _tinted((66, 92, 58) if rng.random() < 0.7 else (112, 108, 84), light, 0.16)
+    wood = _tinted((66, 92, 58) if chance(rng, 0.7) else (112, 108, 84), light, 0.16)
     rows = np.arange(top, bottom, dtype=np.float32)[:, None]
     present = thickness > 1.0
     for line, colour, grain in (
@@ -307,7 +330,7 @@ def _front(rng: np.random.Generator, pixels: Pixels, light: Light, top: float) -
     colour = _tinted(_GROUNDS[int(rng.integers(len(_GROUNDS)))], light, 0.0)
     slope = rng.uniform(-0.05, 0.05) * height
     line = np.linspace(-slope, slope, width, dtype=np.float32) + np.float32(top * height)
-    quay = rng.random() < 0.4
+    quay = chance(rng, 0.4)
     if not quay:
         wobble = smooth_noise(rng, (width, 1), (7, 1))[0]
         line = np.asarray(line + wobble * 0.02 * height, np.float32)
@@ -324,6 +347,36 @@ def _front(rng: np.random.Generator, pixels: Pixels, light: Light, top: float) -
     if quay:
         for offset, factor in ((0, 1.18), (4, 0.62), (7, 1.0)):
             _lay_below(pixels, line + offset, colour * np.float32(factor) + grain[..., None])
+
+
+def _land(rng: np.random.Generator, pixels: Pixels, light: Light, horizon_y: float) -> float:
+    """Paint fields up to the hills and a road across; give the road's middle as a fraction."""
+    height, width = pixels.shape[:2]
+    grain = smooth_noise(rng, (width, height), (9, 7)) * 12 + smooth_noise(
+        rng, (width, height), (width // 4, height // 3)
+    ) * np.float32(7)
+    fields = int(rng.integers(2, 5))
+    for nth in range(fields):
+        top = horizon_y + (height - horizon_y) * (nth / fields) ** 1.5
+        line = _skyline(rng, width, top + 0.02 * height, 0.03 * height, 0.5)
+        colour = _tinted(_FIELDS[int(rng.integers(len(_FIELDS)))], light, 0.3 - 0.3 * nth / fields)
+        _lay_below(pixels, line, colour + grain[..., None])
+        # A hedge along the edge of the field.
+        _lay_below(pixels, line, colour * np.float32(0.6) + grain[..., None])
+        _lay_below(pixels, line + 2 + 5 * nth / fields, colour + grain[..., None])
+    middle = rng.uniform(0.72, 0.9)
+    verge = _tinted(_FIELDS[int(rng.integers(len(_FIELDS)))], light, 0.0)
+    asphalt = _tinted((112, 112, 116), light, 0.0)
+    edge = np.linspace(-1, 1, width, dtype=np.float32) * np.float32(rng.uniform(-6, 6))
+    for offset, colour in (
+        (-0.07, asphalt * np.float32(0.8)),
+        (-0.063, asphalt),
+        (-0.006, asphalt * np.float32(1.5)),
+        (0.006, asphalt),
+        (0.08, verge),
+    ):
+        _lay_below(pixels, edge + np.float32((middle + offset) * height), colour + grain[..., None])
+    return float(middle)
 
 
 def paint(
@@ -344,18 +397,19 @@ def paint(
         bank: Give the water a far bank for houses and trees.
     """
     width, height = wh
-    light = LIGHTS[int(rng.integers(len(LIGHTS)))]
+    light = LIGHTS[int(rng.choice(len(LIGHTS), p=_OFTEN))]
     horizon = rng.uniform(0.24, 0.52)
     horizon_y = horizon * height
-    pixels = np.zeros((height, width, 3), np.float32)
+    pixels = np.empty((height, width, 3), np.float32)
+    pixels[:] = light.haze
     sun_x = float(rng.uniform(-0.45, 0.45))
     _sky(rng, pixels, light, horizon_y, sun_x)
     _hills(rng, pixels, light, horizon_y)
     stand = np.full(width, np.nan, np.float32)
     if not water:
-        _front(rng, pixels, light, horizon)
-        stand[:] = horizon_y + 0.05 * height
-        return Backdrop(pixels, light, horizon, None, stand, (horizon + 0.22, 0.95))
+        road = _land(rng, pixels, light, horizon_y)
+        stand[:] = horizon_y + 0.06 * height
+        return Backdrop(pixels, light, horizon, None, stand, (road - 0.03, road + 0.05))
     # The hills end where the water begins: the sea is painted over their feet.
     _sea(rng, pixels, light, horizon_y, sun_x)
     if bank:

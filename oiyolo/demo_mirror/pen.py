@@ -47,6 +47,11 @@ def pick(rng: np.random.Generator, colours: Sequence[RGB], *, spread: int = 14) 
     return red, green, blue
 
 
+def chance(rng: np.random.Generator, share: float) -> bool:
+    """Say yes in a share of all cases."""
+    return bool(rng.random() < share)
+
+
 def bow(start: Point, control: Point, end: Point, *, steps: int = 8) -> list[Point]:
     """Give points on the curve from ``start`` to ``end`` that is drawn towards ``control``."""
     points = []

@@ -15,17 +15,21 @@ import numpy as np
 from PIL import Image, ImageChops
 
 from oiyolo.demo_mirror import backdrop, things
-from oiyolo.demo_mirror.pen import Pen
-from oiyolo.demo_mirror.things import Place, Thing
+from oiyolo.demo_mirror.pen import Pen, chance
+from oiyolo.demo_mirror.things import Place
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from oiyolo.demo_mirror.backdrop import Backdrop, Pixels
     from oiyolo.demo_mirror.pen import Cutout
+    from oiyolo.demo_mirror.things import Thing
 
 BOAT_FAMILY: Final = frozenset({"Boat", "Canoe", "Gondola"})
 LEAST_VISIBLE: Final = 0.55
+# A little more is asked for when things are put into the picture: the soft edges do not count.
+_LEAST_PLACED: Final = 0.6
+_MOST_SHARED: Final = 0.3
 _OCCLUDED_BELOW: Final = 0.93
 _SOLID_ALPHA: Final = 96
 _SHAPES_WH: Final = ((400, 300), (400, 300), (400, 300), (400, 266), (300, 400))
@@ -118,13 +122,13 @@ def draw_scene(rng: np.random.Generator, kind: Kind = Kind.BOATS) -> Scene:
 
 
 def _try_scene(rng: np.random.Generator, kind: Kind, wh: tuple[int, int]) -> Scene:
-    land = kind is Kind.NO_BOATS and rng.random() < 0.4  # noqa: PLR2004
+    land = kind is Kind.NO_BOATS and chance(rng, 0.4)
     ground = backdrop.paint(
         rng,
         wh,
         water=not land,
-        front=kind is Kind.POSTER or (kind is not Kind.ON_BOARD and rng.random() < 0.3),  # noqa: PLR2004
-        bank=kind is Kind.MARINA or rng.random() < 0.5,  # noqa: PLR2004
+        front=kind is Kind.POSTER or (kind is not Kind.ON_BOARD and chance(rng, 0.3)),
+        bank=kind is Kind.MARINA or chance(rng, 0.5),
     )
     picture = np.clip(ground.pixels, 0, 255).astype(np.uint8)
     stage = _Stage(Image.fromarray(picture), np.zeros((wh[1], wh[0]), np.int16), {}, {}, set())
@@ -171,7 +175,7 @@ def _plan(
     for thing in chosen:
         for _ in range(_TRIES):
             spot = _spot(rng, thing, ground, wh)
-            if all(_shared(spot, other) < 0.3 for other in spots):  # noqa: PLR2004
+            if all(_shared(spot, other) < _MOST_SHARED for other in spots):
                 spots.append(spot)
                 break
     return sorted(spots, key=lambda spot: spot.y if spot.thing.place is not Place.SKY else -1.0)
@@ -183,7 +187,8 @@ def _shared(first: _Spot, second: _Spot) -> float:
         first.x - first.width / 2, second.x - second.width / 2
     )
     down = min(first.y, second.y) - max(
-        first.y - 0.8 * first.thing.up * first.width, second.y - 0.8 * second.thing.up * second.width
+        first.y - 0.8 * first.thing.up * first.width,
+        second.y - 0.8 * second.thing.up * second.width,
     )
     smaller = min(0.8 * spot.thing.up * spot.width**2 for spot in (first, second))
     return max(0.0, across) * max(0.0, down) / smaller
@@ -204,7 +209,7 @@ def _spot(rng: np.random.Generator, thing: Thing, ground: Backdrop, wh: tuple[in
         width = min(width, tallest / thing.up)
         # Boats mostly lie well inside the picture; a few are cut off by its edge.
         half = width / 2 / width_px
-        if rng.random() < 0.88:  # noqa: PLR2004
+        if chance(rng, 0.88):
             x = rng.uniform(half + 0.01, 0.99 - half) * width_px
     elif thing.place is Place.BANK:
         columns = np.flatnonzero(np.isfinite(ground.bank))
@@ -218,12 +223,12 @@ def _spot(rng: np.random.Generator, thing: Thing, ground: Backdrop, wh: tuple[in
     return _Spot(thing, x, y, width)
 
 
-def _drawn(rng: np.random.Generator, spot: _Spot, ground: Backdrop) -> Cutout:
+def _drawn(rng: np.random.Generator, spot: _Spot) -> Cutout:
     thing = spot.thing
     pen = Pen(
         spot.width,
         up=thing.up,
-        mirrored=bool(rng.random() < 0.5),  # noqa: PLR2004
+        mirrored=chance(rng, 0.5),
         lean_deg=float(rng.uniform(-thing.lean_deg, thing.lean_deg)),
     )
     thing.paint(pen, rng)
@@ -278,7 +283,7 @@ def _mirror_in_water(
 
 def _place(rng: np.random.Generator, stage: _Stage, spot: _Spot, ground: Backdrop) -> bool:
     """Put a thing into the picture, unless it would hide too much of another or of itself."""
-    cutout = _drawn(rng, spot, ground)
+    cutout = _drawn(rng, spot)
     left, top = round(spot.x) + cutout.left_px, round(spot.y) + cutout.top_px
     solid = np.asarray(cutout.picture.getchannel("A")) > _SOLID_ALPHA
     height, width = stage.owner.shape
@@ -286,12 +291,12 @@ def _place(rng: np.random.Generator, stage: _Stage, spot: _Spot, ground: Backdro
     columns = slice(max(0, left), min(width, left + solid.shape[1]))
     inside = solid[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
     whole_px = int(solid.sum())
-    if inside.size == 0 or inside.sum() < 0.62 * whole_px:  # noqa: PLR2004
+    if inside.size == 0 or inside.sum() < _LEAST_PLACED * whole_px:
         return False
     covered = np.bincount(stage.owner[rows, columns][inside], minlength=len(stage.whole_px) + 1)
     seen = np.bincount(stage.owner.ravel(), minlength=len(stage.whole_px) + 1)
     for number, its_whole_px in stage.whole_px.items():
-        if covered[number] and seen[number] - covered[number] < 0.62 * its_whole_px:  # noqa: PLR2004
+        if covered[number] and seen[number] - covered[number] < _LEAST_PLACED * its_whole_px:
             return False
     far = 0.0
     if spot.thing.place in {Place.WATER, Place.BANK}:
@@ -363,17 +368,15 @@ def _marina(
     """Moor a crowd of small yachts side by side: one group-of box."""
     before = stage.owner.copy()
     width, height = wh
-    left = rng.uniform(0.08, 0.3) * width
+    left, step = rng.uniform(0.12, 0.34) * width, rng.uniform(0.042, 0.056) * width
     count = int(rng.integers(7, 12))
     y = (ground.horizon + rng.uniform(0.08, 0.2)) * height
     mask = np.zeros_like(before, bool)
     for nth in range(count):
         thing = things.MOORED
         boat_width = rng.uniform(*thing.width) * width
-        spot = _Spot(
-            thing, left + nth * boat_width * 0.5, y + rng.uniform(-1, 1) * 0.01 * height, boat_width
-        )
-        cutout = _drawn(rng, spot, ground)
+        spot = _Spot(thing, left + nth * step, y + rng.uniform(-1, 1) * 0.012 * height, boat_width)
+        cutout = _drawn(rng, spot)
         picture = _lit(cutout.picture, ground, 0.12)
         at = (round(spot.x) + cutout.left_px, round(spot.y) + cutout.top_px)
         _mirror_in_water(rng, stage, picture, (at[0], round(spot.y) - 1), ground)
@@ -398,7 +401,7 @@ def _poster(rng: np.random.Generator, stage: _Stage, wh: tuple[int, int]) -> lis
     board = Image.new("RGB", (board_w, board_h), (244, 236, 214))
     board.paste((70, 120, 170), (4, 4, board_w - 4, board_h - 4))
     board.paste((240, 224, 180), (4, 4, board_w - 4, round(board_h * 0.6)))
-    boat = things.SAILBOAT if rng.random() < 0.5 else things.TRAWLER  # noqa: PLR2004
+    boat = things.SAILBOAT if chance(rng, 0.5) else things.TRAWLER
     boat_w = min(board_w * 0.6, 0.8 * board_h / boat.up)
     pen = Pen(boat_w, up=boat.up)
     boat.paint(pen, rng)
@@ -455,7 +458,7 @@ def _grain() -> Pixels:
 def _developed(rng: np.random.Generator, image: Image.Image) -> Image.Image:
     """Give the picture as a camera would: its own exposure and colour cast, grain, dark corners."""
     values = np.array(image, dtype=np.float32)
-    values *= (rng.uniform(0.88, 1.1) * rng.uniform(0.96, 1.04, 3)).astype(np.float32)
+    values *= (rng.uniform(0.93, 1.12) * rng.uniform(0.96, 1.04, 3)).astype(np.float32)
     values *= 1 - np.float32(rng.uniform(0, 0.12)) * _vignette(image.size)
     left, top = rng.integers(0, _GRAIN_SIDE - 400, 2)
     grain = _grain()[top : top + image.height, left : left + image.width]

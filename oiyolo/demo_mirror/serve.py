@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from email.utils import formatdate, parsedate_to_datetime
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urlsplit
 
@@ -25,13 +25,15 @@ from oiyolo.demo_mirror.write import (
     ANSWERS_FILE,
     PUBLIC_FOLDERS,
     SCENES,
-    Mirror,
     last_port,
     write_mirror,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
+
+    from oiyolo.demo_mirror.write import Mirror
 
 HOST: Final = "127.0.0.1"
 _CLOSING_TIMEOUT_S: Final = 5.0

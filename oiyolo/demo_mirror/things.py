@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from oiyolo.demo_mirror.pen import RGB, Pen, Point, bow, mix, pick, shade
+from oiyolo.demo_mirror.pen import bow, chance, mix, pick, shade
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import numpy as np
+
+    from oiyolo.demo_mirror.pen import RGB, Pen, Point
 
 _HULLS: tuple[RGB, ...] = (
     (242, 242, 238),
@@ -59,6 +61,7 @@ _WALLS: tuple[RGB, ...] = (
 )
 _ROOFS: tuple[RGB, ...] = ((158, 70, 50), (112, 64, 54), (90, 92, 102), (128, 92, 70))
 _GREENS: tuple[RGB, ...] = ((62, 104, 52), (46, 84, 48), (92, 126, 58), (74, 112, 76))
+_DARK_BELOW = 380
 _GLASS: RGB = (58, 78, 96)
 _MAST: RGB = (206, 200, 188)
 
@@ -115,7 +118,7 @@ def _person(
     )
     pen.line([(x + head, neck + head * 0.4), (x + head * 2.2, neck + head * 3)], skin, head * 0.7)
     pen.oval((x, y - height + head), (head * 0.85, head), skin)
-    if rng.random() < 0.6:
+    if chance(rng, 0.6):
         pen.polygon(
             bow(
                 (x - head, y - height + head * 0.8),
@@ -136,21 +139,25 @@ def _hull(
     pen.polygon([*deck, *keel, (0.06, draught), (0.02, stern_y * 0.4)], colour)
     # The lower part lies in its own shadow, the paint below the waterline is another one.
     pen.polygon(
-        [(0.025, stern_y * 0.35), (0.995 - rake * 0.55, bow_y * 0.3), (1 - rake, draught)]
-        + [(0.06, draught)],
+        [
+            (0.025, stern_y * 0.35),
+            (0.995 - rake * 0.55, bow_y * 0.3),
+            (1 - rake, draught),
+            (0.06, draught),
+        ],
         shade(colour, 0.8),
     )
     pen.polygon(
         [(0.035, -0.02), (1 - rake * 0.9, -0.02), (1 - rake, draught), (0.06, draught)], bottom
     )
-    pen.line(deck, shade(colour, 1.25 if sum(colour) < 380 else 0.72), 0.014)  # noqa: PLR2004
+    pen.line(deck, shade(colour, 1.25 if sum(colour) < _DARK_BELOW else 0.72), 0.014)
 
 
 def _sailboat(pen: Pen, rng: np.random.Generator) -> None:
     height = rng.uniform(0.95, 1.3)
     mast_x = rng.uniform(0.46, 0.56)
     hull = pick(rng, _HULLS)
-    sail = pick(rng, _SAILS if rng.random() < 0.62 else _BRIGHT_SAILS)
+    sail = pick(rng, _SAILS if chance(rng, 0.62) else _BRIGHT_SAILS)
     deck = -0.15
     _hull(pen, hull, pick(rng, _BOTTOMS), stern_y=-0.13, bow_y=-0.19, rake=0.16, draught=0.03)
     pen.polygon(
@@ -176,7 +183,7 @@ def _sailboat(pen: Pen, rng: np.random.Generator) -> None:
             [(mast_x - 0.015, y), (mast_x - 0.44 * share, y + 0.015)], shade(sail, 0.82), 0.008
         )
     jib = pick(rng, (sail, *_BRIGHT_SAILS[:3]))
-    if rng.random() < 0.85:
+    if chance(rng, 0.85):
         foot = bow((0.95, deck - 0.06), (0.7, deck - 0.03), (mast_x - 0.02, deck - 0.1))
         luff = bow(
             (mast_x - 0.02, deck - 0.1), (mast_x + 0.13, -height * 0.5), (mast_x + 0.02, -height)
@@ -188,7 +195,7 @@ def _sailboat(pen: Pen, rng: np.random.Generator) -> None:
         )
     pen.line([(mast_x, deck), (mast_x, -height - 0.03)], _MAST, 0.018)
     pen.line([(mast_x, boom_y), (0.04, boom_y + 0.012)], _MAST, 0.016)
-    if rng.random() < 0.5:
+    if chance(rng, 0.5):
         pen.polygon(
             [(mast_x, -height - 0.04), (mast_x - 0.11, -height - 0.02), (mast_x, -height + 0.015)],
             pick(rng, _BRIGHT_SAILS),
@@ -222,7 +229,7 @@ def _motorboat(pen: Pen, rng: np.random.Generator) -> None:
     )
     for port in (0.62, 0.71, 0.8):
         pen.oval((port, -0.185), (0.018, 0.014), _GLASS, steps=10)
-    if rng.random() < 0.6:
+    if chance(rng, 0.6):
         pen.line(
             [(left - 0.02, -height - 0.015), (right + 0.04, -height - 0.015)],
             shade(cabin, 0.86),
@@ -241,13 +248,14 @@ def _trawler(pen: Pen, rng: np.random.Generator) -> None:
     _hull(pen, hull, pick(rng, _BOTTOMS), stern_y=-0.19, bow_y=-0.34, rake=0.12, draught=0.04)
     pen.line(bow((0.02, -0.15), (0.55, -0.16), (0.96, -0.28)), (238, 238, 232), 0.02)
     house = pick(rng, ((246, 246, 240), (236, 226, 196), (250, 250, 250)), spread=6)
-    left = rng.uniform(0.14, 0.22) if rng.random() < 0.6 else rng.uniform(0.48, 0.54)
+    aft = chance(rng, 0.6)
+    left = rng.uniform(0.14, 0.22) if aft else rng.uniform(0.48, 0.54)
     pen.box(left, -0.5, left + 0.26, -0.17, house)
     pen.box(left, -0.5, left + 0.07, -0.17, shade(house, 0.84))
     pen.box(left - 0.025, -0.535, left + 0.3, -0.495, pick(rng, _BRIGHT_SAILS))
     for window in (0.03, 0.11, 0.19):
         pen.box(left + window, -0.455, left + window + 0.055, -0.375, _GLASS)
-    mast_x = 0.6 if left < 0.4 else 0.36  # noqa: PLR2004
+    mast_x = 0.6 if aft else 0.36
     wood = pick(rng, ((214, 168, 96), (232, 226, 210), (150, 92, 48)))
     pen.line([(mast_x, -0.2), (mast_x, -0.74)], wood, 0.026)
     pen.line([(mast_x, -0.32), (mast_x + 0.26, -0.58)], wood, 0.018)
@@ -267,8 +275,8 @@ def _dinghy(pen: Pen, rng: np.random.Generator) -> None:
         [
             *bow((0.0, -0.19), (0.5, -0.12), (1.0, -0.22)),
             *bow((1.0, -0.22), (0.96, 0.0), (0.84, 0.04)),
-        ]
-        + [(0.1, 0.04)],
+            (0.1, 0.04),
+        ],
         hull,
     )
     pen.polygon([(0.06, -0.05), (0.94, -0.05), (0.84, 0.04), (0.1, 0.04)], shade(hull, 0.72))
@@ -285,8 +293,12 @@ def _schooner(pen: Pen, rng: np.random.Generator) -> None:
     height = rng.uniform(0.72, 0.86)
     for mast_x, top in ((0.36, height), (0.64, height * 0.92)):
         pen.polygon(
-            [(mast_x - 0.01, -top * 0.86), (mast_x - 0.2, -top * 0.98), (mast_x - 0.27, -0.2)]
-            + [(mast_x - 0.01, -0.19)],
+            [
+                (mast_x - 0.01, -top * 0.86),
+                (mast_x - 0.2, -top * 0.98),
+                (mast_x - 0.27, -0.2),
+                (mast_x - 0.01, -0.19),
+            ],
             sail,
         )
         pen.line([(mast_x - 0.07, -top * 0.88), (mast_x - 0.09, -0.2)], shade(sail, 0.85), 0.01)
@@ -301,7 +313,7 @@ def _canoe(pen: Pen, rng: np.random.Generator) -> None:
     crew = int(rng.integers(1, 4))
     for seat in {1: (0.46,), 2: (0.3, 0.68), 3: (0.24, 0.5, 0.74)}[crew]:
         _person(pen, rng, (seat, -0.06), rng.uniform(0.26, 0.31), seated=True)
-        reach = rng.uniform(0.1, 0.18) * (1 if rng.random() < 0.7 else -1)
+        reach = rng.uniform(0.1, 0.18) * (1 if chance(rng, 0.7) else -1)
         pen.line([(seat - reach * 0.2, -0.24), (seat + reach, 0.02)], _WOODS[2], 0.016)
         pen.oval((seat + reach, 0.015), (0.02, 0.032), _WOODS[0], steps=10)
     sheer = bow((0.0, -0.15), (0.5, 0.0), (1.0, -0.15), steps=14)
@@ -350,7 +362,7 @@ def _jet_ski(pen: Pen, rng: np.random.Generator) -> None:
 
 def _car(pen: Pen, rng: np.random.Generator) -> None:
     paint = pick(rng, (*_CLOTHES, (120, 126, 134), (180, 184, 190), (34, 36, 42)))
-    van = rng.random() < 0.3
+    van = chance(rng, 0.3)
     roof = -0.5 if van else -0.42
     waist = -0.27
     cabin = (
@@ -392,23 +404,23 @@ def _bus(pen: Pen, rng: np.random.Generator) -> None:
 
 def _house(pen: Pen, rng: np.random.Generator) -> None:
     wall, roof = pick(rng, _WALLS), pick(rng, _ROOFS)
-    height = rng.uniform(0.5, 0.8)
+    rows = int(rng.integers(1, 3))
+    height = rng.uniform(0.5, 0.62) if rows == 1 else rng.uniform(0.66, 0.8)
     ridge = height + rng.uniform(0.25, 0.42)
     pen.box(0.06, -height, 0.94, 0.0, wall)
     pen.box(0.06, -height, 0.3, 0.0, shade(wall, 0.88))
-    if rng.random() < 0.5:
+    if chance(rng, 0.5):
         pen.polygon([(0.0, -height), (0.5, -ridge), (1.0, -height)], roof)
     else:
         pen.polygon(
             [(0.0, -height), (0.16, -ridge + 0.06), (0.84, -ridge + 0.06), (1.0, -height)], roof
         )
     pen.box(0.7, -ridge - 0.04, 0.79, -ridge + 0.16, shade(roof, 0.8))
-    rows = 2 if height > 0.65 else 1  # noqa: PLR2004
     shutter = pick(rng, _GREENS + _BOTTOMS)
     for row in range(rows):
         top = -height + 0.1 + row * 0.3
-        for left in (0.16, 0.43, 0.7):
-            if row == rows - 1 and left == 0.43:  # noqa: PLR2004
+        for nth, left in enumerate((0.16, 0.43, 0.7)):
+            if row == rows - 1 and nth == 1:
                 pen.box(left, -0.3, left + 0.15, 0.0, shade(shutter, 0.8))
                 continue
             pen.box(left - 0.03, top, left + 0.16, top + 0.16, shutter)
@@ -437,7 +449,7 @@ def _lighthouse(pen: Pen, rng: np.random.Generator) -> None:
 
 def _tree(pen: Pen, rng: np.random.Generator) -> None:
     green = pick(rng, _GREENS)
-    if rng.random() < 0.35:
+    if chance(rng, 0.35):
         pen.box(0.45, -0.25, 0.55, 0.0, _WOODS[3])
         for tier in range(4):
             y = -0.15 - tier * 0.38
@@ -498,8 +510,8 @@ def _duck(pen: Pen, rng: np.random.Generator) -> None:
         [
             *bow((0.0, -0.34), (0.3, -0.2), (0.62, -0.36)),
             *bow((0.84, -0.3), (0.86, 0.04), (0.5, 0.05)),
-        ]
-        + [(0.16, 0.02)],
+            (0.16, 0.02),
+        ],
         body,
     )
     pen.oval((0.42, -0.16), (0.24, 0.11), shade(body, 0.82), steps=14)
@@ -514,8 +526,8 @@ def _swan(pen: Pen, rng: np.random.Generator) -> None:
         [
             *bow((0.0, -0.38), (0.3, -0.5), (0.66, -0.28)),
             *bow((0.84, -0.24), (0.84, 0.04), (0.5, 0.05)),
-        ]
-        + [(0.14, 0.0)],
+            (0.14, 0.0),
+        ],
         white,
     )
     pen.polygon(bow((0.06, -0.3), (0.4, -0.06), (0.66, -0.26)), shade(white, 0.85))
@@ -552,8 +564,9 @@ def _airplane(pen: Pen, rng: np.random.Generator) -> None:
         [
             *bow((0.02, -0.18), (0.5, -0.26), (0.86, -0.2)),
             *bow((0.86, -0.2), (1.04, -0.14), (0.9, -0.1)),
-        ]
-        + [(0.3, -0.06), (0.1, -0.13)],
+            (0.3, -0.06),
+            (0.1, -0.13),
+        ],
         white,
     )
     pen.line([(0.08, -0.15), (0.9, -0.15)], livery, 0.02)
@@ -579,8 +592,11 @@ def _parasol(pen: Pen, rng: np.random.Generator) -> None:
     for panel in range(6):
         left, right = panel / 6, (panel + 1) / 6
         pen.polygon(
-            [(0.5, -0.95), (left, -0.6 - 0.2 * math.sin(math.pi * left))]
-            + [(right, -0.6 - 0.2 * math.sin(math.pi * right))],
+            [
+                (0.5, -0.95),
+                (left, -0.6 - 0.2 * math.sin(math.pi * left)),
+                (right, -0.6 - 0.2 * math.sin(math.pi * right)),
+            ],
             second if panel % 2 else first,
         )
         pen.polygon([(0.5, -0.95), (left, -0.58), (right, -0.58)], second if panel % 2 else first)
@@ -610,7 +626,7 @@ def _yacht_at_rest(pen: Pen, rng: np.random.Generator) -> None:
     _hull(pen, hull, pick(rng, _BOTTOMS), stern_y=-0.15, bow_y=-0.2, rake=0.16, draught=0.03)
     pen.polygon([(0.28, -0.15), (0.32, -0.25), (0.6, -0.24), (0.7, -0.16)], (246, 246, 240))
     pen.box(0.36, -0.215, 0.56, -0.185, _GLASS)
-    pen.line([(0.5, -0.15), (0.5, -rng.uniform(0.95, 1.25))], _MAST, 0.03)
+    pen.line([(0.5, -0.15), (0.5, -rng.uniform(0.7, 0.95))], _MAST, 0.03)
     pen.line([(0.49, -0.32), (0.08, -0.3)], pick(rng, _BRIGHT_SAILS), 0.06)
 
 
@@ -623,7 +639,7 @@ CANOE = Thing("Canoe", _canoe, 0.45, (0.24, 0.5), Place.WATER, 2, 1.4)
 GONDOLA = Thing("Gondola", _gondola, 0.55, (0.26, 0.5), Place.WATER, 1.5, 1.0)
 BOATS = (SAILBOAT, MOTORBOAT, TRAWLER, DINGHY, SCHOONER, CANOE, GONDOLA)
 
-MOORED = Thing("Boat", _yacht_at_rest, 1.4, (0.08, 0.13), Place.WATER, 1)
+MOORED = Thing("Boat", _yacht_at_rest, 1.1, (0.1, 0.15), Place.WATER, 1)
 
 OTHERS = (
     Thing("Jet ski", _jet_ski, 0.9, (0.09, 0.15), Place.WATER, 5, 0.25),

@@ -23,7 +23,6 @@ from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from enum import Enum
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -32,13 +31,15 @@ from PIL import Image, ImageDraw
 
 from oiyolo import boxes, files
 from oiyolo.demo_mirror import catalogue
-from oiyolo.demo_mirror.scenes import BOAT_FAMILY, DrawnObject, Kind, draw_scene
+from oiyolo.demo_mirror.pen import chance
+from oiyolo.demo_mirror.scenes import BOAT_FAMILY, Kind, draw_scene
 from oiyolo.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
-    from oiyolo.demo_mirror.scenes import Scene
+    from oiyolo.demo_mirror.scenes import DrawnObject, Scene
 
 FORM: Final = 1
 """Counted up when the same arguments no longer give the same mirror."""
@@ -100,8 +101,8 @@ _LAST_NAMES: Final = (
 )  # fmt: skip
 _TITLES: Final = (
     "Harbour, early morning", "IMG_{n}", "DSC0{n}", "Regatta &quot;{n}&quot;", "out on the water",
-    "", "Fish &amp; ships", "Évian, le lac", "The ""{n}"", at anchor", "P10{n}", "holiday, day {d}",
-    "Wind &lt; 3 bft", "Venezia, ""Canal Grande""", "#sea #sky #light", "Sunday on the lake {n}",
+    "", "Fish &amp; ships", "Évian, le lac", 'The "{n}", at anchor', "P10{n}", "holiday, day {d}",
+    "Wind &lt; 3 bft", 'Venezia, "Canal Grande"', "#sea #sky #light", "Sunday on the lake {n}",
     "waiting for the ferry", "帆船", "Blick aufs Meer, {d}. Juli",
 )  # fmt: skip
 
@@ -231,7 +232,7 @@ def plan(seed: int, scenes: int) -> list[Shot]:
     for subset in SUBSETS[1:]:
         rng = _random(seed, subset)
         for number in range(few):
-            kind = Kind.NO_BOATS if number % 6 == 5 else Kind.BOATS  # noqa: PLR2004
+            kind = Kind.NO_BOATS if number % 6 == 0 else Kind.BOATS
             author = int(rng.integers(authors))
             shots.append(Shot(subset, number, _image_id(seed, subset, number), kind, author))
     return sorted(shots, key=lambda shot: shot.image_id)
@@ -266,7 +267,7 @@ def _plan_train(seed: int, scenes: int) -> list[Shot]:
         shots[at] = replace(shots[at], rotation=turn)
     for at in range(len(kinds) + len(fates) + len(turns), scenes):
         # Flickr had lost one image in ten when the rotations were collected.
-        if rng.random() < 0.1:  # noqa: PLR2004
+        if chance(rng, 0.1):
             shots[at] = replace(shots[at], rotation=None)
     return shots
 
@@ -378,7 +379,7 @@ def _write_image(folder: Path, shot: Shot, seed: int) -> _Rows:
     if shot.fate not in _ABSENT:
         name = f"open-images-dataset/{shot.subset}/{shot.image_id}.jpg"
         files.write_bytes(folder / name, _damaged(mirrored, shot.fate), durable=False)
-    thumbnail = f"{_ADDRESS}/{thumbnail_path}" + ("?zz=1" if rng.random() < 0.2 else "")  # noqa: PLR2004
+    thumbnail = f"{_ADDRESS}/{thumbnail_path}" + ("?zz=1" if chance(rng, 0.2) else "")
     objects = _annotated(rng, objects)
     return _Rows(
         shot=shot,
@@ -388,7 +389,7 @@ def _write_image(folder: Path, shot: Shot, seed: int) -> _Rows:
             original,
             original_url=f"{_ADDRESS}/{original_path}",
             photo=int(photo),
-            thumbnail_url="" if rng.random() < 0.03 else thumbnail,  # noqa: PLR2004
+            thumbnail_url="" if chance(rng, 0.03) else thumbnail,
         ),
         labels=_label_rows(rng, shot, objects),
         boxes=tuple(
@@ -463,7 +464,7 @@ def _annotated(rng: np.random.Generator, objects: Iterable[DrawnObject]) -> tupl
     """Give the objects that got boxes: a class is annotated throughout an image, or not at all."""
     objects = tuple(objects)
     names = sorted({drawn.name for drawn in objects} - BOAT_FAMILY)
-    skipped = {name for name in names if rng.random() < 0.1}  # noqa: PLR2004
+    skipped = {name for name in names if chance(rng, 0.1)}
     kept = tuple(drawn for drawn in objects if drawn.name not in skipped)
     return kept or objects
 
@@ -478,7 +479,7 @@ def _image_row(
     thumbnail_url: str,
 ) -> str:
     first = _FIRST_NAMES[shot.author % len(_FIRST_NAMES)]
-    last = _LAST_NAMES[shot.author * 7 % 10 if shot.author < 20 else (shot.author * 3 + 1) % 10]  # noqa: PLR2004
+    last = _LAST_NAMES[(shot.author * 7 + shot.author // 20) % len(_LAST_NAMES)]
     account = f"{43584526 + 9973 * shot.author}@N{shot.author % 9:02d}"
     title = _TITLES[int(rng.integers(len(_TITLES)))]
     title = title.format(n=rng.integers(1000, 9999), d=rng.integers(1, 28)).replace('"', '""')
@@ -505,17 +506,17 @@ def _label_rows(
 ) -> tuple[str, ...]:
     """Give the verified labels: what is there, and some of what is not."""
     present = {drawn.name for drawn in objects}
-    absent = {"Dolphin", "Train", "Flower"} if rng.random() < 0.4 else {"Helicopter"}  # noqa: PLR2004
+    absent = {"Dolphin", "Train", "Flower"} if chance(rng, 0.4) else {"Helicopter"}
     if shot.verified and not present & BOAT_FAMILY:
         absent.add("Boat")
-    elif "Boat" in present and rng.random() < 0.15:  # noqa: PLR2004
+    elif "Boat" in present and chance(rng, 0.15):
         # That there is no canoe does not make a picture with boats a picture without any.
         absent.add("Canoe")
     verdicts = [(catalogue.MIDS[name], 1) for name in present]
     verdicts += [(catalogue.MIDS[name], 0) for name in absent - present]
     rows = []
     for mid, confidence in sorted(verdicts):
-        source = "crowdsource-verification" if rng.random() < 0.3 else "verification"  # noqa: PLR2004
+        source = "crowdsource-verification" if chance(rng, 0.3) else "verification"
         rows.append(f"{shot.image_id},{source},{mid},{confidence}")
     return tuple(rows)
 
@@ -524,9 +525,9 @@ def _box_row(rng: np.random.Generator, shot: Shot, drawn: DrawnObject) -> str:
     x1, y1, x2, y2 = drawn.xyxy
     flags = [drawn.occluded, drawn.truncated, drawn.group_of, drawn.depiction, drawn.inside]
     # Boxes that a machine proposed and a person accepted have neither flags nor clicks.
-    proposed = shot.subset == "train" and not any(flags) and rng.random() < 0.03  # noqa: PLR2004
+    proposed = shot.subset == "train" and not any(flags) and chance(rng, 0.03)
     source = "activemil" if proposed else "xclick"
-    if shot.subset != "train" and rng.random() < 0.3:  # noqa: PLR2004
+    if shot.subset != "train" and chance(rng, 0.3):
         source = "freeform"
     fields = [shot.image_id, source, catalogue.MIDS[drawn.name], "1"]
     fields += [f"{value:.6f}" for value in (x1, x2, y1, y2)]

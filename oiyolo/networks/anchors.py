@@ -147,7 +147,7 @@ def _shape_iou(boxes: Sizes, anchors: Sizes) -> npt.NDArray[np.float64]:
 
 def _start(boxes: Sizes, k: int, rng: np.random.Generator) -> Sizes:
     """Draw k boxes, each with the greater probability the farther it is from those drawn before."""
-    centres = boxes[rng.integers(len(boxes))][None]
+    centres: Sizes = boxes[rng.integers(len(boxes))][None]
     while len(centres) < k:
         distance = 1 - _shape_iou(boxes, centres).max(axis=1)
         weight = np.maximum(distance, 0) ** 2

@@ -380,7 +380,7 @@ def _is_cached(path: Path, wanted: Pretrained) -> bool:
     if not touched:
         return "sha256" in record
     if "sha256" in record:
-        good = sha256_of(path) == record["sha256"]
+        good = bool(sha256_of(path) == record["sha256"])
     else:  # put there by hand, or the process ended between the file and its record
         try:
             check_weights(path, expected_bytes=wanted.size_bytes)

@@ -50,6 +50,7 @@ class Cache:
         if address.path.strip("/"):
             self.folder /= address.path.strip("/")
         self._web = Web()
+        self._is_offline = False
 
     def close(self) -> None:
         """Close the connections."""
@@ -81,13 +82,15 @@ class Cache:
                 headers["If-None-Match"] = facts["etag"]
             elif facts and facts["last_modified"]:
                 headers["If-Modified-Since"] = facts["last_modified"]
+            fetched = None
             try:
-                fetched = self._fetch(official, url, path, headers)
+                if not (facts and self._is_offline):
+                    fetched = self._fetch(official, url, path, headers)
             except UnavailableError as error:
                 if not facts:
                     raise
-                _log.warning("%s The copy of an earlier run serves.", error)
-                fetched = None
+                self._is_offline = True  # one warning and one wait are enough
+                _log.warning("%s Copies of an earlier run serve.", error)
             if fetched is not None:
                 facts = fetched
                 files.write_json(facts_path, facts)

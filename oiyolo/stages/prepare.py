@@ -82,12 +82,8 @@ class Prepared(Result):
         if not (self.new or self.failed):
             return f"prepared: nothing to do; {count(here, 'image')} with labels"
         rate = self.new / self.seconds if self.seconds else 0.0
-        told = [
-            (
-                f"prepared {count(self.new, 'image')} in {self.seconds:.1f} s ({rate:.0f} a second); "
-                f"{here:,} with labels"
-            ),
-        ]
+        effort = f"in {self.seconds:.1f} s ({rate:.0f} a second)"
+        told = [f"prepared {count(self.new, 'image')} {effort}; {here:,} with labels"]
         rows = [(f"excluded: {why}", n) for why, n in self.failed.items()]
         rows += [(f"boxes that are no labels: {why}", n) for why, n in self.dropped_boxes.items()]
         return "\n".join(told + ([columns(rows)] if rows else []))
@@ -362,14 +358,16 @@ def _prepared_boxes(
     if project.config.dataset.group_of == "mask":
         because[(table[FLAG_COLUMNS["group_of"]] == 1).to_numpy() & (because == "")] = "masked"
     class_ids = table["ClassID"].to_numpy(dtype=np.int64)
-    rotations = selection.images.set_index("ImageID")["Rotation"].fillna(0).astype(int)
-    for image_id, rows in table.groupby("ImageID").indices.items():
+    turns = selection.images["Rotation"].fillna(0).astype(int)
+    rotation_by_id = dict(zip(selection.images["ImageID"], turns, strict=True))
+    for key, rows in table.groupby("ImageID").indices.items():
+        image_id = str(key)
         placed = place_boxes(
             xyxy[rows],
             class_ids[rows],
             because[rows],
-            rotation=rotations[image_id],
-            source_wh=(_whole(widths[str(image_id)]), _whole(heights[str(image_id)])),
+            rotation=rotation_by_id[image_id],
+            source_wh=(_whole(widths[image_id]), _whole(heights[image_id])),
             size_wh=options.size,
             fit=options.fit,
         )

@@ -1,0 +1,71 @@
+"""run: all stages in a row."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from oiyolo.project import open_project
+from oiyolo.results import Plan, Result
+from oiyolo.stages.evaluate import evaluate
+from oiyolo.stages.fetch import fetch
+from oiyolo.stages.plot import plot
+from oiyolo.stages.prepare import prepare
+from oiyolo.stages.report import report
+from oiyolo.stages.select import select
+from oiyolo.stages.split import split
+from oiyolo.stages.train import train
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from oiyolo.project import ProjectLike
+
+_log = logging.getLogger("oiyolo")
+
+_STAGES: Final[Mapping[str, Callable[..., Any]]] = {
+    "select": select,
+    "fetch": fetch,
+    "prepare": prepare,
+    "split": split,
+    "train": train,
+    "plot": plot,
+    "evaluate": evaluate,
+    "report": report,
+}
+
+
+@dataclass(frozen=True)
+class Ran(Result):
+    """The results of all stages, by name."""
+
+    results: Mapping[str, Result]
+
+    def as_dict(self) -> dict[str, object]:
+        """See ``Result``."""
+        return {name: result.as_dict() for name, result in self.results.items()}
+
+    def __str__(self) -> str:
+        return f"{self.results['evaluate']}\n{self.results['report']}"
+
+
+def run(project: ProjectLike = ".", *, dry_run: bool = False, **options: object) -> Ran | Plan:
+    """Run all stages in a row, from class names to a report; each does only what is new.
+
+    Args:
+        project: An open project or its folder; ``classes`` begins a new one there.
+        dry_run: Only tell what would be done.
+        **options: Any key.
+
+    Raises:
+        OiyoloError: What a stage raises; what was done before stays.
+    """
+    opened = open_project(project, options, may_create=not dry_run)
+    if dry_run:
+        return Plan("run", [f"{name}, unless nothing is new" for name in _STAGES])
+    results: dict[str, Result] = {}
+    for name, stage in _STAGES.items():
+        results[name] = stage(opened)
+        _log.info("%s", results[name])
+    return Ran(results)

@@ -1,0 +1,122 @@
+"""report: one page about a run, in one file that opens anywhere.
+
+Leaves ``runs/<run>/report.html``: pictures are inside it, nothing is loaded from elsewhere.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from oiyolo import __version__, files
+from oiyolo.ledger import SPLITS
+from oiyolo.project import open_project
+from oiyolo.results import Plan, Result
+from oiyolo.stages import plot as plot_stage
+from oiyolo.stages import split as split_stage
+from oiyolo.training.run import find_run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from oiyolo.project import Project, ProjectLike
+    from oiyolo.training.run import Run
+
+STAGE: Final = "report"
+_TEMPLATE: Final = "report.html.j2"
+
+
+@dataclass(frozen=True)
+class Report(Result):
+    """A written report.
+
+    Attributes:
+        path: The page.
+        run: Its run.
+    """
+
+    path: Path
+    run: str
+
+    def as_dict(self) -> dict[str, object]:
+        """See ``Result``."""
+        return {"run": self.run, "report": str(self.path)}
+
+    def __str__(self) -> str:
+        return f"{self.run}: wrote {self.path}"
+
+
+def report(
+    project: ProjectLike = ".", *, run: str | None = None, dry_run: bool = False
+) -> Report | Plan:
+    """Write a page with a run's scores, pictures and charts, and the dataset's facts.
+
+    What is there is shown: a run that was not evaluated yet has a page without scores.
+
+    Args:
+        project: An open project or its folder.
+        run: A run's name; the latest one if not given.
+        dry_run: Only tell what would be done.
+
+    Raises:
+        UsageError: There is no such run.
+    """
+    opened = open_project(project)
+    found = find_run(opened.runs_folder, run)
+    path = found.folder / "report.html"
+    if dry_run:
+        return Plan("report", [f"write {path}"])
+    if not list(found.charts_folder.glob("*.png")) and found.log_path.is_file():
+        plot_stage.plot(opened, run=found.name)
+    files.write_text(path, _render(opened, found))
+    return Report(path, found.name)
+
+
+def _render(project: Project, run: Run) -> str:
+    import jinja2  # noqa: PLC0415  (only this stage writes HTML)
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("oiyolo", "stages"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = _percent
+    environment.filters["inside"] = _inside
+    evaluation = files.read_json(run.evaluation_path)
+    return environment.get_template(_TEMPLATE).render(
+        run=run,
+        record=run.record,
+        evaluation=evaluation,
+        classes=evaluation["classes"] if evaluation else {},
+        dataset=_dataset(project),
+        splits=SPLITS,
+        panels=_pictures(run.panels_folder, ("overview", "worst")),
+        charts=_pictures(run.charts_folder, ("loss", "iou", "map")),
+        options=project.config,
+        version=__version__,
+    )
+
+
+def _dataset(project: Project) -> dict[str, Any] | None:
+    dataset = split_stage.load(project) if project.ledger_path.is_file() else None
+    if dataset is None:
+        return None
+    with project.ledger(read_only=True) as ledger:
+        counts = ledger.counts()
+    return {"split": dataset, "selected": counts.selected, "excluded": counts.excluded}
+
+
+def _pictures(folder: Path, names: tuple[str, ...]) -> dict[str, Path]:
+    return {n: folder / f"{n}.png" for n in names if (folder / f"{n}.png").is_file()}
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1%}"  # noqa: RUF001  (an en dash, for a person)
+
+
+def _inside(path: Path) -> str:
+    """Give a picture as a data URL."""
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
