@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from PIL import Image, ImageChops
+from PIL import Image
 
 from oiyolo.demo_mirror import backdrop, things
 from oiyolo.demo_mirror.pen import Pen, chance
@@ -237,15 +237,13 @@ def _drawn(rng: np.random.Generator, spot: _Spot) -> Cutout:
 
 def _lit(picture: Image.Image, ground: Backdrop, haze: float) -> Image.Image:
     """Give a cutout in the scene's light: tinted, a little darker below, hazy when far."""
-    tint = [min(255, round(255 * channel)) for channel in ground.light.tint]
-    bands = Image.merge("RGB", picture.split()[:3])
-    ramp = np.linspace(255, 216, picture.height).astype(np.uint8)
-    fall = np.broadcast_to(ramp[:, None, None], (picture.height, picture.width, 3))
-    bands = ImageChops.multiply(bands, Image.new("RGB", bands.size, (tint[0], tint[1], tint[2])))
-    bands = ImageChops.multiply(bands, Image.fromarray(np.ascontiguousarray(fall)))
-    bands = Image.blend(bands, Image.new("RGB", bands.size, ground.light.haze), haze)
-    bands.putalpha(picture.getchannel("A"))
-    return bands
+    values = np.array(picture)
+    colours = values[..., :3].astype(np.float32)
+    fall = np.linspace(1 - haze, 0.85 * (1 - haze), picture.height, dtype=np.float32)
+    colours *= fall[:, None, None] * np.array(ground.light.tint, np.float32)
+    colours += np.array(ground.light.haze, np.float32) * np.float32(haze)
+    values[..., :3] = np.minimum(colours, 255)
+    return Image.fromarray(values)
 
 
 def _reflection(rng: np.random.Generator, picture: Image.Image) -> Image.Image:
@@ -294,10 +292,11 @@ def _place(rng: np.random.Generator, stage: _Stage, spot: _Spot, ground: Backdro
     if inside.size == 0 or inside.sum() < _LEAST_PLACED * whole_px:
         return False
     covered = np.bincount(stage.owner[rows, columns][inside], minlength=len(stage.whole_px) + 1)
-    seen = np.bincount(stage.owner.ravel(), minlength=len(stage.whole_px) + 1)
     for number, its_whole_px in stage.whole_px.items():
-        if covered[number] and seen[number] - covered[number] < _LEAST_PLACED * its_whole_px:
-            return False
+        if covered[number]:
+            left_px = np.count_nonzero(stage.owner == number) - covered[number]
+            if left_px < _LEAST_PLACED * its_whole_px:
+                return False
     far = 0.0
     if spot.thing.place in {Place.WATER, Place.BANK}:
         depth = (spot.y / height - ground.horizon) / max(0.05, 1 - ground.horizon)

@@ -1,7 +1,7 @@
 """What to select: pure decisions on tables of boxes and image labels.
 
 A flag (group of, occluded, ...) is judged on the selected classes' boxes only, and -1 (unknown)
-does not count as set. A dropped box stays in the table with ``Used`` false, because scoring needs
+does not count as set. A dropped box stays in the table with ``used`` false, because scoring needs
 it; an image left without a used box is not selected.
 """
 
@@ -32,7 +32,7 @@ FLAG_COLUMNS: Final = {
 CORNERS: Final = ("XMin", "YMin", "XMax", "YMax")
 """The corner columns in xyxy order (the files have them in another)."""
 SEPARATOR: Final = "|"
-"""Between class names in the columns ``Present`` and ``Absent``; no class name holds it."""
+"""Between class names in the columns ``present`` and ``absent``; no class name holds it."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Selected:
 
     Attributes:
         boxes: Every box of the selected classes in the selected images, in order of ids.
-        images: One row an image: ``ImageID``, ``Subset``, ``Negative``, ``Present``, ``Absent``.
+        images: One row an image: ``ImageID``, ``Subset``, ``negative``, ``present``, ``absent``.
         excluded: Images that hold a selected class but were not selected, by reason.
     """
 
@@ -65,8 +65,8 @@ def decide(
         options: What to keep.
     """
     marked = _mark(boxes, classes, options)
-    dropped_images = set(marked.loc[marked["DroppedImage"], "ImageID"])
-    with_used = set(marked.loc[marked["Used"], "ImageID"])
+    dropped_images = set(marked.loc[marked["drops_image"], "ImageID"])
+    with_used = set(marked.loc[marked["used"], "ImageID"])
     excluded: dict[str, int] = {}
 
     subset_by_id = dict(zip(marked["ImageID"], marked["Subset"], strict=True))
@@ -102,12 +102,12 @@ def decide(
         {
             "ImageID": ids,
             "Subset": [subset_by_id[i] for i in ids],
-            "Negative": [i in negative_ids for i in ids],
-            "Present": [_names(classes, verified.get(i, (set(), set()))[0]) for i in ids],
-            "Absent": [_names(classes, verified.get(i, (set(), set()))[1]) for i in ids],
+            "negative": [i in negative_ids for i in ids],
+            "present": [_names(classes, verified.get(i, (set(), set()))[0]) for i in ids],
+            "absent": [_names(classes, verified.get(i, (set(), set()))[1]) for i in ids],
         }
     )
-    kept = marked[marked["ImageID"].isin(set(positives))].drop(columns="DroppedImage")
+    kept = marked[marked["ImageID"].isin(set(positives))].drop(columns="drops_image")
     kept = kept.sort_values(["ImageID"], kind="stable").reset_index(drop=True)
     return Selected(kept, images, {reason: n for reason, n in excluded.items() if n})
 
@@ -115,11 +115,11 @@ def decide(
 def _mark(
     boxes: pd.DataFrame, classes: Sequence[SelectedClass], options: DatasetOptions
 ) -> pd.DataFrame:
-    """Add ``Class``, ``ClassID``, ``Used``, ``DroppedBecause`` and ``DroppedImage``."""
+    """Add ``class``, ``class_id``, ``used``, ``dropped_because`` and ``drops_image``."""
     marked = boxes.copy()
     class_by_mid = {mid: selected for selected in classes for mid in selected.mids}
-    marked["Class"] = [class_by_mid[mid].name for mid in marked["LabelName"]]
-    marked["ClassID"] = [class_by_mid[mid].class_id for mid in marked["LabelName"]]
+    marked["class"] = [class_by_mid[mid].name for mid in marked["LabelName"]]
+    marked["class_id"] = [class_by_mid[mid].class_id for mid in marked["LabelName"]]
     because = np.full(len(marked), "", dtype=object)
     drops_image = np.zeros(len(marked), dtype=bool)
     for option, column in FLAG_COLUMNS.items():
@@ -133,9 +133,9 @@ def _mark(
     area = geometry.area(marked[list(CORNERS)].to_numpy(dtype=float))
     because[(area < options.min_box_area) & (because == "")] = "min_box_area"
     because[(area > options.max_box_area) & (because == "")] = "max_box_area"
-    marked["Used"] = because == ""
-    marked["DroppedBecause"] = because
-    marked["DroppedImage"] = drops_image
+    marked["used"] = because == ""
+    marked["dropped_because"] = because
+    marked["drops_image"] = drops_image
     return marked
 
 
@@ -148,8 +148,8 @@ def _verified(
     the class itself (no canoe does not mean no boat).
     """
     found: dict[str, tuple[set[str], set[str]]] = {}
-    pairs = boxes[["ImageID", "Class"]].drop_duplicates()
-    for image_id, name in zip(pairs["ImageID"], pairs["Class"], strict=True):
+    pairs = boxes[["ImageID", "class"]].drop_duplicates()
+    for image_id, name in zip(pairs["ImageID"], pairs["class"], strict=True):
         found.setdefault(image_id, (set(), set()))[0].add(name)
     class_by_mid = {mid: selected for selected in classes for mid in selected.mids}
     columns = (labels[name] for name in ("ImageID", "LabelName", "Confidence"))
@@ -184,11 +184,11 @@ def per_class(
     selected: Selected, classes: Sequence[SelectedClass]
 ) -> Mapping[str, Mapping[str, int]]:
     """Count the images and used boxes of each class."""
-    used = selected.boxes[selected.boxes["Used"]]
+    used = selected.boxes[selected.boxes["used"]]
     return {
         chosen.name: {
-            "images": int(used.loc[used["ClassID"] == chosen.class_id, "ImageID"].nunique()),
-            "boxes": int((used["ClassID"] == chosen.class_id).sum()),
+            "images": int(used.loc[used["class_id"] == chosen.class_id, "ImageID"].nunique()),
+            "boxes": int((used["class_id"] == chosen.class_id).sum()),
         }
         for chosen in classes
     }

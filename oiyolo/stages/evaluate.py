@@ -274,12 +274,12 @@ def _truth(project: Project, image_ids: Sequence[str], class_names: Sequence[str
     if FLAG_COLUMNS["group_of"] in boxes:
         group_of = boxes[FLAG_COLUMNS["group_of"]].to_numpy() == 1
     # A group that was dropped from training is still no place for false alarms.
-    counted = boxes["Used"].to_numpy(dtype=bool) | group_of
+    counted = boxes["used"].to_numpy(dtype=bool) | group_of
     boxes, group_of = boxes[counted], group_of[counted]
     return GroundTruth.from_rows(
         image_ids,
         box_image_ids=boxes["ImageID"].tolist(),
-        class_id=boxes["ClassID"].to_numpy(),
+        class_id=boxes["class_id"].to_numpy(),
         xyxy=boxes[list(CORNERS)].to_numpy(dtype=float),
         group_of=group_of,
         verified=_verified(project, image_ids, class_names),
@@ -296,5 +296,5 @@ def _verified(project: Project, image_ids: Sequence[str], class_names: Sequence[
         return [(i, class_id[n]) for i, names in rows for n in names.split(SEPARATOR) if n]
 
     return verification(
-        image_ids, len(class_names), present=pairs("Present"), absent=pairs("Absent")
+        image_ids, len(class_names), present=pairs("present"), absent=pairs("absent")
     )

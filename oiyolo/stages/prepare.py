@@ -172,10 +172,10 @@ def run(project: Project) -> Prepared:
 
 
 def boxes_table(project: Project) -> pd.DataFrame:
-    """Read ``data/dataset/boxes.csv``: every box in the prepared frame, ``Used`` or not."""
+    """Read ``data/dataset/boxes.csv``: every box in the prepared frame, ``used`` or not."""
     return pd.read_csv(
         project.dataset_folder / "boxes.csv",
-        dtype={"ImageID": str, "Class": str, "DroppedBecause": str},
+        dtype={"ImageID": str, "class": str, "dropped_because": str},
         keep_default_na=False,
     )
 
@@ -221,14 +221,14 @@ def _tasks(
 ) -> Iterator[_Task]:
     boxes = selection.boxes
     xyxy = boxes[list(CORNERS)].to_numpy(dtype=np.float64)
-    class_ids = boxes["ClassID"].to_numpy(dtype=np.int64)
-    because = boxes["DroppedBecause"].to_numpy(dtype=object)
+    class_ids = boxes["class_id"].to_numpy(dtype=np.int64)
+    because = boxes["dropped_because"].to_numpy(dtype=object)
     group_of = np.zeros(len(boxes), dtype=bool)
     if FLAG_COLUMNS["group_of"] in boxes:
         group_of = boxes[FLAG_COLUMNS["group_of"]].to_numpy() == 1
     rows_of = boxes.groupby("ImageID").indices
     none = np.array([], dtype=np.int64)
-    named = (selection.images[name] for name in ("ImageID", "Rotation", "Negative"))
+    named = (selection.images[name] for name in ("ImageID", "Rotation", "negative"))
     for image_id, rotation, negative in zip(*named, strict=True):
         rows = rows_of.get(image_id, none)
         turn = 0 if np.isnan(rotation) else int(rotation)
@@ -341,7 +341,7 @@ def _finish(project: Project, selection: select_stage.Selection, ledger: Ledger)
         table = _prepared_boxes(project, selection, ledger)
         files.write_text(path, table.to_csv(index=False, float_format="%.7f"))
         stamps.write(project.dataset_folder / _STAMP, made_from)
-    because = boxes_table(project)["DroppedBecause"]
+    because = boxes_table(project)["dropped_because"]
     return dict(Counter(because[because != ""]).most_common())
 
 
@@ -354,10 +354,10 @@ def _prepared_boxes(
     heights = ledger.facts("height_px", *HAS_PREPARED)
     table = selection.boxes[selection.boxes["ImageID"].isin(widths.keys())].copy()
     xyxy = table[list(CORNERS)].to_numpy(dtype=np.float64, copy=True)
-    because = table["DroppedBecause"].to_numpy(dtype=object, copy=True)
+    because = table["dropped_because"].to_numpy(dtype=object, copy=True)
     if project.config.dataset.group_of == "mask":
         because[(table[FLAG_COLUMNS["group_of"]] == 1).to_numpy() & (because == "")] = "masked"
-    class_ids = table["ClassID"].to_numpy(dtype=np.int64)
+    class_ids = table["class_id"].to_numpy(dtype=np.int64)
     turns = selection.images["Rotation"].fillna(0).astype(int)
     rotation_by_id = dict(zip(selection.images["ImageID"], turns, strict=True))
     for key, rows in table.groupby("ImageID").indices.items():
@@ -373,8 +373,8 @@ def _prepared_boxes(
         )
         xyxy[rows], because[rows] = placed.xyxy, placed.because
     table[list(CORNERS)] = xyxy
-    table["DroppedBecause"] = because
-    table["Used"] = because == ""
+    table["dropped_because"] = because
+    table["used"] = because == ""
     return table
 
 

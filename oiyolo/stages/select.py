@@ -42,7 +42,7 @@ _FLAG_COLUMNS: Final = tuple(selection.FLAG_COLUMNS.values())
 _BOX_COLUMNS: Final = (
     *("ImageID", "Subset", "Source", "LabelName", "Confidence", "XMin", "XMax", "YMin", "YMax"),
     *_FLAG_COLUMNS,
-    *("Class", "ClassID", "Used", "DroppedBecause"),
+    *("class", "class_id", "used", "dropped_because"),
 )
 _IMAGE_COLUMNS: Final = (
     *("ImageID", "Subset", "OriginalURL", "OriginalLandingURL", "License", "AuthorProfileURL"),
@@ -66,21 +66,21 @@ class Selection(Result):
     def boxes(self) -> pd.DataFrame:
         """Every box of the selected classes in the selected images, the dropped ones too.
 
-        Open Images' columns (corners are fractions of the image as stored), then ``Class``,
-        ``ClassID``, ``Used`` and ``DroppedBecause``.
+        Open Images' columns (corners are fractions of the image as stored), then ``class``,
+        ``class_id``, ``used`` and ``dropped_because``.
         """
         return pd.read_csv(
             self.folder / "boxes.csv",
-            dtype=dict.fromkeys(("ImageID", "DroppedBecause"), str),
+            dtype=dict.fromkeys(("ImageID", "dropped_because"), str),
             keep_default_na=False,
         )
 
     @cached_property
     def images(self) -> pd.DataFrame:
-        """One row an image: Open Images' columns, then ``Negative``, ``Present``, ``Absent``."""
+        """One row an image: Open Images' columns, then ``negative``, ``present``, ``absent``."""
         return pd.read_csv(
             self.folder / "images.csv",
-            dtype=dict.fromkeys((*_IMAGE_COLUMNS, "Present", "Absent"), str) | {"Rotation": float},
+            dtype=dict.fromkeys((*_IMAGE_COLUMNS, "present", "absent"), str) | {"Rotation": float},
             keep_default_na=False,
             na_values={"Rotation": ["", "nan"]},
         )
@@ -244,9 +244,9 @@ def _make(
     _write_url_lists(folder, images)
     summary: dict[str, Any] = {
         "images": len(images),
-        "boxes": int(chosen.boxes["Used"].sum()),
+        "boxes": int(chosen.boxes["used"].sum()),
         "classes": selection.per_class(chosen, classes),
-        "negatives": int(images["Negative"].sum()),
+        "negatives": int(images["negative"].sum()),
         "folded_in": _folded_in(chosen.boxes, classes),
         "labels": {c.name: list(c.mids) for c in classes},
         "excluded": chosen.excluded,
@@ -323,7 +323,7 @@ def _folded_in(boxes: pd.DataFrame, classes: Sequence[SelectedClass]) -> dict[st
     """Count, for each class, the boxes of descendants that count as it."""
     folded: dict[str, dict[str, int]] = {}
     for chosen in classes:
-        labels = boxes.loc[boxes["ClassID"] == chosen.class_id, "LabelName"].value_counts()
+        labels = boxes.loc[boxes["class_id"] == chosen.class_id, "LabelName"].value_counts()
         folded[chosen.name] = {
             name: int(labels[mid]) for mid, name in chosen.folded.items() if mid in labels
         }

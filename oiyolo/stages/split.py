@@ -279,8 +279,8 @@ def _write(
     table = pd.DataFrame(
         {
             "ImageID": ids,
-            "Split": [made.split_by_id[i] for i in ids],
-            "Group": [made.group_by_id[i] for i in ids],
+            "split": [made.split_by_id[i] for i in ids],
+            "group": [made.group_by_id[i] for i in ids],
         }
     )
     files.write_text(folder / "split.csv", table.to_csv(index=False))
@@ -290,9 +290,9 @@ def _write(
 def _summarise(project: Project, ledger: Ledger, *, new: int) -> Split:
     states = {name: ledger.facts("state", name) for name in SPLITS}
     boxes = prepare_stage.boxes_table(project)
-    used = boxes[boxes["Used"]]
+    used = boxes[boxes["used"]]
     split_of = {i: name for name, ids in states.items() for i in ids}
-    pairs = zip(used["Class"], used["ImageID"].map(split_of), strict=True)
+    pairs = zip(used["class"], used["ImageID"].map(split_of), strict=True)
     counted = Counter(pairs)
     class_names = select_stage.load_or_complain(project).class_names
     return Split(

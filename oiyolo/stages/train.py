@@ -156,7 +156,7 @@ def _course(project: Project, split: Split, darknet: Darknet) -> Course:
         raise UsageError(
             "there is no image to train on", where=str(split.list_path("train")), expected="one"
         )
-    used = boxes[boxes["Used"] & boxes["ImageID"].isin(trained_on)]
+    used = boxes[boxes["used"] & boxes["ImageID"].isin(trained_on)]
     sides = {
         "width": used["XMax"].to_numpy() - used["XMin"].to_numpy(),
         "height": used["YMax"].to_numpy() - used["YMin"].to_numpy(),
