@@ -1,0 +1,68 @@
+# `make demo` and `make test` need git, make and Python 3.10 or newer; they install what else they
+# need (packages into .venv, darknet through apt) or say what is missing.
+
+.DEFAULT_GOAL := help
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := oiyolo tests notebooks benchmarks
+
+.PHONY: help demo test test-slow check format lint types setup darknet lock clean
+
+help:
+	@echo "make demo       the whole pipeline on a small Open Images of our own (some minutes)"
+	@echo "make test       the tests, without the slow ones"
+	@echo "make test-slow  the slow tests"
+	@echo "make check      format, lint, types, then the tests"
+	@echo "make format     bring the code into form"
+	@echo "make setup      .venv with the package and all tools"
+	@echo "make lock       renew requirements-ci.txt"
+	@echo "make clean      remove .venv, caches and the demo"
+
+demo: $(VENV)/.package darknet
+	$(BIN)/oiyolo demo
+
+test: setup darknet
+	$(BIN)/python -m pytest -q -m "not slow"
+
+test-slow: setup darknet
+	$(BIN)/python -m pytest -q -m slow
+
+check: setup
+	$(BIN)/ruff format --check $(wildcard $(SOURCES))
+	$(MAKE) --no-print-directory lint types test
+
+format: setup
+	$(BIN)/ruff format $(wildcard $(SOURCES))
+	$(BIN)/ruff check --fix $(wildcard $(SOURCES))
+
+lint: setup
+	$(BIN)/ruff check $(wildcard $(SOURCES))
+
+types: setup
+	$(BIN)/mypy
+
+setup: $(VENV)/.tools
+
+darknet:
+	@tools/need-darknet
+
+# The demo needs the package alone; its newest dependencies are what a user gets.
+$(VENV)/.package: pyproject.toml tools/make-venv
+	@tools/make-venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+# Tests and tools are pinned, so that a check means the same on every machine.
+$(VENV)/.tools: pyproject.toml requirements-ci.txt tools/make-venv
+	@tools/make-venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint requirements-ci.txt \
+		--editable . --group test --group lint
+	@touch $@ $(VENV)/.package
+
+lock: setup
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --no-header --no-annotate \
+		--upgrade --group test --group lint --output-file requirements-ci.txt pyproject.toml
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis oiyolo-demo build dist
