@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import os
 import sys
 from dataclasses import asdict, dataclass, field, fields
@@ -132,6 +133,8 @@ class Number(Kind):
         """See ``Kind``."""
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise self.reject()
+        if not math.isfinite(value):  # TOML knows nan and inf
+            raise self.reject()
         if (self.whole and value != int(value)) or not self.low <= value <= self.high:
             raise self.reject()
         return int(value) if self.whole else float(value)
@@ -189,9 +192,11 @@ class SizeWh(Kind):
             value = value.lower().replace("x", ",").split(",")
         if not isinstance(value, (list, tuple)) or len(value) != 2:  # noqa: PLR2004
             raise self.reject()
+        if not all(isinstance(side, (int, str)) for side in value):
+            raise self.reject()
         try:
             width, height = (int(side) for side in value)
-        except (TypeError, ValueError):
+        except ValueError:
             raise self.reject() from None
         if min(width, height) < NETWORK_STRIDE_PX or width % 32 or height % 32:
             raise self.reject()
@@ -432,9 +437,12 @@ class Key:
         """
         try:
             return self.kind.parse(str(raw)) if is_text else self.kind.check(raw)
-        except _WrongValueError as wrong:
+        except _WrongValueError:
             raise UsageError(
-                f"wrong value for {self.path}", where=where, expected=str(wrong), found=repr(raw)
+                f"wrong value for {self.path}",
+                where=where,
+                expected=self.kind.described,
+                found=repr(raw),
             ) from None
 
 

@@ -47,7 +47,7 @@ class OiyoloError(Exception):
         self.expected = expected
         self.found = found
         self.remedy = remedy
-        super().__init__(what, where, expected, found, remedy)
+        super().__init__(what)  # so that pickle, which hands on the rest, can make it again
 
     def __str__(self) -> str:
         head = f"{self.where}: {self.what}" if self.where else self.what

@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 
 USER_AGENT: Final = "oiyolo (https://pypi.org/project/oiyolo)"
 _TRANSIENT_STATUSES: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+_UNUSABLE: Final = (
+    requests.TooManyRedirects,
+    requests.exceptions.InvalidSchema,
+    requests.exceptions.InvalidURL,
+    urllib3.exceptions.LocationValueError,
+)
 _BLOCK_BYTES: Final = 1 << 16
 _MAX_REDIRECTS: Final = 5
 _LONGEST_PAUSE_S: Final = 60.0
@@ -149,7 +155,9 @@ class Web:
             HttpFailureError: Nothing usable after all attempts.
             StoppedError: The stop event was set.
         """
-        return self._patiently(url, lambda: self._get_once(url, limit_bytes, deadline_s))
+        return self._patiently(
+            url, lambda attempt: self._get_once(url, limit_bytes, deadline_s, attempt)
+        )
 
     def download(
         self, url: str, part: Path, *, headers: Mapping[str, str], told: Progress
@@ -167,7 +175,7 @@ class Web:
             StoppedError: The stop event was set.
         """
         try:
-            return self._patiently(url, lambda: self._download_once(url, part, headers, told))
+            return self._patiently(url, lambda _: self._download_once(url, part, headers, told))
         except HttpFailureError as failure:
             raise UnavailableError(
                 f"this cannot be fetched (attempts: {failure.attempts})",
@@ -176,10 +184,10 @@ class Web:
                 remedy="Check the network and the address, then give the same command again",
             ) from failure
 
-    def _patiently(self, url: str, once: Callable[[], T]) -> T:
+    def _patiently(self, url: str, once: Callable[[int], T]) -> T:
         for attempt in range(1, self.patience.attempts + 1):
             try:
-                return once()
+                return once(attempt)
             except HttpFailureError as failure:  # noqa: PERF203  (a pause costs more)
                 failure.attempts = attempt
                 if not failure.transient or attempt == self.patience.attempts:
@@ -188,7 +196,7 @@ class Web:
                     raise StoppedError(url) from None
         raise AssertionError("a Patience has one attempt at least")
 
-    def _get_once(self, url: str, limit_bytes: int, deadline_s: float) -> Body:
+    def _get_once(self, url: str, limit_bytes: int, deadline_s: float, attempt: int) -> Body:
         end_s = time.monotonic() + deadline_s
         content = bytearray()
         with self._open(url, {}) as answer:
@@ -205,6 +213,7 @@ class Web:
                 content_type=answer.headers.get("Content-Type", ""),
                 etag=answer.headers.get("ETag", ""),
                 final_url=answer.url,
+                attempts=attempt,
             )
 
     def _download_once(
@@ -231,7 +240,11 @@ class Web:
 
     @contextlib.contextmanager
     def _open(self, url: str, headers: Mapping[str, str]) -> Iterator[requests.Response]:
-        if urlsplit(url).scheme not in {"http", "https"}:
+        try:
+            scheme = urlsplit(url).scheme
+        except ValueError as error:
+            raise HttpFailureError("unusable address", str(error), reached=False) from error
+        if scheme not in {"http", "https"}:
             raise HttpFailureError("not http(s)", f"not an http(s) address: {url}", reached=False)
         try:
             answer = self._session().get(
@@ -240,7 +253,7 @@ class Web:
                 stream=True,
                 timeout=(self.patience.connect_s, self.patience.read_s),
             )
-        except (requests.TooManyRedirects, requests.exceptions.InvalidURL) as error:
+        except _UNUSABLE as error:
             raise HttpFailureError("unusable address", _plainly(error)) from error
         except requests.RequestException as error:
             raise HttpFailureError(

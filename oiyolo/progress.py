@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PLAIN_LINE_EVERY_S = 15.0
+BAR_AFTER_S = 0.5
 
 shown: contextvars.ContextVar[bool] = contextvars.ContextVar("shown", default=True)
 """False silences all progress (``--quiet``)."""
@@ -31,7 +32,7 @@ class Progress(Protocol):
 
 
 class _Bar:
-    """A tqdm bar."""
+    """A tqdm bar, and none for quick work."""
 
     def __init__(self, what: str, total: int | None, unit: str, initial: int) -> None:
         from tqdm.std import tqdm  # noqa: PLC0415  (cron and pipes never need it)
@@ -46,6 +47,7 @@ class _Bar:
             unit_divisor=1024 if scale else 1000,
             initial=initial,
             dynamic_ncols=True,
+            delay=BAR_AFTER_S,
             file=sys.stderr,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 DEFAULT_CACHE_NAME = "oiyolo"
 
+_log = logging.getLogger("oiyolo")
+
 
 @dataclass(frozen=True)
 class Project:
@@ -27,6 +30,8 @@ class Project:
 
     folder: Path
     config: Config
+    is_new: bool = False
+    """Its ``oiyolo.toml`` was written when it was opened."""
 
     @property
     def options_path(self) -> Path:
@@ -91,6 +96,11 @@ class Project:
             )
         return Ledger(self.ledger_path, read_only=read_only)
 
+    def take_back(self) -> None:
+        """Remove the options of a project that has only just begun, because they are wrong."""
+        if self.is_new:
+            self.options_path.unlink(missing_ok=True)
+
     def data_lock(self, doing: str) -> AbstractContextManager[None]:
         """Be the only one to change the dataset; ``LockedError`` if somebody else is."""
         return locks.exclusive(self.data_folder / ".lock", what="the dataset", doing=doing)
@@ -127,7 +137,8 @@ def open_project(
         return project
     folder = Path(project).absolute()
     path = folder / options_of.FILE_NAME
-    if not path.is_file():
+    is_new = not path.is_file()
+    if is_new:
         environment = options_of.read_environment(os.environ).get("dataset", {})
         named = {name: environment[name] for name in ("classes",) if name in environment} | given
         if not (may_create and "classes" in named):
@@ -138,7 +149,26 @@ def open_project(
                 "--project",
             )
         create(folder, named)
-    return Project(folder, options_of.load(path, given))
+    config = options_of.load(path, given)
+    _tell_overridden(path, given)
+    return Project(folder, config, is_new)
+
+
+def _tell_overridden(path: Path, given: Mapping[str, object]) -> None:
+    """Say which options differ from the file, so that nobody takes them for kept."""
+    in_file = options_of.read_file(path)
+    for section, values in options_of.read_options(given).items():
+        for name, value in values.items():
+            kept = in_file.get(section, {}).get(name, options_of.KEYS_BY_NAME[name].default)
+            if kept != value:
+                _log.info(
+                    "for this call only: [%s] %s is %s, where %s has %s",
+                    section,
+                    name,
+                    value,
+                    path.name,
+                    kept,
+                )
 
 
 def create(folder: Path, options: Mapping[str, object]) -> Path:

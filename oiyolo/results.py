@@ -21,7 +21,8 @@ class Result:
         raise NotImplementedError
 
     def _repr_html_(self) -> str:
-        return f"<pre>{html.escape(str(self))}</pre>"
+        # Some notebook pages give <pre> a proportional font.
+        return f'<pre style="font-family: monospace">{html.escape(str(self))}</pre>'
 
 
 @dataclass(frozen=True)

@@ -427,9 +427,11 @@ def _turned(scene: Scene, degrees: int) -> tuple[Image.Image, tuple[DrawnObject,
 
 
 def _jpeg(image: Image.Image, quality: int, turn: int) -> bytes:
-    exif = Image.Exif()
+    exif = b""
     if turn:
-        exif[_ORIENTATION_TAG] = _ORIENTATIONS[turn]
+        tags = Image.Exif()
+        tags[_ORIENTATION_TAG] = _ORIENTATIONS[turn]
+        exif = tags.tobytes()
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=quality, exif=exif)
     return buffer.getvalue()
@@ -438,14 +440,14 @@ def _jpeg(image: Image.Image, quality: int, turn: int) -> bytes:
 def _damaged(jpeg: bytes, fate: Fate) -> bytes:
     """Damage a JPEG as its fate has it.
 
-    A reserved marker in the middle of the compressed data leaves head, length and end as they
-    should be: only decoding it all finds out.
+    A Huffman table with more codes than there are leaves head, markers, length and end as they
+    should be: only decoding the file finds out.
     """
     if fate is Fate.CUT_SHORT:
         return jpeg[: len(jpeg) * 2 // 3]
     if fate is Fate.CORRUPT:
-        middle = len(jpeg) * 3 // 5
-        return jpeg[:middle] + b"\xff\x02" + bytes(62) + jpeg[middle + 64 :]
+        counts = jpeg.index(b"\xff\xc4") + 5  # after marker, length and the table's class
+        return jpeg[:counts] + b"\xff" * 16 + jpeg[counts + 16 :]
     return jpeg
 
 

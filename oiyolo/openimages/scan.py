@@ -19,6 +19,7 @@ from oiyolo.errors import InputFormError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
+    from typing import BinaryIO
 
 _BLOCK_BYTES: Final = 16 << 20
 _FEW: Final = 8
@@ -98,9 +99,13 @@ def matching_rows(path: Path, form: CsvForm, column: str, wanted: Iterable[str])
     position = columns.index(column)
     blocks = _checked_blocks(path, form, len(columns))
     if len(words) <= _FEW:
-        lines = b"".join(_lines_holding(blocks, words))
+        lines = b"".join(_lines_holding(blocks, words, quoted=form.quoted))
+    elif form.quoted and position:  # commas before it may stand in quotes
+        lines = b"".join(blocks)
     else:
         lines = b"".join(_lines_by_field(blocks, words, position))
+    if form.quoted and _has_broken_row(lines, len(columns)):
+        _complain_about_width(path, form, len(columns))
     try:
         table = pd.read_csv(
             io.BytesIO(lines),
@@ -140,7 +145,7 @@ def numbers(
             row = table[bad].iloc[0]
             raise InputFormError(
                 f"{form.name}: wrong {column}",
-                where=f"{path}:{_line_of(path, row['ImageID'], row[column])}",
+                where=f"{path}:{_line_of(path, ','.join(row))}",
                 expected=expected,
                 found=repr(row[column]),
                 remedy="Remove the file, so that it is fetched again",
@@ -155,6 +160,8 @@ def _checked_blocks(path: Path, form: CsvForm, width: int) -> Iterator[bytes]:
         file.readline()
         while block := file.read(_BLOCK_BYTES):
             block += file.readline()
+            if form.quoted and block.count(b'"') % 2:
+                block += _rest_of_record(file)
             if not block.endswith(b"\n"):
                 block += b"\n"
             if not form.quoted:
@@ -166,7 +173,17 @@ def _checked_blocks(path: Path, form: CsvForm, width: int) -> Iterator[bytes]:
             yield block
 
 
-def _lines_holding(blocks: Iterator[bytes], words: set[bytes]) -> Iterator[bytes]:
+def _rest_of_record(file: BinaryIO) -> bytes:
+    """Read on to the end of the line that ends a quoted field."""
+    lines = []
+    for line in file:
+        lines.append(line)
+        if line.count(b'"') % 2:
+            break
+    return b"".join(lines)
+
+
+def _lines_holding(blocks: Iterator[bytes], words: set[bytes], *, quoted: bool) -> Iterator[bytes]:
     """Give the lines in which a word stands anywhere; quick while the words are few and rare."""
     for block in blocks:
         spans: set[tuple[int, int]] = set()
@@ -174,6 +191,8 @@ def _lines_holding(blocks: Iterator[bytes], words: set[bytes]) -> Iterator[bytes
             at = block.find(word)
             while at >= 0:
                 start = block.rfind(b"\n", 0, at) + 1
+                while quoted and block.count(b'"', 0, start) % 2:  # in the middle of a field
+                    start = block.rfind(b"\n", 0, start - 1) + 1
                 end = _record_end(block, start, at)
                 spans.add((start, end))
                 at = block.find(word, end)
@@ -200,26 +219,42 @@ def _record_end(block: bytes, start: int, at: int) -> int:
     return end
 
 
+def _has_broken_row(lines: bytes, width: int) -> bool:
+    """Tell whether a row among quoted ones has not ``width`` fields."""
+    text = io.StringIO(lines.decode("utf-8", errors="replace"), newline="")
+    try:
+        return any(len(row) != width for row in csv.reader(text))
+    except csv.Error:  # an endless field: a quote is missing
+        return True
+
+
 def _complain_about_width(path: Path, form: CsvForm, width: int) -> None:
     """Raise for the first row that has not ``width`` fields, if there is one."""
     with path.open(encoding="utf-8", errors="replace", newline="") as file:
         rows = csv.reader(file, quoting=csv.QUOTE_MINIMAL if form.quoted else csv.QUOTE_NONE)
-        for row in rows:
-            if len(row) != width:
-                raise InputFormError(
-                    f"{form.name}: a broken row",
-                    where=f"{path}:{rows.line_num}",
-                    expected=f"{width} fields",
-                    found=f"{len(row)} in {_shown(','.join(row))!r}",
-                    remedy="Remove the file, so that it is fetched again",
-                )
+        found = ""
+        try:
+            for row in rows:
+                if len(row) != width:
+                    found = f"{len(row)} in {_shown(','.join(row))!r}"
+                    break
+        except csv.Error as error:
+            found = str(error)
+        if found:
+            raise InputFormError(
+                f"{form.name}: a broken row",
+                where=f"{path}:{rows.line_num}",
+                expected=f"{width} fields",
+                found=found,
+                remedy="Remove the file, so that it is fetched again",
+            )
 
 
-def _line_of(path: Path, image_id: str, value: str) -> int:
-    """Give the 1-based number of the first line that begins with an id and holds a value."""
-    with path.open(encoding="utf-8", errors="replace") as file:
+def _line_of(path: Path, wanted: str) -> int:
+    """Give the 1-based number of the first line that is ``wanted``; 0 if there is none."""
+    with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
         for number, line in enumerate(file, start=1):
-            if image_id in line and value in line:
+            if line.rstrip("\r\n") == wanted:
                 return number
     return 0
 

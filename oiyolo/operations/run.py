@@ -36,6 +36,9 @@ _STAGES: Final[Mapping[str, Callable[..., Any]]] = {
 }
 
 
+_SHOWN_AT_THE_END: Final = ("evaluate", "report")
+
+
 @dataclass(frozen=True)
 class Ran(Result):
     """The results of all stages, by name."""
@@ -47,7 +50,7 @@ class Ran(Result):
         return {name: result.as_dict() for name, result in self.results.items()}
 
     def __str__(self) -> str:
-        return f"{self.results['evaluate']}\n{self.results['report']}"
+        return "\n".join(str(self.results[name]) for name in _SHOWN_AT_THE_END)
 
 
 def run(project: ProjectLike = ".", *, dry_run: bool = False, **options: object) -> Ran | Plan:
@@ -67,5 +70,6 @@ def run(project: ProjectLike = ".", *, dry_run: bool = False, **options: object)
     results: dict[str, Result] = {}
     for name, stage in _STAGES.items():
         results[name] = stage(opened)
-        _log.info("%s", results[name])
+        if name not in _SHOWN_AT_THE_END:
+            _log.info("%s", results[name])
     return Ran(results)

@@ -40,7 +40,12 @@ class Mirror:
         fetched = FetchedImage(body.content, body.attempts)
         etag = _MD5_ETAG.match(body.etag)
         if etag and etag[1] != fetched.md5:
-            raise NotFetchedError("wrong MD5", f"{url}: not the MD5 of its ETag", transient=True)
+            raise NotFetchedError(
+                "wrong MD5",
+                f"{url}: not the MD5 of its ETag",
+                transient=True,
+                attempts=body.attempts,
+            )
         if wrong := jpeg.what_is_wrong(body.content):
             raise NotFetchedError(wrong, f"{url}: {wrong}", attempts=body.attempts)
         return fetched

@@ -7,6 +7,7 @@ detector valid`` on the test split.
 from __future__ import annotations
 
 import base64
+import logging
 import os
 import shutil
 import tempfile
@@ -16,13 +17,13 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from oiyolo import files, locks, process
+from oiyolo import __version__, files, locks, process, stamps
 from oiyolo.darknet.detections import read_detections
 from oiyolo.darknet.lines import FINAL_WEIGHTS
 from oiyolo.darknet.program import data_file, valid_command
 from oiyolo.errors import DarknetError, UsageError
 from oiyolo.evaluation.panels import judge_images, save_panels
-from oiyolo.evaluation.summary import evaluate_detections
+from oiyolo.evaluation.summary import Evaluation, evaluate_detections
 from oiyolo.evaluation.tables import GroundTruth, verification
 from oiyolo.ledger import SPLITS
 from oiyolo.openimages.selection import CORNERS, FLAG_COLUMNS, SEPARATOR
@@ -39,14 +40,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from oiyolo.darknet.program import Darknet
-    from oiyolo.evaluation.summary import Evaluation
     from oiyolo.evaluation.tables import Detections, Verified
     from oiyolo.project import Project, ProjectLike
     from oiyolo.training.run import Run
 
+_log = logging.getLogger("oiyolo")
+
 STAGE: Final = "evaluate"
 _PREFIX: Final = "found_"
 _RESULTS: Final = "results"
+_STAMP: Final = ".evaluated-from.json"
 _WORK_PREFIX: Final = ".evaluate-"
 _TIMEOUT_S: Final = 24 * 3600.0
 
@@ -81,7 +84,7 @@ class Evaluated(Result):
 
     def __str__(self) -> str:
         wrote = ", ".join(str(p) for p in [self.run.evaluation_path, *self.panels.values()])
-        return f"{self.run.name} on {self.split}:\n{self.evaluation}\nwrote {wrote}"
+        return f"{self.run.name} on {self.split}:\n{self.evaluation}\nsee {wrote}"
 
     def _repr_html_(self) -> str:
         table = self.evaluation._repr_html_()
@@ -134,14 +137,45 @@ def evaluate(
     paths = _unseen(opened, found, split)
     if dry_run:
         return Plan("evaluate", [f"score {weights_path} on {len(paths)} images of {split}"])
+    made_from = _made_from(opened, split, weights_path, paths)
+    done = _load(found, split, weights_path, made_from)
+    if done is not None:
+        _log.info("evaluate: nothing new")
+        return done
     darknet = build_stage.run(opened).darknet
     # A lock of its own: weights can be scored while the run goes on.
     lock = locks.exclusive(found.folder / ".evaluate.lock", what="the evaluation", doing=STAGE)
     with lock:
         for left in found.folder.glob(f"{_WORK_PREFIX}*"):  # by a killed run
             shutil.rmtree(left, ignore_errors=True)
+        (found.folder / _STAMP).unlink(missing_ok=True)
         detections = _detect(darknet, found, weights_path, paths)
-        return _score(opened, found, split, weights_path, paths, detections)
+        done = _score(opened, found, split, weights_path, paths, detections)
+        stamps.write(found.folder / _STAMP, made_from)
+        return done
+
+
+def _made_from(
+    project: Project, split: str, weights: Path, paths: Sequence[str]
+) -> dict[str, object]:
+    return {
+        "split": split,
+        "weights": files.sha256_of(weights),
+        "the set of images": stamps.fingerprint(ids_in("\n".join(paths))),
+        "boxes.csv": files.sha256_of(project.dataset_folder / "boxes.csv"),
+        "version": __version__,
+    }
+
+
+def _load(run: Run, split: str, weights: Path, made_from: Mapping[str, object]) -> Evaluated | None:
+    """Give the scores that lie in the run's folder; ``None``, and say why, if they are stale."""
+    saved = files.read_json(run.evaluation_path)
+    reason = stamps.stale_reason(run.folder / _STAMP, made_from)
+    panels = {path.stem: path for path in sorted(run.panels_folder.glob("*.png"))}
+    if reason is None and saved is not None and panels:
+        return Evaluated(run, split, weights, Evaluation.from_json(saved), panels)
+    _log.info("evaluate: %s", reason or "scores or panels are gone")
+    return None
 
 
 def _final_weights(run: Run) -> Path:

@@ -7,11 +7,12 @@ writes the same beside it, without any project.
 from __future__ import annotations
 
 import base64
-import html
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from oiyolo import __version__, files, stamps
 from oiyolo.errors import UsageError
 from oiyolo.project import Project, open_project
 from oiyolo.results import Plan, Result
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from oiyolo.trainlog.tables import TrainLog
 
 STAGE: Final = "plot"
+_STAMP: Final = ".made-from.json"
+_log = logging.getLogger("oiyolo")
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class Plotted(Result):
 
     def __str__(self) -> str:
         wrote = ", ".join(str(path) for path in [*self.charts, self.metrics])
-        return f"{self.name}: {self.log.summary}\nwrote {wrote}"
+        return f"{self.name}: {self.log.summary}\nsee {wrote}"
 
     def _repr_html_(self) -> str:
         pictures = "".join(
@@ -67,7 +70,7 @@ class Plotted(Result):
             f'src="data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}">'
             for path in self.charts
         )
-        return f"<p>{html.escape(str(self.log.summary))}</p>{pictures}"
+        return super()._repr_html_() + pictures
 
 
 def _or_null(value: float | None) -> float | None:
@@ -108,9 +111,19 @@ def plot(
             )
     if dry_run:
         return Plan("plot", [f"chart {log_path} into {charts_folder}"])
+    read = read_log(log_path)
+    made_from = {"the log": files.sha256_of(log_path), "version": __version__}
+    stamp_path = charts_folder / _STAMP
+    reason = stamps.stale_reason(stamp_path, made_from)
+    charts = sorted(charts_folder.glob("*.png"), reverse=True)
+    if reason is None and charts and metrics.is_file():
+        _log.info("plot: nothing new")
+        return Plotted(name, read, charts, metrics)
     from oiyolo.charts import save_charts  # noqa: PLC0415  (matplotlib takes half a second)
 
-    read = read_log(log_path)
+    _log.info("plot: %s", reason or "a chart is gone")
+    stamp_path.unlink(missing_ok=True)
     charts = save_charts(read, charts_folder, title=name)
     write_metrics_csv(read, metrics)
+    stamps.write(stamp_path, made_from)
     return Plotted(name, read, charts, metrics)

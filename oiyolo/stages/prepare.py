@@ -6,6 +6,7 @@ whose pixels, boxes or options are new are made again; the ledger knows what eac
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import itertools
 import os
@@ -13,13 +14,16 @@ import time
 from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from oiyolo import __version__, files, stamps
 from oiyolo.config import AUTO
+from oiyolo.errors import InputFormError
 from oiyolo.imagery import labels
 from oiyolo.imagery.placement import place_boxes
 from oiyolo.imagery.upright import UnreadableImageError, make_upright
@@ -45,6 +49,8 @@ STAGE: Final = "prepare"
 _STAMP: Final = ".prepared-from.json"
 _RECORD_EVERY: Final = 200
 _IN_WORK_PER_JOB: Final = 4
+_SHOWN_IMAGES: Final = 12
+_SHOWN_HEIGHT_PX: Final = 160
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,11 @@ class Prepared(Result):
     counts: Counts
     seconds: float
 
+    @cached_property
+    def boxes(self) -> pd.DataFrame:
+        """Every box in the prepared frame, ``used`` or not."""
+        return _read_boxes(self.folder)
+
     def as_dict(self) -> dict[str, object]:
         """See ``Result``."""
         return {
@@ -87,6 +98,10 @@ class Prepared(Result):
         rows = [(f"excluded: {why}", n) for why, n in self.failed.items()]
         rows += [(f"boxes that are no labels: {why}", n) for why, n in self.dropped_boxes.items()]
         return "\n".join(told + ([columns(rows)] if rows else []))
+
+    def _repr_html_(self) -> str:
+        label_paths = sorted((self.folder / "obj").glob("*.txt"))[:_SHOWN_IMAGES]
+        return super()._repr_html_() + "".join(map(_with_boxes, label_paths))
 
 
 def prepare(
@@ -173,10 +188,43 @@ def run(project: Project) -> Prepared:
 
 def boxes_table(project: Project) -> pd.DataFrame:
     """Read ``data/dataset/boxes.csv``: every box in the prepared frame, ``used`` or not."""
-    return pd.read_csv(
-        project.dataset_folder / "boxes.csv",
-        dtype={"ImageID": str, "class": str, "dropped_because": str},
-        keep_default_na=False,
+    return _read_boxes(project.dataset_folder)
+
+
+def _read_boxes(folder: Path) -> pd.DataFrame:
+    path = folder / "boxes.csv"
+    texts = dict.fromkeys(("ImageID", "class", "dropped_because"), "str")
+    try:
+        return pd.read_csv(
+            path,
+            dtype={**texts, **dict.fromkeys(CORNERS, "float64"), "class_id": "int64", "used": bool},
+            keep_default_na=False,
+        )
+    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
+        raise InputFormError(
+            "the table of prepared boxes cannot be read",
+            where=str(path),
+            expected="the table that prepare wrote",
+            found=str(error),
+            remedy="Remove it, if it is there, and run `oiyolo prepare`, which writes it anew",
+        ) from None
+
+
+def _with_boxes(label_path: Path) -> str:
+    """Give a prepared image with its labels drawn on it, as HTML for a notebook."""
+    jpeg_path = label_path.with_suffix(".jpg")
+    with Image.open(jpeg_path) as image:
+        width, height = image.size
+    jpeg = base64.b64encode(jpeg_path.read_bytes()).decode()
+    boxes = "".join(
+        f'<rect x="{x1:.2%}" y="{y1:.2%}" width="{x2 - x1:.2%}" height="{y2 - y1:.2%}" '
+        f'fill="none" stroke="#E69F00" stroke-width="{height / _SHOWN_HEIGHT_PX * 2:.2f}"/>'
+        for x1, y1, x2, y2 in labels.read(label_path)[1]
+    )
+    return (
+        f'<svg viewBox="0 0 {width} {height}" height="{_SHOWN_HEIGHT_PX}" style="margin: 2px">'
+        f"<title>{label_path.stem}</title>"
+        f'<image width="100%" height="100%" href="data:image/jpeg;base64,{jpeg}"/>{boxes}</svg>'
     )
 
 

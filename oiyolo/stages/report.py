@@ -6,10 +6,13 @@ Leaves ``runs/<run>/report.html``: pictures are inside it, nothing is loaded fro
 from __future__ import annotations
 
 import base64
+import html
+import logging
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from oiyolo import __version__, files
+from oiyolo import __version__, files, stamps
 from oiyolo.ledger import SPLITS
 from oiyolo.project import open_project
 from oiyolo.results import Plan, Result
@@ -23,7 +26,10 @@ if TYPE_CHECKING:
     from oiyolo.project import Project, ProjectLike
     from oiyolo.training.run import Run
 
+_log = logging.getLogger("oiyolo")
+
 STAGE: Final = "report"
+_STAMP: Final = ".reported-from.json"
 _TEMPLATE: Final = "report.html.j2"
 
 
@@ -44,7 +50,11 @@ class Report(Result):
         return {"run": self.run, "report": str(self.path)}
 
     def __str__(self) -> str:
-        return f"{self.run}: wrote {self.path}"
+        return f"{self.run}: see {self.path}"
+
+    def _repr_html_(self) -> str:
+        address = html.escape(os.path.relpath(self.path))
+        return f'{html.escape(self.run)}: see <a href="{address}" target="_blank">{address}</a>'
 
 
 def report(
@@ -69,8 +79,28 @@ def report(
         return Plan("report", [f"write {path}"])
     if not list(found.charts_folder.glob("*.png")) and found.log_path.is_file():
         plot_stage.plot(opened, run=found.name)
+    made_from = _made_from(opened, found)
+    reason = stamps.stale_reason(found.folder / _STAMP, made_from)
+    if reason is None and path.is_file():
+        _log.info("report: nothing new")
+        return Report(path, found.name)
+    _log.info("report: %s", reason or "the page is gone")
+    (found.folder / _STAMP).unlink(missing_ok=True)
     files.write_text(path, _render(opened, found))
+    stamps.write(found.folder / _STAMP, made_from)
     return Report(path, found.name)
+
+
+def _made_from(project: Project, run: Run) -> dict[str, object]:
+    pictures = sorted([*run.charts_folder.glob("*.png"), *run.panels_folder.glob("*.png")])
+    dataset = _dataset(project)
+    return {
+        "run.json": files.sha256_of(run.record_path),
+        "evaluation.json": stamps.fingerprint(files.read_json(run.evaluation_path)),
+        "the pictures": {path.name: files.sha256_of(path) for path in pictures},
+        "the dataset": dataset and [dataset["split"].as_dict(), dataset["excluded"]],
+        "version": __version__,
+    }
 
 
 def _render(project: Project, run: Run) -> str:

@@ -7,6 +7,7 @@ url-list-0001.tsv, ...}`` and enters the images in the ledger.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 from dataclasses import dataclass
 from functools import cached_property
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("oiyolo")
 
 _STAMP: Final = ".made-from.json"
+_TABLES: Final = ("boxes.csv", "images.csv")
 _URL_LIST_BYTES: Final = 128_000_000
 """Google's Storage Transfer Service takes URL lists up to 128 MB."""
 _NUMBER_COLUMNS: Final = ("Confidence", *selection.CORNERS)
@@ -70,7 +72,7 @@ class Selection(Result):
         ``class_id``, ``used`` and ``dropped_because``.
         """
         return pd.read_csv(
-            self.folder / "boxes.csv",
+            self._whole("boxes.csv"),
             dtype=dict.fromkeys(("ImageID", "dropped_because"), str),
             keep_default_na=False,
         )
@@ -79,11 +81,43 @@ class Selection(Result):
     def images(self) -> pd.DataFrame:
         """One row an image: Open Images' columns, then ``negative``, ``present``, ``absent``."""
         return pd.read_csv(
-            self.folder / "images.csv",
+            self._whole("images.csv"),
             dtype=dict.fromkeys((*_IMAGE_COLUMNS, "present", "absent"), str) | {"Rotation": float},
             keep_default_na=False,
             na_values={"Rotation": ["", "nan"]},
         )
+
+    def damage(self, name: str) -> str:
+        """Tell what is wrong with a table: lost, or not as select wrote it; "" if it is whole."""
+        path = self.folder / name
+        if not path.is_file():
+            return "no such file"
+        content = path.read_bytes()
+        if hashlib.sha256(content).hexdigest() == self._written(name).get("sha256"):
+            return ""
+        lines = content.count(b"\n")
+        return f"{lines} lines, which are others"
+
+    def _written(self, name: str) -> Mapping[str, Any]:
+        written: Mapping[str, Any] = self.summary.get("tables", {}).get(name, {})
+        return written
+
+    def _whole(self, name: str) -> Path:
+        """Give the path of a table as select wrote it.
+
+        Raises:
+            InputFormError: It is missing, or was changed since.
+        """
+        path = self.folder / name
+        if found := self.damage(name):
+            raise InputFormError(
+                "this is not the table that select wrote",
+                where=str(path),
+                expected=f"its {self._written(name).get('lines', '?')} lines",
+                found=found,
+                remedy="Run `oiyolo select`, which writes it anew",
+            )
+        return path
 
     @property
     def fingerprint(self) -> str:
@@ -173,12 +207,16 @@ def run(project: Project) -> Selection:
     with contextlib.closing(Cache(project.cache_folder, config.openimages.base_url)) as cache:
         official = release(config.openimages.release)
         names_file, hierarchy_file = cache.get(official.classes), cache.get(official.hierarchy)
-        classes = select_classes(
-            config.dataset.classes,
-            read_names(names_file.path),
-            read_hierarchy(hierarchy_file.path),
-            include_descendants=config.dataset.include_descendants,
-        )
+        try:
+            classes = select_classes(
+                config.dataset.classes,
+                read_names(names_file.path),
+                read_hierarchy(hierarchy_file.path),
+                include_descendants=config.dataset.include_descendants,
+            )
+        except UsageError:
+            project.take_back()  # a misspelt class must not stay in the file of a new project
+            raise
         tables = {
             subset: {
                 kind: cache.get(getattr(official.subsets[subset], kind))
@@ -201,6 +239,8 @@ def run(project: Project) -> Selection:
     stamp_path = project.selection_folder / _STAMP
     reason = stamps.stale_reason(stamp_path, made_from)
     found = load(project)
+    if reason is None and found is not None:
+        reason = next((f"{n}: {wrong}" for n in _TABLES if (wrong := found.damage(n))), None)
     if reason is None and found is not None:
         _log.info("select: nothing new")
         return found
@@ -234,6 +274,8 @@ def _make(
     folder = project.selection_folder
     folder.mkdir(parents=True, exist_ok=True)
     files.remove_parts(folder)
+    # Written last, so that no stage takes a half-written selection for a whole one.
+    (folder / "selection.json").unlink(missing_ok=True)
     box_columns = [name for name in _BOX_COLUMNS if name in chosen.boxes]
     texts = {
         "boxes.csv": chosen.boxes[box_columns].to_csv(index=False),
@@ -250,6 +292,13 @@ def _make(
         "folded_in": _folded_in(chosen.boxes, classes),
         "labels": {c.name: list(c.mids) for c in classes},
         "excluded": chosen.excluded,
+        "tables": {
+            name: {
+                "lines": text.count("\n"),
+                "sha256": hashlib.sha256(text.encode()).hexdigest(),
+            }
+            for name, text in texts.items()
+        },
         "fingerprint": stamps.fingerprint(texts),
     }
     with project.ledger() as ledger:

@@ -131,8 +131,9 @@ def split(
 
 
 def load(project: Project) -> Split | None:
-    """Give the split that lies in the project; ``None`` if there is none."""
-    if files.read_json(project.dataset_folder / _STAMP) is None:
+    """Give the split that lies in the project; ``None`` if there is none, or a part of one."""
+    folder = project.dataset_folder
+    if files.read_json(folder / _STAMP) is None or not _complete(folder):
         return None
     with project.ledger(read_only=True) as ledger:
         return _summarise(project, ledger, new=0)
@@ -162,6 +163,7 @@ def run(project: Project, *, reassign: bool = False) -> Split:
         _check_ratios(project, reassign=reassign, has_splits=bool(ledger.assigned()))
         if reassign:
             ledger.forget_splits()
+        _keep_ratios(project)
         candidates = [*ledger.ids(PREPARED, *SPLITS), *ledger.ids(EXCLUDED, stage=STAGE)]
         if not candidates:
             raise UsageError(
@@ -172,11 +174,12 @@ def run(project: Project, *, reassign: bool = False) -> Split:
         authors = _authors(selection)
         made = _assign(project, ledger, candidates, authors)
         changes = _changes(ledger, made, candidates, authors)
+        split_by_id = {i: made.split_by_id[i] for i in candidates if i in made.split_by_id}
         made_from = {
             "options": as_dict(project.config.split),
-            "splits": stamps.fingerprint(made.split_by_id),
+            "splits": stamps.fingerprint(split_by_id),
             "classes": list(selection.class_names),
-            "place": str(project.objects_folder),
+            "place": str(_place(project)),
             "version": __version__,
         }
         reason = stamps.stale_reason(folder / _STAMP, made_from)
@@ -203,7 +206,14 @@ def _check_ratios(project: Project, *, reassign: bool, has_splits: bool) -> None
             remedy="Change it back, or deal all images anew with `oiyolo split --reassign` (what "
             "was trained before has then seen images of the new test split)",
         )
-    files.write_json(path, now)
+
+
+def _keep_ratios(project: Project) -> None:
+    """Remember the ratios that images are dealt by; after old splits were forgotten."""
+    path = project.dataset_folder / _RATIOS_OF
+    now = as_dict(project.config.split)
+    if files.read_json(path) != now:
+        files.write_json(path, now)
 
 
 def _authors(selection: select_stage.Selection) -> dict[str, str]:
@@ -264,6 +274,11 @@ def _complete(folder: Path) -> bool:
     return all((folder / name).is_file() for name in names)
 
 
+def _place(project: Project) -> Path:
+    """Give the path under which darknet finds the images; a link that is gone is made again."""
+    return safe_alias(project.objects_folder, project.cache_folder)
+
+
 def _write(
     project: Project,
     selection: select_stage.Selection,
@@ -271,7 +286,7 @@ def _write(
     candidates: Sequence[str],
 ) -> None:
     folder = project.dataset_folder
-    objects = safe_alias(project.objects_folder, project.cache_folder)
+    objects = _place(project)
     ids = sorted(i for i in candidates if i in made.split_by_id)
     for name in SPLITS:
         paths = [f"{objects}/{i}.jpg\n" for i in ids if made.split_by_id[i] == name]

@@ -48,7 +48,7 @@ def test_its_anchors_suit_the_boats_of_the_scenes(scenes: list[Scene]) -> None:
 @pytest.mark.skipif(not shutil.which("darknet"), reason="no darknet on PATH")
 def test_darknet_trains_it(scenes: list[Scene], tmp_path: Path) -> None:
     network = cfg.read(CFG)
-    short = CFG.read_text().replace("max_batches=2600", "max_batches=2")
+    short = CFG.read_text().replace("max_batches=2000", "max_batches=2")
     assert short.count("max_batches=2\n") == 1
     (tmp_path / "demo.cfg").write_text(short)
     names = []

@@ -244,7 +244,17 @@ def test_originals_of_turned_images_say_so_in_their_exif(mirror: Mirror) -> None
     for row in turned.itertuples():
         path = mirror.folder / urlsplit(str(row.OriginalURL)).path.lstrip("/")
         with Image.open(path) as image:
+            assert "exif" in image.info
             assert image.getexif()[0x0112] == {"90.0": 8, "180.0": 3, "270.0": 6}[str(row.Rotation)]
+
+
+def test_few_mirrored_files_kept_their_exif(mirror: Mirror) -> None:
+    folder = mirror.folder / "open-images-dataset" / "train"
+    kept = 0
+    for path in folder.iterdir():
+        with Image.open(path) as image:
+            kept += "exif" in image.info
+    assert 0 < kept < sum(mirror.rotated.values())
 
 
 def test_a_full_mirror_is_planned_with_many_authors_of_moderate_shares() -> None:

@@ -1,0 +1,310 @@
+"""What all tests share: a clean environment, a small Open Images, projects, the command line."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import oiyolo
+from oiyolo import progress
+from oiyolo.cli import main
+from oiyolo.config import KEYS
+from oiyolo.demo_mirror.serve import serve
+from oiyolo.demo_mirror.write import write_mirror
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from oiyolo.demo_mirror.serve import Server
+    from oiyolo.demo_mirror.write import Mirror
+
+ROOT = Path(__file__).resolve().parents[1]
+SCENES = 60
+WAIT_S = 60.0
+
+TINY_CFG = """\
+[net]
+batch=4
+subdivisions=1
+width=32
+height=32
+channels=3
+momentum=0.9
+decay=0.0005
+learning_rate=0.001
+burn_in=10
+max_batches=500
+policy=steps
+steps=400,450
+scales=.1,.1
+
+[convolutional]
+batch_normalize=1
+filters=8
+size=3
+stride=2
+pad=1
+activation=leaky
+
+[maxpool]
+size=4
+stride=4
+
+[convolutional]
+size=1
+stride=1
+pad=1
+filters=12
+activation=linear
+
+[yolo]
+mask=0,1
+anchors=8,6, 14,12
+classes=1
+num=2
+jitter=.1
+ignore_thresh=.6
+truth_thresh=1
+random=0
+"""
+
+
+@dataclass(frozen=True)
+class Site:
+    """A small Open Images, served on loopback."""
+
+    mirror: Mirror
+    server: Server
+
+    @property
+    def urls(self) -> dict[str, str]:
+        """The options that lead to it."""
+        return {"base_url": self.mirror.openimages_url, "mirror_url": self.mirror.images_url}
+
+
+@dataclass(frozen=True)
+class Done:
+    """A command line that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """Stdout, which has to be one JSON object and nothing else."""
+        value = json.loads(self.out)
+        assert isinstance(value, dict)
+        return value
+
+
+class Cli:
+    """``oiyolo.cli.main`` in this process, with what it wrote."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+
+    def __call__(self, *words: str | Path, project: Path | None = None) -> Done:
+        arguments = [str(word) for word in words]
+        if project is not None:
+            arguments += ["--project", str(project)]
+        self._capsys.readouterr()
+        code = main(arguments)
+        written = self._capsys.readouterr()
+        return Done(code, written.out, written.err)
+
+    def ok(self, *words: str | Path, project: Path | None = None) -> Done:
+        done = self(*words, project=project)
+        assert done.code == 0, done.err
+        return done
+
+
+class Shell:
+    """``python -m oiyolo`` in a process of its own: stdin closed, no terminal."""
+
+    def __init__(self) -> None:
+        self.started: list[subprocess.Popen[str]] = []
+
+    def start(
+        self, *words: str | Path, cwd: Path | None = None, **environment: str
+    ) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "oiyolo", *(str(word) for word in words)]
+        process = subprocess.Popen(
+            # A closed stdin, which is less than an empty one.
+            ["/bin/sh", "-c", 'exec "$@" <&-', "sh", *command],
+            cwd=cwd,
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self.started.append(process)
+        return process
+
+    def __call__(self, *words: str | Path, cwd: Path | None = None, **environment: str) -> Done:
+        return self.end_of(self.start(*words, cwd=cwd, **environment))
+
+    @staticmethod
+    def end_of(process: subprocess.Popen[str]) -> Done:
+        out, err = process.communicate(timeout=WAIT_S)
+        return Done(process.returncode, out, err)
+
+    def close(self) -> None:
+        for process in self.started:
+            if process.poll() is None:
+                process.kill()
+            process.communicate()
+
+
+def pytest_configure() -> None:
+    """Let tests run from anywhere, and write nothing into the user's folders."""
+    os.environ.setdefault("MPLBACKEND", "agg")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No option comes from outside, and the user's cache is not touched."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        for key in KEYS:
+            patch.delenv(key.variable, raising=False)
+        patch.setenv("XDG_CACHE_HOME", str(home / "cache"))
+        # Its list of fonts takes seconds to make; once a session is enough.
+        patch.setenv("MPLCONFIGDIR", str(home / "matplotlib"))
+        yield
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A small Open Images that nobody changes, with some of everything that goes wrong."""
+    folder = tmp_path_factory.mktemp("site")
+    with serve(folder) as server:
+        mirror = write_mirror(folder, base_url=server.base_url, seed=1, scenes=SCENES)
+        server.read_answers()
+        yield Site(mirror, server)
+
+
+@pytest.fixture
+def own_site(site: Site, tmp_path: Path) -> Iterator[Site]:
+    """The same for one test alone, which may damage it or slow it down."""
+    folder = tmp_path / "site"
+    shutil.copytree(site.mirror.folder, folder)
+    with serve(folder) as server:
+        mirror = write_mirror(folder, base_url=server.base_url, seed=1, scenes=SCENES)
+        server.read_answers()
+        yield Site(mirror, server)
+
+
+MakeProject = "Callable[..., Path]"
+
+
+@pytest.fixture(scope="session")
+def make_project(
+    site: Site, tmp_path_factory: pytest.TempPathFactory, tiny_cfg: Path
+) -> Callable[..., Path]:
+    """Make a project on the small site: 32x32 pixels and a tiny network, if not told otherwise.
+
+    Options are those of ``oiyolo.init``; ``at`` names the folder.
+    """
+
+    def make(at: Path | None = None, **options: object) -> Path:
+        folder = at or tmp_path_factory.mktemp("project")
+        usual: dict[str, object] = {
+            "classes": ["Boat"],
+            **site.urls,
+            "tolerance": 0.2,
+            "size": (32, 32),
+            "network": str(tiny_cfg),
+            "max_batches": 30,
+            "executable": shutil.which("darknet"),
+        }
+        oiyolo.init(folder, **{**usual, **options})
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_cfg(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network of a few hundred weights: hundreds of iterations in some seconds."""
+    path = tmp_path_factory.mktemp("networks") / "tiny.cfg"
+    path.write_text(TINY_CFG, encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def darknet() -> Path:
+    """A real darknet on PATH."""
+    found = shutil.which("darknet")
+    if found is None:
+        pytest.skip("no darknet on PATH (Debian and Ubuntu: apt-get install darknet)")
+    return Path(found)
+
+
+@pytest.fixture(scope="session")
+def real() -> Path:
+    """Input that nobody here wrote."""
+    folder = ROOT.parent / "shared" / "real"
+    if not folder.is_dir():
+        pytest.skip(f"no real input in {folder}")
+    return folder
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Iterator[Cli]:
+    """Run command lines in this process."""
+    log = logging.getLogger("oiyolo")
+    before = log.handlers[:], log.propagate, log.level
+    shown = progress.shown.set(True)
+    yield Cli(capsys)
+    progress.shown.reset(shown)
+    log.handlers, log.propagate = before[0], before[1]
+    log.setLevel(before[2])
+
+
+@pytest.fixture
+def shell() -> Iterator[Shell]:
+    """Run command lines in processes of their own."""
+    made = Shell()
+    with contextlib.closing(made):
+        yield made
+
+
+@pytest.fixture(scope="session")
+def digests() -> Callable[[Path], dict[str, str]]:
+    """Give the SHA-256 of every file below a folder, by its path."""
+
+    def digest(folder: Path) -> dict[str, str]:
+        return {
+            str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        }
+
+    return digest
+
+
+@pytest.fixture(scope="session")
+def wait_until() -> Callable[[Callable[[], bool]], None]:
+    """Wait until something is so; fail when it never is."""
+
+    def wait(so: Callable[[], bool]) -> None:
+        end_s = time.monotonic() + WAIT_S
+        while not so():
+            assert time.monotonic() < end_s, "waited in vain"
+            time.sleep(0.01)
+
+    return wait

@@ -1,0 +1,342 @@
+"""Killed at any moment, and the same command again: the same as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pytest
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable
+
+    from tests.conftest import Cli, Shell, Site
+
+    Digests = Callable[[Path], dict[str, str]]
+    Wait = Callable[[Callable[[], bool]], None]
+
+JOBS = 2
+PAUSE_S = 0.02
+ITERATIONS = 700
+
+
+@pytest.fixture
+def slow_site(own_site: Site, monkeypatch: pytest.MonkeyPatch) -> Site:
+    """A site that takes its time for each image."""
+    file_of = own_site.server.file_of
+
+    def slowly(url_path: str) -> Path | None:
+        if url_path.endswith(".jpg"):
+            time.sleep(PAUSE_S)
+        return file_of(url_path)
+
+    monkeypatch.setattr(own_site.server, "file_of", slowly)
+    return own_site
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.communicate(timeout=30)
+
+
+def count_of(folder: Path, pattern: str) -> int:
+    return len(list(folder.glob(pattern)))
+
+
+def when_there_are(
+    wait_until: Wait, process: subprocess.Popen[str], folder: Path, pattern: str, enough: int
+) -> None:
+    """Wait until the process has made so many files, or has ended."""
+    wait_until(lambda: process.poll() is not None or count_of(folder, pattern) >= enough)
+
+
+def standing(cli: Cli, folder: Path) -> dict[str, Any]:
+    return cli.ok("status", "--json", project=folder).json
+
+
+def lists_of(folder: Path) -> dict[str, list[str]]:
+    """Give the ids in each list; the paths before them differ between projects."""
+    return {
+        name: [
+            line.split("/")[-1]
+            for line in (folder / "data" / "dataset" / f"{name}.txt").read_text().splitlines()
+        ]
+        for name in ("train", "valid", "test")
+    }
+
+
+def working_in(folder: Path) -> list[int]:
+    """Give the processes whose current folder lies below a folder."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                where = (entry / "cwd").readlink()
+            except OSError:
+                continue
+            if where.is_relative_to(folder):
+                found.append(int(entry.name))
+    return found
+
+
+def logged(run: Path) -> list[int]:
+    """Give the iterations in a run's log, in order."""
+    path = run / "train_log.txt"
+    if not path.is_file():
+        return []
+    return [int(n) for n in re.findall(rb"^(\d+): .* images$", path.read_bytes(), re.MULTILINE)]
+
+
+# --- kill -9 ---------------------------------------------------------------------------------
+
+
+def check_fetch(
+    cli: Cli, digests: Digests, make_project: Callable[..., Path], site: Site, folder: Path
+) -> None:
+    whole = make_project(**site.urls, jobs=16)
+    cli.ok("fetch", project=whole)
+    assert digests(folder / "data" / "images") == digests(whole / "data" / "images")
+    tables = [digests(f / "data" / "selection") for f in (folder, whole)]
+    assert tables[0] == tables[1]
+    assert standing(cli, folder) == standing(cli, whole)
+    assert not list(folder.rglob("*.part"))
+
+
+def test_fetch_killed_and_begun_again(
+    cli: Cli,
+    shell: Shell,
+    digests: Digests,
+    make_project: Callable[..., Path],
+    slow_site: Site,
+    wait_until: Wait,
+) -> None:
+    folder = make_project(**slow_site.urls, jobs=JOBS)
+    images = folder / "data" / "images"
+    for enough in (5, 25):
+        victim = shell.start("fetch", "--project", folder)
+        when_there_are(wait_until, victim, images, "*.jpg", enough)
+        kill(victim)
+        assert victim.returncode == -signal.SIGKILL
+        assert count_of(images, "*.jpg") < 45
+    before = len(slow_site.server.served)
+    done = shell("fetch", "--project", folder)
+    assert done.code == 0, done.err
+    # What was here was not asked for again.
+    asked = sum(r.path.endswith(".jpg") for r in slow_site.server.served[before:])
+    assert asked < 45
+    check_fetch(cli, digests, make_project, slow_site, folder)
+
+
+def test_prepare_killed_and_begun_again(
+    cli: Cli, shell: Shell, digests: Digests, make_project: Callable[..., Path], wait_until: Wait
+) -> None:
+    options = {"jobs": 1, "size": (832, 832)}
+    folder, whole = make_project(**options), make_project(**options)
+    for project in (folder, whole):
+        cli.ok("fetch", project=project)
+    objects = folder / "data" / "dataset" / "obj"
+    killed = 0
+    for enough in (3, 20):
+        victim = shell.start("prepare", "--project", folder)
+        made = count_of(objects, "*.jpg")
+        when_there_are(wait_until, victim, objects, "*.jpg", max(made, enough))
+        kill(victim)
+        killed += victim.returncode == -signal.SIGKILL
+        # What has a final name is whole.
+        for path in objects.glob("*.jpg"):
+            assert path.read_bytes()[-2:] == b"\xff\xd9"
+            assert path.with_suffix(".txt").is_file()
+    assert killed == 2
+    assert not (folder / "data" / "dataset" / "boxes.csv").exists()
+    assert shell("prepare", "--project", folder).code == 0
+    cli.ok("prepare", project=whole)
+    for project in (folder, whole):
+        cli.ok("split", project=project)
+    assert digests(objects) == digests(whole / "data" / "dataset" / "obj")
+    for name in ("boxes.csv", "split.csv"):
+        texts = [(f / "data" / "dataset" / name).read_bytes() for f in (folder, whole)]
+        assert texts[0] == texts[1]
+    assert lists_of(folder) == lists_of(whole)
+    assert standing(cli, folder) == standing(cli, whole)
+
+
+def check_training(folder: Path) -> None:
+    """It is finished, in one run, with every iteration in the log, in whole lines."""
+    runs = [path for path in (folder / "runs").iterdir() if path.is_dir()]
+    assert [path.name for path in runs] == ["tiny-001"]
+    record = json.loads((runs[0] / "run.json").read_text())
+    assert record["state"] == "finished"
+    assert set(logged(runs[0])) == set(range(1, ITERATIONS + 1))
+    about = [line for line in (runs[0] / "train_log.txt").read_text().splitlines() if " avg" in line]
+    assert len(about) == len(logged(runs[0]))
+    weights = (runs[0] / "weights" / "network_final.weights").read_bytes()
+    assert int.from_bytes(weights[12:20], "little") == ITERATIONS * 4
+
+
+@pytest.mark.darknet
+def test_train_killed_and_begun_again(
+    cli: Cli,
+    shell: Shell,
+    make_project: Callable[..., Path],
+    darknet: Path,
+    wait_until: Wait,
+) -> None:
+    folder = make_project(max_batches=ITERATIONS, executable=str(darknet))
+    cli.ok("fetch", project=folder)
+    cli.ok("split", project=folder)
+    run = folder / "runs" / "tiny-001"
+    resumed = []
+    for enough in (40, 330):
+        victim = shell.start("train", "--project", folder)
+        wait_until(lambda: victim.poll() is not None or (logged(run) or [0])[-1] >= enough)  # noqa: B023
+        assert working_in(run)
+        kill(victim)
+        assert victim.returncode == -signal.SIGKILL
+        # Its darknet died with it, and with that the log.
+        wait_until(lambda: not working_in(run))
+        assert max(logged(run)) < ITERATIONS
+    done = shell("train", "--project", folder)
+    assert done.code == 0, done.err
+    resumed = json.loads((run / "run.json").read_text())["resumed_at_iteration"]
+    assert resumed >= 300
+    assert resumed % 100 == 0
+    assert "going on with" in done.err
+    check_training(folder)
+    plotted = cli.ok("plot", "--json", project=folder).json
+    metrics = pd.read_csv(plotted["metrics"])
+    assert metrics["iteration"].tolist() == list(range(1, ITERATIONS + 1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_fetch_killed_at_random_moments(
+    cli: Cli,
+    shell: Shell,
+    digests: Digests,
+    make_project: Callable[..., Path],
+    slow_site: Site,
+    *,
+    seed: int,
+) -> None:
+    folder = make_project(**slow_site.urls, jobs=JOBS)
+    kill_at_random_moments(shell, ["fetch", "--project", str(folder)], seed)
+    check_fetch(cli, digests, make_project, slow_site, folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_split_with_its_prepare_killed_at_random_moments(
+    cli: Cli, shell: Shell, digests: Digests, make_project: Callable[..., Path], *, seed: int
+) -> None:
+    options = {"jobs": 1, "size": (832, 832)}
+    folder, whole = make_project(**options), make_project(**options)
+    for project in (folder, whole):
+        cli.ok("fetch", project=project)
+    kill_at_random_moments(shell, ["split", "--project", str(folder)], seed)
+    cli.ok("split", project=whole)
+    objects = [digests(f / "data" / "dataset" / "obj") for f in (folder, whole)]
+    assert objects[0] == objects[1]
+    assert lists_of(folder) == lists_of(whole)
+    assert standing(cli, folder) == standing(cli, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.darknet
+@pytest.mark.parametrize("seed", range(3))
+def test_train_killed_at_random_moments(
+    cli: Cli, shell: Shell, make_project: Callable[..., Path], darknet: Path, *, seed: int
+) -> None:
+    folder = make_project(max_batches=ITERATIONS, executable=str(darknet))
+    cli.ok("fetch", project=folder)
+    cli.ok("split", project=folder)
+    kill_at_random_moments(shell, ["train", "--project", str(folder)], seed)
+    check_training(folder)
+    assert not working_in(folder)
+
+
+def kill_at_random_moments(shell: Shell, words: list[str], seed: int) -> None:
+    """Kill a command five times, each time a little later or earlier, then let it end."""
+    rng = random.Random(seed)
+    for _ in range(5):
+        victim = shell.start(*words)
+        end_s = time.monotonic() + rng.uniform(0.3, 4.0)
+        while victim.poll() is None and time.monotonic() < end_s:
+            time.sleep(0.01)
+        kill(victim)
+        assert victim.returncode in {0, -signal.SIGKILL}
+    done = shell(*words)
+    assert done.code == 0, done.err
+
+
+# --- Ctrl-C and SIGTERM ----------------------------------------------------------------------
+
+
+@pytest.fixture(params=[signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
+def asked(request: pytest.FixtureRequest) -> signal.Signals:
+    """A signal that asks a program to end."""
+    chosen: signal.Signals = request.param
+    if chosen == signal.SIGINT and signal.getsignal(chosen) is signal.SIG_IGN:
+        pytest.skip("SIGINT is ignored here, and children inherit that")
+    return chosen
+
+
+def test_fetch_interrupted_goes_on(
+    cli: Cli,
+    shell: Shell,
+    digests: Digests,
+    make_project: Callable[..., Path],
+    slow_site: Site,
+    wait_until: Wait,
+    asked: signal.Signals,
+) -> None:
+    folder = make_project(**slow_site.urls, jobs=JOBS)
+    images = folder / "data" / "images"
+    victim = shell.start("fetch", "--project", folder)
+    when_there_are(wait_until, victim, images, "*.jpg", 10)
+    os.kill(victim.pid, asked)
+    done = shell.end_of(victim)
+    assert done.code == 130
+    assert "Traceback" not in done.err
+    assert "interrupted" in done.err.splitlines()[-1]
+    here = count_of(images, "*.jpg")
+    assert here < 45
+    # What had arrived is in the ledger too.
+    assert standing(cli, folder)["states"]["fetched"] >= here - JOBS
+    assert not list(images.glob("*.part"))
+    cli.ok("fetch", project=folder)
+    check_fetch(cli, digests, make_project, slow_site, folder)
+
+
+@pytest.mark.darknet
+def test_train_interrupted_goes_on(
+    cli: Cli,
+    shell: Shell,
+    make_project: Callable[..., Path],
+    darknet: Path,
+    wait_until: Wait,
+    asked: signal.Signals,
+) -> None:
+    folder = make_project(max_batches=ITERATIONS, executable=str(darknet))
+    cli.ok("fetch", project=folder)
+    cli.ok("split", project=folder)
+    run = folder / "runs" / "tiny-001"
+    victim = shell.start("train", "--project", folder)
+    wait_until(lambda: victim.poll() is not None or (logged(run) or [0])[-1] >= 130)
+    os.kill(victim.pid, asked)
+    done = shell.end_of(victim)
+    assert done.code == 130, done.err
+    assert "Traceback" not in done.err
+    assert not working_in(run)
+    assert json.loads((run / "run.json").read_text())["state"] == "interrupted"
+    again = cli.ok("train", project=folder)
+    assert "going on with tiny-001" in again.err
+    assert json.loads((run / "run.json").read_text())["resumed_at_iteration"] >= 100
+    check_training(folder)

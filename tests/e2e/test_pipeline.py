@@ -1,0 +1,397 @@
+"""The whole way with a real darknet, through the library and through the command line."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+import oiyolo
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.conftest import Cli, Shell, Site
+
+pytestmark = pytest.mark.darknet
+
+ITERATIONS = 60
+STAGES = ("select", "fetch", "prepare", "split", "build", "train", "plot", "evaluate", "report")
+QUICK_S = 5.0
+
+
+class Made(NamedTuple):
+    """A project in which every stage was run once through the library."""
+
+    folder: Path
+    results: dict[str, Any]
+
+    @property
+    def run(self) -> Path:
+        return self.folder / "runs" / "demo-001"
+
+
+@pytest.fixture(scope="module")
+def made(make_project: Callable[..., Path], darknet: Path) -> Made:
+    folder = make_project(
+        size=(96, 96),
+        network="demo",
+        max_batches=ITERATIONS,
+        negatives=0.05,
+        group_of="drop-box",
+        executable=str(darknet),
+    )
+    return Made(folder, {stage: getattr(oiyolo, stage)(folder) for stage in STAGES})
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def lines_of(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines()
+
+
+def standing(folder: Path) -> dict[str, int]:
+    """Give when each file was last written, but for locks and the ledger's own."""
+    return {
+        str(path): path.stat().st_mtime_ns
+        for path in folder.rglob("*")
+        if path.is_file() and "lock" not in path.suffix + path.name and "ledger" not in path.name
+    }
+
+
+# --- what each stage leaves ------------------------------------------------------------------
+
+
+def test_every_artifact_of_the_table_is_there(made: Made) -> None:
+    data, run = made.folder / "data", made.run
+    wanted = [
+        *(data / "selection" / n for n in ("boxes.csv", "images.csv", "selection.json")),
+        data / "selection" / "url-list-0001.tsv",
+        data / "images",
+        *(data / "dataset" / f"{n}.txt" for n in ("train", "valid", "test")),
+        *(data / "dataset" / n for n in ("obj", "boxes.csv", "split.csv", "obj.names")),
+        *(run / n for n in ("network.cfg", "obj.data", "obj.names", "train.txt", "valid.txt")),
+        *(run / n for n in ("train_log.txt", "weights", "run.json")),
+        *(run / "charts" / f"{n}.png" for n in ("loss", "iou")),
+        *(run / n for n in ("metrics.csv", "evaluation.json", "panels", "report.html")),
+    ]
+    assert [path for path in wanted if not path.exists()] == []
+    assert not list(made.folder.rglob("*.part"))
+
+
+def test_selection_json_and_boxes_csv_hold_to_the_contract(made: Made, site: Site) -> None:
+    folder = made.folder / "data" / "selection"
+    summary = json.loads((folder / "selection.json").read_text(encoding="utf-8"))
+    boxes = rows_of(folder / "boxes.csv")
+    used = [row for row in boxes if row["used"] == "True"]
+    unused = [row for row in boxes if row["used"] == "False"]
+    assert len(used) + len(unused) == len(boxes)
+    assert summary["boxes"] == len(used)
+    assert summary["images"] == len(rows_of(folder / "images.csv"))
+    assert summary["classes"]["Boat"]["boxes"] == len(used)
+    assert summary["classes"]["Boat"]["images"] == len({row["ImageID"] for row in used})
+    assert summary["excluded"] == {"no box left": 1}
+    # The dropped boxes stay in the table, with the reason.
+    drawn = site.mirror.boxes["train"]
+    assert {row["dropped_because"] for row in unused} <= {"group_of"}
+    lost = sum(drawn[name] for name in ("Boat", "Canoe", "Gondola")) - len(boxes)
+    assert 0 < lost <= 2  # of the one image that holds nothing but a group
+
+
+def test_the_images_are_upright_small_without_exif_with_their_labels_beside_them(
+    made: Made,
+) -> None:
+    objects = made.folder / "data" / "dataset" / "obj"
+    jpegs = sorted(objects.glob("*.jpg"))
+    assert [path.stem for path in jpegs] == sorted(path.stem for path in objects.glob("*.txt"))
+    images = rows_of(made.folder / "data" / "selection" / "images.csv")
+    negatives = {row["ImageID"] for row in images if row["negative"] == "True"}
+    assert negatives
+    for path in jpegs:
+        with Image.open(path) as image:
+            assert image.size == (96, 96)
+            assert image.format == "JPEG"
+            assert not image.getexif()
+        labels = [list(map(float, line.split())) for line in lines_of(path.with_suffix(".txt"))]
+        assert bool(labels) == (path.stem not in negatives)
+        for class_id, x, y, width, height in labels:
+            assert class_id == 0
+            assert 0 <= x - width / 2 + 1e-6 and x + width / 2 <= 1 + 1e-6
+            assert 0 <= y - height / 2 + 1e-6 and y + height / 2 <= 1 + 1e-6
+
+
+def test_lists_split_csv_and_ledger_say_the_same(made: Made, cli: Cli) -> None:
+    dataset = made.folder / "data" / "dataset"
+    listed = {
+        path.split("/")[-1].removesuffix(".jpg"): name
+        for name in ("train", "valid", "test")
+        for path in lines_of(dataset / f"{name}.txt")
+    }
+    table = {row["ImageID"]: row["split"] for row in rows_of(dataset / "split.csv")}
+    assert listed == table
+    states = cli.ok("status", "--json", project=made.folder).json["states"]
+    for name in ("train", "valid", "test"):
+        assert states[name] == sum(split == name for split in listed.values()) > 0
+    assert lines_of(dataset / "obj.names") == ["Boat"]
+
+
+def test_no_author_and_no_duplicate_is_in_two_splits(made: Made) -> None:
+    split_of = {
+        row["ImageID"]: row["split"]
+        for row in rows_of(made.folder / "data" / "dataset" / "split.csv")
+    }
+    splits_of_author: dict[str, set[str]] = {}
+    for row in rows_of(made.folder / "data" / "selection" / "images.csv"):
+        if row["ImageID"] in split_of:
+            author = splits_of_author.setdefault(row["AuthorProfileURL"], set())
+            author.add(split_of[row["ImageID"]])
+    assert max(len(splits) for splits in splits_of_author.values()) == 1
+
+
+def test_the_sums_close(made: Made, cli: Cli, site: Site) -> None:
+    status = cli.ok("status", "--json", project=made.folder).json
+    assert list(status["states"]) == ["pending", "fetched", "prepared", "train", "valid", "test"]
+    total = sum(status["states"].values()) + sum(status["excluded"].values())
+    assert total == status["selected"]
+    summary = made.results["select"].as_dict()
+    assert status["selected"] == summary["images"]
+    dead = {"gone-404", "gone-410", "moved-to-placeholder", "corrupt"}
+    lost = sum(len(site.mirror.fates[fate]) for fate in dead)
+    assert sum(status["excluded"].values()) == lost
+
+
+def test_why_tells_of_an_image_that_is_gone_and_of_one_that_trains(
+    made: Made, cli: Cli, site: Site
+) -> None:
+    (gone,) = site.mirror.fates["gone-410"]
+    told = cli.ok("why", gone, project=made.folder).out
+    assert "excluded: mirror: HTTP 404, original: HTTP 410" in told
+    trained = lines_of(made.run / "train.txt")[0].split("/")[-1].removesuffix(".jpg")
+    story = cli.ok("why", trained, "--json", project=made.folder).json
+    assert [event["stage"] for event in story["events"]] == ["select", "fetch", "prepare", "split"]
+    assert story["runs"] == {"demo-001": "trained on it"}
+    assert cli("why", "0000000000000000", project=made.folder).code == 2
+
+
+def test_the_log_has_every_iteration_in_a_whole_line(made: Made) -> None:
+    lines = lines_of(made.run / "train_log.txt")
+    form = r"(\d+): [\d.]+, [\d.]+ avg, [\d.]+ rate, [\d.]+ seconds, (\d+) images"
+    found = [match for line in lines if (match := re.fullmatch(form, line))]
+    assert [int(match[1]) for match in found] == list(range(1, ITERATIONS + 1))
+    assert [int(match[2]) for match in found] == list(range(4, 4 * ITERATIONS + 1, 4))
+    regions = [line for line in lines if re.fullmatch(r"Region \d+ Avg IOU: .*count: \d+", line)]
+    assert len(regions) == ITERATIONS
+    # Nothing else speaks of iterations: no line was torn.
+    assert sum("avg" in line.lower() for line in lines) == 2 * ITERATIONS
+    assert any(line.startswith("Saving weights to weights") for line in lines)
+    summary = made.results["plot"].log.summary
+    assert (summary.torn, summary.mended, summary.runs) == (0, 0, 1)
+
+
+def test_metrics_csv_holds_to_the_contract(made: Made) -> None:
+    table = pd.read_csv(made.run / "metrics.csv")
+    fixed = ["iteration", "loss", "avg_loss", "rate", "seconds", "images", "iou"]
+    assert list(table.columns[:7]) == fixed
+    assert all(re.fullmatch(r"iou_\d+", name) for name in table.columns[7:-1])
+    assert table.columns[-1] == "map"
+    assert table["iteration"].tolist() == list(range(1, ITERATIONS + 1))
+    assert table["avg_loss"].iloc[-1] == made.results["train"].avg_loss
+    assert table["avg_loss"].iloc[-1] < table["avg_loss"].iloc[0]
+
+
+def test_evaluation_json_holds_to_the_contract(made: Made) -> None:
+    found = json.loads((made.run / "evaluation.json").read_text(encoding="utf-8"))
+    scores = ("map50", "map50_95", "openimages_map")
+    assert found["split"] == "test"
+    assert set(found["classes"]) == {"Boat"}
+    for part in (found, found["classes"]["Boat"]):
+        assert all(0.0 <= part[name] <= 1.0 for name in scores)
+    boat = found["classes"]["Boat"]
+    test_ids = {row["ImageID"] for row in split_rows(made, "test")}
+    boxes = rows_of(made.folder / "data" / "dataset" / "boxes.csv")
+    truth = [row for row in boxes if row["ImageID"] in test_ids and row["used"] == "True"]
+    assert boat["boxes"] == len(truth)
+    assert boat["true_positives"] + boat["misses"] == boat["boxes"]
+    assert found["images"] == len(test_ids)
+
+
+def split_rows(made: Made, name: str) -> list[dict[str, str]]:
+    rows = rows_of(made.folder / "data" / "dataset" / "split.csv")
+    return [row for row in rows if row["split"] == name]
+
+
+def test_the_report_is_one_file_that_needs_nothing_else(made: Made) -> None:
+    page = (made.run / "report.html").read_text(encoding="utf-8")
+    sources = re.findall(r"""\b(?:src|href)\s*=\s*["']([^"']*)""", page)
+    assert len([s for s in sources if s.startswith("data:image/png;base64,")]) >= 3
+    assert not [s for s in sources if s.startswith(("http:", "//", "/", "."))]
+    assert "demo-001" in page
+
+
+def test_results_are_good_for_notebooks_and_for_json(made: Made) -> None:
+    for stage, result in made.results.items():
+        assert json.loads(json.dumps(result.as_dict())), stage
+        assert str(result), stage
+        assert "<" in result._repr_html_(), stage
+
+
+def test_run_json_tells_what_was_trained(made: Made, darknet: Path) -> None:
+    record = json.loads((made.run / "run.json").read_text(encoding="utf-8"))
+    assert record["state"] == "finished"
+    assert record["darknet"]["executable"] == str(darknet)
+    assert record["command"][:3] == [str(darknet), "detector", "train"]
+    assert record["max_batches"] == ITERATIONS
+
+
+# --- again -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_second_time_does_nothing_quickly_and_says_so(made: Made, cli: Cli, stage: str) -> None:
+    before = standing(made.folder)
+    began_s = time.monotonic()
+    done = cli.ok(stage, project=made.folder)
+    assert time.monotonic() - began_s < QUICK_S
+    assert standing(made.folder) == before
+    words = ("nothing", "proved before", "up to date")
+    assert any(word in done.out + done.err for word in words), done.out + done.err
+
+
+def test_run_after_all_stages_does_nothing(made: Made, cli: Cli) -> None:
+    before = standing(made.folder)
+    done = cli.ok("run", project=made.folder)
+    assert standing(made.folder) == before
+    assert "mAP@0.5" in done.out
+
+
+def test_refresh_twice_prints_one_line_and_moves_nothing(made: Made, shell: Shell) -> None:
+    before = standing(made.folder)
+    for _ in range(2):
+        done = shell("refresh", "--project", made.folder)
+        assert done.code == 0
+        assert done.err == ""
+        assert re.fullmatch(r"refresh: nothing new; 0 moved; \d+ images in all\n", done.out)
+    assert standing(made.folder) == before
+
+
+def test_a_new_dataset_is_a_new_run_and_the_old_one_stays(
+    make_project: Callable[..., Path], cli: Cli, darknet: Path
+) -> None:
+    folder = make_project(limit=20, executable=str(darknet), max_batches=10)
+    for stage in ("fetch", "split", "train"):
+        cli.ok(stage, project=folder)
+    done = cli.ok("train", "--max-batches", "12", project=folder)
+    assert "tiny-002" in done.out
+    assert sorted(path.name for path in (folder / "runs").iterdir()) == ["tiny-001", "tiny-002"]
+    again = cli.ok("train", "--again", project=folder)
+    assert "tiny-003" in again.out
+    assert "nothing to do; tiny-002" in cli.ok("train", "--max-batches", "12", project=folder).out
+
+
+# --- growing ---------------------------------------------------------------------------------
+
+
+def test_growing_the_dataset_moves_no_image(make_project: Callable[..., Path], cli: Cli) -> None:
+    folder = make_project(limit=30)
+
+    def splits() -> dict[str, str]:
+        rows = rows_of(folder / "data" / "dataset" / "split.csv")
+        return {row["ImageID"]: row["split"] for row in rows}
+
+    cli.ok("fetch", project=folder)
+    cli.ok("split", project=folder)
+    before = splits()
+    cli.ok("fetch", "--limit", "50", project=folder)
+    cli.ok("split", project=folder)
+    after = splits()
+    assert len(before) >= 25
+    assert len(after) > len(before)
+    assert {image_id: after[image_id] for image_id in before} == before
+    status = cli.ok("status", "--json", project=folder).json
+    assert sum(status["states"].values()) + sum(status["excluded"].values()) == status["selected"]
+    # Smaller again: what is no longer wanted keeps its split for when it comes back.
+    cli.ok("fetch", project=folder)
+    cli.ok("split", project=folder)
+    assert splits() == before
+    cli.ok("fetch", "--limit", "50", project=folder)
+    cli.ok("split", project=folder)
+    assert splits() == after
+
+
+def test_new_ratios_need_reassign(make_project: Callable[..., Path], cli: Cli) -> None:
+    folder = make_project()
+    cli.ok("fetch", project=folder)
+    cli.ok("split", project=folder)
+    path = folder / "data" / "dataset" / "split.csv"
+    before = path.read_text(encoding="utf-8")
+    words = ("--train", "0.6", "--valid", "0.2", "--test", "0.2")
+    refused = cli("split", *words, project=folder)
+    assert refused.code == 2
+    assert "--reassign" in refused.err
+    assert path.read_text(encoding="utf-8") == before
+    dealt = cli.ok("split", *words, "--reassign", "--json", project=folder).json["images"]
+    assert abs(dealt["train"] / sum(dealt.values()) - 0.6) < 0.05
+    assert cli("split", project=folder).code == 2
+    cli.ok("split", "--reassign", project=folder)
+    assert path.read_text(encoding="utf-8") == before
+
+
+def test_a_dry_run_changes_nothing(make_project: Callable[..., Path], cli: Cli) -> None:
+    folder = make_project(limit=20)
+    cli.ok("fetch", "--dry-run", project=folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["oiyolo.toml"]
+    cli.ok("fetch", project=folder)
+    before = standing(folder)
+    for stage in ("select", "fetch", "prepare", "split", "refresh"):
+        cli.ok(stage, "--dry-run", project=folder)
+    assert standing(folder) == before
+
+
+# --- what a beginner types -------------------------------------------------------------------
+
+
+def test_fetch_split_train_plot_in_an_empty_folder(
+    shell: Shell, site: Site, tmp_path: Path, tiny_cfg: Path, darknet: Path
+) -> None:
+    outside = {
+        "OIYOLO_OPENIMAGES_BASE_URL": site.urls["base_url"],
+        "OIYOLO_IMAGES_MIRROR_URL": site.urls["mirror_url"],
+        "OIYOLO_IMAGES_TOLERANCE": "0.2",
+        "OIYOLO_IMAGES_SIZE": "32x32",
+        "OIYOLO_TRAIN_NETWORK": str(tiny_cfg),
+        "OIYOLO_TRAIN_MAX_BATCHES": "30",
+        "OIYOLO_DARKNET_EXECUTABLE": str(darknet),
+    }
+    for words in (["fetch", "--class", "Boat"], ["split"], ["train"], ["plot"]):
+        done = shell(*words, cwd=tmp_path, **outside)
+        assert done.code == 0, done.err
+        assert "Traceback" not in done.err
+    toml = (tmp_path / "oiyolo.toml").read_text(encoding="utf-8")
+    assert 'classes = ["Boat"]' in toml
+    # What came from the environment stays there.
+    assert "127.0.0.1" not in toml
+    assert len(rows_of(tmp_path / "runs" / "tiny-001" / "metrics.csv")) == 30
+    assert (tmp_path / "runs" / "tiny-001" / "charts" / "loss.png").is_file()
+
+
+def test_run_does_it_all_from_an_empty_folder(
+    cli: Cli, site: Site, tmp_path: Path, tiny_cfg: Path, darknet: Path
+) -> None:
+    words = ["--class", "Boat", "--tolerance", "0.2", "--size", "32x32", "--max-batches", "30"]
+    for key, url in site.urls.items():
+        words += [f"--{key.replace('_', '-')}", url]
+    words += ["--network", str(tiny_cfg), "--executable", str(darknet)]
+    done = cli.ok("run", *words, "--json", project=tmp_path).json
+    assert set(done) >= {"select", "fetch", "prepare", "split", "train", "plot", "evaluate"}
+    assert done["train"]["iterations"] == 30
+    assert (tmp_path / "runs" / "tiny-001" / "report.html").is_file()

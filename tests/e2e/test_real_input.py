@@ -1,0 +1,249 @@
+"""Input that nobody in this project wrote; skipped where it is absent."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import shutil
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from oiyolo.demo_mirror.serve import serve
+from oiyolo.demo_mirror.write import BOX_FILES, CLASS_FILES, HIERARCHY_FILE, IMAGE_FILES
+from oiyolo.demo_mirror.write import LABEL_FILES as LABELS_OF
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from tests.conftest import Cli
+
+ALPACA = "/m/0pcr"
+COUNT = 100
+TOLERANCE = 1e-4
+
+
+def labels_in(path: Path) -> npt.NDArray[np.float64]:
+    """Give class, centre and size of each line, sorted."""
+    rows = [list(map(float, line.split())) for line in path.read_text().splitlines()]
+    return np.array(sorted(rows), dtype=np.float64).reshape(-1, 5)
+
+
+def write_official(alpaca: Path, folder: Path) -> None:
+    """Lay the photographs and their labels out in the official V6 forms."""
+    boxes = [
+        "ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsOccluded,IsTruncated,IsGroupOf,"
+        "IsDepiction,IsInside,XClick1X,XClick2X,XClick3X,XClick4X,XClick1Y,XClick2Y,XClick3Y,"
+        "XClick4Y"
+    ]
+    images = [
+        "ImageID,Subset,OriginalURL,OriginalLandingURL,License,AuthorProfileURL,Author,Title,"
+        "OriginalSize,OriginalMD5,Thumbnail300KURL,Rotation"
+    ]
+    labels = ["ImageID,Source,LabelName,Confidence"]
+    mirrored = folder / "open-images-dataset" / "train"
+    mirrored.mkdir(parents=True)
+    for number, path in enumerate(sorted((alpaca / "images").glob("*.jpg"))):
+        image_id = path.stem
+        shutil.copyfile(path, mirrored / path.name)
+        for _, x, y, width, height in labels_in(alpaca / "labels" / f"{image_id}.txt"):
+            corners = (x - width / 2, x + width / 2, y - height / 2, y + height / 2)
+            fields = ",".join(f"{value:.6f}" for value in corners)
+            boxes.append(f"{image_id},xclick,{ALPACA},1,{fields},0,0,0,0,0" + ",-1.000000" * 8)
+        content = path.read_bytes()
+        md5 = base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode()
+        images.append(
+            f"{image_id},train,https://farm1.staticflickr.com/1/{image_id}_o.jpg,"
+            f"https://www.flickr.com/photos/{number}/1,https://creativecommons.org/licenses/by/2.0/"
+            f',https://www.flickr.com/people/{number}/,"An author, {number}","Alpaca ""{number}"""'
+            f",{len(content)},{md5},,0.0"
+        )
+        labels.append(f"{image_id},verification,{ALPACA},1")
+    tree = {"LabelName": "/m/0bl9f", "Subcategory": [{"LabelName": ALPACA}]}
+    for name, text in {
+        BOX_FILES["train"]: "\n".join(boxes) + "\n",
+        IMAGE_FILES["train"]: "\n".join(images) + "\n",
+        LABELS_OF["train"]: "\n".join(labels) + "\n",
+        CLASS_FILES[1]: f"LabelName,DisplayName\n/m/0bl9f,Animals\n{ALPACA},Alpaca\n",
+        HIERARCHY_FILE: json.dumps(tree),
+    }.items():
+        path = folder / "openimages" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def alpacas(real: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, object]]:
+    """Options that lead to the photographs on a server."""
+    folder = tmp_path_factory.mktemp("alpacas")
+    write_official(real / "alpaca", folder)
+    with serve(folder) as server:
+        yield {
+            "classes": ["Alpaca"],
+            "base_url": f"{server.base_url}/openimages",
+            "mirror_url": f"{server.base_url}/open-images-dataset",
+            "sources": ["mirror"],
+            "tolerance": 0.0,
+        }
+
+
+@pytest.fixture(scope="module")
+def split_project(alpacas: dict[str, object], make_project: Callable[..., Path]) -> Path:
+    import oiyolo  # noqa: PLC0415  (beside the options it takes)
+
+    folder = make_project(**alpacas, size=(416, 416), fit="stretch")
+    oiyolo.select(folder)
+    oiyolo.fetch(folder)
+    oiyolo.prepare(folder)
+    oiyolo.split(folder)
+    return folder
+
+
+def test_every_photograph_arrives_as_it_was_served(real: Path, split_project: Path) -> None:
+    fetched = sorted((split_project / "data" / "images").iterdir())
+    assert len(fetched) == COUNT
+    for path in fetched:
+        assert path.read_bytes() == (real / "alpaca" / "images" / path.name).read_bytes()
+
+
+def test_stretched_labels_equal_the_given_ones(real: Path, split_project: Path) -> None:
+    written = sorted((split_project / "data" / "dataset" / "obj").glob("*.txt"))
+    assert len(written) == COUNT
+    for path in written:
+        given, ours = labels_in(real / "alpaca" / "labels" / path.name), labels_in(path)
+        assert ours.shape == given.shape, path.name
+        np.testing.assert_allclose(ours, given, atol=TOLERANCE, rtol=0, err_msg=path.name)
+        with Image.open(path.with_suffix(".jpg")) as image:
+            assert image.size == (416, 416)
+
+
+def test_every_photograph_is_accounted_for_and_the_sums_close(
+    split_project: Path, cli: Cli
+) -> None:
+    status = cli.ok("status", "--json", project=split_project).json
+    assert status["selected"] == COUNT
+    assert status["excluded"] == {}
+    states = status["states"]
+    assert sum(states.values()) == COUNT
+    assert states == {
+        **dict.fromkeys(("pending", "fetched", "prepared"), 0),
+        **{"train": 80, "valid": 10, "test": 10},
+    }
+    dataset = split_project / "data" / "dataset"
+    listed = [
+        line.split("/")[-1]
+        for name in ("train", "valid", "test")
+        for line in (dataset / f"{name}.txt").read_text().splitlines()
+    ]
+    assert len(set(listed)) == len(listed) == COUNT
+
+
+def test_letterboxed_labels_frame_the_same_pixels(
+    real: Path, alpacas: dict[str, object], make_project: Callable[..., Path], cli: Cli
+) -> None:
+    folder = make_project(**alpacas, size=(416, 416), fit="letterbox")
+    cli.ok("fetch", project=folder)
+    cli.ok("split", project=folder)
+    turned = {"wide": 0, "high": 0}
+    for path in sorted((folder / "data" / "dataset" / "obj").glob("*.txt")):
+        with Image.open(real / "alpaca" / "images" / f"{path.stem}.jpg") as image:
+            width, height = image.size
+        given, ours = labels_in(real / "alpaca" / "labels" / path.name), labels_in(path)
+        side = max(width, height)
+        scale = np.array([width / side, height / side])
+        expected = given.copy()
+        expected[:, 1:3] = given[:, 1:3] * scale + (1 - scale) / 2
+        expected[:, 3:5] = given[:, 3:5] * scale
+        # The inner picture has a whole number of pixels.
+        np.testing.assert_allclose(
+            np.sort(ours, axis=0), np.sort(expected, axis=0), atol=1.5 / 416, err_msg=path.name
+        )
+        turned["wide" if width > height else "high"] += 1
+    assert min(turned.values()) > 10
+
+
+def test_the_log_of_the_seed_project(real: Path, tmp_path: Path, cli: Cli) -> None:
+    log = tmp_path / "train_log.txt"
+    shutil.copyfile(real / "seed_project" / "train_log.txt", log)
+    done = cli.ok("plot", log, "--json").json
+    assert done["iterations"] == 605
+    last = [line for line in log.read_text().splitlines() if " avg" in line][-1]
+    assert f"{done['avg_loss']:.6f}" in last
+    assert done["last_iteration"] == int(last.strip().split(":")[0])
+    assert len(done["charts"]) == 2
+    for path in done["charts"]:
+        with Image.open(path) as image:
+            assert min(image.size) > 300
+    metrics = pd.read_csv(done["metrics"])
+    assert len(metrics) == 605
+    assert metrics["iou_82"].count() == 605
+    assert metrics["iou_94"].count() == 0
+    assert metrics["iou_106"].count() == 0
+    assert metrics["avg_loss"].iloc[-1] == pytest.approx(done["avg_loss"])
+
+
+def test_the_seed_logs_empty_layers_are_recognised(real: Path) -> None:
+    import oiyolo  # noqa: PLC0415  (beside the options it takes)
+
+    log = oiyolo.read_log(real / "seed_project" / "train_log.txt")
+    regions = log.regions
+    assert regions.groupby("layer").size().to_dict() == {82: 605, 94: 605, 106: 605}
+    with_iou = regions[regions["iou"].notna()].groupby("layer").size().to_dict()
+    assert with_iou == {82: 605}
+    assert set(regions.loc[regions["layer"] != 82, "count"]) == {0}
+    assert log.summary.torn == 0
+
+
+def test_a_cfg_with_merge_conflict_markers_is_refused_with_the_line(
+    real: Path, make_project: Callable[..., Path], cli: Cli
+) -> None:
+    cfg = real / "seed_project" / "cfg" / "yolov3_ih_fp.cfg"
+    markers = [n for n, line in enumerate(cfg.read_text().splitlines(), 1) if line[:7] == "<<<<<<<"]
+    folder = make_project(limit=20)
+    cli.ok("fetch", project=folder)
+    cli.ok("split", project=folder)
+    done = cli("train", "--network", cfg, project=folder)
+    assert done.code == 3
+    assert f"{cfg}:{markers[0]}" in done.err
+    assert "<<<<<<< HEAD" in done.err
+    assert not (folder / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["class-descriptions-boxable.kushagra414.csv", "class-descriptions-boxable.turpan9076.csv"]
+)
+def test_the_public_copies_of_the_class_list_are_read_or_refused_with_the_line(
+    real: Path,
+    make_project: Callable[..., Path],
+    alpacas: dict[str, object],
+    cli: Cli,
+    tmp_path: Path,
+    name: str,
+) -> None:
+    write_official(real / "alpaca", tmp_path)
+    shutil.copyfile(real / "metadata" / name, tmp_path / "openimages" / CLASS_FILES[1])
+    shutil.copyfile(
+        real / "metadata" / "bbox_labels_600_hierarchy.json",
+        tmp_path / "openimages" / HIERARCHY_FILE,
+    )
+    lines = (real / "metadata" / name).read_text(encoding="utf-8-sig").splitlines()
+    empty = [n for n, line in enumerate(lines, 1) if line.rstrip().endswith(",")]
+    with serve(tmp_path) as server:
+        urls = {
+            "base_url": f"{server.base_url}/openimages",
+            "mirror_url": f"{server.base_url}/open-images-dataset",
+        }
+        done = cli("select", project=make_project(**{**alpacas, **urls}))
+    if empty:
+        assert done.code == 3
+        assert f"{CLASS_FILES[1]}:{empty[0]}:" in done.err
+    else:
+        assert done.code == 0, done.err
+        assert "100 images" in done.out

@@ -1,0 +1,335 @@
+"""The door to the web, on a server that fails in every way that servers do."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import socket
+import socketserver
+import threading
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pytest
+
+from oiyolo.errors import UnavailableError
+from oiyolo.http import USER_AGENT, HttpFailureError, Patience, StoppedError, Web
+from oiyolo.progress import progress
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+CONTENT = bytes(range(256)) * 400
+QUICK = Patience(attempts=3, first_pause_s=0.005, connect_s=2.0, read_s=0.4)
+
+
+def answer(status: str, body: bytes = b"", **headers: object) -> bytes:
+    lines = [f"HTTP/1.1 {status}", "Connection: close"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def whole(body: bytes = CONTENT, **headers: object) -> bytes:
+    return answer("200 OK", body, Content_Length=len(body), **headers)
+
+
+class Faulty(socketserver.ThreadingTCPServer):
+    """Says what ``says`` has for a path: one answer a request, the last one for ever."""
+
+    daemon_threads = True
+    allow_reuse_address = True
+    says: ClassVar[dict[str, list[bytes]]] = {
+        "/good": [whole(ETag='"abc"', Content_Type="image/jpeg", Last_Modified="yesterday")],
+        "/missing": [answer("404 Not Found", Content_Length=0)],
+        "/gone": [answer("410 Gone", Content_Length=0)],
+        "/forbidden": [answer("403 Forbidden", Content_Length=0)],
+        "/busy-once": [answer("503 Service Unavailable", Content_Length=0), whole()],
+        "/busy": [answer("503 Service Unavailable", Content_Length=0)],
+        "/slow-down": [answer("429 Slow Down", Content_Length=0, Retry_After=0), whole()],
+        "/wait": [answer("429 Slow Down", Content_Length=0, Retry_After=30)],
+        "/tomorrow": [
+            answer("503 No", Content_Length=0, Retry_After="Fri, 20 Nov 2026 08:00:00 GMT"),
+            whole(),
+        ],
+        "/closes-once": [b"", whole()],
+        "/closes": [b""],
+        "/short-once": [answer("200 OK", CONTENT[:5000], Content_Length=len(CONTENT)), whole()],
+        "/short": [answer("200 OK", CONTENT[:5000], Content_Length=len(CONTENT))],
+        "/no-length": [answer("200 OK", CONTENT)],
+        "/torn-chunks": [answer("200 OK", b"5\r\nabc", Transfer_Encoding="chunked")],
+        "/empty": [whole(b"")],
+        "/moved": [answer("302 Found", Location="/good", Content_Length=0)],
+        "/loop": [answer("302 Found", Location="/loop", Content_Length=0)],
+        "/elsewhere": [answer("302 Found", Location="file:///etc/passwd", Content_Length=0)],
+        "/same": [answer("304 Not Modified")],
+        "/nonsense": [b"this is no HTTP\r\n\r\n"],
+    }
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Connection)
+        self.asked: Counter[str] = Counter()
+        self.heads: list[bytes] = []
+        self.ended = threading.Event()
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing: a client that goes away is what is tried here."""
+
+
+class _Connection(socketserver.StreamRequestHandler):
+    server: Faulty
+
+    def handle(self) -> None:
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            line = self.rfile.readline()
+            if not line:
+                return
+            head += line
+        path = head.split()[1].decode()
+        self.server.heads.append(head)
+        said = self.server.says.get(path, [b""])
+        said = said[min(self.server.asked[path], len(said) - 1) :]
+        self.server.asked[path] += 1
+        if path == "/reset":
+            # With the linger time at zero, closing sends a reset.
+            self.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        elif path == "/trickle":
+            self.wfile.write(answer("200 OK", Content_Length=10_000_000))
+            with contextlib.suppress(OSError):
+                while not self.server.ended.wait(0.02):
+                    self.wfile.write(b"x" * 70_000)
+        elif path == "/silent":
+            self.server.ended.wait(5)
+        else:
+            self.wfile.write(said[0])
+
+
+@pytest.fixture
+def server() -> Iterator[Faulty]:
+    with Faulty() as made:
+        thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield made
+        made.ended.set()
+        made.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def web() -> Iterator[Web]:
+    made = Web(QUICK)
+    yield made
+    made.close()
+
+
+def get(web: Web, url: str, limit_bytes: int = 1 << 20, deadline_s: float = 5.0) -> Any:
+    return web.get(url, limit_bytes=limit_bytes, deadline_s=deadline_s)
+
+
+def test_a_body_comes_whole_with_what_the_server_says_of_it(server: Faulty, web: Web) -> None:
+    body = get(web, f"{server.url}/good")
+    assert body.content == CONTENT
+    assert (body.etag, body.content_type, body.attempts) == ('"abc"', "image/jpeg", 1)
+    assert body.final_url == f"{server.url}/good"
+    assert USER_AGENT.encode() in server.heads[0]
+    assert b"Accept-Encoding: identity" in server.heads[0]
+
+
+@pytest.mark.parametrize(
+    ("path", "attempts"),
+    [
+        ("/busy-once", 2),
+        ("/slow-down", 2),
+        ("/tomorrow", 2),
+        ("/closes-once", 2),
+        ("/short-once", 2),
+        ("/no-length", 1),
+        ("/moved", 1),
+    ],
+)
+def test_what_fails_for_now_is_tried_again_until_it_is_whole(
+    server: Faulty, web: Web, path: str, attempts: int
+) -> None:
+    body = get(web, server.url + path)
+    assert body.content == CONTENT
+    assert body.attempts == attempts
+    assert server.asked[path] == attempts
+
+
+@pytest.mark.parametrize(
+    ("path", "reason", "transient", "reached", "attempts"),
+    [
+        ("/missing", "HTTP 404", False, True, 1),
+        ("/gone", "HTTP 410", False, True, 1),
+        ("/forbidden", "HTTP 403", False, True, 1),
+        ("/busy", "HTTP 503", True, True, 3),
+        ("/closes", "connection failed", True, False, 3),
+        ("/reset", "connection failed", True, False, 3),
+        ("/silent", "connection failed", True, False, 3),
+        ("/nonsense", "connection failed", True, False, 3),
+        ("/short", "broken off", True, True, 3),
+        ("/torn-chunks", "broken off", True, True, 3),
+        ("/loop", "unusable address", False, True, 1),
+        ("/elsewhere", "unusable address", False, True, 1),
+    ],
+)
+def test_a_failure_is_told_by_reason_whether_it_may_pass_and_after_how_many_attempts(
+    server: Faulty, web: Web, path: str, reason: str, attempts: int, *, transient: bool,
+    reached: bool,
+) -> None:  # fmt: skip
+    with pytest.raises(HttpFailureError) as caught:
+        get(web, server.url + path)
+    failure = caught.value
+    assert (failure.reason, failure.transient, failure.reached) == (reason, transient, reached)
+    assert failure.attempts == attempts
+    if path != "/loop":
+        assert server.asked[path] == attempts
+    assert str(failure) == failure.detail
+    assert "object at 0x" not in failure.detail
+
+
+def test_an_empty_body_is_a_body(server: Faulty, web: Web) -> None:
+    assert get(web, f"{server.url}/empty").content == b""
+
+
+@pytest.mark.parametrize("limit", [len(CONTENT), len(CONTENT) - 1])
+@pytest.mark.parametrize("path", ["/good", "/no-length"])
+def test_a_body_beyond_the_limit_is_refused_at_once(
+    server: Faulty, web: Web, path: str, limit: int
+) -> None:
+    if limit == len(CONTENT):
+        assert get(web, server.url + path, limit).content == CONTENT
+        return
+    with pytest.raises(HttpFailureError) as caught:
+        get(web, server.url + path, limit)
+    assert caught.value.reason == "too large"
+    assert not caught.value.transient
+    assert server.asked[path] == 1
+
+
+def test_a_body_that_trickles_is_given_up_at_its_deadline(server: Faulty, web: Web) -> None:
+    web.patience = Patience(attempts=1)
+    started_s = time.monotonic()
+    with pytest.raises(HttpFailureError) as caught:
+        get(web, f"{server.url}/trickle", 1 << 30, deadline_s=0.2)
+    assert caught.value.reason == "too slow"
+    assert caught.value.transient
+    assert time.monotonic() - started_s < 2
+
+
+def test_a_port_where_nobody_listens_was_not_reached(web: Web) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, but nobody listens
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}/a"
+        with pytest.raises(HttpFailureError) as caught:
+            get(web, url)
+    assert caught.value.reason == "connection failed"
+    assert caught.value.attempts == 3
+    assert not caught.value.reached
+    assert "refused" in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    "url", ["file:///etc/passwd", "ftp://host/a", "gs://bucket/a", "a.jpg", "", "/etc/passwd"]
+)
+def test_only_http_and_https_pass(web: Web, url: str) -> None:
+    with pytest.raises(HttpFailureError) as caught:
+        get(web, url)
+    assert caught.value.reason == "not http(s)"
+    assert not caught.value.transient
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://", "http:///a", "http://[::1/a", "http://host:port/", f"http://{'a' * 70}.com/"],
+)
+def test_an_address_that_is_none_is_not_tried_again(web: Web, url: str) -> None:
+    with pytest.raises(HttpFailureError) as caught:
+        get(web, url)
+    assert not caught.value.transient
+    assert caught.value.attempts == 1
+
+
+def test_the_stop_event_ends_a_pause_at_once(server: Faulty) -> None:
+    stop = threading.Event()
+    web = Web(Patience(attempts=2), stop)
+    threading.Timer(0.1, stop.set).start()
+    started_s = time.monotonic()
+    with pytest.raises(StoppedError):
+        get(web, f"{server.url}/wait")
+    assert time.monotonic() - started_s < 2
+    assert server.asked["/wait"] == 1
+    web.close()
+
+
+def test_the_stop_event_ends_a_body_that_is_still_coming(server: Faulty) -> None:
+    stop = threading.Event()
+    web = Web(QUICK, stop)
+    threading.Timer(0.1, stop.set).start()
+    started_s = time.monotonic()
+    with pytest.raises(StoppedError):
+        get(web, f"{server.url}/trickle", 1 << 30, deadline_s=30)
+    assert time.monotonic() - started_s < 2
+    web.close()
+
+
+def test_a_download_is_written_with_its_digest(server: Faulty, web: Web, tmp_path: Path) -> None:
+    with progress("x", unit="B") as told:
+        got = web.download(f"{server.url}/good", tmp_path / "part", headers={"X-A": "b"}, told=told)
+    assert (tmp_path / "part").read_bytes() == CONTENT
+    assert got.changed
+    assert got.md5 == hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()
+    assert (got.size_bytes, got.etag, got.last_modified) == (len(CONTENT), '"abc"', "yesterday")
+    assert b"X-A: b" in server.heads[0]
+
+
+def test_a_download_begins_anew_after_a_break(server: Faulty, web: Web, tmp_path: Path) -> None:
+    with progress("x", unit="B") as told:
+        got = web.download(f"{server.url}/short-once", tmp_path / "part", headers={}, told=told)
+    assert (tmp_path / "part").read_bytes() == CONTENT
+    assert got.size_bytes == len(CONTENT)
+
+
+def test_what_did_not_change_is_not_written(server: Faulty, web: Web, tmp_path: Path) -> None:
+    with progress("x", unit="B") as told:
+        got = web.download(f"{server.url}/same", tmp_path / "part", headers={}, told=told)
+    assert not got.changed
+    assert not (tmp_path / "part").exists()
+
+
+def test_a_download_that_fails_names_address_and_attempts(
+    server: Faulty, web: Web, tmp_path: Path
+) -> None:
+    with progress("x") as told, pytest.raises(UnavailableError, match=r"attempts: 3") as caught:
+        web.download(f"{server.url}/busy", tmp_path / "part", headers={}, told=told)
+    assert caught.value.where == f"{server.url}/busy"
+    assert caught.value.found == "HTTP 503 Service Unavailable"
+    assert caught.value.exit_code == 4
+
+
+def test_threads_share_a_web(server: Faulty, web: Web) -> None:
+    got: list[bytes] = []
+    threads = [
+        threading.Thread(target=lambda: got.append(get(web, f"{server.url}/good").content))
+        for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert got == [CONTENT] * 8
+
+
+@pytest.mark.parametrize(
+    ("attempt", "asked", "low", "high"),
+    [(1, None, 0.25, 0.5), (2, None, 0.5, 1.0), (4, None, 2.0, 4.0), (30, None, 30.0, 60.0),
+     (1, 7.0, 7.0, 7.0), (1, 0.0, 0.0, 0.0), (1, 9999.0, 60.0, 60.0)],
+)  # fmt: skip
+def test_pauses_double_with_jitter_up_to_a_minute_or_are_what_the_server_asks_for(
+    attempt: int, asked: float | None, low: float, high: float
+) -> None:
+    for _ in range(20):
+        assert low <= Patience().pause_s(attempt, asked) <= high
