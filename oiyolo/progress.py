@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import functools
 import logging
 import sys
 import time
@@ -12,8 +13,9 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tqdm.std import tqdm
+
 PLAIN_LINE_EVERY_S = 15.0
-BAR_AFTER_S = 0.5
 
 shown: contextvars.ContextVar[bool] = contextvars.ContextVar("shown", default=True)
 """False silences all progress (``--quiet``)."""
@@ -32,14 +34,15 @@ class Progress(Protocol):
 
 
 class _Bar:
-    """A tqdm bar, and none for quick work."""
+    """A tqdm bar; a download's begins with its first bytes, so an unchanged file has none."""
 
     def __init__(self, what: str, total: int | None, unit: str, initial: int) -> None:
-        from tqdm.std import tqdm  # noqa: PLC0415  (cron and pipes never need it)
+        from tqdm.std import tqdm as bar  # noqa: PLC0415  (cron and pipes never need it)
 
-        tqdm.monitor_interval = 0  # its watching thread would outlive the bar
+        bar.monitor_interval = 0  # its watching thread would outlive the bar
         scale = unit == "B"
-        self.tqdm = tqdm(
+        self._begin = functools.partial(
+            bar,
             desc=what,
             total=total,
             unit=unit,
@@ -47,21 +50,27 @@ class _Bar:
             unit_divisor=1024 if scale else 1000,
             initial=initial,
             dynamic_ncols=True,
-            delay=BAR_AFTER_S,
             file=sys.stderr,
         )
+        self.tqdm: tqdm[None] | None = None if scale else self._begin()
 
     def advance(self, count: int = 1) -> None:
         """See ``Progress``."""
-        self.tqdm.update(count)
+        self._begun().update(count)
 
     def tell(self, **figures: object) -> None:
         """See ``Progress``."""
-        self.tqdm.set_postfix(figures, refresh=False)
+        self._begun().set_postfix(figures, refresh=False)
 
     def close(self) -> None:
         """Leave the finished bar standing."""
-        self.tqdm.close()
+        if self.tqdm is not None:
+            self.tqdm.close()
+
+    def _begun(self) -> tqdm[None]:
+        if self.tqdm is None:
+            self.tqdm = self._begin()
+        return self.tqdm
 
 
 class _Lines:
@@ -78,7 +87,7 @@ class _Lines:
         self.done += count
         if time.monotonic() >= self.next_s:
             self.next_s = time.monotonic() + PLAIN_LINE_EVERY_S
-            _log.info("%s", self)
+            _log.info("%s", str(self))  # as it stands now, whenever the record is formatted
 
     def tell(self, **figures: object) -> None:
         """See ``Progress``."""
@@ -125,7 +134,7 @@ def progress(
         unit: What is counted; "B" counts bytes.
         initial: How many were done before.
     """
-    if not shown.get():
+    if not shown.get() or total == 0:
         chosen: _Bar | _Lines | _Silent = _Silent()
     elif _somebody_watches():
         chosen = _Bar(what, total, unit, initial)

@@ -87,7 +87,7 @@ def make_upright(
         framed.paste(picture, inner[:2])
         picture = framed
     encoded = io.BytesIO()
-    picture.save(encoded, "JPEG", quality=JPEG_QUALITY)
+    picture.save(encoded, "JPEG", quality=JPEG_QUALITY, comment=b"")  # Pillow would keep it
     return UprightImage(encoded.getvalue(), source_wh)
 
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 STAGE: Final = "fetch"
 RETRIES: Final = ("failed", "all")
 _AUTO_JOBS: Final = 16
-_RECORD_EVERY_S: Final = 0.5
+_RECORD_EVERY_S: Final = 0.1
 _UNREACHED_IN_A_ROW: Final = 20
 """So many images in a row for which no source answered mean that the site is not reachable."""
 _SPARE_BYTES: Final = 200_000_000

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 STAGE: Final = "prepare"
 _STAMP: Final = ".prepared-from.json"
-_RECORD_EVERY: Final = 200
+_RECORD_EVERY: Final = 32
 _IN_WORK_PER_JOB: Final = 4
 _SHOWN_IMAGES: Final = 12
 _SHOWN_HEIGHT_PX: Final = 160

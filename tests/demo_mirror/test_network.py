@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -48,7 +49,7 @@ def test_its_anchors_suit_the_boats_of_the_scenes(scenes: list[Scene]) -> None:
 @pytest.mark.skipif(not shutil.which("darknet"), reason="no darknet on PATH")
 def test_darknet_trains_it(scenes: list[Scene], tmp_path: Path) -> None:
     network = cfg.read(CFG)
-    short = CFG.read_text().replace("max_batches=2000", "max_batches=2")
+    short = re.sub(r"max_batches=\d+", "max_batches=2", CFG.read_text())
     assert short.count("max_batches=2\n") == 1
     (tmp_path / "demo.cfg").write_text(short)
     names = []

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 JOBS = 2
 PAUSE_S = 0.02
-ITERATIONS = 700
+RECORDED_LATE = 20
+"""So many images may be here before the ledger knows it: a tenth of a second's."""
+ITERATIONS = 500
+SLOW_TO_PREPARE: dict[str, object] = {"jobs": 1, "size": (640, 640)}
 
 
 @pytest.fixture
@@ -126,20 +129,21 @@ def test_fetch_killed_and_begun_again(
         kill(victim)
         assert victim.returncode == -signal.SIGKILL
         assert count_of(images, "*.jpg") < 45
+    states = standing(cli, folder)["states"]
+    assert states["fetched"] >= count_of(images, "*.jpg") - RECORDED_LATE > 0
     before = len(slow_site.server.served)
     done = shell("fetch", "--project", folder)
     assert done.code == 0, done.err
     # What was here was not asked for again.
-    asked = sum(r.path.endswith(".jpg") for r in slow_site.server.served[before:])
-    assert asked < 45
+    mirrored = [r for r in slow_site.server.served[before:] if "/open-images-dataset/" in r.path]
+    assert len(mirrored) == states["pending"]
     check_fetch(cli, digests, make_project, slow_site, folder)
 
 
 def test_prepare_killed_and_begun_again(
     cli: Cli, shell: Shell, digests: Digests, make_project: Callable[..., Path], wait_until: Wait
 ) -> None:
-    options = {"jobs": 1, "size": (832, 832)}
-    folder, whole = make_project(**options), make_project(**options)
+    folder, whole = make_project(**SLOW_TO_PREPARE), make_project(**SLOW_TO_PREPARE)
     for project in (folder, whole):
         cli.ok("fetch", project=project)
     objects = folder / "data" / "dataset" / "obj"
@@ -193,8 +197,7 @@ def test_train_killed_and_begun_again(
     cli.ok("fetch", project=folder)
     cli.ok("split", project=folder)
     run = folder / "runs" / "tiny-001"
-    resumed = []
-    for enough in (40, 330):
+    for enough in (40, 230):
         victim = shell.start("train", "--project", folder)
         wait_until(lambda: victim.poll() is not None or (logged(run) or [0])[-1] >= enough)  # noqa: B023
         assert working_in(run)
@@ -206,7 +209,7 @@ def test_train_killed_and_begun_again(
     done = shell("train", "--project", folder)
     assert done.code == 0, done.err
     resumed = json.loads((run / "run.json").read_text())["resumed_at_iteration"]
-    assert resumed >= 300
+    assert resumed >= 200
     assert resumed % 100 == 0
     assert "going on with" in done.err
     check_training(folder)
@@ -236,8 +239,7 @@ def test_fetch_killed_at_random_moments(
 def test_split_with_its_prepare_killed_at_random_moments(
     cli: Cli, shell: Shell, digests: Digests, make_project: Callable[..., Path], *, seed: int
 ) -> None:
-    options = {"jobs": 1, "size": (832, 832)}
-    folder, whole = make_project(**options), make_project(**options)
+    folder, whole = make_project(**SLOW_TO_PREPARE), make_project(**SLOW_TO_PREPARE)
     for project in (folder, whole):
         cli.ok("fetch", project=project)
     kill_at_random_moments(shell, ["split", "--project", str(folder)], seed)
