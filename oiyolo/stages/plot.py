@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 STAGE: Final = "plot"
 _STAMP: Final = ".made-from.json"
+_CHARTS: Final = ("loss", "iou", "map")
 _log = logging.getLogger("oiyolo")
 
 
@@ -115,7 +116,7 @@ def plot(
     made_from = {"the log": files.sha256_of(log_path), "version": __version__}
     stamp_path = charts_folder / _STAMP
     reason = stamps.stale_reason(stamp_path, made_from)
-    charts = sorted(charts_folder.glob("*.png"), reverse=True)
+    charts = [p for p in (charts_folder / f"{n}.png" for n in _CHARTS) if p.is_file()]
     if reason is None and charts and metrics.is_file():
         _log.info("plot: nothing new")
         return Plotted(name, read, charts, metrics)

@@ -60,7 +60,7 @@ class Prepared(Result):
     Attributes:
         folder: ``data/dataset``.
         new: Images made now.
-        failed: Reasons of those excluded now.
+        failed: Reasons of those that could not be made.
         dropped_boxes: Boxes of prepared images that are no labels, by reason.
         counts: The ledger's sums.
         seconds: How long it took.
@@ -95,7 +95,7 @@ class Prepared(Result):
         rate = self.new / self.seconds if self.seconds else 0.0
         effort = f"in {self.seconds:.1f} s ({rate:.0f} a second)"
         told = [f"prepared {count(self.new, 'image')} {effort}; {here:,} with labels"]
-        rows = [(f"excluded: {why}", n) for why, n in self.failed.items()]
+        rows = [(f"not prepared: {why}", n) for why, n in self.failed.items()]
         rows += [(f"boxes that are no labels: {why}", n) for why, n in self.dropped_boxes.items()]
         return "\n".join(told + ([columns(rows)] if rows else []))
 
@@ -193,13 +193,14 @@ def boxes_table(project: Project) -> pd.DataFrame:
 
 def _read_boxes(folder: Path) -> pd.DataFrame:
     path = folder / "boxes.csv"
-    texts = dict.fromkeys(("ImageID", "class", "dropped_because"), "str")
+    types: dict[str, type[object]] = {
+        **dict.fromkeys(("ImageID", "class", "dropped_because"), str),
+        **dict.fromkeys(CORNERS, float),
+        "class_id": int,
+        "used": bool,
+    }
     try:
-        return pd.read_csv(
-            path,
-            dtype={**texts, **dict.fromkeys(CORNERS, "float64"), "class_id": "int64", "used": bool},
-            keep_default_na=False,
-        )
+        return pd.read_csv(path, dtype=types, keep_default_na=False)
     except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
         raise InputFormError(
             "the table of prepared boxes cannot be read",
@@ -247,17 +248,20 @@ def _todo(project: Project, ledger: Ledger) -> list[_Task]:
     selection = select_stage.load_or_complain(project)
     folder = project.objects_folder
     here = {entry.name for entry in os.scandir(folder)} if folder.is_dir() else set()
-    candidates = {*ledger.ids(FETCHED, *HAS_PREPARED), *ledger.ids(EXCLUDED, stage=STAGE)}
-    has_prepared = set(ledger.ids(*HAS_PREPARED))
+    fetched = set(ledger.ids(FETCHED))
+    made = {*ledger.ids(*HAS_PREPARED), *ledger.ids(EXCLUDED, stage="split")}
+    refused = set(ledger.ids(EXCLUDED, stage=STAGE))
     before = ledger.facts("prepared_from")
-    md5 = ledger.facts("md5")
     todo = []
-    for task in _tasks(selection, _options(project), md5):
-        if task.image_id not in candidates:
-            continue
-        same = before[task.image_id] == task.made_from
-        complete = {f"{task.image_id}.jpg", f"{task.image_id}.txt"} <= here
-        if not same or (task.image_id in has_prepared and not complete):
+    for task in _tasks(selection, _options(project), ledger.facts("md5")):
+        image_id = task.image_id
+        same = before.get(image_id) == task.made_from
+        complete = {f"{image_id}.jpg", f"{image_id}.txt"} <= here
+        if (
+            image_id in fetched
+            or (image_id in made and not (same and complete))
+            or (image_id in refused and not same)
+        ):
             todo.append(task)
     return todo
 
@@ -333,7 +337,8 @@ def _prepare_one(project: Project, task: _Task) -> Change:
     except UnreadableImageError as error:
         return _excluded(task, str(error), jpeg_path, label_path)
     except FileNotFoundError:
-        return Change(task.image_id, PENDING, "its file is gone, so it must be fetched again")
+        told = "its file is gone, so it must be fetched again"
+        return Change(task.image_id, PENDING, told, reason="file gone, to be fetched again")
     because = np.where(masked & (task.because == ""), "masked", task.because)
     placed = place_boxes(
         task.xyxy,

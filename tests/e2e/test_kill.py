@@ -136,7 +136,7 @@ def test_fetch_killed_and_begun_again(
     assert done.code == 0, done.err
     # What was here was not asked for again.
     mirrored = [r for r in slow_site.server.served[before:] if "/open-images-dataset/" in r.path]
-    assert len(mirrored) == states["pending"]
+    assert states["pending"] <= len(mirrored) <= states["pending"] + JOBS
     check_fetch(cli, digests, make_project, slow_site, folder)
 
 
