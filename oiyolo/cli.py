@@ -283,7 +283,13 @@ _add(
     "evaluate",
     "Score a run's detector on images that it never saw.",
     _run_option(),
-    _option("--split", type=click.Choice(["test", "valid"]), default="test", show_default=True),
+    _option(
+        "--split",
+        type=click.Choice(["test", "valid"]),
+        default="test",
+        show_default=True,
+        help="The images to score on.",
+    ),
     _option("--weights", metavar="FILE", help="Other weights of this network."),
     keys=("darknet",),
 )

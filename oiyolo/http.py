@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import requests
 import urllib3.exceptions
 
+from oiyolo import __version__
 from oiyolo.errors import UnavailableError
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from oiyolo.progress import Progress
 
-USER_AGENT: Final = "oiyolo (https://pypi.org/project/oiyolo)"
+USER_AGENT: Final = f"oiyolo/{__version__}"
 _TRANSIENT_STATUSES: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 _UNUSABLE: Final = (
     requests.TooManyRedirects,

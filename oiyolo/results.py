@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import html
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
 
 class Result:
@@ -47,6 +49,20 @@ class Plan(Result):
         if not self.actions:
             return f"{self.command}: nothing to do"
         return "\n".join(f"{self.command} would {action}" for action in self.actions)
+
+
+def data_url(path: Path) -> str:
+    """Give a picture's file as a URL that holds it, so that a page needs no other file."""
+    kind = {".png": "png", ".jpg": "jpeg"}[path.suffix]
+    return f"data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+def shown(pictures: Iterable[Path]) -> str:
+    """Give pictures as HTML for a notebook."""
+    return "".join(
+        f'<img alt="{html.escape(path.stem)}" style="max-width:100%" src="{data_url(path)}">'
+        for path in pictures
+    )
 
 
 def columns(rows: Sequence[Sequence[object]], *, right: bool = True) -> str:

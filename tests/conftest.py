@@ -208,9 +208,6 @@ def own_site(site: Site, tmp_path: Path) -> Iterator[Site]:
         yield Site(mirror, server)
 
 
-MakeProject = "Callable[..., Path]"
-
-
 @pytest.fixture(scope="session")
 def make_project(
     site: Site, tmp_path_factory: pytest.TempPathFactory, tiny_cfg: Path
@@ -220,9 +217,9 @@ def make_project(
     Options are those of ``oiyolo.init``; ``at`` names the folder.
     """
 
-    def make(at: Path | None = None, **options: object) -> Path:
+    def make(at: Path | None = None, **options: Any) -> Path:
         folder = at or tmp_path_factory.mktemp("project")
-        usual: dict[str, object] = {
+        usual: dict[str, Any] = {
             "classes": ["Boat"],
             **site.urls,
             "tolerance": 0.2,

@@ -6,7 +6,6 @@ detector valid`` on the test split.
 
 from __future__ import annotations
 
-import base64
 import logging
 import os
 import shutil
@@ -28,7 +27,7 @@ from oiyolo.evaluation.tables import GroundTruth, verification
 from oiyolo.ledger import SPLITS
 from oiyolo.openimages.selection import CORNERS, FLAG_COLUMNS, SEPARATOR
 from oiyolo.project import open_project
-from oiyolo.results import Plan, Result
+from oiyolo.results import Plan, Result, shown
 from oiyolo.stages import build as build_stage
 from oiyolo.stages import prepare as prepare_stage
 from oiyolo.stages import select as select_stage
@@ -87,13 +86,7 @@ class Evaluated(Result):
         return f"{self.run.name} on {self.split}:\n{self.evaluation}\nsee {wrote}"
 
     def _repr_html_(self) -> str:
-        table = self.evaluation._repr_html_()
-        pictures = "".join(
-            f'<img alt="{name}" style="max-width:100%" '
-            f'src="data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}">'
-            for name, path in self.panels.items()
-        )
-        return table + pictures
+        return self.evaluation._repr_html_() + shown(self.panels.values())
 
 
 def evaluate(
@@ -171,7 +164,7 @@ def _load(run: Run, split: str, weights: Path, made_from: Mapping[str, object]) 
     """Give the scores that lie in the run's folder; ``None``, and say why, if they are stale."""
     saved = files.read_json(run.evaluation_path)
     reason = stamps.stale_reason(run.folder / _STAMP, made_from)
-    panels = {path.stem: path for path in sorted(run.panels_folder.glob("*.png"))}
+    panels = {path.name: path for path in sorted(run.panels_folder.glob("*.png"))}
     if reason is None and saved is not None and panels:
         return Evaluated(run, split, weights, Evaluation.from_json(saved), panels)
     _log.info("evaluate: %s", reason or "scores or panels are gone")

@@ -6,7 +6,6 @@ writes the same beside it, without any project.
 
 from __future__ import annotations
 
-import base64
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from oiyolo import __version__, files, stamps
 from oiyolo.errors import UsageError
 from oiyolo.project import Project, open_project
-from oiyolo.results import Plan, Result
+from oiyolo.results import Plan, Result, shown
 from oiyolo.training.run import find_run
 from oiyolo.trainlog.parse import read_log, write_metrics_csv
 
@@ -66,12 +65,7 @@ class Plotted(Result):
         return f"{self.name}: {self.log.summary}\nsee {wrote}"
 
     def _repr_html_(self) -> str:
-        pictures = "".join(
-            f'<img alt="{path.stem}" style="max-width:100%" '
-            f'src="data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}">'
-            for path in self.charts
-        )
-        return super()._repr_html_() + pictures
+        return super()._repr_html_() + shown(self.charts)
 
 
 def _or_null(value: float | None) -> float | None:

@@ -6,7 +6,6 @@ whose pixels, boxes or options are new are made again; the ledger knows what eac
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import itertools
 import os
@@ -31,7 +30,7 @@ from oiyolo.ledger import EXCLUDED, FETCHED, HAS_PREPARED, PENDING, PREPARED, Ch
 from oiyolo.openimages.selection import CORNERS, FLAG_COLUMNS
 from oiyolo.progress import progress
 from oiyolo.project import open_project
-from oiyolo.results import Plan, Result, columns, count
+from oiyolo.results import Plan, Result, columns, count, data_url
 from oiyolo.stages import select as select_stage
 
 if TYPE_CHECKING:
@@ -216,7 +215,6 @@ def _with_boxes(label_path: Path) -> str:
     jpeg_path = label_path.with_suffix(".jpg")
     with Image.open(jpeg_path) as image:
         width, height = image.size
-    jpeg = base64.b64encode(jpeg_path.read_bytes()).decode()
     boxes = "".join(
         f'<rect x="{x1:.2%}" y="{y1:.2%}" width="{x2 - x1:.2%}" height="{y2 - y1:.2%}" '
         f'fill="none" stroke="#E69F00" stroke-width="{height / _SHOWN_HEIGHT_PX * 2:.2f}"/>'
@@ -225,7 +223,7 @@ def _with_boxes(label_path: Path) -> str:
     return (
         f'<svg viewBox="0 0 {width} {height}" height="{_SHOWN_HEIGHT_PX}" style="margin: 2px">'
         f"<title>{label_path.stem}</title>"
-        f'<image width="100%" height="100%" href="data:image/jpeg;base64,{jpeg}"/>{boxes}</svg>'
+        f'<image width="100%" height="100%" href="{data_url(jpeg_path)}"/>{boxes}</svg>'
     )
 
 

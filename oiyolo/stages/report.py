@@ -5,7 +5,6 @@ Leaves ``runs/<run>/report.html``: pictures are inside it, nothing is loaded fro
 
 from __future__ import annotations
 
-import base64
 import html
 import logging
 import os
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from oiyolo import __version__, files, stamps
 from oiyolo.ledger import SPLITS
 from oiyolo.project import open_project
-from oiyolo.results import Plan, Result
+from oiyolo.results import Plan, Result, data_url
 from oiyolo.stages import plot as plot_stage
 from oiyolo.stages import split as split_stage
 from oiyolo.training.run import find_run
@@ -114,7 +113,7 @@ def _render(project: Project, run: Run) -> str:
         lstrip_blocks=True,
     )
     environment.filters["percent"] = _percent
-    environment.filters["inside"] = _inside
+    environment.filters["inside"] = data_url
     evaluation = files.read_json(run.evaluation_path)
     return environment.get_template(_TEMPLATE).render(
         run=run,
@@ -145,8 +144,3 @@ def _pictures(folder: Path, names: tuple[str, ...]) -> dict[str, Path]:
 
 def _percent(value: float | None) -> str:
     return "–" if value is None else f"{value:.1%}"  # noqa: RUF001  (an en dash, for a person)
-
-
-def _inside(path: Path) -> str:
-    """Give a picture as a data URL."""
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()

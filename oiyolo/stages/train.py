@@ -132,6 +132,7 @@ def train(
     for warning in course.warnings:
         _log.warning("%s", warning)
     if run is None:
+        _start_weights(opened, course)  # before there is a run that would wait for them
         run = Run(opened.runs_folder / next_name(opened.runs_folder, course.network))
         run.folder.mkdir(parents=True, exist_ok=True)
     with run.lock(STAGE):

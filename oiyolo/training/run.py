@@ -105,9 +105,12 @@ def runs_in(folder: Path) -> list[Run]:
 
 
 def next_name(folder: Path, network: str) -> str:
-    """Give the name of a new run: the network's name and the next free number."""
+    """Give the name of a new run: the network's name and the next free number.
+
+    A folder without ``run.json`` is what a killed process left before it began; it is used.
+    """
     plain = re.sub(r"[^A-Za-z0-9_-]+", "-", network).strip("-") or BASE
-    taken = [_NUMBERED.fullmatch(path.name) for path in folder.glob("*")]
+    taken = [_NUMBERED.fullmatch(path.parent.name) for path in folder.glob("*/run.json")]
     numbers = [int(match[2]) for match in taken if match]
     return f"{plain}-{max(numbers, default=0) + 1:03}"
 

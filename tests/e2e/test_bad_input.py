@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import socket
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -220,9 +221,6 @@ def another_confidence(lines: list[str], at: int) -> None:
     lines[at] = lines[at].rpartition(",")[0] + ",maybe"
 
 
-Damage = "Callable[[list[str], int], None]"
-
-
 @pytest.mark.parametrize(
     ("file", "damage", "line_1", "words"),
     [
@@ -395,7 +393,7 @@ def test_a_broken_image_is_excluded_with_its_reason_and_why_tells_it(
 ) -> None:
     folder = make_project()
     cli.ok("fetch", project=folder)
-    victim = sorted((folder / "data" / "images").glob("*.jpg"))[0]
+    victim = min((folder / "data" / "images").glob("*.jpg"))
     victim.write_bytes(victim.read_bytes()[:3000])
     cli.ok("prepare", project=folder)
     story = cli.ok("why", victim.stem, project=folder)
@@ -484,8 +482,6 @@ def test_two_real_processes_at_once(
     monkeypatch: pytest.MonkeyPatch,
     wait_until: Callable[[Callable[[], bool]], None],
 ) -> None:
-    import threading  # noqa: PLC0415  (only here)
-
     go_on = threading.Event()
     file_of = own_site.server.file_of
 

@@ -116,6 +116,7 @@ def check_fetch(
 def test_fetch_killed_and_begun_again(
     cli: Cli,
     shell: Shell,
+    *,
     digests: Digests,
     make_project: Callable[..., Path],
     slow_site: Site,
@@ -179,8 +180,8 @@ def check_training(folder: Path) -> None:
     record = json.loads((runs[0] / "run.json").read_text())
     assert record["state"] == "finished"
     assert set(logged(runs[0])) == set(range(1, ITERATIONS + 1))
-    about = [line for line in (runs[0] / "train_log.txt").read_text().splitlines() if " avg" in line]
-    assert len(about) == len(logged(runs[0]))
+    lines = (runs[0] / "train_log.txt").read_text().splitlines()
+    assert sum(" avg" in line for line in lines) == len(logged(runs[0]))
     weights = (runs[0] / "weights" / "network_final.weights").read_bytes()
     assert int.from_bytes(weights[12:20], "little") == ITERATIONS * 4
 
@@ -293,6 +294,7 @@ def asked(request: pytest.FixtureRequest) -> signal.Signals:
 def test_fetch_interrupted_goes_on(
     cli: Cli,
     shell: Shell,
+    *,
     digests: Digests,
     make_project: Callable[..., Path],
     slow_site: Site,
@@ -321,6 +323,7 @@ def test_fetch_interrupted_goes_on(
 def test_train_interrupted_goes_on(
     cli: Cli,
     shell: Shell,
+    *,
     make_project: Callable[..., Path],
     darknet: Path,
     wait_until: Wait,

@@ -126,8 +126,9 @@ def test_the_images_are_upright_small_without_exif_with_their_labels_beside_them
         assert bool(labels) == (path.stem not in negatives)
         for class_id, x, y, width, height in labels:
             assert class_id == 0
-            assert 0 <= x - width / 2 + 1e-6 and x + width / 2 <= 1 + 1e-6
-            assert 0 <= y - height / 2 + 1e-6 and y + height / 2 <= 1 + 1e-6
+            for middle, side in ((x, width), (y, height)):
+                assert middle - side / 2 >= -1e-6
+                assert middle + side / 2 <= 1 + 1e-6
 
 
 def test_lists_split_csv_and_ledger_say_the_same(made: Made, cli: Cli) -> None:

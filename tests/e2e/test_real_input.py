@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+import oiyolo
 from oiyolo.demo_mirror.serve import serve
 from oiyolo.demo_mirror.write import BOX_FILES, CLASS_FILES, HIERARCHY_FILE, IMAGE_FILES
 from oiyolo.demo_mirror.write import LABEL_FILES as LABELS_OF
@@ -26,6 +27,15 @@ if TYPE_CHECKING:
     from tests.conftest import Cli
 
 ALPACA = "/m/0pcr"
+BOX_HEADER = (
+    "ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsOccluded,IsTruncated,IsGroupOf,"
+    "IsDepiction,IsInside,XClick1X,XClick2X,XClick3X,XClick4X,XClick1Y,XClick2Y,XClick3Y,XClick4Y"
+)
+IMAGE_HEADER = (
+    "ImageID,Subset,OriginalURL,OriginalLandingURL,License,AuthorProfileURL,Author,Title,"
+    "OriginalSize,OriginalMD5,Thumbnail300KURL,Rotation"
+)
+LABEL_HEADER = "ImageID,Source,LabelName,Confidence"
 COUNT = 100
 TOLERANCE = 1e-4
 
@@ -38,16 +48,7 @@ def labels_in(path: Path) -> npt.NDArray[np.float64]:
 
 def write_official(alpaca: Path, folder: Path) -> None:
     """Lay the photographs and their labels out in the official V6 forms."""
-    boxes = [
-        "ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsOccluded,IsTruncated,IsGroupOf,"
-        "IsDepiction,IsInside,XClick1X,XClick2X,XClick3X,XClick4X,XClick1Y,XClick2Y,XClick3Y,"
-        "XClick4Y"
-    ]
-    images = [
-        "ImageID,Subset,OriginalURL,OriginalLandingURL,License,AuthorProfileURL,Author,Title,"
-        "OriginalSize,OriginalMD5,Thumbnail300KURL,Rotation"
-    ]
-    labels = ["ImageID,Source,LabelName,Confidence"]
+    boxes, images, labels = [BOX_HEADER], [IMAGE_HEADER], [LABEL_HEADER]
     mirrored = folder / "open-images-dataset" / "train"
     mirrored.mkdir(parents=True)
     for number, path in enumerate(sorted((alpaca / "images").glob("*.jpg"))):
@@ -96,8 +97,6 @@ def alpacas(real: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[di
 
 @pytest.fixture(scope="module")
 def split_project(alpacas: dict[str, object], make_project: Callable[..., Path]) -> Path:
-    import oiyolo  # noqa: PLC0415  (beside the options it takes)
-
     folder = make_project(**alpacas, size=(416, 416), fit="stretch")
     oiyolo.select(folder)
     oiyolo.fetch(folder)
@@ -132,10 +131,8 @@ def test_every_photograph_is_accounted_for_and_the_sums_close(
     assert status["excluded"] == {}
     states = status["states"]
     assert sum(states.values()) == COUNT
-    assert states == {
-        **dict.fromkeys(("pending", "fetched", "prepared"), 0),
-        **{"train": 80, "valid": 10, "test": 10},
-    }
+    dealt = {"train": 80, "valid": 10, "test": 10}
+    assert states == {**dict.fromkeys(("pending", "fetched", "prepared"), 0), **dealt}
     dataset = split_project / "data" / "dataset"
     listed = [
         line.split("/")[-1]
@@ -190,8 +187,6 @@ def test_the_log_of_the_seed_project(real: Path, tmp_path: Path, cli: Cli) -> No
 
 
 def test_the_seed_logs_empty_layers_are_recognised(real: Path) -> None:
-    import oiyolo  # noqa: PLC0415  (beside the options it takes)
-
     log = oiyolo.read_log(real / "seed_project" / "train_log.txt")
     regions = log.regions
     assert regions.groupby("layer").size().to_dict() == {82: 605, 94: 605, 106: 605}
@@ -217,10 +212,12 @@ def test_a_cfg_with_merge_conflict_markers_is_refused_with_the_line(
 
 
 @pytest.mark.parametrize(
-    "name", ["class-descriptions-boxable.kushagra414.csv", "class-descriptions-boxable.turpan9076.csv"]
+    "name",
+    ["class-descriptions-boxable.kushagra414.csv", "class-descriptions-boxable.turpan9076.csv"],
 )
 def test_the_public_copies_of_the_class_list_are_read_or_refused_with_the_line(
     real: Path,
+    *,
     make_project: Callable[..., Path],
     alpacas: dict[str, object],
     cli: Cli,

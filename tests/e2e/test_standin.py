@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from oiyolo import locks
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -70,7 +72,8 @@ if len(sys.argv) > 5 and "-clear" not in sys.argv and sys.argv[5][0] != "-":
 say("Loading weights from nowhere...Done!\\n", sys.stderr)
 until = behaviour.get("until", last)
 for i in range(first, until + 1):
-    say(f"Region 4 Avg IOU: 0.3, Class: 0.5, Obj: 0.5, No Obj: 0.5, .5R: 0.0, .75R: 0.0,  count: 3\\n")
+    say("Region 4 Avg IOU: 0.3, Class: 0.5, Obj: 0.5, No Obj: 0.5, ")
+    say(".5R: 0.0, .75R: 0.0,  count: 3\\n")
     loss = behaviour.get("loss", "1.500000")
     say(f"{i}: {loss}, {loss} avg, ")
     if i % 100 == 0:
@@ -300,7 +303,7 @@ def test_valid_that_writes_nothing_is_a_failure_of_evaluate(stand_in: StandIn, c
 
 def test_a_darknet_that_does_not_train_fails_its_proof(stand_in: StandIn) -> None:
     stand_in.behave()
-    text = stand_in.path.read_text().replace("write(\"_final.weights\", last)", "pass")
+    text = stand_in.path.read_text().replace('write("_final.weights", last)', "pass")
     stand_in.path.write_text(text)
     done = stand_in.train()
     assert done.code == 5
@@ -309,8 +312,6 @@ def test_a_darknet_that_does_not_train_fails_its_proof(stand_in: StandIn) -> Non
 
 
 def test_the_run_is_locked_while_it_trains(stand_in: StandIn) -> None:
-    from oiyolo import locks  # noqa: PLC0415  (only here)
-
     stand_in.behave(final="none", until=10)
     assert stand_in.train().code == 5
     with locks.exclusive(stand_in.run / ".lock", what="the run", doing="a long training"):
@@ -320,9 +321,7 @@ def test_the_run_is_locked_while_it_trains(stand_in: StandIn) -> None:
     assert len(stand_in.calls) == 1
 
 
-def test_without_stdbuf_it_trains_too(
-    stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_stdbuf_it_trains_too(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     which = shutil.which
     monkeypatch.setattr(shutil, "which", lambda name: None if name == "stdbuf" else which(name))
     stand_in.behave()

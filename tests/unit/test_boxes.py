@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oiyolo import boxes
-from oiyolo.boxes import Boxes
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from oiyolo.boxes import Boxes
 
 FRACTIONS = st.floats(0.0, 1.0, allow_nan=False)
 ANGLES = st.sampled_from(boxes.RIGHT_ANGLES)
@@ -65,9 +70,7 @@ def test_a_marked_pixel_stays_in_its_box_through_turn_and_letterbox(
     row = data.draw(st.integers(0, height - 1))
     grid = np.zeros((height, width), dtype=np.uint8)
     grid[row, column] = 1
-    xyxy = np.array(
-        [[column / width, row / height, (column + 1) / width, (row + 1) / height]]
-    )
+    xyxy = np.array([[column / width, row / height, (column + 1) / width, (row + 1) / height]])
 
     grid = np.rot90(grid, degrees // 90)  # numpy turns counter-clockwise
     xyxy = boxes.rotate_ccw(xyxy, degrees)

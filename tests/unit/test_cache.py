@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from oiyolo.demo_mirror.serve import Answer, Server, serve
+from oiyolo.demo_mirror.serve import Answer, serve
 from oiyolo.errors import InputFormError, UnavailableError
 from oiyolo.http import Patience
 from oiyolo.openimages import cache as module
@@ -18,6 +18,8 @@ from oiyolo.openimages.releases import OfficialFile
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from oiyolo.demo_mirror.serve import Server
 
 BOXES = OfficialFile("v6/boxes.csv", 7, "00000000000000000000000000000000")
 UNREACHABLE = "http://127.0.0.1:1/openimages"
@@ -163,8 +165,8 @@ def test_what_the_site_does_not_have_leaves_nothing(
      (0, "right", True)],
 )  # fmt: skip
 def test_at_the_official_address_size_and_md5_are_checked(
-    tmp_path: Path, server: Server, upstream: Path, monkeypatch: pytest.MonkeyPatch,
-    size_bytes: int, md5: str, *, fits: bool,
+    *, tmp_path: Path, server: Server, upstream: Path, monkeypatch: pytest.MonkeyPatch,
+    size_bytes: int, md5: str, fits: bool,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(module, "OFFICIAL_BASE_URL", site(server))
     md5 = server.etag_of(upstream) if md5 == "right" else md5

@@ -366,7 +366,7 @@ def test_the_word_for_a_value_in_the_help_fits_its_kind() -> None:
 def shown_forms(value: object) -> set[str]:
     """Give how a default may be written in a table for people."""
     if value is None:
-        return {"unset", "none", "nothing", "–", "-", '""'}
+        return {"unset", "none", "nothing", "-", '""'}
     plain = {config._toml(value), str(value)}
     if isinstance(value, float):
         plain.add(f"{value:g}")

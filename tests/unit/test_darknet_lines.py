@@ -101,7 +101,9 @@ def test_a_program_is_asked_which_line_it_is(
     tmp_path: Path, usage: str, name: str, stream: str
 ) -> None:
     (tmp_path / "usage").write_text(usage)
-    path = program(tmp_path / "darknet", f'[ "$*" = detector ] && cat "{tmp_path}/usage" >&{stream}')
+    path = program(
+        tmp_path / "darknet", f'[ "$*" = detector ] && cat "{tmp_path}/usage" >&{stream}'
+    )
     found = ask(path, "named")
     assert found.line.name == name
     assert found.executable == path

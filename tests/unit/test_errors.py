@@ -31,7 +31,7 @@ def test_every_kind_has_the_exit_code_of_the_contract(name: str, code: int) -> N
 
 
 def test_a_descendant_keeps_the_exit_code_of_its_kind() -> None:
-    import oiyolo.evaluation.tables  # noqa: F401, PLC0415
+    import oiyolo.evaluation.tables  # noqa: PLC0415
     import oiyolo.networks.cfg  # noqa: F401, PLC0415
 
     assert {kind.exit_code for kind in every()} == {1, 2, 3, 4, 5, 6}

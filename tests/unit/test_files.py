@@ -27,6 +27,12 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+def break_off(path: Path, error: type[BaseException]) -> None:
+    with files.whole_file(path) as part:
+        part.write_text("half")
+        raise error
+
+
 @pytest.mark.parametrize("durable", [True, False])
 def test_a_file_takes_its_name_when_the_block_ends(tmp_path: Path, *, durable: bool) -> None:
     path = tmp_path / "deep" / "below" / "a.txt"
@@ -42,17 +48,15 @@ def test_a_file_takes_its_name_when_the_block_ends(tmp_path: Path, *, durable: b
 def test_an_exception_in_the_block_leaves_nothing(
     tmp_path: Path, error: type[BaseException]
 ) -> None:
-    with pytest.raises(error), files.whole_file(tmp_path / "a.txt") as part:
-        part.write_text("half")
-        raise error
+    with pytest.raises(error):
+        break_off(tmp_path / "a.txt", error)
     assert names(tmp_path) == []
 
 
 def test_an_exception_in_the_block_leaves_what_was_there_before(tmp_path: Path) -> None:
     files.write_text(tmp_path / "a.txt", "old")
-    with pytest.raises(Broken), files.whole_file(tmp_path / "a.txt") as part:
-        part.write_text("new, half")
-        raise Broken
+    with pytest.raises(Broken):
+        break_off(tmp_path / "a.txt", Broken)
     assert names(tmp_path) == ["a.txt"]
     assert (tmp_path / "a.txt").read_text() == "old"
 

@@ -94,7 +94,7 @@ def imported(path: Path) -> Iterator[tuple[int, str]]:
 def own_imports(path: Path) -> Iterator[tuple[int, str]]:
     for line, name in imported(path):
         if name.split(".")[0] == "oiyolo":
-            yield line, (name.split(".") + ["__init__"])[1]
+            yield line, [*name.split("."), "__init__"][1]
 
 
 def test_every_file_belongs_to_a_row() -> None:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import numpy.typing as npt
 import pytest
 
-from oiyolo.imagery.placement import PlacedBoxes, place_boxes
+from oiyolo.imagery.placement import place_boxes
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from oiyolo.imagery.placement import PlacedBoxes
 
 
 def placed(

@@ -26,9 +26,9 @@ def python(script: str, *arguments: str) -> list[str]:
     return [sys.executable, "-S", "-c", textwrap.dedent(script), *arguments]
 
 
-def lines_of(argv: list[str], **options: Path) -> tuple[int, list[tuple[str, str]]]:
+def lines_of(argv: list[str]) -> tuple[int, list[tuple[str, str]]]:
     lines: list[tuple[str, str]] = []
-    code = process.stream(argv, lambda name, line: lines.append((name, line.decode())), **options)
+    code = process.stream(argv, lambda name, line: lines.append((name, line.decode())))
     return code, lines
 
 

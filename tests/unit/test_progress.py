@@ -5,11 +5,15 @@ from __future__ import annotations
 import io
 import logging
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
 
 from oiyolo import progress as module
 from oiyolo.progress import progress, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class Terminal(io.StringIO):
@@ -18,8 +22,11 @@ class Terminal(io.StringIO):
 
 
 @pytest.fixture(autouse=True)
-def no_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
+def shown_and_in_no_notebook(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
+    token = shown.set(True)
+    yield
+    shown.reset(token)
 
 
 @pytest.fixture
@@ -62,6 +69,7 @@ def test_quick_work_needs_no_line(lines: pytest.LogCaptureFixture) -> None:
     ],
 )
 def test_a_line_tells_as_much_as_is_known(
+    *,
     lines: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
     total: int | None,
@@ -101,13 +109,10 @@ def test_what_is_quiet_shows_nothing_also_on_a_terminal(
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setattr(module, "PLAIN_LINE_EVERY_S", 0.0)
-    token = shown.set(False)
-    try:
-        with progress("fetch", total=3) as told:
-            told.advance()
-            told.tell(loss=1)
-    finally:
-        shown.reset(token)
+    shown.set(False)
+    with progress("fetch", total=3) as told:
+        told.advance()
+        told.tell(loss=1)
     assert terminal.getvalue() == ""
     assert lines.messages == []
 
@@ -115,7 +120,18 @@ def test_what_is_quiet_shows_nothing_also_on_a_terminal(
 def test_a_bar_is_closed_after_an_exception(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
-    with pytest.raises(KeyboardInterrupt), progress("fetch", total=3) as told:
-        told.advance()
+    with pytest.raises(KeyboardInterrupt), progress("fetch", total=3):
         raise KeyboardInterrupt
     assert terminal.getvalue().endswith("\n")
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_a_bar_of_bytes_begins_with_the_first_of_them(
+    monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with progress("boxes.csv", unit="B") as told:
+        for _ in range(count):
+            told.advance(100)
+    assert bool(terminal.getvalue()) == bool(count)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pytest
@@ -12,14 +12,19 @@ from hypothesis import strategies as st
 
 from oiyolo.config import DatasetOptions
 from oiyolo.openimages.classes import SelectedClass
-from oiyolo.openimages.selection import FLAG_COLUMNS, Selected, decide, per_class
+from oiyolo.openimages.selection import FLAG_COLUMNS, decide, per_class
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from oiyolo.openimages.selection import Selected
 
 BOAT = SelectedClass(0, "Boat", "/m/boat", {"/m/canoe": "Canoe"})
 DUCK = SelectedClass(1, "Duck", "/m/duck", {})
 DEFAULTS = DatasetOptions()
 
 
-def boxes(*rows: tuple[str, str] | tuple[str, str, dict[str, object]]) -> pd.DataFrame:
+def boxes(*rows: tuple[str, str] | tuple[str, str, Mapping[str, object]]) -> pd.DataFrame:
     """Make a table of boxes from image, label, and what differs from a plain box."""
     plain = {"XMin": 0.1, "XMax": 0.5, "YMin": 0.2, "YMax": 0.7, "Subset": "train", "Source": "x",
              **dict.fromkeys(FLAG_COLUMNS.values(), 0)}  # fmt: skip
@@ -82,10 +87,11 @@ def test_a_flag_keeps_drops_the_box_or_drops_the_image_and_unknown_is_not_set(
     option: str, choice: str, value: int, images: list[str], used: list[bool]
 ) -> None:
     flag = {FLAG_COLUMNS[option]: value}
+    options: dict[str, Any] = {option: choice}
     table = boxes(
         ("a", "/m/boat"), ("a", "/m/boat", flag), ("b", "/m/boat"), ("c", "/m/duck", flag)
     )
-    found = chosen(table, **{option: choice})
+    found = chosen(table, **options)
     assert ids(found) == images
     assert found.boxes["used"].tolist() == used
     dropped = found.boxes[~found.boxes["used"]]

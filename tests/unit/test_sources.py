@@ -18,13 +18,14 @@ from oiyolo.sources.folder import Folder
 from oiyolo.sources.image import NotFetchedError, WantedImage
 from oiyolo.sources.mirror import Mirror
 from oiyolo.sources.original import Original
-from oiyolo.sources.transfer import Outcome, fetch_images
+from oiyolo.sources.transfer import fetch_images
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from oiyolo.sources.image import Source
+    from oiyolo.sources.transfer import Outcome
 
 PLACEHOLDER = "/images/en-us/photo_unavailable.png"
 
@@ -43,6 +44,7 @@ def png() -> bytes:
 
 PHOTO = jpeg()
 OTHER = jpeg(200)
+CHANGED = PHOTO[:20] + bytes([PHOTO[20] ^ 1]) + PHOTO[21:]
 
 
 def md5(content: bytes) -> str:
@@ -180,7 +182,8 @@ def test_the_original_is_the_file_of_the_listed_size_and_md5(
 @pytest.mark.parametrize(
     ("said", "image", "reason"),
     [
-        (Said(OTHER), wanted(), "another MD5 than listed"),
+        (Said(CHANGED), wanted(), "another MD5 than listed"),
+        (Said(OTHER), wanted(size=None), "another MD5 than listed"),
         (Said(PHOTO + b"\0"), wanted(), "another size than listed"),
         (Said(PHOTO[:-1]), wanted(), "another size than listed"),
         (Said(PHOTO[:-30]), wanted(size=None), "another MD5 than listed"),
@@ -204,8 +207,14 @@ def test_the_original_is_refused_when_it_is_another_file(
     assert url in failure.detail
 
 
-@pytest.mark.parametrize(("url", "reason"), [("", "no address"), ("ftp://a/b.jpg", "not http(s)"),
-                                             ("http://[::1/a.jpg", "unusable address")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("", "no address"),
+        ("ftp://a/b.jpg", "not http(s)"),
+        ("http://[::1/a.jpg", "unusable address"),
+    ],
+)
 def test_an_original_without_a_usable_address_is_refused(web: Web, url: str, reason: str) -> None:
     assert refused(Original(web), wanted(url)).reason == reason
 
@@ -268,9 +277,7 @@ def test_no_images_are_no_outcomes(tmp_path: Path) -> None:
     assert fetched([], [Folder(tmp_path)], tmp_path / "images") == {}
 
 
-def test_when_no_source_answers_the_outcome_says_that_it_may_pass(
-    web: Web, tmp_path: Path
-) -> None:
+def test_when_no_source_answers_the_outcome_says_that_it_may_pass(web: Web, tmp_path: Path) -> None:
     done = fetched([wanted()], [Mirror(web, "http://127.0.0.1:1")], tmp_path)
     assert not done["0a"].reached
     assert done["0a"].transient
@@ -293,7 +300,7 @@ def test_who_stops_taking_outcomes_stops_the_threads(tmp_path: Path) -> None:
     images = [wanted()] * 2000
     outcomes = fetch_images(images, [Folder(tmp_path)], tmp_path / "images", 3, stop)
     before = threading.active_count()
-    assert next(outcomes).source == str(tmp_path)  # type: ignore[call-overload]
+    assert next(outcomes).source == str(tmp_path)
     outcomes.close()  # type: ignore[attr-defined]
     assert stop.is_set()
     assert threading.active_count() <= before

@@ -38,9 +38,7 @@ def test_what_was_stamped_and_did_not_change_is_up_to_date(tmp_path: Path) -> No
         ({"new": 1}, "new was not recorded"),
     ],
 )
-def test_a_change_is_told_in_words(
-    tmp_path: Path, change: dict[str, object], reason: str
-) -> None:
+def test_a_change_is_told_in_words(tmp_path: Path, change: dict[str, object], reason: str) -> None:
     stamps.write(tmp_path / "s.json", MADE_FROM)
     assert stamps.stale_reason(tmp_path / "s.json", {**MADE_FROM, **change}) == reason
 

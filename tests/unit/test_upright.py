@@ -11,12 +11,14 @@ from PIL import Image
 
 from oiyolo import boxes as geometry
 from oiyolo.imagery.placement import place_boxes
-from oiyolo.imagery.upright import UnreadableImageError, UprightImage, make_upright
+from oiyolo.imagery.upright import UnreadableImageError, make_upright
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy.typing as npt
+
+    from oiyolo.imagery.upright import UprightImage
 
 RED = (230, 30, 30)
 BLUE = (30, 60, 200)
@@ -47,7 +49,7 @@ def is_red(image: Image.Image) -> npt.NDArray[np.bool_]:
 def bounds(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     edges = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], dtype=float)
-    return edges / np.array([mask.shape[1], mask.shape[0]] * 2)
+    return np.asarray(edges / np.array([mask.shape[1], mask.shape[0]] * 2))
 
 
 @pytest.mark.parametrize("rotation", geometry.RIGHT_ANGLES)
@@ -198,8 +200,13 @@ def content(damage: str) -> bytes:
     }[damage]
 
 
-@pytest.mark.parametrize("damage", ["empty", "HTML", "truncated", "truncated head",
-                                    "truncated PNG", "PNG head", "broken PNG", "video"])  # fmt: skip
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *("empty", "HTML", "truncated", "truncated head"),
+        *("truncated PNG", "PNG head", "broken PNG", "video"),
+    ],
+)
 @pytest.mark.parametrize("fit", ["stretch", "none"])
 def test_a_file_that_cannot_be_decoded_is_refused_with_a_short_reason(
     tmp_path: Path, damage: str, fit: str

@@ -1,0 +1,195 @@
+"""The command line says the same as the library: a table of both."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+import pytest
+
+import oiyolo
+from oiyolo.cli import commands
+from oiyolo.config import KEYS_BY_NAME
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.conftest import Cli
+
+COMMANDS = (
+    *("init", "select", "fetch", "prepare", "split", "build", "train", "plot", "evaluate"),
+    *("report", "run", "refresh", "status", "why", "demo"),
+)
+SWITCHES = {"as_json", "quiet", "verbose"}
+
+TABLE: dict[str, tuple[str, dict[str, object]]] = {
+    "init --class Boat --class Canoe --project p": (
+        "init",
+        {"classes": ("Boat", "Canoe"), "project": "p"},
+    ),
+    "init --size 416x416 --fit letterbox": (
+        "init",
+        {"size": (416, 416), "fit": "letterbox"},
+    ),
+    "select --class /m/019jd --limit 30 --no-include-descendants": (
+        "select",
+        {"classes": ("/m/019jd",), "limit": 30, "include_descendants": False},
+    ),
+    "select --subset train --subset test --negatives .5 --group-of drop-box": (
+        "select",
+        {"subsets": ("train", "test"), "negatives": 0.5, "group_of": "drop-box"},
+    ),
+    "fetch --class Boat --jobs 4 --retry failed --tolerance 0.1": (
+        "fetch",
+        {"classes": ("Boat",), "jobs": 4, "retry": "failed", "tolerance": 0.1},
+    ),
+    "fetch --sources mirror --sources ./images --mirror-url http://x --base-url http://y": (
+        "fetch",
+        {
+            "sources": ("mirror", "./images"),
+            "mirror_url": "http://x",
+            "base_url": "http://y",
+        },
+    ),
+    "prepare --size 608x416 --no-keep-originals --dry-run": (
+        "prepare",
+        {"size": (608, 416), "keep_originals": False, "dry_run": True},
+    ),
+    "split --train 0.6 --valid 0.2 --test 0.2 --seed 7 --reassign": (
+        "split",
+        {"train": 0.6, "valid": 0.2, "test": 0.2, "seed": 7, "reassign": True},
+    ),
+    "build --executable d --build-gpu no": ("build", {"executable": "d", "build_gpu": "no"}),
+    "train --network yolov3-tiny --max-batches 500 --batch 8 --gpus 0,1 --again": (
+        "train",
+        {"network": "yolov3-tiny", "max_batches": 500, "batch": 8, "gpus": "0,1", "again": True},
+    ),
+    "train --weights none --size-wh 96x96 --subdivisions auto": (
+        "train",
+        {"weights": "none", "size_wh": (96, 96), "subdivisions": "auto"},
+    ),
+    "plot": ("plot", {}),
+    "plot pyproject.toml": ("plot", {"log": "pyproject.toml"}),
+    "plot --run tiny-001": ("plot", {"run": "tiny-001"}),
+    "evaluate --run a --split valid --weights w": (
+        "evaluate",
+        {"run": "a", "split": "valid", "weights": "w"},
+    ),
+    "evaluate": ("evaluate", {"split": "test"}),
+    "report --run a": ("report", {"run": "a"}),
+    "run --class Boat --max-batches 9 --train 1 --valid 0 --test 0": (
+        "run",
+        {"classes": ("Boat",), "max_batches": 9, "train": 1.0, "valid": 0.0, "test": 0.0},
+    ),
+    "refresh --project p": ("refresh", {"project": "p"}),
+    "status": ("status", {}),
+    "why 0123456789abcdef": ("why", {"image_id": "0123456789abcdef"}),
+    "demo": ("demo", {"folder": "oiyolo-demo", "seed": 0}),
+    "demo there --seed 2 --max-batches 9": (
+        "demo",
+        {"folder": "there", "seed": 2, "max_batches": 9},
+    ),
+}
+
+
+class Recorded:
+    """What a command called, in place of the library's function."""
+
+    def __init__(self) -> None:
+        self.calls: list[dict[str, object]] = []
+
+    def __call__(self, **keywords: object) -> Recorded:
+        self.calls.append(keywords)
+        return self
+
+    def as_dict(self) -> dict[str, object]:
+        return {"a": 1, "nothing": float("nan"), "Ä": [float("inf")]}
+
+    def __str__(self) -> str:
+        return "done"
+
+
+@pytest.mark.parametrize("words", TABLE)
+def test_a_command_is_one_call(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, words: str
+) -> None:
+    monkeypatch.chdir(request.config.rootpath)
+    name, expected = TABLE[words]
+    recorded = Recorded()
+    monkeypatch.setattr(oiyolo, name, recorded)
+    done = cli.ok(*words.split())
+    assert done.out == "done\n"
+    (call,) = recorded.calls
+    usual: dict[str, object] = {"project": "."} if name != "demo" else {}
+    switched_off = {key for key, value in call.items() if value is False and key not in expected}
+    assert switched_off <= {"dry_run", "reassign", "again"}
+    given = {k: v for k, v in call.items() if v is not None and k not in switched_off}
+    assert given == {**usual, **expected}
+
+
+def test_every_command_of_the_table_is_there_in_the_order_of_the_work() -> None:
+    context = click.Context(commands)
+    assert tuple(commands.list_commands(context)) == COMMANDS
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_that_tells_of_every_option(cli: Cli, name: str) -> None:
+    done = cli.ok(name, "--help")
+    assert done.out == cli.ok(name, "-h").out
+    command = commands.commands[name]
+    assert command.help
+    assert command.help in " ".join(done.out.split())
+    for option in command.params:
+        if isinstance(option, click.Option):
+            assert option.help, option.name
+            assert option.opts[0] in done.out
+    assert name in cli.ok("--help").out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_is_a_keyword_of_the_function(name: str) -> None:
+    function = getattr(oiyolo, name)
+    parameters = inspect.signature(function).parameters
+    takes_keys = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    for option in commands.commands[name].params:
+        if option.name in SWITCHES:
+            continue
+        assert option.name in parameters or (takes_keys and option.name in KEYS_BY_NAME)
+    own = {n for n, p in parameters.items() if p.kind is not p.VAR_KEYWORD}
+    assert own - {"scenes"} <= {option.name for option in commands.commands[name].params}
+
+
+def test_json_has_no_word_that_json_does_not_know(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(oiyolo, "status", Recorded())
+    done = cli.ok("status", "--json")
+    assert json.loads(done.out) == {"a": 1, "nothing": None, "Ä": [None]}
+    assert done.out.count("\n") == 1
+
+
+def test_the_version(cli: Cli) -> None:
+    assert oiyolo.__version__ in cli.ok("--version").out
+
+
+def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
+    code = (
+        "import sys; from oiyolo.cli import main; main(['--help']); "
+        "print(sorted({n.partition('.')[0] for n in sys.modules}), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    heavy = {"numpy", "pandas", "matplotlib", "PIL", "requests", "jinja2", "sqlite3", "tqdm"}
+    loaded: Any = set(eval(done.stderr))  # noqa: S307  (our own list)
+    assert heavy & loaded == set()
+
+
+def test_quiet_leaves_the_result_alone(cli: Cli, tmp_path: Path) -> None:
+    done = cli.ok("init", "-q", project=tmp_path)
+    assert done.err == ""
+    assert str(tmp_path / "oiyolo.toml") in done.out
