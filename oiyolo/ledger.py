@@ -160,7 +160,8 @@ class Ledger:
 
     def _set_up(self, *, read_only: bool) -> None:
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        if version == 0 and not read_only:
+        (tables,) = self._db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
+        if not tables and not read_only:
             # WAL lets `status` read while `fetch` writes.
             self._db.execute("PRAGMA journal_mode = WAL")
             with self._transaction():
@@ -228,7 +229,7 @@ class Ledger:
                 if unknown := change.facts.keys() - _FACTS:
                     raise ValueError(f"no such facts: {sorted(unknown)}")
                 columns = "".join(f", {name} = ?" for name in change.facts)
-                self._db.execute(
+                changed = self._db.execute(
                     "UPDATE images SET state = ?, stage = ?, reason = ?, "
                     f"attempts = attempts + ?{columns} WHERE image_id = ?",
                     (
@@ -240,6 +241,8 @@ class Ledger:
                         change.image_id,
                     ),
                 )
+                if not changed.rowcount:
+                    raise ValueError(f"not in the ledger: {change.image_id}")
                 self._db.execute(
                     "INSERT INTO events VALUES (?, ?, ?, ?, ?)",
                     (change.image_id, now, stage, change.state, change.told),

@@ -74,21 +74,27 @@ def run(
         timeout_s: It is killed after this time, and the exit code is SIGKILL's.
     """
     _log.debug("run: %s", " ".join(argv))
-    try:
-        done = subprocess.run(
-            _guarded(argv),
-            cwd=cwd,
-            env={**os.environ, **(environment or {})},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=timeout_s,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as expired:
-        output = (expired.output or b"").decode(errors="replace")
-        return Finished(tuple(argv), -signal.SIGKILL, output)
-    return Finished(tuple(argv), done.returncode, done.stdout.decode(errors="replace"))
+    with subprocess.Popen(
+        _guarded(argv),
+        cwd=cwd,
+        env={**os.environ, **(environment or {})},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,  # so that what it started can be ended with it
+    ) as child:
+        try:
+            output, _ = child.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired as expired:
+            end(child, at_once=True)
+            return Finished(tuple(argv), -signal.SIGKILL, _text(expired.output))
+        finally:
+            end(child)
+    return Finished(tuple(argv), child.returncode, _text(output))
+
+
+def _text(output: bytes | None) -> str:
+    return (output or b"").decode(errors="replace")
 
 
 def stream(
@@ -141,9 +147,9 @@ def stream(
         return child.returncode
 
 
-def end(child: subprocess.Popen[bytes]) -> None:
-    """End a program and what it started: ask, wait, kill."""
-    for asked in (signal.SIGTERM, signal.SIGKILL):
+def end(child: subprocess.Popen[bytes], *, at_once: bool = False) -> None:
+    """End a program and what it started: ask, wait, kill (or kill at once)."""
+    for asked in (signal.SIGKILL,) if at_once else (signal.SIGTERM, signal.SIGKILL):
         if child.poll() is not None:
             return
         with contextlib.suppress(ProcessLookupError):

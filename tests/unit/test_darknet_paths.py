@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,9 @@ from hypothesis import strategies as st
 from oiyolo.darknet import paths
 from oiyolo.darknet.paths import is_safe, safe_alias
 from oiyolo.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @pytest.mark.parametrize(
@@ -62,11 +66,13 @@ def test_in_a_safe_folder_the_label_stands_beside_the_image(folder: str) -> None
 
 
 @pytest.fixture
-def plain() -> Path:
+def plain() -> Iterator[Path]:
     """Give a folder whose own path is safe; pytest's own may not be."""
     for place in (Path("/var/tmp"), Path(tempfile.gettempdir())):  # noqa: S108
         if is_safe(str(place)):
-            return Path(tempfile.mkdtemp(dir=place, prefix="oiyolo-test-"))
+            with tempfile.TemporaryDirectory(dir=place, prefix="oiyolo-test-") as folder:
+                yield Path(folder)
+            return
     pytest.skip("no folder for temporary files has a plain path")
 
 

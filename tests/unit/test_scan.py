@@ -156,8 +156,7 @@ def test_text_that_looks_like_no_value_stays_text(tmp_path: Path) -> None:
     path = tmp_path / "images.csv"
     path.write_bytes(render(rows, IMAGE_COLUMNS))
     found = scan.matching_rows(path, scan.IMAGES, "ImageID", [image_id(1)])
-    (row,) = found.to_dict("records")
-    assert row == rows[1]
+    assert found.to_dict("records") == [rows[1]]
 
 
 def without_a_field(line: str) -> str:

@@ -38,8 +38,14 @@ def test_a_new_run_has_the_networks_name_and_the_next_number(
     tmp_path: Path, taken: list[str], network: str, name: str
 ) -> None:
     for other in taken:
-        (tmp_path / other).mkdir()
+        made(tmp_path, other, "1")
     assert next_name(tmp_path, network) == name
+
+
+def test_a_folder_that_a_killed_process_left_without_a_record_is_used(tmp_path: Path) -> None:
+    made(tmp_path, "demo-001", "1")
+    (tmp_path / "demo-002").mkdir()
+    assert next_name(tmp_path, "demo") == "demo-002"
 
 
 def test_the_first_run_is_named_where_there_is_no_folder_yet(tmp_path: Path) -> None:
