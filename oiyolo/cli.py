@@ -6,6 +6,7 @@ keywords, and those that are keys of ``oiyolo.toml`` are made from their declara
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import math
@@ -18,7 +19,7 @@ import click
 
 from oiyolo import __version__, progress
 from oiyolo.config import KEYS, Flag, Maybe, OrAuto, Words
-from oiyolo.errors import INTERRUPTED_EXIT_CODE, OiyoloError
+from oiyolo.errors import INTERRUPTED_EXIT_CODE, OiyoloError, UnavailableError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -150,26 +151,35 @@ def _run(given: list[str], *, as_json: bool) -> int:
         commands.main(given, prog_name="oiyolo", standalone_mode=False)
     except click.exceptions.Exit as finished:
         return finished.exit_code
-    except click.ClickException as error:
-        hint = "" if not isinstance(error, click.UsageError) or error.ctx is None else _hint(error)
-        return _complain(error.format_message() + hint, 2, {}, as_json=as_json)
-    except OiyoloError as error:
-        _trace(given)
-        return _complain(str(error), error.exit_code, error.as_dict(), as_json=as_json)
-    except (KeyboardInterrupt, click.Abort):
-        return _complain(
-            "interrupted; the same command goes on from here",
-            INTERRUPTED_EXIT_CODE,
-            {},
-            as_json=as_json,
-        )
     except BrokenPipeError:
         raise
-    except Exception as error:  # noqa: BLE001  (a person gets a sentence, not a traceback)
-        _trace(given)
-        told = f"unexpected {type(error).__name__}: {error}. With -vv it tells where."
-        return _complain(told, 1, {}, as_json=as_json)
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  (a sentence for a person)
+        if not isinstance(error, (click.ClickException, KeyboardInterrupt)):
+            _trace(given)
+        text, exit_code = _explained(error)
+        parts = error.as_dict() if isinstance(error, OiyoloError) else {}
+        click.echo(f"oiyolo: {text}", err=True)
+        if as_json:
+            click.echo(json.dumps({"error": text, **parts, "exit_code": exit_code}))
+        return exit_code
     return 0
+
+
+def _explained(error: BaseException) -> tuple[str, int]:
+    """Give an error as a sentence, and its exit code."""
+    if isinstance(error, OiyoloError):
+        return str(error), error.exit_code
+    if isinstance(error, (KeyboardInterrupt, click.Abort)):
+        return "interrupted; the same command goes on from here", INTERRUPTED_EXIT_CODE
+    if isinstance(error, click.ClickException):
+        hint = _hint(error) if isinstance(error, click.UsageError) else ""
+        return error.format_message() + hint, UsageError.exit_code
+    if isinstance(error, OSError):  # the disk's, or a file's rights
+        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        told = f"{error.filename or 'the disk'}: {error.strerror or error}"
+        return told, UnavailableError.exit_code if full else OiyoloError.exit_code
+    told = f"unexpected {type(error).__name__}: {error}. With -vv it tells where."
+    return told, OiyoloError.exit_code
 
 
 def _hint(error: click.UsageError) -> str:
@@ -181,13 +191,6 @@ def _trace(given: Sequence[str]) -> None:
     verbosity = sum(word.count("v") for word in shorts) + given.count("--verbose")
     if verbosity >= _TRACEBACK_VERBOSITY:
         traceback.print_exc()
-
-
-def _complain(text: str, exit_code: int, parts: dict[str, str], *, as_json: bool) -> int:
-    click.echo(f"oiyolo: {text}", err=True)
-    if as_json:
-        click.echo(json.dumps({"error": text, **parts, "exit_code": exit_code}))
-    return exit_code
 
 
 class _InOrderOfWork(click.Group):

@@ -592,9 +592,13 @@ def render(options: Mapping[str, object]) -> str:
         "# What this project is made of. Every key and its default: `oiyolo init --help`,",
         "# or docs/configuration.md. A key that is left out has its default.",
     ]
-    for section, values in chosen.items():
+    for section in (section for section in _SECTIONS if section in chosen):
         lines += ["", f"[{section}]"]
-        lines += [f"{name} = {_toml(value)}" for name, value in values.items()]
+        lines += [
+            f"{key.name} = {_toml(chosen[section][key.name])}"
+            for key in KEYS
+            if key.section == section and key.name in chosen[section]
+        ]
     return "\n".join(lines) + "\n"
 
 

@@ -115,6 +115,7 @@ def open_project(
     options: Mapping[str, object] | None = None,
     *,
     may_create: bool = False,
+    dry_run: bool = False,
 ) -> Project:
     """Open a project, with options that override its file for this call.
 
@@ -123,6 +124,7 @@ def open_project(
         options: Keywords by key name; ``None`` values were not given.
         may_create: Where there is no ``oiyolo.toml`` but classes are given, write one that
             holds ``options``, as ``oiyolo init`` would.
+        dry_run: Write nothing; a project that would be begun is given as it would be.
 
     Raises:
         UsageError: No project there, or a wrong option.
@@ -148,9 +150,11 @@ def open_project(
                 remedy="Begin one with `oiyolo init --class Boat`, or name its folder with "
                 "--project",
             )
-        create(folder, named)
+        if not dry_run:
+            create(folder, named)
     config = options_of.load(path, given)
-    _tell_overridden(path, given)
+    if not is_new:
+        _tell_overridden(path, given)
     return Project(folder, config, is_new)
 
 

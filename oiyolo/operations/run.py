@@ -64,7 +64,7 @@ def run(project: ProjectLike = ".", *, dry_run: bool = False, **options: object)
     Raises:
         OiyoloError: What a stage raises; what was done before stays.
     """
-    opened = open_project(project, options, may_create=not dry_run)
+    opened = open_project(project, options, may_create=True, dry_run=dry_run)
     if dry_run:
         return Plan("run", [f"{name}, unless nothing is new" for name in _STAGES])
     results: dict[str, Result] = {}

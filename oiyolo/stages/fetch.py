@@ -115,7 +115,7 @@ def fetch(
     """
     if retry is not None and retry not in RETRIES:
         raise UsageError("wrong --retry", expected=" or ".join(RETRIES), found=retry)
-    opened = open_project(project, options, may_create=not dry_run)
+    opened = open_project(project, options, may_create=True, dry_run=dry_run)
     if dry_run:
         return _plan(opened)
     with opened.data_lock(STAGE):

@@ -7,6 +7,7 @@ writes the same beside it, without any project.
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -72,6 +73,12 @@ def _or_null(value: float | None) -> float | None:
     return None if value is None or value != value else value  # noqa: PLR0124  (nan)
 
 
+def _writable_beside(log_path: Path) -> Path:
+    """Give the log's folder, or the current one where that cannot be written to."""
+    folder = log_path.absolute().parent
+    return folder if os.access(folder, os.W_OK) else Path.cwd()
+
+
 def plot(
     project: ProjectLike = ".",
     *,
@@ -83,7 +90,8 @@ def plot(
 
     Args:
         project: An open project or its folder.
-        log: A darknet log to chart instead; it needs no project.
+        log: A darknet log to chart instead; it needs no project. The charts lie beside it, or in
+            the current folder where that cannot be.
         run: A run's name; the latest one if not given.
         dry_run: Only tell what would be done.
 
@@ -93,7 +101,7 @@ def plot(
     """
     if log is not None:
         log_path = Path(log)
-        name, folder = log_path.stem, log_path.absolute().parent
+        name, folder = log_path.stem, _writable_beside(log_path)
         charts_folder, metrics = folder / f"{name}-charts", folder / f"{name}-metrics.csv"
     else:
         opened = project if isinstance(project, Project) else open_project(project)

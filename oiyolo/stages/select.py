@@ -167,7 +167,7 @@ def select(
         InputFormError: An official file is damaged.
         LockedError: Another run changes the dataset.
     """
-    opened = open_project(project, options, may_create=not dry_run)
+    opened = open_project(project, options, may_create=True, dry_run=dry_run)
     if dry_run:
         found = load(opened)
         wanted = ", ".join(opened.config.dataset.classes)
