@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from oiyolo import files, locks
 from oiyolo.errors import InputFormError, UnavailableError
-from oiyolo.http import Web
+from oiyolo.http import HttpFailureError, Web
 from oiyolo.openimages.releases import OFFICIAL_BASE_URL
 from oiyolo.progress import progress
 
@@ -63,8 +63,9 @@ class Cache:
         at the same time fetch it once.
 
         Raises:
-            UnavailableError: It is not here and cannot be fetched.
-            InputFormError: What came is not the official file, by size or MD5.
+            UnavailableError: It is not here and the site cannot be reached.
+            InputFormError: The site answers and does not have it, or what came is not the
+                official file, by size or MD5.
         """
         path = self.folder / official.path
         url = f"{self.base_url}/{official.path}"
@@ -88,7 +89,7 @@ class Cache:
                     fetched = self._fetch(official, url, path, headers)
             except UnavailableError as error:
                 if not facts:
-                    raise
+                    raise _missing(url, error) or error from None
                 self._is_offline = True  # one warning and one wait are enough
                 _log.warning("%s Copies of an earlier run serve.", error)
             if fetched is not None:
@@ -118,6 +119,20 @@ class Cache:
             "etag": got.etag,
             "last_modified": got.last_modified,
         }
+
+
+def _missing(url: str, error: UnavailableError) -> InputFormError | None:
+    """Give the error for a site that answers, and answers for good that it has no such file."""
+    cause = error.__cause__
+    if not isinstance(cause, HttpFailureError) or cause.transient or not cause.reached:
+        return None
+    return InputFormError(
+        "the site does not have this official file",
+        where=url,
+        expected="one of Open Images' official files",
+        found=cause.detail,
+        remedy="Check [openimages] base_url and release",
+    )
 
 
 def _check_official(official: OfficialFile, url: str, size_bytes: int, md5: str) -> None:

@@ -163,9 +163,9 @@ def test_a_file_that_the_site_does_not_have_is_named_with_its_address(
 ) -> None:
     (own_site.mirror.folder / "openimages" / BOXES).unlink()
     done = cli("fetch", project=make_project(**own_site.urls))
-    assert done.code == 4
+    assert done.code == 3
     assert f"{own_site.urls['base_url']}/{BOXES}" in done.err
-    assert "404" in done.err
+    assert "expected one of Open Images' official files, found HTTP 404" in done.err
 
 
 def test_too_many_missing_images_exit_4_with_reasons(

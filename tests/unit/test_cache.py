@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from oiyolo.demo_mirror.serve import Server
+    from oiyolo.errors import OiyoloError
 
 BOXES = OfficialFile("v6/boxes.csv", 7, "00000000000000000000000000000000")
 UNREACHABLE = "http://127.0.0.1:1/openimages"
@@ -147,13 +148,16 @@ def test_what_is_not_here_and_cannot_be_fetched_names_address_and_attempts(
     assert names(tmp_path / "cache") == {"boxes.csv.lock"}
 
 
-@pytest.mark.parametrize("status", [404, 500])
-def test_what_the_site_does_not_have_leaves_nothing(
-    tmp_path: Path, server: Server, status: int
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [(404, InputFormError), (410, InputFormError), (500, UnavailableError)],
+)
+def test_what_the_site_does_not_give_leaves_nothing(
+    tmp_path: Path, server: Server, status: int, error: type[OiyoloError]
 ) -> None:
     server.answers["/openimages/v6/boxes.csv"] = Answer(status)
     cache = opened(tmp_path, site(server))
-    with pytest.raises(UnavailableError, match=f"HTTP {status}"):
+    with pytest.raises(error, match=f"HTTP {status}"):
         cache.get(BOXES)
     cache.close()
     assert names(tmp_path / "cache") == {"boxes.csv.lock"}
