@@ -92,14 +92,10 @@ def build(source: Path, folder: Path, flags: Flags) -> Path:
     Raises:
         DarknetError: A tool is missing, or the build failed; the message has its last lines.
     """
-    made_from = {
-        "sources": _fingerprint(source),
-        "flags": asdict(flags),
-        "compiler": process.run(["gcc", "--version"]).output.partition("\n")[0],
-    }
     executable = folder / "darknet"
-    reason = stamps.stale_reason(folder / _STAMP, made_from)
-    if reason is None and executable.is_file():
+    made_from = _made_from(source, flags)
+    reason = stale_reason(source, folder, flags)
+    if reason is None:
         return executable
     for tool in ("make", "gcc", "g++"):
         if shutil.which(tool) is None:
@@ -107,7 +103,7 @@ def build(source: Path, folder: Path, flags: Flags) -> Path:
                 f"{tool} is needed to build darknet and was not found",
                 remedy="On Debian or Ubuntu: apt-get install build-essential",
             )
-    _log.info("build: %s; building darknet from %s", reason or "the executable is gone", source)
+    _log.info("build: %s; building darknet from %s", reason, source)
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(source, folder, ignore=shutil.ignore_patterns(".git", "*.o", "*.so"))
     for made in ("obj", "backup", "results"):  # with -j the Makefile may use them before it has
@@ -130,6 +126,19 @@ def build(source: Path, folder: Path, flags: Flags) -> Path:
         )
     stamps.write(folder / _STAMP, made_from)
     return executable
+
+
+def stale_reason(source: Path, folder: Path, flags: Flags) -> str | None:
+    """Tell why darknet would be built; ``None`` if what lies in the folder is up to date."""
+    reason = stamps.stale_reason(folder / _STAMP, _made_from(source, flags))
+    if reason is None and not (folder / "darknet").is_file():
+        return "the executable is gone"
+    return reason
+
+
+def _made_from(source: Path, flags: Flags) -> dict[str, object]:
+    compiler = process.run(["gcc", "--version"]).output.partition("\n")[0]
+    return {"sources": _fingerprint(source), "flags": asdict(flags), "compiler": compiler}
 
 
 def _fingerprint(source: Path) -> str:

@@ -29,6 +29,7 @@ _log = logging.getLogger("oiyolo")
 
 STAGE: Final = "build"
 _PROOFS: Final = "proofs"
+_BUILDS: Final = "builds"
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,9 @@ def build(project: ProjectLike = ".", *, dry_run: bool = False, **options: objec
         if opened.config.darknet.executable:
             action = f"use {opened.config.darknet.executable}"
         elif source is not None:
-            flags = " ".join(make.choose_flags(opened.config.darknet.build_gpu).arguments())
-            action = f"build {source} with {flags}, unless that was done before"
+            reason = needs_building(opened)
+            flags = " ".join(_flags(opened).arguments())
+            action = f"build {source} with {flags} ({reason})" if reason else f"use {source}, built"
         else:
             action = f"use {shutil.which('darknet') or 'no darknet: none was found'}"
         return Plan("build", [action])
@@ -100,6 +102,22 @@ def source_folder(project: Project) -> Path | None:
     return None
 
 
+def needs_building(project: Project) -> str | None:
+    """Tell why darknet would have to be compiled before it can be used; ``None`` if not."""
+    source = source_folder(project)
+    if project.config.darknet.executable or source is None:
+        return None
+    return make.stale_reason(source, _build_folder(project, source), _flags(project))
+
+
+def _build_folder(project: Project, source: Path) -> Path:
+    return project.cache_folder / _BUILDS / stamps.fingerprint(str(source))
+
+
+def _flags(project: Project) -> make.Flags:
+    return make.choose_flags(project.config.darknet.build_gpu)
+
+
 def run(project: Project) -> Built:
     """Find or build, and prove."""
     darknet = _find(project)
@@ -123,12 +141,11 @@ def _find(project: Project) -> Darknet:
         path = Path(shutil.which(configured) or project.folder / Path(configured).expanduser())
         return ask(path, "[darknet] executable")
     source = source_folder(project)
-    folder = project.cache_folder / "builds"
     if source is not None:
-        built = folder / stamps.fingerprint(str(source))
-        flags = make.choose_flags(project.config.darknet.build_gpu)
-        return ask(make.build(source, built, flags), f"built from {source}")
-    earlier = sorted(folder.glob("*/darknet"), key=lambda path: path.stat().st_mtime)
+        executable = make.build(source, _build_folder(project, source), _flags(project))
+        return ask(executable, f"built from {source}")
+    builds = (project.cache_folder / _BUILDS).glob("*/darknet")
+    earlier = sorted(builds, key=lambda path: path.stat().st_mtime)
     if earlier:
         return ask(earlier[-1], "built here before")
     on_path = shutil.which("darknet")

@@ -123,6 +123,8 @@ def train(
     """
     opened = open_project(project, options)
     split = split_stage.load_or_complain(opened)
+    if dry_run and (reason := build_stage.needs_building(opened)):
+        return Plan("train", [f"build darknet first ({reason}), then train with it"])
     darknet = build_stage.run(opened).darknet
     course = _course(opened, split, darknet)
     made_from = _made_from(opened, split, course)
@@ -158,10 +160,7 @@ def _course(project: Project, split: Split, darknet: Darknet) -> Course:
             "there is no image to train on", where=str(split.list_path("train")), expected="one"
         )
     used = boxes[boxes["used"] & boxes["ImageID"].isin(trained_on)]
-    sides = {
-        "width": used["XMax"].to_numpy() - used["XMin"].to_numpy(),
-        "height": used["YMax"].to_numpy() - used["YMin"].to_numpy(),
-    }
+    widths, heights = used["XMax"] - used["XMin"], used["YMax"] - used["YMin"]
     return course_of.plan(
         project.config.train,
         base=project.folder,
@@ -169,7 +168,7 @@ def _course(project: Project, split: Split, darknet: Darknet) -> Course:
         class_count=len(split.class_names),
         image_count=len(trained_on),
         images_size_wh=project.config.images.size,
-        box_wh=np.stack((sides["width"], sides["height"]), axis=1),
+        box_wh=np.stack((widths, heights), axis=1),
     )
 
 
