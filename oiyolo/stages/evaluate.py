@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from oiyolo import __version__, files, locks, process, stamps
+from oiyolo.darknet import lists
 from oiyolo.darknet.detections import read_detections
 from oiyolo.darknet.lines import FINAL_WEIGHTS
 from oiyolo.darknet.program import data_file, valid_command
@@ -32,7 +33,6 @@ from oiyolo.stages import build as build_stage
 from oiyolo.stages import prepare as prepare_stage
 from oiyolo.stages import select as select_stage
 from oiyolo.stages import split as split_stage
-from oiyolo.stages.train import padded
 from oiyolo.training.run import BASE, find_run, ids_in
 
 if TYPE_CHECKING:
@@ -209,6 +209,15 @@ def _unseen(project: Project, run: Run, split: str) -> list[str]:
             found=f"for example {min(known)}",
             remedy="The dataset was dealt anew since; train anew to get an honest score",
         )
+    lists.check(paths, list_path)
+    trained_on = run.record.get("made_from", {}).get("images")
+    if trained_on != (now := prepare_stage.prepared_as(project)):
+        _log.warning(
+            "evaluate: %s was trained on images prepared as %s, and these are %s",
+            run.name,
+            trained_on,
+            now,
+        )
     return paths
 
 
@@ -225,7 +234,7 @@ def _score(  # noqa: PLR0917  (the parts of one result)
     truth = _truth(project, image_ids, class_names)
     evaluation = evaluate_detections(detections, truth, class_names)
     sizes_wh = None
-    if project.config.images.fit == "stretch":
+    if prepare_stage.prepared_as(project)["fit"] == "stretch":
         with project.ledger(read_only=True) as ledger:
             widths, heights = ledger.facts("width_px"), ledger.facts("height_px")
         sizes_wh = {i: (int(str(widths[i])), int(str(heights[i]))) for i in image_ids}
@@ -251,7 +260,7 @@ def _detect(darknet: Darknet, run: Run, weights: Path, paths: Sequence[str]) -> 
         folder = Path(name)
         # Debian's dies of a missing results folder.
         (folder / _RESULTS).mkdir()
-        (folder / "list.txt").write_text("".join(f"{path}\n" for path in padded(paths)))
+        (folder / "list.txt").write_text("".join(f"{path}\n" for path in lists.padded(paths)))
         # Numbers for names, because darknet makes file names of them.
         (folder / "numbers.names").write_text("".join(f"{n}\n" for n in range(class_count)))
         (folder / "obj.data").write_text(

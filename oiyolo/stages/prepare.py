@@ -14,7 +14,7 @@ from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
@@ -135,6 +135,16 @@ def stale_reason(project: Project) -> str | None:
             return f"{count(waiting, 'image')} fetched but not prepared"
         made_from = _made_from(project, select_stage.load_or_complain(project), ledger)
     return stamps.stale_reason(project.dataset_folder / _STAMP, made_from)
+
+
+def prepared_as(project: Project) -> dict[str, Any]:
+    """Give how the images that lie there were prepared: ``size`` (width, height) and ``fit``.
+
+    It is what the last prepare recorded, which an option of a single call may have decided.
+    """
+    saved = files.read_json(project.dataset_folder / _STAMP) or {}
+    options: dict[str, Any] = saved.get("options") or _options(project)
+    return {"size": list(options["size"]), "fit": options["fit"]}
 
 
 def _made_from(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-import os
 import platform
 import time
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from oiyolo import __version__, files, process, stamps
+from oiyolo.darknet import lists
 from oiyolo.darknet.lines import FINAL_WEIGHTS
 from oiyolo.darknet.program import data_file, train_command
 from oiyolo.errors import DarknetError, InputFormError, UsageError
@@ -48,8 +48,6 @@ from oiyolo.training.supervise import supervise
 from oiyolo.trainlog.parse import complaints, read_log
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from oiyolo.darknet.program import Darknet
     from oiyolo.project import Project, ProjectLike
     from oiyolo.stages.split import Split
@@ -58,9 +56,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger("oiyolo")
 
 STAGE: Final = "train"
-_SHORTEST_LIST: Final = 4
-"""Darknet's valid loads its first four images without asking whether there are so many
-(examples/detector.c, validate_detector)."""
 _LAST_LINES: Final = 5
 _FOR_A_CPU: Final = frozenset({"demo"})
 
@@ -160,6 +155,7 @@ def _course(project: Project, split: Split, darknet: Darknet) -> Course:
             "there is no image to train on", where=str(split.list_path("train")), expected="one"
         )
     used = boxes[boxes["used"] & boxes["ImageID"].isin(trained_on)]
+    width, height = prepare_stage.prepared_as(project)["size"]
     widths, heights = used["XMax"] - used["XMin"], used["YMax"] - used["YMin"]
     return course_of.plan(
         project.config.train,
@@ -167,14 +163,14 @@ def _course(project: Project, split: Split, darknet: Darknet) -> Course:
         darknet=darknet,
         class_count=len(split.class_names),
         image_count=len(trained_on),
-        images_size_wh=project.config.images.size,
+        images_size_wh=(width, height),
         box_wh=np.stack((widths, heights), axis=1),
     )
 
 
 def _made_from(project: Project, split: Split, course: Course) -> dict[str, object]:
     """Give what identifies a training: the same again is the same run."""
-    lists = {name: ids_in(_list_text(split, name)) for name in ("train", "valid")}
+    image_ids = {name: ids_in(_list_text(split, name)) for name in ("train", "valid")}
     weights: object = course.weights
     if course.weights not in {NO_WEIGHTS, *PRETRAINED}:
         path = project.folder / Path(course.weights).expanduser()
@@ -182,12 +178,9 @@ def _made_from(project: Project, split: Split, course: Course) -> dict[str, obje
         weights = {"path": str(path), "sha256": files.sha256_of(path)}
     return {
         "dataset": stamps.fingerprint(
-            [lists, files.sha256_of(split.folder / "boxes.csv"), list(split.class_names)]
+            [image_ids, files.sha256_of(split.folder / "boxes.csv"), list(split.class_names)]
         ),
-        "images": {
-            "size": list(project.config.images.size),
-            "fit": project.config.images.fit,
-        },
+        "images": prepare_stage.prepared_as(project),
         "network": stamps.fingerprint(course.cfg.render()),
         "weights": weights,
     }
@@ -301,8 +294,8 @@ def _write_inputs(task: _Task, run: Run) -> None:
     run.weights_folder.mkdir(parents=True, exist_ok=True)
     for name in ("train", "valid"):
         lines = _list_text(split, name).splitlines()
-        _check_images(lines, split.list_path(name))
-        files.write_text(run.folder / f"{name}.txt", "".join(f"{p}\n" for p in padded(lines)))
+        lists.check(lines, split.list_path(name))
+        files.write_text(run.folder / f"{name}.txt", "".join(f"{p}\n" for p in lists.padded(lines)))
     files.write_text(run.folder / "obj.names", "".join(f"{n}\n" for n in split.class_names))
     files.write_text(
         run.folder / "obj.data",
@@ -316,26 +309,6 @@ def _write_inputs(task: _Task, run: Run) -> None:
         ),
     )
     files.write_bytes(run.cfg_path, task.course.cfg.encode())
-
-
-def padded(paths: Sequence[str]) -> list[str]:
-    """Repeat the last image until darknet can read the list without falling over its end."""
-    missing = _SHORTEST_LIST - len(paths)
-    return [*paths, *[paths[-1]] * missing] if paths and missing > 0 else list(paths)
-
-
-def _check_images(paths: Sequence[str], list_path: Path) -> None:
-    """Refuse a list that darknet would die of, or train on nothing by."""
-    for number, path in enumerate(paths, start=1):
-        for needed in (path, path.removesuffix(".jpg") + ".txt"):
-            if not os.path.isfile(needed):  # noqa: PTH113  (called twice for each image)
-                raise InputFormError(
-                    "a prepared image or label is gone",
-                    where=f"{list_path}:{number}",
-                    expected=needed,
-                    found="no such file",
-                    remedy="Run `oiyolo prepare` and `oiyolo split`",
-                )
 
 
 def _checkpoint(run: Run, task: _Task) -> tuple[Path | None, int]:

@@ -299,6 +299,19 @@ def test_a_new_dataset_is_a_new_run_and_the_old_one_stays(
     assert "nothing to do; tiny-002" in cli.ok("train", "--max-batches", "12", project=folder).out
 
 
+def test_the_network_is_as_large_as_the_images_were_prepared(
+    make_project: Callable[..., Path], cli: Cli, darknet: Path
+) -> None:
+    folder = make_project(limit=20, executable=str(darknet), max_batches=2)
+    cli.ok("fetch", project=folder)
+    cli.ok("split", "--size", "64x32", project=folder)
+    cli.ok("train", project=folder)
+    (run,) = (folder / "runs").iterdir()
+    net = (run / "network.cfg").read_text(encoding="utf-8").partition("[convolutional]")[0]
+    assert "width=64\nheight=32\n" in net
+    assert json.loads((run / "run.json").read_bytes())["made_from"]["images"]["size"] == [64, 32]
+
+
 # --- growing ---------------------------------------------------------------------------------
 
 
