@@ -13,6 +13,7 @@ import json
 import math
 import os
 import sys
+from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -38,7 +39,7 @@ class _WrongValueError(ValueError):
 
 
 @dataclass(frozen=True)
-class Kind:
+class Kind(ABC):
     """How one key's value is written, read and checked."""
 
     described: str
@@ -48,9 +49,9 @@ class Kind:
         """What stands for the value in a command's help."""
         return "TEXT"
 
+    @abstractmethod
     def check(self, value: object) -> object:
         """Give the value as the program uses it, from TOML or Python; ``_WrongValueError`` else."""
-        raise NotImplementedError
 
     def parse(self, text: str) -> object:
         """Give the value from the text of an environment variable or option."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -12,15 +13,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-class Result:
+class Result(ABC):
     """The base: a text for a person, an object for ``--json``, a table for a notebook."""
 
+    @abstractmethod
     def as_dict(self) -> dict[str, object]:
         """Give the result as JSON knows it."""
-        raise NotImplementedError
 
-    def __str__(self) -> str:
-        raise NotImplementedError
+    @abstractmethod
+    def __str__(self) -> str: ...
 
     def _repr_html_(self) -> str:
         # Some notebook pages give <pre> a proportional font.

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 TREES = (ROOT / "darknet/cfg", Path("/usr/share/darknet/cfg"))
-HAS_DEMO = (ROOT / "cfg/demo.cfg").exists()
 
 
 def meaning(section: Section) -> dict[str, Any]:
@@ -288,7 +287,6 @@ def test_default_schedules_take_the_users_numbers() -> None:
     assert (short.batch, short.subdivisions) == (8, 2)
 
 
-@pytest.mark.skipif(not HAS_DEMO, reason="cfg/demo.cfg is not in this checkout")
 def test_the_demo_network_keeps_its_schedule() -> None:
     assert cfg_folder() == ROOT / "cfg"
     own = schedule_of(stock("demo"))
@@ -316,8 +314,6 @@ def test_darknet_makes_the_layers_that_were_counted(name: str, tmp_path: Path) -
     darknet = shutil.which("darknet")
     if darknet is None:
         pytest.skip("no darknet on PATH (apt-get install darknet)")
-    if name == "demo" and not HAS_DEMO:
-        pytest.skip("cfg/demo.cfg is not in this checkout")
     cfg = build(name, class_count=2, size_wh=(96, 96))
     (tmp_path / "net.cfg").write_bytes(cfg.encode())
     made = layers(cfg)
