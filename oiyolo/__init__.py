@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         UnavailableError,
         UsageError,
     )
+    from oiyolo.evaluation.plots import plot_precision_recall
     from oiyolo.operations.demo import demo
     from oiyolo.operations.init import init
     from oiyolo.operations.refresh import refresh
@@ -64,6 +65,7 @@ _PLACES = {
     "plot": "stages.plot",
     "plot_iou": "charts",
     "plot_loss": "charts",
+    "plot_precision_recall": "evaluation.plots",
     "prepare": "stages.prepare",
     "read_log": "trainlog.parse",
     "refresh": "operations.refresh",
@@ -97,6 +99,7 @@ __all__ = [  # noqa: RUF022  (in the order of the work)
     "read_log",
     "plot_loss",
     "plot_iou",
+    "plot_precision_recall",
     "OiyoloError",
     "UsageError",
     "InputFormError",

@@ -78,7 +78,8 @@ def clip(xyxy: Boxes) -> Boxes:
 
 def area(xyxy: Boxes) -> npt.NDArray[np.float64]:
     """Give each box's area as a fraction of the image's; 0 where a box is turned inside out."""
-    return np.maximum(xyxy[:, 2] - xyxy[:, 0], 0.0) * np.maximum(xyxy[:, 3] - xyxy[:, 1], 0.0)
+    sides = np.maximum(xyxy[..., 2:] - xyxy[..., :2], 0.0)
+    return np.asarray(sides[..., 0] * sides[..., 1])
 
 
 def to_cxcywh(xyxy: Boxes) -> Boxes:
@@ -93,23 +94,26 @@ def to_xyxy(cxcywh: Boxes) -> Boxes:
     return np.stack((cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2), axis=1)
 
 
-def intersections(a_xyxy: Boxes, b_xyxy: Boxes) -> npt.NDArray[np.float64]:
-    """Give the shared area of each pair of boxes, shape (len(a), len(b))."""
-    low = np.maximum(a_xyxy[:, None, :2], b_xyxy[None, :, :2])
-    high = np.minimum(a_xyxy[:, None, 2:], b_xyxy[None, :, 2:])
-    sides = np.maximum(high - low, 0.0)
-    return np.asarray(sides[..., 0] * sides[..., 1])
+def shared_area(a_xyxy: Boxes, b_xyxy: Boxes) -> npt.NDArray[np.float64]:
+    """Give the area that two boxes share, row by row.
+
+    Here and below, rows are brought together as numpy broadcasts them: ``a[:, None]`` and ``b``
+    give every pair, shape (len(a), len(b)).
+    """
+    low = np.maximum(a_xyxy[..., :2], b_xyxy[..., :2])
+    high = np.minimum(a_xyxy[..., 2:], b_xyxy[..., 2:])
+    return area(np.concatenate((low, high), axis=-1))
 
 
 def iou(a_xyxy: Boxes, b_xyxy: Boxes) -> npt.NDArray[np.float64]:
-    """Give intersection over union of each pair of boxes, shape (len(a), len(b))."""
-    shared = intersections(a_xyxy, b_xyxy)
-    union = area(a_xyxy)[:, None] + area(b_xyxy)[None, :] - shared
+    """Give intersection over union, row by row; 0 where neither box has an area."""
+    shared = shared_area(a_xyxy, b_xyxy)
+    union = area(a_xyxy) + area(b_xyxy) - shared
     return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
 
 
 def ioa(a_xyxy: Boxes, b_xyxy: Boxes) -> npt.NDArray[np.float64]:
-    """Give intersection over the area of the first box of each pair, shape (len(a), len(b))."""
-    shared = intersections(a_xyxy, b_xyxy)
-    own = np.broadcast_to(area(a_xyxy)[:, None], shared.shape)
+    """Give intersection over the first box's area, row by row; 0 where it has none."""
+    shared = shared_area(a_xyxy, b_xyxy)
+    own = np.broadcast_to(area(a_xyxy), shared.shape)
     return np.divide(shared, own, out=np.zeros_like(shared), where=own > 0)

@@ -276,13 +276,13 @@ class Ledger:
             query += f" AND state IN ({', '.join('?' * len(states))})"
         return dict(self._db.execute(query + " ORDER BY image_id", states))
 
-    def assigned(self) -> list[tuple[str, str, str, str, bool]]:
-        """Give every image that ever got a split: id, split, MD5, author, whether selected now."""
+    def assigned(self) -> list[tuple[str, str, str, str]]:
+        """Give every image that ever got a split, selected or not: id, split, MD5, author."""
         rows = self._db.execute(
-            "SELECT image_id, split, COALESCE(md5, ''), COALESCE(author, ''), selected "
+            "SELECT image_id, split, COALESCE(md5, ''), COALESCE(author, '') "
             "FROM images WHERE split IS NOT NULL ORDER BY image_id"
         )
-        return [(*row[:4], bool(row[4])) for row in rows]
+        return list(rows)
 
     def forget_splits(self) -> None:
         """Take all assignments back (``split --reassign``)."""

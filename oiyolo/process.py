@@ -18,7 +18,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -103,7 +102,6 @@ def stream(
     *,
     cwd: Path | None = None,
     environment: Mapping[str, str] | None = None,
-    on_idle: Callable[[], None] | None = None,
 ) -> int:
     """Run a program to its end and hand on every line as soon as it is whole.
 
@@ -116,7 +114,6 @@ def stream(
             leaves without a newline at its end comes last.
         cwd: The folder it runs in.
         environment: Variables to set beside ours.
-        on_idle: Called several times a second, also when nothing is written.
 
     Returns:
         The exit code, negative for a signal; 127 when the program could not be started.
@@ -135,7 +132,7 @@ def stream(
         stream_of = {sender.getsockname(): name for name, sender in senders.items()}
         unfinished = dict.fromkeys(_STREAMS, b"")
         try:
-            for name, block in _received(receiver, stream_of, child, on_idle):
+            for name, block in _received(receiver, stream_of, child):
                 *lines, unfinished[name] = (unfinished[name] + block).split(b"\n")
                 for line in lines:
                     on_line(name, line)
@@ -179,9 +176,7 @@ def _received(
     receiver: socket.socket,
     stream_of: Mapping[str, str],
     child: subprocess.Popen[bytes],
-    on_idle: Callable[[], None] | None,
 ) -> Iterator[tuple[str, bytes]]:
-    last_idle_s = time.monotonic()
     while True:
         has_ended = child.poll() is not None  # asked before the last look into the box
         waiting, _, _ = select.select([receiver], [], [], 0 if has_ended else _WAIT_S)
@@ -191,9 +186,6 @@ def _received(
                 yield stream_of[address], block
         elif has_ended:
             return
-        if on_idle is not None and time.monotonic() - last_idle_s >= _WAIT_S:
-            last_idle_s = time.monotonic()
-            on_idle()
 
 
 def _guarded(argv: Sequence[str]) -> list[str]:

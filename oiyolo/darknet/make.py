@@ -7,13 +7,10 @@ import os
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from oiyolo import files, process, stamps
 from oiyolo.errors import DarknetError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 _log = logging.getLogger("oiyolo")
 
@@ -22,6 +19,7 @@ _STAMP: Final = ".built-from.json"
 _SOURCE_SUFFIXES: Final = (".c", ".cu", ".h", ".cpp", ".hpp", ".cuh")
 _BUILD_TIMEOUT_S: Final = 3600.0
 _LAST_LINES: Final = 8
+_CUDA_INCLUDES: Final = ("/usr/local/cuda/include", "/usr/local/cudnn/include")
 
 
 @dataclass(frozen=True)
@@ -34,6 +32,7 @@ class Flags:
     OPENMP: int = 0
     AVX: int = 0
     ARCH: str = ""
+    NVCC: str = ""
 
     def arguments(self) -> list[str]:
         """Give them as ``make`` takes them."""
@@ -75,7 +74,7 @@ def choose_flags(build_gpu: str) -> Flags:
         )
     numbers = [capability.replace(".", "") for capability in capabilities]
     arch = " ".join(f"-gencode arch=compute_{n},code=[sm_{n},compute_{n}]" for n in numbers)
-    return Flags(GPU=1, CUDNN=_has_cudnn(), OPENMP=1, AVX=avx, ARCH=arch)
+    return Flags(GPU=1, CUDNN=_has_cudnn(), OPENMP=1, AVX=avx, ARCH=arch, NVCC=compiler)
 
 
 def build(source: Path, folder: Path, flags: Flags) -> Path:
@@ -172,10 +171,5 @@ def _compute_capabilities() -> list[str]:
 
 
 def _has_cudnn() -> int:
-    places: Mapping[str, str] = {
-        "/usr/include": "cudnn.h",
-        "/usr/include/x86_64-linux-gnu": "cudnn.h",
-        "/usr/local/cuda/include": "cudnn.h",
-        "/usr/local/cudnn/include": "cudnn.h",
-    }
-    return int(any((Path(folder) / name).is_file() for folder, name in places.items()))
+    folders = ("/usr/include", "/usr/include/x86_64-linux-gnu", *_CUDA_INCLUDES)
+    return int(any((Path(folder) / "cudnn.h").is_file() for folder in folders))

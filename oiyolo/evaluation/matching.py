@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from oiyolo.boxes import area
+from oiyolo.boxes import ioa, iou
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from oiyolo.boxes import Boxes
     from oiyolo.evaluation.tables import Detections, Flags, Floats, GroundTruth, Ints
 
 NOBODY = -1
@@ -155,16 +154,13 @@ def _choices(
 ) -> Iterator[tuple[int, int, float]]:
     """Give detection, box and overlap of each pair that may match, in the order of the turns."""
     turn, box = _pairs(detections, truth, order, boxes)
-    detection_xyxy, box_xyxy = detections.xyxy[order[turn]], truth.xyxy[box]
-    shared = _shared_area(detection_xyxy, box_xyxy)
-    union = area(detection_xyxy) + area(box_xyxy) - shared
-    iou = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    overlap = iou(detections.xyxy[order[turn]], truth.xyxy[box])
     # lexsort is stable: boxes of equal overlap stay in the order of what they are.
-    best_first = np.lexsort((-iou, turn))
+    best_first = np.lexsort((-overlap, turn))
     if not second:
         best_first = best_first[np.unique(turn[best_first], return_index=True)[1]]
-    kept = best_first[iou[best_first] >= iou_threshold]
-    return zip(order[turn[kept]].tolist(), box[kept].tolist(), iou[kept].tolist(), strict=True)
+    kept = best_first[overlap[best_first] >= iou_threshold]
+    return zip(order[turn[kept]].tolist(), box[kept].tolist(), overlap[kept].tolist(), strict=True)
 
 
 def _inside(
@@ -172,17 +168,8 @@ def _inside(
 ) -> Flags:
     """Tell which detections lie in a region of their class, shape (detections,)."""
     turn, region = _pairs(detections, truth, order, regions)
-    xyxy = detections.xyxy[order[turn]]
-    own = area(xyxy)
-    lies = (own > 0) & (_shared_area(xyxy, truth.xyxy[region]) >= ioa_threshold * own)
+    share = ioa(detections.xyxy[order[turn]], truth.xyxy[region])
+    lies = (share > 0) & (share >= ioa_threshold)
     inside = np.zeros(len(detections), dtype=np.bool_)
     inside[order[turn[lies]]] = True
     return inside
-
-
-def _shared_area(a_xyxy: Boxes, b_xyxy: Boxes) -> Floats:
-    """Give the shared area of two lists of boxes row by row, shape (n,)."""
-    low = np.maximum(a_xyxy[:, :2], b_xyxy[:, :2])
-    high = np.minimum(a_xyxy[:, 2:], b_xyxy[:, 2:])
-    sides = np.maximum(high - low, 0.0)
-    return np.asarray(sides[:, 0] * sides[:, 1])

@@ -5,20 +5,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from oiyolo.http import HttpFailureError
 from oiyolo.imagery import jpeg
-from oiyolo.sources.image import (
-    IMAGE_DEADLINE_S,
-    MAX_IMAGE_BYTES,
-    FetchedImage,
-    NotFetchedError,
-)
+from oiyolo.sources.image import FetchedImage, NotFetchedError
+from oiyolo.sources.web import ask
 
 if TYPE_CHECKING:
-    from oiyolo.http import Body, Web
-    from oiyolo.sources.image import (
-        WantedImage,
-    )
+    from oiyolo.http import Web
+    from oiyolo.sources.image import WantedImage
 
 # An S3 ETag is the MD5 of what was uploaded in one part; with more parts it holds a dash.
 _MD5_ETAG: Final = re.compile(r'^"([0-9a-f]{32})"$')
@@ -49,17 +42,3 @@ class Mirror:
         if wrong := jpeg.what_is_wrong(body.content):
             raise NotFetchedError(wrong, f"{url}: {wrong}", attempts=body.attempts)
         return fetched
-
-
-def ask(web: Web, url: str) -> Body:
-    """Give an image's body; ``NotFetchedError`` instead of a failure of the web."""
-    try:
-        return web.get(url, limit_bytes=MAX_IMAGE_BYTES, deadline_s=IMAGE_DEADLINE_S)
-    except HttpFailureError as failure:
-        raise NotFetchedError(
-            failure.reason,
-            f"{url}: {failure.detail}",
-            transient=failure.transient,
-            reached=failure.reached,
-            attempts=failure.attempts,
-        ) from failure

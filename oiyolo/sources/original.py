@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from oiyolo.imagery import jpeg
 from oiyolo.sources.image import FetchedImage, NotFetchedError
-from oiyolo.sources.mirror import ask
+from oiyolo.sources.web import ask
 
 if TYPE_CHECKING:
     from oiyolo.http import Web

@@ -32,6 +32,7 @@ from oiyolo.progress import progress
 from oiyolo.project import open_project
 from oiyolo.results import Plan, Result, columns, count, data_url
 from oiyolo.stages import select as select_stage
+from oiyolo.training.run import ids_in_use
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -119,9 +120,9 @@ def prepare(
     """
     opened = open_project(project, options)
     if dry_run:
-        select_stage.load_or_complain(opened)
+        selection = select_stage.load_or_complain(opened)
         with opened.ledger(read_only=True) as ledger:
-            todo = _todo(opened, ledger)
+            todo = _todo(opened, selection, ledger)
         actions = [f"prepare {count(len(todo), 'image')}"] if todo else []
         return Plan("prepare", actions, {"images": len(todo)})
     with opened.data_lock(STAGE):
@@ -173,7 +174,7 @@ def run(project: Project) -> Prepared:
     started_s = time.monotonic()
     new, failed = 0, Counter[str]()
     with project.ledger() as ledger:
-        todo = _todo(project, ledger)
+        todo = _todo(project, selection, ledger)
         if todo:
             (project.dataset_folder / _STAMP).unlink(missing_ok=True)
         with progress("prepare", total=len(todo), unit="img") as told:
@@ -183,6 +184,7 @@ def run(project: Project) -> Prepared:
                 told.advance(len(batch))
                 new += sum(change.state == PREPARED for change in batch)
                 failed.update(change.reason for change in batch if change.state != PREPARED)
+        _remove_refused(project, ledger)
         dropped = _finish(project, selection, ledger)
         counts = ledger.counts()
     return Prepared(
@@ -251,9 +253,8 @@ class _Task:
     made_from: str
 
 
-def _todo(project: Project, ledger: Ledger) -> list[_Task]:
+def _todo(project: Project, selection: select_stage.Selection, ledger: Ledger) -> list[_Task]:
     """Give the images that are not what they would be now."""
-    selection = select_stage.load_or_complain(project)
     folder = project.objects_folder
     here = {entry.name for entry in os.scandir(folder)} if folder.is_dir() else set()
     fetched = set(ledger.ids(FETCHED))
@@ -343,7 +344,7 @@ def _prepare_one(project: Project, task: _Task) -> Change:
             task.xyxy[masked].tolist(),
         )
     except UnreadableImageError as error:
-        return _excluded(task, str(error), jpeg_path, label_path)
+        return _excluded(task, str(error))
     except FileNotFoundError:
         told = "its file is gone, so it must be fetched again"
         return Change(task.image_id, PENDING, told, reason="file gone, to be fetched again")
@@ -358,7 +359,7 @@ def _prepare_one(project: Project, task: _Task) -> Change:
         fit=options.fit,
     )
     if not task.negative and not placed.used.any():
-        return _excluded(task, "no box left", jpeg_path, label_path)
+        return _excluded(task, "no box left")
     text = labels.render(task.class_ids[placed.used], placed.xyxy[placed.used])
     files.write_text(label_path, text, durable=False)
     files.write_bytes(jpeg_path, upright.jpeg, durable=False)
@@ -374,9 +375,7 @@ def _prepare_one(project: Project, task: _Task) -> Change:
     )
 
 
-def _excluded(task: _Task, reason: str, jpeg_path: Path, label_path: Path) -> Change:
-    for path in (jpeg_path, label_path):
-        path.unlink(missing_ok=True)
+def _excluded(task: _Task, reason: str) -> Change:
     facts = {"prepared_from": task.made_from}
     return Change(task.image_id, EXCLUDED, f"excluded: {reason}", reason=reason, facts=facts)
 
@@ -392,6 +391,15 @@ def _free_originals(project: Project, batch: Iterable[Change]) -> None:
     for change in batch:
         if change.state == PREPARED:
             (project.images_folder / f"{change.image_id}.jpg").unlink(missing_ok=True)
+
+
+def _remove_refused(project: Project, ledger: Ledger) -> None:
+    """Remove prepared files of images excluded since, but for those that a live run reads."""
+    in_use = ids_in_use(project.runs_folder)
+    for image_id in ledger.ids(EXCLUDED, stage=STAGE):
+        if image_id not in in_use:
+            for suffix in (".jpg", ".txt"):
+                (project.objects_folder / f"{image_id}{suffix}").unlink(missing_ok=True)
 
 
 def _finish(project: Project, selection: select_stage.Selection, ledger: Ledger) -> dict[str, int]:

@@ -135,8 +135,9 @@ def load(project: Project) -> Split | None:
     folder = project.dataset_folder
     if files.read_json(folder / _STAMP) is None or not _complete(folder):
         return None
+    class_names = select_stage.load_or_complain(project).class_names
     with project.ledger(read_only=True) as ledger:
-        return _summarise(project, ledger, new=0)
+        return _summarise(project, ledger, class_names, new=0)
 
 
 def load_or_complain(project: Project) -> Split:
@@ -190,7 +191,8 @@ def run(project: Project, *, reassign: bool = False) -> Split:
             stamps.write(folder / _STAMP, made_from)
         else:
             _log.info("split: nothing new")
-        return _summarise(project, ledger, new=sum(c.state in SPLITS for c in changes))
+        new = sum(change.state in SPLITS for change in changes)
+        return _summarise(project, ledger, selection.class_names, new=new)
 
 
 def _check_ratios(project: Project, *, reassign: bool, has_splits: bool) -> None:
@@ -236,7 +238,7 @@ def _assign(
     wanted = set(candidates)
     members = [
         Member(image_id, keys(md5, author), split, counts=image_id in wanted)
-        for image_id, split, md5, author, _ in ledger.assigned()
+        for image_id, split, md5, author in ledger.assigned()
     ]
     has_split = {member.image_id for member in members}
     members += [
@@ -302,14 +304,13 @@ def _write(
     files.write_text(folder / "obj.names", "".join(f"{n}\n" for n in selection.class_names))
 
 
-def _summarise(project: Project, ledger: Ledger, *, new: int) -> Split:
+def _summarise(project: Project, ledger: Ledger, class_names: Sequence[str], *, new: int) -> Split:
     states = {name: ledger.facts("state", name) for name in SPLITS}
     boxes = prepare_stage.boxes_table(project)
     used = boxes[boxes["used"]]
     split_of = {i: name for name, ids in states.items() for i in ids}
     pairs = zip(used["class"], used["ImageID"].map(split_of), strict=True)
     counted = Counter(pairs)
-    class_names = select_stage.load_or_complain(project).class_names
     return Split(
         folder=project.dataset_folder,
         images={name: len(ids) for name, ids in states.items()},

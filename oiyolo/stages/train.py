@@ -270,6 +270,7 @@ def _train(task: _Task, run: Run) -> Trained:
             course.network,
         )
     started_s = time.monotonic()
+    said_before = run.log_path.stat().st_size if run.log_path.is_file() else 0
     exit_code = 0
     if not _is_final(run, course):
         try:
@@ -282,7 +283,7 @@ def _train(task: _Task, run: Run) -> Trained:
     seconds = time.monotonic() - started_s
     if not _is_final(run, course):
         run.write_record(state=FAILED, ended_at=_now())
-        raise _failure(run, exit_code, max_batches)
+        raise _failure(run, exit_code, max_batches, said_before)
     before = float(run.record.get("seconds", 0.0))
     run.write_record(state=FINISHED, ended_at=_now(), seconds=round(seconds + before, 1))
     return _trained(run, max_batches, seconds=max(seconds, 1e-3))
@@ -360,8 +361,11 @@ def _start_weights(project: Project, course: Course) -> Path | None:
         web.close()
 
 
-def _failure(run: Run, exit_code: int, max_batches: int) -> DarknetError:
-    log = run.log_path.read_bytes().decode(errors="replace").strip().splitlines()
+def _failure(run: Run, exit_code: int, max_batches: int, said_before: int) -> DarknetError:
+    """Explain a failed attempt by what it said itself, after ``said_before`` bytes of the log."""
+    with run.log_path.open("rb") as file:
+        file.seek(said_before)
+        log = file.read().decode(errors="replace").strip().splitlines()
     said = "\n".join(complaints(log) or log[-_LAST_LINES:])
     return DarknetError(
         f"darknet ended ({process.how_ended(exit_code)}) without having trained to the end",

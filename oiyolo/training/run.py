@@ -84,7 +84,16 @@ class Run:
 
     def lock(self, doing: str) -> AbstractContextManager[None]:
         """Be the only one to train this run; ``LockedError`` if somebody else does."""
-        return locks.exclusive(self.folder / ".lock", what=f"the run {self.name}", doing=doing)
+        return locks.exclusive(self._lock_path, what=f"the run {self.name}", doing=doing)
+
+    @property
+    def lives(self) -> bool:
+        """It is being trained at this moment."""
+        return locks.is_held(self._lock_path)
+
+    @property
+    def _lock_path(self) -> Path:
+        return self.folder / ".lock"
 
     def image_ids(self, split: str) -> list[str]:
         """Give the ids in the run's own copy of a list (``train`` or ``valid``)."""
@@ -102,6 +111,12 @@ def runs_in(folder: Path) -> list[Run]:
         return []
     found = [Run(path.parent) for path in folder.glob("*/run.json")]
     return sorted(found, key=lambda run: (str(run.record.get("began_at", "")), run.name))
+
+
+def ids_in_use(folder: Path) -> set[str]:
+    """Give the images that live runs below ``runs/`` read."""
+    live = [run for run in runs_in(folder) if run.lives]
+    return {i for run in live for split in ("train", "valid") for i in run.image_ids(split)}
 
 
 def next_name(folder: Path, network: str) -> str:

@@ -130,24 +130,24 @@ def test_centre_and_size_of_a_known_box() -> None:
 
 @given(SEVERAL, SEVERAL)
 def test_iou_is_symmetric_and_between_0_and_1(a: Boxes, b: Boxes) -> None:
-    values = boxes.iou(a, b)
+    values = boxes.iou(a[:, None], b)
     assert values.shape == (len(a), len(b))
-    np.testing.assert_allclose(values, boxes.iou(b, a).T, atol=1e-12)
+    np.testing.assert_allclose(values, boxes.iou(b[:, None], a).T, atol=1e-12)
     assert values.min() >= 0
     assert values.max() <= 1 + 1e-9
 
 
 @given(SEVERAL)
 def test_iou_with_itself_is_1_where_there_is_area(xyxy: Boxes) -> None:
-    own = np.diag(boxes.iou(xyxy, xyxy))
+    own = np.diag(boxes.iou(xyxy[:, None], xyxy))
     np.testing.assert_allclose(own, np.where(boxes.area(xyxy) > 0, 1.0, 0.0), atol=1e-9)
 
 
 @given(SEVERAL, SEVERAL, ANGLES)
 def test_turning_both_leaves_iou_alone(a: Boxes, b: Boxes, degrees: int) -> None:
     a, b = np.round(a, 3), np.round(b, 3)  # tinier boxes than any picture's differ by rounding
-    turned = boxes.iou(boxes.rotate_ccw(a, degrees), boxes.rotate_ccw(b, degrees))
-    np.testing.assert_allclose(turned, boxes.iou(a, b), atol=1e-6)
+    turned = boxes.iou(boxes.rotate_ccw(a, degrees)[:, None], boxes.rotate_ccw(b, degrees))
+    np.testing.assert_allclose(turned, boxes.iou(a[:, None], b), atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -166,8 +166,8 @@ def test_overlaps_of_known_boxes(
     a: tuple[float, ...], b: tuple[float, ...], iou: float, ioa: float
 ) -> None:
     first, second = np.array([a], dtype=float), np.array([b], dtype=float)
-    assert boxes.iou(first, second)[0, 0] == pytest.approx(iou)
-    assert boxes.ioa(first, second)[0, 0] == pytest.approx(ioa)
+    assert boxes.iou(first[:, None], second)[0, 0] == pytest.approx(iou)
+    assert boxes.ioa(first[:, None], second)[0, 0] == pytest.approx(ioa)
 
 
 def test_a_box_turned_inside_out_has_no_area() -> None:
@@ -185,4 +185,4 @@ def test_no_boxes_stay_no_boxes() -> None:
     assert boxes.rotate_ccw(none, 90).shape == (0, 4)
     assert boxes.letterbox(none, (10, 10), (32, 32)).shape == (0, 4)
     assert boxes.to_xyxy(boxes.to_cxcywh(none)).shape == (0, 4)
-    assert boxes.iou(none, np.zeros((3, 4))).shape == (0, 3)
+    assert boxes.iou(none[:, None], np.zeros((3, 4))).shape == (0, 3)

@@ -174,6 +174,7 @@ def test_an_empty_submodule_holds_no_sources(tmp_path: Path, source: Path) -> No
     assert not has_sources(source)
 
 
+NVCC = "/usr/bin/nvcc"
 ONE_GPU = "-gencode arch=compute_86,code=[sm_86,compute_86]"
 TWO_GPUS = f"-gencode arch=compute_75,code=[sm_75,compute_75] {ONE_GPU}"
 
@@ -186,10 +187,10 @@ TWO_GPUS = f"-gencode arch=compute_75,code=[sm_75,compute_75] {ONE_GPU}"
         ("auto", False, [], 0, set(), Flags(OPENMP=1)),
         ("auto", True, [], 1, set(), Flags(OPENMP=1)),
         ("auto", False, ["8.6"], 1, set(), Flags(OPENMP=1)),
-        ("auto", True, ["8.6"], 1, set(), Flags(GPU=1, CUDNN=1, OPENMP=1, ARCH=ONE_GPU)),
-        ("auto", True, ["7.5", "8.6"], 0, set(), Flags(GPU=1, OPENMP=1, ARCH=TWO_GPUS)),
+        ("auto", True, ["8.6"], 1, set(), Flags(GPU=1, CUDNN=1, OPENMP=1, ARCH=ONE_GPU, NVCC=NVCC)),
+        ("auto", True, ["7.5", "8.6"], 0, set(), Flags(GPU=1, OPENMP=1, ARCH=TWO_GPUS, NVCC=NVCC)),
         ("yes", True, ["8.6"], 0, {"avx", "avx2", "fma"},
-         Flags(GPU=1, OPENMP=1, AVX=1, ARCH=ONE_GPU)),
+         Flags(GPU=1, OPENMP=1, AVX=1, ARCH=ONE_GPU, NVCC=NVCC)),
         ("yes", False, ["8.6"], 0, set(), "nvcc was not found"),
         ("yes", True, [], 0, set(), "no GPU answered"),
     ],
@@ -207,9 +208,7 @@ def test_the_switches_fit_the_machine(
     monkeypatch.setattr(make, "_compute_capabilities", lambda: gpus)
     monkeypatch.setattr(make, "_has_cudnn", lambda: cudnn)
     monkeypatch.setattr(make, "_processor_flags", lambda: processor)
-    monkeypatch.setattr(
-        "shutil.which", lambda name: "/usr/bin/nvcc" if nvcc and name == "nvcc" else None
-    )
+    monkeypatch.setattr("shutil.which", lambda name: NVCC if nvcc and name == "nvcc" else None)
     if isinstance(expected, str):
         with pytest.raises(DarknetError, match=expected):
             choose_flags(wish)

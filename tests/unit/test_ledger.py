@@ -144,9 +144,9 @@ def test_an_image_that_comes_back_still_has_its_split(ledger: Ledger) -> None:
     ledger.record("split", [Change(IDS[0], "valid", "assigned", facts=facts)])
     ledger.reselect({})
     assert ledger.counts().selected == 0
-    assert ledger.assigned() == [(IDS[0], "valid", "m", "A", False)]
+    assert ledger.assigned() == [(IDS[0], "valid", "m", "A")]
     ledger.reselect(dict.fromkeys(IDS, "train"))
-    assert ledger.assigned() == [(IDS[0], "valid", "m", "A", True)]
+    assert ledger.assigned() == [(IDS[0], "valid", "m", "A")]
     assert ledger.ids("valid") == [IDS[0]]
 
 

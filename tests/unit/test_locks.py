@@ -114,3 +114,11 @@ def test_a_lock_leaves_no_open_file_to_children(tmp_path: Path) -> None:
         child.kill()
         child.stdout.close()
         child.wait()
+
+
+def test_a_look_tells_whether_a_lock_is_held(tmp_path: Path) -> None:
+    path = tmp_path / ".lock"
+    assert not locks.is_held(path)
+    with locks.exclusive(path, what="it", doing="test"):
+        assert locks.is_held(path)
+    assert not locks.is_held(path)

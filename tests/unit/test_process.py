@@ -116,13 +116,6 @@ def test_a_line_comes_while_the_program_runs(tmp_path: Path) -> None:
     assert lines == [b"first", b"seen"]
 
 
-def test_idle_moments_are_told_though_nothing_is_written() -> None:
-    idle: list[float] = []
-    argv = python("import time; time.sleep(0.7)")
-    process.stream(argv, lambda *_: None, on_idle=lambda: idle.append(1))
-    assert len(idle) >= 2
-
-
 def test_the_program_has_no_terminal_and_no_input_and_runs_where_it_is_told(
     tmp_path: Path,
 ) -> None:
