@@ -165,6 +165,17 @@ def test_exit_code_0_without_final_weights_is_a_failure(stand_in: StandIn) -> No
     assert as_json.json["where"] == str(stand_in.run / "train_log.txt")
 
 
+def test_a_second_failure_is_explained_by_its_own_words(stand_in: StandIn) -> None:
+    stand_in.behave(final="none", until=50, stderr="Couldn't open file: first\n")
+    assert "Couldn't open file: first" in stand_in.train().err
+    stand_in.behave(final="none", until=60, stderr="Couldn't open file: second\n")
+    again = stand_in.train()
+    assert again.code == 5
+    assert "Couldn't open file: second" in again.err
+    assert "first" not in again.err
+    assert "Couldn't open file: first" in stand_in.log
+
+
 def test_nothing_trained_at_all_is_a_failure(stand_in: StandIn) -> None:
     stand_in.behave(final="none", until=0)
     done = stand_in.train()
