@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from oiyolo.charts import plot_iou, plot_loss
+    from oiyolo.charts import plot_iou, plot_loss, plot_map
     from oiyolo.errors import (
         DarknetError,
         InputFormError,
@@ -30,8 +30,10 @@ if TYPE_CHECKING:
         UsageError,
     )
     from oiyolo.evaluation.plots import plot_precision_recall
+    from oiyolo.operations.classes import classes
     from oiyolo.operations.demo import demo
     from oiyolo.operations.init import init
+    from oiyolo.operations.plan import plan
     from oiyolo.operations.refresh import refresh
     from oiyolo.operations.run import run
     from oiyolo.operations.status import status
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from oiyolo.stages.split import split
     from oiyolo.stages.train import train
     from oiyolo.trainlog.parse import read_log
+    from oiyolo.trainlog.verdict import verdict
 
 _PLACES = {
     "DarknetError": "errors",
@@ -57,14 +60,17 @@ _PLACES = {
     "UnavailableError": "errors",
     "UsageError": "errors",
     "build": "stages.build",
+    "classes": "operations.classes",
     "demo": "operations.demo",
     "evaluate": "stages.evaluate",
     "fetch": "stages.fetch",
     "init": "operations.init",
     "open_project": "project",
+    "plan": "operations.plan",
     "plot": "stages.plot",
     "plot_iou": "charts",
     "plot_loss": "charts",
+    "plot_map": "charts",
     "plot_precision_recall": "evaluation.plots",
     "prepare": "stages.prepare",
     "read_log": "trainlog.parse",
@@ -75,11 +81,14 @@ _PLACES = {
     "split": "stages.split",
     "status": "operations.status",
     "train": "stages.train",
+    "verdict": "trainlog.verdict",
     "why": "operations.why",
 }
 
 __all__ = [  # noqa: RUF022  (in the order of the work)
     "init",
+    "classes",
+    "plan",
     "select",
     "fetch",
     "prepare",
@@ -99,6 +108,8 @@ __all__ = [  # noqa: RUF022  (in the order of the work)
     "read_log",
     "plot_loss",
     "plot_iou",
+    "plot_map",
+    "verdict",
     "plot_precision_recall",
     "OiyoloError",
     "UsageError",

@@ -86,6 +86,8 @@ def _calling(name: str) -> Callable[..., None]:
             click.echo(json.dumps(_jsonable(result.as_dict()), ensure_ascii=False))
         else:
             click.echo(str(result))
+        if exit_code := getattr(result, "exit_code", 0):  # a check that found something
+            raise click.exceptions.Exit(exit_code)
 
     return call
 
@@ -148,7 +150,7 @@ def _interrupt(*_: object) -> None:
 
 def _run(given: list[str], *, as_json: bool) -> int:
     try:
-        commands.main(given, prog_name="oiyolo", standalone_mode=False)
+        ended = commands.main(given, prog_name="oiyolo", standalone_mode=False)
     except click.exceptions.Exit as finished:
         return finished.exit_code
     except BrokenPipeError:
@@ -162,7 +164,7 @@ def _run(given: list[str], *, as_json: bool) -> int:
         if as_json:
             click.echo(json.dumps({"error": text, **parts, "exit_code": exit_code}))
         return exit_code
-    return 0
+    return ended if isinstance(ended, int) else 0  # click gives the code of its Exit
 
 
 def _explained(error: BaseException) -> tuple[str, int]:
@@ -251,6 +253,28 @@ def _run_option() -> click.Option:
 
 
 _add("init", "Begin a project: write its oiyolo.toml.", keys=SECTIONS)
+_add(
+    "classes",
+    "List Open Images' classes, or tell what stands above and below some of them.",
+    click.Argument(["names"], nargs=-1, metavar="[NAME]..."),
+    _option("--tree", is_flag=True, help="Show all that is below each class."),
+    keys=("openimages",),
+    acts=False,
+)
+_add(
+    "plan",
+    "Tell what a run will fetch, need and cost, before the first image.",
+    _option("--bandwidth-mb-s", type=float, metavar="NUMBER", help="Expected megabytes a second."),
+    _option(
+        "--seconds-per-iteration",
+        type=float,
+        metavar="NUMBER",
+        help="Expected seconds for one iteration of the training.",
+    ),
+    _option("--price-per-hour", type=float, metavar="NUMBER", help="What the machine costs."),
+    _option("--currency", metavar="TEXT", help="What the price is in."),
+    keys=SECTIONS,
+)
 _add("select", "Select images and boxes by class.", keys=("dataset", "openimages"))
 _add(
     "fetch",
@@ -267,6 +291,11 @@ _add(
     "split",
     "Divide the images into train, valid and test, for ever.",
     _option("--reassign", is_flag=True, help="Forget all splits and deal anew."),
+    _option(
+        "--check",
+        is_flag=True,
+        help="Change nothing; prove that no image, near-duplicate or author is in two splits.",
+    ),
     keys=("split", "images"),
 )
 _add("build", "Find a darknet or build one, and prove that it trains.", keys=("darknet",))
@@ -278,9 +307,25 @@ _add(
 )
 _add(
     "plot",
-    "Chart loss and IOU of a run, or of any darknet LOG.",
-    click.Argument(["log"], required=False, type=click.Path(exists=True, dir_okay=False)),
+    "Chart how a training goes: the latest run, a run by its name, or any darknet log; several of "
+    "them side by side.",
+    click.Argument(["log"], nargs=-1, metavar="[RUN|LOG]..."),
     _run_option(),
+    _option("--follow", is_flag=True, help="Chart again as the log grows, until it ends."),
+    _option(
+        "--every-s",
+        type=float,
+        metavar="S",
+        help="With --follow: at least so many seconds between two refreshes.  [10]",
+    ),
+    _option(
+        "--idle-s",
+        type=float,
+        metavar="S",
+        help="With --follow of a log that is no run's: it has ended when it has not grown for so "
+        "many seconds.  [300]",
+    ),
+    _option("--tensorboard", metavar="DIR", help="Write event files for TensorBoard to DIR too."),
 )
 _add(
     "evaluate",

@@ -1,132 +1,136 @@
 """plot: how a training went, out of its log alone.
 
-Leaves ``runs/<run>/charts/{loss,iou,...}.png`` and ``runs/<run>/metrics.csv``; given a log file, it
-writes the same beside it, without any project.
+Leaves ``runs/<run>/charts/{loss,iou,...}`` as PNG and SVG, ``runs/<run>/metrics.csv`` and
+``metrics.json``; given a log file, it writes the same beside it, without any project. Several
+trainings are compared (``plot_compare``), a live one is followed (``plot_follow``).
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import os
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from oiyolo import __version__, files, stamps
+from oiyolo import locks
 from oiyolo.errors import UsageError
-from oiyolo.project import Project, open_project
-from oiyolo.results import Plan, Result, shown
-from oiyolo.training.run import find_run
-from oiyolo.trainlog.parse import read_log, write_metrics_csv
+from oiyolo.results import Plan
+from oiyolo.stages import plot_compare, plot_follow
+from oiyolo.stages.plot_files import Plotted, draw, left_before, sign, targets_of
+from oiyolo.trainlog.parse import read_log
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from oiyolo.project import ProjectLike
+    from oiyolo.stages.plot_compare import Compared
+    from oiyolo.stages.plot_files import Target
     from oiyolo.trainlog.tables import TrainLog
 
 STAGE: Final = "plot"
-_STAMP: Final = ".made-from.json"
-_CHARTS: Final = ("loss", "iou", "map")
 _log = logging.getLogger("oiyolo")
 
-
-@dataclass(frozen=True)
-class Plotted(Result):
-    """Charts of a training.
-
-    Attributes:
-        name: The run's name, or the log file's.
-        log: The log as tables.
-        charts: The pictures.
-        metrics: ``metrics.csv``: one row an iteration.
-    """
-
-    name: str
-    log: TrainLog
-    charts: Sequence[Path]
-    metrics: Path
-
-    def as_dict(self) -> dict[str, object]:
-        """See ``Result``."""
-        latest = self.log.latest
-        return {
-            "name": self.name,
-            "iterations": len(self.log),
-            "last_iteration": latest.iteration if latest else None,
-            "avg_loss": _or_null(latest.avg_loss if latest else None),
-            "iou": _or_null(latest.iou if latest else None),
-            "charts": [str(path) for path in self.charts],
-            "metrics": str(self.metrics),
-            "complaints": self.log.complaints(),
-        }
-
-    def __str__(self) -> str:
-        wrote = ", ".join(str(path) for path in [*self.charts, self.metrics])
-        return f"{self.name}: {self.log.summary}\nsee {wrote}"
-
-    def _repr_html_(self) -> str:
-        return super()._repr_html_() + shown(self.charts)
-
-
-def _or_null(value: float | None) -> float | None:
-    return None if value is None or value != value else value  # noqa: PLR0124  (nan)
-
-
-def _writable_beside(log_path: Path) -> Path:
-    """Give the log's folder, or the current one where that cannot be written to."""
-    folder = log_path.absolute().parent
-    return folder if os.access(folder, os.W_OK) else Path.cwd()
+__all__ = ["STAGE", "Plotted", "plot"]
 
 
 def plot(
     project: ProjectLike = ".",
     *,
-    log: str | Path | None = None,
+    log: str | Path | Sequence[str | Path] | None = None,
     run: str | None = None,
+    follow: bool = False,
+    every_s: float | None = None,
+    idle_s: float | None = None,
+    tensorboard: str | Path | None = None,
     dry_run: bool = False,
-) -> Plotted | Plan:
-    """Chart loss and IOU of a training.
+) -> Plotted | Compared | Plan:
+    """Chart how a training goes; compare several.
 
     Args:
         project: An open project or its folder.
-        log: A darknet log to chart instead; it needs no project. The charts lie beside it, or in
-            the current folder where that cannot be.
+        log: A darknet log to chart instead, which needs no project: the charts lie beside it, or
+            in the current folder where that cannot be. Also a run's name or folder; several of
+            any kind are compared.
         run: A run's name; the latest one if not given.
+        follow: Chart again whenever the log has grown, until the training ends. A log that is no
+            run's has ended when it has not grown for ``idle_s``. Ctrl-C ends it too, and the
+            charts are then returned as they are.
+        every_s: The least time between two refreshes, in seconds; 10 if not given.
+        idle_s: See ``follow``; 300 if not given.
+        tensorboard: A folder to write TensorBoard's event files to, in a folder for each run.
         dry_run: Only tell what would be done.
 
     Raises:
-        UsageError: There is no such run, or it has no log yet.
+        UsageError: There is no such run or file, it has no log yet, or several are to be followed.
         InputFormError: The file is no darknet log.
+        LockedError: Another process writes the same event files.
     """
-    if log is not None:
-        log_path = Path(log)
-        name, folder = log_path.stem, _writable_beside(log_path)
-        charts_folder, metrics = folder / f"{name}-charts", folder / f"{name}-metrics.csv"
-    else:
-        opened = project if isinstance(project, Project) else open_project(project)
-        found = find_run(opened.runs_folder, run)
-        name, log_path, charts_folder = found.name, found.log_path, found.charts_folder
-        metrics = found.folder / "metrics.csv"
-        if not log_path.is_file():
-            raise UsageError(
-                f"the run {name} has no log yet", where=str(log_path), remedy="Run `oiyolo train`"
-            )
+    targets = targets_of(project, log=log, run=run, may_wait=follow)
+    names = plot_compare.distinct_names(targets)
+    if follow and len(targets) > 1:
+        raise UsageError("only one training can be followed at a time", found=", ".join(names))
+    if tensorboard is not None and Path(tensorboard).is_file():
+        raise UsageError(
+            "event files go to a folder", where=str(tensorboard), remedy="Name another one"
+        )
+    pace = plot_follow.Pace.of(every_s, idle_s)
+    folders = [None if tensorboard is None else Path(tensorboard) / name for name in names]
     if dry_run:
-        return Plan("plot", [f"chart {log_path} into {charts_folder}"])
-    read = read_log(log_path)
-    made_from = {"the log": files.sha256_of(log_path), "version": __version__}
-    stamp_path = charts_folder / _STAMP
-    reason = stamps.stale_reason(stamp_path, made_from)
-    charts = [p for p in (charts_folder / f"{n}.png" for n in _CHARTS) if p.is_file()]
-    if reason is None and charts and metrics.is_file():
-        _log.info("plot: nothing new")
-        return Plotted(name, read, charts, metrics)
-    from oiyolo.charts import save_charts  # noqa: PLC0415  (matplotlib takes half a second)
+        return _plan(targets, folders, follow=follow)
+    if len(targets) > 1:
+        logs = {
+            name: read_log(target.log_path) for name, target in zip(names, targets, strict=True)
+        }
+        for target, folder, read in zip(targets, folders, logs.values(), strict=True):
+            with _alone(folder):
+                _write_events(folder, read, target.log_path)
+        return plot_compare.compare(targets, logs)
+    (target,), (folder,) = targets, folders
+    with _alone(folder):
+        if follow:
+            return plot_follow.follow(target, pace, events=folder)
+        return _once(target, folder)
 
-    _log.info("plot: %s", reason or "a chart is gone")
-    stamp_path.unlink(missing_ok=True)
-    charts = save_charts(read, charts_folder, title=name)
-    write_metrics_csv(read, metrics)
-    stamps.write(stamp_path, made_from)
-    return Plotted(name, read, charts, metrics)
+
+def _once(target: Target, folder: Path | None) -> Plotted:
+    made_from = target.made_from()  # before it is read: a log may grow
+    plotted = left_before(target, made_from)
+    if plotted is None:
+        plotted = draw(target, read_log(target.log_path))
+        sign(plotted, target, made_from)
+    else:
+        _log.info("plot: nothing new")
+    if folder is None:
+        return plotted
+    new = _write_events(folder, plotted.log, target.log_path)
+    return replace(plotted, events=folder, new_events=new)
+
+
+def _write_events(folder: Path | None, log: TrainLog, log_path: Path) -> int:
+    if folder is None:
+        return 0
+    from oiyolo.trainlog.tensorboard import write_events  # noqa: PLC0415  (numpy)
+
+    return write_events(log, folder, log_path=log_path)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path | None) -> Iterator[None]:
+    """Be the only one to write to a folder of event files."""
+    if folder is None:
+        yield
+        return
+    with locks.exclusive(folder / ".lock", what="the folder of event files", doing=STAGE):
+        yield
+
+
+def _plan(targets: Sequence[Target], folders: Sequence[Path | None], *, follow: bool) -> Plan:
+    if len(targets) > 1:
+        folder = plot_compare.folder_of(targets)
+        actions = [f"compare {', '.join(str(t.log_path) for t in targets)} in {folder}"]
+    else:
+        until = ", again and again until the training ends" if follow else ""
+        actions = [f"chart {targets[0].log_path} into {targets[0].charts_folder}{until}"]
+    actions += [f"write event files to {folder}" for folder in folders if folder is not None]
+    return Plan(STAGE, actions)

@@ -15,7 +15,13 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+    import numpy.typing as npt
 
 NUMBER = (
     r"[-+]?(?:nan(?:\([a-z]{1,8}\))?|inf(?:inity)?|1\.\#[A-Z]{3,4}\d{0,3}"
@@ -234,6 +240,14 @@ EVENTS: tuple[tuple[EventKind, re.Pattern[str]], ...] = (
 )
 """What else a log tells: the first kind that is found in a line is its kind."""
 
+WORD_GROUPS = frozenset({"unit", "left_unit", "percent"})
+"""The groups of the forms that hold no number."""
+
+LITERAL_DIGITS = re.compile(r"v0 |\.0R: |\.00R: |0\.#")
+"""Where the expressions above ask for certain digits, in text whose digits are all zeros: ``v3``,
+``.5R``, ``.75R`` and ``1.#IND``. Any other digit may be any digit, which is what reading many
+lines at once rests on (``shapes``)."""
+
 _SECONDS_BY_UNIT = {
     "nanosecond": 1e-9,
     "microsecond": 1e-6,
@@ -243,12 +257,11 @@ _SECONDS_BY_UNIT = {
     "hour": 3600.0,
     "day": 86400.0,
 }
+_SECONDS_PER_HOUR = 3600.0
 
 
-def number(text: str | None) -> float:
-    """Read a number as C prints it; nan where there is none."""
-    if text is None:
-        return math.nan
+def number(text: str) -> float:
+    """Read a number as C prints it."""
     try:
         return float(text)
     except ValueError:  # on Windows: nan(ind), 1.#IND, 1.#INF
@@ -257,8 +270,40 @@ def number(text: str | None) -> float:
         return -math.inf if text.startswith("-") else math.inf
 
 
-def seconds(value: str | None, unit: str | None) -> float:
-    """Read hank-ai's durations, ``14.1 milliseconds`` or ``1 second``; nan where there is none."""
-    if value is None or unit is None:
-        return math.nan
-    return number(value) * _SECONDS_BY_UNIT.get(unit.removesuffix("s"), math.nan)
+def unit_s(unit: str) -> float:
+    """Give the seconds of a unit that hank-ai prints, ``milliseconds``; nan for another word."""
+    return _SECONDS_BY_UNIT.get(unit.removesuffix("s"), math.nan)
+
+
+Number = TypeVar("Number", float, "npt.NDArray[np.float64]")
+
+
+def numbers_of_iteration(
+    found: Mapping[str, Number], words: Mapping[str, str]
+) -> dict[str, Number | float]:
+    """Give the columns of an iteration line, or of many that are alike.
+
+    Args:
+        found: The groups of the form that hold numbers and that took part in the match.
+        words: The other groups that took part.
+
+    Returns:
+        loss, avg_loss, rate, seconds, hours_left; nan where it is not printed.
+    """
+    in_seconds: Number | float = math.nan
+    if "seconds" in found:
+        in_seconds = found["seconds"]
+    elif "time" in found:
+        in_seconds = found["time"] * unit_s(words["unit"])
+    hours_left: Number | float = math.nan
+    if "hours_left" in found:
+        hours_left = found["hours_left"]
+    elif "left" in found:
+        hours_left = found["left"] * unit_s(words["left_unit"]) / _SECONDS_PER_HOUR
+    return {
+        "loss": found["loss"],
+        "avg_loss": found["avg_loss"],
+        "rate": found["rate"],
+        "seconds": in_seconds,
+        "hours_left": hours_left,
+    }

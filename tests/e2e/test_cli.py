@@ -21,7 +21,19 @@ if TYPE_CHECKING:
     from tests.conftest import Cli
 
 COMMANDS = (
-    *("init", "select", "fetch", "prepare", "split", "build", "train", "plot", "evaluate"),
+    *(
+        "init",
+        "classes",
+        "plan",
+        "select",
+        "fetch",
+        "prepare",
+        "split",
+        "build",
+        "train",
+        "plot",
+        "evaluate",
+    ),
     *("report", "run", "refresh", "status", "why", "demo"),
 )
 SWITCHES = {"as_json", "quiet", "verbose"}
@@ -35,6 +47,12 @@ TABLE: dict[str, tuple[str, dict[str, object]]] = {
         "init",
         {"size": (416, 416), "fit": "letterbox"},
     ),
+    "classes boat --tree": ("classes", {"names": ("boat",), "tree": True}),
+    "plan --class Boat --bandwidth-mb-s 2 --price-per-hour .9 --currency EUR": (
+        "plan",
+        {"classes": ("Boat",), "bandwidth_mb_s": 2.0, "price_per_hour": 0.9, "currency": "EUR"},
+    ),
+    "select --stream --skip-bad-rows": ("select", {"stream": True, "skip_bad_rows": True}),
     "select --class /m/019jd --limit 30 --no-include-descendants": (
         "select",
         {"classes": ("/m/019jd",), "limit": 30, "include_descendants": False},
@@ -59,6 +77,7 @@ TABLE: dict[str, tuple[str, dict[str, object]]] = {
         "prepare",
         {"size": (608, 416), "keep_originals": False, "dry_run": True},
     ),
+    "split --check": ("split", {"check": True}),
     "split --train 0.6 --valid 0.2 --test 0.2 --seed 7 --reassign": (
         "split",
         {"train": 0.6, "valid": 0.2, "test": 0.2, "seed": 7, "reassign": True},
@@ -73,7 +92,12 @@ TABLE: dict[str, tuple[str, dict[str, object]]] = {
         {"weights": "none", "size_wh": (96, 96), "subdivisions": "auto"},
     ),
     "plot": ("plot", {}),
-    "plot pyproject.toml": ("plot", {"log": "pyproject.toml"}),
+    "plot pyproject.toml": ("plot", {"log": ("pyproject.toml",)}),
+    "plot a b --tensorboard events": ("plot", {"log": ("a", "b"), "tensorboard": "events"}),
+    "plot --follow --every-s 2 --idle-s 60": (
+        "plot",
+        {"follow": True, "every_s": 2.0, "idle_s": 60.0},
+    ),
     "plot --run tiny-001": ("plot", {"run": "tiny-001"}),
     "evaluate --run a --split valid --weights w": (
         "evaluate",
@@ -126,7 +150,7 @@ def test_a_command_is_one_call(
     (call,) = recorded.calls
     usual: dict[str, object] = {"project": "."} if name != "demo" else {}
     switched_off = {key for key, value in call.items() if value is False and key not in expected}
-    assert switched_off <= {"dry_run", "reassign", "again"}
+    assert switched_off <= {"dry_run", "reassign", "again", "check", "tree", "follow"}
     given = {k: v for k, v in call.items() if v is not None and k not in switched_off}
     assert given == {**usual, **expected}
 

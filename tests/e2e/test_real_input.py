@@ -174,7 +174,7 @@ def test_the_log_of_the_seed_project(real: Path, tmp_path: Path, cli: Cli) -> No
     last = [line for line in log.read_text().splitlines() if " avg" in line][-1]
     assert f"{done['avg_loss']:.6f}" in last
     assert done["last_iteration"] == int(last.strip().split(":")[0])
-    assert len(done["charts"]) == 2
+    assert len(done["charts"]) == 3
     for path in done["charts"]:
         with Image.open(path) as image:
             assert min(image.size) > 300

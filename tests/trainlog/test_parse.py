@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oiyolo.errors import InputFormError
-from oiyolo.trainlog.dialects import number, seconds
+from oiyolo.trainlog.dialects import number, unit_s
 from oiyolo.trainlog.parse import (
     NO_LAYER,
     LogParser,
@@ -235,11 +235,29 @@ def test_not_a_number(text: str) -> None:
     assert log.iterations["loss"].isna().tolist() == [True]
 
 
-def test_durations() -> None:
-    assert seconds("2", "hours") == 7200
-    assert seconds("1.5", "milliseconds") == pytest.approx(0.0015)
-    assert math.isnan(seconds("3", "fortnights"))
-    assert math.isnan(seconds(None, None))
+@pytest.mark.parametrize(
+    ("duration", "in_seconds"),
+    [
+        ("64.5 milliseconds", 0.0645),
+        ("1 second", 1.0),
+        ("2 seconds", 2.0),
+        ("1.5 minutes", 90.0),
+        ("2 hours", 7200.0),
+        ("3 days", 259200.0),
+        ("7 microseconds", 7e-6),
+        ("3 fortnights", math.nan),
+    ],
+)
+def test_durations_of_hank(duration: str, in_seconds: float) -> None:
+    log = parse_log(
+        f"5: loss=0.4, avg loss=0.3, rate=0.1, {duration}, 38 images, time remaining={duration}\n"
+    )
+    (row,) = log.iterations.to_dict("records")
+    assert row["seconds"] == pytest.approx(in_seconds, nan_ok=True)
+    assert row["hours_left"] == pytest.approx(in_seconds / 3600, nan_ok=True)
+    assert unit_s(duration.split(maxsplit=1)[1]) == pytest.approx(
+        in_seconds / float(duration.split(maxsplit=1)[0]), nan_ok=True
+    )
 
 
 def test_crlf_and_utf16(tmp_path: Path) -> None:
@@ -487,3 +505,87 @@ def test_long_lines_without_an_end_stay_quick() -> None:
         parser.feed(junk)
         parser.close()
     assert parser.latest is None
+    assert parser.log().summary.lines == 3
+
+
+def test_a_long_line_is_one_line_however_it_is_fed() -> None:
+    progress = "".join(f"\r rank = {n} of ranks = 9000 " for n in range(9000))
+    text = f"{progress}\r{iteration_line(7)}{'9' * 150_000}\n{iteration_line(8)}"
+    for size in (10_000, 70_001, len(text)):
+        parser = LogParser()
+        for start in range(0, len(text), size):
+            parser.feed(text[start : start + size])
+        parser.close()
+        log = parser.log()
+        assert log.iterations[["iteration", "line"]].to_numpy().tolist() == [[7, 1], [8, 3]]
+        assert (log.summary.lines, log.summary.other) == (3, 1)
+
+
+def test_runs() -> None:
+    log = parse_log(PJREDDIE + ALEXEYAB + HANK)
+    assert log.runs.columns.tolist() == [
+        "run", "dialect", "first_iteration", "last_iteration", "iterations", "first_line",
+        "last_line",
+    ]  # fmt: skip
+    assert log.runs["dialect"].tolist() == ["pjreddie", "AlexeyAB", "hank-ai"]
+    assert log.runs["first_iteration"].tolist() == [1, 100, 29]
+    assert log.runs["last_iteration"].tolist() == [2, 100, 5989]
+    assert parse_log("").runs.empty
+
+
+@pytest.mark.parametrize(
+    ("first", "later", "own"),
+    [
+        (30, 0, False),  # stderr stands before stdout
+        (3000, 9, False),
+        (9, 9, True),
+        (6, 0, True),  # too few to tell
+        (72, 9, True),  # the lines of eight iterations that are missing, or a larger batch
+        (73, 9, False),
+    ],
+)
+def test_region_lines_before_the_first_iteration_line(first: int, later: int, own: bool) -> None:
+    log = parse_log(
+        region_line(0.5) * first
+        + iteration_line(1)
+        + "".join(region_line(0.25) * later + iteration_line(n) for n in range(2, 6))
+    )
+    assert log.summary.regions_unassigned == (0 if own else first)
+    assert log.iterations["iou"].notna().tolist() == [own] + [later > 0] * 4
+    assert (log.regions["iteration"] == 1).sum() == (first if own else 0)
+    assert ("iou_10" in log.metrics().columns) == (own or later > 0)
+    assert ("stderr seems to stand before stdout" in str(log.summary)) == (not own)
+
+
+def test_a_single_iteration_keeps_its_region_lines() -> None:
+    log = parse_log(region_line(0.5) * 500 + iteration_line(1))
+    assert log.summary.regions_unassigned == 0
+
+
+def test_hank_prints_a_count_of_one_for_none_too() -> None:
+    log = parse_log(HANK.replace("(IOU: -nan), count: 0", "(IOU: 0.000000), count: 1"))
+    assert log.summary.regions_empty == 1
+    assert log.regions["iou"].isna().tolist() == [False, True]
+    assert log.iterations["iou"].tolist()[0] == 0.133612
+
+
+def test_alexeyab_before_2020() -> None:
+    # Region lines as pjreddie's, iteration lines without hours left.
+    log = parse_log(
+        region_line(0.5, layer=82)
+        + " 7: 2.5, 3.5 avg loss, 0.001 rate, 1.5 seconds, 448 images\n"
+        + " mean average precision (mAP@0.50) = 0.25, or 25.00 % \n"
+        + " mean average precision (mAP) = 0.5, or 50.00 % \n"
+    )
+    (row,) = log.iterations.to_dict("records")
+    assert (row["avg_loss"], row["iou"]) == (3.5, 0.5)
+    assert math.isnan(row["hours_left"])
+    assert log.maps["map"].tolist() == [0.25, 0.5]
+    assert log.maps["threshold"].isna().tolist() == [False, True]
+
+
+def test_layers_without_end_are_junk() -> None:
+    lines = "".join(region_line(0.5, layer=n) for n in range(1000)) + iteration_line(1)
+    log = parse_log(lines)
+    assert len(log.regions) == 1000
+    assert len(log.metrics().columns) < 300

@@ -1,20 +1,22 @@
-"""Logs that real trainings of all three lines of darknet left.
-
-The expected counts were found with grep, for example
-``grep -cE '^ ?[0-9]+: .* avg' LOG`` and ``grep -c 'Region [0-9]* Avg' LOG``.
-"""
+"""Logs that real trainings of all three lines of darknet left."""
 
 from __future__ import annotations
 
 import math
 import random
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from oiyolo.trainlog.parse import parse_log, read_log
+from oiyolo.trainlog.parse import LogParser, parse_log, read_log
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from oiyolo.trainlog.parse import TrainLog
 
 REAL = Path(__file__).parents[3] / "shared" / "real"
 SEED_LOG = REAL / "seed_project" / "train_log.txt"
@@ -39,6 +41,16 @@ class Expected(NamedTuple):
 
 
 NAN = math.nan
+
+# lines       wc -l LOG (and one more where the last line has no end: tail -c1 LOG | xxd)
+# iterations  grep -caE 'seconds, -?[0-9]+ images' LOG
+# the last    grep -aE 'seconds, -?[0-9]+ images' LOG | tail -n1
+# regions     grep -caE 'Region [0-9]* ?Avg' LOG
+# maps        grep -aE 'mean average precision \(mAP' LOG
+# resizes     grep -ca '^Resizing' LOG
+# saves       grep -ca 'Saving weights to' LOG
+# mended      grep -caE '.Saving weights to' LOG
+# complaints  grep -anE '[Ee]rror|Failed|Try to set' LOG, and by eye
 EXPECTED = {
     "alexeyab_2020_colab_1028it": Expected(3819, 1024, 1028, 0.303765, 0, resizes=103, saves=11),
     "alexeyab_dies_cuda_out_of_memory": Expected(348, 0, None, NAN, 0, complaints=4),
@@ -125,18 +137,92 @@ def test_colours_say_the_same_as_none() -> None:
     assert log.iterations["seconds"].iloc[-1] == pytest.approx(0.1213)
 
 
-def test_random_cuts_and_splices() -> None:
+def test_runs_of_logs_in_one_file(real_logs: dict[str, bytes]) -> None:
+    names = ["debian_t96_300it.stdout", "deb_resume", "alexeyab_merged_2and1", "deb_t64"]
+    log = parse_log(b"".join(real_logs[name] for name in names))
+    assert log.runs.drop(columns=["first_line", "last_line"]).to_numpy().tolist() == [
+        [0, "pjreddie", 1, 300, 300],
+        [1, "pjreddie", 301, 310, 10],
+        [2, "AlexeyAB", 1, 30, 30],
+        [3, "pjreddie", 1, 300, 300],
+    ]
+    assert (log.runs["first_line"].iloc[1:] > log.runs["last_line"].iloc[:-1].to_numpy()).all()
+    assert log.summary.runs == 4
+    assert "640 iterations: 1 to 300 in 4 runs" in str(log.summary)
+    assert log.summary.regions_unassigned == 0
+    table = log.metrics()
+    assert table["iteration"].tolist() == list(range(1, 311))
+    later = parse_log(real_logs["deb_t64"]).metrics()
+    assert table["loss"].iloc[:300].tolist() == later["loss"].tolist()
+
+
+def test_stderr_before_stdout_in_one_file_gives_no_iteration_all_region_lines(
+    real_logs: dict[str, bytes],
+) -> None:
+    parts = [real_logs[f"alexeyab_t96_map.{name}"] for name in ("stderr", "stdout")]
+    log = parse_log(b"".join(parts))
+    assert len(log.iterations) == len(log.regions) == 300
+    assert log.summary.regions_unassigned == 300
+    assert log.regions["iteration"].isna().all()
+    assert log.iterations["iou"].isna().all()
+    assert [name for name in log.metrics().columns if name.startswith("iou")] == ["iou"]
+    assert "stderr seems to stand before stdout here" in str(log.summary)
+    # The other way round they stand after the last iteration line.
+    log = parse_log(b"".join(reversed(parts)))
+    assert log.summary.regions_unassigned == 300
+    assert "no region line stands before the iteration line it is of" in str(log.summary)
+
+
+def test_iteration_lines_alone(real_logs: dict[str, bytes]) -> None:
+    for name, data in real_logs.items():
+        whole, alone = parse_log(data), parse_log(data, regions=False)
+        columns = [column for column in whole.iterations.columns if column != "iou"]
+        pd.testing.assert_frame_equal(alone.iterations[columns], whole.iterations[columns])
+        assert alone.iterations["iou"].isna().all()
+        assert alone.regions.empty, name
+        assert alone.summary.regions == whole.summary.regions
+        assert alone.summary.torn == whole.summary.torn
+        assert ("were only counted" in str(alone.summary)) == (whole.summary.regions > 0)
+
+
+def test_fed_in_pieces_of_any_size(
+    real_logs: dict[str, bytes], assert_same: Callable[[TrainLog, TrainLog], None]
+) -> None:
+    for log in real_logs.values():
+        data = log[:40_000]
+        whole = parse_log(data)
+        for size in (97, 4099, 33_000):
+            parser = LogParser()
+            for start in range(0, len(data), size):
+                parser.feed(data[start : start + size])
+            parser.close()
+            assert_same(parser.log(), whole)
+
+
+def splice(logs: list[bytes], chance: random.Random) -> bytes:
+    pieces = []
+    for _ in range(6):
+        log = chance.choice(logs)
+        start = chance.randrange(len(log))
+        pieces += [log[start : start + chance.randrange(3000)], chance.randbytes(5)]
+    return b"".join(pieces)
+
+
+@pytest.mark.parametrize(
+    "rounds", [60, pytest.param(2000, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
+)
+def test_random_cuts_and_splices(rounds: int, real_logs: dict[str, bytes]) -> None:
     chance = random.Random(2)
-    logs = [path.read_bytes() for path in sorted((REAL / "logs").glob("*.log"))]
-    for _ in range(60):
-        pieces = []
-        for _ in range(6):
-            log = chance.choice(logs)
-            start = chance.randrange(len(log))
-            pieces += [log[start : start + chance.randrange(3000)], chance.randbytes(5)]
-        data = b"".join(pieces)
-        log_found = parse_log(data)
-        assert len(log_found.iterations) <= data.count(b" images")
-        assert len(log_found.regions) <= data.count(b"count: ")
-        assert log_found.metrics()["iteration"].is_unique
-        assert str(log_found.summary)
+    logs = list(real_logs.values())
+    for _ in range(rounds):
+        data = splice(logs, chance)
+        log = parse_log(data)
+        assert len(log.iterations) <= data.count(b" images")
+        assert len(log.regions) <= data.count(b"count: ")
+        assert len(log.maps) <= data.count(b"(mAP")
+        assert log.summary.lines == data.count(b"\n") + (not data.endswith(b"\n"))
+        assert log.summary.regions_unassigned <= len(log.regions)
+        assert log.metrics()["iteration"].is_unique
+        assert log.runs["iterations"].sum() == len(log.iterations)
+        assert str(log.summary)
+        assert log._repr_html_()

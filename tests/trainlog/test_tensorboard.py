@@ -1,0 +1,287 @@
+"""Event files: what a reader that checks every sum finds in them, and TensorBoard's own."""
+
+from __future__ import annotations
+
+import math
+import os
+import struct
+import warnings
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from oiyolo.errors import UsageError
+from oiyolo.trainlog.parse import parse_log, read_log
+from oiyolo.trainlog.tensorboard import EventWriter, masked_crcs, write_events
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+AT_S = 1_700_000_000.0
+BEGINS = "Learning Rate: 0.001, Momentum: 0.9, Decay: 0.0005\n"
+
+
+def crc32c(data: bytes) -> int:
+    """The definition, bit by bit."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
+
+
+def masked(data: bytes) -> bytes:
+    crc = crc32c(data)
+    return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
+
+
+def frames(data: bytes) -> Iterator[bytes]:
+    at = 0
+    while at < len(data):
+        length = data[at : at + 8]
+        assert data[at + 8 : at + 12] == masked(length)
+        (n,) = struct.unpack("<Q", length)
+        event = data[at + 12 : at + 12 + n]
+        assert len(event) == n
+        assert data[at + 12 + n : at + 16 + n] == masked(event)
+        yield event
+        at += 16 + n
+
+
+def fields(message: bytes) -> Iterator[tuple[int, Any]]:
+    """Read a message of protocol buffers: field numbers and raw values."""
+    at = 0
+
+    def varint() -> int:
+        nonlocal at
+        value = shift = 0
+        while True:
+            byte = message[at]
+            at += 1
+            value |= (byte & 0x7F) << shift
+            shift += 7
+            if not byte & 0x80:
+                return value
+
+    while at < len(message):
+        key = varint()
+        kind = key & 7
+        if kind == 0:
+            yield key >> 3, varint()
+            continue
+        size = {1: 8, 5: 4}.get(kind) or varint()
+        yield key >> 3, message[at : at + size]
+        at += size
+
+
+class Read(NamedTuple):
+    step: int
+    time_s: float
+    values: dict[str, float]
+    starts: bool
+    version: bytes
+
+
+def event(data: bytes) -> Read:
+    parts = dict(fields(data))
+    values = {}
+    for _, value in fields(parts.get(5, b"")):
+        inside = dict(fields(value))
+        values[inside[1].decode()] = struct.unpack("<f", inside[2])[0]
+    starts = parts.get(7) == b"\x08\x01"
+    (time_s,) = struct.unpack("<d", parts[1])
+    return Read(parts.get(2, 0), time_s, values, starts, parts.get(3, b""))
+
+
+def events_in(folder: Path) -> list[Read]:
+    (path,) = folder.glob("*tfevents*")
+    head, *rest = [event(frame) for frame in frames(path.read_bytes())]
+    assert head.version == b"brain.Event:2"
+    return rest
+
+
+def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """What a reader is left with, that drops at each start what it had for later steps."""
+    found: dict[str, list[tuple[int, float]]] = {}
+    for read in events_in(folder):
+        if read.starts:
+            found = {tag: [p for p in ps if p[0] < read.step] for tag, ps in found.items()}
+        for tag, value in read.values.items():
+            found.setdefault(tag, []).append((read.step, value))
+    return found
+
+
+def lines(first: int, last: int, *, loss: float = 1.5) -> str:
+    return "".join(
+        f"Region 82 Avg IOU: 0.5, Class: 0.5, Obj: 0.5, No Obj: 0.1, .5R: 1.0, .75R: 0.0,  "
+        f"count: {i % 2}\n"
+        f"{i}: {loss:f}, {loss * 2:f} avg, 0.001000 rate, 2.0 seconds, {i * 64} images\n"
+        for i in range(first, last + 1)
+    )
+
+
+def write(folder: Path, text: str) -> int:
+    return EventWriter(folder).write(parse_log(text), written_at_s=AT_S)
+
+
+@settings(deadline=None)
+@given(st.lists(st.binary(max_size=40), max_size=20))
+def test_sums_are_those_of_the_definition(texts: list[bytes]) -> None:
+    assert masked_crcs(texts) == [masked(text) for text in texts]
+
+
+def test_the_sums_own_example() -> None:
+    assert crc32c(b"123456789") == 0xE3069283  # RFC 3720, B.4, and every catalogue of sums
+
+
+def test_scalars_of_a_log(tmp_path: Path) -> None:
+    text = lines(1, 3) + " mean_average_precision (mAP@0.50) = 0.75\n" + lines(4, 4)
+    assert write(tmp_path / "a", text) == 5
+    assert scalars(tmp_path / "a") == {
+        "loss": [(i, 1.5) for i in (1, 2, 3, 4)],
+        "avg_loss": [(i, 3.0) for i in (1, 2, 3, 4)],
+        "rate": [(i, pytest.approx(0.001)) for i in (1, 2, 3, 4)],
+        "images_per_s": [(i, 32.0) for i in (1, 2, 3, 4)],
+        "iou": [(1, 0.5), (3, 0.5)],
+        "iou_82": [(1, 0.5), (3, 0.5)],
+        "map": [(3, 0.75)],
+    }
+    times = [read.time_s for read in events_in(tmp_path / "a")]
+    assert times == [AT_S - 6, AT_S - 4, AT_S - 2, AT_S - 2, AT_S]
+
+
+def test_an_unchanged_log_writes_nothing_and_a_grown_one_only_what_is_new(tmp_path: Path) -> None:
+    write(tmp_path, lines(1, 10))
+    (path,) = tmp_path.glob("*tfevents*")
+    before = path.read_bytes()
+    assert write(tmp_path, lines(1, 10)) == 0
+    assert path.read_bytes() == before
+    assert write(tmp_path, lines(1, 12)) == 2
+    assert path.read_bytes().startswith(before)
+    assert [read.step for read in events_in(tmp_path)] == list(range(1, 13))
+    times = [read.time_s for read in events_in(tmp_path)]
+    assert times == sorted(times)
+
+
+def test_map_that_comes_after_its_iteration_was_written(tmp_path: Path) -> None:
+    write(tmp_path, lines(1, 10))
+    assert write(tmp_path, lines(1, 10) + " mean_average_precision (mAP@0.50) = 0.25\n") == 1
+    assert scalars(tmp_path)["map"] == [(10, 0.25)]
+
+
+def test_a_resume_takes_back_what_it_replaces(tmp_path: Path) -> None:
+    first = BEGINS + lines(1, 100)
+    write(tmp_path, first)
+    second = first + BEGINS + lines(81, 90, loss=2.5)
+    assert write(tmp_path, second) == 10
+    assert [read.step for read in events_in(tmp_path) if read.starts] == [81]
+    assert scalars(tmp_path)["loss"] == [(i, 1.5) for i in range(1, 81)] + [
+        (i, 2.5) for i in range(81, 91)
+    ]
+    assert write(tmp_path, second + lines(91, 95, loss=2.5)) == 5
+    assert len([read for read in events_in(tmp_path) if read.starts]) == 1
+
+
+def test_a_log_with_a_resume_is_written_without_what_was_replaced(tmp_path: Path) -> None:
+    write(tmp_path, BEGINS + lines(1, 100) + BEGINS + lines(81, 90))
+    assert [read.step for read in events_in(tmp_path)] == list(range(1, 91))
+    assert not [read for read in events_in(tmp_path) if read.starts]
+
+
+def test_what_a_kill_left_half_written_is_cut_off(tmp_path: Path) -> None:
+    write(tmp_path, lines(1, 10))
+    (path,) = tmp_path.glob("*tfevents*")
+    with path.open("ab") as file:
+        file.write(b"half a record")
+    write(tmp_path, lines(1, 12))
+    assert [read.step for read in events_in(tmp_path)] == list(range(1, 13))
+
+
+@pytest.mark.parametrize("damage", ["another log", "no state", "a state that is none", "shorter"])
+def test_what_cannot_be_gone_on_with_is_written_anew(tmp_path: Path, damage: str) -> None:
+    write(tmp_path, lines(1, 10))
+    (path,) = tmp_path.glob("*tfevents*")
+    text = lines(1, 12)
+    if damage == "another log":
+        text = lines(1, 12, loss=9)
+    elif damage == "shorter":
+        os.truncate(path, 40)
+    else:
+        state = tmp_path / ".oiyolo-events.json"
+        state.unlink()
+        if damage != "no state":
+            state.write_text('{"file": 1}', encoding="utf-8")
+    assert write(tmp_path, text) == 12
+    assert [read.step for read in events_in(tmp_path)] == list(range(1, 13))
+
+
+def test_numbers_that_are_none_or_too_large(tmp_path: Path) -> None:
+    text = "1: -nan, inf avg, 0.1 rate, 0.0 seconds, 64 images\n"
+    text += f"2: {'9' * 45}, 1.0 avg, 0.1 rate, 0.5 seconds, 128 images\n"
+    write(tmp_path, text)
+    first, second = events_in(tmp_path)
+    assert math.isnan(first.values["loss"])
+    assert first.values["avg_loss"] == math.inf
+    assert set(first.values) == {"loss", "avg_loss", "rate"}
+    assert second.values["loss"] == math.inf
+
+
+def test_nothing_is_left_for_a_log_without_iterations(tmp_path: Path) -> None:
+    assert write(tmp_path / "a", "nothing\n") == 0
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_file_is_no_folder_for_events(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("", encoding="utf-8")
+    with pytest.raises(UsageError, match="no folder"):
+        EventWriter(tmp_path / "a")
+
+
+def test_tensorboards_own_reader(real: Path, tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its imports' own
+        accumulator = pytest.importorskip(
+            "tensorboard.backend.event_processing.event_accumulator",
+            reason="tensorboard is not installed (it is in the test group)",
+        )
+    path = real / "logs" / "alexeyab_merged_2and1.log"
+    log = read_log(path)
+    assert write_events(log, tmp_path, log_path=path) == 31
+    reader = accumulator.EventAccumulator(str(tmp_path))
+    reader.Reload()
+    assert set(reader.Tags()["scalars"]) == {
+        *("loss", "avg_loss", "rate", "images_per_s", "iou", "iou_10", "map"),
+    }
+    metrics = log.metrics()
+    for tag in ("loss", "avg_loss", "rate", "iou", "iou_10"):
+        read = reader.Scalars(tag)
+        assert [scalar.step for scalar in read] == metrics["iteration"].tolist()
+        assert [scalar.value for scalar in read] == pytest.approx(metrics[tag].tolist())
+    assert [(point.step, point.value) for point in reader.Scalars("map")] == [
+        (30, pytest.approx(log.maps["map"].iloc[-1]))
+    ]
+    times = [scalar.wall_time for scalar in reader.Scalars("loss")]
+    assert times == sorted(times)
+    assert times[-1] == path.stat().st_mtime
+
+
+def test_tensorboards_own_reader_drops_what_a_resume_replaced(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        accumulator = pytest.importorskip(
+            "tensorboard.backend.event_processing.event_accumulator",
+            reason="tensorboard is not installed (it is in the test group)",
+        )
+    first = BEGINS + lines(1, 100)
+    write(tmp_path, first)
+    reader = accumulator.EventAccumulator(str(tmp_path))
+    reader.Reload()
+    assert [scalar.step for scalar in reader.Scalars("loss")] == list(range(1, 101))
+    write(tmp_path, first + BEGINS + lines(81, 90, loss=2.5))
+    reader.Reload()  # while TensorBoard is open
+    read = [(scalar.step, scalar.value) for scalar in reader.Scalars("loss")]
+    assert read == [(i, 1.5) for i in range(1, 81)] + [(i, 2.5) for i in range(81, 91)]
