@@ -303,12 +303,18 @@ class DatasetOptions:
 class OpenImagesOptions:
     """``[openimages]``: where the annotations come from."""
 
-    release: str = _key("v7", _choice("v5", "v6", "v7"), "Open Images release")
+    release: str = _key("v7", _choice("v4", "v5", "v6", "v7"), "Open Images release")
     base_url: str = _key(
         "https://storage.googleapis.com/openimages", Text("an http(s) URL"), "place of the CSVs"
     )
     cache: str | None = _key(
         None, _maybe(Text("a folder")), "where the CSVs are kept; the user's cache folder if unset"
+    )
+    stream: bool = _key(
+        False, Flag(), "pick the rows out while the CSVs come in, and keep no copy of them"
+    )
+    skip_bad_rows: bool = _key(
+        False, Flag(), "leave broken rows of the CSVs out and count them, rather than stop"
     )
 
 
@@ -348,6 +354,10 @@ class SplitOptions:
         Words('some of "duplicate", "author"', choices=("duplicate", "author"), may_be_empty=True),
         "what keeps images together in one split",
     )
+    official: bool = _key(
+        False, Flag(), "Open Images' own subsets are the splits, whatever the shares above"
+    )
+    look: bool = _key(True, Flag(), "leave contact sheets and charts of the dataset to look at")
 
 
 @dataclass(frozen=True)

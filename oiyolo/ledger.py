@@ -32,7 +32,7 @@ STATES: Final = (PENDING, FETCHED, PREPARED, *SPLITS)
 HAS_PREPARED: Final = (PREPARED, *SPLITS)
 """States of an image that has a prepared file with its label."""
 
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 _BUSY_TIMEOUT_S: Final = 30.0
 _SCHEMA: Final = """
 CREATE TABLE images (
@@ -50,7 +50,8 @@ CREATE TABLE images (
     width_px INTEGER,
     height_px INTEGER,
     prepared_from TEXT,
-    author TEXT
+    author TEXT,
+    phash TEXT
 ) WITHOUT ROWID;
 CREATE INDEX images_by_state ON images (selected, state);
 CREATE TABLE events (
@@ -62,6 +63,8 @@ CREATE TABLE events (
 );
 CREATE INDEX events_by_image ON events (image_id);
 """
+_ADDED_IN: Final = {2: ("phash",)}
+"""Columns of text that later formats added; an older ledger gets them when it is opened."""
 
 
 @dataclass(frozen=True)
@@ -111,8 +114,30 @@ class Reselection:
     dropped: int
 
 
+@dataclass(frozen=True)
+class Assigned:
+    """An image that has a split, selected or not, and what binds it to others.
+
+    Attributes:
+        image_id: The image.
+        split: Its split.
+        md5: MD5 of its file, or empty.
+        author: The author that it was split by, or empty.
+        phash: Its perceptual hash, or empty.
+    """
+
+    image_id: str
+    split: str
+    md5: str
+    author: str
+    phash: str
+
+
 _FACTS: Final = frozenset(
-    {"source", "bytes", "md5", "width_px", "height_px", "prepared_from", "split", "author"}
+    {
+        *("source", "bytes", "md5", "width_px", "height_px"),
+        *("prepared_from", "split", "author", "phash"),
+    }
 )
 
 
@@ -129,6 +154,7 @@ class Ledger:
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.path = path
+        self._lacks: frozenset[str] = frozenset()
         if not read_only:
             path.parent.mkdir(parents=True, exist_ok=True)
         mode = "ro" if read_only else "rwc"
@@ -169,15 +195,39 @@ class Ledger:
                     if statement.strip():
                         self._db.execute(statement)
                 self._db.execute(f"PRAGMA user_version = {_FORMAT}")
+        elif 0 < version < _FORMAT:
+            self._lacks = frozenset(
+                column
+                for added, columns in _ADDED_IN.items()
+                if added > version
+                for column in columns
+            )
+            if not read_only:
+                self._migrate()
         elif version != _FORMAT:
             raise InputFormError(
                 "the ledger is of another version of oiyolo",
                 where=str(self.path),
-                expected=f"format {_FORMAT}",
+                expected=f"format {_FORMAT} or older",
                 found=f"format {version}",
                 remedy="Use the oiyolo that wrote it",
             )
         self._db.execute("PRAGMA synchronous = NORMAL")
+
+    def _migrate(self) -> None:
+        """Bring a ledger of an older format into the present one, all of it or nothing."""
+        with self._transaction():
+            # Another process may have done it since.
+            (version,) = self._db.execute("PRAGMA user_version").fetchone()
+            if version < _FORMAT:
+                for column in sorted(self._lacks):
+                    self._db.execute(f"ALTER TABLE images ADD COLUMN {column} TEXT")
+                self._db.execute(f"PRAGMA user_version = {_FORMAT}")
+        self._lacks = frozenset()
+
+    def _column(self, name: str) -> str:
+        """Give a column's name for a query; an older ledger that is only read may lack it."""
+        return f"NULL AS {name}" if name in self._lacks else name
 
     def __enter__(self) -> Self:
         return self
@@ -226,8 +276,7 @@ class Ledger:
         now = _now()
         with self._transaction():
             for change in changes:
-                if unknown := change.facts.keys() - _FACTS:
-                    raise ValueError(f"no such facts: {sorted(unknown)}")
+                _check_facts(change.facts)
                 columns = "".join(f", {name} = ?" for name in change.facts)
                 changed = self._db.execute(
                     "UPDATE images SET state = ?, stage = ?, reason = ?, "
@@ -246,6 +295,16 @@ class Ledger:
                 self._db.execute(
                     "INSERT INTO events VALUES (?, ?, ?, ?, ?)",
                     (change.image_id, now, stage, change.state, change.told),
+                )
+
+    def note(self, facts_by_id: Mapping[str, Mapping[str, object]]) -> None:
+        """Enter facts that change no state, such as one that an older oiyolo did not record."""
+        with self._transaction():
+            for image_id, facts in facts_by_id.items():
+                _check_facts(facts)
+                columns = ", ".join(f"{name} = ?" for name in facts)
+                self._db.execute(
+                    f"UPDATE images SET {columns} WHERE image_id = ?", (*facts.values(), image_id)
                 )
 
     def ids(self, *states: str, stage: str | None = None) -> list[str]:
@@ -271,18 +330,24 @@ class Ledger:
         """
         if column not in _FACTS | {"subset", "state", "reason"}:
             raise ValueError(f"no such column: {column}")
-        query = f"SELECT image_id, {column} FROM images WHERE selected = 1"
+        query = f"SELECT image_id, {self._column(column)} FROM images WHERE selected = 1"
         if states:
             query += f" AND state IN ({', '.join('?' * len(states))})"
         return dict(self._db.execute(query + " ORDER BY image_id", states))
 
-    def assigned(self) -> list[tuple[str, str, str, str]]:
-        """Give every image that ever got a split, selected or not: id, split, MD5, author."""
+    def assigned(self) -> list[Assigned]:
+        """Give every image that ever got a split, selected or not, in order of the ids."""
         rows = self._db.execute(
-            "SELECT image_id, split, COALESCE(md5, ''), COALESCE(author, '') "
+            f"SELECT image_id, split, md5, author, {self._column('phash')} "
             "FROM images WHERE split IS NOT NULL ORDER BY image_id"
         )
-        return list(rows)
+        return [Assigned(row[0], row[1], *(text or "" for text in row[2:])) for row in rows]
+
+    def has_splits(self) -> bool:
+        """Tell whether any image ever got a split."""
+        query = "SELECT EXISTS (SELECT 1 FROM images WHERE split IS NOT NULL)"
+        (found,) = self._db.execute(query).fetchone()
+        return bool(found)
 
     def forget_splits(self) -> None:
         """Take all assignments back (``split --reassign``)."""
@@ -325,6 +390,11 @@ class Ledger:
                 "SELECT at, stage, told FROM events WHERE image_id = ? ORDER BY rowid", (image_id,)
             )
         )
+
+
+def _check_facts(facts: Mapping[str, object]) -> None:
+    if unknown := facts.keys() - _FACTS:
+        raise ValueError(f"no such facts: {sorted(unknown)}")
 
 
 def _now() -> str:

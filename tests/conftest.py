@@ -227,6 +227,7 @@ def make_project(
             "network": str(tiny_cfg),
             "max_batches": 30,
             "executable": shutil.which("darknet"),
+            "look": False,  # drawing takes seconds
         }
         oiyolo.init(folder, **{**usual, **options})
         return folder

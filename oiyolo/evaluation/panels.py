@@ -13,53 +13,41 @@ import itertools
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
+from PIL import Image, ImageDraw, UnidentifiedImageError
 
+from oiyolo.drawing import sheet as sheets
+from oiyolo.drawing.marks import (
+    GREY,
+    SKY,
+    VERMILION,
+    YELLOW,
+    Style,
+    draw_box,
+    draw_label,
+    to_pixels,
+)
+from oiyolo.drawing.sheet import Cell, Form
+from oiyolo.drawing.text import WHITE
 from oiyolo.errors import InputFormError
 from oiyolo.evaluation.matching import match
 from oiyolo.files import whole_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from oiyolo.boxes import Boxes
+    from oiyolo.drawing.marks import Corners
     from oiyolo.evaluation.tables import Detections, Flags, GroundTruth, Ints
 
 OVERVIEW = "overview.png"
 WORST = "worst.png"
 
-_Colour = tuple[int, int, int]
-_Box = tuple[float, float, float, float]
-
-_WHITE: _Colour = (255, 255, 255)
-_INK: _Colour = (33, 37, 41)
-_FAINT: _Colour = (110, 116, 122)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Style:
-    """How one kind of box is drawn: ``dash_px`` is a dash and the gap after it, 0 for none."""
-
-    name: str
-    colour: _Colour
-    width_px: int
-    dash_px: tuple[int, int] = (0, 0)
-
-
-_TRUE = _Style("true box", _WHITE, 1)
-_REGION = _Style("group-of region", (187, 187, 187), 1, (3, 4))
-_HIT = _Style("found", (86, 180, 233), 3)
-_FALSE_ALARM = _Style("false alarm", (230, 97, 0), 3, (12, 5))
-_MISS = _Style("missed", (240, 228, 66), 3, (4, 4))
-
-_GAP_PX = 10
-_CAPTION_LINE_PX = 16
-_LABEL_FONT_PX = 13
-_CAPTION_FONT_PX = 12
-_TITLE_FONT_PX = 22
-_LEGEND_FONT_PX = 15
-_DARK_TEXT_FROM = 140  # luma (ITU-R BT.601), 0 to 255
+_TRUE = Style("true box", WHITE, 1)
+_REGION = Style("group-of region", GREY, 1, (3, 4))
+_HIT = Style("found", SKY, 3)
+_FALSE_ALARM = Style("false alarm", VERMILION, 3, (12, 5))
+_MISS = Style("missed", YELLOW, 3, (4, 4))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -240,16 +228,16 @@ def draw_detections(
     filtered = Image.Resampling.LANCZOS if smaller else Image.Resampling.BICUBIC
     canvas = image.convert("RGB").resize(size_wh, filtered)
     draw = ImageDraw.Draw(canvas, "RGBA")
-    layers = [(_to_pixels(marks.xyxy, size_wh), marks, style) for marks, style in _layers(verdict)]
+    layers = [(to_pixels(marks.xyxy, size_wh), marks, style) for marks, style in _layers(verdict)]
     for boxes, _, style in layers:
         for box in boxes:
-            _draw_box(draw, box, style)
-    taken: list[_Box] = []
+            draw_box(draw, box, style)
+    taken: list[Corners] = []
     # The surest and the wrong ones come last in the layers: they get their places first.
     for boxes, marks, style in reversed(layers):
         for box, label in zip(boxes, marks.labels, strict=True):
             if label:
-                _draw_label(draw, box, label, style, size_wh=size_wh, taken=taken)
+                draw_label(draw, box, label, style, size_wh=size_wh, taken=taken)
     return canvas
 
 
@@ -267,32 +255,22 @@ def contact_sheet(
     Returns:
         An RGB image.
     """
-    rows = [_lay_out(row, width_px, full=full) for row, full in _into_rows(pictures, columns)]
-    caption_px = 2 * _CAPTION_LINE_PX + 2
-    header_px = _TITLE_FONT_PX + 2 * _GAP_PX + 6
-    height_px = header_px + sum(height + caption_px + _GAP_PX for height, _ in rows)
-    sheet = Image.new("RGB", (width_px, height_px), _WHITE)
-    draw = ImageDraw.Draw(sheet)
-    legend_left = _draw_legend(draw, pictures, right_px=width_px - _GAP_PX, middle_px=header_px / 2)
-    title_font = _font(_TITLE_FONT_PX)
-    title = _shortened(title, title_font, legend_left - 3 * _GAP_PX)
-    draw.text((_GAP_PX, header_px / 2), title, _INK, title_font, anchor="lm")
-    caption_font = _font(_CAPTION_FONT_PX)
-    top = header_px
-    for height, row in rows:
-        for left, width, picture in row:
-            drawn = draw_detections(picture.image, picture.verdict, size_wh=(width, height))
-            sheet.paste(drawn, (left, top))
-            caption = (picture.verdict.image_id, str(picture.verdict))
-            for line, (text, colour) in enumerate(zip(caption, (_INK, _FAINT), strict=True)):
-                draw.text(
-                    (left, top + height + 2 + line * _CAPTION_LINE_PX),
-                    _shortened(text, caption_font, width),
-                    colour,
-                    caption_font,
-                )
-        top += height + caption_px + _GAP_PX
-    return sheet
+    legend = [_HIT, _FALSE_ALARM, _MISS, _TRUE]
+    if any(len(picture.verdict.regions) for picture in pictures):
+        legend.append(_REGION)
+    return sheets.contact_sheet(
+        [_cell(picture) for picture in pictures],
+        title=title,
+        legend=legend,
+        form=Form(columns=columns, width_px=width_px),
+    )
+
+
+def _cell(picture: Picture) -> Cell:
+    def draw(size_wh: tuple[int, int]) -> Image.Image:
+        return draw_detections(picture.image, picture.verdict, size_wh=size_wh)
+
+    return Cell(picture.shown_aspect, (picture.verdict.image_id, str(picture.verdict)), draw)
 
 
 def save_panels(
@@ -343,7 +321,7 @@ def save_panels(
     return written
 
 
-def _layers(verdict: Verdict) -> tuple[tuple[Marks, _Style], ...]:
+def _layers(verdict: Verdict) -> tuple[tuple[Marks, Style], ...]:
     """Give the kinds of boxes in the order in which they are drawn."""
     return (
         (verdict.regions, _REGION),
@@ -384,158 +362,3 @@ def _load(path: Path) -> Image.Image:
             found=str(error),
             remedy="Prepare the dataset again",
         ) from error
-
-
-def _font(size_px: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size=size_px)
-
-
-def _shortened(
-    text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width_px: float
-) -> str:
-    """Cut a text off so that it fits."""
-    if font.getlength(text) <= width_px:
-        return text
-    while text and font.getlength(text + "...") > width_px:
-        text = text[:-1]
-    return text.rstrip() + "..." if text else ""
-
-
-def _to_pixels(xyxy: Boxes, size_wh: tuple[int, int]) -> list[_Box]:
-    """Give boxes in pixels of the drawing, at least a visible few wide."""
-    w, h = size_wh
-    boxes = []
-    for x1, y1, x2, y2 in np.clip(xyxy, 0.0, 1.0).tolist():
-        left, top = min(round(x1 * w), w - 6), min(round(y1 * h), h - 6)
-        boxes.append((left, top, max(round(x2 * w) - 1, left + 5), max(round(y2 * h) - 1, top + 5)))
-    return boxes
-
-
-def _draw_box(draw: ImageDraw.ImageDraw, box: _Box, style: _Style) -> None:
-    """Draw a box with a dark rim, so that it shows on any ground."""
-    left, top, right, bottom = box
-    rim = (left - 1, top - 1, right + 1, bottom + 1)
-    draw.rectangle(rim, outline=(0, 0, 0, 130), width=style.width_px + 2)
-    if not style.dash_px[0]:
-        draw.rectangle(box, outline=style.colour, width=style.width_px)
-        return
-    thick = style.width_px - 1
-    for start, end in _dashes(left, right, style.dash_px):
-        draw.rectangle((start, top, end, top + thick), fill=style.colour)
-        draw.rectangle((start, bottom - thick, end, bottom), fill=style.colour)
-    for start, end in _dashes(top, bottom, style.dash_px):
-        draw.rectangle((left, start, left + thick, end), fill=style.colour)
-        draw.rectangle((right - thick, start, right, end), fill=style.colour)
-
-
-def _dashes(start: float, end: float, dash_px: tuple[int, int]) -> Iterator[tuple[float, float]]:
-    """Give the dashes of a line, first and last pixel of each; the last one is cut off."""
-    dash, gap = dash_px
-    at = start
-    while at <= end:
-        yield at, min(at + dash - 1, end)
-        at += dash + gap
-
-
-def _draw_label(
-    draw: ImageDraw.ImageDraw,
-    box: _Box,
-    label: str,
-    style: _Style,
-    *,
-    size_wh: tuple[int, int],
-    taken: list[_Box],
-) -> None:
-    """Write a label at its box, where it fits and covers no other label; else at its corner."""
-    font = _font(_LABEL_FONT_PX)
-    width, height = font.getlength(label) + 8, _LABEL_FONT_PX + 5
-    left, top, right, bottom = box
-    corners = (
-        (left - 1, top - height),
-        (left - 1, bottom + 1),
-        (left, top),
-        (right - width, top - height),
-        (right - width, top),
-        (right - width, bottom + 1),
-        (left, bottom - height),
-        (right - width, bottom - height),
-    )
-    places = [(x, y, x + width, y + height) for x, y in corners]
-    fits = (
-        place
-        for place in places
-        if place[0] >= -1
-        and place[1] >= 0
-        and place[2] <= size_wh[0]
-        and place[3] <= size_wh[1]
-        and not any(_touch(place, other) for other in taken)
-    )
-    fallback_left = min(max(left, 0), max(size_wh[0] - width, 0))
-    fallback = (fallback_left, top, fallback_left + width, top + height)
-    place = next(fits, fallback)
-    taken.append(place)
-    draw.rectangle((place[0], place[1], place[2] - 1, place[3] - 1), fill=style.colour)
-    red, green, blue = style.colour
-    dark = 0.299 * red + 0.587 * green + 0.114 * blue >= _DARK_TEXT_FROM
-    draw.text(
-        (place[0] + 4, (place[1] + place[3]) / 2),
-        label,
-        _INK if dark else _WHITE,
-        font,
-        anchor="lm",
-    )
-
-
-def _touch(a: _Box, b: _Box) -> bool:
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
-
-
-def _into_rows(
-    pictures: Sequence[Picture], columns: int
-) -> Iterator[tuple[Sequence[Picture], bool]]:
-    """Cut a list of pictures into rows of about equal length, and tell which fill the width."""
-    row_count = max(1, round(len(pictures) / columns))
-    if len(pictures) < columns:
-        yield pictures, False
-        return
-    ends = np.cumsum([picture.shown_aspect for picture in pictures])
-    rows = np.minimum(((ends - ends[0] / 2) / ends[-1] * row_count).astype(np.int64), row_count - 1)
-    for row in np.unique(rows).tolist():
-        yield [pictures[place] for place in np.flatnonzero(rows == row).tolist()], True
-
-
-def _lay_out(
-    row: Sequence[Picture], width_px: int, *, full: bool
-) -> tuple[int, list[tuple[int, int, Picture]]]:
-    """Give a row's height, and left edge and width of each of its pictures."""
-    room = width_px - _GAP_PX * (len(row) + 1)
-    height = room / sum(picture.shown_aspect for picture in row)
-    height_px = round(height if full else min(height, width_px / 4))
-    placed = []
-    left = _GAP_PX
-    for picture in row:
-        width = max(1, round(height_px * picture.shown_aspect))
-        placed.append((left, width, picture))
-        left += width + _GAP_PX
-    return height_px, placed
-
-
-def _draw_legend(
-    draw: ImageDraw.ImageDraw, pictures: Sequence[Picture], *, right_px: float, middle_px: float
-) -> float:
-    """Draw a sample of each kind of box that is on the sheet; give the legend's left edge."""
-    font = _font(_LEGEND_FONT_PX)
-    styles = [_HIT, _FALSE_ALARM, _MISS, _TRUE]
-    if any(len(picture.verdict.regions) for picture in pictures):
-        styles.append(_REGION)
-    sample_wh = (30, 20)
-    widths = [sample_wh[0] + 8 + font.getlength(style.name) + 22 for style in styles]
-    start = left = right_px - sum(widths) + 22
-    for style, width in zip(styles, widths, strict=True):
-        top = middle_px - sample_wh[1] / 2
-        ground = (left - 3, top - 3, left + sample_wh[0] + 3, top + sample_wh[1] + 3)
-        draw.rectangle(ground, fill=(120, 130, 138))
-        _draw_box(draw, (left, top, left + sample_wh[0], top + sample_wh[1]), style)
-        draw.text((left + sample_wh[0] + 9, middle_px), style.name, _INK, font, anchor="lm")
-        left += width
-    return start

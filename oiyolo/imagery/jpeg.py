@@ -1,4 +1,4 @@
-"""Is this a whole JPEG? Answered by its markers alone, without decoding it."""
+"""What a JPEG's markers tell without decoding it: is it whole, has it a profile."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ _END_OF_IMAGE: Final = 0xD9
 _START_OF_SCAN: Final = 0xDA
 # In the entropy-coded data 0xFF is followed by 0 (stuffing) or a restart marker (D0 to D7).
 _MARKER_AFTER_SCAN: Final = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+_PROFILE_PART: Final = re.compile(rb"\xff\xe2(..)ICC_PROFILE\0(.)(.)", re.DOTALL)
+_PROFILE_HEAD_BYTES: Final = 16
+"""Of a part: its length, the name, its number and how many there are (ICC.1:2010, annex B.4)."""
 
 
 def what_is_wrong(content: bytes) -> str | None:
@@ -39,3 +42,17 @@ def what_is_wrong(content: bytes) -> str | None:
                 return "truncated JPEG"
             at = found.start()
     return None if content[at : at + 2] == b"\xff\xd9" else "truncated JPEG"
+
+
+def icc_profile(content: bytes) -> bytes | None:
+    """Give the ICC profile in a JPEG; ``None`` if there is none, or only a part of one."""
+    if b"ICC_PROFILE\0" not in content[: content.find(b"\xff\xda")]:
+        return None
+    parts = {}
+    for found in _PROFILE_PART.finditer(content):
+        start = found.start() + 2
+        end = start + int.from_bytes(found[1], "big")
+        parts[found[2][0]] = content[start + _PROFILE_HEAD_BYTES : end]
+        if len(parts) == found[3][0]:
+            return b"".join(parts[number] for number in sorted(parts))
+    return None

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _DECIMALS: Final = 7
 _FIELDS: Final = 5
+_TOLERANCE: Final = 1e-6
 SMALLEST_SIDE: Final = 1e-4
 """A thinner box (of 1,024 pixels, a tenth of one) has no area that darknet could learn."""
 
@@ -35,6 +36,28 @@ def render(class_ids: Sequence[int] | npt.NDArray[np.int64], xyxy: Boxes) -> str
         f"{class_id} {cx:.{_DECIMALS}f} {cy:.{_DECIMALS}f} {w:.{_DECIMALS}f} {h:.{_DECIMALS}f}\n"
         for class_id, (cx, cy, w, h) in rows
     )
+
+
+def render_checked(class_ids: npt.NDArray[np.int64], xyxy: Boxes) -> str:
+    """Write labels as text and read them back.
+
+    Raises:
+        InputFormError: What is read is not what was meant: a box outside the image, or no number.
+    """
+    text = render(class_ids, xyxy)
+    back_ids, back = parse(text, where="a label")
+    if not (
+        np.array_equal(back_ids, class_ids)
+        and np.allclose(back, xyxy, rtol=0, atol=_TOLERANCE)
+        and (back >= -_TOLERANCE).all()
+        and (back <= 1 + _TOLERANCE).all()
+    ):
+        raise InputFormError(
+            "boxes that do not survive being written as a label",
+            expected=f"corners from 0 to 1, read back to {_TOLERANCE:g}",
+            found=repr(xyxy.tolist()[:3]),
+        )
+    return text
 
 
 def parse(text: str, *, where: str) -> tuple[npt.NDArray[np.int64], Boxes]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -14,6 +14,34 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from oiyolo.boxes import Boxes
+
+Fit = str
+"""How an image is brought to a size: "stretch", "letterbox" or "none"."""
+
+
+class Frame(NamedTuple):
+    """Where a picture comes to lie in the prepared one, in pixels.
+
+    Attributes:
+        left: From the left edge.
+        top: From the upper edge.
+        wh: Width and height of the picture there.
+        size_wh: Width and height of the prepared one.
+    """
+
+    left: int
+    top: int
+    wh: tuple[int, int]
+    size_wh: tuple[int, int]
+
+
+def inner_frame(source_wh: tuple[int, int], size_wh: tuple[int, int], fit: Fit) -> Frame:
+    """Give where an upright picture of a size comes to lie; a pixel high and wide at least."""
+    if fit == "letterbox":
+        left, top, width, height = geometry.letterbox_frame(source_wh, size_wh)
+        return Frame(left, top, (width, height), size_wh)
+    whole = source_wh if fit == "none" else size_wh
+    return Frame(0, 0, whole, whole)
 
 
 @dataclass(frozen=True)
@@ -42,7 +70,7 @@ def place_boxes(
     rotation: int,
     source_wh: tuple[int, int],
     size_wh: tuple[int, int],
-    fit: str,
+    fit: Fit,
 ) -> PlacedBoxes:
     """Turn, clip and fit boxes as their image is.
 
@@ -64,7 +92,8 @@ def place_boxes(
         placed = geometry.letterbox(placed, source_wh, size_wh)
     reasons = because.copy()
     sides = placed[:, 2:] - placed[:, :2]
-    reasons[(reasons == "") & (sides < SMALLEST_SIDE).any(axis=1)] = "no area"
+    # Turned about, so that a side that is no number is none either.
+    reasons[(reasons == "") & ~(sides >= SMALLEST_SIDE).all(axis=1)] = "no area"
     seen: set[tuple[float, ...]] = set()
     for row in np.flatnonzero(reasons == ""):
         box = (float(class_ids[row]), *placed[row].round(6))

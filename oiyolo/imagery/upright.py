@@ -2,36 +2,45 @@
 
 Boxes belong to the stored pixels with any EXIF orientation ignored; ``Rotation`` turns pixels and
 boxes together (https://storage.googleapis.com/openimages/web/2018-05-17-rotation-information.html).
+What is written has neither EXIF nor profile nor comment: a profile other than sRGB was applied.
 """
 
 from __future__ import annotations
 
-import io
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from PIL import Image, UnidentifiedImageError
+import cv2
+import numpy as np
+import simplejpeg
 
 from oiyolo import boxes as geometry
+from oiyolo.imagery.colour import to_srgb
+from oiyolo.imagery.decode import UnreadableImageError, open_picture
+from oiyolo.imagery.duplicates import perceptual_hash
+from oiyolo.imagery.placement import inner_frame
+from oiyolo.imagery.resize import enough_for, resize
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
+    import numpy.typing as npt
+
+    from oiyolo.boxes import Boxes
+    from oiyolo.imagery.placement import Fit, Frame
+
+    Rgb = npt.NDArray[np.uint8]
+
+__all__ = ["JPEG_QUALITY", "SUBSAMPLING", "UnreadableImageError", "UprightImage", "make_upright"]
+
 JPEG_QUALITY: Final = 90
-_BORDER_GREY: Final = (127, 127, 127)
+SUBSAMPLING: Final = "420"
+"""Colour at half the resolution, as nearly all photographs have it, and as Pillow writes it."""
+_BORDER_GREY: Final = 127
 """What darknet itself fills a letterbox with (src/image.c, letterbox_image: 0.5)."""
-_TURNS: Final = {
-    90: Image.Transpose.ROTATE_90,
-    180: Image.Transpose.ROTATE_180,
-    270: Image.Transpose.ROTATE_270,
-}
-Fit = str
-"""How an image is brought to a size: "stretch", "letterbox" or "none"."""
-
-
-class UnreadableImageError(Exception):
-    """A file that cannot be decoded whole; the text is a short reason that can be counted."""
+_HASHED_PX: Final = 128
+_NO_BOXES: Final = np.zeros((0, 4))
 
 
 @dataclass(frozen=True)
@@ -41,10 +50,12 @@ class UprightImage:
     Attributes:
         jpeg: The file to write.
         source_wh: Width and height of the upright picture before it was resized, in pixels.
+        phash: Its perceptual hash, see ``imagery.duplicates``.
     """
 
     jpeg: bytes
     source_wh: tuple[int, int]
+    phash: int
 
 
 def make_upright(
@@ -52,9 +63,9 @@ def make_upright(
     rotation: int,
     size_wh: tuple[int, int],
     fit: Fit,
-    masked_xyxy: Sequence[Sequence[float]] = (),
+    masked_xyxy: Boxes = _NO_BOXES,
 ) -> UprightImage:
-    """Decode, turn, mask, resize and encode one image.
+    """Decode, resize, turn, mask and encode one image.
 
     Args:
         path: The file as served.
@@ -68,56 +79,62 @@ def make_upright(
         UnreadableImageError: The file cannot be decoded whole.
         FileNotFoundError: There is no such file.
     """
-    picture = _open(path)
-    source_wh = picture.size if rotation in {0, 180} else picture.size[::-1]
-    inner = _inner_frame(source_wh, size_wh, fit)
-    picture = _decode(
-        picture, (inner[2], inner[3]) if rotation in {0, 180} else (inner[3], inner[2])
+    picture = open_picture(_read(path))
+    is_lying = rotation in {90, 270}
+    source_wh = _swapped(picture.stored_wh, swap=is_lying)
+    frame = inner_frame(source_wh, size_wh, fit)
+    # Resized as it lies, because there is less to turn then.
+    lying_wh = _swapped(frame.wh, swap=is_lying)
+    rgb = resize(picture.pixels(enough_for(lying_wh)), lying_wh)
+    profile = picture.profile
+    if profile is not None:
+        rgb = to_srgb(rgb, profile)
+    rgb = np.rot90(rgb, rotation // 90)  # counter-clockwise
+    phash = _hash_of(rgb)
+    rgb = _masked(rgb, geometry.clip(geometry.rotate_ccw(masked_xyxy, rotation)))
+    encoded = simplejpeg.encode_jpeg(
+        np.ascontiguousarray(_framed(rgb, frame)), JPEG_QUALITY, "RGB", SUBSAMPLING
     )
-    width, height = picture.size
-    for x1, y1, x2, y2 in masked_xyxy:
-        region = (round(x1 * width), round(y1 * height), round(x2 * width), round(y2 * height))
-        picture.paste(_BORDER_GREY, region)
-    if rotation:
-        picture = picture.transpose(_TURNS[rotation])
-    if picture.size != inner[2:]:
-        picture = picture.resize(inner[2:], Image.Resampling.LANCZOS)
-    if fit == "letterbox":
-        framed = Image.new("RGB", size_wh, _BORDER_GREY)
-        framed.paste(picture, inner[:2])
-        picture = framed
-    encoded = io.BytesIO()
-    picture.save(encoded, "JPEG", quality=JPEG_QUALITY, comment=b"")  # Pillow would keep it
-    return UprightImage(encoded.getvalue(), source_wh)
+    return UprightImage(encoded, source_wh, phash)
 
 
-def _inner_frame(
-    source_wh: tuple[int, int], size_wh: tuple[int, int], fit: Fit
-) -> tuple[int, int, int, int]:
-    """Give where the picture comes to lie in the result: left, top, width, height in pixels."""
-    if fit == "letterbox":
-        return geometry.letterbox_frame(source_wh, size_wh)
-    return (0, 0, *(source_wh if fit == "none" else size_wh))
-
-
-def _open(path: Path) -> Image.Image:
-    content = path.read_bytes()
+def _read(path: Path) -> bytes:
     try:
-        return Image.open(io.BytesIO(content))
-    except Image.DecompressionBombError:
-        raise UnreadableImageError("absurd dimensions") from None
-    except UnidentifiedImageError:
-        raise UnreadableImageError("not an image") from None
-    except (OSError, ValueError, SyntaxError) as error:  # what Pillow's many readers raise
-        raise UnreadableImageError("cannot be decoded") from error
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise UnreadableImageError("cannot be read from the disk") from error
 
 
-def _decode(picture: Image.Image, needed_wh: tuple[int, int]) -> Image.Image:
-    """Decode to 8-bit RGB, at a fraction of the size where a JPEG allows it without loss."""
-    try:
-        if picture.mode in {"RGB", "L"}:
-            # libjpeg scales by whole eighths while decoding, never below what is asked for.
-            picture.draft("RGB", needed_wh)
-        return picture if picture.mode == "RGB" and picture.load() else picture.convert("RGB")
-    except (OSError, ValueError, SyntaxError) as error:
-        raise UnreadableImageError("cannot be decoded") from error
+def _swapped(wh: tuple[int, int], *, swap: bool) -> tuple[int, int]:
+    return (wh[1], wh[0]) if swap else wh
+
+
+def _hash_of(rgb: Rgb) -> int:
+    height, width = rgb.shape[:2]
+    small_wh = (min(width, _HASHED_PX), min(height, _HASHED_PX))
+    grey = cv2.cvtColor(np.ascontiguousarray(rgb), cv2.COLOR_RGB2GRAY)
+    small = cv2.resize(grey, small_wh, interpolation=cv2.INTER_AREA)
+    return perceptual_hash(np.asarray(small, dtype=np.uint8))
+
+
+def _masked(rgb: Rgb, xyxy: Boxes) -> Rgb:
+    """Grey out regions, and every pixel that they touch."""
+    if not len(xyxy):
+        return rgb
+    made = rgb.copy()
+    height, width = rgb.shape[:2]
+    for x1, y1, x2, y2 in xyxy.tolist():
+        rows = slice(math.floor(y1 * height), math.ceil(y2 * height))
+        made[rows, math.floor(x1 * width) : math.ceil(x2 * width)] = _BORDER_GREY
+    return made
+
+
+def _framed(rgb: Rgb, frame: Frame) -> Rgb:
+    """Put a picture into its place on a grey border, if it has one."""
+    if frame.wh == frame.size_wh:
+        return rgb
+    made = np.full((frame.size_wh[1], frame.size_wh[0], 3), _BORDER_GREY, dtype=np.uint8)
+    made[frame.top : frame.top + frame.wh[1], frame.left : frame.left + frame.wh[0]] = rgb
+    return made

@@ -17,6 +17,7 @@ from oiyolo.project import open_project
 from oiyolo.results import Plan, Result, data_url
 from oiyolo.stages import plot as plot_stage
 from oiyolo.stages import split as split_stage
+from oiyolo.stages.split_check import check_split
 from oiyolo.training.run import find_run
 
 if TYPE_CHECKING:
@@ -97,7 +98,8 @@ def _made_from(project: Project, run: Run) -> dict[str, object]:
         "run.json": files.sha256_of(run.record_path),
         "evaluation.json": stamps.fingerprint(files.read_json(run.evaluation_path)),
         "the pictures": {path.name: files.sha256_of(path) for path in pictures},
-        "the dataset": dataset and [dataset["split"].as_dict(), dataset["excluded"]],
+        "the dataset": dataset
+        and [dataset["split"].as_dict(), dataset["excluded"], dataset["check"].as_dict()],
         "version": __version__,
     }
 
@@ -135,7 +137,12 @@ def _dataset(project: Project) -> dict[str, Any] | None:
         return None
     with project.ledger(read_only=True) as ledger:
         counts = ledger.counts()
-    return {"split": dataset, "selected": counts.selected, "excluded": counts.excluded}
+    return {
+        "split": dataset,
+        "selected": counts.selected,
+        "excluded": counts.excluded,
+        "check": check_split(project),
+    }
 
 
 def _pictures(folder: Path, names: tuple[str, ...]) -> dict[str, Path]:

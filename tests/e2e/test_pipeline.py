@@ -13,7 +13,6 @@ import pytest
 from PIL import Image
 
 import oiyolo
-from oiyolo.training.run import Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -311,31 +310,6 @@ def test_the_network_is_as_large_as_the_images_were_prepared(
     net = (run / "network.cfg").read_text(encoding="utf-8").partition("[convolutional]")[0]
     assert "width=64\nheight=32\n" in net
     assert json.loads((run / "run.json").read_bytes())["made_from"]["images"]["size"] == [64, 32]
-
-
-def test_what_a_live_run_reads_stays_until_it_ends(
-    make_project: Callable[..., Path], cli: Cli
-) -> None:
-    folder = make_project(limit=20)
-    cli.ok("fetch", project=folder)
-    cli.ok("split", project=folder)
-    prepared = sorted((folder / "data" / "dataset" / "obj").glob("*.jpg"))
-    lost, other = prepared[0].stem, prepared[1].stem
-    run = Run(folder / "runs" / "tiny-001")
-    run.write_record(name=run.name)
-    for name in ("train", "valid"):
-        (run.folder / f"{name}.txt").write_text(f"obj/{lost}.jpg\n", encoding="utf-8")
-    for image_id in (lost, other):
-        (folder / "data" / "images" / f"{image_id}.jpg").write_bytes(b"no picture any more")
-    with run.lock("train"):
-        cli.ok("prepare", "--size", "64x64", project=folder)
-        assert prepared[0].is_file()
-        assert prepared[0].with_suffix(".txt").is_file()
-        assert not prepared[1].exists()
-    assert cli.ok("why", lost, "--json", project=folder).json["state"] == "excluded"
-    cli.ok("prepare", "--size", "64x64", project=folder)
-    assert not prepared[0].exists()
-    assert not prepared[0].with_suffix(".txt").exists()
 
 
 # --- growing ---------------------------------------------------------------------------------

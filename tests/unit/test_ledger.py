@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from oiyolo.errors import InputFormError
-from oiyolo.ledger import EXCLUDED, FETCHED, PENDING, PREPARED, SPLITS, STATES, Change, Ledger
+from oiyolo.ledger import (
+    EXCLUDED,
+    FETCHED,
+    PENDING,
+    PREPARED,
+    SPLITS,
+    STATES,
+    Assigned,
+    Change,
+    Ledger,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -144,9 +154,9 @@ def test_an_image_that_comes_back_still_has_its_split(ledger: Ledger) -> None:
     ledger.record("split", [Change(IDS[0], "valid", "assigned", facts=facts)])
     ledger.reselect({})
     assert ledger.counts().selected == 0
-    assert ledger.assigned() == [(IDS[0], "valid", "m", "A")]
+    assert ledger.assigned() == [Assigned(IDS[0], "valid", "m", "A", "")]
     ledger.reselect(dict.fromkeys(IDS, "train"))
-    assert ledger.assigned() == [(IDS[0], "valid", "m", "A")]
+    assert ledger.assigned() == [Assigned(IDS[0], "valid", "m", "A", "")]
     assert ledger.ids("valid") == [IDS[0]]
 
 
@@ -158,10 +168,12 @@ def test_forgetting_the_splits_makes_their_images_prepared_again(ledger: Ledger)
             Change(IDS[1], EXCLUDED, "", reason="would join groups of different splits"),
         ],
     )
+    assert ledger.has_splits()
     ledger.record("fetch", [Change(IDS[2], EXCLUDED, "", reason="HTTP 404")])
     ledger.record("prepare", [Change(IDS[3], EXCLUDED, "", reason="no box left")])
     ledger.forget_splits()
     assert ledger.assigned() == []
+    assert not ledger.has_splits()
     assert ledger.ids(PREPARED) == IDS[:2]
     assert ledger.ids(EXCLUDED) == IDS[2:4]
     sums_close(ledger)
@@ -194,7 +206,7 @@ def test_the_sums_close_after_any_operations_in_any_order(path: Path, seed: int)
                 ]  # fmt: skip
                 ledger.record("some", changes)
             sums_close(ledger)
-            assert {row[0]: row[1] for row in ledger.assigned()} == splits
+            assert {row.image_id: row.split for row in ledger.assigned()} == splits
     with Ledger(path, read_only=True) as again:
         sums_close(again)
 
@@ -262,10 +274,101 @@ def test_a_newer_ledger_is_refused(path: Path, *, read_only: bool) -> None:
     with Ledger(path):
         pass
     db = sqlite3.connect(path)
-    db.execute("PRAGMA user_version = 2")
+    db.execute("PRAGMA user_version = 3")
     db.close()
-    with pytest.raises(InputFormError, match="found format 2"):
+    with pytest.raises(InputFormError, match="found format 3"):
         Ledger(path, read_only=read_only)
+
+
+OLD_SCHEMA = """
+CREATE TABLE images (
+    image_id TEXT PRIMARY KEY, subset TEXT NOT NULL, selected INTEGER NOT NULL DEFAULT 1,
+    state TEXT NOT NULL DEFAULT 'pending', stage TEXT NOT NULL DEFAULT '',
+    reason TEXT NOT NULL DEFAULT '', split TEXT, source TEXT,
+    attempts INTEGER NOT NULL DEFAULT 0, bytes INTEGER, md5 TEXT, width_px INTEGER,
+    height_px INTEGER, prepared_from TEXT, author TEXT
+) WITHOUT ROWID;
+CREATE INDEX images_by_state ON images (selected, state);
+CREATE TABLE events (
+    image_id TEXT NOT NULL, at TEXT NOT NULL, stage TEXT NOT NULL, state TEXT NOT NULL,
+    told TEXT NOT NULL
+);
+CREATE INDEX events_by_image ON events (image_id);
+INSERT INTO images (image_id, subset, state, stage, split, md5, author)
+    VALUES ('a', 'train', 'test', 'split', 'test', 'm', 'A');
+INSERT INTO events VALUES ('a', '2026-01-01T00:00:00+00:00', 'split', 'test', 'assigned');
+PRAGMA user_version = 1;
+"""
+"""Format 1: without perceptual hashes."""
+
+
+@pytest.fixture
+def old_path(path: Path) -> Path:
+    path.parent.mkdir()
+    db = sqlite3.connect(path)
+    db.executescript("PRAGMA journal_mode = WAL;" + OLD_SCHEMA)
+    db.close()
+    return path
+
+
+def format_of(path: Path) -> int:
+    db = sqlite3.connect(path)
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    db.close()
+    assert isinstance(version, int)
+    return version
+
+
+def test_an_older_ledger_is_read_as_it_is_and_not_changed_by_reading(old_path: Path) -> None:
+    with Ledger(old_path, read_only=True) as ledger:
+        assert ledger.assigned() == [Assigned("a", "test", "m", "A", "")]
+        assert ledger.facts("phash") == {"a": None}
+        assert ledger.counts().states["test"] == 1
+    assert format_of(old_path) == 1
+
+
+def test_an_older_ledger_that_is_written_to_is_brought_into_the_present_form(
+    old_path: Path,
+) -> None:
+    for _ in range(2):
+        with Ledger(old_path) as ledger:
+            ledger.note({"a": {"phash": "0123456789abcdef"}})
+            assert ledger.assigned() == [Assigned("a", "test", "m", "A", "0123456789abcdef")]
+            assert [told for _, _, told in ledger.story("a")] == ["assigned"]
+            sums_close(ledger)
+    assert format_of(old_path) == 2
+    with Ledger(old_path, read_only=True) as ledger:
+        assert ledger.facts("phash") == {"a": "0123456789abcdef"}
+
+
+def test_processes_that_open_an_older_ledger_at_once_all_succeed(old_path: Path) -> None:
+    problems: list[BaseException] = []
+
+    def opened() -> None:
+        try:
+            with Ledger(old_path) as ledger:
+                ledger.note({"a": {"phash": "1" * 16}})
+        except BaseException as error:  # noqa: BLE001  (shown by the test)
+            problems.append(error)
+
+    threads = [threading.Thread(target=opened) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert problems == []
+    assert format_of(old_path) == 2
+
+
+def test_a_fact_is_noted_without_a_change_of_state(ledger: Ledger) -> None:
+    before = ledger.counts()
+    ledger.note({IDS[0]: {"phash": "f" * 16}, IDS[1]: {"phash": "0" * 16}})
+    assert ledger.facts("phash")[IDS[0]] == "f" * 16
+    assert ledger.counts() == before
+    assert len(ledger.story(IDS[0])) == 1
+    with pytest.raises(ValueError, match="no such facts: \\['colour'\\]"):
+        ledger.note({IDS[2]: {"phash": "1"}, IDS[0]: {"colour": 1}})
+    assert ledger.facts("phash")[IDS[2]] is None
 
 
 def test_a_path_with_odd_characters_is_a_path(tmp_path: Path) -> None:

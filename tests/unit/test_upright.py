@@ -160,7 +160,7 @@ def test_a_masked_region_is_greyed_where_its_box_comes_to_lie(
 ) -> None:
     path = saved(tmp_path / "a.jpg", picture((200, 120), (0, 0, 200, 120)))
     masked = np.array([[0.1, 0.25, 0.4, 0.75]])
-    made = make_upright(path, rotation, (128, 96), fit, masked.tolist())
+    made = make_upright(path, rotation, (128, 96), fit, masked)
     image = decoded(made)
     (box,) = place_boxes(
         masked, np.array([0]), np.array([""], dtype=object), rotation=rotation,
@@ -215,21 +215,14 @@ def test_a_file_that_cannot_be_decoded_is_refused_with_a_short_reason(
     path.write_bytes(content(damage))
     with pytest.raises(UnreadableImageError) as caught:
         make_upright(path, 0, (32, 32), fit)
-    assert str(caught.value) in {"not an image", "cannot be decoded"}
+    assert str(caught.value) in {
+        "not an image", "cannot be decoded", "damaged or truncated JPEG",
+    }  # fmt: skip
 
 
 def test_a_file_that_is_not_there_is_no_unreadable_image(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         make_upright(tmp_path / "a.jpg", 0, (32, 32), "stretch")
-
-
-def test_a_picture_of_absurd_dimensions_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    path = saved(tmp_path / "a.jpg", Image.new("RGB", (64, 64)))
-    with pytest.raises(UnreadableImageError, match="absurd dimensions"):
-        make_upright(path, 0, (32, 32), "stretch")
 
 
 def test_the_same_file_gives_the_same_bytes(tmp_path: Path) -> None:

@@ -1,0 +1,90 @@
+"""``data/dataset/boxes.csv``: every box in the prepared frame, whether it is a label or not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from oiyolo.errors import InputFormError
+from oiyolo.imagery.placement import place_boxes
+from oiyolo.ledger import HAS_PREPARED
+from oiyolo.openimages.selection import CORNERS
+from oiyolo.stages.prepare_tasks import reasons, rotations
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from oiyolo.ledger import Ledger
+    from oiyolo.stages.select import Selection
+
+NAME = "boxes.csv"
+
+
+def read(folder: Path) -> pd.DataFrame:
+    """Read the table.
+
+    Args:
+        folder: ``data/dataset``.
+
+    Raises:
+        InputFormError: It is missing or damaged.
+    """
+    path = folder / NAME
+    types: dict[str, type[object]] = {
+        **dict.fromkeys(("ImageID", "class", "dropped_because"), str),
+        **dict.fromkeys(CORNERS, float),
+        "class_id": int,
+        "used": bool,
+    }
+    try:
+        return pd.read_csv(path, dtype=types, keep_default_na=False)
+    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
+        raise InputFormError(
+            "the table of prepared boxes cannot be read",
+            where=str(path),
+            expected="the table that prepare wrote",
+            found=str(error),
+            remedy="Remove it, if it is there, and run `oiyolo prepare`, which writes it anew",
+        ) from None
+
+
+def render(selection: Selection, ledger: Ledger, options: Mapping[str, Any]) -> str:
+    """Give the table of the prepared images' boxes as CSV.
+
+    Args:
+        selection: The wanted images and boxes.
+        ledger: It knows which are prepared, and how large they were.
+        options: See ``prepare_tasks.options_of``.
+    """
+    widths = ledger.facts("width_px", *HAS_PREPARED)
+    heights = ledger.facts("height_px", *HAS_PREPARED)
+    table = selection.boxes[selection.boxes["ImageID"].isin(widths.keys())].copy()
+    xyxy = table[list(CORNERS)].to_numpy(dtype=np.float64, copy=True)
+    because = reasons(table, mask_group_of=options["mask_group_of"])
+    class_ids = table["class_id"].to_numpy(dtype=np.int64)
+    rotation_by_id = rotations(selection.images)
+    for key, rows in table.groupby("ImageID").indices.items():
+        image_id = str(key)
+        placed = place_boxes(
+            xyxy[rows],
+            class_ids[rows],
+            because[rows],
+            rotation=rotation_by_id[image_id],
+            source_wh=(_whole(widths[image_id]), _whole(heights[image_id])),
+            size_wh=(options["size"][0], options["size"][1]),
+            fit=options["fit"],
+        )
+        xyxy[rows], because[rows] = placed.xyxy, placed.because
+    table[list(CORNERS)] = xyxy
+    table["dropped_because"] = because
+    table["used"] = because == ""
+    return table.to_csv(index=False, float_format="%.7f")
+
+
+def _whole(value: object) -> int:
+    if not isinstance(value, int):
+        raise TypeError(f"the ledger holds {value!r} where a number of pixels should be")
+    return value
