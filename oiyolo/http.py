@@ -2,12 +2,15 @@
 
 Permanent answers (404, 410, a body that is too large) are told apart from transient ones (429, 5xx,
 broken connections, short bodies), which are tried again. Only http and https pass.
+
+Small bodies come whole into memory (``get``). Large ones go to a file (``download``) or through the
+caller's hands (``stream``); after a break both go on where they stand (``resuming`` decides how),
+and a break that comes after some progress does not count against the attempts.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import random
 import threading
 import time
@@ -19,16 +22,39 @@ import requests
 import urllib3.exceptions
 
 from oiyolo import __version__
-from oiyolo.errors import UnavailableError
+from oiyolo.downloads import (
+    BLOCK_BYTES,
+    Download,
+    FileSink,
+    HttpFailureError,
+    StoppedError,
+    Stream,
+    Transfer,
+    as_unavailable,
+)
+from oiyolo.resuming import STATUSES, version_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
     from pathlib import Path
 
     from oiyolo.progress import Progress
+    from oiyolo.resuming import Version
+
+__all__ = [
+    "USER_AGENT",
+    "Body",
+    "Download",
+    "HttpFailureError",
+    "Patience",
+    "StoppedError",
+    "Stream",
+    "Web",
+]
 
 USER_AGENT: Final = f"oiyolo/{__version__}"
 _TRANSIENT_STATUSES: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+_USUAL_STATUSES: Final = frozenset({200, 304})
 _UNUSABLE: Final = (
     requests.TooManyRedirects,
     requests.exceptions.InvalidSchema,
@@ -36,6 +62,8 @@ _UNUSABLE: Final = (
     urllib3.exceptions.LocationValueError,
 )
 _BLOCK_BYTES: Final = 1 << 16
+_PIECE_BYTES: Final = 1 << 16
+_GATHERED_FOR_S: Final = 0.1
 _MAX_REDIRECTS: Final = 5
 _LONGEST_PAUSE_S: Final = 60.0
 
@@ -75,54 +103,6 @@ class Body:
     attempts: int = 1
 
 
-@dataclass(frozen=True)
-class Download:
-    """What was written to a file; nothing was where the server said "not changed"."""
-
-    changed: bool
-    etag: str = ""
-    last_modified: str = ""
-    md5: str = ""
-    size_bytes: int = 0
-
-
-class HttpFailureError(Exception):
-    """An address that gave nothing usable.
-
-    Attributes:
-        reason: A short reason that can be counted: "HTTP 404", "connection failed".
-        detail: The same at length.
-        transient: Another try later may go better.
-        reached: The host answered at all.
-        attempts: How often it was tried.
-        retry_after_s: The pause that the server asked for.
-    """
-
-    def __init__(
-        self,
-        reason: str,
-        detail: str = "",
-        *,
-        transient: bool = False,
-        reached: bool = True,
-        retry_after_s: float | None = None,
-    ) -> None:
-        super().__init__(reason, detail)
-        self.reason = reason
-        self.detail = detail or reason
-        self.transient = transient
-        self.reached = reached
-        self.retry_after_s = retry_after_s
-        self.attempts = 1
-
-    def __str__(self) -> str:
-        return self.detail
-
-
-class StoppedError(Exception):
-    """The caller's stop event was set while an answer was being waited for."""
-
-
 class Web:
     """Connections of one job; threads may share it, each gets a session of its own.
 
@@ -156,46 +136,122 @@ class Web:
             HttpFailureError: Nothing usable after all attempts.
             StoppedError: The stop event was set.
         """
-        return self._patiently(
+        return self.patiently(
             url, lambda attempt: self._get_once(url, limit_bytes, deadline_s, attempt)
         )
 
+    def newer_version(self, url: str, headers: Mapping[str, str]) -> Version | None:
+        """Ask, without reading any body, whether a file is still the one that is known.
+
+        Args:
+            url: An http or https address.
+            headers: ``If-None-Match`` or ``If-Modified-Since``.
+
+        Returns:
+            The version that is there now; ``None`` where it is the known one.
+
+        Raises:
+            UnavailableError: No answer after all attempts.
+            StoppedError: The stop event was set.
+        """
+
+        def once(_: int) -> Version | None:
+            with self._open(url, headers) as answer:
+                if answer.status_code == requests.codes.not_modified:
+                    return None
+                return version_of(answer.status_code, answer.headers)
+
+        with as_unavailable(url):
+            return self.patiently(url, once)
+
     def download(
-        self, url: str, part: Path, *, headers: Mapping[str, str], told: Progress
+        self,
+        url: str,
+        part: Path,
+        *,
+        headers: Mapping[str, str],
+        told: Progress,
+        held: Version | None = None,
+        expected_bytes: int = 0,
+        begin: Callable[[Version, int], None] = lambda _version, _done: None,
     ) -> Download:
         """Write a body to a temporary file; the caller gives it its final name.
+
+        It goes on where it stands, within this call and, with ``held``, where another process was
+        killed. What was written stays in ``part`` when this fails.
 
         Args:
             url: An http or https address.
             part: Where to write.
             headers: Extra headers; with ``If-None-Match`` the answer may be "not changed".
-            told: Is told of every block.
+            told: Is told of every block; of a negative count where it begins anew. What ``held``
+                stands for it is not told: the bar begins there.
+            held: The version of which ``part`` holds the beginning.
+            expected_bytes: Its size where it is known, for servers that do not say it.
+            begin: Is told of the version that comes, and of how many bytes of it are here, before
+                the first of the others. For another version than ``held``, ``part`` is empty by
+                then. An error of it ends the download.
 
         Raises:
             UnavailableError: Nothing usable after all attempts.
             StoppedError: The stop event was set.
         """
-        try:
-            return self._patiently(url, lambda _: self._download_once(url, part, headers, told))
-        except HttpFailureError as failure:
-            raise UnavailableError(
-                f"this cannot be fetched (attempts: {failure.attempts})",
-                where=url,
-                found=failure.detail,
-                remedy="Check the network and the address, then give the same command again",
-            ) from failure
+        if held is None:
+            part.unlink(missing_ok=True)
+        with contextlib.ExitStack() as stack:
+            sink = FileSink(part, told, begin, stack)
+            transfer = Transfer(self, url, sink, headers, expected_bytes)
+            stack.callback(transfer.close)
+            if held is not None and part.is_file():
+                transfer.take_up(held, part)
+            return transfer.run()
 
-    def _patiently(self, url: str, once: Callable[[int], T]) -> T:
-        for attempt in range(1, self.patience.attempts + 1):
+    def stream(self, url: str, *, expected_bytes: int = 0) -> Stream:
+        """Give a body that goes through the caller's hands and is kept nowhere.
+
+        Args:
+            url: An http or https address.
+            expected_bytes: Its size where it is known, for servers that do not say it.
+        """
+        return Stream(self, url, expected_bytes=expected_bytes)
+
+    def apart(self) -> Web:
+        """Give another one, as patient, that is stopped and closed alone."""
+        return Web(self.patience)
+
+    @contextlib.contextmanager
+    def opened(self, url: str, headers: Mapping[str, str]) -> Iterator[_Answer]:
+        """Ask once, for a large body or the rest of one."""
+        with self._open(url, headers, STATUSES) as answer:
+            yield _Answer(answer, self.stop)
+
+    def patiently(
+        self, url: str, once: Callable[[int], T], came_on: Callable[[], bool] = lambda: False
+    ) -> T:
+        """Try until it goes well, or as often as ``patience`` has it.
+
+        Args:
+            url: What it is about.
+            once: One attempt; is given its number, from 1.
+            came_on: Tells after a failure whether there was progress, so that counting begins anew.
+
+        Raises:
+            HttpFailureError: The last failure, or the first that will not pass.
+            StoppedError: The stop event was set.
+        """
+        attempt = 0
+        while True:
+            attempt += 1
             try:
                 return once(attempt)
-            except HttpFailureError as failure:  # noqa: PERF203  (a pause costs more)
+            except HttpFailureError as failure:
+                if came_on():
+                    attempt = 1
                 failure.attempts = attempt
-                if not failure.transient or attempt == self.patience.attempts:
+                if not failure.transient or attempt >= self.patience.attempts:
                     raise
                 if self.stop.wait(self.patience.pause_s(attempt, failure.retry_after_s)):
                     raise StoppedError(url) from None
-        raise AssertionError("a Patience has one attempt at least")
 
     def _get_once(self, url: str, limit_bytes: int, deadline_s: float, attempt: int) -> Body:
         end_s = time.monotonic() + deadline_s
@@ -217,30 +273,10 @@ class Web:
                 attempts=attempt,
             )
 
-    def _download_once(
-        self, url: str, part: Path, headers: Mapping[str, str], told: Progress
-    ) -> Download:
-        digest = hashlib.md5(usedforsecurity=False)
-        size_bytes = 0
-        with self._open(url, headers) as answer:
-            if answer.status_code == requests.codes.not_modified:
-                return Download(changed=False)
-            with part.open("wb") as file:
-                for block in self._blocks(answer):
-                    file.write(block)
-                    digest.update(block)
-                    size_bytes += len(block)
-                    told.advance(len(block))
-            return Download(
-                changed=True,
-                etag=answer.headers.get("ETag", ""),
-                last_modified=answer.headers.get("Last-Modified", ""),
-                md5=digest.hexdigest(),
-                size_bytes=size_bytes,
-            )
-
     @contextlib.contextmanager
-    def _open(self, url: str, headers: Mapping[str, str]) -> Iterator[requests.Response]:
+    def _open(
+        self, url: str, headers: Mapping[str, str], statuses: Collection[int] = _USUAL_STATUSES
+    ) -> Iterator[requests.Response]:
         try:
             scheme = urlsplit(url).scheme
         except ValueError as error:
@@ -261,18 +297,16 @@ class Web:
                 "connection failed", _plainly(error), transient=True, reached=False
             ) from error
         with answer:
-            _check_status(answer)
+            _check_status(answer, statuses)
             yield answer
 
     def _blocks(self, answer: requests.Response) -> Iterator[bytes]:
-        try:
+        # urllib3 compares what came with Content-Length: a short body is an error here.
+        with _as_broken_off():
             for block in answer.iter_content(_BLOCK_BYTES):
                 if self.stop.is_set():
                     raise StoppedError(answer.url)
                 yield block
-        # urllib3 compares what came with Content-Length: a short body is an error here.
-        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            raise HttpFailureError("broken off", _plainly(error), transient=True) from error
 
     def _session(self) -> requests.Session:
         session: requests.Session | None = getattr(self._of_thread, "session", None)
@@ -285,9 +319,63 @@ class Web:
         return session
 
 
-def _check_status(answer: requests.Response) -> None:
+class _Answer:
+    """A large body that is still to be read."""
+
+    def __init__(self, answer: requests.Response, stop: threading.Event) -> None:
+        self._answer, self._stop = answer, stop
+        self.status, self.reason = answer.status_code, answer.reason
+        self.headers: Mapping[str, str] = answer.headers
+
+    def blocks(self) -> Iterator[bytes]:
+        """Give the body as it comes, and before a break all that came.
+
+        It is read in half of the time that ``iter_content`` takes.
+        TLS hands out 16 kB at a time, of which every one would wake threads and make system calls;
+        on a slow line nothing waits longer than ``_GATHERED_FOR_S``.
+        """
+        pieces: list[bytes] = []
+        gathered_bytes, due_s = 0, time.monotonic() + _GATHERED_FOR_S
+        broken: HttpFailureError | None = None
+        while True:
+            try:
+                with _as_broken_off():
+                    piece = self._answer.raw.read1(_PIECE_BYTES, decode_content=True)
+            except HttpFailureError as failure:
+                piece, broken = b"", failure
+            if self._stop.is_set():
+                raise StoppedError(self._answer.url)
+            if piece:
+                pieces.append(piece)
+                gathered_bytes += len(piece)
+                if gathered_bytes < BLOCK_BYTES and time.monotonic() < due_s:
+                    continue
+            if pieces:
+                yield b"".join(pieces)
+                pieces.clear()
+                gathered_bytes, due_s = 0, time.monotonic() + _GATHERED_FOR_S
+            if broken is not None:
+                raise broken
+            if not piece:
+                return
+
+    def shut(self) -> None:
+        """Let whoever waits for the body, in another thread, wait no longer."""
+        with contextlib.suppress(OSError, RuntimeError, ValueError):  # it has ended by now
+            self._answer.raw.shutdown()
+
+
+@contextlib.contextmanager
+def _as_broken_off() -> Iterator[None]:
+    try:
+        yield
+    except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+        raise HttpFailureError("broken off", _plainly(error), transient=True) from error
+
+
+def _check_status(answer: requests.Response, statuses: Collection[int]) -> None:
     status = answer.status_code
-    if status in {requests.codes.ok, requests.codes.not_modified}:
+    if status in statuses:
         return
     asked = answer.headers.get("Retry-After", "")
     raise HttpFailureError(

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from oiyolo import charts
+from oiyolo.charts import comparison
 from oiyolo.charts.training import overview_sheet
 from oiyolo.errors import InputFormError
 from oiyolo.trainlog.lineage import lineage
@@ -262,3 +263,15 @@ def test_real_logs_give_charts(tmp_path: Path) -> None:
     assert saved(nan, "nan") == ["loss.png", "iou.png", "overview.png"]
     hank = read_log(REAL / "logs" / "hank_colour_map.log")
     assert saved(hank, "hank") == ["loss.png", "iou.png", "map.png", "overview.png"]
+
+
+def test_long_names_of_compared_trainings_are_shortened_and_stay_apart() -> None:
+    begun, ended = "a" * 30, "z" * 30
+    labels = comparison._labels(
+        ["short", f"{begun}1{ended}", f"{begun}2{ended}", f"b{begun}{ended}"]
+    )
+    assert labels[0] == "short"
+    assert len(set(labels)) == 4
+    assert all(len(label) < 50 for label in labels)
+    assert labels[1].startswith("aaa")
+    assert labels[1].endswith("zzz")

@@ -13,7 +13,7 @@ from oiyolo.trainlog.lineage import number_text
 from oiyolo.trainlog.smoothing import smooth_curve, thinned
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from oiyolo.charts.canvas import Axes, Line
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 COMPARISON_PX: Final = (1200, 900)
 _NAMED_MOST: Final = 6
+_LONGEST_NAME: Final = 40
 
 
 def save_comparison(logs: Mapping[str, TrainLog], folder: Path) -> list[Path]:
@@ -38,7 +39,19 @@ def save_comparison(logs: Mapping[str, TrainLog], folder: Path) -> list[Path]:
         InputFormError: A log has no iteration lines.
     """
     led = {name: lineage_or_complain(log) for name, log in logs.items()}
+    led = dict(zip(_labels(led), led.values(), strict=True))
     return [canvas.save(_sheet(led).figure, folder, "comparison")[0]]
+
+
+def _labels(names: Iterable[str]) -> list[str]:
+    """Shorten long names in their middle, and keep them apart: curves need room as well."""
+    labels: list[str] = []
+    for name in names:
+        kept = (_LONGEST_NAME - 1) // 2
+        short = name if len(name) <= _LONGEST_NAME else f"{name[:kept]}…{name[-kept:]}"
+        again = sum(label == short or label.startswith(f"{short} (") for label in labels)
+        labels.append(f"{short} ({again + 1})" if again else short)
+    return labels
 
 
 def _sheet(runs: Mapping[str, Lineage]) -> Sheet:

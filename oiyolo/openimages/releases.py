@@ -1,21 +1,31 @@
 """The table of Open Images' official files: where each stands, how large it is, its MD5.
 
 Sizes and checksums are those that could be established; an empty one is unknown, not absent.
-Releases share most files: v6 and v7 only moved the boxes of train, and v7 gave the class
-descriptions a header. The class hierarchy has not changed since 2018.
-(https://storage.googleapis.com/openimages/web/download_v7.html)
+Releases share most files. v5 drew more boxes in validation and test, verified more labels and
+renamed 17 classes, but kept v4's boxes of train and all image lists; v6 and v7 only moved the boxes
+of train, and v7 gave the class descriptions a header. The hierarchy has not changed since 2018.
+
+- https://storage.googleapis.com/openimages/web/download_v7.html
+- Sizes and MD5 of v5 and v6: https://github.com/datasets-mila/datasets--open_images (names of its
+  annexed files)
+- Sizes of v4: https://github.com/tensorflow/datasets, open_images_v4/checksums.tsv
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
 
 from oiyolo.errors import UsageError
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
 OFFICIAL_BASE_URL: Final = "https://storage.googleapis.com/openimages"
-RELEASES: Final = ("v5", "v6", "v7")
+RELEASES: Final = ("v4", "v5", "v6", "v7")
 SUBSETS: Final = ("train", "validation", "test")
+TABLES: Final = ("boxes", "images", "labels")
 
 
 @dataclass(frozen=True)
@@ -48,75 +58,127 @@ class Release:
 
     classes: OfficialFile
     hierarchy: OfficialFile
-    subsets: dict[str, SubsetFiles]
+    subsets: Mapping[str, SubsetFiles]
+
+    def files(self, subsets: Iterable[str] = SUBSETS) -> tuple[OfficialFile, ...]:
+        """Give all files that a selection from these subsets needs, the small ones first.
+
+        Raises:
+            UsageError: There is no such subset.
+        """
+        tables = []
+        for subset in subsets:
+            if subset not in self.subsets:
+                raise UsageError(f"unknown subset {subset!r}", expected=", ".join(SUBSETS))
+            tables += [getattr(self.subsets[subset], table) for table in TABLES]
+        return (self.classes, self.hierarchy, *tables)
 
 
-_TRAIN_V5: Final = OfficialFile("v5/train-annotations-bbox.csv")
-_TRAIN_V6: Final = OfficialFile(
-    "v6/oidv6-train-annotations-bbox.csv", 2_258_447_590, "3c3e70cfaba5757ea5c2604b19cac3b2"
-)
+def known_bytes(officials: Iterable[OfficialFile]) -> tuple[int, int]:
+    """Give the sum of the sizes that are known, and how many files there are without one."""
+    sizes = [official.size_bytes for official in officials]
+    return sum(sizes), sizes.count(0)
+
+
+_HIERARCHY: Final = OfficialFile("2018_04/bbox_labels_600_hierarchy.json")
+
+_CLASSES_V4: Final = OfficialFile("2018_04/class-descriptions-boxable.csv")
 _CLASSES_V5: Final = OfficialFile(
     "v5/class-descriptions-boxable.csv", 12_011, "9846fd22fd2e68b45e3f3810a4c2a32a"
 )
 _CLASSES_V7: Final = OfficialFile("v7/oidv7-class-descriptions-boxable.csv")
-_HIERARCHY: Final = OfficialFile("2018_04/bbox_labels_600_hierarchy.json")
 
-
-def _subsets(train_boxes: OfficialFile) -> dict[str, SubsetFiles]:
-    return {
-        "train": SubsetFiles(
-            train_boxes,
-            OfficialFile(
-                "2018_04/train/train-images-boxable-with-rotation.csv",
-                638_407_721,
-                "a4ac0bcedb5c2df4d1b1230dc6b41b8f",
-            ),
-            OfficialFile(
-                "v5/train-annotations-human-imagelabels-boxable.csv",
-                376_764_810,
-                "f2709ae3f91391549c56d45a4a5ffec6",
-            ),
+_IMAGES: Final = MappingProxyType(
+    {
+        "train": OfficialFile(
+            "2018_04/train/train-images-boxable-with-rotation.csv",
+            638_407_721,
+            "a4ac0bcedb5c2df4d1b1230dc6b41b8f",
         ),
-        "validation": SubsetFiles(
-            OfficialFile(
-                "v5/validation-annotations-bbox.csv",
-                25_105_048,
-                "c5e8200df129ea6867e913e8b21fcab9",
-            ),
-            OfficialFile(
-                "2018_04/validation/validation-images-with-rotation.csv",
-                15_245_485,
-                "643a54e43b0bab8acce8817b4a569780",
-            ),
-            OfficialFile(
-                "v5/validation-annotations-human-imagelabels-boxable.csv",
-                10_649_275,
-                "2e129f40a209e65dfe4342ed0e7bd5f2",
-            ),
+        "validation": OfficialFile(
+            "2018_04/validation/validation-images-with-rotation.csv",
+            15_245_485,
+            "643a54e43b0bab8acce8817b4a569780",
         ),
-        "test": SubsetFiles(
-            OfficialFile(
-                "v5/test-annotations-bbox.csv", 77_484_237, "1cc058a7003b4e73d47642276e9b123b"
-            ),
-            OfficialFile(
-                "2018_04/test/test-images-with-rotation.csv",
-                45_227_339,
-                "d832feb775b3cb78077bf8ae350adce5",
-            ),
-            OfficialFile(
-                "v5/test-annotations-human-imagelabels-boxable.csv",
-                32_055_857,
-                "207ed0ce2755ad5a689c8eb6eeb039bf",
-            ),
+        "test": OfficialFile(
+            "2018_04/test/test-images-with-rotation.csv",
+            45_227_339,
+            "d832feb775b3cb78077bf8ae350adce5",
         ),
     }
+)
+_LABELS_V4: Final = MappingProxyType(
+    {
+        subset: OfficialFile(f"2018_04/{subset}/{subset}-annotations-human-imagelabels-boxable.csv")
+        for subset in SUBSETS
+    }
+)
+_LABELS_V5: Final = MappingProxyType(
+    {
+        "train": OfficialFile(
+            "v5/train-annotations-human-imagelabels-boxable.csv",
+            376_764_810,
+            "f2709ae3f91391549c56d45a4a5ffec6",
+        ),
+        "validation": OfficialFile(
+            "v5/validation-annotations-human-imagelabels-boxable.csv",
+            10_649_275,
+            "2e129f40a209e65dfe4342ed0e7bd5f2",
+        ),
+        "test": OfficialFile(
+            "v5/test-annotations-human-imagelabels-boxable.csv",
+            32_055_857,
+            "207ed0ce2755ad5a689c8eb6eeb039bf",
+        ),
+    }
+)
+_BOXES_V4: Final = MappingProxyType(
+    {
+        "train": OfficialFile("2018_04/train/train-annotations-bbox.csv", 1_194_033_454),
+        "validation": OfficialFile(
+            "2018_04/validation/validation-annotations-bbox.csv", 17_074_036
+        ),
+        "test": OfficialFile("2018_04/test/test-annotations-bbox.csv", 52_174_204),
+    }
+)
+_BOXES_V5: Final = MappingProxyType(
+    {
+        "train": _BOXES_V4["train"],
+        "validation": OfficialFile(
+            "v5/validation-annotations-bbox.csv", 25_105_048, "c5e8200df129ea6867e913e8b21fcab9"
+        ),
+        "test": OfficialFile(
+            "v5/test-annotations-bbox.csv", 77_484_237, "1cc058a7003b4e73d47642276e9b123b"
+        ),
+    }
+)
+_BOXES_V6: Final = MappingProxyType(
+    {
+        **_BOXES_V5,
+        "train": OfficialFile(
+            "v6/oidv6-train-annotations-bbox.csv",
+            2_258_447_590,
+            "3c3e70cfaba5757ea5c2604b19cac3b2",
+        ),
+    }
+)
 
 
-_BY_NAME: Final = {
-    "v5": Release(_CLASSES_V5, _HIERARCHY, _subsets(_TRAIN_V5)),
-    "v6": Release(_CLASSES_V5, _HIERARCHY, _subsets(_TRAIN_V6)),
-    "v7": Release(_CLASSES_V7, _HIERARCHY, _subsets(_TRAIN_V6)),
-}
+def _release(
+    classes: OfficialFile, boxes: Mapping[str, OfficialFile], labels: Mapping[str, OfficialFile]
+) -> Release:
+    subsets = {name: SubsetFiles(boxes[name], _IMAGES[name], labels[name]) for name in SUBSETS}
+    return Release(classes, _HIERARCHY, MappingProxyType(subsets))
+
+
+_BY_NAME: Final = MappingProxyType(
+    {
+        "v4": _release(_CLASSES_V4, _BOXES_V4, _LABELS_V4),
+        "v5": _release(_CLASSES_V5, _BOXES_V5, _LABELS_V5),
+        "v6": _release(_CLASSES_V5, _BOXES_V6, _LABELS_V5),
+        "v7": _release(_CLASSES_V7, _BOXES_V6, _LABELS_V5),
+    }
+)
 
 
 def release(name: str) -> Release:

@@ -1,268 +1,161 @@
-"""Rows of a large CSV that hold one of some words, found without reading the rest as a table.
+"""Rows of a large CSV whose field is one of some words, at about the speed of reading the file.
 
-The 14.6 million rows of train's boxes are passed over in blocks, in flat memory, at about the speed
-of reading the file; only the rows that hold a wanted word are cut out, and only they are parsed.
+One pass in flat memory: the file comes in blocks (``reading``), each is searched while it is in the
+core's cache (``search``), and only rows that may be wanted are looked at closely and parsed
+(``hits``). A source that can be read only once, such as a socket, is enough to check every row.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-import pandas as pd
-
 from oiyolo.errors import InputFormError
+from oiyolo.openimages.forms import BOXES, IMAGES, LABELS, REFETCH, CsvForm, column_names
+from oiyolo.openimages.hits import Hits
+from oiyolo.openimages.reading import LONGEST_ROW_BYTES, OnDisk, Readable, Window
+from oiyolo.openimages.search import Search, best_block_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-    from pathlib import Path
-    from typing import BinaryIO
+    from collections.abc import Collection, Iterable, Iterator
 
-_BLOCK_BYTES: Final = 16 << 20
-_FEW: Final = 8
-_SHOWN_CHARACTERS: Final = 80
+    import pandas as pd
+
+    from oiyolo.openimages.search import Part
+
+__all__ = ["BOXES", "IMAGES", "LABELS", "CsvForm", "Found", "OnDisk", "Readable", "matching_rows"]
+
+_COUNTED_BYTES: Final = 256 << 10
 
 
 @dataclass(frozen=True)
-class CsvForm:
-    """What a kind of CSV must look like.
+class Found:
+    """The rows that were looked for.
 
     Attributes:
-        name: What it is called in messages.
-        required: Columns it must have, in any order, beside others.
-        quoted: Fields may be quoted and hold commas and newlines. Where they may not, the number
-            of fields of every row is checked, also of those that are not wanted.
+        rows: In the file's order; the form's numbers as numbers, all else as text.
+        bad_rows: How many broken rows were left out.
     """
 
-    name: str
-    required: tuple[str, ...]
-    quoted: bool = False
+    rows: pd.DataFrame
+    bad_rows: int
 
 
-BOXES: Final = CsvForm(
-    "Open Images boxes",
-    ("ImageID", "Source", "LabelName", "Confidence", "XMin", "XMax", "YMin", "YMax"),
-)
-IMAGES: Final = CsvForm(
-    "Open Images image list",
-    ("ImageID", "Subset", "OriginalURL", "License", "Author", "OriginalSize", "OriginalMD5"),
-    quoted=True,
-)
-LABELS: Final = CsvForm(
-    "Open Images image labels", ("ImageID", "Source", "LabelName", "Confidence")
-)
+def matching_rows(
+    file: Readable,
+    form: CsvForm,
+    column: str,
+    wanted: Iterable[str],
+    *,
+    keep: Collection[str] | None = None,
+    check_all: bool = True,
+    skip_bad_rows: bool = False,
+) -> Found:
+    """Give the rows whose ``column`` is one of ``wanted``.
 
-
-def read_header(path: Path, form: CsvForm) -> list[str]:
-    """Give a CSV's column names.
-
-    Raises:
-        InputFormError: The file is absent or empty, or lacks a required column.
-    """
-    try:
-        with path.open("rb") as file:
-            line = file.readline(1 << 16)
-    except OSError as error:
-        raise InputFormError(
-            f"{form.name}: the file cannot be read", where=str(path), found=error.strerror or ""
-        ) from None
-    columns = _fields(line.decode("utf-8", errors="replace"))
-    missing = [name for name in form.required if name not in columns]
-    if missing:
-        raise InputFormError(
-            f"this is no {form.name} file",
-            where=f"{path}:1",
-            expected="a header line with " + ", ".join(form.required),
-            found=_shown(line.decode("utf-8", errors="replace")) or "an empty file",
-            remedy="Remove the file, so that it is fetched again",
-        )
-    return columns
-
-
-def matching_rows(path: Path, form: CsvForm, column: str, wanted: Iterable[str]) -> pd.DataFrame:
-    """Give the rows whose ``column`` is one of ``wanted``, all values as text.
+    Fields may be quoted, and hold commas, newlines and doubled quotes then; lines end in LF or
+    CRLF; empty lines are no rows. A row is broken if it has more or fewer fields than the header,
+    or a quote out of place; a wanted one also if it is no UTF-8, has a NUL or a lone carriage
+    return, or something else where a number must stand.
 
     Args:
-        path: A CSV with a header line, LF or CRLF, with or without a final newline.
+        file: A CSV with a header line.
         form: What it must look like.
-        column: The column to look in.
+        column: The column to look in, one that the form requires.
         wanted: The values to look for.
+        keep: Columns of the result; without it, all that the file has.
+        check_all: Check every row's number of fields. Rows that cannot be wanted may go unchecked
+            otherwise, which takes less time: right for a file that was checked before and can be
+            read again, as it is to find the line of a broken row.
+        skip_bad_rows: Leave broken rows out and count them.
 
     Raises:
-        InputFormError: The file is not of this form; the message has the line.
+        InputFormError: The file is not of this form; the message has the line. Also what
+            ``file.blocks`` raises.
     """
-    columns = read_header(path, form)
-    words = {word.encode() for word in wanted}
-    position = columns.index(column)
-    blocks = _checked_blocks(path, form, len(columns))
-    if len(words) <= _FEW:
-        lines = b"".join(_lines_holding(blocks, words, quoted=form.quoted))
-    elif form.quoted and position:  # commas before it may stand in quotes
-        lines = b"".join(blocks)
-    else:
-        lines = b"".join(_lines_by_field(blocks, words, position))
-    if form.quoted and _has_broken_row(lines, len(columns)):
-        _complain_about_width(path, form, len(columns))
-    try:
-        table = pd.read_csv(
-            io.BytesIO(lines),
-            names=columns,
-            index_col=False,
-            dtype=str,
-            na_filter=False,
-            quoting=csv.QUOTE_MINIMAL if form.quoted else csv.QUOTE_NONE,
-        )
-    except pd.errors.ParserError:
-        _complain_about_width(path, form, len(columns))
-        raise
-    is_wanted = table[column].isin([word.decode() for word in words])
-    return table.loc[is_wanted].reset_index(drop=True)
+    wanted = frozenset(wanted)
+    window = Window(file, best_block_bytes(len(wanted), check_all=check_all))
+    header = window.take_header()
+    columns = column_names(header, form, file.where)
+    search = Search(wanted, columns.index(column), len(columns), check_all=check_all)
+    complain = _Complaints(file, form, len(columns), in_lines=check_all, skip=skip_bad_rows)
+    hits = Hits(form, columns, keep, search.wanted, complain.other)
+    place = 1 if check_all else len(header)
+    for part in _parts(window, search):
+        for at, found in part.bad:
+            complain.width(place + at, found)
+        hits.add(part.rows, [place + at for at in part.places])
+        place += part.size
+    return Found(hits.table(), complain.count)
 
 
-def numbers(
-    table: pd.DataFrame, columns: Sequence[str], path: Path, form: CsvForm, expected: str
-) -> pd.DataFrame:
-    """Turn text columns of matching rows into numbers.
+class _Complaints:
+    """Broken rows: raised for, or counted.
 
     Args:
-        table: Rows as ``matching_rows`` gave them.
-        columns: The columns to turn.
-        path: The file that they came from, for the message.
+        file: Where they are.
         form: Its form.
-        expected: What a value must be, for the message: "a number".
-
-    Raises:
-        InputFormError: A value is no finite number; the message has its line.
+        width: How many columns it has.
+        in_lines: A row's place is the number of lines before it; otherwise of bytes.
+        skip: Count only.
     """
-    turned = table.copy()
-    for column in columns:
-        values = pd.to_numeric(table[column], errors="coerce")
-        bad = ~np.isfinite(values.to_numpy(dtype=float))
-        if bad.any():
-            row = table[bad].iloc[0]
+
+    def __init__(
+        self, file: Readable, form: CsvForm, width: int, *, in_lines: bool, skip: bool
+    ) -> None:
+        self.count = 0
+        self._file = file
+        self._form = form
+        self._width = width
+        self._in_lines = in_lines
+        self._skip = skip
+
+    def width(self, place: int, found: str) -> None:
+        """Take note of a row that has not as many fields as the header."""
+        self.other(place, "a broken row", f"{self._width} fields", found)
+
+    def other(self, place: int, what: str, expected: str, found: str) -> None:
+        """Take note of a row that is broken in another way."""
+        self.count += 1
+        if not self._skip:
+            line = 1 + (place if self._in_lines else _lines_before(self._file, place))
             raise InputFormError(
-                f"{form.name}: wrong {column}",
-                where=f"{path}:{_line_of(path, ','.join(row))}",
+                f"{self._form.name}: {what}",
+                where=f"{self._file.where}:{line}",
                 expected=expected,
-                found=repr(row[column]),
-                remedy="Remove the file, so that it is fetched again",
-            )
-        turned[column] = values
-    return turned
-
-
-def _checked_blocks(path: Path, form: CsvForm, width: int) -> Iterator[bytes]:
-    """Give the file after its header in blocks of whole lines, each ending in a newline."""
-    with path.open("rb") as file:
-        file.readline()
-        while block := file.read(_BLOCK_BYTES):
-            block += file.readline()
-            if form.quoted and block.count(b'"') % 2:
-                block += _rest_of_record(file)
-            if not block.endswith(b"\n"):
-                block += b"\n"
-            if not form.quoted:
-                # Two counts over the block cost a tenth of looking at each line.
-                octets = np.frombuffer(block, dtype=np.uint8)
-                commas = np.count_nonzero(octets == ord(","))
-                if commas != np.count_nonzero(octets == ord("\n")) * (width - 1):
-                    _complain_about_width(path, form, width)
-            yield block
-
-
-def _rest_of_record(file: BinaryIO) -> bytes:
-    """Read on to the end of the line that ends a quoted field."""
-    lines = []
-    for line in file:
-        lines.append(line)
-        if line.count(b'"') % 2:
-            break
-    return b"".join(lines)
-
-
-def _lines_holding(blocks: Iterator[bytes], words: set[bytes], *, quoted: bool) -> Iterator[bytes]:
-    """Give the lines in which a word stands anywhere; quick while the words are few and rare."""
-    for block in blocks:
-        spans: set[tuple[int, int]] = set()
-        for word in words:
-            at = block.find(word)
-            while at >= 0:
-                start = block.rfind(b"\n", 0, at) + 1
-                while quoted and block.count(b'"', 0, start) % 2:  # in the middle of a field
-                    start = block.rfind(b"\n", 0, start - 1) + 1
-                end = _record_end(block, start, at)
-                spans.add((start, end))
-                at = block.find(word, end)
-        for start, end in sorted(spans):
-            yield block[start:end]
-
-
-def _lines_by_field(blocks: Iterator[bytes], words: set[bytes], position: int) -> Iterator[bytes]:
-    """Give the lines whose field at ``position`` is a word; for many words, or frequent ones."""
-    for block in blocks:
-        at = 0
-        for line in block.split(b"\n"):
-            field = line.split(b",", position + 1)[position : position + 1]
-            if field and field[0].rstrip(b"\r") in words:
-                yield block[at : _record_end(block, at, at)]
-            at += len(line) + 1
-
-
-def _record_end(block: bytes, start: int, at: int) -> int:
-    """Give the end of the record that begins at ``start``: a quoted field may hold newlines."""
-    end = block.find(b"\n", at) + 1
-    while block.count(b'"', start, end) % 2 and end < len(block):
-        end = block.find(b"\n", end) + 1
-    return end
-
-
-def _has_broken_row(lines: bytes, width: int) -> bool:
-    """Tell whether a row among quoted ones has not ``width`` fields."""
-    text = io.StringIO(lines.decode("utf-8", errors="replace"), newline="")
-    try:
-        return any(len(row) != width for row in csv.reader(text))
-    except csv.Error:  # an endless field: a quote is missing
-        return True
-
-
-def _complain_about_width(path: Path, form: CsvForm, width: int) -> None:
-    """Raise for the first row that has not ``width`` fields, if there is one."""
-    with path.open(encoding="utf-8", errors="replace", newline="") as file:
-        rows = csv.reader(file, quoting=csv.QUOTE_MINIMAL if form.quoted else csv.QUOTE_NONE)
-        found = ""
-        try:
-            for row in rows:
-                if len(row) != width:
-                    found = f"{len(row)} in {_shown(','.join(row))!r}"
-                    break
-        except csv.Error as error:
-            found = str(error)
-        if found:
-            raise InputFormError(
-                f"{form.name}: a broken row",
-                where=f"{path}:{rows.line_num}",
-                expected=f"{width} fields",
                 found=found,
-                remedy="Remove the file, so that it is fetched again",
+                remedy=f"{REFETCH}, or pass over such rows with --skip-bad-rows",
             )
 
 
-def _line_of(path: Path, wanted: str) -> int:
-    """Give the 1-based number of the first line that is ``wanted``; 0 if there is none."""
-    with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
-        for number, line in enumerate(file, start=1):
-            if line.rstrip("\r\n") == wanted:
-                return number
-    return 0
+def _lines_before(file: Readable, place: int) -> int:
+    """Count the newlines before a byte."""
+    lines = 0
+    for block in file.blocks(_COUNTED_BYTES):
+        lines += block.count(b"\n", 0, max(0, place))
+        place -= len(block)
+        if place <= 0:
+            break
+    return lines
 
 
-def _fields(line: str) -> list[str]:
-    return next(csv.reader([line.strip("\ufeff\r\n")]), [])
-
-
-def _shown(text: str) -> str:
-    text = text.strip()
-    return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "..."
+def _parts(window: Window, search: Search) -> Iterator[Part]:
+    """Give what is found in the file, from the window's start on."""
+    in_bad_line = False
+    while True:
+        if in_bad_line:
+            part = search.rest_of_line(window.text, window.start, window.stop)
+        else:
+            found = search.whole_rows(window.text, window.start, window.stop)
+            if found is None or window.left_bytes - found.read_bytes > LONGEST_ROW_BYTES:
+                found = search.one_by_one(window.rest, final=False)
+            part = found
+        window.start += part.read_bytes
+        in_bad_line = part.in_bad_line
+        yield part
+        is_searched = not (window.left_bytes and part.read_bytes)
+        if is_searched and not window.more():
+            break
+    if window.left_bytes:
+        window.end_with_newline()
+        yield search.one_by_one(window.rest, final=True)

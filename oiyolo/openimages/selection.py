@@ -17,7 +17,10 @@ import pandas as pd
 from oiyolo import boxes as geometry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
+    from collections.abc import Set as AbstractSet
+
+    from numpy.typing import NDArray
 
     from oiyolo.config import DatasetOptions
     from oiyolo.openimages.classes import SelectedClass
@@ -65,61 +68,45 @@ def decide(
         options: What to keep.
     """
     marked = _mark(boxes, classes, options)
-    dropped_images = set(marked.loc[marked["drops_image"], "ImageID"])
-    with_used = set(marked.loc[marked["used"], "ImageID"])
-    excluded: dict[str, int] = {}
-
-    subset_by_id = dict(zip(marked["ImageID"], marked["Subset"], strict=True))
-    candidates = [i for i in subset_by_id if i not in dropped_images and i in with_used]
-    _count(excluded, "dropped by a flag", dropped_images)
-    _count(excluded, "no box left", subset_by_id.keys() - dropped_images - with_used)
-
-    verified = _verified(marked, labels, classes)
+    images = _Images.of(marked, labels, classes)
+    boxed = images.among(np.ones(len(marked), dtype=bool))
+    dropped = images.among(marked["drops_image"].to_numpy())
+    with_used = images.among(marked["used"].to_numpy())
+    candidates = boxed & ~dropped & with_used
+    excluded = {
+        "dropped by a flag": int(dropped.sum()),
+        "no box left": int((boxed & ~dropped & ~with_used).sum()),
+    }
     if options.require_verified:
-        names = {selected.name for selected in classes}
-        complete = {i for i in candidates if names <= set().union(*verified.get(i, (set(), set())))}
-        _count(excluded, "not verified for every class", set(candidates) - complete)
-        candidates = [i for i in candidates if i in complete]
+        complete = images.verified_for_all()
+        excluded["not verified for every class"] = int((candidates & ~complete).sum())
+        candidates &= complete
+    positives = images.first_by_hash(candidates, options.limit)
+    excluded["beyond the limit"] = int(candidates.sum()) - len(positives)
 
-    positives = _first_by_hash(candidates, options.limit)
-    _count(excluded, "beyond the limit", set(candidates) - set(positives))
+    wanted = round(options.negatives * len(positives))
+    # Boxed here means any box of a selected class, also a dropped one.
+    clean = images.with_pair(images.absent) & ~images.with_pair(images.present) & ~boxed
+    negatives = images.first_by_hash(clean, wanted) if wanted else positives[:0]
 
-    negatives: list[str] = []
-    if options.negatives:
-        subset_of_label = dict(zip(labels["ImageID"], labels["Subset"], strict=True))
-        clean = [
-            image_id
-            for image_id, (present, absent) in verified.items()
-            if absent and not present and image_id not in subset_by_id
-        ]
-        wanted = round(options.negatives * len(positives))
-        negatives = _first_by_hash(clean, wanted) if wanted else []
-        subset_by_id |= {i: subset_of_label[i] for i in negatives}
-
-    ids = sorted([*positives, *negatives])
-    negative_ids = set(negatives)
-    images = pd.DataFrame(
-        {
-            "ImageID": ids,
-            "Subset": [subset_by_id[i] for i in ids],
-            "negative": [i in negative_ids for i in ids],
-            "present": [_names(classes, verified.get(i, (set(), set()))[0]) for i in ids],
-            "absent": [_names(classes, verified.get(i, (set(), set()))[1]) for i in ids],
-        }
+    chosen = np.sort(np.concatenate([positives, negatives]))
+    is_positive = np.isin(images.box_codes, positives)
+    order = np.argsort(images.box_codes[is_positive], kind="stable")
+    kept = marked[is_positive].drop(columns="drops_image").iloc[order]
+    return Selected(
+        kept.reset_index(drop=True),
+        images.table(chosen, negatives, classes),
+        {reason: n for reason, n in excluded.items() if n},
     )
-    kept = marked[marked["ImageID"].isin(set(positives))].drop(columns="drops_image")
-    kept = kept.sort_values(["ImageID"], kind="stable").reset_index(drop=True)
-    return Selected(kept, images, {reason: n for reason, n in excluded.items() if n})
 
 
 def _mark(
     boxes: pd.DataFrame, classes: Sequence[SelectedClass], options: DatasetOptions
 ) -> pd.DataFrame:
     """Add ``class``, ``class_id``, ``used``, ``dropped_because`` and ``drops_image``."""
-    marked = boxes.copy()
-    class_by_mid = {mid: selected for selected in classes for mid in selected.mids}
-    marked["class"] = [class_by_mid[mid].name for mid in marked["LabelName"]]
-    marked["class_id"] = [class_by_mid[mid].class_id for mid in marked["LabelName"]]
+    marked = boxes.reset_index(drop=True)
+    marked["class_id"] = _class_ids(marked, classes)
+    marked["class"] = np.array([c.name for c in classes], dtype=object)[marked["class_id"]]
     because = np.full(len(marked), "", dtype=object)
     drops_image = np.zeros(len(marked), dtype=bool)
     for option, column in FLAG_COLUMNS.items():
@@ -139,45 +126,126 @@ def _mark(
     return marked
 
 
-def _verified(
-    boxes: pd.DataFrame, labels: pd.DataFrame, classes: Sequence[SelectedClass]
-) -> dict[str, tuple[set[str], set[str]]]:
-    """Give, for each image, the classes that humans found present and those found absent.
+def _class_ids(table: pd.DataFrame, classes: Sequence[SelectedClass]) -> NDArray[np.int64]:
+    """Give the class id that each row's ``LabelName`` counts as."""
+    id_by_mid = {mid: selected.class_id for selected in classes for mid in selected.mids}
+    return table["LabelName"].map(id_by_mid).to_numpy().astype(np.int64)
 
-    A box says present; so does a label of the class or of a descendant. Absent needs a label of
-    the class itself (no canoe does not mean no boat).
+
+@dataclass(frozen=True)
+class _Images:
+    """All images in question, each as a number: its place among their sorted ids.
+
+    Attributes:
+        ids: Sorted ImageIDs.
+        subsets: The subset of each.
+        box_codes: The number of each box's image.
+        classes: How many classes are selected.
+        present: Pairs of image and class that humans found present, as sorted
+            ``image * classes + class_id``.
+        absent: Pairs that humans found absent, and never present.
     """
-    found: dict[str, tuple[set[str], set[str]]] = {}
-    pairs = boxes[["ImageID", "class"]].drop_duplicates()
-    for image_id, name in zip(pairs["ImageID"], pairs["class"], strict=True):
-        found.setdefault(image_id, (set(), set()))[0].add(name)
-    class_by_mid = {mid: selected for selected in classes for mid in selected.mids}
-    columns = (labels[name] for name in ("ImageID", "LabelName", "Confidence"))
-    for image_id, mid, confidence in zip(*columns, strict=True):
-        selected = class_by_mid[mid]
-        present, absent = found.setdefault(image_id, (set(), set()))
-        if confidence > 0:
-            present.add(selected.name)
-        elif mid == selected.mid:
-            absent.add(selected.name)
-    return {image_id: (present, absent - present) for image_id, (present, absent) in found.items()}
+
+    ids: NDArray[np.object_]
+    subsets: NDArray[np.object_]
+    box_codes: NDArray[np.int64]
+    classes: int
+    present: NDArray[np.int64]
+    absent: NDArray[np.int64]
+
+    @classmethod
+    def of(
+        cls, boxes: pd.DataFrame, labels: pd.DataFrame, classes: Sequence[SelectedClass]
+    ) -> _Images:
+        """Number the images of boxes and labels, and say what humans found in them.
+
+        A box says present; so does a label of the class or of a descendant. Absent needs a label
+        of the class itself (no canoe does not mean no boat).
+        """
+        both = np.concatenate([_texts(boxes["ImageID"]), _texts(labels["ImageID"])])
+        codes, ids = pd.factorize(both, sort=True)
+        box_codes, label_codes = codes[: len(boxes)], codes[len(boxes) :]
+        subsets = np.full(len(ids), "", dtype=object)
+        subsets[label_codes] = _texts(labels["Subset"])
+        subsets[box_codes] = _texts(boxes["Subset"])
+
+        label_classes = _class_ids(labels, classes)
+        label_pairs = label_codes * len(classes) + label_classes
+        is_present = labels["Confidence"].to_numpy(dtype=float) > 0
+        own_mids = np.array([c.mid for c in classes], dtype=object)
+        is_own = own_mids[label_classes] == _texts(labels["LabelName"])
+        present = np.unique(
+            np.concatenate(
+                [box_codes * len(classes) + boxes["class_id"].to_numpy(), label_pairs[is_present]]
+            )
+        )
+        absent = np.setdiff1d(label_pairs[is_own & ~is_present], present)
+        return cls(ids, subsets, box_codes, len(classes), present, absent)
+
+    def among(self, boxes: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Tell which images hold one of the boxes that a mask names."""
+        return np.bincount(self.box_codes[boxes], minlength=len(self.ids)).astype(bool)
+
+    def with_pair(self, pairs: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Tell which images stand in one of these pairs."""
+        return np.bincount(pairs // self.classes, minlength=len(self.ids)).astype(bool)
+
+    def verified_for_all(self) -> NDArray[np.bool_]:
+        """Tell for which images humans said present or absent of every class."""
+        said = np.concatenate([self.present, self.absent]) // self.classes
+        is_complete: NDArray[np.bool_] = np.bincount(said, minlength=len(self.ids)) == self.classes
+        return is_complete
+
+    def first_by_hash(self, candidates: NDArray[np.bool_], limit: int) -> NDArray[np.int64]:
+        """Give the first ``limit`` candidates (0: all) in the order of a hash of their ids.
+
+        The order is the same on every machine and day, and 100 images are part of 200.
+        """
+        codes = np.flatnonzero(candidates)
+        if not limit or limit >= len(codes):
+            return codes
+        hashes = [hashlib.sha256(image_id.encode()).digest() for image_id in self.ids[codes]]
+        return codes[sorted(range(len(codes)), key=hashes.__getitem__)[:limit]]
+
+    def table(
+        self,
+        chosen: NDArray[np.int64],
+        negatives: NDArray[np.int64],
+        classes: Sequence[SelectedClass],
+    ) -> pd.DataFrame:
+        """Give one row for each chosen image."""
+        names = [selected.name for selected in classes]
+        return pd.DataFrame(
+            {
+                "ImageID": self.ids[chosen],
+                "Subset": self.subsets[chosen],
+                "negative": np.isin(chosen, negatives),
+                "present": self._names(self.present, chosen, names),
+                "absent": self._names(self.absent, chosen, names),
+            }
+        )
+
+    def _names(
+        self, pairs: NDArray[np.int64], chosen: NDArray[np.int64], names: Sequence[str]
+    ) -> list[str]:
+        """Give the classes that stand in a pair with each chosen image, in order of their ids."""
+        found = dict.fromkeys(chosen.tolist(), "")
+        for pair in pairs[np.isin(pairs // self.classes, chosen)].tolist():
+            image, class_id = divmod(pair, self.classes)
+            found[image] += (SEPARATOR if found[image] else "") + names[class_id]
+        return list(found.values())
 
 
-def _names(classes: Sequence[SelectedClass], chosen: set[str]) -> str:
-    return SEPARATOR.join(selected.name for selected in classes if selected.name in chosen)
+def _texts(column: pd.Series[str]) -> NDArray[np.object_]:
+    return column.to_numpy(dtype=object)
 
 
-def _first_by_hash(image_ids: Iterable[str], limit: int) -> list[str]:
-    """Give the first ``limit`` ids (0: all) in the order of their hashes.
-
-    The order is the same on every machine and day, and 100 images are part of 200.
-    """
-    ordered = sorted(image_ids, key=lambda i: hashlib.sha256(i.encode()).digest())
-    return ordered[:limit] if limit else ordered
-
-
-def _count(excluded: dict[str, int], reason: str, ids: Iterable[str]) -> None:
-    excluded[reason] = excluded.get(reason, 0) + len(set(ids))
+def only(selected: Selected, image_ids: AbstractSet[str], reason: str) -> Selected:
+    """Keep the images of these ids; count the others as excluded for a reason."""
+    images = selected.images[selected.images["ImageID"].isin(image_ids)].reset_index(drop=True)
+    boxes = selected.boxes[selected.boxes["ImageID"].isin(image_ids)].reset_index(drop=True)
+    lost = len(selected.images) - len(images)
+    return Selected(boxes, images, selected.excluded | ({reason: lost} if lost else {}))
 
 
 def per_class(

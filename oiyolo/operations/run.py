@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from oiyolo.operations.plan import require_room
 from oiyolo.project import open_project
 from oiyolo.results import Plan, Result
 from oiyolo.stages.evaluate import evaluate
@@ -56,12 +57,15 @@ class Ran(Result):
 def run(project: ProjectLike = ".", *, dry_run: bool = False, **options: object) -> Ran | Plan:
     """Run all stages in a row, from class names to a report; each does only what is new.
 
+    What cannot fit on the disk is refused once it is selected, before the first image is fetched.
+
     Args:
         project: An open project or its folder; ``classes`` begins a new one there.
         dry_run: Only tell what would be done.
         **options: Any key.
 
     Raises:
+        UnavailableError: It does not fit on the disk.
         OiyoloError: What a stage raises; what was done before stays.
     """
     opened = open_project(project, options, may_create=True, dry_run=dry_run)
@@ -70,6 +74,8 @@ def run(project: ProjectLike = ".", *, dry_run: bool = False, **options: object)
     results: dict[str, Result] = {}
     for name, stage in _STAGES.items():
         results[name] = stage(opened)
+        if name == "select":
+            require_room(opened)
         if name not in _SHOWN_AT_THE_END:
             _log.info("%s", results[name])
     return Ran(results)

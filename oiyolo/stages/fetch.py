@@ -7,14 +7,16 @@ a 503) stays pending and is tried again by the next run.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
 import threading
 import time
 from collections import Counter
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 from oiyolo import files
 from oiyolo.config import AUTO
@@ -31,7 +33,6 @@ from oiyolo.stages import select as select_stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from oiyolo.ledger import Counts, Ledger
     from oiyolo.project import Project, ProjectLike
@@ -43,7 +44,9 @@ _AUTO_JOBS: Final = 16
 _RECORD_EVERY_S: Final = 0.1
 _UNREACHED_IN_A_ROW: Final = 20
 """So many images in a row for which no source answered mean that the site is not reachable."""
-_SPARE_BYTES: Final = 200_000_000
+SPARE_BYTES: Final = 200_000_000
+"""A fetch stops when less than this is free."""
+_NOTE_EVERY_S: Final = 5.0
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,41 @@ class Fetched(Result):
         if self.missing:
             told.append(columns([(f"missing: {why}", n) for why, n in self.missing.items()]))
         return "\n".join(told)
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What all fetches of a project took together, those that were interrupted too.
+
+    Attributes:
+        seconds: Time spent on fetching images.
+        images: Images that arrived.
+        size_bytes: Their bytes.
+        network_bytes: Those of them that came over the network.
+    """
+
+    seconds: float = 0.0
+    images: int = 0
+    size_bytes: int = 0
+    network_bytes: int = 0
+
+    @property
+    def bandwidth_bytes_s(self) -> float | None:
+        """Bytes a second over the network; ``None`` if nothing came so."""
+        return self.network_bytes / self.seconds if self.network_bytes and self.seconds else None
+
+
+def effort(project: Project) -> Effort:
+    """Read what the fetches so far took; a fetch at work writes it every few seconds."""
+    noted = files.read_json(_effort_path(project))
+    known: dict[str, Any] = noted if isinstance(noted, dict) else {}
+    names = {declared.name for declared in fields(Effort)}
+    usable = known.keys() == names and all(isinstance(n, (int, float)) for n in known.values())
+    return Effort(**known) if usable else Effort()
+
+
+def _effort_path(project: Project) -> Path:
+    return project.data_folder / "fetch.json"
 
 
 def fetch(
@@ -165,6 +203,7 @@ class _Tally:
     def __init__(self) -> None:
         self.new = 0
         self.size_bytes = 0
+        self.network_bytes = 0
         self.failed: Counter[str] = Counter()
         self.unreached_in_a_row = 0
         self.example = ""
@@ -177,7 +216,36 @@ class _Tally:
         else:
             self.new += 1
             self.size_bytes += outcome.size_bytes
+            # A folder's name is its path; all other sources are on the network.
+            if not Path(outcome.source).is_absolute():
+                self.network_bytes += outcome.size_bytes
         self.unreached_in_a_row = 0 if outcome.reached else self.unreached_in_a_row + 1
+
+
+class _Notes:
+    """Adds a fetch to the project's effort, every few seconds, so that a kill loses few."""
+
+    def __init__(self, project: Project, tally: _Tally) -> None:
+        self._path, self._tally = _effort_path(project), tally
+        self._before = effort(project)
+        self._began_s = self._noted_s = time.monotonic()
+
+    def note_now_and_then(self) -> None:
+        """Write, if some time has passed since."""
+        if time.monotonic() - self._noted_s > _NOTE_EVERY_S:
+            self.note()
+
+    def note(self) -> None:
+        """Write what it is by now."""
+        self._noted_s = time.monotonic()
+        before, tally = self._before, self._tally
+        now = Effort(
+            seconds=round(before.seconds + self._noted_s - self._began_s, 3),
+            images=before.images + tally.new,
+            size_bytes=before.size_bytes + tally.size_bytes,
+            network_bytes=before.network_bytes + tally.network_bytes,
+        )
+        files.write_json(self._path, asdict(now))
 
 
 def _reopen(project: Project, ledger: Ledger, retry: str | None) -> None:
@@ -214,6 +282,7 @@ def _fetch_all(
         options.sources, mirror_url=options.mirror_url, base=project.folder, web=web
     )
     changes: list[Change] = []
+    notes = _Notes(project, tally)
     recorded_s = time.monotonic()
     try:
         with progress("fetch", total=len(wanted), unit="img") as told:
@@ -226,6 +295,7 @@ def _fetch_all(
                     ledger.record(STAGE, changes)
                     changes.clear()
                     recorded_s = time.monotonic()
+                    notes.note_now_and_then()
                     _check_disk(project.images_folder)
                 if tally.unreached_in_a_row >= max(_UNREACHED_IN_A_ROW, jobs):
                     _complain_unreachable(tally)
@@ -236,6 +306,8 @@ def _fetch_all(
     finally:
         ledger.record(STAGE, changes)
         web.close()
+        with contextlib.suppress(OSError):  # a full disk has been told of already
+            notes.note()
 
 
 def _change(outcome: Outcome) -> Change:
@@ -284,7 +356,7 @@ def _complain_unreachable(tally: _Tally) -> None:
 
 
 def _check_disk(folder: Path) -> None:
-    if shutil.disk_usage(folder).free < _SPARE_BYTES:
+    if shutil.disk_usage(folder).free < SPARE_BYTES:
         raise _disk_full(folder)
 
 
@@ -293,7 +365,7 @@ def _disk_full(folder: Path) -> UnavailableError:
     return UnavailableError(
         "the disk is nearly full, so fetching stopped",
         where=str(folder),
-        expected=f"{_SPARE_BYTES / 1e6:.0f} MB left free",
+        expected=f"{SPARE_BYTES / 1e6:.0f} MB left free",
         found=f"{free / 1e6:.0f} MB",
         remedy="Free some space, then give the same command again; what is here stays",
     )

@@ -232,7 +232,7 @@ def another_confidence(lines: list[str], at: int) -> None:
         (BOXES, no_number, False, ["wrong XMin", "a number", "'0.1x'"]),
         (BOXES, infinite, False, ["wrong XMax", "a number", "'1e999'"]),
         (LABELS, lose_a_field, False, ["broken row", "4 fields"]),
-        (LABELS, another_confidence, False, ["wrong Confidence", "0 or 1", "'maybe'"]),
+        (LABELS, another_confidence, False, ["wrong Confidence", "a number", "'maybe'"]),
         (IMAGES, html, True, ["no Open Images image list file", "<!DOCTYPE html>"]),
         (CLASSES, html, True, ["class descriptions", "<!DOCTYPE html>"]),
         (CLASSES, junk, False, ["class descriptions", "a MID and a name", "what is this"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
 import socket
 import socketserver
@@ -13,13 +14,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
-from oiyolo.errors import UnavailableError
+from oiyolo.demo_mirror.serve import Server, serve
+from oiyolo.errors import UnavailableError, UsageError
 from oiyolo.http import USER_AGENT, HttpFailureError, Patience, StoppedError, Web
 from oiyolo.progress import progress
+from oiyolo.resuming import Version
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.unit.conftest import FaultySite
 
 CONTENT = bytes(range(256)) * 400
 QUICK = Patience(attempts=3, first_pause_s=0.005, connect_s=2.0, read_s=0.4)
@@ -333,3 +338,127 @@ def test_pauses_double_with_jitter_up_to_a_minute_or_are_what_the_server_asks_fo
 ) -> None:
     for _ in range(20):
         assert low <= Patience().pause_s(attempt, asked) <= high
+
+
+def test_a_download_leaves_its_connection_to_the_next(
+    tmp_path: Path, web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accepted: list[object] = []
+    accept = Server.get_request
+
+    def counted(server: Server) -> tuple[socket.socket, Any]:
+        accepted.append(server)
+        return accept(server)
+
+    monkeypatch.setattr(Server, "get_request", counted)
+    path = tmp_path / "openimages" / "a.csv"
+    path.parent.mkdir()
+    path.write_bytes(CONTENT)
+    with serve(tmp_path) as site:
+        for _ in range(3):
+            url = f"{site.base_url}/openimages/a.csv"
+            with progress("x", unit="B") as told:
+                web.download(url, tmp_path / "part", headers={}, told=told)
+        assert len(site.served) == 3
+        web.close()
+    assert len(accepted) == 1
+
+
+class Told:
+    """Counts what a download tells, from where its bar begins."""
+
+    def __init__(self, done: int = 0) -> None:
+        self.done = done
+        self.lowest = done
+
+    def advance(self, count: int = 1) -> None:
+        self.done += count
+        self.lowest = min(self.lowest, self.done)
+
+    def tell(self, **figures: object) -> None:
+        raise AssertionError(figures)
+
+
+def test_the_bar_of_a_resumed_download_begins_where_it_stands(
+    faulty_site: FaultySite, web: Web, tmp_path: Path
+) -> None:
+    content = faulty_site.ways.content
+    (tmp_path / "part").write_bytes(content[:100_000])
+    told = Told(100_000)
+    begun = []
+    got = web.download(
+        f"{faulty_site.url}/a", tmp_path / "part", headers={}, told=told,
+        held=Version('"one"', "", len(content)), begin=lambda *now: begun.append(now),
+    )  # fmt: skip
+    assert (tmp_path / "part").read_bytes() == content
+    assert (told.lowest, told.done) == (100_000, len(content))
+    assert [done for _, done in begun] == [100_000]
+    assert (got.resumed, got.came_bytes, got.size_bytes) == (True, 200_000, len(content))
+
+
+def test_the_bar_goes_back_where_a_download_begins_anew(
+    faulty_site: FaultySite, web: Web, tmp_path: Path
+) -> None:
+    (tmp_path / "part").write_bytes(b"?" * 100_000)
+    told = Told(100_000)
+    web.download(
+        f"{faulty_site.url}/a", tmp_path / "part", headers={}, told=told,
+        held=Version('"another"', "", 400_000),
+    )  # fmt: skip
+    assert (tmp_path / "part").read_bytes() == faulty_site.ways.content
+    assert (told.lowest, told.done) == (0, len(faulty_site.ways.content))
+
+
+def test_a_refusal_at_the_beginning_ends_a_download_with_nothing_written(
+    faulty_site: FaultySite, web: Web, tmp_path: Path
+) -> None:
+    def refuse(version: Version, done: int) -> None:
+        raise UsageError(f"{version.size_bytes} and {done}")
+
+    with progress("x", unit="B") as told, pytest.raises(UsageError, match="300000 and 0"):
+        web.download(f"{faulty_site.url}/a", tmp_path / "part", headers={}, told=told, begin=refuse)
+    assert (tmp_path / "part").read_bytes() == b""
+
+
+@pytest.mark.parametrize("path", ["/no-length", "/good", "/short-once", "/moved", "/empty"])
+def test_a_stream_is_what_a_download_is(server: Faulty, web: Web, path: str) -> None:
+    stream = web.stream(server.url + path)
+    blocks = list(stream.blocks(10_000))
+    content = b"" if path == "/empty" else CONTENT
+    assert b"".join(blocks) == content
+    assert all(len(block) >= 10_000 for block in blocks[:-1])
+    assert stream.got is not None
+    assert stream.got.md5 == hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+@pytest.mark.parametrize("path", ["/torn-chunks", "/missing", "/silent", "/nonsense", "/elsewhere"])
+def test_a_stream_of_nothing_says_so(server: Faulty, web: Web, path: str) -> None:
+    with pytest.raises(UnavailableError, match="attempts"):
+        list(web.stream(server.url + path).blocks(1 << 20))
+
+
+def test_a_page_in_another_encoding_is_decoded_and_not_resumed(
+    server: Faulty, web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = gzip.compress(CONTENT)
+    said = {"ETag": '"z"', "Content_Encoding": "gzip", "Content_Length": len(packed)}
+    torn = answer("200 OK", packed[:500], **said)
+    monkeypatch.setitem(server.says, "/packed", [torn, answer("200 OK", packed, **said)])
+    with progress("x", unit="B") as told:
+        got = web.download(f"{server.url}/packed", tmp_path / "part", headers={}, told=told)
+    assert (tmp_path / "part").read_bytes() == CONTENT
+    assert (got.size_bytes, got.resumed) == (len(CONTENT), False)
+    assert not any(b"Range" in head for head in server.heads)
+
+
+def test_whether_something_is_newer_is_asked_without_reading_it(
+    faulty_site: FaultySite, web: Web
+) -> None:
+    faulty_site.ways.content = bytes(50_000_000)
+    url = f"{faulty_site.url}/a"
+    assert web.newer_version(url, {"If-None-Match": '"one"'}) is None
+    newer = web.newer_version(url, {"If-None-Match": '"zero"'})
+    assert newer is not None
+    assert (newer.etag, newer.size_bytes) == ('"one"', 50_000_000)
+    assert faulty_site.statuses == [304, 200]
+    assert faulty_site.sent_bytes < 50_000_000

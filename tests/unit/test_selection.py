@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from oiyolo.config import DatasetOptions
 from oiyolo.openimages.classes import SelectedClass
-from oiyolo.openimages.selection import FLAG_COLUMNS, decide, per_class
+from oiyolo.openimages.selection import FLAG_COLUMNS, SEPARATOR, decide, per_class
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -233,3 +234,79 @@ def test_the_tables_that_came_in_are_left_alone() -> None:
     before = table.copy()
     chosen(table, group_of="drop-box")
     pd.testing.assert_frame_equal(table, before)
+
+
+def rows_of(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return table.to_dict("records")  # type: ignore[return-value]
+
+
+def plainly(
+    table: pd.DataFrame, said: pd.DataFrame, classes: tuple[SelectedClass, ...], negatives: float
+) -> dict[str, tuple[bool, str, str]]:
+    """Select row by row, as one would explain it: negative, present, absent by image."""
+    class_of = {mid: c for c in classes for mid in c.mids}
+    positive = {
+        box["ImageID"]
+        for box in rows_of(table)
+        if not any(
+            other["IsInside"] == 1 for other in rows_of(table) if other["ImageID"] == box["ImageID"]
+        )
+        and box["IsGroupOf"] != 1
+    }
+    present = {(box["ImageID"], class_of[box["LabelName"]].name) for box in rows_of(table)}
+    absent = set()
+    for label in rows_of(said):
+        pair = (label["ImageID"], class_of[label["LabelName"]].name)
+        if label["Confidence"] == 1:
+            present.add(pair)
+        elif class_of[label["LabelName"]].mid == label["LabelName"]:
+            absent.add(pair)
+    absent -= present
+    in_view = {image for image, _ in present} | set(table["ImageID"])
+    clean = sorted(
+        {image for image, _ in absent} - in_view, key=lambda i: sha256(i.encode()).digest()
+    )
+    chosen = dict.fromkeys(positive, False)
+    chosen |= dict.fromkeys(clean[: round(negatives * len(positive))], True)
+
+    def told(pairs: set[tuple[str, str]], image: str) -> str:
+        return SEPARATOR.join(c.name for c in classes if (image, c.name) in pairs)
+
+    return {
+        image: (negative, told(present, image), told(absent, image))
+        for image, negative in sorted(chosen.items())
+    }
+
+
+SOME_IDS = st.sampled_from("abcdefgh")
+SOME_MIDS = st.sampled_from(["/m/boat", "/m/canoe", "/m/duck"])
+FLAG_VALUES = st.sampled_from([-1, 0, 0, 1])
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.tuples(SOME_IDS, SOME_MIDS, FLAG_VALUES, FLAG_VALUES), max_size=12),
+    st.lists(st.tuples(SOME_IDS, SOME_MIDS, st.sampled_from([0, 1])), max_size=12),
+    st.sampled_from([0.0, 0.5, 1.0, 3.0]),
+)
+def test_the_selection_is_what_going_through_it_row_by_row_gives(
+    rows: list[tuple[str, str, int, int]], said: list[tuple[str, str, int]], negatives: float
+) -> None:
+    table = boxes(
+        *((i, mid, {"IsGroupOf": group, "IsInside": inside}) for i, mid, group, inside in rows)
+    )
+    options: dict[str, Any] = {
+        "group_of": "drop-box",
+        "inside": "drop-image",
+        "negatives": negatives,
+    }
+    found = chosen(table, labels(*said), **options)
+    assert {
+        row["ImageID"]: (row["negative"], row["present"], row["absent"])
+        for row in rows_of(found.images)
+    } == plainly(table, labels(*said), (BOAT, DUCK), negatives)
+    kept = [row for row in rows_of(table) if row["ImageID"] in set(ids(found))]
+    assert len(found.boxes) == len(kept)
+    assert int(found.boxes["used"].sum()) == sum(row["IsGroupOf"] != 1 for row in kept)
+    left_out = set(table["ImageID"]) - set(ids(found))
+    assert sum(found.excluded.values()) == len(left_out)

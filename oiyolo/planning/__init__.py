@@ -1,0 +1,1 @@
+"""What a run will fetch, store, take and cost: estimates, and how they compare with what came."""

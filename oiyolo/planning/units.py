@@ -1,0 +1,42 @@
+"""Bytes and durations as a person reads them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+_MINUTE_S: Final = 60
+_HOUR_S: Final = 3600
+_DAY_S: Final = 86_400
+_HOURS_UP_TO_S: Final = 2 * _DAY_S
+_UNKNOWN: Final = "?"
+
+
+def told_bytes(size: float | None) -> str:
+    """Give "512 B", "4.1 kB", "73.2 MB", "8.05 GB", "1.20 TB"; "?" for ``None``."""
+    if size is None:
+        return _UNKNOWN
+    for unit, factor, digits in (("TB", 1e12, 2), ("GB", 1e9, 2), ("MB", 1e6, 1), ("kB", 1e3, 1)):
+        if abs(size) >= factor:
+            return f"{size / factor:,.{digits}f} {unit}"
+    return f"{size:.0f} B"
+
+
+def told_seconds(seconds: float | None) -> str:
+    """Give "4.2 s", "31 min", "7 h 05 min", "8 d 12 h"; "?" for ``None``."""
+    if seconds is None:
+        return _UNKNOWN
+    if seconds < _MINUTE_S:
+        return f"{seconds:.1f} s"
+    whole_minutes = round(seconds / _MINUTE_S)
+    if seconds < _HOUR_S:
+        return f"{whole_minutes} min"
+    if seconds < _HOURS_UP_TO_S:
+        return f"{whole_minutes // 60} h {whole_minutes % 60:02} min"
+    whole_hours = round(seconds / _HOUR_S)
+    return f"{whole_hours // 24:,} d {whole_hours % 24} h"
+
+
+def told_money(amount: float | None, currency: str) -> str:
+    """Give "34.12 EUR"; "?" for ``None``."""
+    told = _UNKNOWN if amount is None else f"{amount:,.2f}"
+    return f"{told} {currency}".strip()

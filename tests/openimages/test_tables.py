@@ -1,0 +1,99 @@
+"""The tables of a subset: right types, one row an image, and complaints of what cannot be used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+from oiyolo.errors import InputFormError
+from oiyolo.openimages.tables import (
+    BOX_COLUMNS,
+    IMAGE_COLUMNS,
+    read_boxes,
+    read_images,
+    read_labels,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+IDS = [f"{number:016x}" for number in range(4)]
+BOX_HEAD = ("ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsOccluded,IsTruncated,"
+            "IsGroupOf,IsDepiction,IsInside,XClick1X")  # fmt: skip
+IMAGE_HEAD = "ImageID,Subset,OriginalURL,License,Author,Title,OriginalSize,OriginalMD5,Rotation"
+
+
+@dataclass(frozen=True)
+class Text:
+    lines: tuple[str, ...]
+    where: str = "https://host/file.csv"
+
+    def blocks(self, size_bytes: int) -> Iterator[bytes]:
+        assert size_bytes > 0
+        yield "".join(f"{line}\n" for line in self.lines).encode()
+
+
+def boxes(*ids: str) -> Text:
+    return Text((BOX_HEAD, *(f"{i},xclick,/m/019jd,1,0,1,0,1,0,-1,1,0,0,0.5" for i in ids)))
+
+
+def images(*rotations: str) -> Text:
+    rows = (f'{i},train,u,l,"A, b",t,1,m,{r}' for i, r in zip(IDS, rotations, strict=False))
+    return Text((IMAGE_HEAD, *rows))
+
+
+def test_boxes_have_numbers_and_no_clicks() -> None:
+    rows = read_boxes(boxes(*IDS), "test", ["/m/019jd"]).rows
+    assert set(rows.columns) == {*BOX_COLUMNS, "Subset"}
+    assert all(rows[corner].dtype == float for corner in ("XMin", "XMax", "YMin", "YMax"))
+    assert rows["IsTruncated"].tolist() == [-1] * 4
+    assert rows["Subset"].eq("test").all()
+
+
+@pytest.mark.parametrize("wrong", ["../../etc/passwd", "0" * 15, "0" * 17, "A" * 16, ""])
+def test_an_image_id_that_is_none_is_refused_or_left_out(wrong: str) -> None:
+    with pytest.raises(InputFormError, match="wrong ImageID") as caught:
+        read_boxes(boxes(IDS[0], wrong), "train", ["/m/019jd"])
+    assert caught.value.found == repr(wrong)
+    found = read_boxes(boxes(IDS[0], wrong), "train", ["/m/019jd"], skip_bad_rows=True)
+    assert found.rows["ImageID"].tolist() == IDS[:1]
+    assert found.bad_rows == 1
+
+
+def test_labels_that_a_machine_gave_are_dropped() -> None:
+    head = "ImageID,Source,LabelName,Confidence"
+    rows = [f"{IDS[0]},verification,/m/1,1", f"{IDS[1]},machine,/m/1,0.7", f"{IDS[2]},x,/m/1,0"]
+    found = read_labels(Text((head, *rows)), "train", ["/m/1"])
+    assert found.rows["ImageID"].tolist() == [IDS[0], IDS[2]]
+    assert found.rows["Confidence"].tolist() == [1, 0]
+    assert found.bad_rows == 0
+
+
+def test_images_have_all_columns_once_and_no_nan() -> None:
+    file = images("0.0", "nan", "", "270.0")
+    file = Text((*file.lines, file.lines[1]))  # the first again
+    rows = read_images(file, "train", IDS).rows
+    assert list(rows.columns) == list(IMAGE_COLUMNS)
+    assert rows["ImageID"].tolist() == IDS
+    assert rows["Rotation"].tolist() == ["0.0", "", "", "270.0"]
+    assert rows["Author"].tolist() == ["A, b"] * 4
+    assert rows["Thumbnail300KURL"].tolist() == [""] * 4
+
+
+@pytest.mark.parametrize("rotation", ["45", "-90.0", "up", "360.0"])
+def test_a_wrong_rotation_is_refused_or_left_out(rotation: str) -> None:
+    file = images("0.0", rotation)
+    with pytest.raises(InputFormError, match="wrong Rotation") as caught:
+        read_images(file, "train", IDS[:2])
+    assert caught.value.found == repr(rotation)
+    found = read_images(file, "train", IDS[:2], skip_bad_rows=True)
+    assert (found.rows["ImageID"].tolist(), found.bad_rows) == (IDS[:1], 1)
+
+
+@pytest.mark.parametrize("skip", [False, True])
+def test_an_image_that_is_not_in_the_list_is_told(*, skip: bool) -> None:
+    with pytest.raises(InputFormError, match="1 image with boxes or labels not in it") as caught:
+        read_images(images("0.0", "0.0"), "train", IDS[:3], skip_bad_rows=skip)
+    assert IDS[2] in caught.value.expected
