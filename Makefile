@@ -22,7 +22,7 @@ demo: $(VENV)/.package darknet
 	$(BIN)/oiyolo demo
 
 test: setup darknet
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -n auto -m "not slow"
 
 test-slow: setup darknet
 	$(BIN)/python -m pytest -q -m slow

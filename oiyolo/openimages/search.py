@@ -27,7 +27,7 @@ _FEW: Final = 8
 """So many passes over a text cost what its index costs."""
 _SEARCHED_BYTES: Final = 256 << 10
 _INDEXED_BYTES: Final = 1 << 20
-"""A quarter of it takes a third longer: each step in numpy has its own cost."""
+"""Each step in numpy has a cost of its own, so that smaller blocks take longer in all."""
 
 
 @dataclass(frozen=True)
