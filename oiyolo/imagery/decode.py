@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -51,7 +52,7 @@ class UnreadableImageError(Exception):
 
 
 @dataclass(frozen=True)
-class Picture:
+class Picture(ABC):
     """A file whose header was read.
 
     Attributes:
@@ -60,6 +61,7 @@ class Picture:
 
     stored_wh: tuple[int, int]
 
+    @abstractmethod
     def pixels(self, enough_wh: tuple[int, int]) -> Rgb:
         """Decode to RGB, shape (height, width, 3).
 
@@ -69,12 +71,11 @@ class Picture:
         Raises:
             UnreadableImageError: The data are damaged or end too early.
         """
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def profile(self) -> bytes | None:
         """The ICC profile that its RGB values are to be understood by, if there is one."""
-        raise NotImplementedError
 
 
 def open_picture(content: bytes) -> Picture:

@@ -29,7 +29,6 @@ IMAGE_COLUMNS: Final = (
     *("Author", "Title", "OriginalSize", "OriginalMD5", "Thumbnail300KURL", "Rotation"),
 )
 _IDS: Final = re.compile(r"(?:[0-9a-f]{16}\n)*")
-_IMAGE_ID: Final = re.compile(r"[0-9a-f]{16}")
 _CORNERS: Final = ("XMin", "XMax", "YMin", "YMax")
 _ROTATIONS: Final = ("", "0", "0.0", "90", "90.0", "180", "180.0", "270", "270.0")
 
