@@ -19,7 +19,7 @@ from oiyolo import files
 from oiyolo.errors import InputFormError, UnavailableError
 from oiyolo.http import HttpFailureError, Web
 from oiyolo.openimages.places import Facts, Place
-from oiyolo.openimages.reading import OnDisk
+from oiyolo.openimages.reading import Mapped
 from oiyolo.openimages.releases import OFFICIAL_BASE_URL
 from oiyolo.progress import progress
 
@@ -43,18 +43,17 @@ _log = logging.getLogger("oiyolo")
 
 
 @dataclass(frozen=True)
-class CachedFile(OnDisk):
+class CachedFile(Mapped):
     """An official file on this machine.
 
     Attributes:
         path: Where it lies.
-        url: Where it came from.
         version: Its MD5: another version has another one.
+        url: Where it came from.
         rows_checked: Every row of this version was once seen to be well-formed.
     """
 
     url: str
-    version: str
     rows_checked: bool = False
 
 
@@ -140,7 +139,7 @@ class Cache:
             facts = place.copy_facts()
             if not (facts and self._is_offline):
                 facts = self._newest(official, place, facts)
-        return CachedFile(place.path, place.url, facts.md5, facts.rows_checked)
+        return CachedFile(place.path, facts.md5, place.url, facts.rows_checked)
 
     def open_stream(self, official: OfficialFile) -> CachedFile | StreamedFile:
         """Give an official file for reading once without keeping it.
@@ -152,7 +151,7 @@ class Cache:
         place = self._place(official)
         copy = place.copy_facts()
         if copy is not None and self.version_now(official) == copy.md5:
-            return CachedFile(place.path, place.url, copy.md5, copy.rows_checked)
+            return CachedFile(place.path, copy.md5, place.url, copy.rows_checked)
 
         def accept(got: Download) -> None:
             self._check_official(official, place.url, got.size_bytes, got.md5)

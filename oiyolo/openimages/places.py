@@ -3,6 +3,7 @@
 Of every file there are, beside one another:
 
 - ``boxes.csv``: the file, whole and checked;
+- ``boxes.csv.rows``: where its rows are (``rowmap``), once they were all checked;
 - ``boxes.csv.facts.json``: what is known of the version that was seen last. It stays also where the
   file itself was only streamed, so that a later run can ask whether that version is still the one;
 - ``boxes.csv.unfinished`` and ``boxes.csv.unfinished.json``: what came of it before a break, and of
@@ -17,6 +18,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from oiyolo import files, locks
+from oiyolo.openimages.reading import MAP_SUFFIX
 from oiyolo.resuming import Version
 
 if TYPE_CHECKING:
@@ -76,6 +78,7 @@ class Place:
         self.path, self.url = path, url
         self.unfinished_path = path.with_name(path.name + ".unfinished")
         self._unfinished_facts_path = path.with_name(path.name + ".unfinished.json")
+        self._map_path = path.with_name(path.name + MAP_SUFFIX)
         self._facts_path = path.with_name(path.name + ".facts.json")
         self._lock_path = path.with_name(path.name + ".lock")
 
@@ -129,7 +132,7 @@ class Place:
         with self.unfinished_path.open("rb") as file:
             os.fsync(file.fileno())
         # In this order a kill leaves no file with the facts of another, and nothing to fetch again.
-        self.path.unlink(missing_ok=True)
+        self._drop_copy()
         self.keep_facts(facts)
         self.unfinished_path.replace(self.path)
         self._unfinished_facts_path.unlink(missing_ok=True)
@@ -138,8 +141,12 @@ class Place:
         """Remember a version that went by; a copy of another one is of no more use."""
         before = self.copy_facts()
         if before is None or before.md5 != facts.md5:
-            self.path.unlink(missing_ok=True)
+            self._drop_copy()
             self.keep_facts(facts)
+
+    def _drop_copy(self) -> None:
+        self._map_path.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
 
     def drop_unfinished(self) -> None:
         """Remove what came of a version that nobody waits for any more."""

@@ -18,6 +18,7 @@ LONGEST_ROW_BYTES: Final = 1 << 20
 """A row that is longer is taken for one with a quote that nobody closed."""
 MARGIN_BYTES: Final = 128
 """So much may be looked at before and behind the bytes that count."""
+MAP_SUFFIX: Final = ".rows"
 
 _FRONT: Final = MARGIN_BYTES + LONGEST_ROW_BYTES
 _LONGEST_HEADER_BYTES: Final = 1 << 16
@@ -73,6 +74,23 @@ class OnDisk:
             raise InputFormError(
                 "the file cannot be read", where=self.where, found=error.strerror or str(error)
             ) from None
+
+
+@dataclass(frozen=True)
+class Mapped(OnDisk):
+    """A file on this machine that a map of its rows may lie beside.
+
+    Attributes:
+        path: Where it lies.
+        version: Another version of it has another one.
+    """
+
+    version: str
+
+    @property
+    def map_path(self) -> Path:
+        """Where the map lies; see ``rowmap``."""
+        return self.path.with_name(self.path.name + MAP_SUFFIX)
 
 
 class Window:

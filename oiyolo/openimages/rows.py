@@ -36,6 +36,10 @@ _NEAR_COLUMNS: Final = 5
 """Fields up to here are looked for by dropping bits; later ones by a list of all commas."""
 _KEY_BYTES: Final = 8
 _LONGEST_KEY_STOP: Final = 64
+_LAST_BYTES: Final = np.array(
+    [((1 << 8 * n) - 1) << 8 * (_KEY_BYTES - n) for n in range(_KEY_BYTES + 1)], np.uint64
+)
+"""What leaves so many of the last bytes of a little-endian number of 8."""
 _SPREAD: Final = np.uint64(0x9E3779B97F4A7C15)
 """2^64 by the golden ratio: it spreads near keys far apart (Knuth, TAOCP 6.4)."""
 
@@ -104,6 +108,22 @@ class RowIndex:
         if is_last:
             ends = ends - (octets[ends - 1] == _RETURN)
         return ends - (octets[ends - 1] == _QUOTE) if self.quoted else ends
+
+    def keys(self, rows: Places, column: int, *, is_last: bool) -> Words:
+        """Give the last 8 bytes of a field of each row, zeros before those of a shorter one."""
+        ends = self.field_ends(rows, column, is_last=is_last)
+        if column:
+            begins = self._separators(rows, column - 1) + 1
+            begins = begins + (self._octets()[begins] == _QUOTE) if self.quoted else begins
+        else:
+            begins = self.field_starts(rows)
+        keys: Words = self.loads()[ends] & _LAST_BYTES[np.clip(ends - begins, 0, _KEY_BYTES)]
+        return keys
+
+    def loads(self) -> Words:
+        """Give a view of the 8 bytes before every place."""
+        origin = self.origin - _KEY_BYTES
+        return np.ndarray((len(self.text) - origin - _KEY_BYTES,), "<u8", self.text, origin, (1,))
 
     def bytes_of(self, rows: Places) -> list[bytes]:
         """Give rows with their newlines."""
@@ -278,12 +298,7 @@ class Wanted:
         else:
             is_last = self.column == self.width - 1
             key_ends = index.field_ends(rows, self.column, is_last=is_last)
-        # A view of the 8 bytes before every place.
-        origin = index.origin - _KEY_BYTES
-        loads = np.ndarray(
-            (len(index.text) - origin - _KEY_BYTES,), "<u8", index.text, origin, (1,)
-        )
-        keys = loads[key_ends] >> self._drop
+        keys = index.loads()[key_ends] >> self._drop
         maybe = self._known[self._hashes(keys)]
         rows, keys = rows[maybe], keys[maybe]
         nearest = np.searchsorted(self._keys, keys).clip(max=len(self._keys) - 1)

@@ -3,6 +3,7 @@
 One pass in flat memory: the file comes in blocks (``reading``), each is searched while it is in the
 core's cache (``search``), and only rows that may be wanted are looked at closely and parsed
 (``hits``). A source that can be read only once, such as a socket, is enough to check every row.
+Checking a file that stays leaves a map of its rows (``rowmap``), by which later passes find theirs.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ from typing import TYPE_CHECKING, Final
 from oiyolo.errors import InputFormError
 from oiyolo.openimages.forms import BOXES, IMAGES, LABELS, REFETCH, CsvForm, column_names
 from oiyolo.openimages.hits import Hits
-from oiyolo.openimages.reading import LONGEST_ROW_BYTES, OnDisk, Readable, Window
+from oiyolo.openimages.reading import LONGEST_ROW_BYTES, Mapped, OnDisk, Readable, Window
+from oiyolo.openimages.rowmap import RowMap, RowMapWriter, written
 from oiyolo.openimages.search import Search, best_block_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
+    from contextlib import AbstractContextManager
 
     import pandas as pd
 
@@ -65,8 +68,9 @@ def matching_rows(
         wanted: The values to look for.
         keep: Columns of the result; without it, all that the file has.
         check_all: Check every row's number of fields. Rows that cannot be wanted may go unchecked
-            otherwise, which takes less time: right for a file that was checked before and can be
-            read again, as it is to find the line of a broken row.
+            otherwise, which takes less time, and least where a check has left a map: right for a
+            file that was checked before and can be read again, as it is to find the line of a
+            broken row.
         skip_bad_rows: Leave broken rows out and count them.
 
     Raises:
@@ -77,16 +81,58 @@ def matching_rows(
     window = Window(file, best_block_bytes(len(wanted), check_all=check_all))
     header = window.take_header()
     columns = column_names(header, form, file.where)
-    search = Search(wanted, columns.index(column), len(columns), check_all=check_all)
     complain = _Complaints(file, form, len(columns), in_lines=check_all, skip=skip_bad_rows)
+    search = Search(wanted, columns.index(column), len(columns), check_all=check_all)
     hits = Hits(form, columns, keep, search.wanted, complain.other)
-    place = 1 if check_all else len(header)
+    if check_all:
+        with _map_of(file, column) as row_map:
+            search.map_rows = row_map.is_wanted
+            _search_all(window, search, hits, complain, row_map=row_map, header_bytes=len(header))
+            if complain.count:
+                row_map.give_up()
+    elif (known := _known_map(file, column)) is not None:
+        for rows, begins in known.rows(search.wanted.words):
+            hits.add(rows, begins)
+    else:
+        no_map = RowMapWriter(None)
+        _search_all(window, search, hits, complain, row_map=no_map, header_bytes=len(header))
+    return Found(hits.table(), complain.count)
+
+
+def _known_map(file: Readable, column: str) -> RowMap | None:
+    if not isinstance(file, Mapped):
+        return None
+    return RowMap.opened(file.path, file.map_path, column, file.version)
+
+
+def _map_of(file: Readable, column: str) -> AbstractContextManager[RowMapWriter]:
+    """Give what writes a file's map, if it is one that can have one and has none yet."""
+    if not isinstance(file, Mapped) or _known_map(file, column) is not None:
+        return written(None, column, "", 0)
+    return written(file.map_path, column, file.version, file.path.stat().st_size)
+
+
+def _search_all(
+    window: Window,
+    search: Search,
+    hits: Hits,
+    complain: _Complaints,
+    *,
+    row_map: RowMapWriter,
+    header_bytes: int,
+) -> None:
+    """Go through the file behind its header."""
+    place, read_bytes = 1 if complain.in_lines else header_bytes, header_bytes
     for part in _parts(window, search):
         for at, found in part.bad:
             complain.width(place + at, found)
         hits.add(part.rows, [place + at for at in part.places])
+        if part.mapped is not None:
+            row_map.add(part.mapped[0] + read_bytes, part.mapped[1])
+        elif part.read_bytes:
+            row_map.give_up()
         place += part.size
-    return Found(hits.table(), complain.count)
+        read_bytes += part.read_bytes
 
 
 class _Complaints:
@@ -107,7 +153,7 @@ class _Complaints:
         self._file = file
         self._form = form
         self._width = width
-        self._in_lines = in_lines
+        self.in_lines = in_lines
         self._skip = skip
 
     def width(self, place: int, found: str) -> None:
@@ -118,7 +164,7 @@ class _Complaints:
         """Take note of a row that is broken in another way."""
         self.count += 1
         if not self._skip:
-            line = 1 + (place if self._in_lines else _lines_before(self._file, place))
+            line = 1 + (place if self.in_lines else _lines_before(self._file, place))
             raise InputFormError(
                 f"{self._form.name}: {what}",
                 where=f"{self._file.where}:{line}",

@@ -16,15 +16,19 @@ from oiyolo.openimages import careful
 from oiyolo.openimages.begins import Begins
 from oiyolo.openimages.forms import shown
 from oiyolo.openimages.reading import LONGEST_ROW_BYTES
+from oiyolo.openimages.rowmap import hashes_of
 from oiyolo.openimages.rows import Wanted, index_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from oiyolo.openimages.rowmap import Hashes
     from oiyolo.openimages.rows import Places, RowIndex
 
 _FEW: Final = 8
 """So many passes over a text cost what its index costs."""
+_EMPTY_LINES: Final = frozenset({b"\n", b"\r\n"})
+"""Which are no rows."""
 _SEARCHED_BYTES: Final = 256 << 10
 _INDEXED_BYTES: Final = 1 << 20
 """Each step in numpy has a cost of its own, so that smaller blocks take longer in all."""
@@ -43,6 +47,8 @@ class Part:
         size: How much was read of the piece, as places are counted.
         read_bytes: The same in bytes.
         in_bad_line: What was read ends within a broken line.
+        mapped: Where each row of it begins, in bytes, and the hash of its field (``rowmap``), if
+            that was asked for and all could be told.
     """
 
     rows: list[bytes] = field(default_factory=list)
@@ -51,6 +57,7 @@ class Part:
     size: int = 0
     read_bytes: int = 0
     in_bad_line: bool = False
+    mapped: tuple[Places, Hashes] | None = None
 
 
 def best_block_bytes(word_count: int, *, check_all: bool) -> int:
@@ -66,11 +73,21 @@ class Search:
         column: The 0-based place of the column that has them.
         width: How many columns there are.
         check_all: Check the width of rows too that cannot be wanted, and count lines.
+        map_rows: With ``check_all``, also tell where all rows are.
     """
 
-    def __init__(self, words: Iterable[str], column: int, width: int, *, check_all: bool) -> None:
+    def __init__(
+        self,
+        words: Iterable[str],
+        column: int,
+        width: int,
+        *,
+        check_all: bool,
+        map_rows: bool = False,
+    ) -> None:
         self.wanted = Wanted(words, column, width)
         self._check_all = check_all
+        self.map_rows = map_rows
         self._needles: list[bytes] | None = None
         if len(self.wanted.words) <= _FEW:
             before, after = b"," * (column > 0), b"," * (column < width - 1)
@@ -113,7 +130,14 @@ class Search:
                 found = np.searchsorted(index.starts, begins)
                 chosen = np.intersect1d(found, good) if bad else found
             places, size = index.lines(chosen), index.count_lines()
-        return Part(index.bytes_of(chosen), places.tolist(), bad, size, index.size_bytes)
+        found_rows = index.bytes_of(chosen), places.tolist(), bad
+        mapped = self._mapped(index, good) if self._check_all and self.map_rows else None
+        return Part(*found_rows, size, index.size_bytes, mapped=mapped)
+
+    def _mapped(self, index: RowIndex, rows: Places) -> tuple[Places, Hashes]:
+        is_last = self.wanted.column == self.wanted.width - 1
+        keys = index.keys(rows, self.wanted.column, is_last=is_last)
+        return index.starts[rows], hashes_of(keys)
 
     def _at_begins(self, text: bytearray, start: int, stop: int) -> Part | None:
         """Search for values of the first column; ``None`` if quotes stand in other places too."""
@@ -129,7 +153,7 @@ class Search:
             if width == self.wanted.width:
                 part.rows.append(row)
                 part.places.append(begin - start)
-            else:
+            elif row not in _EMPTY_LINES:
                 part.bad.append((begin - start, f"{width} in {_shown(row)}"))
         return part
 
@@ -198,7 +222,7 @@ class Search:
         bad = [
             (place, f"{found} in {_shown(row)}")
             for place, found, row in told
-            if row not in {b"\n", b"\r\n"}
+            if row not in _EMPTY_LINES
         ]
         return rows[is_good], bad
 

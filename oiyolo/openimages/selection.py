@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-import pandas as pd
 
 from oiyolo import boxes as geometry
 
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
+    import pandas as pd
     from numpy.typing import NDArray
 
     from oiyolo.config import DatasetOptions
@@ -163,6 +163,8 @@ class _Images:
         of the class itself (no canoe does not mean no boat).
         """
         both = np.concatenate([_texts(boxes["ImageID"]), _texts(labels["ImageID"])])
+        import pandas as pd  # noqa: PLC0415  (half a second, which nothing new need not take)
+
         codes, ids = pd.factorize(both, sort=True)
         box_codes, label_codes = codes[: len(boxes)], codes[len(boxes) :]
         subsets = np.full(len(ids), "", dtype=object)
@@ -215,6 +217,8 @@ class _Images:
     ) -> pd.DataFrame:
         """Give one row for each chosen image."""
         names = [selected.name for selected in classes]
+        import pandas as pd  # noqa: PLC0415  (half a second, which nothing new need not take)
+
         return pd.DataFrame(
             {
                 "ImageID": self.ids[chosen],

@@ -133,7 +133,7 @@ def _with_ids(
     rows: pd.DataFrame, file: Readable, form: CsvForm, *, skip_bad_rows: bool
 ) -> pd.DataFrame:
     """Refuse or leave out rows whose ImageID is none: it becomes a file's name."""
-    joined = "".join(f"{image_id}\n" for image_id in rows["ImageID"])
+    joined = "\n".join([*rows["ImageID"].tolist(), ""])
     if joined.count("\n") == len(rows) and _IDS.fullmatch(joined):  # at once: the usual case
         return rows
     is_id = rows["ImageID"].str.fullmatch(r"[0-9a-f]{16}").astype(bool)
