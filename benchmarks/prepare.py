@@ -255,7 +255,9 @@ def measure(source: Path, rounds: int, folder: Path) -> None:
             before, now = per_core(paths, fit, rounds, folder)
             db = statistics.mean(psnr_db(path, fit) for path in paths)
             print(f"{told:24}{before:10.1f}{now:10.1f}{before / now:8.2f}{db:9.1f}")
-        one, two = (min(wall_s(usual, n, folder) for _ in range(rounds)) for n in (1, 2))
+        # In turns, so that a busy minute of the machine is not one side's alone.
+        seconds = [[wall_s(usual, n, folder) for n in (1, 2)] for _ in range(2 * rounds)]
+        one, two = (min(column) for column in zip(*seconds, strict=True))
     images = 3 * len(usual)
     print(f"one thread {images / one:.0f} images/s, two {images / two:.0f}: {one / two:.2f} times")
     print(f"memory at 12 megapixels, two threads: {memory_mb(folder):.0f} MB")

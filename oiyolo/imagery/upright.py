@@ -39,7 +39,9 @@ SUBSAMPLING: Final = "420"
 """Colour at half the resolution, as nearly all photographs have it, and as Pillow writes it."""
 _BORDER_GREY: Final = 127
 """What darknet itself fills a letterbox with (src/image.c, letterbox_image: 0.5)."""
-_HASHED_PX: Final = 128
+_HASHED_PX: Final = 512
+"""A larger picture is reduced before it is hashed; to reduce a smaller one would cost more than it
+saves."""
 _NO_BOXES: Final = np.zeros((0, 4))
 
 
@@ -113,10 +115,11 @@ def _swapped(wh: tuple[int, int], *, swap: bool) -> tuple[int, int]:
 
 def _hash_of(rgb: Rgb) -> int:
     height, width = rgb.shape[:2]
-    small_wh = (min(width, _HASHED_PX), min(height, _HASHED_PX))
     grey = cv2.cvtColor(np.ascontiguousarray(rgb), cv2.COLOR_RGB2GRAY)
-    small = cv2.resize(grey, small_wh, interpolation=cv2.INTER_AREA)
-    return perceptual_hash(np.asarray(small, dtype=np.uint8))
+    if max(width, height) > _HASHED_PX:
+        small_wh = (min(width, _HASHED_PX), min(height, _HASHED_PX))
+        grey = cv2.resize(grey, small_wh, interpolation=cv2.INTER_AREA)
+    return perceptual_hash(np.asarray(grey, dtype=np.uint8))
 
 
 def _masked(rgb: Rgb, xyxy: Boxes) -> Rgb:
