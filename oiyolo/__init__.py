@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from oiyolo.evaluation.plots import plot_precision_recall
     from oiyolo.operations.classes import classes
     from oiyolo.operations.demo import demo
+    from oiyolo.operations.doctor import doctor
     from oiyolo.operations.init import init
     from oiyolo.operations.plan import plan
     from oiyolo.operations.refresh import refresh
@@ -62,6 +63,7 @@ _PLACES = {
     "build": "stages.build",
     "classes": "operations.classes",
     "demo": "operations.demo",
+    "doctor": "operations.doctor",
     "evaluate": "stages.evaluate",
     "fetch": "stages.fetch",
     "init": "operations.init",
@@ -102,6 +104,7 @@ __all__ = [  # noqa: RUF022  (in the order of the work)
     "refresh",
     "status",
     "why",
+    "doctor",
     "demo",
     "open_project",
     "Project",

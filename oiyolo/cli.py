@@ -271,8 +271,6 @@ _add(
         metavar="NUMBER",
         help="Expected seconds for one iteration of the training.",
     ),
-    _option("--price-per-hour", type=float, metavar="NUMBER", help="What the machine costs."),
-    _option("--currency", metavar="TEXT", help="What the price is in."),
     keys=SECTIONS,
 )
 _add("select", "Select images and boxes by class.", keys=("dataset", "openimages"))
@@ -280,6 +278,22 @@ _add(
     "fetch",
     "Fetch the selected images, each verified or excluded with a reason.",
     _option("--retry", type=click.Choice(["failed", "all"]), help="Try failed ones again, or all."),
+    _option(
+        "--transfer",
+        metavar="gs://BUCKET/PREFIX",
+        help="Let Google copy the originals into a bucket of yours first, and fetch from there.",
+    ),
+    _option(
+        "--shard",
+        metavar="I/N",
+        help="Fetch the I-th of N parts only, counted from 0; for several machines at once.",
+    ),
+    _option(
+        "--cluster",
+        metavar="ADDRESS",
+        help="Let the workers of a Dask cluster fetch: its scheduler, as tcp://host:8786.",
+    ),
+    _option("--shards", type=int, metavar="N", help="With --cluster: parts to make."),
     keys=("dataset", "openimages", "images"),
 )
 _add(
@@ -346,6 +360,13 @@ _add("run", "Run all stages in a row, from class names to the report.", keys=SEC
 _add("refresh", "Bring the dataset up to date; for cron: one line, and an exit code.")
 _add("status", "Tell how many images are in which state.", acts=False)
 _add("why", "Tell one image's whole story.", click.Argument(["image_id"]), acts=False)
+_add(
+    "doctor",
+    "Tell what this machine has to train with, and what to do about what is missing.",
+    _option("--offline", is_flag=True, help="Do not ask whether images and weights are reached."),
+    keys=SECTIONS,
+    acts=False,
+)
 _add(
     "demo",
     "Make a detector of boats from drawn scenes, in minutes, without the internet.",

@@ -12,12 +12,14 @@ import difflib
 import json
 import math
 import os
+import re
 import sys
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from oiyolo.buckets import bucket_place, is_bucket
 from oiyolo.errors import InputFormError, UsageError
 
 if sys.version_info >= (3, 11):
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 FILE_NAME: Final = "oiyolo.toml"
 AUTO: Final = "auto"
 NETWORK_STRIDE_PX: Final = 32
+_LARGEST_ANCHOR_PX: Final = 10_000
 FLAG_CHOICES: Final = ("keep", "drop-box", "drop-image")
 
 
@@ -205,6 +208,53 @@ class SizeWh(Kind):
 
 
 @dataclass(frozen=True)
+class Anchors(Kind):
+    """Whose anchors, or a list of widths and heights in pixels."""
+
+    described: str = '"auto", "own", "stock", or widths and heights as [10, 13, 16, 30]'
+    words: tuple[str, ...] = (AUTO, "own", "stock")
+
+    @property
+    def placeholder(self) -> str:
+        """See ``Kind``."""
+        return "|".join((*self.words, "W,H,W,H..."))
+
+    def check(self, value: object) -> object:
+        """See ``Kind``."""
+        if isinstance(value, str):
+            if value in self.words:
+                return value
+            value = value.split(",")
+        if not isinstance(value, (list, tuple)) or not value or len(value) % 2:
+            raise self.reject()
+        try:
+            sizes = tuple(float(side) for side in value)
+        except (TypeError, ValueError):
+            raise self.reject() from None
+        if not all(0 < side <= _LARGEST_ANCHOR_PX for side in sizes):
+            raise self.reject()
+        return sizes
+
+
+@dataclass(frozen=True)
+class Capabilities(Kind):
+    """Compute capabilities of GPUs, given as "8.6", "86" or "75;86"; kept as ("75", "86")."""
+
+    described: str = 'compute capabilities of GPUs, such as "8.6" or "75;86"'
+
+    def check(self, value: object) -> tuple[str, ...]:
+        """See ``Kind``."""
+        texts = [value] if isinstance(value, str) else value
+        if not isinstance(texts, (list, tuple)):
+            raise self.reject()
+        words = [word for text in texts for word in str(text).replace(";", ",").split(",")]
+        numbers = [word.strip().removeprefix("sm_").removeprefix("compute_") for word in words]
+        if not all(re.fullmatch(r"\d{1,2}\.\d|\d{2,3}", number) for number in numbers):
+            raise self.reject()
+        return tuple(dict.fromkeys(number.replace(".", "") for number in numbers))
+
+
+@dataclass(frozen=True)
 class OrAuto(Kind):
     """Another kind, or the word "auto"."""
 
@@ -324,8 +374,9 @@ class ImagesOptions:
 
     sources: tuple[str, ...] = _key(
         ("mirror", "original"),
-        Words('a list of "mirror", "original" and folders'),
-        'where images are tried, in this order: "mirror", "original", or a folder',
+        Words('a list of "mirror", "original", "thumbnail", gs://bucket/prefix and folders'),
+        'where images are tried, in this order: "mirror", "original", "thumbnail", '
+        "gs://bucket/prefix, or a folder",
     )
     mirror_url: str = _key(
         "https://open-images-dataset.s3.amazonaws.com",
@@ -333,6 +384,16 @@ class ImagesOptions:
         "the public mirror of 1024-px copies",
     )
     jobs: int | str = _key(AUTO, _or_auto(_count(1)), "images in work at the same time")
+    flickr_per_second: float = _key(
+        10.0,
+        Number("a number, 0 or more"),
+        "images asked of Flickr in a second, at most; 0 sets no limit",
+    )
+    transfer_project: str | None = _key(
+        None,
+        _maybe(Text("the id of a Google Cloud project")),
+        "the project that runs fetch --transfer; that of the credentials if unset",
+    )
     tolerance: float = _key(0.02, _fraction(), "share of images that may be missing in the end")
     size: tuple[int, int] = _key((416, 416), SizeWh(), "width and height of the prepared images")
     fit: str = _key(
@@ -372,7 +433,15 @@ class DarknetOptions:
         _maybe(Text("a folder with darknet's sources")),
         "sources to build; darknet/ below the project, else below the checkout, if unset",
     )
+    source_url: str | None = _key(
+        "https://github.com/AlexeyAB/darknet.git",
+        _maybe(Text("an address that git can fetch from")),
+        "where `build` fetches darknet's sources where there are none; empty: nowhere",
+    )
     build_gpu: str = _key(AUTO, _choice(AUTO, "yes", "no"), "build for CUDA; auto looks for it")
+    arch: tuple[str, ...] | str = _key(
+        AUTO, _or_auto(Capabilities()), "GPUs to build for; auto asks those of this machine"
+    )
 
 
 @dataclass(frozen=True)
@@ -393,8 +462,45 @@ class TrainOptions:
     )
     max_batches: int | str = _key(AUTO, _or_auto(_count(1)), "iterations")
     batch: int | str = _key(AUTO, _or_auto(_count(1)), "images an iteration")
-    subdivisions: int | str = _key(AUTO, _or_auto(_count(1)), "parts that a batch is cut in")
+    subdivisions: int | str = _key(
+        AUTO, _or_auto(_count(1)), "parts that a batch is cut in; auto asks the GPU's memory"
+    )
+    learning_rate: float | str = _key(
+        AUTO,
+        _or_auto(Number("a number above 0, 1 at most", low=1e-9, high=1.0)),
+        "the rate after burn-in; auto is the network's own, shared out among several GPUs",
+    )
+    burn_in: int | str = _key(
+        AUTO, _or_auto(_count()), "iterations in which the rate climbs from 0"
+    )
+    anchors: tuple[float, ...] | str = _key(
+        AUTO,
+        Anchors(),
+        'box sizes to start from: "auto" fits own ones and takes them if they are better, "own", '
+        '"stock", or a list in pixels',
+    )
     gpus: str | None = _key(None, _maybe(Text('GPU numbers, as "0" or "0,1"')), "GPUs to train on")
+    patience: int = _key(
+        0, _count(), "iterations without a better mAP (or loss) after which it ends; 0 never does"
+    )
+    max_rollbacks: int = _key(
+        3, _count(), "how often it goes back to good weights, slower, before it gives up"
+    )
+    stall_s: float | str = _key(
+        AUTO,
+        _or_auto(Number("a number of seconds, 1 or more", low=1.0)),
+        "seconds without a word after which darknet is begun anew",
+    )
+    colours: bool = _key(False, Flag(), "let darknet write colour codes into the log, if it can")
+    backup_to: str | None = _key(
+        None,
+        _maybe(Text("a place gs://bucket/prefix")),
+        "where weights and run.json are copied to on the way and at the end",
+    )
+    price_per_hour: float | None = _key(
+        None, _maybe(Number("a number, 0 or more")), "what the machine costs"
+    )
+    currency: str | None = _key(None, _maybe(Text()), "what the price is in")
 
 
 @dataclass(frozen=True)
@@ -588,12 +694,23 @@ def _check_together(config: Config) -> None:
             "[dataset] min_box_area is above max_box_area, so no box would be left",
             found=f"{config.dataset.min_box_area} > {config.dataset.max_box_area}",
         )
+    if config.train.backup_to is not None:
+        bucket_place(config.train.backup_to, where="[train] backup_to")
     for source in config.images.sources:
-        if source not in {"mirror", "original"} and not source.startswith((".", "/", "~")):
+        if not _is_source(source):
             raise UsageError(
                 f"unknown source {source!r} in [images] sources",
-                expected='"mirror", "original", or a folder that begins with /, ~ or .',
+                expected='"mirror", "original", "thumbnail", gs://bucket/prefix, or a folder that '
+                "begins with /, ~ or .",
+                remedy="For another mirror set [images] mirror_url" if "://" in source else "",
             )
+
+
+def _is_source(name: str) -> bool:
+    if is_bucket(name):
+        bucket_place(name, where="[images] sources")
+        return True
+    return name in {"mirror", "original", "thumbnail"} or name.startswith((".", "/", "~"))
 
 
 def render(options: Mapping[str, object]) -> str:

@@ -11,14 +11,22 @@ import hashlib
 import json
 import os
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 PART_SUFFIX = ".part"
 _READ_BLOCK_BYTES = 1 << 20
+_MOUNTS = Path("/proc/self/mountinfo")
+_LOCAL_TYPES = frozenset(
+    {
+        *("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "bcachefs", "jfs", "tmpfs"),
+        *("ramfs", "overlay", "squashfs", "vfat", "exfat", "ntfs3", "fuseblk"),
+    }
+)
+"""File systems that one machine alone writes to; what is not known may be shared."""
 
 
 @contextlib.contextmanager
@@ -97,3 +105,30 @@ def sha256_of(path: Path) -> str:
         while block := file.read(_READ_BLOCK_BYTES):
             digest.update(block)
     return digest.hexdigest()
+
+
+def on_network(path: Path) -> bool:
+    """Tell whether other machines may write to where ``path`` lies; it need not exist."""
+    try:
+        lines = _MOUNTS.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:
+        return False
+    return _type_of(path.resolve(), lines) not in {"", *_LOCAL_TYPES}
+
+
+def _type_of(path: Path, mounts: list[str]) -> str:
+    """Give the type of the file system that a path lies on, out of ``mountinfo``'s lines.
+
+    See https://man7.org/linux/man-pages/man5/proc_pid_mountinfo.5.html; of two mounts at one place
+    the later one counts.
+    """
+    best, found = -1, ""
+    for line in mounts:
+        before, _, after = line.partition(" - ")
+        place, kind = before.split(" ")[4:5], after.split(" ")[0]
+        if not place:
+            continue
+        point = Path(place[0].encode().decode("unicode_escape"))
+        if len(point.parts) >= best and path.is_relative_to(point):
+            best, found = len(point.parts), kind
+    return found

@@ -11,7 +11,6 @@ and a break that comes after some progress does not count against the attempts.
 from __future__ import annotations
 
 import contextlib
-import random
 import threading
 import time
 from dataclasses import dataclass
@@ -21,7 +20,6 @@ from urllib.parse import urlsplit
 import requests
 import urllib3.exceptions
 
-from oiyolo import __version__
 from oiyolo.downloads import (
     BLOCK_BYTES,
     Download,
@@ -32,6 +30,7 @@ from oiyolo.downloads import (
     Transfer,
     as_unavailable,
 )
+from oiyolo.patience import MAX_REDIRECTS, USER_AGENT, Patience, may_pass, retry_after_s
 from oiyolo.resuming import STATUSES, version_of
 
 if TYPE_CHECKING:
@@ -52,8 +51,6 @@ __all__ = [
     "Web",
 ]
 
-USER_AGENT: Final = f"oiyolo/{__version__}"
-_TRANSIENT_STATUSES: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 _USUAL_STATUSES: Final = frozenset({200, 304})
 _UNUSABLE: Final = (
     requests.TooManyRedirects,
@@ -64,32 +61,8 @@ _UNUSABLE: Final = (
 _BLOCK_BYTES: Final = 1 << 16
 _PIECE_BYTES: Final = 1 << 16
 _GATHERED_FOR_S: Final = 0.1
-_MAX_REDIRECTS: Final = 5
-_LONGEST_PAUSE_S: Final = 60.0
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How long one address is given before it counts as failed."""
-
-    attempts: int = 4
-    first_pause_s: float = 0.5
-    connect_s: float = 10.0
-    read_s: float = 30.0
-
-    def pause_s(self, attempt: int, asked_s: float | None) -> float:
-        """Give the pause after a failed attempt (1-based): doubled each time, with jitter.
-
-        Args:
-            attempt: How many attempts have failed.
-            asked_s: What the server asked for (Retry-After), if it did.
-        """
-        if asked_s is not None:
-            return min(asked_s, _LONGEST_PAUSE_S)
-        doubled = self.first_pause_s * 2.0 ** (attempt - 1)
-        return min(doubled, _LONGEST_PAUSE_S) * random.uniform(0.5, 1.0)  # noqa: S311  (jitter)
 
 
 @dataclass(frozen=True)
@@ -312,7 +285,7 @@ class Web:
         session: requests.Session | None = getattr(self._of_thread, "session", None)
         if session is None:
             session = requests.Session()
-            session.max_redirects = _MAX_REDIRECTS
+            session.max_redirects = MAX_REDIRECTS
             session.headers.update({"User-Agent": USER_AGENT, "Accept-Encoding": "identity"})
             self._of_thread.session = session
             self._sessions.append(session)
@@ -377,12 +350,11 @@ def _check_status(answer: requests.Response, statuses: Collection[int]) -> None:
     status = answer.status_code
     if status in statuses:
         return
-    asked = answer.headers.get("Retry-After", "")
     raise HttpFailureError(
         f"HTTP {status}",
         f"HTTP {status} {answer.reason}",
-        transient=status in _TRANSIENT_STATUSES,
-        retry_after_s=float(asked) if asked.isdigit() else None,
+        transient=may_pass(status),
+        retry_after_s=retry_after_s(answer.headers.get("Retry-After", "")),
     )
 
 

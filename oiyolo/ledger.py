@@ -5,6 +5,9 @@ An image that a later selection no longer wants keeps its row (and above all its
 changes once it is assigned) but is not counted. Every change of state is also an event, which is
 how ``oiyolo why`` can tell an image's whole story. All writing happens in transactions, so the sums
 close at any moment, also after a ``kill -9``.
+
+It is made for the 1.7 million images that have boxes: sums are kept rather than counted, and what
+goes through all images does so in pages.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import sqlite3
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from oiyolo import files
 from oiyolo.errors import InputFormError
 
 if TYPE_CHECKING:
@@ -32,8 +36,12 @@ STATES: Final = (PENDING, FETCHED, PREPARED, *SPLITS)
 HAS_PREPARED: Final = (PREPARED, *SPLITS)
 """States of an image that has a prepared file with its label."""
 
-_FORMAT: Final = 2
+_FORMAT: Final = 3
 _BUSY_TIMEOUT_S: Final = 30.0
+_CACHE_KIB: Final = 32 << 10
+"""With SQLite's own 2 MB a transaction over a million images writes each page many times."""
+_PAGE_ROWS: Final = 10_000
+"""So many rows are read at once by what goes through all images."""
 _SCHEMA: Final = """
 CREATE TABLE images (
     image_id TEXT PRIMARY KEY,
@@ -63,6 +71,30 @@ CREATE TABLE events (
 );
 CREATE INDEX events_by_image ON events (image_id);
 """
+_SUMS_SCHEMA: Final = (
+    """CREATE TABLE sums (
+        state TEXT NOT NULL, stage TEXT NOT NULL, reason TEXT NOT NULL, images INTEGER NOT NULL,
+        PRIMARY KEY (state, stage, reason)
+    ) WITHOUT ROWID""",
+    """CREATE TRIGGER sums_of_new AFTER INSERT ON images WHEN NEW.selected = 1 BEGIN
+        INSERT INTO sums VALUES (NEW.state, NEW.stage, NEW.reason, 1)
+            ON CONFLICT DO UPDATE SET images = images + 1;
+    END""",
+    """CREATE TRIGGER sums_of_changed AFTER UPDATE OF selected, state, stage, reason ON images BEGIN
+        UPDATE sums SET images = images - 1
+            WHERE OLD.selected = 1
+            AND state = OLD.state AND stage = OLD.stage AND reason = OLD.reason;
+        INSERT INTO sums SELECT NEW.state, NEW.stage, NEW.reason, 1 WHERE NEW.selected = 1
+            ON CONFLICT DO UPDATE SET images = images + 1;
+    END""",
+    """INSERT INTO sums
+        SELECT state, stage, reason, COUNT(*) FROM images WHERE selected = 1
+        GROUP BY state, stage, reason""",
+    "CREATE TABLE journals (journal TEXT PRIMARY KEY, entered_bytes INTEGER NOT NULL)",
+)
+"""The sums, which triggers keep, because counting 1.7 million rows takes seconds; and how far each
+shard's journal was entered."""
+_SUMS_SINCE: Final = 3
 _ADDED_IN: Final = {2: ("phash",)}
 """Columns of text that later formats added; an older ledger gets them when it is opened."""
 
@@ -78,6 +110,7 @@ class Change:
         reason: For ``excluded`` (or still ``pending``): a short reason that can be counted.
         facts: Columns to set besides, such as ``bytes`` or ``md5``.
         attempts: How often it was asked for, to be added to what was before.
+        at: When it happened (ISO 8601, UTC); now, if it is empty.
     """
 
     image_id: str
@@ -86,6 +119,7 @@ class Change:
     reason: str = ""
     facts: Mapping[str, object] = field(default_factory=dict)
     attempts: int = 0
+    at: str = ""
 
 
 @dataclass(frozen=True)
@@ -155,6 +189,7 @@ class Ledger:
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.path = path
         self._lacks: frozenset[str] = frozenset()
+        self._has_sums = True
         if not read_only:
             path.parent.mkdir(parents=True, exist_ok=True)
         mode = "ro" if read_only else "rwc"
@@ -188,13 +223,14 @@ class Ledger:
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         (tables,) = self._db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
         if not tables and not read_only:
-            # WAL lets `status` read while `fetch` writes.
-            self._db.execute("PRAGMA journal_mode = WAL")
+            self._choose_journal()
             with self._transaction():
-                for statement in _SCHEMA.strip().split(";\n"):
-                    if statement.strip():
+                # Another process may have made it since.
+                (tables,) = self._db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
+                if not tables:
+                    for statement in (*_SCHEMA.strip().split(";\n"), *_SUMS_SCHEMA):
                         self._db.execute(statement)
-                self._db.execute(f"PRAGMA user_version = {_FORMAT}")
+                    self._db.execute(f"PRAGMA user_version = {_FORMAT}")
         elif 0 < version < _FORMAT:
             self._lacks = frozenset(
                 column
@@ -202,7 +238,9 @@ class Ledger:
                 if added > version
                 for column in columns
             )
+            self._has_sums = version >= _SUMS_SINCE
             if not read_only:
+                self._choose_journal()
                 self._migrate()
         elif version != _FORMAT:
             raise InputFormError(
@@ -212,7 +250,23 @@ class Ledger:
                 found=f"format {version}",
                 remedy="Use the oiyolo that wrote it",
             )
+        elif not read_only:
+            self._choose_journal()
         self._db.execute("PRAGMA synchronous = NORMAL")
+        self._db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+
+    def _choose_journal(self) -> None:
+        """Let ``status`` read while ``fetch`` writes, where all who do so are on one machine.
+
+        SQLite's write-ahead log needs memory that its users share; over a network file system it
+        damages the file (https://www.sqlite.org/wal.html).
+        """
+        wanted = "delete" if files.on_network(self.path) else "wal"
+        (mode,) = self._db.execute("PRAGMA journal_mode").fetchone()
+        if mode != wanted:
+            # While others read it stays as it is; whoever opens it next tries again.
+            with contextlib.suppress(sqlite3.OperationalError):
+                self._db.execute(f"PRAGMA journal_mode = {wanted}")
 
     def _migrate(self) -> None:
         """Bring a ledger of an older format into the present one, all of it or nothing."""
@@ -222,8 +276,10 @@ class Ledger:
             if version < _FORMAT:
                 for column in sorted(self._lacks):
                     self._db.execute(f"ALTER TABLE images ADD COLUMN {column} TEXT")
+                for statement in _SUMS_SCHEMA:
+                    self._db.execute(statement)
                 self._db.execute(f"PRAGMA user_version = {_FORMAT}")
-        self._lacks = frozenset()
+        self._lacks, self._has_sums = frozenset(), True
 
     def _column(self, name: str) -> str:
         """Give a column's name for a query; an older ledger that is only read may lack it."""
@@ -247,11 +303,8 @@ class Ledger:
 
     def reselect(self, subset_by_id: Mapping[str, str]) -> Reselection:
         """Make these the selected images: new ones enter as pending, missing ones are uncounted."""
-        known = dict(self._db.execute("SELECT image_id, selected FROM images"))
-        added = [image_id for image_id in subset_by_id if image_id not in known]
-        back = [i for i in subset_by_id if i in known and not known[i]]
-        dropped = [i for i, selected in known.items() if selected and i not in subset_by_id]
-        now = _now()
+        added, back, dropped = self._differences(subset_by_id)
+        at = now()
         with self._transaction():
             self._db.executemany(
                 "INSERT INTO images (image_id, subset) VALUES (?, ?)",
@@ -265,37 +318,121 @@ class Ledger:
             )
             self._db.executemany(
                 "INSERT INTO events VALUES (?, ?, 'select', ?, ?)",
-                [(i, now, PENDING, f"selected from {subset_by_id[i]}") for i in added]
-                + [(i, now, "", "selected again") for i in back]
-                + [(i, now, "", "no longer selected") for i in dropped],
+                [(i, at, PENDING, f"selected from {subset_by_id[i]}") for i in added]
+                + [(i, at, "", "selected again") for i in back]
+                + [(i, at, "", "no longer selected") for i in dropped],
             )
         return Reselection(len(added) + len(back), len(subset_by_id) - len(added), len(dropped))
 
+    def _differences(
+        self, subset_by_id: Mapping[str, str]
+    ) -> tuple[list[str], list[str], list[str]]:
+        """Give the ids that are new, that are back, and that are no longer selected.
+
+        Walks along both in order of their ids, so that nothing is held of what stays as it is.
+        """
+        added: list[str] = []
+        back: list[str] = []
+        dropped: list[str] = []
+        wanted = iter(sorted(subset_by_id))
+        next_id = next(wanted, None)
+        for image_id, selected in self._db.execute(
+            "SELECT image_id, selected FROM images ORDER BY image_id"
+        ):
+            while next_id is not None and next_id < image_id:
+                added.append(next_id)
+                next_id = next(wanted, None)
+            if next_id == image_id:
+                if not selected:
+                    back.append(image_id)
+                next_id = next(wanted, None)
+            elif selected:
+                dropped.append(image_id)
+        if next_id is not None:
+            added += [next_id, *wanted]
+        return added, back, dropped
+
     def record(self, stage: str, changes: Iterable[Change]) -> None:
         """Enter what a stage did, all of it or nothing."""
-        now = _now()
+        with self._transaction():
+            self._enter(stage, changes)
+
+    def _enter(self, stage: str, changes: Iterable[Change]) -> None:
+        at = now()
+        for change in changes:
+            if not self._change(stage, change, at):
+                raise ValueError(f"not in the ledger: {change.image_id}")
+
+    def _change(self, stage: str, change: Change, at: str, only: str = "") -> bool:
+        """Enter one change and its event; tell whether there is such an image.
+
+        Args:
+            stage: Whose change it is.
+            change: The change.
+            at: Its time, if it has none.
+            only: A further condition on the image's row.
+        """
+        _check_facts(change.facts)
+        columns = "".join(f", {name} = ?" for name in change.facts)
+        changed = self._db.execute(
+            "UPDATE images SET state = ?, stage = ?, reason = ?, "
+            f"attempts = attempts + ?{columns} WHERE image_id = ?{only}",
+            (
+                change.state,
+                stage,
+                change.reason,
+                change.attempts,
+                *change.facts.values(),
+                change.image_id,
+            ),
+        )
+        if changed.rowcount:
+            self._db.execute(
+                "INSERT INTO events VALUES (?, ?, ?, ?, ?)",
+                (change.image_id, change.at or at, stage, change.state, change.told),
+            )
+        return bool(changed.rowcount)
+
+    def merge(self, stage: str, changes: Iterable[Change], *, journal: str, up_to: int) -> int:
+        """Enter a part of a journal that was kept beside the ledger, once.
+
+        What the ledger learned of an image in the meantime stands: only an image that is pending,
+        or that the same stage excluded and that has come after all, is changed.
+
+        Args:
+            stage: Whose journal it is.
+            changes: The part, from where the last one ended.
+            journal: What tells it from all other journals.
+            up_to: Where the part ends in the journal, in bytes.
+
+        Returns:
+            How many images changed.
+        """
+        at = now()
+        changed = 0
         with self._transaction():
             for change in changes:
-                _check_facts(change.facts)
-                columns = "".join(f", {name} = ?" for name in change.facts)
-                changed = self._db.execute(
-                    "UPDATE images SET state = ?, stage = ?, reason = ?, "
-                    f"attempts = attempts + ?{columns} WHERE image_id = ?",
-                    (
-                        change.state,
-                        stage,
-                        change.reason,
-                        change.attempts,
-                        *change.facts.values(),
-                        change.image_id,
-                    ),
-                )
-                if not changed.rowcount:
-                    raise ValueError(f"not in the ledger: {change.image_id}")
-                self._db.execute(
-                    "INSERT INTO events VALUES (?, ?, ?, ?, ?)",
-                    (change.image_id, now, stage, change.state, change.told),
-                )
+                only = " AND state = 'pending'"
+                if change.state == FETCHED:
+                    only = f" AND (state = 'pending' OR (state = 'excluded' AND stage = '{stage}'))"
+                changed += self._change(stage, change, at, only)
+            self._db.execute(
+                "INSERT INTO journals VALUES (?, ?) "
+                "ON CONFLICT DO UPDATE SET entered_bytes = excluded.entered_bytes",
+                (journal, up_to),
+            )
+        return changed
+
+    def merged(self) -> dict[str, int]:
+        """Give the journals of which something was entered, and how many bytes of each."""
+        if not self._has_sums:
+            return {}
+        return dict(self._db.execute("SELECT journal, entered_bytes FROM journals"))
+
+    def forget_journal(self, journal: str) -> None:
+        """Drop what is known of a journal that is no more."""
+        with self._transaction():
+            self._db.execute("DELETE FROM journals WHERE journal = ?", (journal,))
 
     def note(self, facts_by_id: Mapping[str, Mapping[str, object]]) -> None:
         """Enter facts that change no state, such as one that an older oiyolo did not record."""
@@ -321,6 +458,21 @@ class Ledger:
             query += " AND stage = ?"
             values.append(stage)
         return [row[0] for row in self._db.execute(query + " ORDER BY image_id", values)]
+
+    def each(self, *states: str) -> Iterator[str]:
+        """Give images as ``ids`` does, one by one in flat memory, state by state.
+
+        The ledger may change meanwhile, by this process or another one.
+        """
+        query = (
+            "SELECT image_id FROM images WHERE selected = 1 AND state = ? AND image_id > ? "
+            f"ORDER BY image_id LIMIT {_PAGE_ROWS}"
+        )
+        for state in states:
+            last = ""
+            while page := self._db.execute(query, (state, last)).fetchall():
+                yield from (image_id for (image_id,) in page)
+                last = page[-1][0]
 
     def facts(self, column: str, *states: str) -> dict[str, object]:
         """Give one column of the selected images in these states (all of them, if none is given).
@@ -364,16 +516,31 @@ class Ledger:
         """Count the selected images by state, and the excluded ones by reason."""
         states = dict.fromkeys(STATES, 0)
         excluded: dict[str, int] = {}
-        rows = self._db.execute(
-            "SELECT state, reason, COUNT(*) FROM images WHERE selected = 1 GROUP BY state, reason"
-        )
-        for state, reason, count in rows:
+        for (state, _, reason), count in self._sums().items():
             if state == EXCLUDED:
                 excluded[reason] = excluded.get(reason, 0) + count
             else:
                 states[state] += count
         excluded = dict(sorted(excluded.items(), key=lambda item: (-item[1], item[0])))
         return Counts(sum(states.values()) + sum(excluded.values()), states, excluded)
+
+    def missing(self, stage: str) -> dict[str, int]:
+        """Count by reason what is pending and what a stage excluded; the most frequent first."""
+        missing: dict[str, int] = {}
+        for (state, by, reason), count in self._sums().items():
+            if state == PENDING or (state == EXCLUDED and by == stage):
+                missing[reason] = missing.get(reason, 0) + count
+        return dict(sorted(missing.items(), key=lambda item: (-item[1], item[0])))
+
+    def _sums(self) -> dict[tuple[str, str, str], int]:
+        """Count the selected images by state, stage and reason."""
+        query = "SELECT state, stage, reason, images FROM sums WHERE images > 0"
+        if not self._has_sums:
+            query = (
+                "SELECT state, stage, reason, COUNT(*) FROM images WHERE selected = 1 "
+                "GROUP BY state, stage, reason"
+            )
+        return {tuple(row[:3]): row[3] for row in self._db.execute(query)}
 
     def row(self, image_id: str) -> dict[str, object] | None:
         """Give all that is known of one image; ``None`` if it was never selected."""
@@ -397,5 +564,6 @@ def _check_facts(facts: Mapping[str, object]) -> None:
         raise ValueError(f"no such facts: {sorted(unknown)}")
 
 
-def _now() -> str:
+def now() -> str:
+    """Give the time as the ledger writes it: ISO 8601, UTC, in whole seconds."""
     return dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from dataclasses import dataclass
@@ -9,13 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from oiyolo import config as options_of
-from oiyolo import files, locks
+from oiyolo import files, journals, locks
 from oiyolo.errors import UsageError
 from oiyolo.ledger import Ledger
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from contextlib import AbstractContextManager
+    from collections.abc import Iterator, Mapping
 
     from oiyolo.config import Config
 
@@ -69,6 +69,11 @@ class Project:
         return self.folder / "runs"
 
     @property
+    def shards_folder(self) -> Path:
+        """One folder below for each shard of a fetch on several machines."""
+        return self.data_folder / journals.FOLDER
+
+    @property
     def ledger_path(self) -> Path:
         """The project's one SQLite file."""
         return self.data_folder / "ledger.sqlite"
@@ -101,9 +106,26 @@ class Project:
         if self.is_new:
             self.options_path.unlink(missing_ok=True)
 
-    def data_lock(self, doing: str) -> AbstractContextManager[None]:
-        """Be the only one to change the dataset; ``LockedError`` if somebody else is."""
-        return locks.exclusive(self.data_folder / ".lock", what="the dataset", doing=doing)
+    @contextlib.contextmanager
+    def data_lock(self, doing: str) -> Iterator[None]:
+        """Be the only one to change the dataset; ``LockedError`` if somebody else is.
+
+        What shards did since is entered in the ledger first, so that nobody works on less.
+        """
+        with locks.exclusive(self.data_folder / ".lock", what="the dataset", doing=doing):
+            self.merge_shards()
+            yield
+
+    def merge_shards(self) -> int:
+        """Enter what shards did in the ledger; the caller holds the dataset's lock.
+
+        Returns:
+            How many images changed.
+        """
+        if not (self.shards_folder.is_dir() and self.ledger_path.is_file()):
+            return 0
+        with self.ledger() as ledger:
+            return journals.merge(self.data_folder, ledger)
 
 
 ProjectLike = Project | str | os.PathLike[str]

@@ -182,6 +182,7 @@ def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
         for key in KEYS:
             patch.delenv(key.variable, raising=False)
         patch.setenv("XDG_CACHE_HOME", str(home / "cache"))
+        patch.setenv("OIYOLO_DARKNET_SOURCE_URL", "")  # `build` asks no network for sources
         # Its list of fonts takes seconds to make; once a session is enough.
         patch.setenv("MPLCONFIGDIR", str(home / "matplotlib"))
         yield

@@ -3,49 +3,55 @@
 from __future__ import annotations
 
 import base64
+import functools
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from oiyolo.imagery import jpeg
 from oiyolo.sources.image import FetchedImage, NotFetchedError
-from oiyolo.sources.web import ask
+from oiyolo.sources.web import ask, refused, wrong_type
 
 if TYPE_CHECKING:
-    from oiyolo.http import Web
-    from oiyolo.sources.image import WantedImage
+    from oiyolo.http_many import Body, ManyWeb
+    from oiyolo.sources.image import Check, WantedImage
 
 
 class Original:
     """``OriginalURL``; only a file of the listed size and MD5 counts.
 
     What a photo site serves for a removed picture (a redirect to a placeholder, an HTML page) has
-    another size and MD5 and is therefore never stored.
+    another size and MD5 and is therefore never stored. A file that has them is the one that was
+    annotated, also where it is a PNG whose name ends in ``.jpg``.
     """
 
     name = "original"
+    told = ""
 
-    def __init__(self, web: Web) -> None:
+    def __init__(self, web: ManyWeb) -> None:
         self._web = web
 
-    def get(self, wanted: WantedImage) -> FetchedImage:
-        """See ``Source``: verified by OriginalSize, OriginalMD5 and the JPEG's markers."""
+    async def get(self, wanted: WantedImage) -> Check:
+        """See ``Source``: verified by OriginalSize and OriginalMD5, or else the JPEG's markers."""
         url = wanted.original_url
         if not url:
-            raise NotFetchedError("no address", "the image list has no OriginalURL")
-        body = ask(self._web, url)
-        wrong = _what_is_wrong(wanted, body.content)
-        if wrong:
-            if "unavailable" in urlsplit(body.final_url).path:
-                wrong = "removed by its author"
-            raise NotFetchedError(wrong, f"{url}: {wrong}", attempts=body.attempts)
-        return FetchedImage(body.content, body.attempts)
+            told = "the image list has no OriginalURL"
+            raise NotFetchedError("no address", told, reached=False, attempts=0)
+        return functools.partial(_check, wanted, await ask(self._web, url))
 
 
-def _what_is_wrong(wanted: WantedImage, content: bytes) -> str | None:
-    if wanted.original_size_bytes not in {None, len(content)}:
+def _check(wanted: WantedImage, body: Body) -> FetchedImage:
+    fetched = FetchedImage(body.content, body.attempts)
+    wrong = wrong_type(body) or _what_is_wrong(wanted, fetched)
+    if wrong:
+        raise refused(wanted.original_url, wrong, body)
+    return fetched
+
+
+def _what_is_wrong(wanted: WantedImage, fetched: FetchedImage) -> str | None:
+    if not fetched.content:
+        return "empty"
+    if wanted.original_size_bytes not in {None, len(fetched.content)}:
         return "another size than listed"
-    fetched = FetchedImage(content)
-    listed = wanted.original_md5
-    if listed and base64.b64encode(bytes.fromhex(fetched.md5)).decode() != listed:
-        return "another MD5 than listed"
-    return jpeg.what_is_wrong(content)
+    if not wanted.original_md5:
+        return jpeg.what_is_wrong(fetched.content)
+    came = base64.b64encode(bytes.fromhex(fetched.md5)).decode()
+    return None if came == wanted.original_md5 else "another MD5 than listed"

@@ -8,45 +8,45 @@ a 503) stays pending and is tried again by the next run.
 from __future__ import annotations
 
 import contextlib
-import errno
-import os
-import shutil
-import threading
+import itertools
 import time
-from collections import Counter
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
-from oiyolo import files
-from oiyolo.config import AUTO
-from oiyolo.errors import UnavailableError, UsageError
-from oiyolo.http import Web
+from oiyolo.config import ImagesOptions
+from oiyolo.errors import UsageError
 from oiyolo.ledger import EXCLUDED, FETCHED, PENDING, STATES, Change
 from oiyolo.progress import progress
 from oiyolo.project import open_project
 from oiyolo.results import Plan, Result, columns, count
-from oiyolo.sources import sources_of
-from oiyolo.sources.image import WantedImage
-from oiyolo.sources.transfer import fetch_images
+from oiyolo.sources.mirror import MIRROR_MEAN_BYTES
+from oiyolo.sources.store import FolderStore
+from oiyolo.stages import fetch_cluster, fetch_shards, fetch_transfer
 from oiyolo.stages import select as select_stage
+from oiyolo.stages.fetch_books import NOT_TRIED, change_of, check_tolerance
+from oiyolo.stages.fetch_effort import Effort, Notes, effort
+from oiyolo.stages.fetch_many import SPARE_BYTES, Tally, check_disk, fetch_many
+from oiyolo.stages.fetch_wanted import OnDisk, wanted_images
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from oiyolo.ledger import Counts, Ledger
     from oiyolo.project import Project, ProjectLike
+    from oiyolo.sources.image import WantedImage
     from oiyolo.sources.transfer import Outcome
+    from oiyolo.stages.fetch_cluster import Spread
+    from oiyolo.stages.fetch_shards import FetchedShard
+    from oiyolo.stages.select import Selection
+
+__all__ = ["SPARE_BYTES", "STAGE", "Effort", "Fetched", "change_of", "effort", "fetch", "run"]
 
 STAGE: Final = "fetch"
 RETRIES: Final = ("failed", "all")
-_AUTO_JOBS: Final = 16
-_RECORD_EVERY_S: Final = 0.1
-_UNREACHED_IN_A_ROW: Final = 20
-"""So many images in a row for which no source answered mean that the site is not reachable."""
-SPARE_BYTES: Final = 200_000_000
-"""A fetch stops when less than this is free."""
-_NOTE_EVERY_S: Final = 5.0
+_RECORDED_AT_ONCE: Final = 10_000
+_SAMPLED: Final = 1000
+"""So many images tell how large the others are."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,7 @@ class Fetched(Result):
         counts: The ledger's sums.
         seconds: How long it took.
         size_bytes: Bytes that arrived.
+        by_source: How many of the new images came from where.
     """
 
     folder: Path
@@ -70,6 +71,7 @@ class Fetched(Result):
     counts: Counts
     seconds: float
     size_bytes: int
+    by_source: Mapping[str, int]
 
     def as_dict(self) -> dict[str, object]:
         """See ``Result``."""
@@ -77,6 +79,7 @@ class Fetched(Result):
             "fetched": self.new,
             "failed": dict(self.failed),
             "missing": dict(self.missing),
+            "sources": dict(self.by_source),
             "bytes": self.size_bytes,
             "seconds": round(self.seconds, 3),
             **self.counts.as_dict(),
@@ -90,282 +93,188 @@ class Fetched(Result):
             effort = f"{self.size_bytes / 1e6:.1f} MB in {self.seconds:.1f} s, {rate:.0f} a second"
             sums = f"{have:,} of {self.counts.selected:,} are here"
             told = [f"fetched {count(self.new, 'image')} ({effort}); {sums}"]
+            if thumbnails := self.by_source.get("thumbnail"):
+                told.append(f"{thumbnails:,} of them are thumbnails of about 300,000 pixels")
         if self.missing:
             told.append(columns([(f"missing: {why}", n) for why, n in self.missing.items()]))
         return "\n".join(told)
-
-
-@dataclass(frozen=True)
-class Effort:
-    """What all fetches of a project took together, those that were interrupted too.
-
-    Attributes:
-        seconds: Time spent on fetching images.
-        images: Images that arrived.
-        size_bytes: Their bytes.
-        network_bytes: Those of them that came over the network.
-    """
-
-    seconds: float = 0.0
-    images: int = 0
-    size_bytes: int = 0
-    network_bytes: int = 0
-
-    @property
-    def bandwidth_bytes_s(self) -> float | None:
-        """Bytes a second over the network; ``None`` if nothing came so."""
-        return self.network_bytes / self.seconds if self.network_bytes and self.seconds else None
-
-
-def effort(project: Project) -> Effort:
-    """Read what the fetches so far took; a fetch at work writes it every few seconds."""
-    noted = files.read_json(_effort_path(project))
-    known: dict[str, Any] = noted if isinstance(noted, dict) else {}
-    names = {declared.name for declared in fields(Effort)}
-    usable = known.keys() == names and all(isinstance(n, (int, float)) for n in known.values())
-    return Effort(**known) if usable else Effort()
-
-
-def _effort_path(project: Project) -> Path:
-    return project.data_folder / "fetch.json"
 
 
 def fetch(
     project: ProjectLike = ".",
     *,
     retry: str | None = None,
+    transfer: str | None = None,
+    shard: str | None = None,
+    cluster: str | None = None,
+    shards: int | None = None,
     dry_run: bool = False,
     **options: object,
-) -> Fetched | Plan:
+) -> Fetched | FetchedShard | Plan:
     """Fetch the selected images, selecting first when the selection is stale.
 
     Args:
         project: An open project or its folder; ``classes`` begins a new one there.
         retry: "failed" tries again what was excluded by a fetch; "all" fetches everything anew.
+        transfer: ``gs://bucket/prefix``: Google's Storage Transfer Service copies the originals
+            there first, and they are fetched from there before any other source.
+        shard: "i/n": only the i-th of n parts, counted from 0, without the dataset's lock, so that
+            several machines that share the project's folder fetch at once. The selection has to be
+            up to date; what came is entered in the ledger by the next command that changes it.
+        cluster: The address of a Dask scheduler: its workers, which share the project's folder,
+            fetch all parts.
+        shards: With ``cluster``: how many parts to make.
         dry_run: Only tell what would be done.
         **options: Keys of ``[dataset]``, ``[openimages]`` and ``[images]``.
 
     Raises:
         UnavailableError: The site is not reachable, the disk is full, or more images are missing
             than ``[images] tolerance`` allows.
-        UsageError: An unknown option.
-        LockedError: Another run changes the dataset.
+        UsageError: An unknown option; options that do not go together; with ``shard``, a selection
+            that is not up to date.
+        LockedError: Another run changes the dataset, or fetches this shard.
     """
     if retry is not None and retry not in RETRIES:
         raise UsageError("wrong --retry", expected=" or ".join(RETRIES), found=retry)
+    if shard is not None:
+        part = fetch_shards.shard_alone(
+            shard, retry=retry, transfer=transfer, cluster=cluster, shards=shards
+        )
+        opened = open_project(project, options)
+        act = fetch_shards.plan_shard if dry_run else fetch_shards.fetch_shard
+        return act(opened, part)
+    spread = fetch_cluster.spread(cluster, shards)
     opened = open_project(project, options, may_create=True, dry_run=dry_run)
+    if transfer is not None:
+        opened = fetch_transfer.with_bucket_first(opened, transfer)
     if dry_run:
-        return _plan(opened)
+        return _plan(opened, transfer, spread)
     with opened.data_lock(STAGE):
         select_stage.run(opened)
-        return run(opened, retry=retry)
+        if transfer is not None:
+            fetch_transfer.run(opened, transfer, again=retry is not None)
+        return run(opened, retry=retry, spread=spread)
 
 
-def _plan(project: Project) -> Plan:
+def _plan(project: Project, transfer: str | None, spread: Spread | None) -> Plan:
     if not project.ledger_path.is_file():
         return Plan("fetch", ["select first, then fetch what was selected"])
     with project.ledger(read_only=True) as ledger:
-        pending = len(ledger.ids(PENDING))
+        pending = ledger.counts().states[PENDING]
     where = ", ".join(project.config.images.sources)
     actions = [f"fetch {count(pending, 'image')} from {where}"] if pending else []
+    if pending and spread is not None:
+        actions = [f"{actions[0]}, {spread.told(pending)}"]
+    if pending and transfer is not None:
+        actions = [*fetch_transfer.planned(project, transfer), *actions]
     return Plan("fetch", actions, {"pending": pending})
 
 
-def run(project: Project, *, retry: str | None = None) -> Fetched:
-    """Fetch under a lock that the caller holds."""
+def run(project: Project, *, retry: str | None = None, spread: Spread | None = None) -> Fetched:
+    """Fetch under a lock that the caller holds, here or spread over a cluster."""
     selection = select_stage.load_or_complain(project)
-    files.remove_parts(project.images_folder)
+    store = FolderStore(project.images_folder)
     started_s = time.monotonic()
-    tally = _Tally()
+    tally = Tally()
     with project.ledger() as ledger:
+        store.recover(lambda image_id: _recorded_bytes(ledger, image_id))
+        fetch_shards.take_up(project, ledger)
         _reopen(project, ledger, retry)
-        pending = set(ledger.ids(PENDING))
-        if pending:
-            wanted = [image for image in _wanted(selection) if image.image_id in pending]
-            _fetch_all(project, ledger, wanted, tally)
-        counts, missing = ledger.counts(), _missing(ledger)
+        if pending := ledger.counts().states[PENDING]:
+            if spread is not None:
+                fetch_cluster.run(project, spread, pending, tally)
+            else:
+                _fetch_here(project, ledger, selection, store, tally)
+        counts, missing = ledger.counts(), ledger.missing(STAGE)
     done = Fetched(
         folder=project.images_folder,
         new=tally.new,
         failed=dict(tally.failed),
-        missing=missing,
+        missing={why or NOT_TRIED: n for why, n in missing.items()},
         counts=counts,
         seconds=time.monotonic() - started_s,
         size_bytes=tally.size_bytes,
+        by_source=dict(tally.by_source.most_common()),
     )
-    _check_tolerance(project, done, tally.example)
+    check_tolerance(project, done.missing, done.counts.selected, tally.example)
     return done
 
 
-class _Tally:
-    """What a fetch did so far."""
+def _fetch_here(
+    project: Project, ledger: Ledger, selection: Selection, store: FolderStore, tally: Tally
+) -> None:
+    """Fetch all that is pending."""
+    pending = ledger.counts().states[PENDING]
+    wanted = _that_fit(project, wanted_images(selection, ledger.each(PENDING)), pending)
+    with progress("fetch", total=pending, unit="img") as told, _noted(project, tally) as notes:
 
-    def __init__(self) -> None:
-        self.new = 0
-        self.size_bytes = 0
-        self.network_bytes = 0
-        self.failed: Counter[str] = Counter()
-        self.unreached_in_a_row = 0
-        self.example = ""
+        def record(outcomes: Sequence[Outcome]) -> None:
+            ledger.record(STAGE, [change_of(outcome) for outcome in outcomes])
+            notes.note_now_and_then()
 
-    def add(self, outcome: Outcome) -> None:
-        """Count one image."""
-        if outcome.source is None:
-            self.failed[outcome.reason] += 1
-            self.example = outcome.told
-        else:
-            self.new += 1
-            self.size_bytes += outcome.size_bytes
-            # A folder's name is its path; all other sources are on the network.
-            if not Path(outcome.source).is_absolute():
-                self.network_bytes += outcome.size_bytes
-        self.unreached_in_a_row = 0 if outcome.reached else self.unreached_in_a_row + 1
+        fetch_many(project, wanted, on_outcomes=record, told=told, store=store, tally=tally)
 
 
-class _Notes:
-    """Adds a fetch to the project's effort, every few seconds, so that a kill loses few."""
-
-    def __init__(self, project: Project, tally: _Tally) -> None:
-        self._path, self._tally = _effort_path(project), tally
-        self._before = effort(project)
-        self._began_s = self._noted_s = time.monotonic()
-
-    def note_now_and_then(self) -> None:
-        """Write, if some time has passed since."""
-        if time.monotonic() - self._noted_s > _NOTE_EVERY_S:
-            self.note()
-
-    def note(self) -> None:
-        """Write what it is by now."""
-        self._noted_s = time.monotonic()
-        before, tally = self._before, self._tally
-        now = Effort(
-            seconds=round(before.seconds + self._noted_s - self._began_s, 3),
-            images=before.images + tally.new,
-            size_bytes=before.size_bytes + tally.size_bytes,
-            network_bytes=before.network_bytes + tally.network_bytes,
-        )
-        files.write_json(self._path, asdict(now))
+def _recorded_bytes(ledger: Ledger, image_id: str) -> int | None:
+    row = ledger.row(image_id) or {}
+    size_bytes = row.get("bytes")
+    return size_bytes if row.get("state") == FETCHED and isinstance(size_bytes, int) else None
 
 
 def _reopen(project: Project, ledger: Ledger, retry: str | None) -> None:
     """Make pending again what was asked for, and what the disk no longer has."""
-    folder = project.images_folder
-    here = {entry.name for entry in os.scandir(folder)} if folder.is_dir() else set()
-    gone = [i for i in ledger.ids(FETCHED) if f"{i}.jpg" not in here]
-    again: dict[str, str] = dict.fromkeys(gone, "its file is gone")
+    if retry == "all":
+        _reopened(ledger, ledger.each(*STATES, EXCLUDED), "to be fetched anew")
+        return
+    if ledger.counts().states[FETCHED]:
+        gone = OnDisk(project.images_folder).lacks(ledger.each(FETCHED))
+        _reopened(ledger, gone, "its file is gone")
     if retry == "failed":
         for stage in (STAGE, "prepare"):
-            again |= dict.fromkeys(ledger.ids(EXCLUDED, stage=stage), "to be tried again")
-    elif retry == "all":
-        again = dict.fromkeys(ledger.ids(*STATES, EXCLUDED), "to be fetched anew")
-    if again:
-        ledger.record(STAGE, [Change(i, PENDING, told) for i, told in again.items()])
+            _reopened(ledger, ledger.ids(EXCLUDED, stage=stage), "to be tried again")
 
 
-def _wanted(selection: select_stage.Selection) -> Iterator[WantedImage]:
-    names = ("ImageID", "Subset", "OriginalURL", "OriginalSize", "OriginalMD5")
-    columns_of = (selection.images[name] for name in names)
-    for image_id, subset, url, size, md5 in zip(*columns_of, strict=True):
-        yield WantedImage(image_id, subset, url, int(size) if size.isdigit() else None, md5)
+def _reopened(ledger: Ledger, ids: Iterable[str], told: str) -> None:
+    left = iter(ids)
+    while some := list(itertools.islice(left, _RECORDED_AT_ONCE)):
+        ledger.record(STAGE, [Change(image_id, PENDING, told) for image_id in some])
 
 
-def _fetch_all(
-    project: Project, ledger: Ledger, wanted: Sequence[WantedImage], tally: _Tally
-) -> None:
-    """Fetch in threads; only this thread writes to the ledger."""
-    options = project.config.images
-    jobs = _AUTO_JOBS if options.jobs == AUTO else int(options.jobs)
-    stop = threading.Event()
-    web = Web(stop=stop)
-    sources = sources_of(
-        options.sources, mirror_url=options.mirror_url, base=project.folder, web=web
-    )
-    changes: list[Change] = []
-    notes = _Notes(project, tally)
-    recorded_s = time.monotonic()
+def _that_fit(
+    project: Project, wanted: Iterator[WantedImage], pending: int
+) -> Iterator[WantedImage]:
+    """Give the images, once it is clear that there is room for them.
+
+    Raises:
+        UnavailableError: There is too little.
+    """
+    sample = list(itertools.islice(wanted, _SAMPLED))
+    mean_bytes = _mean_bytes(project, sample)
+    if mean_bytes is not None:
+        check_disk(project.images_folder, mean_bytes * pending)
+    return itertools.chain(sample, wanted)
+
+
+def _mean_bytes(project: Project, sample: Sequence[WantedImage]) -> float | None:
+    """Give the mean size of an image, as far as it can be known; ``None`` if it cannot."""
+    options, before = project.config.images, effort(project)
+    if before.images >= _SAMPLED:
+        return before.size_bytes / before.images
+    if options.sources[0] == "original":
+        sizes = [image.original_size_bytes for image in sample]
+        listed = [size for size in sizes if size is not None]
+        return sum(listed) / len(listed) if listed else None
+    if options.sources[0] == "mirror" and options.mirror_url == ImagesOptions.mirror_url:
+        return sum(MIRROR_MEAN_BYTES[image.subset] for image in sample) / len(sample)
+    return None
+
+
+@contextlib.contextmanager
+def _noted(project: Project, tally: Tally) -> Iterator[Notes]:
+    """Keep what a fetch took, also where it is cut short."""
+    notes = Notes(project, tally)
     try:
-        with progress("fetch", total=len(wanted), unit="img") as told:
-            for outcome in fetch_images(wanted, sources, project.images_folder, jobs, stop):
-                tally.add(outcome)
-                changes.append(_change(outcome))
-                told.tell(MB=f"{tally.size_bytes / 1e6:.0f}", failed=sum(tally.failed.values()))
-                told.advance()
-                if time.monotonic() - recorded_s > _RECORD_EVERY_S:
-                    ledger.record(STAGE, changes)
-                    changes.clear()
-                    recorded_s = time.monotonic()
-                    notes.note_now_and_then()
-                    _check_disk(project.images_folder)
-                if tally.unreached_in_a_row >= max(_UNREACHED_IN_A_ROW, jobs):
-                    _complain_unreachable(tally)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise _disk_full(project.images_folder) from error
-        raise
+        yield notes
     finally:
-        ledger.record(STAGE, changes)
-        web.close()
         with contextlib.suppress(OSError):  # a full disk has been told of already
             notes.note()
-
-
-def _change(outcome: Outcome) -> Change:
-    if outcome.source is None:
-        return Change(
-            outcome.image_id,
-            PENDING if outcome.transient else EXCLUDED,
-            outcome.told,
-            reason=outcome.reason,
-            attempts=outcome.attempts,
-        )
-    facts = {"source": outcome.source, "bytes": outcome.size_bytes, "md5": outcome.md5}
-    return Change(outcome.image_id, FETCHED, outcome.told, facts=facts, attempts=outcome.attempts)
-
-
-def _missing(ledger: Ledger) -> dict[str, int]:
-    """Count what could not be fetched so far, by reason."""
-    reason_of = ledger.facts("reason", PENDING, EXCLUDED)
-    ids = [*ledger.ids(PENDING), *ledger.ids(EXCLUDED, stage=STAGE)]
-    counted = Counter(str(reason_of[i]) or "not tried yet" for i in ids)
-    return dict(counted.most_common())
-
-
-def _check_tolerance(project: Project, done: Fetched, example: str) -> None:
-    missing = sum(done.missing.values())
-    allowed = int(project.config.images.tolerance * done.counts.selected)
-    if missing <= allowed:
-        return
-    reasons = "; ".join(f"{n:,} {why}" for why, n in done.missing.items())
-    raise UnavailableError(
-        f"{missing:,} of {done.counts.selected:,} images could not be fetched: {reasons}",
-        expected=f"at most {allowed:,} missing ([images] tolerance = "
-        f"{project.config.images.tolerance:g})",
-        found=f"for example {example}" if example else "",
-        remedy="`oiyolo fetch --retry failed` tries them again; a higher tolerance goes on "
-        "without them",
-    )
-
-
-def _complain_unreachable(tally: _Tally) -> None:
-    raise UnavailableError(
-        f"no source answered for {tally.unreached_in_a_row} images in a row",
-        found=tally.example,
-        remedy="Check the network and [images] mirror_url, then give the same command again",
-    )
-
-
-def _check_disk(folder: Path) -> None:
-    if shutil.disk_usage(folder).free < SPARE_BYTES:
-        raise _disk_full(folder)
-
-
-def _disk_full(folder: Path) -> UnavailableError:
-    free = shutil.disk_usage(folder).free
-    return UnavailableError(
-        "the disk is nearly full, so fetching stopped",
-        where=str(folder),
-        expected=f"{SPARE_BYTES / 1e6:.0f} MB left free",
-        found=f"{free / 1e6:.0f} MB",
-        remedy="Free some space, then give the same command again; what is here stays",
-    )

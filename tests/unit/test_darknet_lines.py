@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -11,12 +12,18 @@ from oiyolo.darknet.lines import LINES, line_of
 from oiyolo.darknet.program import Darknet, ask, data_file, train_command, valid_command
 from oiyolo.errors import DarknetError
 
+if TYPE_CHECKING:
+    from oiyolo.darknet.lines import Line
+
 DEBIAN = "usage: darknet detector [train/test/valid] [cfg] [weights (optional)]\n"
 ALEXEYAB = (
     " GPU isn't used \n"
     "usage: ./darknet detector [train/test/valid/demo/map] [data] [cfg] [weights (optional)]\n"
 )
-HANK = 'Darknet V5 "Moonlit" v5.1-104 [2026]\nDarknet/YOLO is free software.\n'
+HANK = (
+    'Darknet V5 "Moonlit" \x1b[1;37mv5.1-104-gf684e1d7\x1b[0m \x1b[1;30m[Nov 21 2026]\x1b[0m\n'
+    "\x1b[1;33mDarknet is compiled to use the CPU.\x1b[0m  GPU is \x1b[1;31mdisabled\x1b[0m.\n"
+)
 
 
 @pytest.mark.parametrize(
@@ -41,9 +48,68 @@ def test_no_line_is_taken_for_another() -> None:
         assert [other.name for other in LINES.values() if other.says in line.says] == [line.name]
 
 
-def darknet(name: str) -> Darknet:
+@pytest.mark.parametrize(
+    ("name", "printed", "revision"),
+    [
+        ("hank", HANK, "v5.1-104-gf684e1d7"),
+        ("hank", 'Darknet V3 "Jazz" v3.0-1-gabc [Mar 1 2025]', "v3.0-1-gabc"),
+        ("hank", "Darknet is compiled to use the CPU.", ""),
+        ("alexeyab", ALEXEYAB, ""),
+        ("pjreddie", DEBIAN, ""),
+    ],
+)
+def test_a_revision_is_what_the_program_says(name: str, printed: str, revision: str) -> None:
+    assert line_named(name).revision_in(printed) == revision
+
+
+@pytest.mark.parametrize(
+    ("image", "pjreddie", "alexeyab", "hank"),
+    [
+        ("/d/obj/a.jpg", "/d/obj/a.txt", "/d/obj/a.txt", "/d/obj/a.txt"),
+        ("/d/images/a.png", "/d/labels/a.txt", "/d/images/a.txt", "/d/images/a.txt"),
+        ("/images/images/a.jpg", "/labels/images/a.txt", "/images/images/a.txt",
+         "/images/images/a.txt"),
+        ("/JPEGImages/a.JPEG", "/labels/a.txt", "/labels/a.txt", "/JPEGImages/a.txt"),
+        ("/raw/a.JPG", "/labels/a.txt", "/raw/a.txt", "/raw/a.txt"),
+        ("/images/val2014/a.jpg", "/labels/val2014/a.txt", "/labels/val2014/a.txt",
+         "/images/val2014/a.txt"),
+        ("/d.jpg/a.jpg", "/d.txt/a.jpg", "/d.jpg/a.txt", "/d.jpg/a.txt"),
+        ("/d/a.jpeg", "/d/a.jpeg", "/d/a.txt", "/d/a.txt"),
+        ("/d/a.webp", "/d/a.webp", "/d/a.webp", "/d/a.txt"),
+        ("/d/a", "/d/a", "/d/a", "/d/a.txt"),
+    ],
+)  # fmt: skip
+def test_each_line_looks_for_a_label_in_its_own_way(
+    image: str, pjreddie: str, alexeyab: str, hank: str
+) -> None:
+    found = {name: line.label_of(image) for name, line in LINES.items()}
+    assert found == {"pjreddie": pjreddie, "alexeyab": alexeyab, "hank": hank}
+
+
+@pytest.mark.parametrize(
+    ("name", "max_batches", "numbered"),
+    [
+        ("pjreddie", 99, []),
+        ("pjreddie", 250, [100, 200]),
+        ("pjreddie", 20_000, [*range(100, 1000, 100), 10_000, 20_000]),
+        ("alexeyab", 999, []),
+        ("alexeyab", 9_999, list(range(1000, 10_000, 1000))),
+        ("alexeyab", 10_000, [10_000]),
+        ("hank", 10_000, list(range(1000, 10_001, 1000))),
+        ("hank", 20_001, [10_000, 20_000]),
+    ],
+)
+def test_numbered_weights(name: str, max_batches: int, numbered: list[int]) -> None:
+    assert line_named(name).numbered(max_batches) == numbered
+
+
+def line_named(name: str) -> Line:
     (line,) = [line for line in LINES.values() if line.name == name]
-    return Darknet(Path("/opt/darknet"), line, gpu=False, origin="here")
+    return line
+
+
+def darknet(name: str) -> Darknet:
+    return Darknet(Path("/opt/darknet"), line_named(name), gpu=False, origin="here")
 
 
 @pytest.mark.parametrize(

@@ -274,9 +274,9 @@ def test_a_newer_ledger_is_refused(path: Path, *, read_only: bool) -> None:
     with Ledger(path):
         pass
     db = sqlite3.connect(path)
-    db.execute("PRAGMA user_version = 3")
+    db.execute("PRAGMA user_version = 4")
     db.close()
-    with pytest.raises(InputFormError, match="found format 3"):
+    with pytest.raises(InputFormError, match="found format 4"):
         Ledger(path, read_only=read_only)
 
 
@@ -336,7 +336,7 @@ def test_an_older_ledger_that_is_written_to_is_brought_into_the_present_form(
             assert ledger.assigned() == [Assigned("a", "test", "m", "A", "0123456789abcdef")]
             assert [told for _, _, told in ledger.story("a")] == ["assigned"]
             sums_close(ledger)
-    assert format_of(old_path) == 2
+    assert format_of(old_path) == 3
     with Ledger(old_path, read_only=True) as ledger:
         assert ledger.facts("phash") == {"a": "0123456789abcdef"}
 
@@ -357,7 +357,7 @@ def test_processes_that_open_an_older_ledger_at_once_all_succeed(old_path: Path)
     for thread in threads:
         thread.join()
     assert problems == []
-    assert format_of(old_path) == 2
+    assert format_of(old_path) == 3
 
 
 def test_a_fact_is_noted_without_a_change_of_state(ledger: Ledger) -> None:
