@@ -18,6 +18,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -63,6 +64,7 @@ def run(
     cwd: Path | None = None,
     environment: Mapping[str, str] | None = None,
     timeout_s: float | None = None,
+    typed: str = "",
 ) -> Finished:
     """Run a program to its end without a terminal; its stdout and stderr come back together.
 
@@ -71,17 +73,21 @@ def run(
         cwd: The folder it runs in.
         environment: Variables to set beside ours.
         timeout_s: It is killed after this time, and the exit code is SIGKILL's.
+        typed: What it finds on its stdin; a few words at most.
     """
     _log.debug("run: %s", " ".join(argv))
-    with subprocess.Popen(
-        _guarded(argv),
-        cwd=cwd,
-        env={**os.environ, **(environment or {})},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,  # so that what it started can be ended with it
-    ) as child:
+    with (
+        _stdin(typed) as stdin,
+        subprocess.Popen(
+            _guarded(argv),
+            cwd=cwd,
+            env={**os.environ, **(environment or {})},
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # so that what it started can be ended with it
+        ) as child,
+    ):
         try:
             output, _ = child.communicate(timeout=timeout_s)
         except subprocess.TimeoutExpired as expired:
@@ -102,11 +108,13 @@ def stream(
     *,
     cwd: Path | None = None,
     environment: Mapping[str, str] | None = None,
+    typed: str = "",
+    should_end: Callable[[float], bool] | None = None,
 ) -> int:
     """Run a program to its end and hand on every line as soon as it is whole.
 
-    The program gets no terminal and an empty stdin; it dies when we do. On any exception here (an
-    interrupt above all) it is asked to end, and killed if it does not.
+    The program gets no terminal; it dies when we do. On any exception here (an interrupt above all)
+    it is asked to end, and killed if it does not.
 
     Args:
         argv: The program and its arguments.
@@ -114,17 +122,21 @@ def stream(
             leaves without a newline at its end comes last.
         cwd: The folder it runs in.
         environment: Variables to set beside ours.
+        typed: What it finds on its stdin; a few words at most.
+        should_end: Asked after everything that was received, and every now and then, with the
+            seconds since something was; if it says so, the program is ended, and what it had
+            written by then is still handed on.
 
     Returns:
         The exit code, negative for a signal; 127 when the program could not be started.
     """
     _log.debug("run: %s", " ".join(argv))
-    with _mailbox() as (receiver, senders):
+    with _mailbox() as (receiver, senders), _stdin(typed) as stdin:
         child = subprocess.Popen(
             _guarded([*_line_buffered(), *argv]),
             cwd=cwd,
             env={**os.environ, **(environment or {})},
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=senders["stdout"].fileno(),
             stderr=senders["stderr"].fileno(),
             start_new_session=True,  # Ctrl-C is ours to hand on
@@ -132,7 +144,7 @@ def stream(
         stream_of = {sender.getsockname(): name for name, sender in senders.items()}
         unfinished = dict.fromkeys(_STREAMS, b"")
         try:
-            for name, block in _received(receiver, stream_of, child):
+            for name, block in _received(receiver, stream_of, child, should_end):
                 *lines, unfinished[name] = (unfinished[name] + block).split(b"\n")
                 for line in lines:
                     on_line(name, line)
@@ -156,6 +168,19 @@ def end(child: subprocess.Popen[bytes], *, at_once: bool = False) -> None:
 
 
 @contextlib.contextmanager
+def _stdin(typed: str) -> Iterator[int]:
+    """Give what a program gets as its stdin; it holds what was typed, and ends."""
+    if not typed:
+        yield subprocess.DEVNULL
+        return
+    reading, writing = os.pipe()  # a few words fit into it before anybody reads
+    with os.fdopen(reading, "rb"):
+        with os.fdopen(writing, "wb") as pipe:
+            pipe.write(typed.encode())
+        yield reading
+
+
+@contextlib.contextmanager
 def _mailbox() -> Iterator[tuple[socket.socket, dict[str, socket.socket]]]:
     """Give a receiving socket and one sending socket for each stream."""
     with contextlib.ExitStack() as stack:
@@ -176,16 +201,26 @@ def _received(
     receiver: socket.socket,
     stream_of: Mapping[str, str],
     child: subprocess.Popen[bytes],
+    should_end: Callable[[float], bool] | None,
 ) -> Iterator[tuple[str, bytes]]:
+    """Give what the child writes until it has ended and the box is empty."""
+    heard_s = time.monotonic()
+    has_ended = False
     while True:
-        has_ended = child.poll() is not None  # asked before the last look into the box
-        waiting, _, _ = select.select([receiver], [], [], 0 if has_ended else _WAIT_S)
-        if waiting:
-            block, address = receiver.recvfrom(_WRITE_BYTES)
+        try:  # most often there is more: then this is the only call of the system
+            block, address = receiver.recvfrom(_WRITE_BYTES, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            if has_ended:  # it had before this last look into the box
+                return
+            waiting, _, _ = select.select([receiver], [], [], _WAIT_S)
+            has_ended = not waiting and child.poll() is not None
+        else:
+            heard_s = time.monotonic()
             if address in stream_of:
                 yield stream_of[address], block
-        elif has_ended:
-            return
+        if not has_ended and should_end is not None and should_end(time.monotonic() - heard_s):
+            end(child)
+            should_end = None
 
 
 def _guarded(argv: Sequence[str]) -> list[str]:

@@ -1,10 +1,9 @@
 """Paths that darknet does not mangle.
 
-Darknet derives a label's path from its image's. pjreddie's line replaces the first ``images``,
-``JPEGImages`` or ``raw`` anywhere in the path by ``labels``, and image endings anywhere by ``.txt``
-(src/data.c, fill_truth_detection); AlexeyAB's looks for a few folders of COCO and VOC
-(src/utils.c, replace_image_to_label); hank-ai's changes the ending only. A label beside its
-image, below a folder whose path holds none of these words, is found by all three.
+Darknet derives a label's path from its image's, each line in its own way (``lines.py``): pjreddie's
+replaces words like ``images`` and ``raw`` anywhere in it, AlexeyAB's some folders of COCO and VOC,
+hank-ai's the ending only. A label beside its image, below a folder whose path holds none of these
+words, is found by all three.
 """
 
 from __future__ import annotations
@@ -15,12 +14,17 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from oiyolo.darknet.lines import LINES
 from oiyolo.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_MANGLED: Final = ("images", "JPEGImages", "raw", ".jpg", ".JPG", ".jpeg", ".JPEG", ".png", ".PNG")
+_MANGLED: Final = frozenset(
+    word
+    for line in LINES.values()
+    for word in (*(old for old, _ in line.replaced), *(line.endings or ()))
+)
 _LONGEST: Final = 2000
 """Darknet copies paths into buffers of 4,096 bytes and appends to them."""
 

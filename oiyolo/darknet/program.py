@@ -5,19 +5,22 @@ from __future__ import annotations
 import os
 import shutil
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from oiyolo import process
+from oiyolo.darknet import failures
 from oiyolo.darknet.lines import line_of
 from oiyolo.errors import DarknetError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from oiyolo.darknet.lines import Line
 
 _ANSWER_TIMEOUT_S: Final = 30.0
+_ASKED: Final = "detector"
+"""Asked for this alone, every line prints its usage, and nothing else happens."""
 _GPU_LIBRARIES: Final = ("libcudart", "libcublas", "libamdhip64", "libhipblas")
 _SHOWN_CHARACTERS: Final = 300
 
@@ -67,21 +70,47 @@ def ask(executable: Path, origin: str) -> Darknet:
             where=str(executable),
             remedy="Give [darknet] executable the path of the program itself",
         )
-    answer = process.run([str(executable), "detector"], timeout_s=_ANSWER_TIMEOUT_S)
+    answer = process.run([str(executable), _ASKED], timeout_s=_ANSWER_TIMEOUT_S)
     line = line_of(answer.output)
     if line is None:
+        known = failures.explain(answer.output)
         raise DarknetError(
-            "this program does not answer as darknet does",
+            known.what if known else "this program does not answer as darknet does",
             where=str(executable),
             expected="the usage of `darknet detector`",
             found=f"{answer.ended}: {answer.output.strip()[:_SHOWN_CHARACTERS]!r}",
-            remedy="If a library is missing, install it; or name another [darknet] executable",
+            remedy=known.remedy
+            if known
+            else "If a library is missing, install it; or name another [darknet] executable",
         )
     libraries = ""
     if shutil.which("ldd"):
         libraries = process.run(["ldd", str(executable)], timeout_s=_ANSWER_TIMEOUT_S).output
     gpu = any(name in libraries for name in _GPU_LIBRARIES)
     return Darknet(executable.absolute(), line, gpu, origin)
+
+
+def revision(darknet: Darknet) -> str:
+    """Give a darknet's revision; empty if nobody knows it.
+
+    hank-ai's tells it itself; for others the package that the program belongs to has one.
+    """
+    answer = process.run([str(darknet.executable), _ASKED], timeout_s=_ANSWER_TIMEOUT_S)
+    told = darknet.line.revision_in(answer.output)
+    return told or _package_version(darknet.executable)
+
+
+def _package_version(executable: Path) -> str:
+    """Give the version of the Debian package that an executable came with; empty if none did."""
+    if shutil.which("dpkg-query") is None:
+        return ""
+    owner = process.run(["dpkg-query", "-S", str(executable)], timeout_s=_ANSWER_TIMEOUT_S)
+    if owner.exit_code != 0:
+        return ""
+    package = owner.output.partition(":")[0]
+    asked = ["dpkg-query", "-W", "-f", "${Version}", package]
+    answer = process.run(asked, timeout_s=_ANSWER_TIMEOUT_S)
+    return answer.output.strip() if answer.exit_code == 0 else ""
 
 
 def train_command(
@@ -93,6 +122,7 @@ def train_command(
     resume: bool,
     gpus: str | None = None,
     measure_map: bool = False,
+    colours: bool = False,
 ) -> tuple[str, ...]:
     """Give the command that trains; pure.
 
@@ -104,6 +134,7 @@ def train_command(
         resume: Go on where the weights ended; else the count of images in them is cleared.
         gpus: GPU numbers, as "0,1".
         measure_map: Measure mAP on the valid list while training, where the line can.
+        colours: Let it write colour codes.
     """
     argv = [str(darknet.executable), "detector", "train", data, cfg]
     if weights is not None:
@@ -112,7 +143,8 @@ def train_command(
             argv.append("-clear")
     if gpus is not None:
         argv += ["-gpus", gpus]
-    argv += darknet.line.train_flags
+    unwanted = darknet.line.plain_flags if colours else ()
+    argv += [flag for flag in darknet.line.train_flags if flag not in unwanted]
     if measure_map:
         argv += darknet.line.map_flags
     return tuple(argv)

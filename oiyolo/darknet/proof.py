@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from oiyolo import process
+from oiyolo.darknet import failures
 from oiyolo.darknet.lines import FINAL_WEIGHTS
 from oiyolo.darknet.paths import is_safe
-from oiyolo.darknet.program import Darknet, data_file, train_command
+from oiyolo.darknet.program import data_file, train_command
 from oiyolo.errors import DarknetError
 from oiyolo.networks import cfg as cfgs
 from oiyolo.networks.weights import check_weights
+
+if TYPE_CHECKING:
+    from oiyolo.darknet.program import Darknet
 
 _TIMEOUT_S: Final = 120.0
 _PICTURES: Final = 4
@@ -82,17 +86,19 @@ def prove(darknet: Darknet) -> None:
                 results=".",
             )
         )
-        argv = train_command(
-            darknet, data="obj.data", cfg="proof.cfg", weights=None, resume=False
-        )
-        done = process.run(argv, cwd=folder, timeout_s=_TIMEOUT_S)
+        argv = train_command(darknet, data="obj.data", cfg="proof.cfg", weights=None, resume=False)
+        done = process.run(argv, cwd=folder, timeout_s=_TIMEOUT_S, typed=darknet.line.typed)
         weights = folder / f"proof{FINAL_WEIGHTS}"
         if not weights.is_file():
+            known = failures.explain(done.output)
             raise DarknetError(
-                f"this darknet starts but does not train ({done.ended})",
+                f"this darknet starts but does not train ({done.ended})"
+                + (f": {known.what}" if known else ""),
                 where=str(darknet.executable),
                 found=done.output.strip()[-500:],
-                remedy="Build it anew, or name another [darknet] executable",
+                remedy=known.remedy
+                if known
+                else "Build it anew, or name another [darknet] executable",
             )
         check_weights(weights, cfgs.parse(_NETWORK, path="proof.cfg"))
 

@@ -9,6 +9,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from oiyolo import files
+from oiyolo.errors import UsageError
 from oiyolo.planning.official import official_files
 from oiyolo.planning.outlook import Given, outlook
 from oiyolo.planning.planned import plan_path
@@ -28,8 +29,6 @@ def plan(
     *,
     bandwidth_mb_s: float | None = None,
     seconds_per_iteration: float | None = None,
-    price_per_hour: float | None = None,
-    currency: str | None = None,
     dry_run: bool = False,
     **options: object,
 ) -> Planned | Plan:
@@ -42,10 +41,8 @@ def plan(
         project: An open project or its folder; ``classes`` begins a new one there.
         bandwidth_mb_s: Expected megabytes (10^6 bytes) a second.
         seconds_per_iteration: Expected seconds for one iteration of the training.
-        price_per_hour: What the machine costs.
-        currency: What the price is in.
         dry_run: Only tell what selecting would fetch.
-        **options: Any key.
+        **options: Any key, such as ``price_per_hour``.
 
     Raises:
         UnavailableError: It does not fit on the disk, or the site cannot be reached.
@@ -53,9 +50,13 @@ def plan(
         InputFormError: An official file or a network file is damaged.
         LockedError: Another run changes the dataset.
     """
-    given = Given(bandwidth_mb_s, seconds_per_iteration, price_per_hour, currency)
-    given.check()
     opened = open_project(project, options, may_create=True, dry_run=dry_run)
+    given = _given(opened, bandwidth_mb_s, seconds_per_iteration)
+    try:
+        given.check()
+    except UsageError:
+        opened.take_back()
+        raise
     official = official_files(opened)
     if dry_run:
         official.check()
@@ -82,9 +83,21 @@ def require_room(project: Project) -> None:
         LockedError: Another run changes the dataset.
     """
     with project.data_lock("plan"):
-        planned = outlook(project, Given())
+        planned = outlook(project, _given(project))
         kept = files.read_json(plan_path(project))
         is_kept = isinstance(kept, dict) and kept.get("selection") == planned.selection
         if planned.pending and not is_kept:
             files.write_json(plan_path(project), planned.as_dict())
     planned.check()
+
+
+def _given(
+    project: Project,
+    bandwidth_mb_s: float | None = None,
+    seconds_per_iteration: float | None = None,
+) -> Given:
+    """Give what the user expects, with the price that the project has."""
+    options = project.config.train
+    return Given(
+        bandwidth_mb_s, seconds_per_iteration, options.price_per_hour, options.currency
+    )
