@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from oiyolo import stamps
 from oiyolo.boxes import area
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy.typing as npt
+    import pandas as pd
 
     from oiyolo.boxes import Boxes
 
@@ -115,6 +115,8 @@ class Facts:
         Columns: ``image_id``, ``split``, ``class_id``, ``w_px`` and ``h_px`` as the network sees
         them; ``cx``, ``cy`` (centre) and ``area`` as fractions. The index is the row in ``boxes``.
         """
+        import pandas as pd  # noqa: PLC0415  (heavy, and a training runs for days without it)
+
         split = self.boxes["ImageID"].map(self.split_by_id)
         rows = np.flatnonzero(self.used & split.notna().to_numpy())
         xyxy = self.xyxy[rows]
@@ -152,6 +154,8 @@ class Facts:
 
     def fingerprint(self) -> dict[str, object]:
         """Give what all this is made from, as ``stamps`` compares it; not the images' pixels."""
+        import pandas as pd  # noqa: PLC0415  (heavy, and a training runs for days without it)
+
         table = self.boxes[list(_READ_COLUMNS)]
         digest = hashlib.sha256(pd.util.hash_pandas_object(table, index=False).to_numpy().tobytes())
         return {

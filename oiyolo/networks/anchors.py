@@ -35,16 +35,26 @@ class AnchorChoice:
 
     Attributes:
         anchors: Shape (k, 2), pixels at network size, the smallest area first.
-        average_iou: What the dataset's own anchors reach, rounded as they would be written;
-            NaN when there were too few boxes to fit any.
+        average_iou: What the dataset's own anchors reach, rounded as they would be written, or
+            those that the user gave; NaN when there were too few boxes to fit any.
         stock_average_iou: What the network's own reach; NaN without a box.
-        used: Which of the two ``anchors`` are.
+        used: Which of them ``anchors`` are.
+        why: The reason, in a few words.
     """
 
     anchors: Sizes
     average_iou: float
     stock_average_iou: float
-    used: Literal["own", "stock"]
+    used: Literal["own", "stock", "given"]
+    why: str = ""
+
+    @property
+    def told(self) -> str:
+        """The choice and its figures in half a line."""
+        mine = "given" if self.used == "given" else "own"
+        figures = [(mine, self.average_iou), ("stock", self.stock_average_iou)]
+        known = ", ".join(f"{name} {figure:.3f}" for name, figure in figures if figure >= 0)
+        return f"{self.used} anchors" + (f" (average IOU: {known})" if known else "")
 
 
 def average_iou(box_wh: Sizes, anchors: Sizes) -> float:
@@ -87,6 +97,8 @@ def kmeans(box_wh: Sizes, k: int, *, seed: int = 0, restarts: int = 5) -> Sizes:
     distinct = np.unique(boxes, axis=0)
     if len(distinct) <= k:
         return _by_area(_padded(distinct, k))
+    # In one order, so that the draws do not depend on that of the boxes.
+    boxes = _by_area(boxes)
     rng = np.random.default_rng(seed)
     sample = boxes
     if len(boxes) > _SEARCH_BOXES:
@@ -96,7 +108,14 @@ def kmeans(box_wh: Sizes, k: int, *, seed: int = 0, restarts: int = 5) -> Sizes:
     return _by_area(best if sample is boxes else _refined(boxes, best))
 
 
-def choose(box_wh: Sizes, stock: Sizes, *, margin: float = MARGIN, seed: int = 0) -> AnchorChoice:
+def choose(
+    box_wh: Sizes,
+    stock: Sizes,
+    *,
+    wanted: Literal["auto", "own", "stock"] | Sizes = "auto",
+    margin: float = MARGIN,
+    seed: int = 0,
+) -> AnchorChoice:
     """Choose between the dataset's own anchors and the network's.
 
     The stock ones have seen a far larger dataset, and pretrained heads are used to them: they
@@ -105,21 +124,34 @@ def choose(box_wh: Sizes, stock: Sizes, *, margin: float = MARGIN, seed: int = 0
     Args:
         box_wh: The training boxes, shape (n, 2), pixels at network size.
         stock: The network's anchors at that size, shape (k, 2).
+        wanted: "auto" decides as told; "own" and "stock" are taken whatever they reach; sizes are
+            taken as they are.
         margin: By how much of average IoU the own anchors must be better.
         seed: Of the random starts.
 
     Returns:
-        The choice. Stock anchors keep their order; without ten boxes for each anchor they stay.
+        The choice. Stock anchors keep their order; without ten boxes for each anchor "auto" keeps
+        them, and without a single box "own" does.
     """
     boxes = _usable(box_wh)
     stock_iou = average_iou(boxes, stock)
-    if len(boxes) < MIN_BOXES_PER_ANCHOR * len(stock):
-        return AnchorChoice(stock, float("nan"), stock_iou, "stock")
+    if not isinstance(wanted, str):
+        return AnchorChoice(wanted, average_iou(boxes, wanted), stock_iou, "given", "as given")
+    needed = MIN_BOXES_PER_ANCHOR * len(stock) if wanted == "auto" else 1
+    if len(boxes) < needed:
+        why = f"{len(boxes)} boxes, where {needed} are needed to fit others"
+        return AnchorChoice(stock, float("nan"), stock_iou, "stock", why)
     own = _by_area(rounded(kmeans(boxes, len(stock), seed=seed)))
     own_iou = average_iou(boxes, own)
-    if own_iou > stock_iou + margin:
-        return AnchorChoice(own, own_iou, stock_iou, "own")
-    return AnchorChoice(stock, own_iou, stock_iou, "stock")
+    if wanted == "auto":
+        is_better = own_iou > stock_iou + margin
+        compared = "more" if is_better else "no more"
+        why = f"own ones are better by {own_iou - stock_iou:.3f}, {compared} than {margin:g}"
+    else:
+        is_better, why = wanted == "own", "as asked for"
+    if is_better:
+        return AnchorChoice(own, own_iou, stock_iou, "own", why)
+    return AnchorChoice(stock, own_iou, stock_iou, "stock", why)
 
 
 def rounded(anchors: Sizes) -> Sizes:

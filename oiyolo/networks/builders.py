@@ -259,6 +259,7 @@ def default_schedule(
     batch: int | None = None,
     subdivisions: int | None = None,
     learning_rate: float | None = None,
+    burn_in: int | None = None,
 ) -> Schedule:
     """Give the schedule for a network on a dataset, with the user's numbers where there are any.
 
@@ -274,6 +275,7 @@ def default_schedule(
         batch: Images an iteration.
         subdivisions: Parts that a batch is cut into.
         learning_rate: The rate after burn-in.
+        burn_in: Iterations in which the rate climbs from 0.
 
     Raises:
         UsageError: As ``stock`` and ``Schedule``.
@@ -298,6 +300,7 @@ def default_schedule(
         batch=batch,
         subdivisions=subdivisions,
         learning_rate=learning_rate,
+        burn_in=burn_in,
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from oiyolo.errors import InputFormError, UsageError
 
@@ -36,6 +36,11 @@ _ALIASES = {
 _CONFLICT = re.compile(r"<{7}(?: .*)?|\|{7}(?: .*)?|={7}|>{7}(?: .*)?")
 _HEADER = re.compile(r"\[(\w+)\]")
 _AFTER_EQUALS = re.compile(r"(?P<gap>[ \t]*)(?P<value>.*?)(?P<rest>\s*(?:#.*)?)", re.DOTALL)
+# What atoi and atof read; Python's float would also take 1_000, nan and digits of other scripts.
+_NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,3})?")
+_LARGEST = 1e15
+"""No option of a network comes near; what is larger would not survive darknet's 32 bits either."""
+
 _SHOWN_CHARACTERS = 60
 
 
@@ -154,6 +159,10 @@ class Section:
         """
         return self._numbers(key, "numbers with commas between them")
 
+    def meaning(self) -> dict[str, list[float] | str]:
+        """Give each option as the numbers that it says, or else as its text, sorted by key."""
+        return {key: _meant(self.text(key)) for key in sorted(set(self.given_keys()))}
+
     def set(self, key: str, value: Value) -> None:
         """Give an option a value: in its place where it is given, else after the last option.
 
@@ -237,6 +246,16 @@ class Cfg:
         """Give the text, with the newlines it was read with."""
         lines = [*self._preamble, *(line for section in self.sections for line in section._lines)]  # noqa: SLF001  (one module)
         return "".join(line.text for line in lines)
+
+    def meaning(self) -> list[list[Any]]:
+        """Give what darknet takes from the file, the same for all ways to write it.
+
+        Returns:
+            A ``[kind, {key: value}]`` for each section, as JSON takes it: without comments, blanks
+            and what stands there a second time, keys in the order of the alphabet, numbers as
+            numbers.
+        """
+        return [[section.kind, section.meaning()] for section in self.sections]
 
     def encode(self) -> bytes:
         """Give the text as the bytes to write; bytes that were no UTF-8 come back as they were."""
@@ -348,7 +367,20 @@ def _shown(text: str) -> str:
 
 def _parsed_numbers(value: str) -> list[float]:
     """Read the numbers before a trailing comment, which ``atoi`` and ``atof`` do not see either."""
-    return [float(part) for part in value.partition("#")[0].split(",")]
+    parts = value.partition("#")[0].split(",")
+    if not all(_NUMBER.fullmatch(part) for part in parts):
+        raise ValueError(value)
+    numbers = [float(part) for part in parts]
+    if any(abs(number) > _LARGEST for number in numbers):
+        raise ValueError(value)
+    return numbers
+
+
+def _meant(value: str) -> list[float] | str:
+    try:
+        return _parsed_numbers(value)
+    except ValueError:
+        return value
 
 
 def _same(old: str, new: str) -> bool:

@@ -18,6 +18,8 @@ from oiyolo.networks.vocabulary import (
     ALEXEYAB_KEYS,
     KINDS_ADDED,
     PJREDDIE_KEYS,
+    POLICIES,
+    POLICIES_ADDED,
 )
 
 if TYPE_CHECKING:
@@ -159,6 +161,31 @@ def _batch(cfg: Cfg, _: int, __: DarknetLine | None) -> Iterator[Finding]:
         )
 
 
+def _rate(cfg: Cfg, _: int, line: DarknetLine | None) -> Iterator[Finding]:
+    net = cfg.net
+    rate = net.number("learning_rate", 0.001)
+    if rate <= 0:
+        yield Finding(
+            "error",
+            net.line_of("learning_rate"),
+            f"learning_rate={rate:g} learns nothing",
+            "Set learning_rate=0.001",
+        )
+    policy = net.text("policy", "constant")
+    if policy not in (POLICIES if line == "pjreddie" else POLICIES | POLICIES_ADDED):
+        # get_policy goes on with a constant rate, in one line among hundreds.
+        yield Finding(
+            "error", net.line_of("policy"), f"there is no policy {policy}", "Set policy=steps"
+        )
+    elif policy not in {"steps", "sgdr"} and net.has("steps"):
+        yield Finding(
+            "warning",
+            net.line_of("steps"),
+            f"steps are not looked at with policy={policy}",
+            "Set policy=steps",
+        )
+
+
 def _schedule(cfg: Cfg, _: int, __: DarknetLine | None) -> Iterator[Finding]:
     net = cfg.net
     end = net.integer("max_batches", 0)
@@ -231,6 +258,39 @@ def _head_rules(cfg: Cfg, class_count: int, _: DarknetLine | None) -> Iterator[F
                 yield from _anchors(head)
 
 
+def _heads_together(cfg: Cfg, _: int, __: DarknetLine | None) -> Iterator[Finding]:
+    """Judge what heads share: one list of anchors, the larger ones for the coarser cells."""
+    heads = [layer for layer in layers(cfg) if layer.kind in {"yolo", "Gaussian_yolo"}]
+    used = [_used_anchors(layer.section) for layer in heads]
+    for layer in heads[1:]:
+        if layer.section.numbers("anchors") != heads[0].section.numbers("anchors"):
+            yield Finding(
+                "warning",
+                layer.section.line_of("anchors"),
+                f"other anchors than those of the head in line {heads[0].section.line}",
+                "List the same in every head, and let mask choose from them",
+            )
+    for fine, fine_areas in zip(heads, used, strict=True):
+        for coarse, coarse_areas in zip(heads, used, strict=True):
+            is_coarser = coarse.output_whc[0] < fine.output_whc[0]
+            if is_coarser and coarse_areas and fine_areas and max(coarse_areas) < min(fine_areas):
+                yield Finding(
+                    "warning",
+                    coarse.section.line_of("mask"),
+                    f"cells of {coarse.output_whc[0]}x{coarse.output_whc[1]} have smaller anchors "
+                    f"than those of {fine.output_whc[0]}x{fine.output_whc[1]} in line "
+                    f"{fine.section.line}",
+                    "Order the anchors by area, and give the coarser cells the last ones",
+                )
+
+
+def _used_anchors(head: Section) -> list[float]:
+    """Give the areas of the anchors that a head uses, as far as there are any."""
+    numbers = head.numbers("anchors")
+    areas = [w * h for w, h in zip(numbers[::2], numbers[1::2], strict=False)]
+    return [areas[index] for index in mask_of(head) if 0 <= index < len(areas)]
+
+
 def _classes(head: Section, class_count: int) -> Iterator[Finding]:
     classes = head.integer("classes", 20)
     if classes != class_count:
@@ -282,6 +342,22 @@ def _anchors(head: Section) -> Iterator[Finding]:
         )
     if any(number <= 0 for number in numbers):
         yield Finding("error", head.line_of("anchors"), "an anchor without an extent")
+    areas = [w * h for w, h in zip(numbers[::2], numbers[1::2], strict=False)]
+    if areas != sorted(areas):
+        yield Finding(
+            "warning",
+            head.line_of("anchors"),
+            "anchors are not in the order of their areas, which masks count on",
+            "List the smallest first",
+        )
+    twice = sorted({index for index in mask if mask.count(index) > 1})
+    if twice:
+        yield Finding(
+            "error",
+            head.line_of("mask"),
+            f"mask names anchor {', '.join(map(str, twice))} more than once",
+            "Name each once",
+        )
     outside = [str(index) for index in mask if not 0 <= index < count]
     if outside:
         yield Finding(
@@ -376,8 +452,10 @@ def _heads(cfg: Cfg) -> list[Section]:
 _RULES: tuple[Callable[[Cfg, int, DarknetLine | None], Iterator[Finding]], ...] = (
     _size,
     _batch,
+    _rate,
     _schedule,
     _head_rules,
+    _heads_together,
     _shapes,
     _repeats,
     _known,

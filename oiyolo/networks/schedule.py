@@ -2,7 +2,9 @@
 
 The rules are the field's (https://github.com/AlexeyAB/darknet#how-to-train-to-detect-your-custom-objects):
 2,000 iterations a class but at least 6,000 and at least one for each image, and a tenth of the
-rate after 80 % and again after 90 % of them.
+rate after 80 % and again after 90 % of them. With several GPUs darknet multiplies the rate by their
+number and counts an iteration for each; the same page divides the one and multiplies burn-in
+accordingly (https://github.com/AlexeyAB/darknet#how-to-train-with-multi-gpu).
 """
 
 from __future__ import annotations
@@ -25,6 +27,9 @@ BURN_IN_FRACTION = 0.1
 """The rate climbs with the fourth power through burn-in (get_current_rate in src/network.c), so
 that next to nothing is learned in it: it has to stay a small part of the whole."""
 
+MAX_BURN_IN_FRACTION = 0.2
+"""Burn-in for several GPUs takes no more of the whole."""
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -41,7 +46,7 @@ class Schedule:
 
     Raises:
         UsageError: Numbers that darknet would misread: ``subdivisions`` that does not divide
-            ``batch``, no iterations, not one scale for each step.
+            ``batch``, no iterations, a burn-in as long as all of them, not one scale for each step.
     """
 
     batch: int
@@ -60,6 +65,12 @@ class Schedule:
                     expected="more than 0",
                     found=str(getattr(self, name)),
                 )
+        if not 0 <= self.burn_in < self.max_batches:
+            raise UsageError(
+                f"burn_in = {self.burn_in} leaves nothing of max_batches = {self.max_batches}",
+                expected="less than max_batches; the rate climbs that long",
+                remedy=f"Set burn_in = {ruled_burn_in(self.max_batches)}",
+            )
         if self.batch % self.subdivisions:
             raise UsageError(
                 f"subdivisions = {self.subdivisions} does not divide batch = {self.batch}",
@@ -76,6 +87,16 @@ class Schedule:
 def divisors(number: int) -> list[int]:
     """Give the whole numbers that divide ``number``, rising."""
     return [part for part in range(1, number + 1) if number % part == 0]
+
+
+def ruled_iterations(class_count: int, image_count: int) -> int:
+    """Give the iterations that suit a dataset."""
+    return max(MIN_ITERATIONS, ITERATIONS_PER_CLASS * class_count, image_count)
+
+
+def ruled_burn_in(max_batches: int) -> int:
+    """Give the burn-in that suits a training of so many iterations."""
+    return min(MAX_BURN_IN, int(max_batches * BURN_IN_FRACTION))
 
 
 def schedule_for(
@@ -100,14 +121,14 @@ def schedule_for(
     Raises:
         UsageError: As ``Schedule``.
     """
-    ruled = max(MIN_ITERATIONS, ITERATIONS_PER_CLASS * class_count, image_count)
+    ruled = ruled_iterations(class_count, image_count)
     iterations = ruled if max_batches is None else max_batches
     return Schedule(
         batch=batch,
         subdivisions=subdivisions,
         learning_rate=learning_rate,
         max_batches=iterations,
-        burn_in=min(MAX_BURN_IN, int(iterations * BURN_IN_FRACTION)),
+        burn_in=ruled_burn_in(iterations),
         steps=tuple(max(1, int(iterations * fraction)) for fraction in STEP_FRACTIONS),
         scales=STEP_SCALES,
     )
@@ -151,11 +172,13 @@ def overridden(
     batch: int | None = None,
     subdivisions: int | None = None,
     learning_rate: float | None = None,
+    burn_in: int | None = None,
 ) -> Schedule:
     """Give a schedule with some of its numbers replaced and the others still fitting.
 
-    Burn-in and steps keep their share of ``max_batches``. When only ``batch`` is given,
-    ``subdivisions`` becomes the nearest divisor of it that asks for no more images at once.
+    Burn-in and steps keep their share of ``max_batches``, unless ``burn_in`` is given. When only
+    ``batch`` is given, ``subdivisions`` becomes the nearest divisor of it that asks for no more
+    images at once.
 
     Raises:
         UsageError: As ``Schedule``.
@@ -166,7 +189,7 @@ def overridden(
         new = replace(
             new,
             max_batches=max_batches,
-            burn_in=int(schedule.burn_in * ratio),
+            burn_in=min(int(schedule.burn_in * ratio), max_batches - 1),
             steps=tuple(max(1, int(step * ratio)) for step in schedule.steps),
         )
     elif max_batches is not None:
@@ -178,7 +201,35 @@ def overridden(
         new = replace(new, subdivisions=subdivisions)
     if learning_rate is not None:
         new = replace(new, learning_rate=learning_rate)
+    if burn_in is not None:
+        new = replace(new, burn_in=burn_in)
     return new
+
+
+def for_gpus(
+    schedule: Schedule,
+    gpu_count: int,
+    *,
+    keep_learning_rate: bool = False,
+    keep_burn_in: bool = False,
+) -> Schedule:
+    """Give the schedule that several GPUs need to train as one would.
+
+    Args:
+        schedule: The schedule for one.
+        gpu_count: How many there are.
+        keep_learning_rate: The rate was given by the user: it stays.
+        keep_burn_in: The same of burn-in.
+    """
+    if gpu_count <= 1:
+        return schedule
+    rate, burn_in = schedule.learning_rate, schedule.burn_in
+    longest = max(burn_in, int(schedule.max_batches * MAX_BURN_IN_FRACTION))
+    return replace(
+        schedule,
+        learning_rate=rate if keep_learning_rate else rate / gpu_count,
+        burn_in=burn_in if keep_burn_in else min(burn_in * gpu_count, longest),
+    )
 
 
 def with_schedule(cfg: Cfg, schedule: Schedule) -> Cfg:

@@ -25,6 +25,7 @@ HEAD_KINDS = ("yolo", "Gaussian_yolo", "region")
 
 _COORDINATES = 4
 _OBJECTNESS = 1
+_MOST_ANCHORS = 1000
 
 Whc = tuple[int, int, int]
 """Width and height in cells, and channels."""
@@ -155,8 +156,21 @@ def sources_of(section: Section, index: int) -> tuple[int, ...]:
 
 
 def mask_of(head: Section) -> list[int]:
-    """Give which of the anchors a head uses; all of them where it has no mask."""
-    return head.integers("mask") or list(range(head.integer("num", 1)))
+    """Give which of the anchors a head uses; all of them where it has no mask.
+
+    Raises:
+        CfgError: A value is no number, or no number of anchors.
+    """
+    count = head.integer("num", 1)
+    if not 0 <= count <= _MOST_ANCHORS:
+        raise CfgError(
+            f"num of [{head.kind}] is no number of anchors",
+            path=head.path,
+            line=head.line_of("num"),
+            expected=f"from 1 to {_MOST_ANCHORS}",
+            found=str(count),
+        )
+    return head.integers("mask") or list(range(count))
 
 
 def head_channels(head: Section) -> int:

@@ -27,6 +27,23 @@ KINDS_ADDED = _words(
 )
 """Sections that pjreddie's line does not have."""
 
+POLICIES = _words("constant step steps exp poly sigmoid random")
+POLICIES_ADDED = _words("sgdr")
+"""What AlexeyAB's line has beyond pjreddie's (get_policy in src/parser.c)."""
+
+_REGION = (
+    "absolute anchors bias_match class_scale classes classfix coord_scale coords jitter log map "
+    "mask_scale max noobject_scale num object_scale random rescore softmax sqrt thresh tree"
+)
+_CROP = "angle crop_height crop_width exposure flip noadjust saturation shift"
+_DETECTION = (
+    "class_scale classes coord_scale coords forced jitter max noobject_scale num object_scale "
+    "random reorg rescore side softmax sqrt"
+)
+_LOCAL = "activation filters pad size stride"
+_SOFTMAX = "groups noloss spatial temperature tree"
+_NORMALIZATION = "alpha beta kappa size"
+
 PJREDDIE_KEYS = {
     "": _words(
         "truth onlyforward stopbackward dontsave dontload numload dontloadscales learning_rate "
@@ -46,6 +63,18 @@ PJREDDIE_KEYS = {
     "shortcut": _words("from activation alpha beta"),
     "upsample": _words("stride scale"),
     "yolo": _words("classes num mask max jitter ignore_thresh truth_thresh random map anchors"),
+    "region": _words(f"{_REGION} background"),
+    "detection": _words(_DETECTION),
+    "reorg": _words("stride reverse flatten extra"),
+    "dropout": _words("probability"),
+    "crop": _words(_CROP),
+    "local": _words(_LOCAL),
+    "softmax": _words(_SOFTMAX),
+    "cost": _words("type scale ratio noobj thresh"),
+    "normalization": _words(_NORMALIZATION),
+    "activation": _words("activation"),
+    "avgpool": _words(""),
+    "batchnorm": _words(""),
 }
 """Options by section; those without a section can stand in any layer."""
 
@@ -85,5 +114,26 @@ ALEXEYAB_KEYS = {
         "ignore_thresh truth_thresh iou_thresh random track_history_size sim_thresh "
         "dets_for_track dets_for_show track_ciou_norm embedding_layer map anchors"
     ),
+    "Gaussian_yolo": _words(
+        "classes num mask max label_smooth_eps scale_x_y objectness_smooth iou_normalizer "
+        "obj_normalizer cls_normalizer delta_normalizer uc_normalizer iou_loss iou_thresh_kind "
+        "beta_nms nms_kind yolo_point jitter resize ignore_thresh truth_thresh iou_thresh random "
+        "max_delta counters_per_class map anchors"
+    ),
+    "region": _words(f"{_REGION} focal_loss resize"),
+    "detection": _words(f"{_DETECTION} resize"),
+    "reorg": _words("stride reverse"),
+    "dropout": _words("probability dropblock dropblock_size_rel dropblock_size_abs"),
+    "crop": _words(_CROP),
+    "local": _words(_LOCAL),
+    "local_avgpool": _words("stride stride_x stride_y size padding"),
+    "softmax": _words(_SOFTMAX),
+    "cost": _words("type scale ratio"),
+    "normalization": _words(_NORMALIZATION),
+    "activation": _words("activation"),
+    "scale_channels": _words("from activation scale_wh"),
+    "sam": _words("from activation"),
+    "avgpool": _words(""),
+    "batchnorm": _words(""),
 }
 """Options by section; those without a section can stand in any layer."""

@@ -11,17 +11,21 @@ network, that it ends where a layer ends and that what should be variances are n
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import math
+import os
+import shutil
 import struct
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from oiyolo.errors import InputFormError, UnavailableError, UsageError
-from oiyolo.files import read_json, sha256_of, whole_file, write_json
+from oiyolo.files import read_json, sha256_of, write_json
 from oiyolo.networks.shapes import FLOAT_BYTES, HEADER_BYTES, layers
+from oiyolo.resuming import Version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -36,6 +40,7 @@ SHORT_HEADER_BYTES = 16
 """Before version 0.2 the images seen were an int32."""
 
 _SIDECAR_SUFFIX = ".json"
+_UNFINISHED_SUFFIX = ".unfinished"
 _VERSION_OF_LONG_HEADER = 2
 _MAX_VERSION = 2000
 _MAX_SENSIBLE = 1e8
@@ -285,22 +290,42 @@ def check_weights(
     return WeightsReport(header, size_bytes, filled, len(made))
 
 
+class Fetch(Protocol):
+    """Brings an address into a file, going on where ``held`` says that a part of it is there."""
+
+    def __call__(
+        self,
+        url: str,
+        part: Path,
+        *,
+        held: Version | None,
+        expected_bytes: int,
+        begin: Callable[[Version, int], None],
+    ) -> None:
+        """As ``http.Web.download``.
+
+        Raises:
+            UnavailableError: It cannot be had from there, or broke off for good.
+        """
+
+
 def obtain(
     name: str,
     *,
     cache: Path,
-    download: Callable[[str, Path], None],
+    fetch: Fetch,
     known: Mapping[str, Pretrained] = PRETRAINED,
 ) -> Path:
     """Give pretrained weights, from the cache or else from the first place that has them.
 
     What is in the cache is recognised by size and checksum; the checksum is computed again only
-    when the file was touched since. A file is given its name only after it was found good.
+    when the file was touched since. A file is given its name only after it was found good; what
+    came of one that broke off waits beside it, for each place apart, and is gone on with.
 
     Args:
         name: A name in ``known``.
-        cache: The folder to keep them in.
-        download: Fetches an address into a file; raises UnavailableError where it cannot.
+        cache: The folder to keep them in. One process at a time may fetch into it.
+        fetch: Fetches an address into a file.
         known: The weights there are.
 
     Returns:
@@ -314,18 +339,22 @@ def obtain(
     path = cache / name
     if _is_cached(path, wanted):
         return path
+    cache.mkdir(parents=True, exist_ok=True)
     reasons = []
     for place in wanted.places:
-        reason = _failure(wanted, place, path, download)
+        reason = _failure(wanted, place, path, fetch)
         if not reason:
+            for left in cache.glob(f"{name}.*{_UNFINISHED_SUFFIX}*"):
+                left.unlink(missing_ok=True)
             return path
         reasons.append(f"{place.url}: {reason}")
     raise UnavailableError(
         f"the pretrained weights {name} cannot be fetched",
         expected=f"{wanted.size_bytes:,} bytes from one of {len(wanted.places)} places",
         found="; ".join(reasons),
-        remedy="Fetch the file by other means and set [train] weights to its path, "
-        'or set weights = "none" to train from scratch',
+        remedy="Give the same command again, which goes on with what came; or fetch the file by "
+        'other means and set [train] weights to its path; or set weights = "none" to train '
+        "from scratch",
     )
 
 
@@ -340,36 +369,106 @@ def origin(path: Path) -> dict[str, Any]:
     return record if isinstance(record, dict) else {}
 
 
-def _failure(
-    wanted: Pretrained, place: Place, path: Path, download: Callable[[str, Path], None]
-) -> str:
+class _Unfinished:
+    """What came of a file from one place before the connection, or the process, ended."""
+
+    def __init__(self, path: Path, url: str) -> None:
+        # Places have different files, so that what came from one is of no use for another.
+        name = f"{path.name}.{hashlib.sha256(url.encode()).hexdigest()[:8]}{_UNFINISHED_SUFFIX}"
+        self.path = path.with_name(name)
+        self._facts_path = path.with_name(name + _SIDECAR_SUFFIX)
+        self._url = url
+
+    def held(self) -> Version | None:
+        """Give the version that a part is of; ``None`` where there is nothing to go on with."""
+        facts = read_json(self._facts_path)
+        if not isinstance(facts, dict) or facts.get("url") != self._url:
+            return None
+        return Version.of_dict(facts.get("version")) if self.path.is_file() else None
+
+    def begin(self, version: Version) -> None:
+        """Note of which version the file is."""
+        write_json(self._facts_path, {"url": self._url, "version": version.as_dict()})
+
+    def drop(self) -> None:
+        """Remove it."""
+        self._facts_path.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
+
+
+def _failure(wanted: Pretrained, place: Place, path: Path, fetch: Fetch) -> str:
     """Fetch from a place; give the reason why that failed, or nothing where it did not."""
+    unfinished = _Unfinished(path, place.url)
+    held = unfinished.held()
     try:
-        _fetch(wanted, place, path, download)
+        try:
+            _fetch(wanted, place, unfinished, held, fetch)
+        except InputFormError:
+            if held is None:
+                raise
+            # The second half may be another version's than the first, whatever was said.
+            unfinished.drop()
+            _fetch(wanted, place, unfinished, None, fetch)
     except UnavailableError as error:
         return f"{error.what} ({error.found})" if error.found else error.what
     except InputFormError as error:  # without the name of the temporary file
+        unfinished.drop()
         return f"expected {error.expected}, found {error.found}"
+    _finish(wanted, place, path, unfinished)
     return ""
 
 
 def _fetch(
-    wanted: Pretrained, place: Place, path: Path, download: Callable[[str, Path], None]
+    wanted: Pretrained,
+    place: Place,
+    unfinished: _Unfinished,
+    held: Version | None,
+    fetch: Fetch,
 ) -> None:
-    with whole_file(path) as part:
-        download(place.url, part)
-        if place.whole_bytes:
-            check_weights(part, expected_bytes=place.whole_bytes)
-            _cut(part, wanted.size_bytes)
-        check_weights(part, expected_bytes=wanted.size_bytes)
-        if not place.whole_bytes:
-            _check_identity(part, wanted)
-        sha256 = sha256_of(part)
+    """Bring a place's file and make it the one that is wanted, or refuse it."""
+    part = unfinished.path
+    expected_bytes = place.whole_bytes or wanted.size_bytes
+
+    def begin(version: Version, done: int) -> None:
+        if version.size_bytes not in {None, expected_bytes}:
+            found = f"{version.size_bytes:,} bytes"
+            raise _not_weights(part, found, "Another file, or a page", expected_bytes)
+        _check_room(part, expected_bytes - done)
+        if not done:
+            unfinished.begin(version)
+
+    fetch(place.url, part, held=held, expected_bytes=expected_bytes, begin=begin)
+    if place.whole_bytes:
+        check_weights(part, expected_bytes=place.whole_bytes)
+        _cut(part, wanted.size_bytes)
+    check_weights(part, expected_bytes=wanted.size_bytes)
+    if not place.whole_bytes:
+        _check_identity(part, wanted)
+
+
+def _finish(wanted: Pretrained, place: Place, path: Path, unfinished: _Unfinished) -> None:
+    """Give a good file its name, and remember it."""
+    sha256 = sha256_of(unfinished.path)
+    with unfinished.path.open("rb") as file:
+        os.fsync(file.fileno())
+    unfinished.path.replace(path)
     record = {"url": place.url, "sha256": sha256, "size_bytes": wanted.size_bytes}
     record |= {"mtime_ns": path.stat().st_mtime_ns}
     if place.note:
         record["note"] = place.note
     write_json(_sidecar(path), record)
+
+
+def _check_room(part: Path, left_bytes: int) -> None:
+    free_bytes = shutil.disk_usage(part.parent).free
+    if left_bytes > free_bytes:
+        raise UnavailableError(
+            "the pretrained weights do not fit on the disk",
+            where=str(part.parent),
+            expected=f"{left_bytes:,} bytes",
+            found=f"{free_bytes:,} bytes free",
+            remedy="Make room, or give [openimages] cache a larger disk",
+        )
 
 
 def _is_cached(path: Path, wanted: Pretrained) -> bool:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Final
 
 from oiyolo.errors import InputFormError
 from oiyolo.openimages.forms import BOXES, IMAGES, LABELS, REFETCH, CsvForm, column_names
-from oiyolo.openimages.hits import Hits
 from oiyolo.openimages.reading import LONGEST_ROW_BYTES, Mapped, OnDisk, Readable, Window
 from oiyolo.openimages.rowmap import RowMap, RowMapWriter, written
 from oiyolo.openimages.search import Search, best_block_bytes
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from oiyolo.openimages.hits import Hits
     from oiyolo.openimages.search import Part
 
 __all__ = ["BOXES", "IMAGES", "LABELS", "CsvForm", "Found", "OnDisk", "Readable", "matching_rows"]
@@ -83,6 +83,8 @@ def matching_rows(
     columns = column_names(header, form, file.where)
     complain = _Complaints(file, form, len(columns), in_lines=check_all, skip=skip_bad_rows)
     search = Search(wanted, columns.index(column), len(columns), check_all=check_all)
+    from oiyolo.openimages.hits import Hits  # noqa: PLC0415  (pandas: half a second)
+
     hits = Hits(form, columns, keep, search.wanted, complain.other)
     if check_all:
         with _map_of(file, column) as row_map:

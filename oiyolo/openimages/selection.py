@@ -162,9 +162,9 @@ class _Images:
         A box says present; so does a label of the class or of a descendant. Absent needs a label
         of the class itself (no canoe does not mean no boat).
         """
-        both = np.concatenate([_texts(boxes["ImageID"]), _texts(labels["ImageID"])])
         import pandas as pd  # noqa: PLC0415  (half a second, which nothing new need not take)
 
+        both = np.concatenate([_texts(boxes["ImageID"]), _texts(labels["ImageID"])])
         codes, ids = pd.factorize(both, sort=True)
         box_codes, label_codes = codes[: len(boxes)], codes[len(boxes) :]
         subsets = np.full(len(ids), "", dtype=object)
@@ -216,9 +216,9 @@ class _Images:
         classes: Sequence[SelectedClass],
     ) -> pd.DataFrame:
         """Give one row for each chosen image."""
-        names = [selected.name for selected in classes]
         import pandas as pd  # noqa: PLC0415  (half a second, which nothing new need not take)
 
+        names = [selected.name for selected in classes]
         return pd.DataFrame(
             {
                 "ImageID": self.ids[chosen],

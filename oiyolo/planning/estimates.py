@@ -6,8 +6,11 @@ Every constant says where it comes from. MB and GB are 10^6 and 10^9 bytes every
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
+
+from oiyolo.buckets import is_bucket
+from oiyolo.darknet.lines import LINES
+from oiyolo.sources.mirror import MIRROR_MEAN_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -16,23 +19,14 @@ if TYPE_CHECKING:
 
 MIRROR: Final = "mirror"
 ORIGINAL: Final = "original"
+THUMBNAIL: Final = "thumbnail"
 
-MIRROR_MEAN_BYTES: Final[Mapping[str, float]] = MappingProxyType(
-    {
-        "train": 513 * 2**30 / 1_743_042,
-        "validation": 12_844_530_798 / 41_620,
-        "test": 38_750_827_781 / 125_436,
-    }
-)
-"""Mean size of the mirror's copies, by subset: archives' bytes over their images.
-
-The archives of validation and test are listed to the byte (tensorflow/datasets, checksums of
-open_images_v4); train's only as "513 GB" (github.com/cvdfoundation/open-images-dataset), where the
-other two stand as 12 and 36, which shows that GiB are meant. 100 copies at hand mean 328,568.
-"""
 ORIGINAL_MISS_SHARE: Final = 0.08
 """Share of originals that their site no longer has: of 3.7 million, 3.4 came in 2022
 (github.com/snucml/LargeLossMatters, issue 5). It was below 0.01 in 2016 and grows."""
+
+THUMBNAIL_SHARE: Final = 0.4
+"""Size of a thumbnail as a share of the mirror's copy: 300,000 pixels of 786,000 (1024x768)."""
 
 _PREPARED_416_BYTES: Final = 57_000
 _PREPARED_EXPONENT: Final = 0.87
@@ -52,10 +46,6 @@ _LOG_HEAD_BYTES_PER_REGION: Final = 240
 """An iteration in a log: its own line, and for each head and subdivision a region line and, in
 AlexeyAB's line, a second one. Logs of one head have 220 (Debian) to 490 bytes (AlexeyAB)."""
 _MARGIN: Final = 0.05
-
-_SAVED_EVERY: Final = 100
-_FREQUENT_UP_TO: Final = 1000
-_SAVED_RARELY: Final = 10_000
 
 
 class Photo(NamedTuple):
@@ -117,12 +107,14 @@ def all_from(source: str, photos: Sequence[Photo], known: Known) -> Amount:
     """Give the amount if every image that a source could have came from it.
 
     Args:
-        source: "mirror", "original", or a folder.
+        source: "mirror", "original", "thumbnail", a bucket, which is taken to hold the mirror's
+            copies, or a folder.
         photos: The images.
         known: What is known of the sources.
     """
-    if source == MIRROR:
-        sizes = [known.mirror_mean_bytes[photo.subset] for photo in photos]
+    if source in {MIRROR, THUMBNAIL} or is_bucket(source):
+        share = THUMBNAIL_SHARE if source == THUMBNAIL else 1.0
+        sizes = [share * known.mirror_mean_bytes[photo.subset] for photo in photos]
     elif source == ORIGINAL:
         sizes = _original_bytes(photos)
     else:
@@ -136,15 +128,15 @@ def all_from(source: str, photos: Sequence[Photo], known: Known) -> Amount:
 def in_order(sources: Sequence[str], photos: Sequence[Photo], known: Known) -> Amount:
     """Give the amount if each image comes from the first source that has it.
 
-    A folder has the images that lie in it; the mirror has all; of the originals the known share is
-    gone, and goes on to the next source.
+    A folder has the images that lie in it; the mirror and a bucket have all; of originals, and
+    thumbnails on the same site, the known share is gone, and goes on to the next source.
     """
     total, share, left = Amount(), 1.0, list(photos)
     for source in sources:
         whole = all_from(source, left, known)
-        if source == MIRROR:
+        if source == MIRROR or is_bucket(source):
             return total + whole.times(share)
-        if source == ORIGINAL:
+        if source in {ORIGINAL, THUMBNAIL}:
             total += whole.times(share * (1.0 - known.miss_share))
             share *= known.miss_share
         else:
@@ -199,18 +191,13 @@ def dataset_bytes(
 
 
 def weights_files(line: DarknetLine, max_batches: int) -> int:
-    """Give how many whole weights files a line of darknet leaves.
+    """Give how many whole weights files a line of darknet may leave.
 
-    pjreddie's: one every 100 iterations below 1,000, then every 10,000, a backup, the final one
-    (examples/detector.c). AlexeyAB's and hank-ai's: one every 1,000, or every 10,000 from that many
-    on, the last, the best, the final one (src/detector.c, src-lib/detector.cpp).
+    The numbered ones, the last one, the best one where the line keeps it, the final one.
     """
-    if line == "pjreddie":
-        frequent = min(max_batches, _FREQUENT_UP_TO - 1) // _SAVED_EVERY
-        backup = int(max_batches >= _SAVED_EVERY)
-        return frequent + max_batches // _SAVED_RARELY + backup + 1
-    every = _FREQUENT_UP_TO if max_batches < _SAVED_RARELY else _SAVED_RARELY
-    return max_batches // every + 3
+    table = LINES[line]
+    last = int(max_batches >= table.last_every)
+    return len(table.numbered(max_batches)) + last + bool(table.best_weights) + 1
 
 
 def log_bytes(max_batches: int, head_count: int, subdivisions: int) -> float:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from oiyolo.buckets import is_bucket
 from oiyolo.errors import UsageError
 from oiyolo.ledger import EXCLUDED, FETCHED, PENDING, PREPARED
 from oiyolo.openimages.cache import Cache
@@ -193,7 +194,7 @@ def _fetching(
     own_mean, own_misses = standing.mirror_mean_bytes, standing.miss_share(sources)
     known = Known(folders=_folders(project, standing.photos))
     if own_mean is not None:
-        means = dict.fromkeys(estimates.MIRROR_MEAN_BYTES, own_mean)
+        means = dict.fromkeys(known.mirror_mean_bytes, own_mean)
         known = Known(means, known.miss_share, known.folders)
     if own_misses is not None:
         known = Known(known.mirror_mean_bytes, own_misses, known.folders)
@@ -204,7 +205,10 @@ def _fetching(
         basis = {
             estimates.MIRROR: of_mirror,
             estimates.ORIGINAL: "as listed, if none is gone",
+            estimates.THUMBNAIL: "estimated from the mirror's copies, if none is gone or turned",
         }.get(source, f"it has {count(int(whole.images), 'image')} of them")
+        if is_bucket(source):
+            basis = "if it holds all of them, as the mirror's copies"
         pending = estimates.all_from(source, standing.pending, known)
         shares[source] = Share(source, whole, pending, basis)
     pending = estimates.in_order(sources, standing.pending, known)
@@ -223,7 +227,8 @@ def _folders(project: Project, photos: Sequence[Photo]) -> dict[str, Mapping[str
     """Give the sizes of the wanted files that configured folders have."""
     found: dict[str, Mapping[str, int]] = {}
     for source in project.config.images.sources:
-        if source not in {estimates.MIRROR, estimates.ORIGINAL}:
+        named = {estimates.MIRROR, estimates.ORIGINAL, estimates.THUMBNAIL}
+        if source not in named and not is_bucket(source):
             folder = project.folder / Path(source).expanduser()
             found[source] = dict(_held(folder, photos))
     return found

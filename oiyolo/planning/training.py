@@ -11,6 +11,7 @@ from oiyolo.config import AUTO
 from oiyolo.errors import OiyoloError
 from oiyolo.networks import builders
 from oiyolo.networks.cfg import read
+from oiyolo.networks.partial import pretrained_for
 from oiyolo.networks.schedule import schedule_of
 from oiyolo.networks.shapes import HEAD_KINDS, expected_weight_bytes
 from oiyolo.networks.weights import PRETRAINED
@@ -179,7 +180,7 @@ def _to_download(project: Project, options: TrainOptions, network: str) -> dict[
     name = options.weights
     if name == AUTO:
         named = builders.network_named(network)
-        name = (named.pretrained if named else None) or ""
+        name = (named.pretrained if named else pretrained_for(read(Path(network)))) or ""
     if name not in PRETRAINED or (project.cache_folder / "weights" / name).is_file():
         return {}
     wanted = PRETRAINED[name]

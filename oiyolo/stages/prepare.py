@@ -237,6 +237,11 @@ def boxes_table(project: Project) -> pd.DataFrame:
     return prepare_boxes.read(project.dataset_folder)
 
 
+def used_sizes(project: Project, image_ids: Container[str]) -> npt.NDArray[np.float64]:
+    """Give widths and heights of the used boxes of some images; see ``prepare_boxes``."""
+    return prepare_boxes.used_sizes(project.dataset_folder, image_ids)
+
+
 def _with_boxes(label_path: Path) -> str:
     """Give a prepared image with its labels drawn on it, as HTML for a notebook."""
     jpeg_path = label_path.with_suffix(".jpg")

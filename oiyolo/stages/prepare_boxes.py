@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+from array import array
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from oiyolo.errors import InputFormError
 from oiyolo.imagery.placement import place_boxes
@@ -14,8 +15,11 @@ from oiyolo.openimages.selection import CORNERS
 from oiyolo.stages.prepare_tasks import reasons, rotations
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Container, Mapping
     from pathlib import Path
+
+    import numpy.typing as npt
+    import pandas as pd
 
     from oiyolo.ledger import Ledger
     from oiyolo.stages.select import Selection
@@ -32,6 +36,8 @@ def read(folder: Path) -> pd.DataFrame:
     Raises:
         InputFormError: It is missing or damaged.
     """
+    import pandas as pd  # noqa: PLC0415  (heavy, and a training runs for days without it)
+
     path = folder / NAME
     types: dict[str, type[object]] = {
         **dict.fromkeys(("ImageID", "class", "dropped_because"), str),
@@ -42,13 +48,43 @@ def read(folder: Path) -> pd.DataFrame:
     try:
         return pd.read_csv(path, dtype=types, keep_default_na=False)
     except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
-        raise InputFormError(
-            "the table of prepared boxes cannot be read",
-            where=str(path),
-            expected="the table that prepare wrote",
-            found=str(error),
-            remedy="Remove it, if it is there, and run `oiyolo prepare`, which writes it anew",
-        ) from None
+        raise _unreadable(path, error) from None
+
+
+def used_sizes(folder: Path, image_ids: Container[str]) -> npt.NDArray[np.float64]:
+    """Read widths and heights of the used boxes of some images, in little memory.
+
+    Args:
+        folder: ``data/dataset``.
+        image_ids: The images.
+
+    Returns:
+        Fractions of the image, shape (n, 2).
+
+    Raises:
+        InputFormError: The table is missing or damaged.
+    """
+    path = folder / NAME
+    sizes = array("d")
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                if row["used"] == "True" and row["ImageID"] in image_ids:
+                    sizes.append(float(row["XMax"]) - float(row["XMin"]))
+                    sizes.append(float(row["YMax"]) - float(row["YMin"]))
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise _unreadable(path, error) from None
+    return np.array(sizes).reshape(-1, 2)
+
+
+def _unreadable(path: Path, error: Exception) -> InputFormError:
+    return InputFormError(
+        "the table of prepared boxes cannot be read",
+        where=str(path),
+        expected="the table that prepare wrote",
+        found=str(error),
+        remedy="Remove it, if it is there, and run `oiyolo prepare`, which writes it anew",
+    )
 
 
 def render(selection: Selection, ledger: Ledger, options: Mapping[str, Any]) -> str:

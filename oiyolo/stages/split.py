@@ -11,8 +11,6 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-import pandas as pd
-
 from oiyolo import __version__, files, stamps
 from oiyolo.dataset_look.make import INDEX
 from oiyolo.errors import UsageError
@@ -29,6 +27,8 @@ from oiyolo.stages.split_members import authors_of, members_of, told, told_of_to
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
+
+    import pandas as pd
 
     from oiyolo.ledger import Ledger
     from oiyolo.project import Project, ProjectLike
@@ -83,6 +83,8 @@ class Split(Result):
     @property
     def table(self) -> pd.DataFrame:
         """Images and objects per class and split."""
+        import pandas as pd  # noqa: PLC0415  (heavy, and a training runs for days without it)
+
         rows = [{"": name, **numbers} for name, numbers in self._rows()]
         return pd.DataFrame(rows).set_index("")
 

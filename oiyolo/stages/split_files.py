@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-import pandas as pd
-
 from oiyolo.darknet.paths import safe_alias
 from oiyolo.errors import InputFormError
 from oiyolo.ledger import SPLITS
@@ -14,6 +12,8 @@ from oiyolo.stages.split_members import told
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
+
+    import pandas as pd
 
     from oiyolo.project import Project
     from oiyolo.splits import Assignment
@@ -53,6 +53,8 @@ def render(
         else (i, made.split_by_id[i], made.group_by_id[i], "")
         for i in ids
     ]
+    import pandas as pd  # noqa: PLC0415  (heavy, and a training runs for days without it)
+
     texts[TABLE] = pd.DataFrame(rows, columns=list(_COLUMNS)).to_csv(index=False)
     texts["obj.names"] = "".join(f"{name}\n" for name in class_names)
     return texts
@@ -72,6 +74,8 @@ def read_table(folder: Path) -> pd.DataFrame:
     Raises:
         InputFormError: It is missing or damaged.
     """
+    import pandas as pd  # noqa: PLC0415  (heavy, and a training runs for days without it)
+
     path = folder / TABLE
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)

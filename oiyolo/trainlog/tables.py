@@ -62,6 +62,15 @@ class TrainLog:
         """The last iteration line of the file."""
         return self._records.iteration(len(self) - 1) if len(self) else None
 
+    def column(self, name: str) -> Values:
+        """Give a column of the iterations, without a table; any but ``iou``."""
+        return self._records.iterations.read(name)
+
+    @property
+    def map_points(self) -> tuple[MapPoint, ...]:
+        """The rows of ``maps``, without a table."""
+        return tuple(self._records.maps)
+
     @cached_property
     def iterations(self) -> pd.DataFrame:
         """One row per iteration line, in the order of the file; columns as ``Iteration``'s."""

@@ -44,7 +44,7 @@ def no_darknet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     nothing.mkdir()
     monkeypatch.setenv("PATH", str(nothing))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "empty-cache"))
-    monkeypatch.setattr("oiyolo.darknet.make.has_sources", lambda _: False)
+    monkeypatch.setattr("oiyolo.darknet.tree.has_sources", lambda _: False)
 
 
 def left_overs(*folders: Path) -> list[Path]:

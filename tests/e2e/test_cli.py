@@ -34,7 +34,7 @@ COMMANDS = (
         "plot",
         "evaluate",
     ),
-    *("report", "run", "refresh", "status", "why", "demo"),
+    *("report", "run", "refresh", "status", "why", "doctor", "demo"),
 )
 SWITCHES = {"as_json", "quiet", "verbose"}
 
@@ -112,6 +112,8 @@ TABLE: dict[str, tuple[str, dict[str, object]]] = {
     "refresh --project p": ("refresh", {"project": "p"}),
     "status": ("status", {}),
     "why 0123456789abcdef": ("why", {"image_id": "0123456789abcdef"}),
+    "doctor": ("doctor", {}),
+    "doctor --offline --executable d": ("doctor", {"offline": True, "executable": "d"}),
     "demo": ("demo", {"folder": "oiyolo-demo", "seed": 0}),
     "demo there --seed 2 --max-batches 9": (
         "demo",
@@ -150,7 +152,9 @@ def test_a_command_is_one_call(
     (call,) = recorded.calls
     usual: dict[str, object] = {"project": "."} if name != "demo" else {}
     switched_off = {key for key, value in call.items() if value is False and key not in expected}
-    assert switched_off <= {"dry_run", "reassign", "again", "check", "tree", "follow"}
+    assert switched_off <= {
+        *("dry_run", "reassign", "again", "check", "tree", "follow", "offline"),
+    }
     given = {k: v for k, v in call.items() if v is not None and k not in switched_off}
     assert given == {**usual, **expected}
 

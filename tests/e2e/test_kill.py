@@ -95,7 +95,8 @@ def logged(run: Path) -> list[int]:
     path = run / "train_log.txt"
     if not path.is_file():
         return []
-    return [int(n) for n in re.findall(rb"^(\d+): .* images$", path.read_bytes(), re.MULTILINE)]
+    lines = re.findall(rb"^ ?(\d+): .* images(?:, .*)?$", path.read_bytes(), re.MULTILINE)
+    return [int(number) for number in lines]
 
 
 # --- kill -9 ---------------------------------------------------------------------------------
@@ -186,25 +187,63 @@ def check_training(folder: Path) -> None:
     assert int.from_bytes(weights[12:20], "little") == ITERATIONS * 4
 
 
+OTHERS = tuple(filter(None, os.environ.get("OIYOLO_TEST_DARKNETS", "").split(os.pathsep)))
+
+
 @pytest.mark.darknet
+@pytest.mark.parametrize(
+    "who",
+    [
+        pytest.param("oiyolo", marks=pytest.mark.slow),
+        pytest.param("darknet", marks=pytest.mark.slow),
+        "both",
+    ],
+)
 def test_train_killed_and_begun_again(
     cli: Cli,
     shell: Shell,
+    *,
     make_project: Callable[..., Path],
     darknet: Path,
     wait_until: Wait,
+    who: str,
 ) -> None:
     folder = make_project(max_batches=ITERATIONS, executable=str(darknet))
+    check_killed_trainings(cli, shell, folder, wait_until, who)
+
+
+@pytest.mark.skipif(not OTHERS, reason="OIYOLO_TEST_DARKNETS names no other darknets")
+@pytest.mark.parametrize("other", OTHERS)
+def test_train_of_another_darknet_killed_and_begun_again(
+    cli: Cli, shell: Shell, *, make_project: Callable[..., Path], wait_until: Wait, other: str
+) -> None:
+    folder = make_project(max_batches=ITERATIONS, executable=other)
+    check_killed_trainings(cli, shell, folder, wait_until, "both")
+
+
+def check_killed_trainings(
+    cli: Cli, shell: Shell, folder: Path, wait_until: Wait, who: str
+) -> None:
+    """Kill one, the other, or both twice; then let it end, and look whether all is there."""
     cli.ok("fetch", project=folder)
     cli.ok("split", project=folder)
     run = folder / "runs" / "tiny-001"
     for enough in (40, 230):
         victim = shell.start("train", "--project", folder)
         wait_until(lambda: victim.poll() is not None or (logged(run) or [0])[-1] >= enough)  # noqa: B023
-        assert working_in(run)
-        kill(victim)
-        assert victim.returncode == -signal.SIGKILL
-        # Its darknet died with it, and with that the log.
+        working = working_in(run)
+        assert working
+        if who != "oiyolo":
+            for process in working:
+                os.kill(process, signal.SIGKILL)
+        if who == "darknet":
+            done = shell.end_of(victim)
+            assert done.code == 5, done.err
+            assert "signal SIGKILL" in done.err
+        else:
+            kill(victim)
+            assert victim.returncode == -signal.SIGKILL
+        # No darknet is left, and with it goes the log.
         wait_until(lambda: not working_in(run))
         assert max(logged(run)) < ITERATIONS
     done = shell("train", "--project", folder)

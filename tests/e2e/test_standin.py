@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import shutil
 import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import oiyolo
 from oiyolo import locks
+from oiyolo.stages.train_drive import _Drive
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +25,7 @@ ITERATIONS = 120
 PROGRAM = '''\
 """Answers as darknet does, and fails as it is told in behaviour.json."""
 
-import array, json, os, re, signal, struct, sys
+import array, json, os, re, signal, struct, sys, time
 from pathlib import Path
 
 here = Path(__file__).resolve().parent
@@ -67,20 +71,61 @@ if is_proof:
     write("_final.weights", last)
     sys.exit(0)
 first = 1
-if len(sys.argv) > 5 and "-clear" not in sys.argv and sys.argv[5][0] != "-":
-    first += struct.unpack("<Q", Path(sys.argv[5]).read_bytes()[12:20])[0] // batch
+weights = sys.argv[5] if len(sys.argv) > 5 and sys.argv[5][0] != "-" else ""
+if weights and "-clear" not in sys.argv:
+    first += struct.unpack("<Q", Path(weights).read_bytes()[12:20])[0] // batch
+gpu_count = 1
+if "-gpus" in sys.argv:
+    gpu_count = len(sys.argv[sys.argv.index("-gpus") + 1].split(","))
+rate = gpu_count * float(re.search(r"^learning_rate *= *(\\S+)", text, re.M)[1])
+subdivisions = number("subdivisions")
+too_fast = rate > behaviour.get("bad_above_rate", 1e9)
+last_name = ".backup" if behaviour["line"] == "pjreddie" else "_last.weights"
+best_map = -1.0
+
+
+def once(name):
+    """Tell whether a fault that comes only once comes now."""
+    at = behaviour.get(name)
+    mark = here / (name + ".mark")
+    if at is None or i < at or mark.exists():
+        return False
+    mark.touch()
+    return True
+
+
 say("Loading weights from nowhere...Done!\\n", sys.stderr)
 until = behaviour.get("until", last)
 for i in range(first, until + 1):
+    time.sleep(behaviour.get("pace_s", 0))
+    if subdivisions < behaviour.get("fits_from_subdivisions", 0) and i > 110:
+        say(behaviour["out_of_memory"], sys.stderr)
+        sys.exit(1)
+    if once("hangs_at"):
+        time.sleep(600)
+    if once("dies_within_line_at"):
+        say(f"{i}: 1.50")
+        os.kill(os.getpid(), 9)
+    bad = too_fast and i >= behaviour.get("bad_from", 105)
+    words = behaviour.get("bad_loss", "-nan") if bad else behaviour.get("loss", "1.500000")
     say("Region 4 Avg IOU: 0.3, Class: 0.5, Obj: 0.5, No Obj: 0.5, ")
     say(".5R: 0.0, .75R: 0.0,  count: 3\\n")
-    loss = behaviour.get("loss", "1.500000")
-    say(f"{i}: {loss}, {loss} avg, ")
-    if i % 100 == 0:
-        name = ".backup" if behaviour["line"] == "pjreddie" else "_last.weights"
+    say("Region 4 Avg IOU: -nan, Class: -nan, Obj: -nan, No Obj: 0.5, ")
+    say(".5R: -nan, .75R: -nan,  count: 0\\n")
+    ends = "avg loss" if behaviour["line"] == "alexeyab" else "avg"
+    say(f"{i}: {words}, {words} {ends}, ")
+    say("Corrupt JPEG data: premature end of data segment\\n", sys.stderr)
+    say(f"{rate:f} rate, 0.010000 seconds, {i * batch} images\\n")
+    value = behaviour.get("maps", {}).get(str(i))
+    if value is not None:
+        say(f"\\n mean_average_precision (mAP@0.50) = {value:f} \\n")
+        if value >= best_map:
+            best_map = value
+            say(f"Saving weights to {backup}/{base}_best.weights\\n", sys.stderr)
+            write("_best.weights", i, value)
+    for name in [last_name] if i % behaviour.get("saves_every", 100) == 0 else []:
         say(f"Saving weights to {backup}/{base}{name}\\n", sys.stderr)
-        write(name, i)
-    say(f"0.001000 rate, 0.010000 seconds, {i * batch} images\\n")
+        write(name, i, float("nan") if bad and "nan" in words else 0.01)
 for stream in ("stdout", "stderr"):
     say(behaviour.get(stream, ""), getattr(sys, stream))
 final = behaviour.get("final", "sound")
@@ -129,12 +174,19 @@ class StandIn:
         return record
 
 
-@pytest.fixture
-def stand_in(tmp_path: Path, make_project: Callable[..., Path], cli: Cli) -> StandIn:
+@pytest.fixture(scope="module")
+def dataset(make_project: Callable[..., Path]) -> Path:
+    """A project that has come as far as its split."""
     project = make_project(limit=20, max_batches=ITERATIONS)
-    cli.ok("fetch", project=project)
-    cli.ok("split", project=project)
-    return StandIn(tmp_path, project, cli)
+    oiyolo.fetch(project)
+    oiyolo.split(project)
+    return project
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path, dataset: Path, cli: Cli) -> StandIn:
+    shutil.rmtree(dataset / "runs", ignore_errors=True)
+    return StandIn(tmp_path, dataset, cli)
 
 
 def test_a_training_that_ends_well(stand_in: StandIn) -> None:
@@ -238,6 +290,21 @@ def test_a_half_written_backup_is_not_gone_on_with(stand_in: StandIn) -> None:
     done = stand_in.train()
     assert done.code == 0, done.err
     assert str(backup) in done.err
+    # There is a copy of those that were whole.
+    assert stand_in.record["resumed_at_iteration"] == 100
+    assert stand_in.calls[-1][4] == str(stand_in.run / "weights" / "kept" / "last-100.weights")
+
+
+def test_a_run_whose_only_weights_are_torn_begins_anew(stand_in: StandIn) -> None:
+    stand_in.behave(final="none", until=110)
+    assert stand_in.train().code == 5
+    for path in (stand_in.run / "weights").rglob("*.weights"):
+        path.write_bytes(path.read_bytes()[:-10])
+    backup = stand_in.run / "weights" / "network.backup"
+    backup.write_bytes(b"")
+    stand_in.behave()
+    done = stand_in.train()
+    assert done.code == 0, done.err
     assert stand_in.record["resumed_at_iteration"] == 0
     assert len(stand_in.calls[-1]) == 4
 
@@ -296,8 +363,11 @@ def test_a_prepared_image_that_is_gone_is_noticed_before_darknet_is(stand_in: St
     stand_in.behave()
     train = (stand_in.project / "data" / "dataset" / "train.txt").read_text().splitlines()
     label = train[0].removesuffix(".jpg") + ".txt"
-    (stand_in.project / "data" / "dataset" / "obj" / label.split("/")[-1]).unlink()
+    path = stand_in.project / "data" / "dataset" / "obj" / label.split("/")[-1]
+    content = path.read_bytes()
+    path.unlink()
     done = stand_in.train()
+    path.write_bytes(content)
     assert done.code == 3
     assert label in done.err
     assert stand_in.calls == []
@@ -337,3 +407,292 @@ def test_without_stdbuf_it_trains_too(stand_in: StandIn, monkeypatch: pytest.Mon
     monkeypatch.setattr(shutil, "which", lambda name: None if name == "stdbuf" else which(name))
     stand_in.behave()
     assert stand_in.train().code == 0
+
+
+# --- what goes wrong on the way --------------------------------------------------------------
+
+OUT_OF_MEMORY = (
+    " Try to set subdivisions=64 in your cfg-file. \nCUDA Error: out of memory: File exists\n"
+)
+
+
+def told(stand_in: StandIn, kind: str) -> list[dict[str, Any]]:
+    return [event for event in stand_in.record["events"] if event["kind"] == kind]
+
+
+def logged(stand_in: StandIn) -> list[int]:
+    return [int(line.split(":")[0]) for line in stand_in.log if line.endswith(" images")]
+
+
+def test_out_of_memory_doubles_subdivisions_and_goes_on(stand_in: StandIn) -> None:
+    stand_in.behave(fits_from_subdivisions=4, out_of_memory=OUT_OF_MEMORY)
+    done = stand_in.train("--batch", "4", "--subdivisions", "1")
+    assert done.code == 0, done.err
+    attempts = stand_in.record["attempts"]
+    assert [attempt["subdivisions"] for attempt in attempts] == [1, 2, 4]
+    assert [attempt["from_iteration"] for attempt in attempts] == [0, 100, 100]
+    assert [attempt["verdict"] for attempt in attempts] == ["memory", "memory", None]
+    assert "sets subdivisions from 1 to 2" in done.err
+    cfg = (stand_in.run / "attempts" / "3" / "network.cfg").read_text()
+    assert "subdivisions=4" in cfg
+    # The number of images an iteration stays, and with it what the weights count.
+    assert logged(stand_in) == [*range(1, 111), *range(101, 111), *range(101, 121)]
+
+
+def test_out_of_memory_with_one_image_at_a_time_says_what_is_left(stand_in: StandIn) -> None:
+    stand_in.behave(fits_from_subdivisions=99, out_of_memory=OUT_OF_MEMORY)
+    done = stand_in.train("--batch", "4", "--subdivisions", "2")
+    assert done.code == 5
+    assert "Subdivisions are 4 already" in done.err
+    assert "size_wh" in done.err
+    assert len(stand_in.calls) == 2
+    assert stand_in.record["state"] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("kind", "loss", "bad_from"),
+    [("nan", "-nan", 105), ("nan", "nan", 101), ("explosion", "5675620352.000000", 103)],
+)
+def test_a_loss_that_is_lost_is_taken_back_at_half_the_rate(
+    stand_in: StandIn, kind: str, loss: str, bad_from: int
+) -> None:
+    stand_in.behave(
+        bad_above_rate=0.0003, bad_loss=loss, bad_from=bad_from, saves_every=10, pace_s=0.002
+    )
+    done = stand_in.train("--learning-rate", "0.001")
+    assert done.code == 0, done.err
+    assert [attempt["learning_rate"] for attempt in stand_in.record["attempts"]] == [
+        0.001,
+        0.0005,
+        0.00025,
+    ]
+    first, second = told(stand_in, kind)
+    assert first["back_to"] == second["back_to"] == 100
+    assert "halves the learning rate to 0.0005" in first["done"]
+    # What it was taken back from is kept, if there was any.
+    for event in (first, second):
+        if event["evidence"]:
+            assert list((stand_in.run / event["evidence"]).iterdir())
+    assert logged(stand_in)[-20:] == list(range(101, 121))
+    assert "taken back 2 times" in done.out
+    assert stand_in.record["outcome"] == "trained all 120 iterations"
+
+
+def test_one_more_nan_than_allowed_is_an_error_and_the_next_call_tries_again(
+    stand_in: StandIn,
+) -> None:
+    stand_in.behave(bad_above_rate=0, pace_s=0.002, saves_every=10)
+    done = stand_in.train("--max-rollbacks", "2")
+    assert done.code == 5
+    assert "no number since iteration 105" in done.err
+    assert "taken back 2 times" in done.err
+    assert len(stand_in.calls) == 3
+    assert stand_in.record["state"] == "failed"
+    stand_in.behave()
+    assert stand_in.train().code == 0
+    # At the rate that it had come down to.
+    assert stand_in.record["attempts"][-1]["learning_rate"] == pytest.approx(0.001 / 4)
+
+
+def test_a_hang_is_ended_and_begun_anew(stand_in: StandIn) -> None:
+    stand_in.behave(hangs_at=115)
+    done = stand_in.train("--stall-s", "1")
+    assert done.code == 0, done.err
+    (event,) = told(stand_in, "stall")
+    assert "nothing was heard for 1 s after iteration 114" in event["told"]
+    assert [a["learning_rate"] for a in stand_in.record["attempts"]] == [0.001, 0.001]
+    assert logged(stand_in) == [*range(1, 115), *range(101, 121)]
+
+
+def test_a_disk_that_is_nearly_full_ends_it_before_weights_are_torn(
+    stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in.behave(pace_s=0.05)
+    monkeypatch.setattr(_Drive, "_free_bytes", lambda _: 1000)
+    done = stand_in.train()
+    assert done.code == 4
+    assert "the disk is nearly full" in done.err
+    assert stand_in.record["state"] == "failed"
+    monkeypatch.undo()
+    stand_in.behave()
+    assert stand_in.train().code == 0
+
+
+def test_a_line_cut_by_death_is_in_the_log_and_the_next_call_goes_on(stand_in: StandIn) -> None:
+    stand_in.behave(dies_within_line_at=107)
+    done = stand_in.train()
+    assert done.code == 5
+    assert "SIGKILL" in done.err
+    assert stand_in.log[-1] == "107: 1.50"
+    assert stand_in.train().code == 0
+    assert logged(stand_in) == [*range(1, 107), *range(101, 121)]
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        ("darknet: ./src/parser.c:312: Assertion `l.outputs == params.inputs' failed.", "filters"),
+        ("Couldn't open file: weights/network.backup", "weights could not be written"),
+        ("Couldn't open file: /data/obj/0a.txt", "a label is missing"),
+        ('Cannot load image "/data/obj/0a.jpg"', "an image could not be read"),
+        ("CUDA Error: invalid device ordinal", "the GPU or its driver"),
+        ("Malloc error", "the machine's memory is full"),
+        ("", "nothing was trained"),
+    ],
+)
+def test_why_it_ended_is_named_by_its_words(stand_in: StandIn, words: str, name: str) -> None:
+    stand_in.behave(final="none", until=0, stderr=words + "\n", exit_code=0)
+    done = stand_in.train()
+    assert done.code == 5
+    assert name in done.err
+    assert words in done.err
+    assert name in stand_in.record["outcome"]
+
+
+def test_the_best_weights_are_not_lost_by_a_break(stand_in: StandIn) -> None:
+    # After a break darknet knows no best mAP, and takes the first for one.
+    stand_in.behave("alexeyab", maps={"90": 0.8, "105": 0.7}, final="none", until=110)
+    assert stand_in.train().code == 5
+    best = stand_in.run / "weights" / "network_best.weights"
+    good = best.read_bytes()
+    stand_in.behave("alexeyab", maps={"110": 0.5, "115": 0.6}, pace_s=0.002)
+    done = stand_in.train()
+    assert done.code == 0, done.err
+    assert best.read_bytes() == good
+    assert stand_in.record["best"] == {"map": 0.8, "iteration": 90}
+    assert "best mAP 80.00%" in done.out
+
+
+def test_better_weights_after_a_break_are_the_best(stand_in: StandIn) -> None:
+    stand_in.behave("alexeyab", maps={"90": 0.8}, final="none", until=110)
+    assert stand_in.train().code == 5
+    stand_in.behave("alexeyab", maps={"110": 0.5, "115": 0.9}, pace_s=0.002)
+    assert stand_in.train().code == 0
+    assert stand_in.record["best"] == {"map": 0.9, "iteration": 115}
+    kept = sorted(path.name for path in (stand_in.run / "weights" / "kept").glob("best-*"))
+    assert kept == ["best-0.900000-115.weights"]
+
+
+def test_a_best_that_was_overwritten_while_nobody_watched_is_given_back(
+    stand_in: StandIn,
+) -> None:
+    stand_in.behave("alexeyab", maps={"90": 0.8}, final="none", until=110)
+    assert stand_in.train().code == 5
+    best = stand_in.run / "weights" / "network_best.weights"
+    good = best.read_bytes()
+    best.write_bytes(good[:-100])  # a kill tore it
+    stand_in.behave("alexeyab")
+    assert stand_in.train().code == 0
+    assert best.read_bytes() == good
+
+
+@pytest.mark.parametrize("line", ["pjreddie", "alexeyab"])
+def test_patience_ends_it_at_weights(stand_in: StandIn, line: str) -> None:
+    maps = {str(i): 0.5 for i in range(10, 121, 10)}
+    stand_in.behave(line, maps=maps if line == "alexeyab" else {}, saves_every=10, pace_s=0.005)
+    done = stand_in.train("--patience", "40")
+    assert done.code == 0, done.err
+    assert "stopped early" in done.out
+    ended = stand_in.record["stopped_early"]["iteration"]
+    assert 40 < ended < ITERATIONS
+    assert ended % 10 == 0
+    final = (stand_in.run / "weights" / "network_final.weights").read_bytes()
+    assert int.from_bytes(final[12:20], "little") == ended * 4
+    assert stand_in.record["state"] == "finished"
+    again = stand_in.train("--patience", "40")
+    assert "nothing to do" in again.out
+    assert len(stand_in.calls) == 1
+
+
+# --- several GPUs ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def on_gpus(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> StandIn:
+    """A stand-in that looks as if it were linked with CUDA's libraries."""
+    ldd = stand_in.folder / "bin" / "ldd"
+    ldd.parent.mkdir()
+    ldd.write_text("#!/bin/sh\necho libcudart.so.13\n")
+    ldd.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{ldd.parent}:{os.environ['PATH']}")
+    return stand_in
+
+
+def test_several_gpus_begin_after_a_warm_up_on_one(on_gpus: StandIn) -> None:
+    on_gpus.behave(saves_every=10, pace_s=0.005)
+    done = on_gpus.train("--gpus", "0,1")
+    assert done.code == 0, done.err
+    attempts = on_gpus.record["attempts"]
+    assert [attempt["gpus"] for attempt in attempts] == [["0"], ["0", "1"]]
+    assert attempts[0]["verdict"] == "warm-up"
+    assert attempts[1]["from_iteration"] >= 12
+    assert attempts[1]["from_iteration"] % 10 == 0
+    # Darknet multiplies the rate by the number of GPUs: what comes out is the same.
+    rates = {line.split(" rate")[0].split(", ")[-1] for line in on_gpus.log if " rate" in line}
+    assert rates == {"0.001000"}
+    on_gpus.behave()
+    assert "nothing to do" in on_gpus.train("--gpus", "0,1").out
+
+
+def test_a_warm_up_that_is_over_is_not_done_again(on_gpus: StandIn) -> None:
+    on_gpus.behave(saves_every=10, pace_s=0.005, final="none", until=60)
+    assert on_gpus.train("--gpus", "0,1").code == 5
+    on_gpus.behave(saves_every=10)
+    assert on_gpus.train("--gpus", "0,1").code == 0
+    assert on_gpus.record["attempts"][-1]["gpus"] == ["0", "1"]
+    assert on_gpus.record["attempts"][-1]["from_iteration"] == 60
+
+
+def test_a_darknet_without_gpus_is_given_none(stand_in: StandIn) -> None:
+    stand_in.behave()
+    assert stand_in.train("--gpus", "0,1").code == 0
+    assert stand_in.calls == [["detector", "train", "obj.data", "network.cfg"]]
+
+
+# --- what run.json says ----------------------------------------------------------------------
+
+
+def test_a_run_says_how_it_was_made_and_what_it_cost(stand_in: StandIn) -> None:
+    stand_in.behave()
+    assert stand_in.train("--price-per-hour", "3600", "--currency", "EUR").code == 0
+    record = stand_in.record
+    (attempt,) = record["attempts"]
+    assert attempt["command"] == record["command"]
+    assert attempt["command"][1:] == stand_in.calls[0]
+    assert (attempt["iterations"], attempt["to_iteration"], attempt["exit"]) == (
+        ITERATIONS,
+        ITERATIONS,
+        "exit code 0",
+    )
+    assert record["cost"]["currency"] == "EUR"
+    assert record["cost"]["amount"] == pytest.approx(record["seconds"], abs=0.1)
+    assert record["fit"] == "stretch"
+    assert record["size_wh"] == [32, 32]
+    assert (
+        record["cfg_sha256"]
+        == hashlib.sha256((stand_in.run / "network.cfg").read_bytes()).hexdigest()
+    )
+    assert record["darknet"]["line"] == "pjreddie"
+    assert {"host", "gpus", "began_at", "ended_at", "dataset_fingerprint"} <= record.keys()
+
+
+def test_another_network_is_another_run_and_it_says_what_changed(stand_in: StandIn) -> None:
+    stand_in.behave()
+    assert stand_in.train().code == 0
+    done = stand_in.train("--max-batches", "130")
+    assert done.code == 0
+    assert "a new run, because network (" in done.err
+    assert "max_batches=130" in done.err
+    assert (stand_in.project / "runs" / "tiny-002" / "run.json").exists()
+
+
+def test_another_machine_goes_on_though_its_memory_asks_for_other_subdivisions(
+    stand_in: StandIn,
+) -> None:
+    stand_in.behave(final="none", until=110)
+    assert stand_in.train("--batch", "4", "--subdivisions", "1").code == 5
+    stand_in.behave()
+    done = stand_in.train("--batch", "4", "--subdivisions", "2")
+    assert done.code == 0, done.err
+    assert stand_in.record["resumed_at_iteration"] == 100
+    assert stand_in.record["name"] == "tiny-001"

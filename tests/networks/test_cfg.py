@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+import json
 from pathlib import Path
 
 import pytest
@@ -29,6 +31,14 @@ def test_unchanged_text_comes_back_as_it_was(small_text: str) -> None:
 def test_any_cfg_comes_back_as_it_was(lines: list[str], newline: str) -> None:
     text = newline.join(["# head", "[net]", *lines])
     assert parse(text, path="n.cfg").render() == text
+
+
+@given(st.text())
+def test_any_text_is_given_back_as_it_was_or_refused(text: str) -> None:
+    with contextlib.suppress(CfgError):
+        cfg = parse(f"[net]\n{text}", path="n.cfg")
+        assert cfg.render() == f"[net]\n{text}"
+        assert cfg.copy().meaning() == cfg.meaning()
 
 
 def test_bytes_that_are_no_utf8_survive_in_comments(tmp_path: Path, small_text: str) -> None:
@@ -169,6 +179,44 @@ def test_a_wrong_value_is_refused_where_it_is_read(value: str, read_as: str) -> 
     arguments = ("key",) if read_as == "numbers" else ("key", 1)
     with pytest.raises(CfgError, match=r"my\.cfg:3: key of \[net\]"):
         getattr(section, read_as)(*arguments)
+
+
+@pytest.mark.parametrize(
+    "value", ["nan", "inf", "-inf", "1e999", "1e30", "1_000", "\u0663", "0x1f"]
+)
+def test_what_only_python_takes_for_a_number_is_none(value: str) -> None:
+    section = parse(f"[net]\nkey={value}\n", path="my.cfg").net
+    for read_as in (section.integer, section.number):
+        with pytest.raises(CfgError, match=r"my\.cfg:2"):
+            read_as("key", 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        (("# Ours.\n", ""), True),
+        (("batch = 8", "batch=8   # of ours"), True),
+        (("\n\n[maxpool]", "\n# pooled\n\n\n[max]"), True),
+        (("scales=.1,.1", "scales = 0.10, 1e-1"), True),
+        (("\n", "\r\n"), True),
+        (("\n", " \t\n"), True),
+        (("width=64\nheight=64", "height=64\nwidth=64"), True),
+        (("jitter=.1", "jitter=.1\njitter=.3"), True),
+        (("jitter=.1", "jitter=.2"), False),
+        (("jitter=.1\n", ""), False),
+        (("random=0", "random=0\nmax=30"), False),
+        (("activation=leaky", "activation=mish"), False),
+        (("[maxpool]\nsize=2", "[maxpool]\nsize=3"), False),
+    ],
+)
+def test_the_meaning_is_what_darknet_takes_from_a_file(
+    small_text: str, change: tuple[str, str], *, same: bool
+) -> None:
+    before, after = (
+        parse(text, path="n.cfg").meaning() for text in (small_text, small_text.replace(*change))
+    )
+    assert (before == after) == same
+    assert json.loads(json.dumps(before)) == before
 
 
 def test_a_missing_file_is_a_usage_error(tmp_path: Path) -> None:

@@ -1,19 +1,60 @@
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from oiyolo.errors import InputFormError
-from oiyolo.networks.builders import stock
+from oiyolo.errors import InputFormError, OiyoloError
+from oiyolo.networks.builders import adapt, anchors_of, stock
 from oiyolo.networks.cfg import parse, read
 from oiyolo.networks.lint import check, lint
+from oiyolo.networks.memory import choose_subdivisions
+from oiyolo.networks.partial import pretrained_for
+from oiyolo.networks.schedule import schedule_for, schedule_of
+from oiyolo.networks.shapes import expected_weight_bytes, layers
+from oiyolo.networks.stock import TEXTS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from oiyolo.networks.lint import DarknetLine
 
 DEBIAN_CFGS = Path("/usr/share/darknet/cfg")
+STRANGE_VALUES = [
+    *("0", "-1", "-7", "1", "3", "1.5", "1e15", "99999999999999999", "1e-300", "nan", "inf"),
+    *("1,2", "1,,2", ",", "#", "0,0,0", "x", "0x10", "\u0661", "1=2", "leaky", "-1,-900"),
+]
+SMALL_STRANGE = """[net]
+width=32
+height=32
+channels=3
+batch=2
+max_batches=9
+[reorg]
+stride=2
+[local]
+size=3
+filters=2
+pad=1
+[connected]
+output=9
+[crop]
+crop_width=3
+crop_height=3
+[upsample]
+stride=2
+[conv]
+filters=7
+groups=1
+[region]
+num=1
+classes=2
+anchors=1,1
+"""
 
 
 def test_a_good_file_has_no_findings(small_text: str) -> None:
@@ -47,6 +88,15 @@ def test_a_good_file_has_no_findings(small_text: str) -> None:
         (("steps=300,360", "steps=300,400"), "warning", 12, ["never reached: 400"]),
         (("steps=300,360", "steps=360,300"), "error", 12, ["do not rise"]),
         (("steps=300,360", ""), "error", 2, ["0 steps and 2 scales"]),
+        (("policy=steps", "policy=stepz"), "error", 11, ["no policy stepz"]),
+        (("policy=steps", "policy=poly"), "warning", 12, ["not looked at with policy=poly"]),
+        (("learning_rate=.002", "learning_rate=0"), "error", 8, ["learns nothing"]),
+        (("learning_rate=.002", "learning_rate=nan"), "error", 8, ["a number", "'nan'"]),
+        (("max_batches=400", "max_batches=1e99"), "error", 10, ["'1e99'"]),
+        (("num=2", "num=1e9"), "error", 39, ["no number of anchors"]),
+        (("num=2", "num=-1"), "error", 39, ["no number of anchors"]),
+        (("mask = 0,1", "mask = 1,1"), "error", 36, ["anchor 1 more than once"]),
+        (("8,9,  20.5,18", "20.5,18, 8,9"), "warning", 37, ["not in the order of their areas"]),
         (("scales=.1,.1", "scales=.1"), "error", 13, ["2 steps and 1 scales"]),
         (("scales=.1,.1", "scales=.1,.1,.1"), "warning", 13, ["3 scales for 2 steps"]),
         (("activation=linear", "activation=leaky"), "warning", 32, ["Set activation=linear"]),
@@ -73,6 +123,13 @@ def test_each_fault_is_found_where_it_is(
         (("activation=leaky", "activation=leeky"), "alexeyab", "error", ["no activation leeky"]),
         (("random=0", "scale_x_y=1.1"), "pjreddie", "warning", ["does not know scale_x_y"]),
         (("jitter", "jiter"), "alexeyab", "warning", ["does not know jiter"]),
+        (("policy=steps", "policy=sgdr"), "pjreddie", "error", ["no policy sgdr"]),
+        (
+            ("[maxpool]", "[dropout]\nprobabilty=.5\n[maxpool]"),
+            "pjreddie",
+            "warning",
+            ["does not know probabilty in [dropout]"],
+        ),
         (("channels=3", "channels=3\nmosaic=1"), "alexeyab", "warning", ["OpenCV"]),
         (("[maxpool]", "[sam]\nfrom=-1\n[maxpool]"), "pjreddie", "error", ["no [sam]"]),
         (
@@ -94,6 +151,26 @@ def test_what_one_line_of_darknet_minds(
         assert not [f for f in lint(cfg, class_count=2) if all(w in str(f) for w in words)]
 
 
+@pytest.mark.parametrize(
+    ("name", "head", "key", "value", "words"),
+    [
+        ("yolov3-tiny", 0, "mask", "0,1,2", ["smaller anchors than those of 26x26"]),
+        ("yolov3-tiny", 1, "mask", "3,4,5", []),
+        ("yolov3", 1, "anchors", "1,1, " * 8 + "9,9", ["other anchors than those of the head"]),
+    ],
+)
+def test_what_heads_share(name: str, head: int, key: str, value: str, words: list[str]) -> None:
+    cfg = stock(name)
+    heads = [layer for layer in cfg.layers if layer.kind == "yolo"]
+    if words and key == "mask":  # the heads have changed places
+        heads[1].set("mask", "3,4,5")
+    heads[head].set(key, value)
+    findings = lint(cfg.copy(), class_count=80)
+    assert [f.level for f in findings if all(word in f.what for word in words)] == (
+        ["warning"] if words else []
+    )
+
+
 def test_changing_sizes_are_no_fault_where_they_suit() -> None:
     assert lint(stock("yolov3"), class_count=80, line="pjreddie") == []
 
@@ -113,6 +190,43 @@ def test_check_gives_the_warnings_that_are_left(small_text: str) -> None:
     text = small_text.replace("burn_in=20", "burn_in=100")
     (warning,) = check(parse(text, path="n.cfg"), class_count=2)
     assert warning.level == "warning"
+
+
+TEXTS_AND_SMALL = [*(stock(name).render() for name in (*TEXTS, "demo")), SMALL_STRANGE]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(TEXTS_AND_SMALL), st.data())
+def test_no_damage_to_a_file_is_more_than_an_error_of_ours(text: str, data: st.DataObject) -> None:
+    lines = text.splitlines(keepends=True)
+    for _ in range(data.draw(st.integers(1, 4))):
+        place = data.draw(st.integers(0, len(lines) - 1))
+        lines[place] = data.draw(
+            st.one_of(
+                st.just(""),
+                st.just(lines[place] * 2),
+                st.sampled_from(lines),
+                st.builds(_with_value(lines[place]), st.sampled_from(STRANGE_VALUES)),
+                st.text(max_size=20).map(lambda text: text + "\n"),
+            )
+        )
+    with contextlib.suppress(OiyoloError):
+        cfg = parse("".join(lines), path="n.cfg")
+        assert cfg.render() == "".join(lines)
+        for line in ("pjreddie", "alexeyab", None):
+            lint(cfg, class_count=80, line=line)
+            with contextlib.suppress(OiyoloError):
+                choose_subdivisions(cfg, free_bytes=1 << 33, line=line)
+        for judge in (layers, expected_weight_bytes, schedule_of, anchors_of, pretrained_for):
+            with contextlib.suppress(OiyoloError):
+                judge(cfg)
+        adapted = adapt(cfg, class_count=2, size_wh=(64, 96), schedule=schedule_for(2, 5))
+        lint(adapted, class_count=2)
+
+
+def _with_value(line: str) -> Callable[[str], str]:
+    key = line.partition("=")[0].strip() or "key"
+    return lambda value: f"{key}={value}\n"
 
 
 def test_debians_yolov3_tiny_is_still_set_for_testing() -> None:

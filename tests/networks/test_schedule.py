@@ -10,6 +10,7 @@ from oiyolo.errors import UsageError
 from oiyolo.networks.cfg import CfgError, parse
 from oiyolo.networks.schedule import (
     Schedule,
+    for_gpus,
     overridden,
     schedule_for,
     schedule_of,
@@ -105,3 +106,34 @@ def test_a_new_batch_asks_for_no_more_memory(
 ) -> None:
     own = schedule_for(1, 1)  # four images at once
     assert overridden(own, batch=batch, subdivisions=subdivisions).subdivisions == expected
+
+
+@pytest.mark.parametrize(
+    ("max_batches", "gpu_count", "learning_rate", "burn_in"),
+    [
+        (20_000, 1, 0.001, 1000),
+        (20_000, 2, 0.0005, 2000),
+        (20_000, 4, 0.00025, 4000),
+        (20_000, 8, 0.000125, 4000),  # a fifth of the whole, not all of it
+        (300, 4, 0.00025, 60),
+    ],
+)
+def test_several_gpus_share_the_rate_and_burn_in_longer(
+    max_batches: int, gpu_count: int, learning_rate: float, burn_in: int
+) -> None:
+    one = schedule_for(1, 100, max_batches=max_batches)
+    several = for_gpus(one, gpu_count)
+    assert (several.learning_rate, several.burn_in) == (learning_rate, burn_in)
+    assert replace(several, learning_rate=0.001, burn_in=one.burn_in) == one
+    assert for_gpus(one, gpu_count, keep_learning_rate=True, keep_burn_in=True) == one
+
+
+@pytest.mark.parametrize("burn_in", [-1, 300, 1000])
+def test_a_burn_in_that_leaves_nothing_is_refused(burn_in: int) -> None:
+    with pytest.raises(UsageError, match="Set burn_in = 30"):
+        overridden(schedule_for(1, 100, max_batches=300), burn_in=burn_in)
+
+
+def test_a_burn_in_that_was_given_stays() -> None:
+    schedule = overridden(schedule_for(1, 100), max_batches=300, burn_in=7)
+    assert (schedule.burn_in, schedule.max_batches) == (7, 300)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import struct
@@ -21,9 +22,10 @@ from oiyolo.networks.weights import (
     origin,
     read_header,
 )
+from oiyolo.resuming import Version
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from oiyolo.networks.cfg import Cfg
@@ -161,11 +163,25 @@ class Site:
         self.pages = pages
         self.asked: list[str] = []
 
-    def download(self, url: str, path: Path) -> None:
+    def fetch(
+        self,
+        url: str,
+        part: Path,
+        *,
+        held: Version | None,
+        expected_bytes: int,
+        begin: Callable[[Version, int], None],
+    ) -> None:
+        assert expected_bytes > 0
         self.asked.append(url)
         if url not in self.pages:
             raise UnavailableError("no answer", found="404")
-        path.write_bytes(self.pages[url])
+        begin(Version(), 0)
+        if held is None:
+            part.write_bytes(self.pages[url])
+        else:
+            with part.open("ab") as file:
+                file.write(self.pages[url][part.stat().st_size :])
 
 
 @pytest.fixture
@@ -185,7 +201,7 @@ def test_pretrained_weights_are_fetched_once(
 ) -> None:
     site = Site({"http://a": weights_bytes(cfg, 2)})
     for _ in range(2):
-        path = obtain("small.conv.2", cache=tmp_path, download=site.download, known=known)
+        path = obtain("small.conv.2", cache=tmp_path, fetch=site.fetch, known=known)
         assert path == tmp_path / "small.conv.2"
         assert path.read_bytes() == weights_bytes(cfg, 2)
     assert site.asked == ["http://a"]
@@ -202,7 +218,7 @@ def test_the_next_place_is_tried_after_a_bad_answer(
     tmp_path: Path, cfg: Cfg, known: dict[str, Pretrained], bad: bytes
 ) -> None:
     site = Site({"http://a": bad, "http://b": weights_bytes(cfg, 2)})
-    path = obtain("small.conv.2", cache=tmp_path, download=site.download, known=known)
+    path = obtain("small.conv.2", cache=tmp_path, fetch=site.fetch, known=known)
     assert origin(path)["url"] == "http://b"
     assert site.asked == ["http://a", "http://b"]
 
@@ -211,7 +227,7 @@ def test_first_layers_are_cut_from_a_whole_network(
     tmp_path: Path, cfg: Cfg, known: dict[str, Pretrained]
 ) -> None:
     site = Site({"http://c": weights_bytes(cfg, seen=32_013_312)})
-    path = obtain("small.conv.2", cache=tmp_path, download=site.download, known=known)
+    path = obtain("small.conv.2", cache=tmp_path, fetch=site.fetch, known=known)
     report = check_weights(path, cfg)
     assert (report.filled_layers, report.header.seen) == (2, 0)
     assert path.read_bytes()[20:] == weights_bytes(cfg)[20 : path.stat().st_size]
@@ -221,7 +237,7 @@ def test_first_layers_are_cut_from_a_whole_network(
 def test_every_place_and_its_reason_is_named(tmp_path: Path, known: dict[str, Pretrained]) -> None:
     site = Site({"http://b": b"<html>"})
     with pytest.raises(UnavailableError) as caught:
-        obtain("small.conv.2", cache=tmp_path, download=site.download, known=known)
+        obtain("small.conv.2", cache=tmp_path, fetch=site.fetch, known=known)
     text = str(caught.value)
     assert "http://a: no answer (404); http://b: expected" in text
     assert "a page of HTML" in text
@@ -238,7 +254,7 @@ def test_another_file_of_the_right_size_is_not_taken(
     data[20:24] = struct.pack("<f", 1)
     site = Site({"http://a": bytes(data)})
     with pytest.raises(UnavailableError, match=r"another file: its numbers begin with 1, 0\.5"):
-        obtain("small.conv.2", cache=tmp_path, download=site.download, known=known)
+        obtain("small.conv.2", cache=tmp_path, fetch=site.fetch, known=known)
 
 
 @pytest.mark.parametrize("cut", [0, 4])
@@ -246,11 +262,11 @@ def test_a_damaged_cache_is_fetched_again(
     tmp_path: Path, cfg: Cfg, known: dict[str, Pretrained], cut: int
 ) -> None:
     site = Site({"http://a": weights_bytes(cfg, 2)})
-    path = obtain("small.conv.2", cache=tmp_path, download=site.download, known=known)
+    path = obtain("small.conv.2", cache=tmp_path, fetch=site.fetch, known=known)
     data = path.read_bytes()
     path.write_bytes(data[: -4 - cut] + b"\0\0\0\0")
     os.utime(path, ns=(1, 1))
-    obtain("small.conv.2", cache=tmp_path, download=site.download, known=known)
+    obtain("small.conv.2", cache=tmp_path, fetch=site.fetch, known=known)
     assert path.read_bytes() == data
     assert len(site.asked) == 2
 
@@ -259,9 +275,9 @@ def test_a_touched_cache_is_known_by_its_checksum(
     tmp_path: Path, cfg: Cfg, known: dict[str, Pretrained]
 ) -> None:
     site = Site({"http://a": weights_bytes(cfg, 2)})
-    path = obtain("small.conv.2", cache=tmp_path, download=site.download, known=known)
+    path = obtain("small.conv.2", cache=tmp_path, fetch=site.fetch, known=known)
     os.utime(path, ns=(1, 1))
-    obtain("small.conv.2", cache=tmp_path, download=site.download, known=known)
+    obtain("small.conv.2", cache=tmp_path, fetch=site.fetch, known=known)
     assert len(site.asked) == 1
     assert json.loads((tmp_path / "small.conv.2.json").read_text())["mtime_ns"] == 1
 
@@ -271,26 +287,85 @@ def test_a_good_file_put_into_the_cache_by_hand_is_used(
 ) -> None:
     site = Site({})
     (tmp_path / "small.conv.2").write_bytes(weights_bytes(cfg, 2))
-    path = obtain("small.conv.2", cache=tmp_path, download=site.download, known=known)
+    path = obtain("small.conv.2", cache=tmp_path, fetch=site.fetch, known=known)
     assert site.asked == []
     assert "url" not in origin(path)
     # Another one of the same size is not.
     (tmp_path / "small.conv.2.json").unlink()
     path.write_bytes(struct.pack("<3iQ", 0, 2, 0, 0) + b"\0\0\x80\x3f" * 248)
     with pytest.raises(UnavailableError):
-        obtain("small.conv.2", cache=tmp_path, download=site.download, known=known)
+        obtain("small.conv.2", cache=tmp_path, fetch=site.fetch, known=known)
 
 
 def test_an_interrupt_leaves_nothing_under_the_final_name(
     tmp_path: Path, known: dict[str, Pretrained]
 ) -> None:
-    def interrupted(_: str, path: Path) -> None:
-        path.write_bytes(b"half")
+    def interrupted(
+        url: str,
+        part: Path,
+        *,
+        held: Version | None,
+        expected_bytes: int,
+        begin: Callable[[Version, int], None],
+    ) -> None:
+        wanted = known["small.conv.2"]
+        assert (url, held, expected_bytes) == (wanted.places[0].url, None, wanted.size_bytes)
+        begin(Version(etag='"1"'), 0)
+        part.write_bytes(b"half")
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        obtain("small.conv.2", cache=tmp_path, download=interrupted, known=known)
-    assert list(tmp_path.iterdir()) == []
+        obtain("small.conv.2", cache=tmp_path, fetch=interrupted, known=known)
+    assert {path.name.rpartition(".unfinished")[2] for path in tmp_path.iterdir()} == {"", ".json"}
+
+
+def test_halves_of_two_versions_are_fetched_anew(
+    tmp_path: Path, cfg: Cfg, known: dict[str, Pretrained]
+) -> None:
+    good = weights_bytes(cfg, 2)
+    first = Site({"http://a": good[:40]})
+    for url in ("http://b", "http://c"):
+        first.pages = {**first.pages, url: b"<html>"}
+    with pytest.raises(UnavailableError):
+        obtain("small.conv.2", cache=tmp_path, fetch=first.fetch, known=known)
+    # What was short was refused and is gone; what is left of a break is held, and is another one.
+    left = tmp_path / next(p.name for p in unfinished_of(tmp_path, known))
+    left.write_bytes(b"\x07" * 40)
+    left.with_name(left.name + ".json").write_text(
+        json.dumps({"url": "http://a", "version": Version(etag='"0"').as_dict()})
+    )
+    site = Site({"http://a": good})
+    path = obtain("small.conv.2", cache=tmp_path, fetch=site.fetch, known=known)
+    assert path.read_bytes() == good
+    assert site.asked == ["http://a", "http://a"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["small.conv.2", "small.conv.2.json"]
+
+
+def unfinished_of(folder: Path, known: dict[str, Pretrained]) -> list[Path]:
+    """Give where what comes from each place waits."""
+    (entry,) = known.values()
+    digests = [hashlib.sha256(place.url.encode()).hexdigest()[:8] for place in entry.places]
+    return [folder / f"{entry.name}.{digest}.unfinished" for digest in digests]
+
+
+def test_a_page_is_refused_before_it_is_read(tmp_path: Path, known: dict[str, Pretrained]) -> None:
+    read = []
+
+    def fetch(
+        url: str,
+        part: Path,
+        *,
+        held: Version | None,
+        expected_bytes: int,
+        begin: Callable[[Version, int], None],
+    ) -> None:
+        assert (held, expected_bytes > 0, part.exists()) == (None, True, False)
+        begin(Version(size_bytes=7000), 0)
+        read.append(url)
+
+    with pytest.raises(UnavailableError, match="found 7,000 bytes"):
+        obtain("small.conv.2", cache=tmp_path, fetch=fetch, known=known)
+    assert read == []
 
 
 def test_the_table_of_pretrained_weights_is_in_order() -> None:

@@ -1,0 +1,191 @@
+"""Memory of a training: by hand, against what others published, and against a real darknet."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from oiyolo.networks.builders import build
+from oiyolo.networks.cfg import parse
+from oiyolo.networks.memory import (
+    CONTEXT_BYTES,
+    choose_subdivisions,
+    largest_size,
+    need,
+    training_bytes,
+)
+from oiyolo.networks.schedule import Schedule
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from oiyolo.networks.cfg import Cfg
+    from oiyolo.networks.lint import DarknetLine
+
+GIB = 1 << 30
+
+
+def test_the_small_network_by_hand(small_text: str) -> None:
+    needed = need(parse(small_text, path="n.cfg"), line="pjreddie")
+    # Outputs of 32x32x8, 16x16x8, 16x16x14 and again: with batch normalisation four arrays, for
+    # the largest of each place three, for the convolution two, for the head three.
+    outputs = 4 * 32 * 32 * 8 + 3 * 16 * 16 * 8 + 2 * 16 * 16 * 14 + 3 * 16 * 16 * 14
+    assert needed.image_bytes == 4 * (outputs + 2 * 64 * 64 * 3 + 200 * 6)
+    assert needed.workspace_bytes == 4 * 32 * 32 * 3 * 3 * 3
+    assert needed.fixed_bytes == CONTEXT_BYTES + 4 * 3 * (248 + 126)
+    assert needed.size_wh == (64, 64)
+
+
+@pytest.mark.parametrize(
+    ("change", "more"),
+    [
+        (("activation=leaky", "activation=mish"), 4 * 32 * 32 * 8),
+        (("channels=3", "channels=3\nadam=1"), 0),
+        (("batch_normalize=1\n", ""), -2 * 4 * 32 * 32 * 8),
+    ],
+)
+def test_what_else_a_layer_keeps(small_text: str, change: tuple[str, str], more: int) -> None:
+    plain = need(parse(small_text, path="n.cfg"))
+    other = need(parse(small_text.replace(*change), path="n.cfg"))
+    assert other.image_bytes - plain.image_bytes == more
+    assert (other.fixed_bytes > plain.fixed_bytes) == ("adam" in change[1])
+
+
+@pytest.mark.parametrize(
+    ("size_wh", "random", "line", "largest"),
+    [
+        ((416, 416), "0", "alexeyab", (416, 416)),
+        # AlexeyAB's darknet prints 608 x 608 first for a network of 416, and 896 x 896 for 608.
+        ((416, 416), "1", "alexeyab", (608, 608)),
+        ((608, 608), "1", "alexeyab", (896, 896)),
+        ((512, 512), "1", "hank", (736, 736)),
+        ((416, 608), "1", "alexeyab", (608, 896)),
+        ((416, 416), "1.2", "alexeyab", (544, 544)),
+        ((96, 96), "1", "pjreddie", (608, 608)),
+        ((416, 416), "1", "pjreddie", (608, 608)),
+        ((832, 832), "1", "pjreddie", (832, 832)),
+        ((96, 96), "1", None, (608, 608)),
+    ],
+)
+def test_the_largest_size_that_random_leads_to(
+    size_wh: tuple[int, int], random: str, line: DarknetLine | None, largest: tuple[int, int]
+) -> None:
+    cfg = build("yolov3", class_count=1, size_wh=size_wh)
+    cfg.layers[-1].set("random", random)
+    assert largest_size(cfg, line) == largest
+
+
+def yolov4(side_px: int, *, multi_scale: bool) -> Cfg:
+    return build("yolov4", class_count=80, size_wh=(side_px, side_px), multi_scale=multi_scale)
+
+
+# What users of AlexeyAB's darknet reported of YOLOv4 with random=1, all with cuDNN.
+@pytest.mark.parametrize(
+    ("side_px", "card_gib", "images", "fits"),
+    [
+        (608, 8.0, 1, True),  # github.com/AlexeyAB/darknet/issues/5406
+        (608, 8.0, 2, False),
+        (608, 11.0, 1, True),  # 6872 and 5495
+        (608, 11.0, 4, False),
+        (512, 32.0, 8, True),  # 8700, of a V100
+        (608, 32.0, 4, True),
+        (608, 32.0, 8, False),
+    ],
+)
+def test_it_agrees_with_what_was_reported(
+    side_px: int, card_gib: float, images: int, fits: bool
+) -> None:
+    needed_bytes = training_bytes(
+        yolov4(side_px, multi_scale=True),
+        batch=64,
+        subdivisions=64 // images,
+        line="alexeyab",
+        cudnn=True,
+    )
+    assert (needed_bytes <= card_gib * GIB) == fits
+
+
+@pytest.mark.parametrize(
+    ("side_px", "images", "printed_mb"),
+    [(608, 1, 95.22), (608, 4, 412.28), (512, 8, 555.0)],  # 6872 and 8700
+)
+def test_the_workspace_is_a_bound_of_what_cudnn_took(
+    side_px: int, images: int, printed_mb: float
+) -> None:
+    needed = need(yolov4(side_px, multi_scale=False), line="alexeyab", cudnn=True)
+    assert 1.0 <= images * needed.workspace_bytes / 1e6 / printed_mb <= 1.15
+
+
+@pytest.mark.parametrize(
+    ("free_gib", "subdivisions"), [(1, 64), (4, 64), (8, 32), (12, 16), (24, 8), (80, 2)]
+)
+def test_a_larger_gpu_cuts_less(free_gib: int, subdivisions: int) -> None:
+    cfg = build("yolov3", class_count=1, size_wh=(416, 416))
+    assert choose_subdivisions(cfg, free_bytes=free_gib * GIB, line="pjreddie") == subdivisions
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 200 * GIB), st.sampled_from([1, 6, 24, 64]))
+def test_what_is_chosen_divides_the_batch_and_fits(free_bytes: int, batch: int) -> None:
+    cfg = build("yolov3-tiny", class_count=3, size_wh=(416, 416))
+    cfg.net.set("batch", batch)
+    parts = choose_subdivisions(cfg, free_bytes=free_bytes)
+    assert batch % parts == 0
+    fits = training_bytes(cfg, batch=batch, subdivisions=parts) <= free_bytes
+    assert fits or parts == batch
+
+
+@pytest.mark.darknet
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "side_px"), [("demo", 192), ("yolov3-tiny", 160)])
+def test_a_real_training_takes_so_much_for_each_image(
+    name: str, side_px: int, tmp_path: Path
+) -> None:
+    """A CPU's darknet has the same arrays, but one workspace and one copy of the input."""
+    darknet = shutil.which("darknet")
+    if darknet is None:
+        pytest.skip("no darknet on PATH (apt-get install darknet)")
+    cfg = build(
+        name,
+        class_count=1,
+        size_wh=(side_px, side_px),
+        multi_scale=False,
+        schedule=Schedule(8, 1, 0.001, 2, 1, (1,), (0.1,)),
+    )
+    rss_bytes = {parts: peak_bytes(darknet, cfg, parts, tmp_path) for parts in (1, 8)}
+    measured = (rss_bytes[1] - rss_bytes[8]) / 7
+    expected = need(cfg, line="pjreddie").image_bytes - 4 * side_px * side_px * 3
+    assert measured == pytest.approx(expected, rel=0.05)
+
+
+def peak_bytes(darknet: str, cfg: Cfg, parts: int, folder: Path) -> int:
+    """Train two iterations; give the most memory that was in use."""
+    cfg.net.set("subdivisions", parts)
+    (folder / "n.cfg").write_bytes(cfg.encode())
+    (folder / "weights").mkdir(exist_ok=True)
+    (folder / "obj.names").write_text("a\n")
+    image = folder / "o.jpg"
+    Image.fromarray(np.full((96, 96, 3), 90, dtype=np.uint8)).save(image)
+    image.with_suffix(".txt").write_text("0 .5 .5 .4 .4\n")
+    (folder / "train.txt").write_text(f"{image}\n" * 8)
+    rows = ("classes=1", "train=train.txt", "valid=train.txt", "names=obj.names", "backup=weights")
+    (folder / "obj.data").write_text("\n".join(rows) + "\n")
+    process = subprocess.Popen(
+        [darknet, "detector", "train", "obj.data", "n.cfg"],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert (folder / "weights" / "n_final.weights").exists()
+    return usage.ru_maxrss * 1024
