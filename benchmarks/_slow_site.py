@@ -126,7 +126,8 @@ def _tables(images: int) -> dict[str, str]:
     boxes = [f"{i},xclick,{BOAT},1,0.1,0.5,0.2,0.8,0,0,0,0,0" for i in ids]
     rows = [
         f"{i},train,http://127.0.0.1:1/{i}_o.jpg,http://127.0.0.1:1/{i},"
-        f"https://creativecommons.org/licenses/by/2.0/,http://127.0.0.1:1/u,u,a boat,100000,{md5},,0.0"
+        f"https://creativecommons.org/licenses/by/2.0/,http://127.0.0.1:1/u,u,a boat,"
+        f"100000,{md5},,0.0"
         for i in ids
     ]
     return {

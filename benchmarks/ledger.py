@@ -21,6 +21,7 @@ import argparse
 import contextlib
 import hashlib
 import json
+import multiprocessing
 import random
 import shutil
 import sqlite3
@@ -184,7 +185,9 @@ def main() -> None:
         return
     with contextlib.ExitStack() as stack:
         folder = arguments.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        _make(folder, arguments.images)
+        # In a process of its own: the memory of this one counts in all that it starts.
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            pool.apply(_make, (folder, arguments.images))
         _all(folder, arguments.images)
 
 

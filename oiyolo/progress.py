@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tqdm.std import tqdm
 
 PLAIN_LINE_EVERY_S = 15.0
+_KNOWN_AFTER_S = 10.0
 
 shown: contextvars.ContextVar[bool] = contextvars.ContextVar("shown", default=True)
 """False silences all progress (``--quiet``)."""
@@ -78,7 +79,8 @@ class _Lines:
 
     def __init__(self, what: str, total: int | None, unit: str, initial: int) -> None:
         self.what, self.total, self.unit = what, total, unit
-        self.done = initial
+        self.done = self.first = initial
+        self.began_s = time.monotonic()
         self.figures: dict[str, object] = {}
         self.next_s = time.monotonic() + PLAIN_LINE_EVERY_S
 
@@ -103,8 +105,17 @@ class _Lines:
                 amount = f"{self.done / 1e6:.0f} of {self.total / 1e6:.0f} MB"
         else:
             amount = f"{self.done} of {self.total}" if self.total else str(self.done)
-        figures = ", ".join(f"{name} {value}" for name, value in self.figures.items())
-        return f"{self.what}: {amount}" + (f" ({figures})" if figures else "")
+        told = [f"{name} {value}" for name, value in self.figures.items()]
+        told += [f"{left} left"] if (left := self._left()) else []
+        return f"{self.what}: {amount}" + (f" ({', '.join(told)})" if told else "")
+
+    def _left(self) -> str:
+        """Give how long the rest will take at the pace so far; nothing while nobody can know."""
+        passed_s, came = time.monotonic() - self.began_s, self.done - self.first
+        if not self.total or came <= 0 or passed_s < _KNOWN_AFTER_S or self.done >= self.total:
+            return ""
+        left = round(passed_s * (self.total - self.done) / came)
+        return f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02}"
 
 
 class _Silent:

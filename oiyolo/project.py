@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from oiyolo import config as options_of
 from oiyolo import files, journals, locks
+from oiyolo.addresses import without_secrets
 from oiyolo.errors import UsageError
 from oiyolo.ledger import Ledger
 
@@ -191,9 +192,9 @@ def _tell_overridden(path: Path, given: Mapping[str, object]) -> None:
                     "for this call only: [%s] %s is %s, where %s has %s",
                     section,
                     name,
-                    value,
+                    without_secrets(str(value)),
                     path.name,
-                    kept,
+                    without_secrets(str(kept)),
                 )
 
 

@@ -98,6 +98,4 @@ def _given(
 ) -> Given:
     """Give what the user expects, with the price that the project has."""
     options = project.config.train
-    return Given(
-        bandwidth_mb_s, seconds_per_iteration, options.price_per_hour, options.currency
-    )
+    return Given(bandwidth_mb_s, seconds_per_iteration, options.price_per_hour, options.currency)

@@ -145,9 +145,9 @@ def fetch_many(
     try:
         with _disk_watched(project.images_folder), contextlib.closing(outcomes), books:
             for some in outcomes:
-                books.add(some)
                 for outcome in some:
                     tally.add(outcome)
+                books.add(some)
                 shown.advance(len(some), tally)
                 books.close_now_and_then()
                 disk.look_now_and_then()

@@ -28,9 +28,11 @@ from oiyolo.stages.prepare_todo import STAMP
 from oiyolo.training.run import ids_in_use
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Container, Iterator, Mapping
     from pathlib import Path
 
+    import numpy as np
+    import numpy.typing as npt
     import pandas as pd
 
     from oiyolo.ledger import Counts, Ledger

@@ -213,6 +213,35 @@ def load_or_complain(project: Project) -> Split:
     return found
 
 
+@dataclass(frozen=True)
+class Listed:
+    """The lists of a dataset, without what is told of them.
+
+    Attributes:
+        folder: ``data/dataset``.
+        class_names: In the order of their class ids.
+    """
+
+    folder: Path
+    class_names: tuple[str, ...]
+
+    def list_path(self, split: str) -> Path:
+        """Give the list of a split's images."""
+        return self.folder / f"{split}.txt"
+
+
+def lists_or_complain(project: Project) -> Listed:
+    """Give the lists of the split that lies in the project, in next to no memory.
+
+    Raises:
+        UsageError: There is none.
+    """
+    folder = project.dataset_folder
+    if not (_was_split(project) and split_files.are_listed(folder)):
+        raise _not_split_yet(project)
+    return Listed(folder, tuple(select_stage.load_or_complain(project).class_names))
+
+
 def run(project: Project, *, reassign: bool = False) -> Split:
     """Split under a lock that the caller holds."""
     selection = select_stage.load_or_complain(project)

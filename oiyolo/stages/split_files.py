@@ -24,11 +24,16 @@ _COLUMNS: Final = ("ImageID", "split", "group", "why")
 
 def complete(folder: Path) -> bool:
     """Tell whether all files are there, and the table can be read."""
-    names = [*(f"{name}.txt" for name in SPLITS), "obj.names"]
     try:
         read_table(folder)
     except InputFormError:
         return False
+    return are_listed(folder)
+
+
+def are_listed(folder: Path) -> bool:
+    """Tell whether the lists and the names are there."""
+    names = [*(f"{name}.txt" for name in SPLITS), "obj.names"]
     return all((folder / name).is_file() for name in names)
 
 

@@ -110,7 +110,7 @@ def train(
         LockedError: The run is being trained by another process.
     """
     opened = open_project(project, options)
-    split = split_stage.load_or_complain(opened)
+    split = split_stage.lists_or_complain(opened)
     if dry_run and (reason := build_stage.needs_building(opened)):
         return Plan("train", [f"build darknet first ({reason}), then train with it"])
     darknet = build_stage.run(opened).darknet

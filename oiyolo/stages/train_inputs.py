@@ -25,7 +25,7 @@ from oiyolo.training.start import start_weights
 if TYPE_CHECKING:
     from oiyolo.darknet.program import Darknet
     from oiyolo.project import Project
-    from oiyolo.stages.split import Split
+    from oiyolo.stages.split import Listed
     from oiyolo.training.course import Course
     from oiyolo.training.run import Run
     from oiyolo.training.start import Start
@@ -49,7 +49,7 @@ class Task:
     """
 
     project: Project
-    split: Split
+    split: Listed
     darknet: Darknet
     course: Course
     made_from: dict[str, object]
@@ -62,7 +62,7 @@ class Task:
         return tuple(dict.fromkeys(number for number in numbers if number))
 
 
-def course(project: Project, split: Split, darknet: Darknet) -> Course:
+def course(project: Project, split: Listed, darknet: Darknet) -> Course:
     """Plan the training; see ``training.course.plan``.
 
     Raises:
@@ -86,7 +86,7 @@ def course(project: Project, split: Split, darknet: Darknet) -> Course:
     )
 
 
-def made_from(project: Project, split: Split, plan: Course) -> dict[str, object]:
+def made_from(project: Project, split: Listed, plan: Course) -> dict[str, object]:
     """Give what identifies a training: the same again is the same run, on whatever machine."""
     image_ids = {name: ids_in(list_text(split, name)) for name in _LISTS}
     weights: object = plan.weights
@@ -111,7 +111,7 @@ def same_run(project: Project, plan: Course, identity: dict[str, object]) -> Run
         if _is_same(run, plan, identity):
             return run
     if runs:
-        before = runs[-1].record.get("made_from", {})
+        before = runs[-1].record.get("made_from") or {}
         changed = [
             _told_change(name, runs[-1], plan)
             for name, value in identity.items()
@@ -155,7 +155,7 @@ def _told_change(name: str, run: Run, plan: Course) -> str:
     return f"{name} ({shown}{', ...' if len(changes) > _SHOWN_CHANGES else ''})" if shown else name
 
 
-def list_text(split: Split, name: str) -> str:
+def list_text(split: Listed, name: str) -> str:
     """Give one of the dataset's lists."""
     return split.list_path(name).read_text(encoding="utf-8")
 

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 JOBS = 2
 PAUSE_S = 0.02
-RECORDED_LATE = 20
-"""So many images may be here before the ledger knows it: a tenth of a second's."""
 ITERATIONS = 500
 SLOW_TO_PREPARE: dict[str, object] = {"jobs": 1, "size": (640, 640)}
 
@@ -132,7 +130,8 @@ def test_fetch_killed_and_begun_again(
         assert victim.returncode == -signal.SIGKILL
         assert count_of(images, "*.jpg") < 45
     states = standing(cli, folder)["states"]
-    assert states["fetched"] >= count_of(images, "*.jpg") - RECORDED_LATE > 0
+    # An image is recorded before it gets its name.
+    assert states["fetched"] >= count_of(images, "*.jpg") > 0
     before = len(slow_site.server.served)
     done = shell("fetch", "--project", folder)
     assert done.code == 0, done.err
@@ -352,7 +351,7 @@ def test_fetch_interrupted_goes_on(
     here = count_of(images, "*.jpg")
     assert here < 45
     # What had arrived is in the ledger too.
-    assert standing(cli, folder)["states"]["fetched"] >= here - JOBS
+    assert standing(cli, folder)["states"]["fetched"] == here
     assert not list(images.glob("*.part"))
     cli.ok("fetch", project=folder)
     check_fetch(cli, digests, make_project, slow_site, folder)

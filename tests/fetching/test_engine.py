@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import errno
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from oiyolo.errors import UnavailableError
 from oiyolo.http_many import ManyWeb
 from oiyolo.patience import Patience
 from oiyolo.sources.image import FetchedImage, NotFetchedError
+from oiyolo.sources.store import FolderStore
 from oiyolo.stages import fetch as fetch_stage
 from oiyolo.stages import fetch_many as many
 from oiyolo.threads import Threads
@@ -295,7 +297,7 @@ def test_a_source_that_hangs_in_a_thread_holds_up_nothing(
 
     monkeypatch.setattr("oiyolo.sources._blocking", lambda *_: Hangs())
     project = make_selected(listed(), sources=["gs://bucket"])
-    seen = []
+    seen: list[Any] = []
 
     def stop(outcomes: Sequence[Any]) -> None:
         seen.extend(outcomes)
@@ -373,7 +375,7 @@ def test_a_disk_that_is_full_stops_the_fetch_and_keeps_what_came(
 ) -> None:
     fates.ways = {path_of(i): Way(PHOTO, pause_s=0.005) for i in IDS}
     project = make_selected(listed(), mirror_url=fates.url, sources=["mirror"], jobs=2)
-    put = fetch_stage.FolderStore.put
+    put = FolderStore.put
     kept: list[str] = []
 
     def put_some(store: Any, image_id: str, content: bytes) -> None:
@@ -383,7 +385,7 @@ def test_a_disk_that_is_full_stops_the_fetch_and_keeps_what_came(
         kept.append(image_id)
 
     with monkeypatch.context() as patch:
-        patch.setattr(fetch_stage.FolderStore, "put", put_some)
+        patch.setattr(FolderStore, "put", put_some)
         with pytest.raises(UnavailableError, match="nearly full") as caught:
             fetch_stage.run(project)
     assert caught.value.exit_code == 4
@@ -400,8 +402,8 @@ def test_images_that_cannot_fit_are_not_begun_with(
 ) -> None:
     photos = [Listed(i, f"{fates.url}/{i}", bytes(2_000_000)) for i in IDS]
     project = make_selected(photos, sources=["original"])
-    usage = many.shutil.disk_usage(project.folder)
-    monkeypatch.setattr(many.shutil, "disk_usage", lambda _: usage._replace(free=250_000_000))
+    usage = shutil.disk_usage(project.folder)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=250_000_000))
     with pytest.raises(UnavailableError, match="do not fit") as caught:
         fetch_stage.run(project)
     assert "320 MB free" in str(caught.value)
@@ -490,7 +492,7 @@ def test_images_that_were_recorded_but_lack_their_name_get_it(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(fetch_stage.FolderStore, "finish", killed)
+        patch.setattr(FolderStore, "finish", killed)
         with pytest.raises(KeyboardInterrupt):
             fetch_stage.run(project)
     with project.ledger(read_only=True) as ledger:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -31,28 +32,22 @@ from oiyolo.networks.stock import TEXTS
 from oiyolo.networks.weights import PRETRAINED, check_weights, filled_layers
 
 if TYPE_CHECKING:
-    from oiyolo.networks.cfg import Cfg, Section
+    from oiyolo.networks.cfg import Cfg
 
 ROOT = Path(__file__).parents[2]
-TREES = (ROOT / "darknet/cfg", Path("/usr/share/darknet/cfg"))
-
-
-def meaning(section: Section) -> dict[str, Any]:
-    return {key: value_of(section, key) for key in section.given_keys()}
-
-
-def value_of(section: Section, key: str) -> list[float] | str:
-    try:
-        return section.numbers(key)
-    except CfgError:
-        return section.text(key)
+NAMED = os.environ.get("OIYOLO_TEST_ALEXEYAB")
+TREES = (
+    *([Path(NAMED) / "cfg"] if NAMED else []),
+    ROOT / "darknet/cfg",
+    Path("/usr/share/darknet/cfg"),
+)
 
 
 def layer_meanings(cfg: Cfg) -> list[tuple[str, dict[str, Any]]]:
     """Say what each layer is, whether a route counts from the start or back from itself."""
     found = []
     for index, section in enumerate(cfg.layers):
-        values = meaning(section)
+        values: dict[str, Any] = dict(section.meaning())
         if section.kind in ("route", "shortcut"):
             values["layers" if section.kind == "route" else "from"] = sources_of(section, index)
         found.append((section.kind, values))
@@ -71,7 +66,7 @@ def test_each_network_equals_darknets_own_layer_by_layer(name: str) -> None:
     theirs = installed(name)
     ours = stock(name)
     assert layer_meanings(ours) == layer_meanings(theirs)
-    net, their_net = meaning(ours.net), meaning(theirs.net)
+    net, their_net = ours.net.meaning(), theirs.net.meaning()
     # A file that comes set for testing has one image at a time, and AlexeyAB's yolov3 then also
     # another size; ours are all set for training.
     is_for_testing = their_net["batch"] == [1.0]

@@ -40,7 +40,7 @@ FLOATS = 2 + 3 * 2
 
 def made(tmp_path: Path, line: str = "pjreddie") -> Checkpoints:
     run = Run(tmp_path)
-    run.weights_folder.mkdir(exist_ok=True)
+    run.weights_folder.mkdir(parents=True, exist_ok=True)
     return Checkpoints(run, LINES[line], cfgs.parse(TEXT, path="n.cfg"))  # type: ignore[index]
 
 
@@ -193,8 +193,7 @@ class Bucket:
 
 
 def test_weights_are_copied_to_a_bucket_under_darknets_names(tmp_path: Path) -> None:
-    known = made(tmp_path / "a-001", "alexeyab") if (tmp_path / "a-001").mkdir() is None else None
-    assert known is not None
+    known = made(tmp_path / "a-001", "alexeyab")
     known.run.write_record(state="running")
     keeper, bucket = Keeper(known), Bucket()
     backup = Backup(known.run, known, keeper, place="gs://b/runs/", every_s=100, copy=bucket)
