@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from _measure import Measured
 
 _CONCURRENCY: Final = 128
-_RUNS: Final = 1
+_RUNS: Final = 2
 
 
 def _baseline(url: str, folder: str, count: int) -> None:

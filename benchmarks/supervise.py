@@ -21,7 +21,7 @@ from pathlib import Path
 
 from _measure import layout
 
-import oiyolo.stages.train as _  # what a training has in memory
+import oiyolo.stages.train  # noqa: F401  (what a training has in memory)
 from oiyolo import process
 from oiyolo.training.memory import release
 from oiyolo.training.reader import Reader

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
 
 import oiyolo
 from oiyolo import progress
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
 
     from oiyolo.demo_mirror.serve import Server
     from oiyolo.demo_mirror.write import Mirror
+
+# No test is timed: a busy machine is no failure.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 ROOT = Path(__file__).resolve().parents[1]
 SCENES = 60

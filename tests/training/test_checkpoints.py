@@ -107,7 +107,7 @@ def test_the_best_is_kept_with_its_map_and_given_back(tmp_path: Path) -> None:
     best = known.best_path
     assert best is not None
     known.keep_best(0.5)  # there is none yet
-    assert known.best is None
+    assert not known.kept_folder.exists()
     save(best, 100)
     known.keep_best(0.8)
     save(best, 200)
@@ -153,7 +153,7 @@ def test_weights_are_copied_when_they_are_whole(tmp_path: Path) -> None:
     keeper.hear(Point(100, 1, 1), 0)
     save(known.last_path, 100)
     keeper.hear(Saved("weights/network_last.weights"), 0)
-    assert known.newest_kept is None
+    assert not known.kept_folder.exists()
     keeper.hear(Measured(0.4), 0)
     keeper.hear(Point(101, 1, 1), 0)
     assert known.newest_kept is not None

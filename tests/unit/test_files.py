@@ -9,14 +9,11 @@ import subprocess
 import sys
 import textwrap
 import threading
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from oiyolo import files
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 class Broken(Exception):  # noqa: N818
@@ -136,3 +133,40 @@ def test_a_digest_is_that_of_the_whole_file(
     content = os.urandom(1000)
     (tmp_path / "a").write_bytes(content)
     assert files.sha256_of(tmp_path / "a") == hashlib.sha256(content).hexdigest()
+
+
+MOUNTS = [
+    "22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw",
+    "23 22 0:40 / /shared rw - nfs4 server:/export rw",
+    "24 22 0:41 / /shared/my\\040disk rw - xfs /dev/sdb rw",
+    "25 22 0:42 / /twice rw - ext4 /dev/sdc rw",
+    "26 25 0:43 / /twice rw - fuse.gcsfuse bucket rw",
+    "damaged",
+]
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("/home/me", False),
+        ("/shared", True),
+        ("/shared/project/data", True),
+        ("/sharedness", False),
+        ("/shared/my disk/project", False),
+        ("/twice/x", True),
+    ],
+)
+def test_a_network_file_system_is_known_by_its_mount(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, told: bool
+) -> None:
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text("\n".join(MOUNTS) + "\n")
+    monkeypatch.setattr(files, "_MOUNTS", mounts)
+    assert files.on_network(Path(path)) is told
+
+
+def test_without_a_list_of_mounts_a_disk_is_taken_for_local(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_MOUNTS", tmp_path / "none")
+    assert not files.on_network(tmp_path)

@@ -47,6 +47,14 @@ def sums_close(ledger: Ledger) -> None:
     assert counts.selected == len(ledger.ids(*STATES, EXCLUDED))
     assert counts.selected == len(ledger.facts("state"))
     assert set(counts.states) == set(STATES)
+    assert sorted(ledger.each(*STATES, EXCLUDED)) == ledger.ids(*STATES, EXCLUDED)
+    db = sqlite3.connect(ledger.path)
+    counted = db.execute(
+        "SELECT state, stage, reason, COUNT(*) FROM images WHERE selected = 1 GROUP BY 1, 2, 3"
+    ).fetchall()
+    kept = db.execute("SELECT state, stage, reason, images FROM sums WHERE images != 0").fetchall()
+    db.close()
+    assert sorted(kept) == sorted(counted)
 
 
 def test_a_selected_image_begins_as_pending(ledger: Ledger) -> None:
@@ -369,6 +377,48 @@ def test_a_fact_is_noted_without_a_change_of_state(ledger: Ledger) -> None:
     with pytest.raises(ValueError, match="no such facts: \\['colour'\\]"):
         ledger.note({IDS[2]: {"phash": "1"}, IDS[0]: {"colour": 1}})
     assert ledger.facts("phash")[IDS[2]] is None
+
+
+def test_what_is_missing_is_counted_by_reason(ledger: Ledger) -> None:
+    ledger.record(
+        "fetch",
+        [
+            Change(IDS[0], EXCLUDED, "", reason="HTTP 404"),
+            Change(IDS[1], PENDING, "", reason="HTTP 503"),
+            Change(IDS[2], FETCHED, ""),
+        ],
+    )
+    ledger.record("prepare", [Change(IDS[3], EXCLUDED, "", reason="no box left")])
+    assert list(ledger.missing("fetch").items()) == [("", 2), ("HTTP 404", 1), ("HTTP 503", 1)]
+
+
+def test_images_are_gone_through_while_they_change(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("oiyolo.ledger._PAGE_ROWS", 7)
+    ids = [f"{n:04}" for n in range(50)]
+    with Ledger(path) as ledger:
+        ledger.reselect(dict.fromkeys(ids, "train"))
+        seen = []
+        for image_id in ledger.each(PENDING):
+            seen.append(image_id)
+            ledger.record("fetch", [Change(image_id, FETCHED, "")])
+        assert seen == ids
+        assert list(ledger.each(PENDING)) == []
+        assert list(ledger.each(FETCHED)) == ids
+
+
+@pytest.mark.parametrize(("shared", "mode"), [(True, "delete"), (False, "wal")])
+def test_a_ledger_on_a_network_file_system_needs_no_shared_memory(
+    path: Path, monkeypatch: pytest.MonkeyPatch, *, shared: bool, mode: str
+) -> None:
+    for now_shared in (not shared, shared):  # it is moved from the one to the other
+        monkeypatch.setattr("oiyolo.files.on_network", lambda _, so=now_shared: so)
+        with Ledger(path) as ledger:
+            ledger.reselect(dict.fromkeys(IDS, "train"))
+    db = sqlite3.connect(path)
+    assert db.execute("PRAGMA journal_mode").fetchone() == (mode,)
+    db.close()
 
 
 def test_a_path_with_odd_characters_is_a_path(tmp_path: Path) -> None:
