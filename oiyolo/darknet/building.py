@@ -247,10 +247,14 @@ def _environment(what: Order, copy: Path) -> dict[str, str]:
             dict.fromkeys([*headers, *filter(None, os.environ.get("CPATH", "").split(os.pathsep))])
         )
     if what.revision.git_folder is not None:
+        index = copy.with_name("git-index")
+        if (what.revision.git_folder / "index").is_file():
+            # `git describe --dirty` writes the index, whatever GIT_OPTIONAL_LOCKS says.
+            shutil.copy2(what.revision.git_folder / "index", index)
         environment |= {
             "GIT_DIR": str(what.revision.git_folder),
             "GIT_WORK_TREE": str(copy),
-            "GIT_OPTIONAL_LOCKS": "0",  # nothing is written to it
+            "GIT_INDEX_FILE": str(index),
         }
     return environment
 

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("oiyolo")
 
 _FOR_A_CPU: Final = frozenset({"demo"})
+_SAID_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -397,10 +398,11 @@ class _Drive:
         return Backup(self._run, self._checkpoints, self._keeper, place=place)
 
     def _said_since(self, said_before: int) -> list[str]:
+        """Give the lines of an attempt; of a long one the last, which tell why it ended."""
         if not self._run.log_path.is_file():
             return []
         with self._run.log_path.open("rb") as file:
-            file.seek(said_before)
+            file.seek(max(said_before, _size_of(self._run.log_path) - _SAID_BYTES))
             return file.read().decode(errors="replace").strip().splitlines()
 
     def _failure(self, ended: Ended, said_before: int) -> DarknetError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -288,6 +289,10 @@ def test_a_repository_tells_its_revision_and_nothing_in_it_changes(
     git(source, "add", "-f", "src", "Makefile")
     git(source, "commit", "-qm", "one")
     git(source, "tag", "v5.1")
+    # What hank-ai's build asks git for, from the folder that it is built in.
+    (source / "Makefile").write_text(MAKEFILE + "\t@cd obj && git describe --tags --dirty --long\n")
+    git(source, "commit", "-qam", "ask", "--amend")
+    git(source, "tag", "-f", "v5.1")
     os.utime(source / "src" / "gemm.c")  # git would refresh its index, if it might
     before = contents(source / ".git")
     revision = tree.revision(source)
@@ -295,6 +300,7 @@ def test_a_repository_tells_its_revision_and_nothing_in_it_changes(
     assert (revision.described or "").startswith("v5.1-0-g")
     made = build(source, tmp_path / "build")
     assert made.revision == revision.commit
+    assert re.search(r"^v5\.1-0-g[0-9a-f]+$", made.log.read_text(), re.MULTILINE)  # not dirty
     assert contents(source / ".git") == before
     git(source, "commit", "-qm", "two", "--allow-empty")
     reason = build(source, tmp_path / "build").reason
