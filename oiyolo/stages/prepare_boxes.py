@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from array import array
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from oiyolo.stages.select import Selection
 
 NAME = "boxes.csv"
+_USED: Final = {"True": True, "False": False}
 
 
 def read(folder: Path) -> pd.DataFrame:
@@ -68,11 +69,17 @@ def used_sizes(folder: Path, image_ids: Container[str]) -> npt.NDArray[np.float6
     sizes = array("d")
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                if row["used"] == "True" and row["ImageID"] in image_ids:
-                    sizes.append(float(row["XMax"]) - float(row["XMin"]))
-                    sizes.append(float(row["YMax"]) - float(row["YMin"]))
-    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+            rows = csv.reader(file, strict=True)
+            header = next(rows, [])
+            key, used, *corners = (header.index(name) for name in ("ImageID", "used", *CORNERS))
+            for row in rows:
+                if len(row) != len(header) or row[used] not in _USED:
+                    raise ValueError(f"row {rows.line_num}: {','.join(row)[:80]}")
+                if _USED[row[used]] and row[key] in image_ids:
+                    x_min, y_min, x_max, y_max = (float(row[corner]) for corner in corners)
+                    sizes.append(x_max - x_min)
+                    sizes.append(y_max - y_min)
+    except (OSError, ValueError, csv.Error) as error:
         raise _unreadable(path, error) from None
     return np.array(sizes).reshape(-1, 2)
 
