@@ -15,7 +15,7 @@ from oiyolo.openimages.selection import CORNERS
 from oiyolo.stages.prepare_tasks import reasons, rotations
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Mapping
+    from collections.abc import Container, Iterator, Mapping
     from pathlib import Path
 
     import numpy.typing as npt
@@ -68,20 +68,24 @@ def used_sizes(folder: Path, image_ids: Container[str]) -> npt.NDArray[np.float6
     path = folder / NAME
     sizes = array("d")
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = csv.reader(file, strict=True)
-            header = next(rows, [])
-            key, used, *corners = (header.index(name) for name in ("ImageID", "used", *CORNERS))
-            for row in rows:
-                if len(row) != len(header) or row[used] not in _USED:
-                    raise ValueError(f"row {rows.line_num}: {','.join(row)[:80]}")
-                if _USED[row[used]] and row[key] in image_ids:
-                    x_min, y_min, x_max, y_max = (float(row[corner]) for corner in corners)
-                    sizes.append(x_max - x_min)
-                    sizes.append(y_max - y_min)
+        for size in _used_sizes(path, image_ids):
+            sizes.extend(size)
     except (OSError, ValueError, csv.Error) as error:
         raise _unreadable(path, error) from None
     return np.array(sizes).reshape(-1, 2)
+
+
+def _used_sizes(path: Path, image_ids: Container[str]) -> Iterator[tuple[float, float]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = csv.reader(file, strict=True)
+        header = next(rows, [])
+        key, used, *corners = (header.index(name) for name in ("ImageID", "used", *CORNERS))
+        for row in rows:
+            if len(row) != len(header) or row[used] not in _USED:
+                raise ValueError(f"row {rows.line_num}: {','.join(row)[:80]}")
+            if _USED[row[used]] and row[key] in image_ids:
+                x_min, y_min, x_max, y_max = (float(row[corner]) for corner in corners)
+                yield x_max - x_min, y_max - y_min
 
 
 def _unreadable(path: Path, error: Exception) -> InputFormError:
