@@ -22,7 +22,7 @@ from oiyolo import files
 from oiyolo.errors import InputFormError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from typing_extensions import Self
@@ -71,15 +71,17 @@ CREATE TABLE events (
 );
 CREATE INDEX events_by_image ON events (image_id);
 """
+_SUMS_OF_NEW: Final = """CREATE TRIGGER sums_of_new AFTER INSERT ON images
+WHEN NEW.selected = 1 BEGIN
+    INSERT INTO sums VALUES (NEW.state, NEW.stage, NEW.reason, 1)
+        ON CONFLICT DO UPDATE SET images = images + 1;
+END"""
 _SUMS_SCHEMA: Final = (
     """CREATE TABLE sums (
         state TEXT NOT NULL, stage TEXT NOT NULL, reason TEXT NOT NULL, images INTEGER NOT NULL,
         PRIMARY KEY (state, stage, reason)
     ) WITHOUT ROWID""",
-    """CREATE TRIGGER sums_of_new AFTER INSERT ON images WHEN NEW.selected = 1 BEGIN
-        INSERT INTO sums VALUES (NEW.state, NEW.stage, NEW.reason, 1)
-            ON CONFLICT DO UPDATE SET images = images + 1;
-    END""",
+    _SUMS_OF_NEW,
     """CREATE TRIGGER sums_of_changed AFTER UPDATE OF selected, state, stage, reason ON images BEGIN
         UPDATE sums SET images = images - 1
             WHERE OLD.selected = 1
@@ -306,10 +308,7 @@ class Ledger:
         added, back, dropped = self._differences(subset_by_id)
         at = now()
         with self._transaction():
-            self._db.executemany(
-                "INSERT INTO images (image_id, subset) VALUES (?, ?)",
-                ((image_id, subset_by_id[image_id]) for image_id in added),
-            )
+            self._enter_new(added, subset_by_id)
             self._db.executemany(
                 "UPDATE images SET selected = 1 WHERE image_id = ?", ((i,) for i in back)
             )
@@ -323,6 +322,22 @@ class Ledger:
                 + [(i, at, "", "no longer selected") for i in dropped],
             )
         return Reselection(len(added) + len(back), len(subset_by_id) - len(added), len(dropped))
+
+    def _enter_new(self, image_ids: Sequence[str], subset_by_id: Mapping[str, str]) -> None:
+        """Enter images as pending; their sum at once, which by a trigger takes as long as they."""
+        if not image_ids:
+            return
+        self._db.execute("DROP TRIGGER sums_of_new")
+        self._db.executemany(
+            "INSERT INTO images (image_id, subset) VALUES (?, ?)",
+            ((image_id, subset_by_id[image_id]) for image_id in image_ids),
+        )
+        self._db.execute(_SUMS_OF_NEW)
+        self._db.execute(
+            "INSERT INTO sums VALUES (?, '', '', ?) "
+            "ON CONFLICT DO UPDATE SET images = images + excluded.images",
+            (PENDING, len(image_ids)),
+        )
 
     def _differences(
         self, subset_by_id: Mapping[str, str]

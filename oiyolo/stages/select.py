@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
@@ -42,6 +43,7 @@ _STAMP: Final = ".made-from.json"
 _TABLES: Final = ("boxes.csv", "images.csv")
 _URL_LIST_BYTES: Final = 128_000_000
 """Google's Storage Transfer Service takes URL lists up to 128 MB."""
+_MUST_BE_QUOTED: Final = re.compile(r"[\",\n\r]")
 _FLAG_COLUMNS: Final = tuple(selection.FLAG_COLUMNS.values())
 _BOX_COLUMNS: Final = (
     *("ImageID", "Subset", "Source", "LabelName", "Confidence", "XMin", "XMax", "YMin", "YMax"),
@@ -405,22 +407,25 @@ def _make(
 
 
 def _csv_text(table: pd.DataFrame) -> str:
-    """Write a table as ``to_csv`` would, in a fifth of the time: a selection has 80,000 rows."""
+    """Write a table as ``to_csv`` would, in a tenth of the time: each value is made text once."""
+    import pandas as pd  # noqa: PLC0415  (see _make)
+
     columns_of = []
     for name in table:
-        column = table[name]
+        numbers, found = table[name].factorize(use_na_sentinel=False)
+        values = pd.Series(found)
         # Subsets may have other columns than each other: what one lacks is nothing there.
-        filled = column if column.notna().all() else column.astype(object).where(column.notna(), "")
-        texts = [str(name), *map(str, filled.tolist())]
-        whole = "\n".join(texts)
-        is_plain = whole.count("\n") == len(texts) - 1 and not any(c in whole for c in '",\r')
-        columns_of.append(texts if is_plain else [_quoted(text) for text in texts])
+        known = zip(values.tolist(), values.notna().tolist(), strict=True)
+        texts = [str(value) if is_there else "" for value, is_there in known]
+        if _MUST_BE_QUOTED.search("".join(texts)):
+            texts = [_quoted(text) for text in texts]
+        columns_of.append([_quoted(str(name)), *map(texts.__getitem__, numbers.tolist())])
     return "\n".join(map(",".join, zip(*columns_of, strict=True))) + "\n"
 
 
 def _quoted(text: str) -> str:
     """Give a field of a CSV: in quotes, and with its own doubled, where it needs them."""
-    if '"' in text or "," in text or "\n" in text or "\r" in text:
+    if _MUST_BE_QUOTED.search(text):
         return '"' + text.replace('"', '""') + '"'
     return text
 
