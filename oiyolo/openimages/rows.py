@@ -283,8 +283,8 @@ class Wanted:
         if length:
             first = slice(self._key_stop - length, self._key_stop)
             cut = first if column == 0 else slice(-length, None)
-            keys = sorted({int.from_bytes(word[cut], "little") for word in raw})
-            self._keys = np.array(keys, np.uint64)
+            padded = b"".join(word[cut].ljust(_KEY_BYTES, b"\0") for word in raw)
+            self._keys = np.unique(np.frombuffer(padded, "<u8"))
             self._known[self._hashes(self._keys)] = True
 
     def candidates(self, index: RowIndex, rows: Places) -> Places:

@@ -347,10 +347,13 @@ class _Tables:
 def _make(
     project: Project, classes: tuple[SelectedClass, ...], opened: Mapping[str, _Tables]
 ) -> Selection:
-    import pandas as pd  # noqa: PLC0415  (half a second, which nothing new need not take)
-
     mids = [mid for chosen in classes for mid in chosen.mids]
-    boxes = pd.concat([of.boxes(mids) for of in opened.values()], ignore_index=True)
+    boxes_of = [of.boxes(mids) for of in opened.values()]
+    # Half a second, which nothing new need not take, and during which a stream has begun to come.
+    import pandas as pd  # noqa: PLC0415
+
+    boxes = pd.concat(boxes_of, ignore_index=True)
+    del boxes_of
     labels = pd.concat([of.labels(mids) for of in opened.values()], ignore_index=True)
     chosen = selection.decide(boxes, labels, classes, project.config.dataset)
     listed = pd.concat(
