@@ -294,6 +294,11 @@ _add(
         help="Let the workers of a Dask cluster fetch: its scheduler, as tcp://host:8786.",
     ),
     _option("--shards", type=int, metavar="N", help="With --cluster: parts to make."),
+    _option(
+        "--to",
+        metavar="gs://BUCKET/PREFIX",
+        help="With --cluster: let the workers copy into a bucket, without a shared folder.",
+    ),
     keys=("dataset", "openimages", "images"),
 )
 _add(

@@ -42,11 +42,12 @@ from oiyolo.buckets import bucket_place
 from oiyolo.downloads import HttpFailureError, StoppedError
 from oiyolo.errors import UnavailableError, UsageError
 from oiyolo.patience import Patience, may_pass, retry_after_s
-from oiyolo.progress import progress
+from oiyolo.progress import NO_PROGRESS, progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
+    from typing import BinaryIO
 
     from oiyolo.buckets import BucketPlace
     from oiyolo.errors import OiyoloError
@@ -209,23 +210,29 @@ class BucketClient:
         with self._complaining("looked into"):
             return self._patiently(lambda _: bool(blob.exists(timeout=self._timeout_s, retry=None)))
 
-    def names(self, below: str = "", *, most: int | None = None) -> Iterator[str]:
+    def names(
+        self, below: str = "", *, most: int | None = None, between: tuple[str, str] = ("", "")
+    ) -> Iterator[str]:
         """Give the names of the objects whose names begin so, without the place's own prefix.
 
         Args:
             below: What the names begin with, after the prefix and its slash.
             most: Not more than so many.
+            between: From the first of these names on, and before the second; empty for no end.
 
         Raises:
             UnavailableError: The bucket does not answer, or not to this user.
             UsageError: There is no such bucket.
         """
         prefix = self.place.path
+        first, end = (prefix + name if name else None for name in between)
         bucket = self._opened()
         token, left = None, most
         while True:
             with self._complaining("listed"):
-                asked = functools.partial(self._page, bucket, prefix + below, token, left)
+                asked = functools.partial(
+                    self._page, bucket, prefix + below, token, left, between=(first, end)
+                )
                 page, token = self._patiently(asked)
             for name in page[:left]:
                 yield name[len(prefix) :]
@@ -274,6 +281,23 @@ class BucketClient:
                     return
                 source = _Source(file, told, self.stop)
                 self._patiently(lambda _: self._send(blob, source, size_bytes))
+
+    def put(self, content: bytes, below: str, *, content_type: str) -> None:
+        """Write an object, whole or not at all; one that lies there is replaced.
+
+        Args:
+            content: What it holds.
+            below: Its name below the place.
+            content_type: What it is, for whoever reads it by HTTP.
+
+        Raises:
+            UnavailableError: It does not come through.
+            UsageError: There is no such bucket, or it must not be written by this user.
+        """
+        blob = self._opened().blob(self.place.name(below))
+        source = _Source(io.BytesIO(content), NO_PROGRESS, self.stop)
+        with self._complaining("written to"):
+            self._patiently(lambda _: self._send(blob, source, len(content), content_type))
 
     @contextlib.contextmanager
     def _complaining(self, done: str) -> Iterator[None]:
@@ -330,10 +354,14 @@ class BucketClient:
         token: str | None,
         most: int | None,
         _attempt: int,
+        *,
+        between: tuple[str | None, str | None] = (None, None),
     ) -> tuple[list[str], str | None]:
         found = self._client.list_blobs(
             bucket,
             prefix=prefix,
+            start_offset=between[0],
+            end_offset=between[1],
             page_token=token,
             max_results=most,
             fields="items(name),nextPageToken",
@@ -357,7 +385,13 @@ class BucketClient:
         file.seek(0)
         return bool(blob.crc32c == digest)
 
-    def _send(self, blob: Any, source: _Source, size_bytes: int) -> None:  # noqa: ANN401
+    def _send(
+        self,
+        blob: Any,  # noqa: ANN401  (the library has no types)
+        source: _Source,
+        size_bytes: int,
+        content_type: str | None = None,
+    ) -> None:
         is_one_request = size_bytes <= _ONE_REQUEST_BYTES
 
         def once(_: int) -> None:
@@ -365,6 +399,7 @@ class BucketClient:
             blob.upload_from_file(
                 source,
                 size=size_bytes,
+                content_type=content_type,
                 checksum=_CHECKSUM,
                 timeout=(self.patience.connect_s, _PATIENCE_TO_SEND * self.patience.read_s),
                 retry=None if is_one_request else parts,
@@ -460,7 +495,7 @@ class _Sink(io.BytesIO):
 class _Source:
     """Gives a file out, tells how far it is, and ends when it is stopped."""
 
-    def __init__(self, file: io.BufferedReader, told: Progress, stop: threading.Event) -> None:
+    def __init__(self, file: BinaryIO, told: Progress, stop: threading.Event) -> None:
         self._file, self._told, self._stop = file, told, stop
         self._told_bytes = 0
         self._failed_in_a_row = 0

@@ -129,6 +129,10 @@ class _Silent:
         """Nothing stays open."""
 
 
+NO_PROGRESS: Progress = _Silent()
+"""For work that nobody watches."""
+
+
 def _somebody_watches() -> bool:
     return sys.stderr.isatty() or "ipykernel" in sys.modules
 

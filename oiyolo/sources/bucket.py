@@ -12,7 +12,7 @@ from oiyolo.downloads import HttpFailureError
 from oiyolo.gcs import BucketClient
 from oiyolo.imagery import jpeg
 from oiyolo.sources.image import MAX_IMAGE_BYTES, FetchedImage, NotFetchedError
-from oiyolo.sources.original import _what_is_wrong as what_is_wrong
+from oiyolo.sources.original import what_is_wrong
 
 if TYPE_CHECKING:
     from collections.abc import Callable

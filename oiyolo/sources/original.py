@@ -40,13 +40,14 @@ class Original:
 
 def _check(wanted: WantedImage, body: Body) -> FetchedImage:
     fetched = FetchedImage(body.content, body.attempts)
-    wrong = wrong_type(body) or _what_is_wrong(wanted, fetched)
+    wrong = wrong_type(body) or what_is_wrong(wanted, fetched)
     if wrong:
         raise refused(wanted.original_url, wrong, body)
     return fetched
 
 
-def _what_is_wrong(wanted: WantedImage, fetched: FetchedImage) -> str | None:
+def what_is_wrong(wanted: WantedImage, fetched: FetchedImage) -> str | None:
+    """Tell what is wrong with a copy of an original, in a few words; ``None`` if nothing is."""
     if not fetched.content:
         return "empty"
     if wanted.original_size_bytes not in {None, len(fetched.content)}:

@@ -22,7 +22,20 @@ _SAFE_ID: Final = re.compile(r"[0-9A-Za-z_-]{1,64}")
 
 
 class Store(Protocol):
-    """A place for fetched images."""
+    """A place for fetched images.
+
+    Attributes:
+        folder: On whose disk they are kept, which must not fill up; ``None`` if on nobody's here.
+        at_once: So many may be put at the same time.
+    """
+
+    @property
+    def folder(self) -> Path | None:
+        """See above."""
+
+    @property
+    def at_once(self) -> int:
+        """See above."""
 
     def put(self, image_id: str, content: bytes) -> None:
         """Keep a whole, verified file, not yet under its final name; called from many threads."""
@@ -43,8 +56,10 @@ class FolderStore:
             time may use a folder with the same mark.
     """
 
+    at_once: Final = 4
+
     def __init__(self, folder: Path, mark: str = "fetch") -> None:
-        self._folder = folder
+        self.folder = folder
         self._tail = f".jpg.{mark}{PART_SUFFIX}"
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -63,7 +78,7 @@ class FolderStore:
     def finish(self, image_ids: Iterable[str]) -> None:
         """See ``Store``."""
         for image_id in image_ids:
-            os.replace(self._part(image_id), f"{self._folder}/{image_id}.jpg")  # noqa: PTH105  (texts)
+            os.replace(self._part(image_id), f"{self.folder}/{image_id}.jpg")  # noqa: PTH105  (texts)
 
     def drop(self, image_ids: Iterable[str]) -> None:
         """See ``Store``."""
@@ -80,7 +95,7 @@ class FolderStore:
         Returns:
             How many images got their final names.
         """
-        with os.scandir(self._folder) as entries:
+        with os.scandir(self.folder) as entries:
             parts = {
                 entry.name[1 : -len(self._tail)]: entry.stat().st_size
                 for entry in entries
@@ -92,7 +107,7 @@ class FolderStore:
         return len(whole)
 
     def _part(self, image_id: str) -> str:
-        return f"{self._folder}/.{image_id}{self._tail}"
+        return f"{self.folder}/.{image_id}{self._tail}"
 
 
 def check_id(image_id: str) -> None:

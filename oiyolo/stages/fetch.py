@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from oiyolo.buckets import bucket_place
 from oiyolo.config import ImagesOptions
 from oiyolo.errors import UsageError
 from oiyolo.ledger import EXCLUDED, FETCHED, PENDING, STATES, Change
@@ -21,11 +22,12 @@ from oiyolo.project import open_project
 from oiyolo.results import Plan, Result, columns, count
 from oiyolo.sources.mirror import MIRROR_MEAN_BYTES
 from oiyolo.sources.store import FolderStore
-from oiyolo.stages import fetch_cluster, fetch_shards, fetch_transfer
+from oiyolo.stages import fetch_cluster, fetch_copy, fetch_shards, fetch_transfer
 from oiyolo.stages import select as select_stage
 from oiyolo.stages.fetch_books import NOT_TRIED, change_of, check_tolerance
 from oiyolo.stages.fetch_effort import Effort, Notes, effort
 from oiyolo.stages.fetch_many import SPARE_BYTES, Tally, check_disk, fetch_many
+from oiyolo.stages.fetch_transfer import with_bucket_first
 from oiyolo.stages.fetch_wanted import OnDisk, wanted_images
 
 if TYPE_CHECKING:
@@ -108,6 +110,7 @@ def fetch(
     shard: str | None = None,
     cluster: str | None = None,
     shards: int | None = None,
+    to: str | None = None,
     dry_run: bool = False,
     **options: object,
 ) -> Fetched | FetchedShard | Plan:
@@ -124,6 +127,8 @@ def fetch(
         cluster: The address of a Dask scheduler: its workers, which share the project's folder,
             fetch all parts.
         shards: With ``cluster``: how many parts to make.
+        to: With ``cluster``: ``gs://bucket/prefix``, which the workers copy the images to instead
+            of sharing a folder; they are fetched from there then, before any other source.
         dry_run: Only tell what would be done.
         **options: Keys of ``[dataset]``, ``[openimages]`` and ``[images]``.
 
@@ -138,15 +143,17 @@ def fetch(
         raise UsageError("wrong --retry", expected=" or ".join(RETRIES), found=retry)
     if shard is not None:
         part = fetch_shards.shard_alone(
-            shard, retry=retry, transfer=transfer, cluster=cluster, shards=shards
+            shard, retry=retry, transfer=transfer, cluster=cluster, shards=shards, to=to
         )
         opened = open_project(project, options)
         act = fetch_shards.plan_shard if dry_run else fetch_shards.fetch_shard
         return act(opened, part)
-    spread = fetch_cluster.spread(cluster, shards)
+    spread = fetch_cluster.spread(cluster, shards, to)
     opened = open_project(project, options, may_create=True, dry_run=dry_run)
+    if spread is not None and spread.to is not None:
+        opened = with_bucket_first(opened, spread.to)
     if transfer is not None:
-        opened = fetch_transfer.with_bucket_first(opened, transfer)
+        opened = with_bucket_first(opened, bucket_place(transfer, where="--transfer"))
     if dry_run:
         return _plan(opened, transfer, spread)
     with opened.data_lock(STAGE):
@@ -181,9 +188,12 @@ def run(project: Project, *, retry: str | None = None, spread: Spread | None = N
         fetch_shards.take_up(project, ledger)
         _reopen(project, ledger, retry)
         if pending := ledger.counts().states[PENDING]:
-            if spread is not None:
+            if spread is not None and spread.to is None:
                 fetch_cluster.run(project, spread, pending, tally)
             else:
+                if spread is not None and spread.to is not None:
+                    wanted = wanted_images(selection, ledger.each(PENDING))
+                    fetch_copy.run(project, spread, spread.to, wanted, pending)
                 _fetch_here(project, ledger, selection, store, tally)
         counts, missing = ledger.counts(), ledger.missing(STAGE)
     done = Fetched(

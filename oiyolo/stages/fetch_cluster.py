@@ -2,6 +2,7 @@
 
 The workers fetch shards as ``fetch --shard`` does, into the project's folder, which they share with
 this machine. Here their journals are merged into the ledger all along, under the dataset's lock.
+Without such a folder they write to a bucket: ``fetch_copy``.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from oiyolo import cluster
+from oiyolo.buckets import bucket_place
 from oiyolo.errors import UsageError
 from oiyolo.progress import progress
 from oiyolo.results import count
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from oiyolo.buckets import BucketPlace
     from oiyolo.project import Project
     from oiyolo.shards import Shard
     from oiyolo.stages.fetch_many import Tally
@@ -44,10 +47,12 @@ class Spread:
     Attributes:
         address: The scheduler's address.
         shards: How many parts to make; ``None`` for parts of a good size.
+        to: A bucket that the workers write to (``fetch_copy``); ``None`` for the project's folder.
     """
 
     address: str
     shards: int | None = None
+    to: BucketPlace | None = None
 
     def parts(self, pending: int) -> tuple[Shard, ...]:
         """Give the parts that so many images are divided into."""
@@ -55,11 +60,12 @@ class Spread:
 
     def told(self, pending: int) -> str:
         """Say it, for ``--dry-run``."""
-        return f"in {count(len(self.parts(pending)), 'shard')} on {self.address}"
+        parts = f"in {count(len(self.parts(pending)), 'shard')} on {self.address}"
+        return parts if self.to is None else f"copied to {self.to} before, {parts}"
 
 
-def spread(address: str | None, shards: int | None) -> Spread | None:
-    """Read ``--cluster`` and ``--shards``; ``None`` where they are not given.
+def spread(address: str | None, shards: int | None, to: str | None) -> Spread | None:
+    """Read ``--cluster``, ``--shards`` and ``--to``; ``None`` where they are not given.
 
     Raises:
         UsageError: They are of no use, or Dask is not installed.
@@ -70,11 +76,16 @@ def spread(address: str | None, shards: int | None) -> Spread | None:
                 "--shards is of use with --cluster only",
                 remedy="Name the Dask scheduler, or give one shard: --shard 0/8",
             )
+        if to is not None:
+            raise UsageError(
+                "--to is of use with --cluster only",
+                remedy="Name the Dask scheduler, or let Google copy the originals: --transfer",
+            )
         return None
     if shards is not None:
         all_shards(shards)
     cluster.check(address)
-    return Spread(address, shards)
+    return Spread(address, shards, None if to is None else bucket_place(to, where="--to"))
 
 
 def run(project: Project, spread: Spread, pending: int, tally: Tally) -> None:
@@ -130,7 +141,8 @@ def _on_worker(stop: threading.Event, project: Project, part: Shard, beacon: Pat
             "a worker does not see the project's folder",
             where=f"{platform.node()}: {project.folder}",
             expected="one folder that all machines share, under the same path",
-            remedy="Put the project on a shared folder, and name it as the workers do",
+            remedy="Put the project on a shared folder, and name it as the workers do; or let them "
+            "write to a bucket: --to gs://bucket/prefix",
         )
     return fetch_shards.work_on(project, part, stop=stop, wait_s=_LOCK_WAIT_S)
 

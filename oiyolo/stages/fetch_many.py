@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from oiyolo.config import AUTO
+from oiyolo.downloads import StoppedError
 from oiyolo.errors import UnavailableError
 from oiyolo.sources.store import FolderStore
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from oiyolo.progress import Progress
@@ -37,7 +39,6 @@ _UNREACHED_IN_A_ROW: Final = 20
 """So many images in a row for which no source answered mean that the site is not reachable."""
 _WAITING: Final = 128
 """So many images may wait for their turn at a site that is asked gently, beside those under way."""
-_KEEPING_THREADS: Final = 4
 _AUTO_BLOCKING: Final = 16
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
@@ -89,6 +90,7 @@ def fetch_many(
     told: Progress,
     store: Store | None = None,
     tally: Tally | None = None,
+    stop: threading.Event | None = None,
 ) -> Tally:
     """Fetch images, and hand over what became of them, every few hundredths of a second.
 
@@ -106,11 +108,13 @@ def fetch_many(
         store: Where files go; the project's folder of images if not given. Give a ``FolderStore``
             with a mark of its own where several processes write to one folder.
         tally: Is counted in; a new one if not given.
+        stop: When this event is set, ``StoppedError`` is raised.
 
     Returns:
         The tally.
 
     Raises:
+        StoppedError: ``stop`` was set.
         UnavailableError: No site is reachable, or the disk is full.
     """
     from oiyolo.http_many import ManyWeb  # noqa: PLC0415  (aiohttp: nothing to do needs none)
@@ -122,7 +126,7 @@ def fetch_many(
     jobs = None if options.jobs == AUTO else int(options.jobs)
     tally = tally or Tally()
     store = store or FolderStore(project.images_folder)
-    keeping = Threads(_KEEPING_THREADS, "oiyolo-keep")
+    keeping = Threads(store.at_once, "oiyolo-keep")
     blocking = Threads(jobs or _AUTO_BLOCKING, "oiyolo-source")
     web = ManyWeb(blocking, jobs=jobs, flickr_per_second=options.flickr_per_second)
     sources = sources_of(
@@ -141,9 +145,9 @@ def fetch_many(
         close=web.close,
     )
     books = _Books(on_outcomes, store)
-    shown, disk = _Shown(told), _Disk(project.images_folder)
+    shown, disk = _Shown(told), _Disk(store.folder)
     try:
-        with _disk_watched(project.images_folder), contextlib.closing(outcomes), books:
+        with _disk_watched(store.folder), contextlib.closing(outcomes), books:
             for some in outcomes:
                 for outcome in some:
                     tally.add(outcome)
@@ -151,6 +155,8 @@ def fetch_many(
                 shown.advance(len(some), tally)
                 books.close_now_and_then()
                 disk.look_now_and_then()
+                if stop is not None and stop.is_set():
+                    raise StoppedError
                 if tally.unreached_in_a_row >= max(_UNREACHED_IN_A_ROW, jobs or 0):
                     raise _unreachable(tally)
     finally:
@@ -220,14 +226,14 @@ class _Shown:
 
 
 class _Disk:
-    """The disk that fills up."""
+    """The disk that fills up, if there is one."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path | None) -> None:
         self._folder, self._looked_s = folder, time.monotonic()
 
     def look_now_and_then(self) -> None:
         """Stop before it is full."""
-        if time.monotonic() - self._looked_s > _LOOK_AT_DISK_EVERY_S:
+        if self._folder and time.monotonic() - self._looked_s > _LOOK_AT_DISK_EVERY_S:
             check_disk(self._folder)
             self._looked_s = time.monotonic()
 
@@ -258,11 +264,11 @@ def check_disk(folder: Path, needed_bytes: float = 0.0) -> None:
 
 
 @contextlib.contextmanager
-def _disk_watched(folder: Path) -> Iterator[None]:
+def _disk_watched(folder: Path | None) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
+        if folder and error.errno in _FULL:
             raise _disk_full(folder) from error
         raise
 

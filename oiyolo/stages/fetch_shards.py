@@ -1,8 +1,8 @@
 """fetch --shard i/n: one machine's part of the images, without the dataset's lock.
 
 Each shard has a lock, a journal and a done marker of its own below ``data/shards/``; the ledger is
-only read. Images go into the project's folder, which all machines share, or into a bucket. The next
-command that takes the dataset's lock merges the journals into the ledger (``journals``).
+only read. Images go into the project's folder, which all machines share. The next command that
+takes the dataset's lock merges the journals into the ledger (``journals``).
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from oiyolo import files, journals, locks
-from oiyolo.downloads import StoppedError
 from oiyolo.errors import LockedError, UsageError
 from oiyolo.journals import DONE, LOCK, Journal
 from oiyolo.ledger import EXCLUDED, FETCHED, PENDING, STATES, now
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from oiyolo.ledger import Change, Ledger
-    from oiyolo.progress import Progress
     from oiyolo.project import Project
     from oiyolo.shards import Shard
     from oiyolo.sources.store import Store
@@ -314,9 +312,10 @@ def _fetch(
                 project,
                 wanted_images(selection, todo),
                 on_outcomes=record,
-                told=_Stoppable(told, stop),
+                told=told,
                 store=store,
                 tally=tally,
+                stop=stop,
             )
     return FetchedShard(
         shard=str(part),
@@ -329,23 +328,6 @@ def _fetch(
         by_source=dict(tally.by_source.most_common()),
         example=tally.example,
     )
-
-
-class _Stoppable:
-    """Progress that ends the work when it is told to; what is done by then is recorded."""
-
-    def __init__(self, told: Progress, stop: threading.Event | None) -> None:
-        self._told, self._stop = told, stop
-
-    def advance(self, count: int = 1) -> None:
-        """See ``Progress``."""
-        self._told.advance(count)
-        if self._stop is not None and self._stop.is_set():
-            raise StoppedError
-
-    def tell(self, **figures: object) -> None:
-        """See ``Progress``."""
-        self._told.tell(**figures)
 
 
 def _recorded_bytes(entries: Mapping[str, Change], ledger: Ledger, image_id: str) -> int | None:

@@ -79,13 +79,9 @@ class _Ended:
     operation: Operation
 
 
-def with_bucket_first(project: Project, transfer: str) -> Project:
-    """Give the project as one that asks the bucket before all other sources.
-
-    Raises:
-        UsageError: ``transfer`` is no place in a bucket.
-    """
-    name = str(bucket_place(transfer, where="--transfer"))
+def with_bucket_first(project: Project, place: BucketPlace) -> Project:
+    """Give the project as one that asks the bucket before all other sources."""
+    name = str(place)
     images = project.config.images
     sources = (name, *(source for source in images.sources if source != name))
     config = dataclasses.replace(
