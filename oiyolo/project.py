@@ -181,6 +181,28 @@ def open_project(
     return Project(folder, config, is_new)
 
 
+def open_or_default(
+    project: ProjectLike = ".", options: Mapping[str, object] | None = None
+) -> Project:
+    """Open a project; a folder that is none is given as one with defaults, and left alone.
+
+    Args:
+        project: See ``open_project``.
+        options: See ``open_project``.
+
+    Raises:
+        UsageError: There is no such folder, or an option is wrong.
+    """
+    if isinstance(project, Project):
+        return open_project(project, options)
+    folder = Path(project).absolute()
+    path = folder / options_of.FILE_NAME
+    if path.is_file() or not folder.is_dir():
+        return open_project(folder, options)
+    given = {name: value for name, value in (options or {}).items() if value is not None}
+    return Project(folder, options_of.load(path, given))
+
+
 def _tell_overridden(path: Path, given: Mapping[str, object]) -> None:
     """Say which options differ from the file, so that nobody takes them for kept."""
     in_file = options_of.read_file(path)

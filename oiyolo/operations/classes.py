@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from oiyolo import config as options_of
 from oiyolo.errors import UsageError
 from oiyolo.openimages.cache import Cache
 from oiyolo.openimages.classes import (
@@ -20,14 +18,14 @@ from oiyolo.openimages.classes import (
     read_names,
 )
 from oiyolo.openimages.releases import release
-from oiyolo.project import Project, open_project
+from oiyolo.project import open_or_default
 from oiyolo.results import Result, columns, count
 from oiyolo.stages import select as select_stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from oiyolo.project import ProjectLike
+    from oiyolo.project import Project, ProjectLike
 
 _INDENT: Final = "  "
 
@@ -214,7 +212,7 @@ def classes(
         UnavailableError: The site cannot be reached and nothing is cached.
         InputFormError: An official file, or the selection, is damaged.
     """
-    opened = _open(project, options)
+    opened = open_or_default(project, options)
     words = [names] if isinstance(names, str) else list(names or ())
     official = release(opened.config.openimages.release)
     base_url = opened.config.openimages.base_url
@@ -229,17 +227,6 @@ def classes(
         as_tree=tree,
         counts=_counts(opened),
     )
-
-
-def _open(project: ProjectLike, options: Mapping[str, object]) -> Project:
-    """Open a project; a folder that is none is given as one with defaults, and left alone."""
-    if isinstance(project, Project):
-        return open_project(project, options)
-    folder = Path(project).absolute()
-    path = folder / options_of.FILE_NAME
-    if path.is_file() or not folder.is_dir():
-        return open_project(folder, options)
-    return Project(folder, options_of.load(path, options))
 
 
 def _look_for(word: str, names: Mapping[str, str]) -> Found:

@@ -22,7 +22,7 @@ from oiyolo.darknet.lines import LINES
 from oiyolo.darknet.program import Darknet, ask
 from oiyolo.darknet.proof import prove
 from oiyolo.errors import DarknetError, UnavailableError
-from oiyolo.project import open_project
+from oiyolo.project import open_or_default
 from oiyolo.results import Plan, Result
 
 if TYPE_CHECKING:
@@ -92,14 +92,14 @@ def build(project: ProjectLike = ".", *, dry_run: bool = False, **options: objec
     trains with it here.
 
     Args:
-        project: An open project or its folder.
+        project: An open project or its folder; a folder that is none has the default options.
         dry_run: Only tell what would be done.
         **options: Keys of ``[darknet]``.
 
     Raises:
         DarknetError: None was found, or it cannot be built, or does not train.
     """
-    opened = open_project(project, options)
+    opened = open_or_default(project, options)
     if dry_run:
         return Plan("build", [_action(opened)])
     return _run(opened, may_fetch=True)

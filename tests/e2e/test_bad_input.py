@@ -441,6 +441,20 @@ def test_a_program_that_is_no_darknet_is_refused(
     assert str(missing) in done.err
 
 
+def test_a_darknet_is_built_and_proved_without_a_project(
+    cli: Cli, darknet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OIYOLO_OPENIMAGES_CACHE", str(tmp_path / "cache"))
+    words = ("--executable", str(darknet))
+    (tmp_path / "empty").mkdir()
+    told = cli.ok("build", *words, project=tmp_path / "empty").out
+    assert "trained two iterations as a proof" in told
+    assert list((tmp_path / "empty").iterdir()) == []
+    gone = cli("build", *words, project=tmp_path / "gone")
+    assert gone.code == 2
+    assert "is no project" in gone.err
+
+
 def test_train_before_split_says_so(cli: Cli, make_project: Callable[..., Path]) -> None:
     done = cli("train", project=make_project())
     assert done.code == 2
