@@ -81,10 +81,11 @@ class Backup(Rule):
         self._thread.start()
 
     def close(self) -> None:
-        """Copy what there is now, and wait for it: the training has ended."""
+        """Copy what there is now, the log last, and wait for it: the training has ended."""
         if self._thread is not None:
             self._thread.join()
-        self._send(self._staged())
+        log = self._run.log_path
+        self._send([*self._staged(), *([log] if log.is_file() else [])])
 
     def _staged(self) -> list[Path]:
         """Give the files under the names that darknet gives them, none of which changes any more.
