@@ -23,6 +23,8 @@ _ASKED: Final = "detector"
 """Asked for this alone, every line prints its usage, and nothing else happens."""
 _GPU_LIBRARIES: Final = ("libcudart", "libcublas", "libamdhip64", "libhipblas")
 _SHOWN_CHARACTERS: Final = 300
+ENVIRONMENT: Final = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+"""GPUs are numbered as nvidia-smi numbers them; CUDA itself would begin with the fastest."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +36,14 @@ class Darknet:
         line: The line of darknet that it is.
         gpu: It is linked with a GPU's libraries.
         origin: How it was found, in a few words.
+        cudnn: It is linked with cuDNN.
     """
 
     executable: Path
     line: Line
     gpu: bool
     origin: str
+    cudnn: bool = False
 
     def __fspath__(self) -> str:
         return str(self.executable)
@@ -87,7 +91,7 @@ def ask(executable: Path, origin: str) -> Darknet:
     if shutil.which("ldd"):
         libraries = process.run(["ldd", str(executable)], timeout_s=_ANSWER_TIMEOUT_S).output
     gpu = any(name in libraries for name in _GPU_LIBRARIES)
-    return Darknet(executable.absolute(), line, gpu, origin)
+    return Darknet(executable.absolute(), line, gpu, origin, cudnn="libcudnn" in libraries)
 
 
 def revision(darknet: Darknet) -> str:

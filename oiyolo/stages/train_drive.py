@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from oiyolo import files, process
 from oiyolo.config import AUTO
 from oiyolo.darknet.gpus import gpus
-from oiyolo.darknet.program import train_command
+from oiyolo.darknet.program import ENVIRONMENT, train_command
 from oiyolo.errors import DarknetError, OiyoloError, UnavailableError
 from oiyolo.networks.schedule import schedule_of
 from oiyolo.stages.train_inputs import start_of, write_inputs
@@ -122,6 +122,7 @@ class _Drive:
             cfg=self._course.cfg,
             line=line,
             gpus=[gpu for gpu in gpus() if gpu.index in chosen] if self._task.darknet.gpu else [],
+            cudnn=self._task.darknet.cudnn,
             measures_map=bool(line.map_flags),
         )
         for warning in warnings:
@@ -232,6 +233,7 @@ class _Drive:
             rules=rules,
             total=self._max_batches,
             done=attempt.done,
+            environment=ENVIRONMENT,
             typed=line.typed,
         )
         self._keeper.settle()

@@ -241,11 +241,11 @@ def _fitting(
     line = darknet.line.name
     smallest = min(used, key=lambda gpu: gpu.free_bytes)
     parts = _whole(options.subdivisions) or memory.choose_subdivisions(
-        cfg, free_bytes=smallest.free_bytes, line=line
+        cfg, free_bytes=smallest.free_bytes, line=line, cudnn=darknet.cudnn
     )
     new = cfg.copy()
     new.net.set("subdivisions", parts)
-    needed = memory.need(new, line=line)
+    needed = memory.need(new, line=line, cudnn=darknet.cudnn)
     images = new.net.integer("batch", 1) // parts
     width, height = needed.size_wh
     why = (

@@ -85,6 +85,7 @@ def check(
     line: Line,
     data: str = "obj.data",
     gpus: Sequence[Gpu] = (),
+    cudnn: bool = False,
     measures_map: bool = False,
 ) -> list[str]:
     """Look at everything that a training will read and write.
@@ -95,6 +96,7 @@ def check(
         line: The line of darknet that will train it.
         data: The name of the ``.data`` file.
         gpus: The GPUs that will train; none for a CPU.
+        cudnn: They will by cuDNN.
         measures_map: It will measure mAP on the valid list.
 
     Returns:
@@ -115,7 +117,7 @@ def check(
     _check_writable(folder, found)
     if _check_writable(run.path("backup"), found):
         _check_room(run)
-    _check_memory(run, gpus)
+    _check_memory(run, gpus, cudnn=cudnn)
     if found.count:
         more = found.count - len(found.shown)
         raise InputFormError(
@@ -354,10 +356,10 @@ def _check_room(run: _Run) -> None:
         )
 
 
-def _check_memory(run: _Run, gpus: Sequence[Gpu]) -> None:
+def _check_memory(run: _Run, gpus: Sequence[Gpu], *, cudnn: bool) -> None:
     """Warn of GPUs with too little free memory; what it takes is an estimate."""
     schedule = schedule_of(run.cfg)
-    needed = memory.need(run.cfg, line=run.line.name)
+    needed = memory.need(run.cfg, line=run.line.name, cudnn=cudnn)
     images = schedule.batch // schedule.subdivisions
     for gpu in gpus:
         if needed.bytes_for(images) <= gpu.free_bytes:

@@ -42,6 +42,7 @@ is_proof = cfg.startswith("proof")
 if not is_proof:
     with (here / "calls.jsonl").open("a") as file:
         file.write(json.dumps(sys.argv[1:]) + "\\n")
+    assert os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"  # numbers are those of nvidia-smi
 text = Path(cfg).read_text()
 number = lambda key, where=text: int(re.search(rf"^{key} *= *(\\d+)", where, re.M)[1])
 batch, last = number("batch"), number("max_batches")

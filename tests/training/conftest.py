@@ -96,8 +96,8 @@ def site() -> Iterator[Site]:
 
 @pytest.fixture
 def darknet() -> Callable[..., Darknet]:
-    def make(line: DarknetLine = "pjreddie", *, gpu: bool = False) -> Darknet:
-        return Darknet(Path("/opt/darknet"), LINES[line], gpu, "made up")
+    def make(line: DarknetLine = "pjreddie", *, gpu: bool = False, cudnn: bool = False) -> Darknet:
+        return Darknet(Path("/opt/darknet"), LINES[line], gpu, "made up", cudnn)
 
     return make
 

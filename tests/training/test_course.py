@@ -47,13 +47,14 @@ def planned(
         classes: int = 1,
         size_wh: tuple[int, int] = (416, 416),
         on: str | None = None,
+        cudnn: bool = False,
         **keys: Any,
     ) -> Course:
         rng = np.random.default_rng(2)
         return plan(
             options(**keys, gpus=on),
             base=tmp_path,
-            darknet=darknet(line, gpu=gpus is not None),
+            darknet=darknet(line, gpu=gpus is not None, cudnn=cudnn),
             class_count=classes,
             image_count=images,
             images_size_wh=size_wh,
@@ -157,6 +158,15 @@ def test_batches_are_cut_to_fit_the_gpu(
     told = reason(course, "subdivisions=")
     assert "of 608x608, the largest" in told
     assert f"{free_gib:.1f} that are free on GPU 0 (Tesla T4)" in told
+
+
+def test_with_cudnn_more_images_fit(planned: Planning) -> None:
+    took = [
+        reason(planned(line="alexeyab", gpus=(gpu(0),), subdivisions=8, cudnn=cudnn), "subdiv")
+        for cudnn in (False, True)
+    ]
+    without, with_it = (float(told.split(" take ")[1].split()[0]) for told in took)
+    assert with_it < 0.9 * without
 
 
 def test_on_a_cpu_batches_are_cut_as_the_network_has_it(planned: Planning) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -178,6 +179,24 @@ def test_a_program_is_asked_which_line_it_is(
         "executable": str(path), "line": name, "gpu": False, "origin": "named",
     }  # fmt: skip
     assert str(path) in str(found)
+
+
+@pytest.mark.parametrize(
+    ("libraries", "gpu", "cudnn"),
+    [
+        ("libm.so.6", False, False),
+        ("libcudart.so.13 libcublas.so.13", True, False),
+        ("libcudart.so.13 libcudnn.so.9", True, True),
+    ],
+)
+def test_what_a_program_is_linked_with_tells_what_it_computes_on(
+    *, tmp_path: Path, libraries: str, gpu: bool, cudnn: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program(tmp_path / "ldd", f"echo {libraries}")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    path = program(tmp_path / "darknet", f"cat << 'END' >&2\n{DEBIAN}\nEND")
+    found = ask(path, "named")
+    assert (found.gpu, found.cudnn) == (gpu, cudnn)
 
 
 def test_a_program_that_is_no_darknet_is_refused_with_what_it_said(tmp_path: Path) -> None:
