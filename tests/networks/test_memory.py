@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -178,14 +179,17 @@ def peak_bytes(darknet: str, cfg: Cfg, parts: int, folder: Path) -> int:
     (folder / "train.txt").write_text(f"{image}\n" * 8)
     rows = ("classes=1", "train=train.txt", "valid=train.txt", "names=obj.names", "backup=weights")
     (folder / "obj.data").write_text("\n".join(rows) + "\n")
-    process = subprocess.Popen(
-        [darknet, "detector", "train", "obj.data", "n.cfg"],
+    # What this process holds would count as the child's, which has it until it is another program.
+    measure = (
+        "import resource, subprocess, sys; subprocess.run(sys.argv[1:], capture_output=True);"
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", measure, darknet, "detector", "train", "obj.data", "n.cfg"],
         cwd=folder,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        capture_output=True,
+        check=True,
     )
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
     assert (folder / "weights" / "n_final.weights").exists()
-    return usage.ru_maxrss * 1024
+    return int(told.stdout) * 1024
