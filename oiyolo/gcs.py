@@ -23,26 +23,29 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-import google.auth
-import google.auth.credentials
-import google.auth.transport.requests
-import google.cloud.storage
-import google_crc32c
-from google.api_core.exceptions import GoogleAPICallError, RetryError
-from google.api_core.retry import Retry
-from google.auth.exceptions import (
-    DefaultCredentialsError,
-    GoogleAuthError,
-    TransportError,
-)
-from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
-
 from oiyolo.addresses import without_secrets
 from oiyolo.buckets import bucket_place
 from oiyolo.downloads import HttpFailureError, StoppedError
 from oiyolo.errors import UnavailableError, UsageError
 from oiyolo.patience import Patience, may_pass, retry_after_s
 from oiyolo.progress import NO_PROGRESS, progress
+
+with warnings.catch_warnings():
+    # Google's libraries tell everybody on an older Python that it is older.
+    warnings.simplefilter("ignore", FutureWarning)
+    import google.auth
+    import google.auth.credentials
+    import google.auth.transport.requests
+    import google.cloud.storage
+    import google_crc32c
+    from google.api_core.exceptions import GoogleAPICallError, RetryError
+    from google.api_core.retry import Retry
+    from google.auth.exceptions import (
+        DefaultCredentialsError,
+        GoogleAuthError,
+        TransportError,
+    )
+    from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

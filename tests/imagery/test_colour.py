@@ -20,7 +20,11 @@ SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 LAB = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
 
 
-@pytest.mark.parametrize("profile", [SRGB, LAB, b"", b"junk", SRGB[:200], SRGB[:-40] + b"\0" * 40])
+@pytest.mark.parametrize(
+    "profile",
+    [SRGB, LAB, b"", b"junk", SRGB[:200], SRGB[:-40] + b"\0" * 40],
+    ids=["sRGB", "Lab", "empty", "junk", "cut", "end lost"],  # a profile holds the time it was made
+)
 def test_what_is_srgb_or_broken_changes_nothing(profile: bytes) -> None:
     assert to_srgb(GREEN, profile).tolist() == GREEN.tolist()
 
