@@ -90,11 +90,13 @@ def decide(
     return Again(slower, verdict.good_until, f"halves the learning rate to {rate:.6g}")
 
 
+_DIVERGED: Final = (
+    "Look at the labels (`oiyolo split` leaves contact sheets), or begin a new run with a lower "
+    "--learning-rate"
+)
 _REMEDIES: Final = {
-    "nan": "Look at the labels (`oiyolo split` leaves contact sheets), or set a lower learning "
-    "rate in a .cfg of your own",
-    "explosion": "Look at the labels (`oiyolo split` leaves contact sheets), or set a lower "
-    "learning rate in a .cfg of your own",
+    "nan": _DIVERGED,
+    "explosion": _DIVERGED,
     "stall": "Look at nvidia-smi and dmesg; set [train] stall_s if it only was slow",
 }
 
