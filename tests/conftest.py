@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 
     from oiyolo.demo_mirror.serve import Server
     from oiyolo.demo_mirror.write import Mirror
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Who starts the tests in the background has Ctrl-C ignored, and what they start inherits that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No test is timed: a busy machine is no failure.
 settings.register_profile("untimed", deadline=None)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.darknet
+@pytest.mark.slow
 def test_a_machine_that_is_taken_away_takes_nothing_with_it(
     *,
     emulator: Any,

@@ -32,6 +32,7 @@ def standing(folder: Path) -> dict[str, int]:
     }
 
 
+@pytest.mark.slow
 def test_a_short_demo_leaves_everything_and_a_second_one_does_nothing(
     tmp_path: Path, darknet: Path
 ) -> None:
