@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import logging
 import re
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
@@ -26,7 +25,7 @@ from oiyolo.project import open_project
 from oiyolo.results import Plan, Result, columns, count
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     import pandas as pd
@@ -300,13 +299,6 @@ class _Tables:
         if not options.stream:
             self._opened = {kind: cache.get(file) for kind, file in self._official.items()}
 
-    @property
-    def are_checked(self) -> bool:
-        """All of them are on this machine, and all their rows were seen to be well-formed."""
-        return len(self._opened) == len(TABLES) and all(
-            isinstance(file, CachedFile) and file.rows_checked for file in self._opened.values()
-        )
-
     def versions(self) -> dict[str, str]:
         """Give each table's MD5 by its address; empty where a stream was not read yet."""
         return {
@@ -352,31 +344,17 @@ class _Tables:
         return found.rows
 
 
-def _boxes_and_labels(
-    opened: Collection[_Tables], mids: Sequence[str]
-) -> tuple[list[pd.DataFrame], list[pd.DataFrame]]:
-    """Read the boxes and what humans said of these labels, subset by subset.
-
-    At the same time where that takes moments; a first pass, or a stream, would not gain by it.
-    """
-    if not all(of.are_checked for of in opened):
-        return [of.boxes(mids) for of in opened], [of.labels(mids) for of in opened]
-    with ThreadPoolExecutor(1, "oiyolo-labels") as beside:
-        labels_of = beside.submit(lambda: [of.labels(mids) for of in opened])
-        return [of.boxes(mids) for of in opened], labels_of.result()
-
-
 def _make(
     project: Project, classes: tuple[SelectedClass, ...], opened: Mapping[str, _Tables]
 ) -> Selection:
     mids = [mid for chosen in classes for mid in chosen.mids]
-    boxes_of, labels_of = _boxes_and_labels(opened.values(), mids)
+    boxes_of = [of.boxes(mids) for of in opened.values()]
     # Half a second, which nothing new need not take, and during which a stream has begun to come.
     import pandas as pd  # noqa: PLC0415
 
     boxes = pd.concat(boxes_of, ignore_index=True)
-    labels = pd.concat(labels_of, ignore_index=True)
-    del boxes_of, labels_of
+    del boxes_of
+    labels = pd.concat([of.labels(mids) for of in opened.values()], ignore_index=True)
     chosen = selection.decide(boxes, labels, classes, project.config.dataset)
     listed = pd.concat(
         [
