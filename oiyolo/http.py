@@ -1,11 +1,11 @@
-"""The one door to the web: kept-alive connections, retries with growing pauses, whole bodies.
+"""The door to the web for large bodies: kept-alive connections, retries with growing pauses.
 
-Permanent answers (404, 410, a body that is too large) are told apart from transient ones (429, 5xx,
-broken connections, short bodies), which are tried again. Only http and https pass.
+Permanent answers (404, 410) are told apart from transient ones (429, 5xx, broken connections, short
+bodies), which are tried again. Only http and https pass.
 
-Small bodies come whole into memory (``get``). Large ones go to a file (``download``) or through the
-caller's hands (``stream``); after a break both go on where they stand (``resuming`` decides how),
-and a break that comes after some progress does not count against the attempts.
+A body goes to a file (``download``) or through the caller's hands (``stream``); after a break both
+go on where they stand (``resuming`` decides how), and a break that comes after some progress does
+not count against the attempts. Many small bodies at once: ``http_many``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import urlsplit
 
@@ -42,7 +41,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "USER_AGENT",
-    "Body",
     "Download",
     "HttpFailureError",
     "Patience",
@@ -58,22 +56,10 @@ _UNUSABLE: Final = (
     requests.exceptions.InvalidURL,
     urllib3.exceptions.LocationValueError,
 )
-_BLOCK_BYTES: Final = 1 << 16
 _PIECE_BYTES: Final = 1 << 16
 _GATHERED_FOR_S: Final = 0.1
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Body:
-    """A whole answer with status 200."""
-
-    content: bytes
-    content_type: str
-    etag: str
-    final_url: str
-    attempts: int = 1
 
 
 class Web:
@@ -96,22 +82,6 @@ class Web:
         """Close all connections."""
         for session in self._sessions:
             session.close()
-
-    def get(self, url: str, *, limit_bytes: int, deadline_s: float) -> Body:
-        """Give a whole body, kept in memory.
-
-        Args:
-            url: An http or https address.
-            limit_bytes: A longer body is cut off and refused.
-            deadline_s: A body that takes longer is given up (and tried again).
-
-        Raises:
-            HttpFailureError: Nothing usable after all attempts.
-            StoppedError: The stop event was set.
-        """
-        return self.patiently(
-            url, lambda attempt: self._get_once(url, limit_bytes, deadline_s, attempt)
-        )
 
     def newer_version(self, url: str, headers: Mapping[str, str]) -> Version | None:
         """Ask, without reading any body, whether a file is still the one that is known.
@@ -226,26 +196,6 @@ class Web:
                 if self.stop.wait(self.patience.pause_s(attempt, failure.retry_after_s)):
                     raise StoppedError(url) from None
 
-    def _get_once(self, url: str, limit_bytes: int, deadline_s: float, attempt: int) -> Body:
-        end_s = time.monotonic() + deadline_s
-        content = bytearray()
-        with self._open(url, {}) as answer:
-            for block in self._blocks(answer):
-                content += block
-                if len(content) > limit_bytes:
-                    raise HttpFailureError("too large", f"more than {limit_bytes} bytes")
-                if time.monotonic() > end_s:
-                    raise HttpFailureError(
-                        "too slow", f"not complete after {deadline_s:g} s", transient=True
-                    )
-            return Body(
-                content=bytes(content),
-                content_type=answer.headers.get("Content-Type", ""),
-                etag=answer.headers.get("ETag", ""),
-                final_url=answer.url,
-                attempts=attempt,
-            )
-
     @contextlib.contextmanager
     def _open(
         self, url: str, headers: Mapping[str, str], statuses: Collection[int] = _USUAL_STATUSES
@@ -272,14 +222,6 @@ class Web:
         with answer:
             _check_status(answer, statuses)
             yield answer
-
-    def _blocks(self, answer: requests.Response) -> Iterator[bytes]:
-        # urllib3 compares what came with Content-Length: a short body is an error here.
-        with _as_broken_off():
-            for block in answer.iter_content(_BLOCK_BYTES):
-                if self.stop.is_set():
-                    raise StoppedError(answer.url)
-                yield block
 
     def _session(self) -> requests.Session:
         session: requests.Session | None = getattr(self._of_thread, "session", None)
