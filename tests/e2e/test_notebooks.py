@@ -49,6 +49,7 @@ def test_they_are_committed_without_outputs(name: str) -> None:
 @pytest.mark.darknet
 # What the client and its sockets do on their way is theirs.
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.slow
 def test_all_of_them_run_in_their_order(
     monkeypatch: pytest.MonkeyPatch, site: Site, tmp_path: Path, darknet: Path
 ) -> None:
