@@ -218,14 +218,14 @@ def test_another_version_in_the_middle_of_a_stream_is_an_error(
     cache: Cache, faulty_site: FaultySite, way: str, length: int
 ) -> None:
     ways = faulty_site.ways
-    vars(ways).update(WAYS[way], breaks=[100_000], hold_bytes=None)
+    vars(ways).update(WAYS[way], breaks=[100_000], hold_bytes=50_000)
     blocks = cache.open_stream(BOXES).blocks(16_384)
     before = ways.content
     changed = {"content": OTHER[:length], "etag": ways.etag and '"two"'}
     changed["last_modified"] = ways.last_modified and "Thu, 22 Oct 2015 07:28:00 GMT"
-    ways.pause_s = 0.01
     came = next(blocks)
-    vars(ways).update(changed, pause_s=0.0)
+    vars(ways).update(changed, hold_bytes=None)
+    faulty_site.go_on.set()
     with pytest.raises(UnavailableError, match="changed while it was being read"):
         b"".join(blocks)
     assert before.startswith(came)
