@@ -202,17 +202,6 @@ class BucketClient:
 
         return self._patiently(once)
 
-    def exists(self, below: str) -> bool:
-        """Tell whether there is an object of this name below the place.
-
-        Raises:
-            UnavailableError: The bucket does not answer, or not to this user.
-            UsageError: There is no such bucket.
-        """
-        blob = self._opened().blob(self.place.name(below))
-        with self._complaining("looked into"):
-            return self._patiently(lambda _: bool(blob.exists(timeout=self._timeout_s, retry=None)))
-
     def names(
         self, below: str = "", *, most: int | None = None, between: tuple[str, str] = ("", "")
     ) -> Iterator[str]:

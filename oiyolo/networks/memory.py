@@ -148,29 +148,6 @@ def need(cfg: Cfg, *, line: DarknetLine | None = None, cudnn: bool = False) -> N
     )
 
 
-def training_bytes(
-    cfg: Cfg,
-    *,
-    batch: int,
-    subdivisions: int,
-    line: DarknetLine | None = None,
-    cudnn: bool = False,
-) -> int:
-    """Give the memory that a training takes of each GPU, in bytes, at the largest size it will see.
-
-    Args:
-        cfg: The network.
-        batch: Images an iteration.
-        subdivisions: Parts that a batch is cut into.
-        line: As ``need``.
-        cudnn: As ``need``.
-
-    Raises:
-        CfgError: As ``shapes.layers``.
-    """
-    return need(cfg, line=line, cudnn=cudnn).bytes_for(batch // subdivisions)
-
-
 def choose_subdivisions(
     cfg: Cfg, *, free_bytes: int, line: DarknetLine | None = None, cudnn: bool = False
 ) -> int:

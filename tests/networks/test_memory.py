@@ -21,7 +21,6 @@ from oiyolo.networks.memory import (
     choose_subdivisions,
     largest_size,
     need,
-    training_bytes,
 )
 from oiyolo.networks.schedule import Schedule
 
@@ -104,14 +103,8 @@ def yolov4(side_px: int, *, multi_scale: bool) -> Cfg:
 def test_it_agrees_with_what_was_reported(
     side_px: int, card_gib: float, images: int, fits: bool
 ) -> None:
-    needed_bytes = training_bytes(
-        yolov4(side_px, multi_scale=True),
-        batch=64,
-        subdivisions=64 // images,
-        line="alexeyab",
-        cudnn=True,
-    )
-    assert (needed_bytes <= card_gib * GIB) == fits
+    needed = need(yolov4(side_px, multi_scale=True), line="alexeyab", cudnn=True)
+    assert (needed.bytes_for(images) <= card_gib * GIB) == fits
 
 
 @pytest.mark.parametrize(
@@ -140,7 +133,7 @@ def test_what_is_chosen_divides_the_batch_and_fits(free_bytes: int, batch: int) 
     cfg.net.set("batch", batch)
     parts = choose_subdivisions(cfg, free_bytes=free_bytes)
     assert batch % parts == 0
-    fits = training_bytes(cfg, batch=batch, subdivisions=parts) <= free_bytes
+    fits = need(cfg).bytes_for(batch // parts) <= free_bytes
     assert fits or parts == batch
 
 
