@@ -53,7 +53,6 @@ class Hits:
         self._wanted = wanted
         self._complain = complain
         self._column = columns[wanted.column]
-        self._words = {word.decode(errors="surrogatepass") for word in wanted.words}
         self._rows: list[bytes] = []
         self._places: list[int] = []
         self._size_bytes = 0
@@ -87,8 +86,9 @@ class Hits:
         if not rows:
             return
         table = None
-        if self._are_plain(rows):
-            table = self._read(rows, text_only=False)
+        joined = b"".join(rows)
+        if self._are_plain(joined):
+            table = self._read(joined, text_only=False)
         if table is None or len(table) != len(rows) or not self._are_numbers(table):
             chosen = [
                 (row, place)
@@ -97,22 +97,24 @@ class Hits:
             ]
             if not chosen:
                 return
-            table = self._read([row for row, _ in chosen], text_only=False)
+            table = self._read(b"".join(row for row, _ in chosen), text_only=False)
             if not self._are_numbers(table):
                 table = self._with_numbers(chosen)
         else:
-            table = table[table[self._column].isin(self._words)]
+            table = table[table[self._column].isin(self._wanted.texts)]
         self._tables.append(table[self._kept])
 
-    def _are_plain(self, rows: list[bytes]) -> bool:
+    def _are_plain(self, rows: bytes) -> bool:
         """Tell whether ``pandas`` cannot mistake any of the rows."""
-        joined = b"".join(rows)
+        if self._column in self._numbers or b"\0" in rows:
+            return False
+        if b"\r" in rows and rows.count(b"\r") != rows.count(b"\r\n"):
+            return False
         try:
-            joined.decode()
+            rows.decode()
         except UnicodeDecodeError:
             return False
-        has_lone_return = joined.count(b"\r") != joined.count(b"\r\n")
-        return self._column not in self._numbers and b"\0" not in joined and not has_lone_return
+        return True
 
     def _are_numbers(self, table: pd.DataFrame) -> bool:
         return all(_are_finite(table[name]) for name in self._numbers)
@@ -129,11 +131,11 @@ class Hits:
             return False
         return True
 
-    def _read(self, rows: list[bytes], *, text_only: bool) -> pd.DataFrame:
+    def _read(self, rows: bytes, *, text_only: bool) -> pd.DataFrame:
         """Parse rows; what shall be numbers becomes so if all of a column are."""
         texts = [name for name in self._columns if text_only or name not in self._numbers]
         return pd.read_csv(
-            io.BytesIO(b"".join(rows)),
+            io.BytesIO(rows),
             names=self._columns,
             usecols=list({*self._kept, self._column}),
             index_col=False,
@@ -144,7 +146,7 @@ class Hits:
 
     def _with_numbers(self, chosen: list[tuple[bytes, int]]) -> pd.DataFrame:
         """Parse rows of which some have no number where one must be: complain of each."""
-        table = self._read([row for row, _ in chosen], text_only=True)
+        table = self._read(b"".join(row for row, _ in chosen), text_only=True)
         good = np.ones(len(table), bool)
         numbers = {name: [_number(text) for text in table[name]] for name in self._numbers}
         for number, (_, place) in enumerate(chosen):

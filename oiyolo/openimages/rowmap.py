@@ -38,8 +38,9 @@ _BLOCK_ROWS: Final = 1 << 18
 _SPREAD: Final = 0x9E3779B97F4A7C15
 """2^64 by the golden ratio: it spreads near keys far apart (Knuth, TAOCP 6.4)."""
 _TABLE_BITS: Final = 20
-_NEAR_BYTES: Final = 32 << 10
-"""To read over so many bytes costs about what another call of the system costs."""
+_NEAR_BYTES: Final = 16 << 10
+"""To read over so many bytes costs little more than another call of the system, and lets a disk
+read on in one go."""
 _READ_BYTES: Final = 1 << 20
 
 
@@ -209,10 +210,12 @@ class RowMap:
                 begins, hashes = np.fromfile(file, "<u4", count), np.fromfile(file, "<u4", count)
                 head = np.fromfile(file, "<u8", 2)
                 end = int(head[0]) if len(head) else self._size_bytes
-                maybe = np.flatnonzero(known[hashes >> shift])
-                maybe = maybe[np.isin(hashes[maybe], wanted)]
-                ends = np.append(begins[1:], end - first)
-                yield begins[maybe].astype(np.int64) + first, ends[maybe].astype(np.int64) + first
+                rows = np.flatnonzero(known[hashes >> shift])
+                nearest = np.searchsorted(wanted, hashes[rows]).clip(max=len(wanted) - 1)
+                rows = rows[wanted[nearest] == hashes[rows]]
+                ends = begins[np.minimum(rows + 1, count - 1)].astype(np.int64) + first
+                ends[rows == count - 1] = end
+                yield begins[rows].astype(np.int64) + first, ends
 
 
 def _read(descriptor: int, begins: Places, ends: Places) -> Iterator[tuple[list[bytes], list[int]]]:
@@ -227,6 +230,9 @@ def _read(descriptor: int, begins: Places, ends: Places) -> Iterator[tuple[list[
     for first, last in itertools.pairwise([0, *cuts, len(places)]):
         origin = places[first]
         text = os.pread(descriptor, stops[last - 1] - origin, origin)
+        if last == first + 1:
+            rows.append(text)
+            continue
         of_rows = zip(places[first:last], stops[first:last], strict=True)
         rows += [text[begin - origin : stop - origin] for begin, stop in of_rows]
     yield rows, places

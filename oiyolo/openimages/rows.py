@@ -10,6 +10,7 @@ cost one operation. The way of simdjson (Langdale and Lemire, arXiv:1902.08318),
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -258,57 +259,43 @@ def _next_bits(words: Words) -> Words:
 class Wanted:
     """The values to look for in one column.
 
-    Some bytes of a field are loaded as one number, which a table of hashes knows or not: the last
-    ones, or in the first column some that have the same place in all values. This may also let
-    through what is not wanted, and never leaves out what is.
-
     Args:
-        words: The values.
+        texts: The values.
+        column: The column's 0-based place.
+        width: How many columns there are.
+
+    Attributes:
+        texts: The values.
+        words: The values as they stand in a file.
         column: The column's 0-based place.
         width: How many columns there are.
     """
 
-    def __init__(self, words: Iterable[str], column: int, width: int) -> None:
+    def __init__(self, texts: Iterable[str], column: int, width: int) -> None:
+        self.texts = frozenset(texts)
         # What is no Unicode can then only be found in a row that is no UTF-8.
-        self.words = frozenset(word.encode(errors="surrogatepass") for word in words)
+        self.words = frozenset(text.encode(errors="surrogatepass") for text in self.texts)
         self.column = column
         self.width = width
-        raw = [word.replace(b'"', b'""') for word in self.words]
-        self._key_stop = min((_LONGEST_KEY_STOP, *map(len, raw)))
-        length = min(_KEY_BYTES, self._key_stop)
-        self._drop = np.uint64(8 * (_KEY_BYTES - length)) if length else None
-        table_bits = max(16, min(22, len(raw).bit_length() + 6))
-        self._shift = np.uint64(_WORD_BITS - table_bits)
-        self._known = np.zeros(1 << table_bits, bool)
-        if length:
-            first = slice(self._key_stop - length, self._key_stop)
-            cut = first if column == 0 else slice(-length, None)
-            padded = b"".join(word[cut].ljust(_KEY_BYTES, b"\0") for word in raw)
-            self._keys = np.unique(np.frombuffer(padded, "<u8"))
-            self._known[self._hashes(self._keys)] = True
 
     def candidates(self, index: RowIndex, rows: Places) -> Places:
         """Give those of the rows that may hold a wanted value."""
         if not self.words or not len(rows):
             return rows[:0]
-        if self._drop is None:  # nothing is wanted too: it has no bytes
+        if not self._keys.length:  # nothing is wanted too: it has no bytes
             return rows
         if self.column == 0:
-            key_ends = index.field_starts(rows) + self._key_stop
+            key_ends = index.field_starts(rows) + self._keys.stop
         else:
             is_last = self.column == self.width - 1
             key_ends = index.field_ends(rows, self.column, is_last=is_last)
-        keys = index.loads()[key_ends] >> self._drop
-        maybe = self._known[self._hashes(keys)]
-        rows, keys = rows[maybe], keys[maybe]
-        nearest = np.searchsorted(self._keys, keys).clip(max=len(self._keys) - 1)
-        found: Places = rows[self._keys[nearest] == keys]
+        found: Places = rows[self._keys.found_in(index.loads()[key_ends])]
         return found
 
     @property
     def stand_at_begins(self) -> bool:
         """The values are those of the first column, and none is empty."""
-        return self.column == 0 and self._drop is not None
+        return self.column == 0 and self._keys.length > 0
 
     def at_begins(self, text: bytearray, begins: Places) -> Places:
         """Give the numbers of those rows that may begin with a wanted value.
@@ -317,15 +304,55 @@ class Wanted:
             text: Has ``reading.MARGIN_BYTES`` before and behind the rows.
             begins: Where each row begins.
         """
-        if self._drop is None or self.column:
+        if not self.stand_at_begins:
             raise ValueError("only values of the first column stand at a row's begin")
         octets = np.frombuffer(text, np.uint8)
-        key_ends = begins + self._key_stop + (octets[begins] == _QUOTE)
+        key_ends = begins + self._keys.stop + (octets[begins] == _QUOTE)
         loads = np.ndarray((len(text) - _KEY_BYTES,), "<u8", text, 0, (1,))
-        keys = loads[key_ends - _KEY_BYTES] >> self._drop
+        return self._keys.found_in(loads[key_ends - _KEY_BYTES])
+
+    @cached_property
+    def _keys(self) -> _Keys:
+        return _Keys(self.words, in_first_column=self.column == 0)
+
+
+class _Keys:
+    """Some bytes of each value as one number, which a table of hashes knows or not.
+
+    They are the last ones, or in the first column some that have the same place in all values.
+    This may also let through what is not wanted, and never leaves out what is.
+
+    Args:
+        words: The values.
+        in_first_column: They begin where a row does.
+
+    Attributes:
+        length: How many bytes make a key.
+        stop: Where the key's bytes end in a value of the first column.
+    """
+
+    def __init__(self, words: Iterable[bytes], *, in_first_column: bool) -> None:
+        raw = [word.replace(b'"', b'""') for word in words]
+        self.stop = min((_LONGEST_KEY_STOP, *map(len, raw)))
+        self.length = min(_KEY_BYTES, self.stop)
+        self._drop = np.uint64(8 * (_KEY_BYTES - self.length))
+        table_bits = max(16, min(22, len(raw).bit_length() + 6))
+        self._shift = np.uint64(_WORD_BITS - table_bits)
+        first = slice(self.stop - self.length, self.stop)
+        cut = first if in_first_column else slice(-self.length, None)
+        padded = (
+            b"".join(word[cut].ljust(_KEY_BYTES, b"\0") for word in raw) if self.length else b""
+        )
+        self._values = np.unique(np.frombuffer(padded, "<u8"))
+        self._known = np.zeros(1 << table_bits, bool)
+        self._known[self._hashes(self._values)] = True
+
+    def found_in(self, loads: Words) -> Places:
+        """Give which numbers may be a value's: 8 bytes each, of which the key is the last."""
+        keys = loads >> self._drop
         maybe = np.flatnonzero(self._known[self._hashes(keys)])
-        nearest = np.searchsorted(self._keys, keys[maybe]).clip(max=len(self._keys) - 1)
-        found: Places = maybe[self._keys[nearest] == keys[maybe]]
+        nearest = np.searchsorted(self._values, keys[maybe]).clip(max=len(self._values) - 1)
+        found: Places = maybe[self._values[nearest] == keys[maybe]]
         return found
 
     def _hashes(self, keys: Words) -> Places:

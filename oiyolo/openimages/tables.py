@@ -116,7 +116,7 @@ def read_images(
             remedy=f"{REFETCH}, or pass over such rows with --skip-bad-rows",
         )
     good = rows[~wrong].drop_duplicates("ImageID").reset_index(drop=True)
-    missing = set(ids).difference(good["ImageID"])
+    missing = set(ids).difference(good["ImageID"].tolist())
     # A row that was passed over may be the one that is missing; without one, the file is another's.
     if missing and not (skip_bad_rows and (found.bad_rows or wrong.any())):
         raise InputFormError(

@@ -43,7 +43,7 @@ _STAMP: Final = ".made-from.json"
 _TABLES: Final = ("boxes.csv", "images.csv")
 _URL_LIST_BYTES: Final = 128_000_000
 """Google's Storage Transfer Service takes URL lists up to 128 MB."""
-_MUST_BE_QUOTED: Final = re.compile(r"[\",\n\r]")
+_QUOTED_MARKS: Final = ',"\n\r'
 _FLAG_COLUMNS: Final = tuple(selection.FLAG_COLUMNS.values())
 _BOX_COLUMNS: Final = (
     *("ImageID", "Subset", "Source", "LabelName", "Confidence", "XMin", "XMax", "YMin", "YMax"),
@@ -410,27 +410,28 @@ def _make(
 
 
 def _csv_text(table: pd.DataFrame) -> str:
-    """Write a table as ``to_csv`` would, in a tenth of the time: each value is made text once."""
-    import pandas as pd  # noqa: PLC0415  (see _make)
-
-    columns_of = []
-    for name in table:
-        numbers, found = table[name].factorize(use_na_sentinel=False)
-        values = pd.Series(found)
-        # Subsets may have other columns than each other: what one lacks is nothing there.
-        known = zip(values.tolist(), values.notna().tolist(), strict=True)
-        texts = [str(value) if is_there else "" for value, is_there in known]
-        if _MUST_BE_QUOTED.search("".join(texts)):
-            texts = [_quoted(text) for text in texts]
-        columns_of.append([_quoted(str(name)), *map(texts.__getitem__, numbers.tolist())])
+    """Write a table as ``to_csv`` would, in a tenth of the time."""
+    columns_of = [[*_quoted([str(name)]), *_field_texts(table[name])] for name in table]
     return "\n".join(map(",".join, zip(*columns_of, strict=True))) + "\n"
 
 
-def _quoted(text: str) -> str:
-    """Give a field of a CSV: in quotes, and with its own doubled, where it needs them."""
-    if _MUST_BE_QUOTED.search(text):
-        return '"' + text.replace('"', '""') + '"'
-    return text
+def _field_texts(column: pd.Series) -> list[str]:
+    """Give a column's fields; nothing for what is missing, as in a subset that lacks the column."""
+    if column.dtype.kind == "O":
+        return _quoted(column.fillna("").tolist())
+    # Corners and flags repeat themselves, and to make a number a text takes long.
+    places, values = column.factorize()
+    texts = [*map(str, values.tolist()), ""]  # the last one, at -1, is of what is missing
+    return list(map(texts.__getitem__, places.tolist()))
+
+
+def _quoted(texts: list[str]) -> list[str]:
+    """Give fields of a CSV: in quotes, and with their own doubled, where they need them."""
+    joined = "".join(texts)
+    if not any(mark in joined for mark in _QUOTED_MARKS):
+        return texts
+    must_be_quoted = re.compile(f"[{_QUOTED_MARKS}]").search  # quicker on short texts only
+    return ['"' + text.replace('"', '""') + '"' if must_be_quoted(text) else text for text in texts]
 
 
 def _folded_in(boxes: pd.DataFrame, classes: Sequence[SelectedClass]) -> dict[str, dict[str, int]]:
