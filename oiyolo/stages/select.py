@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+
 from oiyolo import __version__, files, stamps
 from oiyolo import config as options_of
 from oiyolo.errors import InputFormError, UsageError
@@ -421,8 +423,10 @@ def _field_texts(column: pd.Series) -> list[str]:
         return _quoted(column.fillna("").tolist())
     # Corners and flags repeat themselves, and to make a number a text takes long.
     places, values = column.factorize()
-    texts = [*map(str, values.tolist()), ""]  # the last one, at -1, is of what is missing
-    return list(map(texts.__getitem__, places.tolist()))
+    # The last one, at -1, is of what is missing.
+    texts = np.array([*map(str, values.tolist()), ""], dtype=object)
+    of_rows: list[str] = texts[places].tolist()
+    return of_rows
 
 
 def _quoted(texts: list[str]) -> list[str]:
