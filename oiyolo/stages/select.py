@@ -460,13 +460,19 @@ def _write_url_lists(folder: Path, images: pd.DataFrame) -> None:
     head = b"TsvHttpData-1.0\n"
     with_url = images[images["OriginalURL"] != ""]
     columns_of = (with_url[n].tolist() for n in ("OriginalURL", "OriginalSize", "OriginalMD5"))
-    rows = sorted("\t".join(row).encode() + b"\n" for row in zip(*columns_of, strict=True))
-    parts, size_bytes = [[head]], len(head)
-    for row in rows:
-        if size_bytes + len(row) >= _URL_LIST_BYTES:
-            parts.append([head])
-            size_bytes = len(head)
-        parts[-1].append(row)
-        size_bytes += len(row)
-    for number, part in enumerate(parts, start=1):
-        files.write_bytes(folder / f"url-list-{number:04}.tsv", b"".join(part))
+    # The order of texts in Python is that of their UTF-8 bytes.
+    rows = sorted(map("\t".join, zip(*columns_of, strict=True)))
+    lines = "".join(f"{row}\n" for row in rows).encode()
+    pieces = _pieces(lines, _URL_LIST_BYTES - len(head) - 1)
+    for number, piece in enumerate(pieces, start=1):
+        files.write_bytes(folder / f"url-list-{number:04}.tsv", head + piece)
+
+
+def _pieces(lines: bytes, most_bytes: int) -> list[bytes]:
+    """Cut lines into pieces of at most so many bytes, which each is far below; one at least."""
+    pieces = []
+    while len(lines) > most_bytes:
+        end = lines.rindex(b"\n", 0, most_bytes) + 1
+        pieces.append(lines[:end])
+        lines = lines[end:]
+    return [*pieces, lines]

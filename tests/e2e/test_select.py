@@ -77,6 +77,29 @@ def test_a_stream_gives_the_same_selection_and_keeps_no_copy(
     assert tables_of(streamed) == tables_of(kept)
 
 
+@pytest.mark.parametrize("most_bytes", [400, 1000, 128_000_000])
+def test_the_url_lists_are_what_storage_transfer_takes(
+    make_project: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    most_bytes: int,
+) -> None:
+    monkeypatch.setattr("oiyolo.stages.select._URL_LIST_BYTES", most_bytes)
+    chosen = oiyolo.select(make_project())
+    assert not isinstance(chosen, oiyolo.results.Plan)
+    lists = [path.read_bytes() for path in sorted(chosen.folder.glob("url-list-*.tsv"))]
+    assert len(lists) > 1 or most_bytes == 128_000_000
+    assert max(map(len, lists)) < most_bytes
+    assert {text.partition(b"\n")[0] for text in lists} == {b"TsvHttpData-1.0"}
+    rows = [line.split(b"\t") for text in lists for line in text.splitlines()[1:]]
+    assert [url for url, _, _ in rows] == sorted(url for url, _, _ in rows)
+    told = chosen.images[["OriginalURL", "OriginalSize", "OriginalMD5"]]
+    with_url = told[told["OriginalURL"] != ""]
+    assert {tuple(text.decode() for text in row) for row in rows} == set(
+        with_url.itertuples(index=False, name=None)
+    )
+    assert len(rows) == len(with_url)
+
+
 BROKEN = {
     "too few fields": ("boxes", b"0123456789abcdef,xclick,/m/019jd,1,0.1\n"),
     "no number": (
