@@ -6,6 +6,7 @@ import csv
 import io
 import math
 import re
+from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -53,16 +54,24 @@ class Hits:
         self._wanted = wanted
         self._complain = complain
         self._column = columns[wanted.column]
-        self._rows: list[bytes] = []
+        self._texts: list[bytes] = []
+        self._sizes: list[int] = []
         self._places: list[int] = []
         self._size_bytes = 0
         self._tables: list[pd.DataFrame] = []
 
-    def add(self, rows: list[bytes], places: list[int]) -> None:
-        """Add rows of the right width, each with its newline and where it begins."""
-        self._rows += rows
+    def add(self, text: bytes, sizes: list[int], places: list[int]) -> None:
+        """Add rows of the right width, each with its newline.
+
+        Args:
+            text: The rows, one after the other.
+            sizes: How many bytes each row has.
+            places: Where each row begins in the file.
+        """
+        self._texts.append(text)
+        self._sizes += sizes
         self._places += places
-        self._size_bytes += sum(map(len, rows))
+        self._size_bytes += len(text)
         if self._size_bytes > _BATCH_BYTES:
             self._parse()
 
@@ -81,15 +90,15 @@ class Hits:
 
     def _parse(self) -> None:
         """Turn the gathered rows into a table."""
-        rows, places = self._rows, self._places
-        self._rows, self._places, self._size_bytes = [], [], 0
-        if not rows:
+        text, sizes, places = b"".join(self._texts), self._sizes, self._places
+        self._texts, self._sizes, self._places, self._size_bytes = [], [], [], 0
+        if not text:
             return
-        table = None
-        joined = b"".join(rows)
-        if self._are_plain(joined):
-            table = self._read(joined, text_only=False)
-        if table is None or len(table) != len(rows) or not self._are_numbers(table):
+        table = self._read(text, text_only=False) if self._are_plain(text) else None
+        if table is None or len(table) != len(sizes) or not self._are_numbers(table):
+            rows = (
+                text[end - size : end] for size, end in zip(sizes, accumulate(sizes), strict=True)
+            )
             chosen = [
                 (row, place)
                 for row, place in zip(rows, places, strict=True)

@@ -37,6 +37,8 @@ _HEAD_BYTES: Final = 512
 _BLOCK_ROWS: Final = 1 << 18
 _SPREAD: Final = 0x9E3779B97F4A7C15
 """2^64 by the golden ratio: it spreads near keys far apart (Knuth, TAOCP 6.4)."""
+_FEW: Final = 8
+"""To compare with each of so many takes less time than to look in a table of them."""
 _TABLE_BITS: Final = 20
 _NEAR_BYTES: Final = 16 << 10
 """To read over so many bytes costs little more than another call of the system, and lets a disk
@@ -180,10 +182,11 @@ class RowMap:
             return None
         return cls(path, map_path, size_bytes) if head == wanted else None
 
-    def rows(self, words: Iterable[bytes]) -> Iterator[tuple[list[bytes], list[int]]]:
-        """Give the rows that may hold one of some words, and where each begins, in order.
+    def rows(self, words: Iterable[bytes]) -> Iterator[tuple[bytes, list[int], list[int]]]:
+        """Give the rows that may hold one of some words, in order and many at a time.
 
-        A row comes with its newline, and with empty lines that follow it.
+        These are one text, the size of each row in it, and where each begins in the file. A row
+        comes with its newline, and with empty lines that follow it.
         """
         wanted = _hashes_of_words(words)
         if not len(wanted):
@@ -193,7 +196,9 @@ class RowMap:
             # Twice the usual reading ahead, where the file is not in memory.
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)
             for begins, ends in self._found(wanted):
-                yield from _read(descriptor, begins, ends)
+                if len(begins):
+                    text = _read(descriptor, begins, ends)
+                    yield text, (ends - begins).tolist(), begins.tolist()
         finally:
             os.close(descriptor)
 
@@ -210,7 +215,8 @@ class RowMap:
                 begins, hashes = np.fromfile(file, "<u4", count), np.fromfile(file, "<u4", count)
                 head = np.fromfile(file, "<u8", 2)
                 end = int(head[0]) if len(head) else self._size_bytes
-                rows = np.flatnonzero(known[hashes >> shift])
+                is_few = len(wanted) <= _FEW
+                rows = np.flatnonzero(np.isin(hashes, wanted) if is_few else known[hashes >> shift])
                 nearest = np.searchsorted(wanted, hashes[rows]).clip(max=len(wanted) - 1)
                 rows = rows[wanted[nearest] == hashes[rows]]
                 ends = begins[np.minimum(rows + 1, count - 1)].astype(np.int64) + first
@@ -218,21 +224,22 @@ class RowMap:
                 yield begins[rows].astype(np.int64) + first, ends
 
 
-def _read(descriptor: int, begins: Places, ends: Places) -> Iterator[tuple[list[bytes], list[int]]]:
-    """Read rows, and what stands between near ones, in few pieces."""
-    if not len(begins):
-        return
-    is_far = begins[1:] - ends[:-1] > _NEAR_BYTES
+def _read(descriptor: int, begins: Places, ends: Places) -> bytes:
+    """Read rows one after the other, and for it what stands between near ones, in few pieces."""
     number_of = begins // _READ_BYTES  # no piece may grow without end
-    cuts = (np.flatnonzero(is_far | (number_of[1:] != number_of[:-1])) + 1).tolist()
-    places, stops = begins.tolist(), ends.tolist()
-    rows: list[bytes] = []
+    is_new = number_of[1:] != number_of[:-1]
+    breaks = np.flatnonzero(is_new | (begins[1:] != ends[:-1])) + 1
+    run_begins, run_ends = begins[np.append(0, breaks)], ends[np.append(breaks, len(ends)) - 1]
+    is_far = run_begins[1:] - run_ends[:-1] > _NEAR_BYTES
+    cuts = (np.flatnonzero(is_far | is_new[breaks - 1]) + 1).tolist()
+    places, stops = run_begins.tolist(), run_ends.tolist()
+    texts: list[bytes] = []
     for first, last in itertools.pairwise([0, *cuts, len(places)]):
         origin = places[first]
         text = os.pread(descriptor, stops[last - 1] - origin, origin)
         if last == first + 1:
-            rows.append(text)
+            texts.append(text)
             continue
-        of_rows = zip(places[first:last], stops[first:last], strict=True)
-        rows += [text[begin - origin : stop - origin] for begin, stop in of_rows]
-    yield rows, places
+        of_runs = zip(places[first:last], stops[first:last], strict=True)
+        texts += [text[begin - origin : stop - origin] for begin, stop in of_runs]
+    return b"".join(texts)

@@ -93,8 +93,8 @@ def matching_rows(
             if complain.count:
                 row_map.give_up()
     elif (known := _known_map(file, column)) is not None:
-        for rows, begins in known.rows(search.wanted.words):
-            hits.add(rows, begins)
+        for rows in known.rows(search.wanted.words):
+            hits.add(*rows)
     else:
         no_map = RowMapWriter(None)
         _search_all(window, search, hits, complain, row_map=no_map, header_bytes=len(header))
@@ -128,7 +128,8 @@ def _search_all(
     for part in _parts(window, search):
         for at, found in part.bad:
             complain.width(place + at, found)
-        hits.add(part.rows, [place + at for at in part.places])
+        sizes, places = list(map(len, part.rows)), [place + at for at in part.places]
+        hits.add(b"".join(part.rows), sizes, places)
         if part.mapped is not None:
             row_map.add(part.mapped[0] + read_bytes, part.mapped[1])
         elif part.read_bytes:
