@@ -203,12 +203,11 @@ class BucketClient:
         return self._patiently(once)
 
     def names(
-        self, below: str = "", *, most: int | None = None, between: tuple[str, str] = ("", "")
+        self, *, most: int | None = None, between: tuple[str, str] = ("", "")
     ) -> Iterator[str]:
-        """Give the names of the objects whose names begin so, without the place's own prefix.
+        """Give the names of the objects below the place, without its own prefix.
 
         Args:
-            below: What the names begin with, after the prefix and its slash.
             most: Not more than so many.
             between: From the first of these names on, and before the second; empty for no end.
 
@@ -223,7 +222,7 @@ class BucketClient:
         while True:
             with self._complaining("listed"):
                 asked = functools.partial(
-                    self._page, bucket, prefix + below, token, left, between=(first, end)
+                    self._page, bucket, prefix, token, left, between=(first, end)
                 )
                 page, token = self._patiently(asked)
             for name in page[:left]:

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("oiyolo")
 
-NOT_FOUND_EXIT_CODE: Final = 127
 _GUARD: Final = Path(__file__).with_name("_guard.py")
 _STREAMS: Final = ("stdout", "stderr")
 _WRITE_BYTES: Final = 1 << 18  # Linux lets no datagram be larger by default

@@ -38,6 +38,8 @@ def block_rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     if request.param:
         monkeypatch.setattr(rowmap, "_BLOCK_ROWS", request.param)
         monkeypatch.setattr(rowmap, "_NEAR_BYTES", 10)
+        monkeypatch.setattr(rowmap, "_READ_BYTES", 64)
+        monkeypatch.setattr(rowmap, "_FEW", 1)
 
 
 def text_of(rows: Sequence[Sequence[str]], ending: str = "\n") -> str:
