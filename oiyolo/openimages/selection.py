@@ -234,8 +234,10 @@ class _Images:
         self, pairs: NDArray[np.int64], chosen: NDArray[np.int64], names: Sequence[str]
     ) -> NDArray[np.object_]:
         """Give the classes that stand in a pair with each chosen image, in order of their ids."""
+        is_chosen = np.zeros(len(self.ids), dtype=bool)
+        is_chosen[chosen] = True
+        images, class_ids = np.divmod(pairs[is_chosen[pairs // self.classes]], self.classes)
         texts = np.full(len(self.ids), "", dtype=object)
-        images, class_ids = np.divmod(pairs, self.classes)
         # Most images have one, or there is but one class: the loop is for the others.
         is_next = np.diff(images, prepend=-1) == 0
         texts[images[~is_next]] = np.array(names, dtype=object)[class_ids[~is_next]]
