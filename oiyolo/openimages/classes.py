@@ -109,7 +109,8 @@ def _rows(text: str, path: Path) -> Iterator[tuple[int, list[str]]]:
             yield number, row
             number = reader.line_num + 1
     except csv.Error as error:
-        raise _broken(path, number, str(error)) from None
+        line = text.split("\n")[number - 1]
+        raise _broken(path, number, f"{error}: {line.rstrip()}") from None
 
 
 def _broken(

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 import numpy as np
 
 from oiyolo import files
+from oiyolo.openimages.among import SPREAD, Among
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -35,11 +36,6 @@ KEY_BYTES: Final = 8
 _FORMAT: Final = 1
 _HEAD_BYTES: Final = 512
 _BLOCK_ROWS: Final = 1 << 18
-_SPREAD: Final = 0x9E3779B97F4A7C15
-"""2^64 by the golden ratio: it spreads near keys far apart (Knuth, TAOCP 6.4)."""
-_FEW: Final = 8
-"""To compare with each of so many takes less time than to look in a table of them."""
-_TABLE_BITS: Final = 20
 _NEAR_BYTES: Final = 16 << 10
 """To read over so many bytes costs little more than another call of the system, and lets a disk
 read on in one go."""
@@ -48,13 +44,13 @@ _READ_BYTES: Final = 1 << 20
 
 def hashes_of(keys: NDArray[np.uint64]) -> Hashes:
     """Hash the last ``KEY_BYTES`` of fields; those of a shorter one stand in the highest bytes."""
-    return ((keys * np.uint64(_SPREAD)) >> np.uint64(32)).astype(np.uint32)
+    return ((keys * np.uint64(SPREAD)) >> np.uint64(32)).astype(np.uint32)
 
 
 def _hashes_of_words(words: Iterable[bytes]) -> Hashes:
     ends = [word.replace(b'"', b'""')[-KEY_BYTES:] for word in words]
     padded = [end.rjust(KEY_BYTES, b"\0") for end in ends]
-    return np.unique(hashes_of(np.frombuffer(b"".join(padded), "<u8")))
+    return hashes_of(np.frombuffer(b"".join(padded), "<u8"))
 
 
 class RowMapWriter:
@@ -195,18 +191,15 @@ class RowMap:
         try:
             # Twice the usual reading ahead, where the file is not in memory.
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)
-            for begins, ends in self._found(wanted):
+            for begins, ends in self._found(Among(wanted)):
                 if len(begins):
                     text = _read(descriptor, begins, ends)
                     yield text, (ends - begins).tolist(), begins.tolist()
         finally:
             os.close(descriptor)
 
-    def _found(self, wanted: Hashes) -> Iterator[tuple[Places, Places]]:
+    def _found(self, wanted: Among) -> Iterator[tuple[Places, Places]]:
         """Give where the rows with one of some hashes begin and end, block by block."""
-        known = np.zeros(1 << _TABLE_BITS, bool)
-        shift = np.uint32(32 - _TABLE_BITS)
-        known[wanted >> shift] = True
         with self._map_path.open("rb") as file:
             file.seek(_HEAD_BYTES)
             head = np.fromfile(file, "<u8", 2)
@@ -215,10 +208,7 @@ class RowMap:
                 begins, hashes = np.fromfile(file, "<u4", count), np.fromfile(file, "<u4", count)
                 head = np.fromfile(file, "<u8", 2)
                 end = int(head[0]) if len(head) else self._size_bytes
-                is_few = len(wanted) <= _FEW
-                rows = np.flatnonzero(np.isin(hashes, wanted) if is_few else known[hashes >> shift])
-                nearest = np.searchsorted(wanted, hashes[rows]).clip(max=len(wanted) - 1)
-                rows = rows[wanted[nearest] == hashes[rows]]
+                rows = wanted.places(hashes)
                 ends = begins[np.minimum(rows + 1, count - 1)].astype(np.int64) + first
                 ends[rows == count - 1] = end
                 yield begins[rows].astype(np.int64) + first, ends

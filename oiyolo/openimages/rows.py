@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from oiyolo.openimages.among import Among
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -41,8 +43,6 @@ _LAST_BYTES: Final = np.array(
     [((1 << 8 * n) - 1) << 8 * (_KEY_BYTES - n) for n in range(_KEY_BYTES + 1)], np.uint64
 )
 """What leaves so many of the last bytes of a little-endian number of 8."""
-_SPREAD: Final = np.uint64(0x9E3779B97F4A7C15)
-"""2^64 by the golden ratio: it spreads near keys far apart (Knuth, TAOCP 6.4)."""
 
 
 @dataclass(frozen=True)
@@ -317,7 +317,7 @@ class Wanted:
 
 
 class _Keys:
-    """Some bytes of each value as one number, which a table of hashes knows or not.
+    """Some bytes of each value as one number.
 
     They are the last ones, or in the first column some that have the same place in all values.
     This may also let through what is not wanted, and never leaves out what is.
@@ -336,25 +336,13 @@ class _Keys:
         self.stop = min((_LONGEST_KEY_STOP, *map(len, raw)))
         self.length = min(_KEY_BYTES, self.stop)
         self._drop = np.uint64(8 * (_KEY_BYTES - self.length))
-        table_bits = max(16, min(22, len(raw).bit_length() + 6))
-        self._shift = np.uint64(_WORD_BITS - table_bits)
         first = slice(self.stop - self.length, self.stop)
         cut = first if in_first_column else slice(-self.length, None)
         padded = (
             b"".join(word[cut].ljust(_KEY_BYTES, b"\0") for word in raw) if self.length else b""
         )
-        self._values = np.unique(np.frombuffer(padded, "<u8"))
-        self._known = np.zeros(1 << table_bits, bool)
-        self._known[self._hashes(self._values)] = True
+        self._among = Among(np.frombuffer(padded, "<u8"))
 
     def found_in(self, loads: Words) -> Places:
         """Give which numbers may be a value's: 8 bytes each, of which the key is the last."""
-        keys = loads >> self._drop
-        maybe = np.flatnonzero(self._known[self._hashes(keys)])
-        nearest = np.searchsorted(self._values, keys[maybe]).clip(max=len(self._values) - 1)
-        found: Places = maybe[self._values[nearest] == keys[maybe]]
-        return found
-
-    def _hashes(self, keys: Words) -> Places:
-        hashes: Places = ((keys * _SPREAD) >> self._shift).view(np.int64)
-        return hashes
+        return self._among.places(loads >> self._drop)

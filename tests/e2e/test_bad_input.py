@@ -235,7 +235,7 @@ def another_confidence(lines: list[str], at: int) -> None:
         (LABELS, another_confidence, False, ["wrong Confidence", "a number", "'maybe'"]),
         (IMAGES, html, True, ["no Open Images image list file", "<!DOCTYPE html>"]),
         (CLASSES, html, True, ["class descriptions", "<!DOCTYPE html>"]),
-        (CLASSES, junk, False, ["class descriptions", "a MID and a name"]),
+        (CLASSES, junk, False, ["class descriptions", "a MID and a name", "what is this"]),
     ],
     ids=lambda value: getattr(value, "__name__", None) or str(value)[-24:],
 )

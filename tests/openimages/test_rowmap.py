@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oiyolo.errors import InputFormError
-from oiyolo.openimages import rowmap, scan
+from oiyolo.openimages import among, rowmap, scan
 from oiyolo.openimages.reading import Mapped
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def block_rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr(rowmap, "_BLOCK_ROWS", request.param)
         monkeypatch.setattr(rowmap, "_NEAR_BYTES", 10)
         monkeypatch.setattr(rowmap, "_READ_BYTES", 64)
-        monkeypatch.setattr(rowmap, "_FEW", 1)
+        monkeypatch.setattr(among, "_FEW", 1)
 
 
 def text_of(rows: Sequence[Sequence[str]], ending: str = "\n") -> str:
