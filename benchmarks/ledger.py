@@ -33,9 +33,9 @@ from typing import TYPE_CHECKING, Final
 
 from _measure import layout, run
 
-from oiyolo import journals
-from oiyolo.journals import Journal
-from oiyolo.ledger import EXCLUDED, FETCHED, PENDING, Change, Ledger
+from oiyolo.project import journals
+from oiyolo.project.journals import Journal
+from oiyolo.project.ledger import EXCLUDED, FETCHED, PENDING, Change, Ledger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from oiyolo import progress
-from oiyolo.darknet.lines import LINES
+from oiyolo.core import progress
+from oiyolo.darknet.forks import LINES
 from oiyolo.darknet.program import data_file
 from oiyolo.networks.builders import build
 from oiyolo.networks.schedule import Schedule

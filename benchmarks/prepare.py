@@ -37,13 +37,13 @@ from oiyolo.imagery.decode import open_picture
 from oiyolo.imagery.placement import inner_frame
 from oiyolo.imagery.resize import enough_for, one_thread_each, resize
 from oiyolo.imagery.upright import JPEG_QUALITY, make_upright
-from oiyolo.ledger import FETCHED, Change
-from oiyolo.project import open_project
+from oiyolo.project.ledger import FETCHED, Change
+from oiyolo.project.project import open_project
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from oiyolo.project import Project
+    from oiyolo.project.project import Project
 
 PHOTOGRAPHS: Final = Path(__file__).parents[2] / "shared" / "real" / "alpaca" / "images"
 SIZE_WH: Final = (416, 416)

@@ -62,7 +62,7 @@ def _read(files: BigFiles, kind: str, what: str, method: str) -> Callable[[], pd
     import pandas as pd  # noqa: PLC0415 (the parent must stay small: Linux counts its memory too)
 
     from oiyolo.openimages import tables  # noqa: PLC0415 (the same)
-    from oiyolo.openimages.reading import Mapped, OnDisk  # noqa: PLC0415 (the same)
+    from oiyolo.openimages.csvscan.window import Mapped, OnDisk  # noqa: PLC0415 (the same)
 
     path = getattr(files, kind)
     wanted = _ids(files) if what == "ids" else getattr(files, what)

@@ -22,11 +22,11 @@ from pathlib import Path
 from _measure import layout
 
 import oiyolo.stages.train  # noqa: F401  (what a training has in memory)
-from oiyolo import process
+from oiyolo.core import process
+from oiyolo.training.live_reader import Reader
 from oiyolo.training.memory import release
-from oiyolo.training.reader import Reader
+from oiyolo.training.monitors import Explosion, NotANumber, OutOfMemory, Patience, Stall
 from oiyolo.training.supervise import supervise
-from oiyolo.training.watch import Explosion, NotANumber, OutOfMemory, Patience, Stall
 
 PRINT = """
 import os, sys, time

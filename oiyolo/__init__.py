@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from oiyolo.charts import plot_iou, plot_loss, plot_map
-    from oiyolo.errors import (
+    from oiyolo.charts.training import plot_iou, plot_loss, plot_map
+    from oiyolo.core.errors import (
         DarknetError,
         InputFormError,
         LockedError,
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from oiyolo.operations.run import run
     from oiyolo.operations.status import status
     from oiyolo.operations.why import why
-    from oiyolo.project import Project, open_project
+    from oiyolo.project.project import Project, open_project
     from oiyolo.stages.build import build
     from oiyolo.stages.evaluate import evaluate
     from oiyolo.stages.fetch import fetch
@@ -53,13 +53,13 @@ if TYPE_CHECKING:
     from oiyolo.trainlog.verdict import verdict
 
 _PLACES = {
-    "DarknetError": "errors",
-    "InputFormError": "errors",
-    "LockedError": "errors",
-    "OiyoloError": "errors",
-    "Project": "project",
-    "UnavailableError": "errors",
-    "UsageError": "errors",
+    "DarknetError": "core.errors",
+    "InputFormError": "core.errors",
+    "LockedError": "core.errors",
+    "OiyoloError": "core.errors",
+    "Project": "project.project",
+    "UnavailableError": "core.errors",
+    "UsageError": "core.errors",
     "build": "stages.build",
     "classes": "operations.classes",
     "demo": "operations.demo",
@@ -67,12 +67,12 @@ _PLACES = {
     "evaluate": "stages.evaluate",
     "fetch": "stages.fetch",
     "init": "operations.init",
-    "open_project": "project",
+    "open_project": "project.project",
     "plan": "operations.plan",
     "plot": "stages.plot",
-    "plot_iou": "charts",
-    "plot_loss": "charts",
-    "plot_map": "charts",
+    "plot_iou": "charts.training",
+    "plot_loss": "charts.training",
+    "plot_map": "charts.training",
     "plot_precision_recall": "evaluation.plots",
     "prepare": "stages.prepare",
     "read_log": "trainlog.parse",

@@ -17,14 +17,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from oiyolo import __version__, progress
-from oiyolo.config import KEYS, Flag, Maybe, OrAuto, Words
-from oiyolo.errors import INTERRUPTED_EXIT_CODE, OiyoloError, UnavailableError, UsageError
+from oiyolo import __version__
+from oiyolo.core import progress
+from oiyolo.core.errors import INTERRUPTED_EXIT_CODE, OiyoloError, UnavailableError, UsageError
+from oiyolo.project.keys import KEYS
+from oiyolo.project.value_types import Flag, Maybe, OrAuto, Words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from oiyolo.config import Key
+    from oiyolo.project.keys import Key
 
 _TRACEBACK_VERBOSITY: Final = 2
 SECTIONS: Final = tuple(dict.fromkeys(key.section for key in KEYS))

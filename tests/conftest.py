@@ -20,17 +20,19 @@ import pytest
 from hypothesis import settings
 
 import oiyolo
-from oiyolo import progress
 from oiyolo.cli import main
-from oiyolo.config import KEYS
-from oiyolo.demo_mirror.serve import serve
-from oiyolo.demo_mirror.write import write_mirror
+from oiyolo.core import progress
+from oiyolo.demo_data.server import serve
+from oiyolo.demo_data.writer import write_mirror
+from oiyolo.project.keys import KEYS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from oiyolo.demo_mirror.serve import Server
-    from oiyolo.demo_mirror.write import Mirror
+    from oiyolo.demo_data.server import Server
+    from oiyolo.demo_data.writer import Mirror
+
+pytest_plugins = ("tests.support.bucket_emulator", "tests.support.failing_site")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Who starts the tests in the background has Ctrl-C ignored, and what they start inherits that.

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.markers import TICKUP
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from oiyolo.files import whole_file
+from oiyolo.core.files import whole_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from oiyolo.charts import canvas, panels
 from oiyolo.charts.canvas import Sheet
-from oiyolo.errors import InputFormError
+from oiyolo.core.errors import InputFormError
 from oiyolo.trainlog.lineage import lineage
 from oiyolo.trainlog.verdict import judge
 

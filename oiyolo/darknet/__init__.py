@@ -1,1 +1,1 @@
-"""The darknet program: its lines, how it is found, built and called."""
+"""The darknet program: its forks, its command lines, its lists and detections."""

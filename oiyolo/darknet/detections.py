@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from oiyolo.errors import DarknetError, InputFormError
+from oiyolo.core.errors import DarknetError, InputFormError
 from oiyolo.evaluation.tables import Detections
 
 if TYPE_CHECKING:

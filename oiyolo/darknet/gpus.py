@@ -6,7 +6,7 @@ import shutil
 from dataclasses import dataclass
 from typing import Final
 
-from oiyolo import process
+from oiyolo.core import process
 
 _TIMEOUT_S: Final = 30.0
 _ASKED: Final = ("index", "name", "memory.total", "memory.free", "compute_cap", "driver_version")

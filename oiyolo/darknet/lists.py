@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final
 
-from oiyolo.errors import InputFormError
+from oiyolo.core.errors import InputFormError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

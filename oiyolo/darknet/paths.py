@@ -14,8 +14,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from oiyolo.darknet.lines import LINES
-from oiyolo.errors import UsageError
+from oiyolo.darknet.forks import LINES
+from oiyolo.core.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

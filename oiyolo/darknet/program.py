@@ -7,16 +7,16 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from oiyolo import process
-from oiyolo.darknet import failures
-from oiyolo.darknet.lines import line_of
-from oiyolo.errors import DarknetError
+from oiyolo.core import process
+from oiyolo.darknet.build import failures
+from oiyolo.darknet.forks import line_of
+from oiyolo.core.errors import DarknetError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from oiyolo.darknet.lines import Line
+    from oiyolo.darknet.forks import Line
 
 _ANSWER_TIMEOUT_S: Final = 30.0
 _ASKED: Final = "detector"

@@ -1,1 +1,1 @@
-"""Boxes, labels and contact sheets on pictures, with Pillow: what every sheet is drawn by."""
+"""Draw boxes, labels and contact sheets with Pillow."""

@@ -1,1 +1,1 @@
-"""How good a detector is: matching, average precision in three definitions, pictures of it."""
+"""Score a detector: matching, average precision in three definitions, error panels."""

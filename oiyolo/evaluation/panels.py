@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw, UnidentifiedImageError
 
+from oiyolo.core.errors import InputFormError
+from oiyolo.core.files import whole_file
 from oiyolo.drawing import sheet as sheets
 from oiyolo.drawing.marks import (
     GREY,
@@ -28,9 +30,7 @@ from oiyolo.drawing.marks import (
 )
 from oiyolo.drawing.sheet import Cell, Form
 from oiyolo.drawing.text import WHITE
-from oiyolo.errors import InputFormError
 from oiyolo.evaluation.matching import match
-from oiyolo.files import whole_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -1,1 +1,1 @@
-"""Pixels: is a JPEG whole, which way is up, how large."""
+"""Decode, orient, resize and hash images, and write YOLO labels."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from oiyolo import boxes as geometry
-from oiyolo.errors import InputFormError
+from oiyolo.core.errors import InputFormError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

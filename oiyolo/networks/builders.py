@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from oiyolo.errors import UsageError
+from oiyolo.core.errors import UsageError
 from oiyolo.networks.anchors import rounded
 from oiyolo.networks.cfg import CfgError, parse, read
+from oiyolo.networks.layers import HEAD_KINDS, head_channels
 from oiyolo.networks.lint import GRID_PX, MULTI_SCALE_MAX_PX, MULTI_SCALE_MIN_PX
 from oiyolo.networks.schedule import overridden, schedule_for, schedule_of, with_schedule
-from oiyolo.networks.shapes import HEAD_KINDS, head_channels
 from oiyolo.networks.stock import TEXTS
 
 if TYPE_CHECKING:

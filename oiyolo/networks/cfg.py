@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from oiyolo.errors import InputFormError, UsageError
+from oiyolo.core.errors import InputFormError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

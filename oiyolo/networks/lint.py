@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from oiyolo.errors import InputFormError
+from oiyolo.core.errors import InputFormError
 from oiyolo.networks.cfg import CfgError
-from oiyolo.networks.shapes import HEAD_KINDS, head_channels, layers, mask_of
+from oiyolo.networks.layers import HEAD_KINDS, head_channels, layers, mask_of
 from oiyolo.networks.vocabulary import (
     ACTIVATIONS,
     ACTIVATIONS_ADDED,

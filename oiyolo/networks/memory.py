@@ -15,14 +15,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from oiyolo.networks.layers import FLOAT_BYTES, HEAD_KINDS, layers
 from oiyolo.networks.lint import MULTI_SCALE_MAX_PX
 from oiyolo.networks.schedule import divisors
-from oiyolo.networks.shapes import FLOAT_BYTES, HEAD_KINDS, layers
 
 if TYPE_CHECKING:
     from oiyolo.networks.cfg import Cfg
+    from oiyolo.networks.layers import Layer
     from oiyolo.networks.lint import DarknetLine
-    from oiyolo.networks.shapes import Layer
 
 CONTEXT_BYTES: Final = 600 << 20
 """What CUDA, cuBLAS and cuDNN take for themselves before darknet asks for anything."""

@@ -12,10 +12,10 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from oiyolo.errors import InputFormError
-from oiyolo.files import whole_file
+from oiyolo.core.errors import InputFormError
+from oiyolo.core.files import whole_file
 from oiyolo.networks.builders import NETWORKS, adapt, stock
-from oiyolo.networks.shapes import FLOAT_BYTES, expected_weight_bytes, layers
+from oiyolo.networks.layers import FLOAT_BYTES, expected_weight_bytes, layers
 from oiyolo.networks.weights import PRETRAINED, check_weights, read_header
 
 if TYPE_CHECKING:

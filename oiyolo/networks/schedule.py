@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from oiyolo.errors import UsageError
+from oiyolo.core.errors import UsageError
 from oiyolo.networks.cfg import CfgError
 
 if TYPE_CHECKING:

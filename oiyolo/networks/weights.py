@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from oiyolo.errors import InputFormError, UnavailableError, UsageError
-from oiyolo.files import read_json, sha256_of, write_json
-from oiyolo.networks.shapes import FLOAT_BYTES, HEADER_BYTES, layers
-from oiyolo.resuming import Version
+from oiyolo.core.errors import InputFormError, UnavailableError, UsageError
+from oiyolo.core.files import read_json, sha256_of, write_json
+from oiyolo.net.ranges import Version
+from oiyolo.networks.layers import FLOAT_BYTES, HEADER_BYTES, layers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from oiyolo.networks.cfg import Cfg
-    from oiyolo.networks.shapes import Layer
+    from oiyolo.networks.layers import Layer
 
 SHORT_HEADER_BYTES = 16
 """Before version 0.2 the images seen were an int32."""

@@ -1,1 +1,1 @@
-"""Open Images: its official files, what stands in them, and what to select from them."""
+"""Open Images: its official files, their cache, the class hierarchy, and the selection."""

@@ -15,22 +15,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from oiyolo import files
-from oiyolo.errors import InputFormError, UnavailableError
-from oiyolo.http import HttpFailureError, Web
-from oiyolo.openimages.places import Facts, Place
-from oiyolo.openimages.reading import Mapped
+from oiyolo.core import files
+from oiyolo.core.errors import InputFormError, UnavailableError
+from oiyolo.core.progress import progress
+from oiyolo.net.client import HttpFailureError, Web
+from oiyolo.openimages.cache_entry import Facts, Place
+from oiyolo.openimages.csvscan.window import Mapped
 from oiyolo.openimages.releases import OFFICIAL_BASE_URL
-from oiyolo.progress import progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from oiyolo.errors import OiyoloError
-    from oiyolo.http import Download, Stream
+    from oiyolo.core.errors import OiyoloError
+    from oiyolo.core.progress import Progress
+    from oiyolo.net.client import Download, Stream
+    from oiyolo.net.ranges import Version
     from oiyolo.openimages.releases import OfficialFile
-    from oiyolo.progress import Progress
-    from oiyolo.resuming import Version
 
 _SPARE_BYTES: Final = 256 << 20
 """What stays free on the disk: a full one stops more than this program."""

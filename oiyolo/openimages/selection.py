@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from oiyolo.config import DatasetOptions
     from oiyolo.openimages.classes import SelectedClass
+    from oiyolo.project.keys import DatasetOptions
 
 FLAG_COLUMNS: Final = {
     "group_of": "IsGroupOf",

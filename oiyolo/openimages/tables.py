@@ -9,18 +9,18 @@ import dataclasses
 import re
 from typing import TYPE_CHECKING, Final
 
-from oiyolo.errors import InputFormError
-from oiyolo.openimages.forms import BOXES, IMAGES, LABELS, REFETCH
-from oiyolo.openimages.scan import matching_rows
-from oiyolo.results import count
+from oiyolo.core.errors import InputFormError
+from oiyolo.core.results import count
+from oiyolo.openimages.csvscan.scan import matching_rows
+from oiyolo.openimages.csvscan.schema import BOXES, IMAGES, LABELS, REFETCH
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     import pandas as pd
 
-    from oiyolo.openimages.forms import CsvForm
-    from oiyolo.openimages.scan import Found, Readable
+    from oiyolo.openimages.csvscan.scan import Found, Readable
+    from oiyolo.openimages.csvscan.schema import CsvForm
 
 BOX_COLUMNS: Final = (*BOXES.required, *BOXES.numbers[5:])
 """Without the four points at which an annotator clicked."""

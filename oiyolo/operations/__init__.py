@@ -1,1 +1,1 @@
-"""Commands that are no stage: they look at a project, or run several stages."""
+"""Commands that are not stages: they inspect a project or run several stages."""

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
-from oiyolo.errors import UsageError
+from oiyolo.core.errors import UsageError
+from oiyolo.core.results import Result, columns, count
 from oiyolo.openimages.cache import Cache
 from oiyolo.openimages.classes import (
     ROOT_NAME,
@@ -18,14 +19,13 @@ from oiyolo.openimages.classes import (
     read_names,
 )
 from oiyolo.openimages.releases import release
-from oiyolo.project import open_or_default
-from oiyolo.results import Result, columns, count
+from oiyolo.project.project import open_or_default
 from oiyolo.stages import select as select_stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from oiyolo.project import Project, ProjectLike
+    from oiyolo.project.project import Project, ProjectLike
 
 _INDENT: Final = "  "
 

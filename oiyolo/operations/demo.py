@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from oiyolo.config import FILE_NAME
-from oiyolo.demo_mirror.serve import serve_mirror
-from oiyolo.demo_mirror.write import SCENES
+from oiyolo.core.results import Plan, Result, columns
+from oiyolo.demo_data.server import serve_mirror
+from oiyolo.demo_data.writer import SCENES
 from oiyolo.operations.run import run
-from oiyolo.project import create, open_project
-from oiyolo.results import Plan, Result, columns
+from oiyolo.project.config import FILE_NAME
+from oiyolo.project.project import create, open_project
 
 if TYPE_CHECKING:
     import os
 
     from oiyolo.operations.run import Ran
-    from oiyolo.project import Project
+    from oiyolo.project.project import Project
 
 _log = logging.getLogger("oiyolo")
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from oiyolo.project import create
-from oiyolo.results import Plan, Result
+from oiyolo.core.results import Plan, Result
+from oiyolo.project.project import create
 
 if TYPE_CHECKING:
     import os

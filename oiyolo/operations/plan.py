@@ -8,18 +8,18 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from oiyolo import files
-from oiyolo.errors import UsageError
+from oiyolo.core import files
+from oiyolo.core.errors import UsageError
+from oiyolo.core.results import Plan
+from oiyolo.planning.forecast import Given, outlook
 from oiyolo.planning.official import official_files
-from oiyolo.planning.outlook import Given, outlook
-from oiyolo.planning.planned import plan_path
-from oiyolo.project import open_project
-from oiyolo.results import Plan
+from oiyolo.planning.run_plan import plan_path
+from oiyolo.project.project import open_project
 from oiyolo.stages import select as select_stage
 
 if TYPE_CHECKING:
-    from oiyolo.planning.planned import Planned
-    from oiyolo.project import Project, ProjectLike
+    from oiyolo.planning.run_plan import Planned
+    from oiyolo.project.project import Project, ProjectLike
 
 _log = logging.getLogger("oiyolo")
 

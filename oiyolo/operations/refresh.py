@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from oiyolo.ledger import EXCLUDED, SPLITS
-from oiyolo.project import open_project
-from oiyolo.results import Plan, Result
+from oiyolo.core.results import Plan, Result
+from oiyolo.project.ledger import EXCLUDED, SPLITS
+from oiyolo.project.project import open_project
 from oiyolo.stages import fetch as fetch_stage
 from oiyolo.stages import prepare as prepare_stage
 from oiyolo.stages import select as select_stage
@@ -16,7 +16,7 @@ from oiyolo.stages import split as split_stage
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from oiyolo.project import Project, ProjectLike
+    from oiyolo.project.project import Project, ProjectLike
 
 
 @dataclass(frozen=True)

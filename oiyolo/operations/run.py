@@ -6,9 +6,9 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from oiyolo.core.results import Plan, Result
 from oiyolo.operations.plan import require_room
-from oiyolo.project import open_project
-from oiyolo.results import Plan, Result
+from oiyolo.project.project import open_project
 from oiyolo.stages.evaluate import evaluate
 from oiyolo.stages.fetch import fetch
 from oiyolo.stages.plot import plot
@@ -21,7 +21,7 @@ from oiyolo.stages.train import train
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from oiyolo.project import ProjectLike
+    from oiyolo.project.project import ProjectLike
 
 _log = logging.getLogger("oiyolo")
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from oiyolo import journals
+from oiyolo.core.results import Result, columns, count
 from oiyolo.planning.comparison import comparison
-from oiyolo.project import open_project
-from oiyolo.results import Result, columns, count
+from oiyolo.project import journals
+from oiyolo.project.project import open_project
 from oiyolo.training.run import runs_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from oiyolo.journals import Waiting
-    from oiyolo.ledger import Counts
     from oiyolo.planning.comparison import Comparison
-    from oiyolo.project import ProjectLike
+    from oiyolo.project.journals import Waiting
+    from oiyolo.project.ledger import Counts
+    from oiyolo.project.project import ProjectLike
     from oiyolo.training.run import Run
 
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from oiyolo.errors import UsageError
-from oiyolo.ledger import EXCLUDED, SPLITS
-from oiyolo.project import open_project
-from oiyolo.results import Result
+from oiyolo.core.errors import UsageError
+from oiyolo.core.results import Result
+from oiyolo.project.ledger import EXCLUDED, SPLITS
+from oiyolo.project.project import open_project
 from oiyolo.training.run import runs_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from oiyolo.project import ProjectLike
+    from oiyolo.project.project import ProjectLike
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""What a run will fetch, store, take and cost: estimates, and how they compare with what came."""
+"""Estimate what a run will download, store, take and cost; compare it with what happened."""

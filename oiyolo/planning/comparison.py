@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from oiyolo import files
-from oiyolo.errors import OiyoloError
-from oiyolo.ledger import STATES
+from oiyolo.core import files
+from oiyolo.core.errors import OiyoloError
+from oiyolo.core.results import columns
 from oiyolo.planning.disks import used_bytes
 from oiyolo.planning.estimates import total
-from oiyolo.planning.planned import Price, plan_path
+from oiyolo.planning.run_plan import Price, plan_path
 from oiyolo.planning.units import told_bytes, told_money, told_seconds
-from oiyolo.results import columns
+from oiyolo.project.ledger import STATES
 from oiyolo.stages import fetch as fetch_stage
 from oiyolo.stages import select as select_stage
 from oiyolo.training.run import FINISHED, runs_in
@@ -23,8 +23,8 @@ from oiyolo.trainlog.parse import read_log
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from oiyolo.ledger import Ledger
-    from oiyolo.project import Project
+    from oiyolo.project.ledger import Ledger
+    from oiyolo.project.project import Project
     from oiyolo.training.run import Run
 
 _log = logging.getLogger("oiyolo")

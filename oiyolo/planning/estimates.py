@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from oiyolo.buckets import is_bucket
-from oiyolo.darknet.lines import LINES
+from oiyolo.darknet.forks import LINES
+from oiyolo.net.buckets import is_bucket
 from oiyolo.sources.mirror import MIRROR_MEAN_BYTES
 
 if TYPE_CHECKING:

@@ -6,20 +6,20 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from oiyolo.errors import UnavailableError
+from oiyolo.core.errors import UnavailableError
+from oiyolo.core.results import count
 from oiyolo.openimages.cache import Cache
 from oiyolo.openimages.releases import release
 from oiyolo.planning import estimates
 from oiyolo.planning.disks import free_bytes
 from oiyolo.planning.units import told_bytes
-from oiyolo.results import count
 from oiyolo.stages.fetch import SPARE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from oiyolo.project import Project
+    from oiyolo.project.project import Project
 
 
 @dataclass(frozen=True)

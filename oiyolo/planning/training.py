@@ -7,26 +7,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from oiyolo.config import AUTO
-from oiyolo.errors import OiyoloError
+from oiyolo.core.errors import OiyoloError
 from oiyolo.networks import builders
 from oiyolo.networks.cfg import read
+from oiyolo.networks.layers import HEAD_KINDS, expected_weight_bytes
 from oiyolo.networks.partial import pretrained_for
 from oiyolo.networks.schedule import schedule_of
-from oiyolo.networks.shapes import HEAD_KINDS, expected_weight_bytes
 from oiyolo.networks.weights import PRETRAINED
 from oiyolo.planning import estimates
-from oiyolo.planning.planned import Rate, Training
+from oiyolo.planning.run_plan import Rate, Training
+from oiyolo.project.value_types import AUTO
 from oiyolo.training.run import FINISHED, runs_in
 from oiyolo.trainlog.parse import read_log
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from oiyolo.config import TrainOptions
     from oiyolo.networks.cfg import Cfg
     from oiyolo.networks.lint import DarknetLine
-    from oiyolo.project import Project
+    from oiyolo.project.keys import TrainOptions
+    from oiyolo.project.project import Project
     from oiyolo.training.run import Run
 
 _log = logging.getLogger("oiyolo")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from oiyolo.net.workers import Threads
     from oiyolo.sources.image import BlockingSource, Check, WantedImage
-    from oiyolo.threads import Threads
 
 
 class InThreads:

@@ -7,10 +7,10 @@ import threading
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from oiyolo.buckets import bucket_place
-from oiyolo.downloads import HttpFailureError
-from oiyolo.gcs import BucketClient
 from oiyolo.imagery import jpeg
+from oiyolo.net.buckets import bucket_place
+from oiyolo.net.download import HttpFailureError
+from oiyolo.net.gcs import BucketClient
 from oiyolo.sources.image import MAX_IMAGE_BYTES, FetchedImage, NotFetchedError
 from oiyolo.sources.original import what_is_wrong
 

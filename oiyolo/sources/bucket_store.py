@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from oiyolo.gcs import BucketClient
+from oiyolo.net.gcs import BucketClient
 from oiyolo.sources.store import check_id
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Iterable, Sequence
 
-    from oiyolo.buckets import BucketPlace
+    from oiyolo.net.buckets import BucketPlace
 
 _SUFFIX: Final = ".jpg"
 

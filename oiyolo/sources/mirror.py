@@ -14,7 +14,7 @@ from oiyolo.sources.web import ask, refused
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from oiyolo.http_many import Body, ManyWeb
+    from oiyolo.net.client_pool import Body, ManyWeb
     from oiyolo.sources.image import Check, WantedImage
 
 # An S3 ETag is the MD5 of what was uploaded in one part; with more parts it holds a dash.

@@ -11,7 +11,7 @@ from oiyolo.sources.image import FetchedImage, NotFetchedError
 from oiyolo.sources.web import ask, refused, wrong_type
 
 if TYPE_CHECKING:
-    from oiyolo.http_many import Body, ManyWeb
+    from oiyolo.net.client_pool import Body, ManyWeb
     from oiyolo.sources.image import Check, WantedImage
 
 

@@ -11,8 +11,8 @@ import os
 import re
 from typing import TYPE_CHECKING, Final, Protocol
 
-from oiyolo.errors import InputFormError
-from oiyolo.files import PART_SUFFIX
+from oiyolo.core.errors import InputFormError
+from oiyolo.core.files import PART_SUFFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

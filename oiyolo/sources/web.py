@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from oiyolo.addresses import shown
-from oiyolo.downloads import HttpFailureError
+from oiyolo.net.download import HttpFailureError
+from oiyolo.net.urls import shown
 from oiyolo.sources.image import MAX_IMAGE_BYTES, NotFetchedError
 
 if TYPE_CHECKING:
-    from oiyolo.http_many import Body, ManyWeb
+    from oiyolo.net.client_pool import Body, ManyWeb
 
 _REMOVED: Final = "removed by its author"
 _PLACEHOLDER_DOMAIN: Final = "yimg.com"

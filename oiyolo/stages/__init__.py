@@ -1,1 +1,1 @@
-"""The stages: one module and one public function each, the same name as the command."""
+"""The stages of the pipeline: one public function each, named like its command."""

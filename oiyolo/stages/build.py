@@ -15,19 +15,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from oiyolo import files, stamps
-from oiyolo.darknet import building, flags, program, toolchain, tree
-from oiyolo.darknet.clone import PINNED_COMMIT, clone, folder_in
-from oiyolo.darknet.lines import LINES
+from oiyolo.core import files, staleness
+from oiyolo.core.errors import DarknetError, UnavailableError
+from oiyolo.core.results import Plan, Result
+from oiyolo.darknet import program
+from oiyolo.darknet.build import builder, flags, toolchain, tree
+from oiyolo.darknet.build.clone import PINNED_COMMIT, clone, folder_in
+from oiyolo.darknet.build.proof import prove
+from oiyolo.darknet.forks import LINES
 from oiyolo.darknet.program import Darknet, ask
-from oiyolo.darknet.proof import prove
-from oiyolo.errors import DarknetError, UnavailableError
-from oiyolo.project import open_or_default
-from oiyolo.results import Plan, Result
+from oiyolo.project.project import open_or_default
 
 if TYPE_CHECKING:
-    from oiyolo.darknet.building import Made, Order
-    from oiyolo.project import Project, ProjectLike
+    from oiyolo.darknet.build.builder import Made, Order
+    from oiyolo.project.project import Project, ProjectLike
 
 _log = logging.getLogger("oiyolo")
 
@@ -170,7 +171,7 @@ def look(project: Project) -> tuple[Built | None, str | None]:
         darknet = _without_sources(project)
         return None if darknet is None else _as_known(project, darknet), None
     order, _ = _order(project, source)
-    executable, origin = order.folder / building.EXECUTABLE, f"built from {source}"
+    executable, origin = order.folder / builder.EXECUTABLE, f"built from {source}"
     if not executable.is_file():
         return None, order.stale_reason
     if order.flags.gpu and not order.toolchain.has_driver:
@@ -182,7 +183,7 @@ def look(project: Project) -> tuple[Built | None, str | None]:
 def _as_known(project: Project, darknet: Darknet) -> Built:
     """Give a darknet with what is known of it from its proof."""
     path, proof = _proof_of(project, darknet)
-    if stamps.stale_reason(path, proof) is not None:
+    if staleness.stale_reason(path, proof) is not None:
         known = program.revision(darknet)
         return Built(darknet, proved_now=False, revision=known, why_unproved=_NOT_YET)
     known = str(files.read_json(path).get("revision", ""))
@@ -216,8 +217,8 @@ def _order(project: Project, source: Path) -> tuple[Order, tuple[str, ...]]:
     line = tree.line_of(source) or "alexeyab"
     arch = () if isinstance(options.arch, str) else options.arch
     choice = flags.choose(here, line, build_gpu=options.build_gpu, arch=arch)
-    folder = project.cache_folder / _BUILDS / stamps.fingerprint(str(source))
-    return building.order(source, folder, choice.flags, here), choice.notes
+    folder = project.cache_folder / _BUILDS / staleness.fingerprint(str(source))
+    return builder.order(source, folder, choice.flags, here), choice.notes
 
 
 def _run(project: Project, *, may_fetch: bool) -> Built:
@@ -244,7 +245,7 @@ def _from_sources(project: Project, source: Path) -> Built:
     order, notes = _order(project, source)
     for note in notes:
         _log.info("build: %s", note)
-    made = building.build(order)
+    made = builder.build(order)
     origin = f"built from {source}"
     why = _NO_DRIVER
     if not made.flags.gpu or order.toolchain.has_driver:
@@ -265,7 +266,7 @@ def _from_sources(project: Project, source: Path) -> Built:
 
 
 def _without_sources(project: Project) -> Darknet | None:
-    builds = (project.cache_folder / _BUILDS).glob(f"*/{building.EXECUTABLE}")
+    builds = (project.cache_folder / _BUILDS).glob(f"*/{builder.EXECUTABLE}")
     earlier = sorted(builds, key=lambda path: path.stat().st_mtime)
     if earlier:
         return ask(earlier[-1], "built here before")
@@ -288,19 +289,19 @@ def _none_found(not_fetched: UnavailableError | None) -> DarknetError:
 def _proved(project: Project, darknet: Darknet, made: Made | None = None) -> Built:
     """Prove a darknet, once for as long as its file stays as it is."""
     path, proof = _proof_of(project, darknet)
-    if stamps.stale_reason(path, proof) is None:
+    if staleness.stale_reason(path, proof) is None:
         known = str(files.read_json(path).get("revision", ""))
         return Built(darknet, proved_now=False, revision=known, made=made)
     prove(darknet)
     revision = made.revision if made is not None else program.revision(darknet)
-    stamps.write(path, {**proof, "revision": revision})
+    staleness.write(path, {**proof, "revision": revision})
     return Built(darknet, proved_now=True, revision=revision, made=made)
 
 
 def _proof_of(project: Project, darknet: Darknet) -> tuple[Path, dict[str, object]]:
     """Give where the proof of a darknet is noted, and what it was proved as."""
     status = darknet.executable.stat()
-    path = project.cache_folder / _PROOFS / f"{stamps.fingerprint(str(darknet.executable))}.json"
+    path = project.cache_folder / _PROOFS / f"{staleness.fingerprint(str(darknet.executable))}.json"
     return path, {
         "executable": str(darknet.executable),
         "size": status.st_size,

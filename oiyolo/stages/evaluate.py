@@ -16,19 +16,20 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from oiyolo import __version__, files, locks, process, stamps
+from oiyolo import __version__
+from oiyolo.core import files, locks, process, staleness
+from oiyolo.core.errors import DarknetError, UsageError
+from oiyolo.core.results import Plan, Result, shown
 from oiyolo.darknet import lists
 from oiyolo.darknet.detections import read_detections
-from oiyolo.darknet.lines import FINAL_WEIGHTS
+from oiyolo.darknet.forks import FINAL_WEIGHTS
 from oiyolo.darknet.program import data_file, valid_command
-from oiyolo.errors import DarknetError, UsageError
 from oiyolo.evaluation.panels import judge_images, save_panels
 from oiyolo.evaluation.summary import Evaluation, evaluate_detections
 from oiyolo.evaluation.tables import GroundTruth, verification
-from oiyolo.ledger import SPLITS
 from oiyolo.openimages.selection import CORNERS, FLAG_COLUMNS, SEPARATOR
-from oiyolo.project import open_project
-from oiyolo.results import Plan, Result, shown
+from oiyolo.project.ledger import SPLITS
+from oiyolo.project.project import open_project
 from oiyolo.stages import build as build_stage
 from oiyolo.stages import prepare as prepare_stage
 from oiyolo.stages import select as select_stage
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
     from oiyolo.darknet.program import Darknet
     from oiyolo.evaluation.tables import Detections, Verified
-    from oiyolo.project import Project, ProjectLike
+    from oiyolo.project.project import Project, ProjectLike
     from oiyolo.training.run import Run
 
 _log = logging.getLogger("oiyolo")
@@ -144,7 +145,7 @@ def evaluate(
         (found.folder / _STAMP).unlink(missing_ok=True)
         detections = _detect(darknet, found, weights_path, paths)
         done = _score(opened, found, split, weights_path, paths, detections)
-        stamps.write(found.folder / _STAMP, made_from)
+        staleness.write(found.folder / _STAMP, made_from)
         return done
 
 
@@ -154,7 +155,7 @@ def _made_from(
     return {
         "split": split,
         "weights": files.sha256_of(weights),
-        "the set of images": stamps.fingerprint(ids_in("\n".join(paths))),
+        "the set of images": staleness.fingerprint(ids_in("\n".join(paths))),
         "boxes.csv": files.sha256_of(project.dataset_folder / "boxes.csv"),
         "version": __version__,
     }
@@ -163,7 +164,7 @@ def _made_from(
 def _load(run: Run, split: str, weights: Path, made_from: Mapping[str, object]) -> Evaluated | None:
     """Give the scores that lie in the run's folder; ``None``, and say why, if they are stale."""
     saved = files.read_json(run.evaluation_path)
-    reason = stamps.stale_reason(run.folder / _STAMP, made_from)
+    reason = staleness.stale_reason(run.folder / _STAMP, made_from)
     panels = {path.name: path for path in sorted(run.panels_folder.glob("*.png"))}
     if reason is None and saved is not None and panels:
         return Evaluated(run, split, weights, Evaluation.from_json(saved), panels)

@@ -11,19 +11,20 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from oiyolo import __version__, files, stamps
-from oiyolo.ledger import SPLITS
-from oiyolo.project import open_project
-from oiyolo.results import Plan, Result, data_url
+from oiyolo import __version__
+from oiyolo.core import files, staleness
+from oiyolo.core.results import Plan, Result, data_url
+from oiyolo.project.ledger import SPLITS
+from oiyolo.project.project import open_project
 from oiyolo.stages import plot as plot_stage
 from oiyolo.stages import split as split_stage
-from oiyolo.stages.split_check import check_split
+from oiyolo.stages.split.check import check_split
 from oiyolo.training.run import find_run
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from oiyolo.project import Project, ProjectLike
+    from oiyolo.project.project import Project, ProjectLike
     from oiyolo.training.run import Run
 
 _log = logging.getLogger("oiyolo")
@@ -80,14 +81,14 @@ def report(
     if not list(found.charts_folder.glob("*.png")) and found.log_path.is_file():
         plot_stage.plot(opened, run=found.name)
     made_from = _made_from(opened, found)
-    reason = stamps.stale_reason(found.folder / _STAMP, made_from)
+    reason = staleness.stale_reason(found.folder / _STAMP, made_from)
     if reason is None and path.is_file():
         _log.info("report: nothing new")
         return Report(path, found.name)
     _log.info("report: %s", reason or "the page is gone")
     (found.folder / _STAMP).unlink(missing_ok=True)
     files.write_text(path, _render(opened, found))
-    stamps.write(found.folder / _STAMP, made_from)
+    staleness.write(found.folder / _STAMP, made_from)
     return Report(path, found.name)
 
 
@@ -96,7 +97,7 @@ def _made_from(project: Project, run: Run) -> dict[str, object]:
     dataset = _dataset(project)
     return {
         "run.json": files.sha256_of(run.record_path),
-        "evaluation.json": stamps.fingerprint(files.read_json(run.evaluation_path)),
+        "evaluation.json": staleness.fingerprint(files.read_json(run.evaluation_path)),
         "the pictures": {path.name: files.sha256_of(path) for path in pictures},
         "the dataset": dataset
         and [dataset["split"].as_dict(), dataset["excluded"], dataset["check"].as_dict()],

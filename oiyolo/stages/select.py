@@ -16,15 +16,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from oiyolo import __version__, files, stamps
-from oiyolo import config as options_of
-from oiyolo.errors import InputFormError, UsageError
+from oiyolo import __version__
+from oiyolo.core import files, staleness
+from oiyolo.core.errors import InputFormError, UsageError
+from oiyolo.core.results import Plan, Result, columns, count
 from oiyolo.openimages import selection, tables
 from oiyolo.openimages.cache import Cache, CachedFile
 from oiyolo.openimages.classes import read_hierarchy, read_names, select_classes
 from oiyolo.openimages.releases import TABLES, release
-from oiyolo.project import open_project
-from oiyolo.results import Plan, Result, columns, count
+from oiyolo.project import config as options_of
+from oiyolo.project.project import open_project
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -32,12 +33,12 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from oiyolo.config import OpenImagesOptions
     from oiyolo.openimages.cache import StreamedFile
     from oiyolo.openimages.classes import SelectedClass
+    from oiyolo.openimages.csvscan.scan import Found
     from oiyolo.openimages.releases import SubsetFiles
-    from oiyolo.openimages.scan import Found
-    from oiyolo.project import Project, ProjectLike
+    from oiyolo.project.keys import OpenImagesOptions
+    from oiyolo.project.project import Project, ProjectLike
 
 _log = logging.getLogger("oiyolo")
 
@@ -217,7 +218,7 @@ def load_current(project: Project) -> Selection:
         UsageError: There is none, or it is of other options.
     """
     found = load(project)
-    reason = stamps.stale_reason(project.selection_folder / _STAMP, _asked_for(project))
+    reason = staleness.stale_reason(project.selection_folder / _STAMP, _asked_for(project))
     if found is None or reason is not None or not project.ledger_path.is_file():
         raise UsageError(
             "the selection is not up to date",
@@ -265,7 +266,7 @@ def run(project: Project) -> Selection:
             return {**_asked_for(project), "files": versions}
 
         stamp_path = project.selection_folder / _STAMP
-        reason = stamps.stale_reason(stamp_path, made_from())
+        reason = staleness.stale_reason(stamp_path, made_from())
         found = load(project)
         if reason is None and found is not None:
             reason = next((f"{n}: {wrong}" for n in _TABLES if (wrong := found.damage(n))), None)
@@ -277,7 +278,7 @@ def run(project: Project) -> Selection:
         _log.info("select: %s", reason or "selection.json is gone")
         stamp_path.unlink(missing_ok=True)
         made = _make(project, classes, opened)
-        stamps.write(stamp_path, made_from())
+        staleness.write(stamp_path, made_from())
         return made
 
 
@@ -396,7 +397,7 @@ def _make(
         "excluded": chosen.excluded,
         "bad_rows": {url: n for of in opened.values() for url, n in of.bad_rows.items()},
         "tables": written,
-        "fingerprint": stamps.fingerprint({name: t["sha256"] for name, t in written.items()}),
+        "fingerprint": staleness.fingerprint({name: t["sha256"] for name, t in written.items()}),
     }
     with project.ledger() as ledger:
         ids, subsets = images["ImageID"].tolist(), images["Subset"].tolist()

@@ -1,1 +1,1 @@
-"""A training run: its folder, how it is watched, how it is told whether it succeeded."""
+"""A training run: its folder, plan, checks, supervision, checkpoints and recovery."""

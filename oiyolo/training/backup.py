@@ -8,9 +8,9 @@ import shutil
 import threading
 from typing import TYPE_CHECKING, Final
 
-from oiyolo import progress
-from oiyolo.errors import OiyoloError
-from oiyolo.training.watch import Rule
+from oiyolo.core import progress
+from oiyolo.core.errors import OiyoloError
+from oiyolo.training.monitors import Rule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,7 +28,7 @@ EVERY_S: Final = 900.0
 
 def upload(paths: Sequence[Path], place: str) -> None:
     """Copy files to a ``gs://`` place."""
-    from oiyolo import gcs  # noqa: PLC0415  (heavy, and most trainings need none)
+    from oiyolo.net import gcs  # noqa: PLC0415  (heavy, and most trainings need none)
 
     gcs.upload(paths, place)
 

@@ -17,22 +17,22 @@ import shutil
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from oiyolo import files
-from oiyolo.darknet.lines import FINAL_WEIGHTS
-from oiyolo.errors import OiyoloError
-from oiyolo.networks.shapes import expected_weight_bytes
+from oiyolo.core import files
+from oiyolo.core.errors import OiyoloError
+from oiyolo.darknet.forks import FINAL_WEIGHTS
+from oiyolo.networks.layers import expected_weight_bytes
 from oiyolo.networks.weights import check_weights, read_header
+from oiyolo.training.monitors import Measured, Point, Rule, Saved
 from oiyolo.training.run import BASE
-from oiyolo.training.watch import Measured, Point, Rule, Saved
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from oiyolo.darknet.lines import Line
+    from oiyolo.darknet.forks import Line
     from oiyolo.networks.cfg import Cfg
+    from oiyolo.training.monitors import Fact
     from oiyolo.training.run import Run
-    from oiyolo.training.watch import Fact
 
 _log = logging.getLogger("oiyolo")
 

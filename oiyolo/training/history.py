@@ -5,14 +5,14 @@ from __future__ import annotations
 import heapq
 from typing import TYPE_CHECKING
 
-from oiyolo.training.watch import Measured, Point
+from oiyolo.training.monitors import Measured, Point
 from oiyolo.trainlog.parse import read_log
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from oiyolo.training.watch import Fact
+    from oiyolo.training.monitors import Fact
 
 
 def facts_of(log_path: Path) -> Iterator[Fact]:

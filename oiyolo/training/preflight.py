@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from oiyolo.errors import InputFormError, UnavailableError
+from oiyolo.core.errors import InputFormError, UnavailableError
+from oiyolo.core.progress import progress
 from oiyolo.networks import lint, memory
+from oiyolo.networks.layers import expected_weight_bytes
 from oiyolo.networks.schedule import schedule_of
-from oiyolo.networks.shapes import expected_weight_bytes
-from oiyolo.progress import progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from oiyolo.core.progress import Progress
+    from oiyolo.darknet.forks import Line
     from oiyolo.darknet.gpus import Gpu
-    from oiyolo.darknet.lines import Line
     from oiyolo.networks.cfg import Cfg
-    from oiyolo.progress import Progress
 
 _SHOWN: Final = 5
 _LABELS_AT_ONCE: Final = 2000

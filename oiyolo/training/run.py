@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from oiyolo import files, locks
-from oiyolo.errors import UsageError
+from oiyolo.core import files, locks
+from oiyolo.core.errors import UsageError
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager

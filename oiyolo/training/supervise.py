@@ -12,16 +12,16 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from oiyolo import process
-from oiyolo.progress import progress
-from oiyolo.training.watch import Measured, Point
+from oiyolo.core import process
+from oiyolo.core.progress import progress
+from oiyolo.training.monitors import Measured, Point
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from oiyolo.progress import Progress
-    from oiyolo.training.watch import Fact, Rule, Verdict
+    from oiyolo.core.progress import Progress
+    from oiyolo.training.monitors import Fact, Rule, Verdict
 
     Reader = Callable[[bytes], Sequence[Fact]]
 

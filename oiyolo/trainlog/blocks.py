@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from oiyolo.trainlog.shapes import COLUMNS, Kind
+from oiyolo.trainlog.line_templates import COLUMNS, Kind
 
 if TYPE_CHECKING:
-    from oiyolo.trainlog.careful import LineReader
+    from oiyolo.trainlog.line_reader import LineReader
+    from oiyolo.trainlog.line_templates import Shapes
     from oiyolo.trainlog.records import Values
-    from oiyolo.trainlog.shapes import Shapes
 
 _FEW_ITERATIONS = 3  # in a row: below, columns cost more than careful reading
 

@@ -9,11 +9,11 @@ import codecs
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from oiyolo.errors import InputFormError
+from oiyolo.core.errors import InputFormError
 from oiyolo.trainlog.blocks import take_block
-from oiyolo.trainlog.careful import LONGEST_PART, LineReader, end_of_part
+from oiyolo.trainlog.line_reader import LONGEST_PART, LineReader, end_of_part
+from oiyolo.trainlog.line_templates import Shapes
 from oiyolo.trainlog.records import Records
-from oiyolo.trainlog.shapes import Shapes
 from oiyolo.trainlog.tables import (
     NO_LAYER,
     Event,

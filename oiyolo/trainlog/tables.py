@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from oiyolo.files import write_text
+from oiyolo.core.files import write_text
 from oiyolo.trainlog.dialects import DIALECTS
 from oiyolo.trainlog.records import REGION_NUMBERS
 from oiyolo.trainlog.rows import NO_LAYER, UNASSIGNED, Event, Iteration, MapPoint, RunRow

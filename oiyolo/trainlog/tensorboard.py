@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from oiyolo import files
-from oiyolo.errors import UsageError
+from oiyolo.core import files
+from oiyolo.core.errors import UsageError
 from oiyolo.trainlog.lineage import lineage
 
 if TYPE_CHECKING:

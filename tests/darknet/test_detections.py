@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from oiyolo.darknet.detections import read_detections, to_fractions
-from oiyolo.errors import DarknetError, InputFormError
+from oiyolo.core.errors import DarknetError, InputFormError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from oiyolo.darknet import lists
-from oiyolo.errors import InputFormError
+from oiyolo.core.errors import InputFormError
 
 if TYPE_CHECKING:
     from pathlib import Path

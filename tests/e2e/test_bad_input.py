@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 import oiyolo
-from oiyolo import locks
-from oiyolo.demo_mirror.write import BOX_FILES, CLASS_FILES, HIERARCHY_FILE, IMAGE_FILES
-from oiyolo.demo_mirror.write import LABEL_FILES as LABELS_OF
+from oiyolo.core import locks
+from oiyolo.demo_data.writer import BOX_FILES, CLASS_FILES, HIERARCHY_FILE, IMAGE_FILES
+from oiyolo.demo_data.writer import LABEL_FILES as LABELS_OF
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +44,7 @@ def no_darknet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     nothing.mkdir()
     monkeypatch.setenv("PATH", str(nothing))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "empty-cache"))
-    monkeypatch.setattr("oiyolo.darknet.tree.has_sources", lambda _: False)
+    monkeypatch.setattr("oiyolo.darknet.build.tree.has_sources", lambda _: False)
 
 
 def left_overs(*folders: Path) -> list[Path]:

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import oiyolo
-from oiyolo.demo_mirror.catalogue import MIDS
+from oiyolo.demo_data.catalogue import MIDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

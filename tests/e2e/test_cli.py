@@ -13,7 +13,7 @@ import pytest
 
 import oiyolo
 from oiyolo.cli import commands
-from oiyolo.config import KEYS_BY_NAME
+from oiyolo.project.keys import KEYS_BY_NAME
 
 if TYPE_CHECKING:
     from pathlib import Path

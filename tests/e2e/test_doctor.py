@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import oiyolo
-from oiyolo import config
 from oiyolo.networks.weights import Place, Pretrained
-from oiyolo.operations import doctor_collect, doctor_reach
-from oiyolo.project import Project
+from oiyolo.operations.doctor import collect, reachability
+from oiyolo.project import config
+from oiyolo.project.project import Project
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -138,9 +138,9 @@ def test_a_tool_that_hangs_is_waited_for_some_seconds_only(
     machine: Callable[..., None], tmp_path: Path, darknet: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("oiyolo.operations.doctor._LOCAL_S", 0.5)
-    monkeypatch.setattr("oiyolo.darknet.toolchain._TIMEOUT_S", 1.0)
+    monkeypatch.setattr("oiyolo.darknet.build.toolchain._TIMEOUT_S", 1.0)
     monkeypatch.setattr("oiyolo.darknet.gpus._TIMEOUT_S", 1.0)
-    monkeypatch.setattr(doctor_collect, "_ANSWER_S", 1.0)
+    monkeypatch.setattr(collect, "_ANSWER_S", 1.0)
     machine(smi="hangs", nvcc="x")
     began_s = time.monotonic()
     found = oiyolo.doctor(tmp_path, offline=True, executable=str(darknet))
@@ -241,7 +241,7 @@ def test_without_darknet_and_without_a_way_to_one_it_says_so(
 def test_a_full_disk_is_a_hindrance(
     cli: Cli, tmp_path: Path, darknet: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor_collect, "free_bytes", lambda _: 1000)
+    monkeypatch.setattr(collect, "free_bytes", lambda _: 1000)
     done = cli("doctor", "--offline", "--executable", darknet, project=tmp_path)
     assert done.code == 4
     assert "disk: project" in done.out.splitlines()[-1]
@@ -310,7 +310,7 @@ def black_hole() -> Iterator[str]:
 def test_places_that_never_answer_hold_nothing_up(black_hole: str, tmp_path: Path) -> None:
     project = opened(tmp_path, base_url=black_hole, mirror_url=black_hole, sources=["mirror"])
     began_s = time.monotonic()
-    found = doctor_reach.reached(project, f"{black_hole}/darknet.git", deadline_s=0.5)
+    found = reachability.reached(project, f"{black_hole}/darknet.git", deadline_s=0.5)
     assert time.monotonic() - began_s < 10
     silent = {place.what: place.problem for place in found if place.what != "weights"}
     assert silent == dict.fromkeys(
@@ -332,7 +332,7 @@ def test_annotations_have_to_be_there_and_the_mirror_has_to_answer(
 ) -> None:
     url = f"{pages}/{below}"
     project = opened(tmp_path, base_url=url, mirror_url=url, sources=["mirror"], weights="none")
-    found = {place.what: place.problem for place in doctor_reach.reached(project)}
+    found = {place.what: place.problem for place in reachability.reached(project)}
     assert found == {"annotations": annotations, "mirror": mirror}
 
 
@@ -349,9 +349,9 @@ def test_weights_are_wanted_from_one_address_at_least(
 ) -> None:
     places = tuple(Place(f"{pages}/{path}") for path in paths)
     wanted = {"darknet53.conv.74": Pretrained("darknet53.conv.74", 1, 75, places)}
-    monkeypatch.setattr(doctor_reach, "PRETRAINED", wanted)
+    monkeypatch.setattr(reachability, "PRETRAINED", wanted)
     project = opened(tmp_path, base_url=pages, mirror_url=pages, sources=["mirror"])
-    (found,) = [place for place in doctor_reach.reached(project) if place.what == "weights"]
+    (found,) = [place for place in reachability.reached(project) if place.what == "weights"]
     assert problem in found.problem
     assert bool(found.problem) == bool(problem)
 
@@ -366,7 +366,7 @@ def test_folders_are_looked_for_and_kept_weights_are_not_asked_for(
     project = opened(
         tmp_path, base_url=f"{pages}/200", sources=["./here", "./gone"], cache="./cache"
     )
-    found = {place.place: place.problem for place in doctor_reach.reached(project)}
+    found = {place.place: place.problem for place in reachability.reached(project)}
     assert found[str(tmp_path / "here")] == ""
     assert found[str(tmp_path / "gone")] == "no such folder"
     assert found[str(kept)] == ""

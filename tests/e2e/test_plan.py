@@ -11,13 +11,13 @@ import pandas as pd
 import pytest
 
 import oiyolo
-from oiyolo.ledger import Ledger
 from oiyolo.networks.builders import build
-from oiyolo.networks.shapes import expected_weight_bytes
-from oiyolo.sources import transfer
+from oiyolo.networks.layers import expected_weight_bytes
+from oiyolo.project.ledger import Ledger
+from oiyolo.sources import event_loop
 from oiyolo.sources.mirror import MIRROR_MEAN_BYTES
 from oiyolo.stages import fetch as fetch_stage
-from oiyolo.stages import fetch_effort, fetch_many
+from oiyolo.stages.fetch import downloader, stats
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -431,15 +431,15 @@ def test_the_effort_of_an_interrupted_fetch_is_kept_and_added_to(
 ) -> None:
     opened = oiyolo.open_project(project)
     assert fetch_stage.effort(opened) == fetch_stage.Effort()
-    add = fetch_many.Tally.add
+    add = downloader.Tally.add
 
-    def add_a_few(tally: fetch_many.Tally, outcome: Any) -> None:
+    def add_a_few(tally: downloader.Tally, outcome: Any) -> None:
         add(tally, outcome)
         if tally.new == 7:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(fetch_many.Tally, "add", add_a_few)
+        patch.setattr(downloader.Tally, "add", add_a_few)
         with pytest.raises(KeyboardInterrupt):
             oiyolo.fetch(project)
     first = fetch_stage.effort(opened)
@@ -457,17 +457,17 @@ def test_the_effort_of_an_interrupted_fetch_is_kept_and_added_to(
 def test_a_killed_fetch_loses_only_what_it_did_since_it_last_wrote(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetch_effort, "NOTE_EVERY_S", 0.0)
-    monkeypatch.setattr(fetch_many, "RECORD_EVERY_S", 0.0)
-    monkeypatch.setattr(transfer, "_GATHERED_FOR_S", 0.0)
+    monkeypatch.setattr(stats, "NOTE_EVERY_S", 0.0)
+    monkeypatch.setattr(downloader, "RECORD_EVERY_S", 0.0)
+    monkeypatch.setattr(event_loop, "_GATHERED_FOR_S", 0.0)
     noted = []
-    note = fetch_effort.Notes.note
+    note = stats.Notes.note
 
-    def note_and_look(notes: fetch_effort.Notes) -> None:
+    def note_and_look(notes: stats.Notes) -> None:
         note(notes)
         noted.append(fetch_stage.effort(oiyolo.open_project(project)).images)
 
-    monkeypatch.setattr(fetch_effort.Notes, "note", note_and_look)
+    monkeypatch.setattr(stats.Notes, "note", note_and_look)
     done = oiyolo.fetch(project, jobs=1)
     assert isinstance(done, fetch_stage.Fetched)
     assert noted == sorted(noted)

@@ -16,11 +16,11 @@ import pandas as pd
 import pytest
 
 import oiyolo
-from oiyolo import locks, progress
-from oiyolo.errors import InputFormError, UsageError
-from oiyolo.stages import plot_follow
-from oiyolo.stages.plot_compare import Compared
-from oiyolo.stages.plot_files import Plotted
+from oiyolo.core import locks, progress
+from oiyolo.core.errors import InputFormError, UsageError
+from oiyolo.stages.plot import live
+from oiyolo.stages.plot.compare import Compared
+from oiyolo.stages.plot.outputs import Plotted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -76,7 +76,7 @@ def log(tmp_path: Path) -> Path:
 def lively(monkeypatch: pytest.MonkeyPatch) -> None:
     """Refresh and tell as soon as there is something new."""
     monkeypatch.setattr(progress, "PLAIN_LINE_EVERY_S", 0.0)
-    monkeypatch.setattr(plot_follow, "_REST", 0.0)
+    monkeypatch.setattr(live, "_REST", 0.0)
 
 
 def strict(path: Path) -> Any:

@@ -16,11 +16,11 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageFile
 
-from oiyolo import files
-from oiyolo.errors import LockedError, UsageError
+from oiyolo.core import files
+from oiyolo.core.errors import LockedError, UsageError
 from oiyolo.imagery import labels
-from oiyolo.ledger import Change
-from oiyolo.project import open_project
+from oiyolo.project.ledger import Change
+from oiyolo.project.project import open_project
 from oiyolo.training.run import Run
 
 if TYPE_CHECKING:
@@ -441,7 +441,7 @@ def test_a_second_prepare_opens_no_image(
     cli: Cli, fetched: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cli.ok("prepare", project=fetched)
-    monkeypatch.setattr("oiyolo.stages.prepare_todo.tasks", None)
+    monkeypatch.setattr("oiyolo.stages.prepare.pending.tasks", None)
     assert "nothing to do" in cli.ok("prepare", project=fetched).out
     assert "nothing to do" in cli.ok("prepare", project=fetched).out
 

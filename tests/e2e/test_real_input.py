@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 import oiyolo
-from oiyolo.demo_mirror.serve import serve
-from oiyolo.demo_mirror.write import BOX_FILES, CLASS_FILES, HIERARCHY_FILE, IMAGE_FILES
-from oiyolo.demo_mirror.write import LABEL_FILES as LABELS_OF
+from oiyolo.demo_data.server import serve
+from oiyolo.demo_data.writer import BOX_FILES, CLASS_FILES, HIERARCHY_FILE, IMAGE_FILES
+from oiyolo.demo_data.writer import LABEL_FILES as LABELS_OF
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -41,7 +41,7 @@ def test_the_boxes_are_those_that_a_plain_filter_finds(
     site: Site, make_project: Callable[..., Path], subsets: list[str]
 ) -> None:
     chosen = oiyolo.select(make_project(subsets=subsets, include_descendants=False))
-    assert not isinstance(chosen, oiyolo.results.Plan)
+    assert not isinstance(chosen, oiyolo.core.results.Plan)
     boxes = pd.concat([pd.read_csv(official(site, "boxes", subset)) for subset in subsets])
     plain = boxes[boxes["LabelName"] == "/m/019jd"].sort_values("ImageID", kind="stable")
     columns = ["ImageID", "XMin", "XMax", "YMin", "YMax", "IsGroupOf"]
@@ -85,7 +85,7 @@ def test_the_url_lists_are_what_storage_transfer_takes(
 ) -> None:
     monkeypatch.setattr("oiyolo.stages.select._URL_LIST_BYTES", most_bytes)
     chosen = oiyolo.select(make_project())
-    assert not isinstance(chosen, oiyolo.results.Plan)
+    assert not isinstance(chosen, oiyolo.core.results.Plan)
     lists = [path.read_bytes() for path in sorted(chosen.folder.glob("url-list-*.tsv"))]
     assert len(lists) > 1 or most_bytes == 128_000_000
     assert max(map(len, lists)) < most_bytes

@@ -16,10 +16,10 @@ from PIL import Image
 
 import oiyolo
 from oiyolo.imagery.duplicates import NEAR_BITS
-from oiyolo.ledger import SPLITS
-from oiyolo.project import open_project
-from oiyolo.splits import STRADDLES
-from oiyolo.stages.split_members import look_alikes
+from oiyolo.project.ledger import SPLITS
+from oiyolo.project.project import open_project
+from oiyolo.splits.assign import STRADDLES
+from oiyolo.stages.split.group_keys import look_alikes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

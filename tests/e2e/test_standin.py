@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import oiyolo
-from oiyolo import locks
-from oiyolo.stages.train_drive import _Drive
+from oiyolo.core import locks
+from oiyolo.stages.train.training_loop import _Drive
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from oiyolo.errors import InputFormError
+from oiyolo.core.errors import InputFormError
 from oiyolo.evaluation.panels import (
     Picture,
     choose_overview,

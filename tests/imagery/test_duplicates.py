@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
-from oiyolo.demo_mirror.scenes import Kind, draw_scene
+from oiyolo.demo_data.scenes import Kind, draw_scene
 from oiyolo.imagery import duplicates
 from oiyolo.imagery.duplicates import (
     FLAT,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from oiyolo.errors import UsageError
+from oiyolo.core.errors import UsageError
 from oiyolo.networks.builders import (
     NETWORKS,
     adapt,
@@ -25,9 +25,9 @@ from oiyolo.networks.builders import (
     without_mosaic,
 )
 from oiyolo.networks.cfg import CfgError, parse, read
+from oiyolo.networks.layers import expected_weight_bytes, layers, sources_of
 from oiyolo.networks.lint import lint
 from oiyolo.networks.schedule import schedule_for, schedule_of
-from oiyolo.networks.shapes import expected_weight_bytes, layers, sources_of
 from oiyolo.networks.stock import TEXTS
 from oiyolo.networks.weights import PRETRAINED, check_weights, filled_layers
 

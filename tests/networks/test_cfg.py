@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oiyolo.errors import UsageError
+from oiyolo.core.errors import UsageError
 from oiyolo.networks.cfg import CfgError, parse, read
 
 SEED_CFG = Path(__file__).parents[3] / "shared/real/seed_project/cfg/yolov3_ih_fp.cfg"

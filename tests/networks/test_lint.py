@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oiyolo.errors import InputFormError, OiyoloError
+from oiyolo.core.errors import InputFormError, OiyoloError
 from oiyolo.networks.builders import adapt, anchors_of, stock
 from oiyolo.networks.cfg import parse, read
+from oiyolo.networks.layers import expected_weight_bytes, layers
 from oiyolo.networks.lint import check, lint
 from oiyolo.networks.memory import choose_subdivisions
 from oiyolo.networks.partial import pretrained_for
 from oiyolo.networks.schedule import schedule_for, schedule_of
-from oiyolo.networks.shapes import expected_weight_bytes, layers
 from oiyolo.networks.stock import TEXTS
 
 if TYPE_CHECKING:

@@ -16,12 +16,7 @@ from PIL import Image
 
 from oiyolo.networks.builders import build
 from oiyolo.networks.cfg import parse
-from oiyolo.networks.memory import (
-    CONTEXT_BYTES,
-    choose_subdivisions,
-    largest_size,
-    need,
-)
+from oiyolo.networks.memory import CONTEXT_BYTES, choose_subdivisions, largest_size, need
 from oiyolo.networks.schedule import Schedule
 
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from oiyolo.errors import InputFormError, UsageError
+from oiyolo.core.errors import InputFormError, UsageError
 from oiyolo.networks.builders import adapt, build, stock
 from oiyolo.networks.cfg import parse
+from oiyolo.networks.layers import expected_weight_bytes, layers
 from oiyolo.networks.partial import cut, pretrained_for, usable
-from oiyolo.networks.shapes import expected_weight_bytes, layers
 from oiyolo.networks.weights import check_weights
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oiyolo.errors import UsageError
+from oiyolo.core.errors import UsageError
 from oiyolo.networks.cfg import CfgError, parse
 from oiyolo.networks.schedule import (
     Schedule,

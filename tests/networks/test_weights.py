@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from oiyolo.errors import InputFormError, UnavailableError, UsageError
+from oiyolo.core.errors import InputFormError, UnavailableError, UsageError
+from oiyolo.net.ranges import Version
 from oiyolo.networks.cfg import parse
-from oiyolo.networks.shapes import expected_weight_bytes, layers
+from oiyolo.networks.layers import expected_weight_bytes, layers
 from oiyolo.networks.weights import (
     PRETRAINED,
     Place,
@@ -22,7 +23,6 @@ from oiyolo.networks.weights import (
     origin,
     read_header,
 )
-from oiyolo.resuming import Version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

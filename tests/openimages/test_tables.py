@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from oiyolo.errors import InputFormError
+from oiyolo.core.errors import InputFormError
 from oiyolo.openimages.tables import (
     BOX_COLUMNS,
     IMAGE_COLUMNS,

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from oiyolo.config import TrainOptions
-from oiyolo.darknet.lines import LINES
+from oiyolo.darknet.forks import LINES
 from oiyolo.darknet.program import Darknet
+from oiyolo.project.keys import TrainOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from oiyolo.darknet.lines import LINES
-from oiyolo.errors import UnavailableError
+from oiyolo.core.errors import UnavailableError
+from oiyolo.darknet.forks import LINES
 from oiyolo.networks import cfg as cfgs
 from oiyolo.training.backup import Backup
 from oiyolo.training.checkpoints import Checkpoints, Keeper
+from oiyolo.training.monitors import Measured, Point, Saved
 from oiyolo.training.run import Run
-from oiyolo.training.watch import Measured, Point, Saved
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

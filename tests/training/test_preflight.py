@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
+from oiyolo.core.errors import InputFormError, UnavailableError
+from oiyolo.darknet.forks import LINES
 from oiyolo.darknet.gpus import Gpu
-from oiyolo.darknet.lines import LINES
 from oiyolo.darknet.program import data_file
-from oiyolo.errors import InputFormError, UnavailableError
 from oiyolo.networks.builders import build
 from oiyolo.networks.schedule import Schedule
 from oiyolo.training import preflight

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from oiyolo.networks.builders import build
-from oiyolo.stages.train_inputs import same_run
-from oiyolo.training.course import identity_of
+from oiyolo.stages.train.inputs import same_run
+from oiyolo.training.plan import identity_of
 
 if TYPE_CHECKING:
     from pathlib import Path

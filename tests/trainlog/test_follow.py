@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from PIL import Image
 
-from oiyolo.errors import InputFormError
+from oiyolo.core.errors import InputFormError
 from oiyolo.trainlog.follow import LogFollower
 from oiyolo.trainlog.parse import LogParser, parse_log, read_log
 

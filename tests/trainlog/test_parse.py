@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oiyolo.errors import InputFormError
+from oiyolo.core.errors import InputFormError
 from oiyolo.trainlog.dialects import number, unit_s
 from oiyolo.trainlog.parse import (
     NO_LAYER,

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oiyolo.errors import UsageError
+from oiyolo.core.errors import UsageError
 from oiyolo.trainlog.parse import parse_log, read_log
 from oiyolo.trainlog.tensorboard import EventWriter, masked_crcs, write_events
 

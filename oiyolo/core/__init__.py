@@ -1,0 +1,1 @@
+"""Errors, results, files, locks, child processes, progress and staleness."""

@@ -1,0 +1,1 @@
+"""Find a toolchain, build darknet from source, and prove that the result trains."""

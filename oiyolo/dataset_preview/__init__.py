@@ -1,0 +1,1 @@
+"""Contact sheets and charts of a dataset, and one page that shows them all."""

@@ -1,0 +1,1 @@
+"""A project on disk: its folder, configuration, ledger, and the journals of fetch shards."""

@@ -1,0 +1,189 @@
+"""Load a project's configuration: defaults, ``oiyolo.toml``, environment, then options.
+
+The environment overrides the file, and options (of the command line, or keywords of a library
+function) override both. Values are checked the same way wherever they were written.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Final
+
+from oiyolo.core.errors import InputFormError, UsageError
+from oiyolo.net.buckets import bucket_place, is_bucket
+from oiyolo.project.keys import KEYS, KEYS_BY_NAME, SECTIONS, Config, DatasetOptions
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+FILE_NAME: Final = "oiyolo.toml"
+
+
+def suggestion(word: str, known: tuple[str, ...]) -> str:
+    """Give "Did you mean ...?" with the nearest known words, or list them all."""
+    near = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
+    if near:
+        return "Did you mean " + " or ".join(near) + "?"
+    return "Known are " + ", ".join(known)
+
+
+def read_file(path: Path) -> dict[str, dict[str, object]]:
+    """Read an ``oiyolo.toml`` into checked values, by section and name.
+
+    Raises:
+        InputFormError: The file is not TOML; the message has the line.
+        UsageError: An unknown section or key, or a wrong value.
+    """
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise InputFormError("this is not TOML", where=str(path), found=str(error)) from None
+    except UnicodeDecodeError as error:
+        raise InputFormError("this is not UTF-8 text", where=str(path), found=str(error)) from None
+    values: dict[str, dict[str, object]] = {}
+    for section, table in raw.items():
+        if section not in SECTIONS:
+            raise UsageError(
+                f"unknown section [{section}]",
+                where=str(path),
+                remedy=suggestion(section, tuple(SECTIONS)),
+            )
+        if not isinstance(table, dict):
+            raise UsageError(
+                f"{section} must be a section", where=str(path), expected=f"[{section}]"
+            )
+        known = {key.name: key for key in KEYS if key.section == section}
+        for name, value in table.items():
+            if name not in known:
+                raise UsageError(
+                    f"unknown key {name} in [{section}]",
+                    where=str(path),
+                    remedy=suggestion(name, tuple(known)),
+                )
+            values.setdefault(section, {})[name] = known[name].value(value, where=str(path))
+    return values
+
+
+def read_environment(environment: Mapping[str, str]) -> dict[str, dict[str, object]]:
+    """Read the ``OIYOLO_...`` variables that name a key."""
+    values: dict[str, dict[str, object]] = {}
+    for key in KEYS:
+        if key.variable in environment:
+            value = key.value(environment[key.variable], where=key.variable, is_text=True)
+            values.setdefault(key.section, {})[key.name] = value
+    return values
+
+
+def read_options(options: Mapping[str, object]) -> dict[str, dict[str, object]]:
+    """Check keywords of a library call; one that is ``None`` was not given.
+
+    Raises:
+        UsageError: A keyword that is no key, or a wrong value.
+    """
+    values: dict[str, dict[str, object]] = {}
+    for name, value in options.items():
+        if value is None:
+            continue
+        if name not in KEYS_BY_NAME:
+            raise UsageError(f"unknown option {name}", remedy=suggestion(name, tuple(KEYS_BY_NAME)))
+        key = KEYS_BY_NAME[name]
+        values.setdefault(key.section, {})[name] = key.value(value, where=f"option {key.option}")
+    return values
+
+
+def load(
+    path: Path, options: Mapping[str, object], environment: Mapping[str, str] | None = None
+) -> Config:
+    """Bring file, environment and options together: the later overrides the earlier.
+
+    Args:
+        path: The ``oiyolo.toml``; it need not exist.
+        options: Keywords by key name; ``None`` means not given.
+        environment: ``os.environ`` if not given.
+    """
+    layers = [
+        read_file(path) if path.is_file() else {},
+        read_environment(os.environ if environment is None else environment),
+        read_options(options),
+    ]
+    sections = {}
+    for section, options_type in SECTIONS.items():
+        merged: dict[str, Any] = {}
+        for layer in layers:
+            merged.update(layer.get(section, {}))
+        sections[section] = options_type(**merged)
+    config = Config(**sections)
+    _check_together(config)
+    return config
+
+
+def _check_together(config: Config) -> None:
+    shares = config.split.train + config.split.valid + config.split.test
+    if abs(shares - 1.0) > 1e-9 or config.split.train == 0.0:  # noqa: PLR2004
+        raise UsageError(
+            "[split] train, valid and test must be shares of one whole, with some to train on",
+            expected="a sum of 1",
+            found=f"{config.split.train} + {config.split.valid} + {config.split.test} = {shares:g}",
+        )
+    if config.dataset.min_box_area > config.dataset.max_box_area:
+        raise UsageError(
+            "[dataset] min_box_area is above max_box_area, so no box would be left",
+            found=f"{config.dataset.min_box_area} > {config.dataset.max_box_area}",
+        )
+    if config.train.backup_to is not None:
+        bucket_place(config.train.backup_to, where="[train] backup_to")
+    for source in config.images.sources:
+        if not _is_source(source):
+            raise UsageError(
+                f"unknown source {source!r} in [images] sources",
+                expected='"mirror", "original", "thumbnail", gs://bucket/prefix, or a folder that '
+                "begins with /, ~ or .",
+                remedy="For another mirror set [images] mirror_url" if "://" in source else "",
+            )
+
+
+def _is_source(name: str) -> bool:
+    if is_bucket(name):
+        bucket_place(name, where="[images] sources")
+        return True
+    return name in {"mirror", "original", "thumbnail"} or name.startswith((".", "/", "~"))
+
+
+def render(options: Mapping[str, object]) -> str:
+    """Write the ``oiyolo.toml`` of a new project: what was chosen, and where to read on."""
+    chosen = read_options({"classes": DatasetOptions().classes, **options})
+    lines = [
+        "# What this project is made of. Every key and its default: `oiyolo init --help`,",
+        "# or docs/configuration.md. A key that is left out has its default.",
+    ]
+    for section in (section for section in SECTIONS if section in chosen):
+        lines += ["", f"[{section}]"]
+        lines += [
+            f"{key.name} = {_toml(chosen[section][key.name])}"
+            for key in KEYS
+            if key.section == section and key.name in chosen[section]
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    # JSON's numbers, texts and true/false are TOML's too.
+    return json.dumps("" if value is None else value, ensure_ascii=False)
+
+
+def as_dict(options: object) -> dict[str, object]:
+    """Give a section's values as JSON knows them (tuples become lists)."""
+    values: dict[str, object] = json.loads(json.dumps(asdict(options)))  # type: ignore[call-overload]
+    return values

@@ -1,0 +1,137 @@
+"""Progress: a bar for a person, a line now and then for a log, nothing where it is quiet."""
+
+from __future__ import annotations
+
+import io
+import logging
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from oiyolo.core import progress as module
+from oiyolo.core.progress import progress, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def shown_and_in_no_notebook(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
+    token = shown.set(True)
+    yield
+    shown.reset(token)
+
+
+@pytest.fixture
+def lines(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> pytest.LogCaptureFixture:
+    monkeypatch.setattr(logging.getLogger("oiyolo"), "propagate", True)
+    caplog.set_level(logging.INFO, logger="oiyolo")
+    return caplog
+
+
+def test_without_a_terminal_there_is_a_plain_line_every_so_often(
+    lines: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(module, "PLAIN_LINE_EVERY_S", 0.0)
+    with progress("fetch", total=3, unit="img", initial=1) as told:
+        told.advance()
+        told.tell(MB=5, failed=0)
+        told.advance()
+    assert lines.messages == ["fetch: 2 of 3", "fetch: 3 of 3 (MB 5, failed 0)"]
+    assert capsys.readouterr().err == ""
+
+
+def test_quick_work_needs_no_line(lines: pytest.LogCaptureFixture) -> None:
+    with progress("fetch", total=1000) as told:
+        for _ in range(1000):
+            told.advance()
+    assert lines.messages == []
+
+
+@pytest.mark.parametrize(
+    ("total", "unit", "count", "line"),
+    [
+        (None, "", 5, "x: 5"),
+        (None, "B", 2_400_000, "x: 2 MB"),
+        (10_000_000, "B", 2_600_000, "x: 3 of 10 MB"),
+        (7, "img", 0, "x: 0 of 7"),
+    ],
+)
+def test_a_line_tells_as_much_as_is_known(
+    *,
+    lines: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    total: int | None,
+    unit: str,
+    count: int,
+    line: str,
+) -> None:
+    monkeypatch.setattr(module, "PLAIN_LINE_EVERY_S", 0.0)
+    with progress("x", total=total, unit=unit) as told:
+        told.advance(count)
+    assert lines.messages == [line]
+
+
+def test_on_a_terminal_there_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with progress("train", total=4, unit="it", initial=1) as told:
+        told.tell(loss="1.250")
+        told.advance(3)
+    assert "train: 100%" in terminal.getvalue()
+    assert "4/4" in terminal.getvalue()
+    assert "loss=1.250" in terminal.getvalue()
+    assert terminal.getvalue().endswith("\n")
+
+
+def test_a_bar_of_bytes_counts_in_larger_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with progress("boxes.csv", total=4 << 20, unit="B") as told:
+        told.advance(4 << 20)
+    assert "4.00M/4.00M" in terminal.getvalue()
+
+
+def test_what_is_quiet_shows_nothing_also_on_a_terminal(
+    lines: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(module, "PLAIN_LINE_EVERY_S", 0.0)
+    shown.set(False)
+    with progress("fetch", total=3) as told:
+        told.advance()
+        told.tell(loss=1)
+    assert terminal.getvalue() == ""
+    assert lines.messages == []
+
+
+def test_a_bar_is_closed_after_an_exception(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with pytest.raises(KeyboardInterrupt), progress("fetch", total=3):
+        raise KeyboardInterrupt
+    assert terminal.getvalue().endswith("\n")
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_a_bar_of_bytes_begins_with_the_first_of_them(
+    monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with progress("boxes.csv", unit="B") as told:
+        for _ in range(count):
+            told.advance(100)
+    assert bool(terminal.getvalue()) == bool(count)

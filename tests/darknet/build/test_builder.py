@@ -1,0 +1,366 @@
+"""Building darknet: in a folder of its own, once, whole or absent, with the log kept."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from oiyolo.darknet.build import builder, tree
+from oiyolo.darknet.build.builder import BUILD_LOG, STAMP
+from oiyolo.darknet.build.flags import Flags
+from oiyolo.darknet.build.toolchain import Component, Toolchain
+from oiyolo.core.errors import DarknetError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from oiyolo.darknet.build.builder import Made
+
+MAKEFILE = """\
+darknet: src/gemm.c obj backup
+\t@echo "compiling with GPU=$(GPU) OPENMP=$(OPENMP) AVX=$(AVX) MAKEFLAGS=$(MAKEFLAGS)"
+\t@printf '#!/bin/sh\\necho GPU=$(GPU)\\n' > darknet
+\t@chmod +x darknet
+\t@touch obj/gemm.o
+"""
+HERE = Toolchain(gcc="1.0", gxx="1.0", make="4.3", cmake="3.25.1", git="2.39.5")
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    folder = tmp_path / "source"
+    (folder / "src").mkdir(parents=True)
+    (folder / "Makefile").write_text(MAKEFILE)
+    for name in ("gemm.c", "detector.c"):
+        (folder / "src" / name).write_text("int gemm;\n")
+    (folder / "src" / "old.o").write_text("")
+    (folder / "darknet").write_text("an old one, built in place")
+    (folder / ".git").write_text("gitdir: elsewhere\n")
+    return folder
+
+
+def build(
+    source: Path, folder: Path, flags: Flags | None = None, toolchain: Toolchain = HERE
+) -> Made:
+    return builder.build(builder.order(source, folder, flags or Flags(), toolchain))
+
+
+def contents(folder: Path) -> dict[str, tuple[int, bytes]]:
+    return {
+        str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes())
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def git(folder: Path, *words: str) -> str:
+    who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    done = subprocess.run(
+        ["git", "-C", str(folder), *who, *words], capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+def test_it_is_built_in_a_folder_of_its_own_and_the_sources_stay(
+    tmp_path: Path, source: Path
+) -> None:
+    before = contents(source)
+    made = build(source, tmp_path / "builds" / "a", Flags(openmp=True))
+    assert made.executable == tmp_path / "builds" / "a" / "darknet"
+    assert "GPU=0" in made.executable.read_text()
+    assert os.access(made.executable, os.X_OK)
+    assert contents(source) == before
+    assert sorted(path.name for path in made.executable.parent.iterdir()) == [
+        *(STAMP, BUILD_LOG, "darknet"),
+    ]
+    assert not list((tmp_path / "builds").glob("*.part"))
+    log = made.log.read_text()
+    assert "compiling with GPU=0 OPENMP=1 AVX=0" in log
+    assert log.startswith("$ make -j1 GPU=0")
+
+
+def test_an_outer_make_does_not_reach_into_the_build(
+    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAKEFLAGS", "n --jobserver-auth=3,4")
+    assert "jobserver" not in build(source, tmp_path / "build").log.read_text()
+
+
+def test_a_second_build_with_nothing_new_does_nothing(tmp_path: Path, source: Path) -> None:
+    first = build(source, tmp_path / "build")
+    assert first.reason == "it was not made yet"
+    before = contents(tmp_path / "build")
+    os.utime(source / "src" / "gemm.c")  # touched, not changed
+    (source / "README.md").write_text("new")
+    second = build(source, tmp_path / "build")
+    assert second == replace(first, reason=None)
+    assert contents(tmp_path / "build") == before
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ("source", "revision changed: digest from"),
+        ("new file", "revision changed: digest from"),
+        ("flags", "flags changed: avx from False to True"),
+        ("compiler", "compiler changed: gcc from '1.0' to '2.0'"),
+        ("executable", "the executable is gone"),
+        ("stamp", "it was not made yet"),
+    ],
+)
+def test_what_changed_is_built_again_and_the_reason_is_told(
+    *, tmp_path: Path, source: Path, change: str, reason: str,
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(logging.getLogger("oiyolo"), "propagate", True)
+    folder = tmp_path / "build"
+    build(source, folder)
+    before = (folder / STAMP).stat().st_ino
+    flags, toolchain = Flags(), HERE
+    if change == "source":
+        (source / "src" / "gemm.c").write_text("int gemm, other;\n")
+    elif change == "new file":
+        (source / "src" / "new.h").write_text("")
+    elif change == "flags":
+        flags = Flags(avx=True)
+    elif change == "compiler":
+        toolchain = replace(HERE, gcc="2.0")
+    elif change == "executable":
+        (folder / "darknet").unlink()
+    else:
+        (folder / STAMP).unlink()
+    with caplog.at_level("INFO", logger="oiyolo"):
+        made = build(source, folder, flags, toolchain)
+    assert made.reason is not None
+    assert made.reason.startswith(reason)
+    assert reason in caplog.text
+    assert (folder / STAMP).stat().st_ino != before
+    assert build(source, folder, flags, toolchain).reason is None
+
+
+def test_what_a_cpu_build_does_not_use_does_not_make_it_stale(tmp_path: Path, source: Path) -> None:
+    build(source, tmp_path / "build")
+    other = replace(HERE, cmake="4.1.0", cuda="13.0", opencv="5.0.0", cudnn="9.1.0")
+    assert build(source, tmp_path / "build", toolchain=other).reason is None
+
+
+@pytest.mark.parametrize(
+    ("recipe", "ended"),
+    [
+        ("@exit 3", "exit code 2"),
+        ("@true", "exit code 0, but it left no program"),
+        ("@kill -SEGV $$$$", "exit code 2"),
+    ],
+)
+def test_a_build_that_fails_is_told_with_its_last_lines_and_its_log(
+    tmp_path: Path, source: Path, recipe: str, ended: str
+) -> None:
+    lines = "".join(f"\t@echo line {number}\n" for number in range(20))
+    (source / "Makefile").write_text(f"all:\n{lines}\t@echo oh no >&2\n\t{recipe}\n")
+    folder = tmp_path / "build"
+    with pytest.raises(DarknetError, match="could not be built") as caught:
+        build(source, folder)
+    log_path = tmp_path / "build-failed.log"
+    assert caught.value.exit_code == 5
+    assert ended in caught.value.what
+    assert str(log_path) in caught.value.found
+    assert "oh no" in caught.value.found
+    assert "line 2\n" not in caught.value.found
+    assert "line 2\n" in log_path.read_text()
+    assert not folder.exists()
+    # A failure is not remembered as done, and its log goes when it is mended.
+    (source / "Makefile").write_text(MAKEFILE)
+    assert build(source, folder).executable.is_file()
+    assert not log_path.exists()
+
+
+def test_a_known_failure_is_explained(tmp_path: Path, source: Path) -> None:
+    said = "nvcc fatal   : Unsupported gpu architecture 'compute_37'"
+    (source / "Makefile").write_text(f'all:\n\t@echo "{said}"; exit 1\n')
+    with pytest.raises(DarknetError, match=r"compute capability 3\.7") as caught:
+        build(source, tmp_path / "build")
+    assert "CUDA 11.8 is the last" in caught.value.remedy
+
+
+def test_a_build_that_fails_leaves_the_one_before(tmp_path: Path, source: Path) -> None:
+    made = build(source, tmp_path / "build")
+    before = contents(tmp_path / "build")
+    (source / "Makefile").write_text("all:\n\t@exit 1\n")
+    with pytest.raises(DarknetError):
+        build(source, tmp_path / "build")
+    assert contents(tmp_path / "build") == before
+    assert made.executable.is_file()
+
+
+CHILD = """
+import sys
+from pathlib import Path
+from oiyolo.darknet.build import builder
+from oiyolo.darknet.build.flags import Flags
+from oiyolo.darknet.build.toolchain import Toolchain
+here = Toolchain(gcc="1.0", gxx="1.0", make="4.3")
+builder.build(builder.order(Path(sys.argv[1]), Path(sys.argv[2]), Flags(), here))
+"""
+
+
+def start(source: Path, folder: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", CHILD, str(source), str(folder)])
+
+
+def wait_for(path: Path, pattern: str) -> None:
+    until = time.monotonic() + 60
+    while not list(path.glob(pattern)):
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def test_a_build_that_was_killed_is_not_taken_for_whole(tmp_path: Path, source: Path) -> None:
+    # The program is there, and still being written to.
+    (source / "Makefile").write_text(
+        "all:\n\t@echo half > darknet; chmod +x darknet; touch begun; sleep 600\n"
+    )
+    folder = tmp_path / "builds" / "a"
+    child = start(source, folder)
+    wait_for(tmp_path / "builds", "*.part/tree/begun")
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    assert not folder.exists()
+    (source / "Makefile").write_text(MAKEFILE)
+    assert "GPU=0" in build(source, folder).executable.read_text()
+    assert not list((tmp_path / "builds").glob("*.part"))
+
+
+def test_two_builds_at_the_same_time_build_once(tmp_path: Path, source: Path) -> None:
+    (source / "Makefile").write_text(
+        f"all:\n\t@echo x >> {tmp_path}/count; sleep 1; echo done > darknet; chmod +x darknet\n"
+    )
+    children = [start(source, tmp_path / "build") for _ in range(2)]
+    assert [child.wait(60) for child in children] == [0, 0]
+    assert (tmp_path / "count").read_text() == "x\n"
+
+
+@pytest.mark.parametrize("tool", ["make", "gcc", "gxx"])
+def test_a_tool_that_is_missing_is_told_with_the_package_that_has_it(
+    tmp_path: Path, source: Path, tool: str
+) -> None:
+    without = {"make": replace(HERE, make=""), "gcc": replace(HERE, gcc="")}
+    with pytest.raises(DarknetError, match="is needed") as caught:
+        build(source, tmp_path / "build", toolchain=without.get(tool, replace(HERE, gxx="")))
+    assert "build-essential" in caught.value.remedy
+    assert not (tmp_path / "build").exists()
+
+
+@pytest.mark.parametrize(
+    ("files", "line"),
+    [
+        (["Makefile", "src/gemm.c", "src/detector.c", "CMakeLists.txt"], "alexeyab"),
+        (["Makefile", "src/gemm.c", "examples/detector.c"], "pjreddie"),
+        (["CMakeLists.txt", "src-lib/CMakeLists.txt", "src-cli/CMakeLists.txt"], "hank"),
+        (["Makefile", "src/gemm.c"], None),
+        (["README.md"], None),
+        ([], None),
+    ],
+)
+def test_a_tree_is_known_by_its_files(tmp_path: Path, files: list[str], line: str | None) -> None:
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    assert tree.line_of(tmp_path) == line
+    assert tree.has_sources(tmp_path) == (line is not None)
+    if line is None:
+        with pytest.raises(DarknetError, match="no sources"):
+            build(tmp_path, tmp_path / "build")
+
+
+def test_a_repository_tells_its_revision_and_nothing_in_it_changes(
+    tmp_path: Path, source: Path
+) -> None:
+    (source / ".git").unlink()
+    git(source, "init", "-q")
+    git(source, "add", "src/*.c", "Makefile")
+    git(source, "commit", "-qm", "one")
+    git(source, "tag", "v5.1")
+    # What hank-ai's build asks git for, from the folder that it is built in.
+    (source / "Makefile").write_text(MAKEFILE + "\t@cd obj && git describe --tags --dirty --long\n")
+    git(source, "commit", "-qam", "ask", "--amend")
+    git(source, "tag", "-f", "v5.1")
+    os.utime(source / "src" / "gemm.c")  # git would refresh its index, if it might
+    before = contents(source / ".git")
+    revision = tree.revision(source)
+    assert revision.commit == git(source, "rev-parse", "HEAD")
+    assert (revision.described or "").startswith("v5.1-0-g")
+    made = build(source, tmp_path / "build")
+    assert made.revision == revision.commit
+    assert re.search(r"^v5\.1-0-g[0-9a-f]+$", made.log.read_text(), re.MULTILINE)  # not dirty
+    assert contents(source / ".git") == before
+    git(source, "commit", "-qm", "two", "--allow-empty")
+    reason = build(source, tmp_path / "build").reason
+    assert reason is not None
+    assert reason.startswith("revision changed: commit from")
+
+
+def test_a_folder_in_another_repository_has_no_revision_of_its_own(
+    tmp_path: Path, source: Path
+) -> None:
+    (source / ".git").unlink()
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", "-f", "source")
+    git(tmp_path, "commit", "-qm", "one")
+    revision = tree.revision(source)
+    assert (revision.commit, revision.described) == ("", None)
+    assert revision.name.startswith("sources ")
+
+
+def test_without_git_the_sources_themselves_are_the_revision(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_git = tree.revision(source)
+    monkeypatch.setenv("PATH", str(tmp_path / "nowhere"))
+    assert tree.revision(source) == with_git
+
+
+@pytest.mark.parametrize("driver", ["driver", "stub", "neither"])
+def test_a_build_for_cuda_links_on_hosts_with_a_driver_and_without(
+    tmp_path: Path, source: Path, driver: str
+) -> None:
+    # A linker's own test: a program that needs the driver's one function, from a libcuda that is
+    # named as the driver's is.
+    code = "int cuCtxGetCurrent(void **context); int main(void) { return cuCtxGetCurrent(0); }"
+    (source / "src" / "main.c").write_text(code)
+    (source / "Makefile").write_text("all:\n\t$(CC) src/main.c -o darknet -lcuda -lcurand\n")
+    library = tmp_path / "cuda" / "lib" / "libcurand.so.10"
+    library.parent.mkdir(parents=True)
+    stub = tmp_path / "cuda" / "lib" / "stubs" / "libcuda.so"
+    stub.parent.mkdir()
+    (tmp_path / "c.c").write_text("int curand; int cuCtxGetCurrent(void **c) { return !c; }")
+    for path, name in ((library, "libcurand.so.10"), (stub, "libcuda.so.1")):
+        subprocess.run(
+            ["gcc", "-shared", "-fPIC", f"-Wl,-soname,{name}", "-o", path, tmp_path / "c.c"],
+            check=True,
+        )
+    parts = {name: Component(tmp_path / "cuda", library) for name in ("cudart", "cublas", "curand")}
+    toolchain = replace(
+        HERE,
+        nvcc=tmp_path / "nvcc",
+        cuda="13.0",
+        components=parts,
+        driver_library=stub if driver == "driver" else None,
+        stub_library=stub if driver == "stub" else None,
+    )
+    folder = tmp_path / "my builds" / "it's one"
+    made = build(source, folder, Flags(gpu=True, architectures=("86",)), toolchain)
+    dynamic = subprocess.run(
+        ["readelf", "-d", made.executable], capture_output=True, text=True, check=True
+    ).stdout
+    assert "[libcuda.so.1]" in dynamic
+    assert f"[{library.parent}]" in dynamic  # where it finds its libraries when it starts
+    assert "part/links" not in dynamic

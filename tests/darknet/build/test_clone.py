@@ -1,0 +1,189 @@
+"""Sources out of a repository, at one commit; the stage's order of places to look at."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from oiyolo.project.keys import DarknetOptions
+from oiyolo.darknet.build import clone as clone_of
+from oiyolo.darknet.build.clone import PINNED_COMMIT, clone, folder_in
+from oiyolo.core.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.conftest import Cli
+
+ROOT = Path(__file__).resolve().parents[3]
+NOWHERE = "/nonexistent/darknet.git"
+
+
+def git(folder: Path, *words: str) -> str:
+    who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    done = subprocess.run(
+        ["git", "-C", str(folder), *who, *words], capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+# Stands in for the compilation, so that it takes no minute: it makes a program that is Debian's.
+MAKEFILE = "darknet:\n\tcp {program} darknet\n"
+
+
+@pytest.fixture
+def remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A bare repository whose pinned commit is not its last."""
+    work = tmp_path / "work"
+    (work / "src").mkdir(parents=True)
+    program = shutil.which("darknet") or "/bin/true"
+    (work / "Makefile").write_text(MAKEFILE.format(program=program))
+    for name in ("gemm.c", "detector.c"):
+        (work / "src" / name).write_text("int a;\n")
+    git(work, "init", "-q")
+    git(work, "add", ".")
+    git(work, "commit", "-qm", "the one")
+    monkeypatch.setattr(clone_of, "PINNED_COMMIT", git(work, "rev-parse", "HEAD"))
+    (work / "src" / "gemm.c").write_text("int later;\n")
+    git(work, "commit", "-qam", "later")
+    bare = tmp_path / "remote.git"
+    git(tmp_path, "clone", "-q", "--bare", str(work), str(bare))
+    return bare
+
+
+def test_the_pinned_commit_is_the_submodules() -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("no git checkout")
+    mode, commit, *_ = git(ROOT, "ls-files", "-s", "darknet").split()
+    assert (mode, commit) == ("160000", PINNED_COMMIT)
+    assert DarknetOptions().source_url == git(
+        ROOT, "config", "-f", ".gitmodules", "submodule.darknet.url"
+    )
+
+
+def test_the_pinned_commit_stands_in_one_place() -> None:
+    found = [
+        path.name
+        for path in (ROOT / "oiyolo").rglob("*.py")
+        if PINNED_COMMIT[:12] in path.read_text(encoding="utf-8")
+    ]
+    assert found == ["clone.py"]
+
+
+def test_the_one_commit_is_brought_and_the_second_time_nothing(
+    remote: Path, tmp_path: Path
+) -> None:
+    folder = clone(str(remote), tmp_path / "cache")
+    assert folder == folder_in(tmp_path / "cache")
+    assert (folder / "src" / "gemm.c").read_text() == "int a;\n"
+    assert git(folder, "rev-list", "--count", "HEAD") == "1"
+    shutil.rmtree(remote)
+    assert clone(str(remote), tmp_path / "cache") == folder
+
+
+@pytest.mark.parametrize("left", ["the part of another", "an empty folder of its name"])
+def test_a_clone_that_was_killed_is_not_taken_for_whole(
+    remote: Path, tmp_path: Path, left: str
+) -> None:
+    folder = folder_in(tmp_path / "cache")
+    half = folder.with_name(folder.name + ".part") if left.startswith("the part") else folder
+    (half / "src").mkdir(parents=True)
+    if half != folder:
+        (half / "Makefile").write_text("half")
+        (half / ".git").mkdir()
+    else:
+        (half / "src").rmdir()
+    assert git(clone(str(remote), tmp_path / "cache"), "status", "--porcelain") == ""
+    assert not folder.with_name(folder.name + ".part").exists()
+
+
+@pytest.mark.parametrize("fault", ["no repository", "another repository"])
+def test_what_cannot_be_fetched_is_told_and_leaves_nothing(
+    remote: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    url = NOWHERE if fault == "no repository" else str(remote)
+    if fault == "another repository":
+        monkeypatch.setattr(clone_of, "PINNED_COMMIT", "1" * 40)
+    with pytest.raises(UnavailableError, match="cannot be fetched") as caught:
+        clone(url, tmp_path / "cache")
+    assert caught.value.where == url
+    assert caught.value.found.startswith(("fatal:", "error:"))
+    assert [path.name for path in (tmp_path / "cache" / "sources").iterdir()] == [
+        path.name for path in (tmp_path / "cache" / "sources").glob(".*.lock")
+    ]
+
+
+def test_without_git_nothing_can_be_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UnavailableError, match="git is needed"):
+        clone(NOWHERE, tmp_path / "cache")
+
+
+@pytest.fixture
+def bare_project(
+    make_project: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """A project without sources: not even the checkout's own submodule is seen."""
+    monkeypatch.setattr(
+        "oiyolo.stages.build.__file__", str(tmp_path / "a" / "b" / "c" / "build.py")
+    )
+    return make_project(executable=None, cache=str(tmp_path / "cache"))
+
+
+@pytest.mark.darknet
+def test_build_fetches_builds_and_proves_where_there_are_no_sources(
+    cli: Cli, bare_project: Path, remote: Path, darknet: Path
+) -> None:
+    words = ("build", "--source-url", remote, "--build-gpu", "no", "--json")
+    first = cli.ok(*words, project=bare_project).json
+    assert first["origin"].startswith("built from")
+    assert first["executable"] != str(darknet)
+    assert first["revision"] == clone_of.PINNED_COMMIT
+    assert (first["proved"], first["proved_now"]) == (True, True)
+    assert first["built_because"] == "it was not made yet"
+    assert "cp" in Path(first["log"]).read_text()
+    second = cli.ok(*words, project=bare_project).json
+    assert second == {**first, "proved_now": False, "built_because": None}
+    # A stage that uses a darknet takes what was built, without an address.
+    plan = cli.ok("build", "--build-gpu", "no", "--dry-run", project=bare_project).out
+    assert re.search(r"build would use .*, built", plan)
+
+
+@pytest.mark.darknet
+def test_what_cannot_be_fetched_falls_through_to_path_with_a_word(
+    cli: Cli, bare_project: Path, darknet: Path
+) -> None:
+    done = cli.ok("build", "--source-url", NOWHERE, project=bare_project)
+    assert "cannot be fetched" in done.err
+    assert f"{darknet} (" in done.out
+    assert "on PATH" in done.out
+
+
+def test_neither_fetched_nor_found_is_an_error_that_says_both(
+    cli: Cli, bare_project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "bin").mkdir()
+    git_path = shutil.which("git")
+    assert git_path is not None
+    (tmp_path / "bin" / "git").symlink_to(git_path)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    done = cli("build", "--source-url", NOWHERE, project=bare_project)
+    assert done.code == 5
+    assert "no darknet was found" in done.err
+    assert NOWHERE in done.err
+    assert "apt-get install darknet" in done.err
+
+
+def test_a_dry_run_says_what_would_be_fetched_and_fetches_nothing(
+    cli: Cli, bare_project: Path, tmp_path: Path
+) -> None:
+    done = cli.ok("build", "--source-url", NOWHERE, "--dry-run", project=bare_project)
+    assert f"fetch {NOWHERE} at {PINNED_COMMIT[:12]}" in done.out
+    assert not (tmp_path / "cache" / "sources").exists()

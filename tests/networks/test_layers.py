@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import pytest
+
+from oiyolo.networks.builders import build, stock
+from oiyolo.networks.cfg import CfgError, parse
+from oiyolo.networks.layers import expected_weight_bytes, head_channels, layers, sources_of
+
+NET = "[net]\nwidth=64\nheight=32\nchannels=3\n"
+
+
+def test_the_small_network_by_hand(small_text: str) -> None:
+    made = layers(parse(small_text, path="n.cfg"))
+    assert [layer.output_whc for layer in made] == [
+        (32, 32, 8),
+        (16, 16, 8),
+        (16, 16, 14),
+        (16, 16, 14),
+    ]
+    # 8 biases, three times 8 of batch normalisation, 8 filters of 3x3x3; then 14 of 1x1x8.
+    assert [layer.parameter_count for layer in made] == [8 + 24 + 216, 0, 14 + 112, 0]
+    assert expected_weight_bytes(parse(small_text, path="n.cfg")) == 20 + 4 * (248 + 126)
+
+
+# Sizes of files that have been downloaded by many; see shapes and weights.
+@pytest.mark.parametrize(
+    ("network", "layer_count", "size_bytes"),
+    [
+        ("yolov3", None, 248_007_048),
+        ("yolov3", 75, 162_482_580),
+        ("yolov3-tiny", None, 35_434_956),
+        ("yolov3-tiny", 15, 30_973_396),
+        ("yolov3-tiny", 11, 6_303_188),
+        ("yolov4", None, 257_717_640),
+        ("yolov4", 137, 170_038_676),
+        ("yolov4-tiny", None, 24_251_276),
+        ("yolov4-tiny", 29, 19_789_716),
+    ],
+)
+def test_published_weights_have_the_size_that_is_counted(
+    network: str, layer_count: int | None, size_bytes: int
+) -> None:
+    assert expected_weight_bytes(stock(network), layer_count) == size_bytes
+
+
+@pytest.mark.parametrize("network", ["yolov3", "yolov3-tiny", "yolov4", "yolov4-tiny"])
+def test_neither_size_nor_classes_change_the_backbone(network: str) -> None:
+    pretrained = {"yolov3": 75, "yolov3-tiny": 15, "yolov4": 137, "yolov4-tiny": 29}[network]
+    small = build(network, class_count=1, size_wh=(96, 64))
+    assert expected_weight_bytes(small, pretrained) == expected_weight_bytes(
+        stock(network), pretrained
+    )
+
+
+@pytest.mark.parametrize(
+    ("section", "output_whc", "parameter_count"),
+    [
+        ("[convolutional]\nfilters=4\nsize=3\nstride=1\npadding=2\n", (66, 34, 4), 4 + 108),
+        ("[convolutional]\nfilters=6\nsize=1\ngroups=3\n", (64, 32, 6), 6 + 6),
+        ("[convolutional]\nfilters=4\nsize=1\nstride_x=2\n", (32, 32, 4), 4 + 12),
+        ("[maxpool]\nsize=2\nstride=2\n", (32, 16, 3), 0),
+        ("[maxpool]\nsize=13\nstride=1\n", (64, 32, 3), 0),
+        ("[maxpool]\nsize=2\nstride=2\npadding=0\n", (32, 16, 3), 0),
+        ("[avgpool]\n", (1, 1, 3), 0),
+        ("[upsample]\nstride=2\n", (128, 64, 3), 0),
+        ("[upsample]\nstride=-2\n", (32, 16, 3), 0),
+        ("[reorg]\nstride=2\n", (32, 16, 12), 0),
+        ("[connected]\noutput=5\nbatch_normalize=1\n", (1, 1, 5), 5 + 5 * 64 * 32 * 3 + 15),
+        ("[local]\nfilters=2\nsize=3\nstride=1\npad=1\n", (64, 32, 2), 64 * 32 * (2 + 54)),
+        ("[batchnorm]\n", (64, 32, 3), 12),
+        ("[crop]\ncrop_width=28\ncrop_height=30\n", (28, 30, 3), 0),
+        ("[dropout]\n", (64, 32, 3), 0),
+        ("[softmax]\n", (64, 32, 3), 0),
+    ],
+)
+def test_one_layer(section: str, output_whc: tuple[int, int, int], parameter_count: int) -> None:
+    (layer,) = layers(parse(NET + section, path="n.cfg"))
+    assert (layer.output_whc, layer.parameter_count) == (output_whc, parameter_count)
+
+
+def test_routes_and_shortcuts() -> None:
+    text = (
+        NET
+        + "[convolutional]\nfilters=4\n"
+        + "[convolutional]\nfilters=6\n"
+        + "[route]\nlayers=-1, 0\n"
+        + "[route]\nlayers=-1\ngroups=2\ngroup_id=1\n"
+        + "[reorg]\nstride=4\nreverse=1\n[route]\nlayers=3\n"
+        + "[shortcut]\nfrom=-4\nactivation=linear\n"
+        + "[shortcut]\nfrom=-1,-2\nweights_type=per_channel\n"
+        + "[convolutional]\nfilters=2\nshare_index=1\n"
+    )
+    made = layers(parse(text.replace("stride=4\nreverse=1", "stride=1"), path="n.cfg"))
+    assert [layer.sources for layer in made[2:4]] == [(1, 0), (2,)]
+    assert [layer.output_whc[2] for layer in made] == [4, 6, 10, 5, 5, 5, 5, 5, 2]
+    assert made[7].parameter_count == 3 * 5
+    assert made[8].parameter_count == 0
+    assert sources_of(parse("[net]\n[route]\nlayers=-9\n", path="n.cfg").layers[0], 0) == (-9,)
+
+
+@pytest.mark.parametrize(
+    ("head", "channels"),
+    [
+        ("[yolo]\nmask=0,1,2\nnum=9\nclasses=80\n", 255),
+        ("[yolo]\nnum=3\nclasses=1\n", 18),
+        ("[Gaussian_yolo]\nmask=0,1,2\nnum=9\nclasses=80\n", 267),
+        ("[region]\nnum=5\nclasses=20\ncoords=4\n", 125),
+    ],
+)
+def test_head_channels(head: str, channels: int) -> None:
+    assert head_channels(parse("[net]\n" + head, path="n.cfg").layers[0]) == channels
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "match"),
+    [
+        ("[net]\nwidth=64\n", 1, "no extent"),
+        (NET + "[nonsense]\n", 5, r"\[nonsense\] is no kind of layer"),
+        (NET + "[convolutional]\nfilters=0\n", 6, "below 1"),
+        (NET + "[convolutional]\nfilters=1\nstride=0\n", 7, "does not move"),
+        (NET + "[convolutional]\nsize=99\n", 5, "nothing is left"),
+        (NET + "[route]\n", 5, "from where"),
+        (NET + "[route]\nlayers=0\n", 6, "does not come before"),
+        (NET + "[dropout]\n[route]\nlayers=-2\n", 7, "expected layers from 0 to 0"),
+        (NET + "[maxpool]\nsize=2\nstride=2\n[upsample]\n[route]\nlayers=0,1\n", 10, "different"),
+    ],
+)
+def test_what_cannot_be_made_is_refused(text: str, line: int, match: str) -> None:
+    with pytest.raises(CfgError, match=match) as caught:
+        layers(parse(text, path="n.cfg"))
+    assert caught.value.line == line

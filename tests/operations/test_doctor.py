@@ -1,0 +1,320 @@
+"""What the doctor makes of facts: drivers, toolkits, GPUs, packages, disks, places."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oiyolo.core.errors import UsageError
+from oiyolo.darknet.build.toolchain import Component, Toolchain
+from oiyolo.darknet.forks import LINES
+from oiyolo.darknet.gpus import Gpu
+from oiyolo.darknet.program import Darknet
+from oiyolo.operations.doctor import checks
+from oiyolo.operations.doctor.collect import package_of
+from oiyolo.operations.doctor.cuda import driver_needed, highest_cuda, judge, parse_driver
+from oiyolo.operations.doctor.facts import (
+    DARKNET_SOURCES,
+    Disk,
+    Driver,
+    Facts,
+    Finding,
+    Package,
+    Reached,
+    Seen,
+)
+from oiyolo.operations.doctor.parallel import Silent, gather
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+H100 = Gpu(0, "NVIDIA H100 80GB HBM3", 80 << 30, 79 << 30, "9.0", "580.65.06")
+T4 = Gpu(0, "Tesla T4", 15 << 30, 14 << 30, "7.5", "550.54.15")
+K80 = Gpu(0, "Tesla K80", 11 << 30, 11 << 30, "3.7", "470.256.02")
+NEW = ("75", "80", "86", "87", "88", "89", "90", "100", "103", "110", "120", "121")
+PART = Component(Path("/cuda/include"), Path("/cuda/lib64/libcudart.so"))
+COMPONENTS = dict.fromkeys(("cudart", "cublas", "curand", "cudnn"), PART)
+
+HEADER = """\
+Fri Nov 20 10:00:00 2026
++-----------------------------------------------------------------------------------------+
+| NVIDIA-SMI 580.65.06              Driver Version: 580.65.06      CUDA Version: 13.0     |
++-----------------------------------------+------------------------+----------------------+
+"""
+
+
+def toolchain(
+    cuda: str = "13.0", gpus: Sequence[Gpu] = (), architectures: tuple[str, ...] = NEW, **more: Any
+) -> Toolchain:
+    usual: dict[str, Any] = {
+        "gcc": "12.2.0", "gxx": "12.2.0", "make": "4.3", "cmake": "3.25.1", "git": "2.39.5",
+        "nvcc": Path("/cuda/bin/nvcc") if cuda else None, "cuda": cuda, "gpus": tuple(gpus),
+        "architectures": architectures if cuda else (), "components": COMPONENTS,
+        "cudnn": "9.28.0", "driver_library": Path("/usr/lib/libcuda.so.1"),
+    }  # fmt: skip
+    return Toolchain(**{**usual, **more})
+
+
+def driver_of(gpu: Gpu, cuda: str = "") -> Driver:
+    return Driver(present=True, version=gpu.driver_version, cuda=cuda)
+
+
+@pytest.mark.parametrize(
+    ("said", "exit_code", "expected"),
+    [
+        (HEADER, 0, Driver(True, "580.65.06", "13.0")),
+        (HEADER.replace("CUDA Version: 13.0", ""), 0, Driver(True, "580.65.06", "")),
+        ("NVIDIA-SMI has failed because it couldn't\ncommunicate with the NVIDIA driver.\n", 9,
+         Driver(True, failure="NVIDIA-SMI has failed because it couldn't communicate with the "
+                "NVIDIA driver.")),
+        ("", 0, Driver(True, failure="nothing")),
+        ("Driver Version: N/A  CUDA Version: N/A", 0,
+         Driver(True, failure="Driver Version: N/A CUDA Version: N/A")),
+        (HEADER, 15, Driver(True, failure=" ".join(HEADER.split())[:160])),
+    ],
+)  # fmt: skip
+def test_what_nvidia_smi_says(said: str, exit_code: int, expected: Driver) -> None:
+    assert parse_driver(said, exit_code) == expected
+
+
+@given(st.text(), st.integers(-9, 255))
+def test_no_nonsense_of_nvidia_smi_is_an_error(said: str, exit_code: int) -> None:
+    assert parse_driver(said, exit_code).present
+
+
+@pytest.mark.parametrize(
+    ("version", "cuda"),
+    [
+        ("580.65.06", "13.x"),
+        ("575.57.08", "12.x"),
+        ("525.60.13", "12.x"),
+        ("525.60.12", "11.x"),
+        ("470.256.02", "11.x"),
+        ("440.33", "10.2"),
+        ("300.1", ""),
+        ("", ""),
+    ],
+)
+def test_the_newest_cuda_of_a_driver(version: str, cuda: str) -> None:
+    assert highest_cuda(Driver(present=True, version=version)) == cuda
+
+
+@pytest.mark.parametrize(
+    ("cuda", "needed"),
+    [("13.1", (580,)), ("12.9", (525, 60, 13)), ("11.8", (450, 80, 2)), ("10.1", (418, 39)),
+     ("7.5", ()), ("", ()), ("20.0", (580,))],
+)  # fmt: skip
+def test_the_oldest_driver_of_a_cuda(cuda: str, needed: tuple[int, ...]) -> None:
+    assert driver_needed(cuda) == needed
+
+
+def table(found: Sequence[Finding]) -> dict[str, str]:
+    return {finding.topic: finding.state for finding in found}
+
+
+ALL_WELL = {"driver": "ok", "GPU 0": "ok", "CUDA": "ok", "CUDA libraries": "ok", "cuDNN": "ok"}
+
+
+@pytest.mark.parametrize(
+    ("tools", "driver", "expected", "words"),
+    [
+        (toolchain("13.0", [H100]), driver_of(H100, "13.0"), {}, "serves CUDA up to 13.0"),
+        (toolchain("12.8", [T4]), driver_of(T4), {}, "serves CUDA up to 12.x"),
+        (toolchain("13.0", [T4]), driver_of(T4, "12.4"), {"CUDA": "warning"},
+         "needs a driver from 580 on, and this one is 550.54.15"),
+        (toolchain("13.0", [K80]), driver_of(K80, "11.4"),
+         {"CUDA": "warning", "GPU 0": "warning"}, "CUDA 11.8 is the last that serves it"),
+        (toolchain("11.8", [K80], ("35", "37", "50", "86", "90")), driver_of(K80), {}, "3.7"),
+        (toolchain("11.0", [H100], ("35", "70", "80")), driver_of(H100), {}, "9.0"),
+        (toolchain("", [H100]), driver_of(H100, "13.0"), {"CUDA": "missing"},
+         "install the CUDA toolkit 13.0 or older"),
+        (toolchain("13.0", [H100], components={"cudart": PART}, cudnn=""), driver_of(H100),
+         {"CUDA libraries": "missing", "cuDNN": "missing"}, "no cublas, curand of CUDA 13.0"),
+        (toolchain("", [H100], nvcc=Path("/x/nvcc")), driver_of(H100), {"CUDA": "warning"},
+         "does not tell its version"),
+        (toolchain("13.0"), Driver(), {"driver": "missing", "GPU 0": ""}, "only be compiled"),
+        (toolchain("13.0"), Driver(present=True, failure="no device"),
+         {"driver": "warning", "GPU 0": ""}, "nvidia-smi says: no device"),
+        (toolchain("13.0"), driver_of(H100), {"GPU 0": "", "GPU": "missing"}, "shows no GPU"),
+    ],
+)  # fmt: skip
+def test_driver_toolkit_and_gpus_fit_each_other_or_not(
+    tools: Toolchain, driver: Driver, expected: dict[str, str], words: str
+) -> None:
+    found = list(judge(tools, driver))
+    wanted = {topic: state for topic, state in {**ALL_WELL, **expected}.items() if state}
+    if not tools.cuda:
+        wanted = {
+            topic: s for topic, s in wanted.items() if topic not in {"CUDA libraries", "cuDNN"}
+        }
+    assert table(found) == wanted
+    assert words in " ".join(f"{finding.found} {finding.remedy}" for finding in found)
+    assert all(bool(finding.remedy) == (finding.state != "ok") for finding in found)
+    assert not any(finding.exit_code for finding in found)  # a CPU will do
+
+
+@pytest.mark.parametrize(
+    ("gpu", "words"),
+    [
+        (Gpu(0, "Quadro", 2 << 30, 2 << 30, "7.5", "580.1"), "subdivisions"),
+        (Gpu(0, "A100", 40 << 30, 1 << 30, "8.0", "580.1"), "who else uses it"),
+        (Gpu(0, "GPU", 40 << 30, 40 << 30, "[N/A]", "580.1"), "--arch"),
+        (Gpu(0, "P100", 16 << 30, 16 << 30, "6.0", "580.1"), "CUDA 12.9 is the last"),
+    ],
+)
+def test_a_gpu_that_does_not_serve_as_it_should(gpu: Gpu, words: str) -> None:
+    (found,) = [f for f in judge(toolchain(gpus=[gpu]), driver_of(gpu)) if f.topic == "GPU 0"]
+    assert found.state == "warning"
+    assert words in found.remedy
+
+
+def test_without_anything_of_nvidias_there_is_one_row() -> None:
+    found = list(judge(toolchain(""), Driver()))
+    assert table(found) == {"GPU": "missing"}
+
+
+@pytest.mark.parametrize(
+    ("requirement", "expected"),
+    [
+        ("pytest>=1.0", ("pytest", "1.0", True, "")),
+        ("pytest", ("pytest", "", True, "")),
+        ("dask[distributed]>=2024.8; extra == 'cluster'", ("dask", "2024.8", True, "cluster")),
+        ('no-such-thing>=2; extra == "more"', ("no-such-thing", "2", False, "more")),
+        ("pytest (>=1.0)", ("pytest", "1.0", True, "")),
+        ('tomli>=2.0.1; python_version < "3.0"', None),
+        ('pytest>=2; python_version < "99.0"', ("pytest", "2", True, "")),
+        ("", None),
+    ],
+)
+def test_a_requirement_is_read(
+    requirement: str, expected: tuple[str, str, bool, str] | None
+) -> None:
+    found = package_of(requirement)
+    told = None if found is None else (found.name, found.needed, bool(found.found), found.extra)
+    assert told == expected
+
+
+@pytest.mark.parametrize(
+    ("packages", "states", "code"),
+    [
+        ([Package("a", "1.2", "1.10"), Package("b", "", "0")], {"packages": "ok"}, 0),
+        ([Package("a", "2.0", "2")], {"packages": "ok"}, 0),
+        ([Package("a", "2.1", "2.1rc1")], {"packages": "ok"}, 0),
+        ([Package("a", "2.1", "2.0.9")], {"a": "warning"}, 2),
+        ([Package("a", "2.1", ""), Package("b", "1", "0.9")],
+         {"a": "missing", "b": "warning"}, 2),
+        ([Package("a", "1", "1"), Package("x", "2", "1", "gcp")],
+         {"x": "warning", "packages": "ok"}, 0),
+        ([Package("a", "1", "1"), Package("x", "2", "", "gcp")], {"packages": "ok"}, 0),
+        (None, {"packages": "warning"}, 0),
+    ],
+)  # fmt: skip
+def test_packages(packages: list[Package] | None, states: dict[str, str], code: int) -> None:
+    found = list(checks.judge_packages(packages))
+    assert table(found) == states
+    assert checks.exit_code(found) == code
+
+
+def program(*, gpu: bool = False) -> Darknet:
+    return Darknet(Path("/opt/darknet"), LINES["alexeyab"], gpu, "on PATH")
+
+
+NO_COMPILER = toolchain("", gxx="")
+UNREACHED = [Reached(DARKNET_SOURCES, "https://example.org/d.git", problem="no network")]
+
+
+@pytest.mark.parametrize(
+    ("seen", "tools", "reached", "state", "code", "words"),
+    [
+        (Seen(program(), "abc", proved=True), toolchain(""), [], "ok", 0, "abc, CPU"),
+        (Seen(program()), toolchain(""), [], "warning", 0, "not proved yet"),
+        (Seen(program(), proved=True), toolchain("13.0", [H100]), [], "warning", 0,
+         "`oiyolo build --build-gpu yes`"),
+        (Seen(program(gpu=True), proved=True), toolchain("13.0", [H100]), [], "ok", 0, "GPU"),
+        (Seen(program(gpu=True), proved=True), toolchain("", driver_library=None), [], "warning",
+         5, "no driver"),
+        (Seen(program(), proved=True, outdated="flags changed"), toolchain(""), [], "warning", 0,
+         "flags changed"),
+        (Seen(problem="it is a folder"), toolchain(""), [], "warning", 5, "it is a folder"),
+        (Seen(source="/d", is_here=True), toolchain("", git=""), [], "warning", 0, "from /d"),
+        (Seen(source="/d", is_here=True), NO_COMPILER, [], "missing", 5, "g++ would be needed"),
+        (Seen(source="/d", is_here=True), None, [], "missing", 5, "make and gcc and g++"),
+        (Seen(source="https://d"), toolchain(""), [], "warning", 0, "from https://d"),
+        (Seen(source="https://d"), toolchain("", git=""), [], "missing", 5, "git would be needed"),
+        (Seen(source="https://d"), toolchain(""), UNREACHED, "missing", 5, "example.org"),
+        (Seen(), toolchain(""), [], "missing", 5, "apt-get install darknet"),
+    ],
+)  # fmt: skip
+def test_the_darknet_that_would_be_used(
+    seen: Seen,
+    tools: Toolchain | None,
+    reached: list[Reached],
+    *,
+    state: str,
+    code: int,
+    words: str,
+) -> None:
+    found = checks.judge_darknet(seen, tools, reached)
+    assert (found.state, found.exit_code) == (state, code)
+    assert words in f"{found.found} {found.remedy}"
+
+
+@pytest.mark.parametrize(
+    ("free_bytes", "state", "code"), [(1, "warning", 4), (10**10, "warning", 0), (10**12, "ok", 0)]
+)
+def test_disks(free_bytes: int, state: str, code: int) -> None:
+    found = checks.judge_disk(Disk("cache", Path("/c"), free_bytes, 3.5e9, "Make room"))
+    assert (found.state, found.exit_code) == (state, code)
+
+
+def test_the_first_hindrance_gives_the_exit_code_and_all_are_named() -> None:
+    findings = [
+        Finding("machine", "ok", ""),
+        Finding("darknet", "missing", "none", "Get one", 5),
+        Finding("disk: cache", "warning", "full", "Make room", 4),
+    ]
+    facts = Facts(python="3", machine="m", project="p")
+    assert checks.exit_code(findings) == 5
+    assert checks.verdict(facts, findings) == (
+        "No training can start here yet: see darknet, disk: cache."
+    )
+
+
+def test_what_could_not_be_looked_at_is_a_finding_and_a_hindrance_where_it_is_needed() -> None:
+    trouble = [("tools", "no answer"), ("darknet", "no answer")]
+    found = checks.judge(Facts(python="3", machine="m", project="p", trouble=trouble))
+    states = {finding.topic: finding.exit_code for finding in found}
+    assert (states["tools"], states["darknet"]) == (0, 5)
+
+
+def test_many_are_asked_at_once_and_what_hangs_is_left_behind() -> None:
+    go_on = threading.Event()
+
+    def fail(error: Exception) -> None:
+        raise error
+
+    began_s = time.monotonic()
+    answers = gather(
+        {
+            "quick": lambda: 1,
+            "hangs": lambda: go_on.wait(30),
+            "refused": lambda: fail(UsageError("no such place", found="x")),
+            "odd": lambda: fail(UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad")),
+        },
+        deadline_s=0.2,
+    )
+    go_on.set()
+    assert time.monotonic() - began_s < 20
+    assert list(answers) == ["quick", "hangs", "refused", "odd"]
+    assert answers["quick"] == 1
+    assert {name for name, said in answers.items() if isinstance(said, Silent)} == {
+        *("hangs", "refused", "odd"),
+    }
+    assert str(answers["hangs"]) == "no answer within 0.2 s"
+    assert str(answers["refused"]) == "no such place: found x."

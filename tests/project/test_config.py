@@ -1,0 +1,427 @@
+"""The options: one declaration, four places to set them, the same words everywhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from oiyolo.core.errors import InputFormError, UsageError
+from oiyolo.project import config
+from oiyolo.project.keys import KEYS, KEYS_BY_NAME, SplitOptions
+from oiyolo.project.value_types import Flag, Maybe, OrAuto, Words
+
+if TYPE_CHECKING:
+    from oiyolo.project.keys import Config, Key
+
+DOCS = Path(__file__).parents[2] / "docs" / "configuration.md"
+
+# For every key: a text that sets something else than the default, and what it comes to.
+OTHER_VALUES: dict[str, tuple[str, object]] = {
+    "classes": ("Canoe, Duck", ("Canoe", "Duck")),
+    "include_descendants": ("no", False),
+    "subsets": ("train,validation", ("train", "validation")),
+    "limit": ("250", 250),
+    "negatives": ("0.5", 0.5),
+    "require_verified": ("TRUE", True),
+    "group_of": ("mask", "mask"),
+    "occluded": ("drop-box", "drop-box"),
+    "truncated": ("drop-image", "drop-image"),
+    "depiction": ("drop-box", "drop-box"),
+    "inside": ("drop-image", "drop-image"),
+    "min_box_area": ("0.01", 0.01),
+    "max_box_area": ("0.9", 0.9),
+    "release": ("v6", "v6"),
+    "base_url": ("http://127.0.0.1:1/openimages", "http://127.0.0.1:1/openimages"),
+    "cache": ("/var/cache/oi", "/var/cache/oi"),
+    "sources": ("original,/photos", ("original", "/photos")),
+    "mirror_url": ("http://127.0.0.1:1/mirror", "http://127.0.0.1:1/mirror"),
+    "jobs": ("4", 4),
+    "flickr_per_second": ("2.5", 2.5),
+    "transfer_project": ("boats-123", "boats-123"),
+    "tolerance": ("0.5", 0.5),
+    "size": ("608x320", (608, 320)),
+    "fit": ("letterbox", "letterbox"),
+    "keep_originals": ("0", False),
+    "stream": ("yes", True),
+    "skip_bad_rows": ("1", True),
+    "train": ("0.8", 0.8),
+    "valid": ("0.1", 0.1),
+    "test": ("0.1", 0.1),
+    "seed": ("7", 7),
+    "group_by": ("", ()),
+    "official": ("true", True),
+    "look": ("no", False),
+    "executable": ("/usr/bin/darknet", "/usr/bin/darknet"),
+    "source": ("../darknet", "../darknet"),
+    "source_url": ("/srv/darknet.git", "/srv/darknet.git"),
+    "build_gpu": ("no", "no"),
+    "arch": ("7.5;sm_86", ("75", "86")),
+    "engine": ("darknet", "darknet"),
+    "network": ("yolov4-tiny", "yolov4-tiny"),
+    "size_wh": ("320x320", (320, 320)),
+    "weights": ("none", "none"),
+    "max_batches": ("500", 500),
+    "batch": ("32", 32),
+    "subdivisions": ("8", 8),
+    "learning_rate": ("0.0005", 0.0005),
+    "burn_in": ("250", 250),
+    "anchors": ("10,13,16.5,30", (10.0, 13.0, 16.5, 30.0)),
+    "gpus": ("0,1", "0,1"),
+    "patience": ("2000", 2000),
+    "max_rollbacks": ("0", 0),
+    "stall_s": ("600", 600.0),
+    "colours": ("yes", True),
+    "backup_to": ("gs://bucket/runs", "gs://bucket/runs"),
+    "price_per_hour": ("1.20", 1.2),
+    "currency": ("EUR", "EUR"),
+}
+
+
+def by_name(key: Key) -> str:
+    return key.name
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / config.FILE_NAME
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def value_of(loaded: Config, name: str) -> object:
+    return getattr(getattr(loaded, KEYS_BY_NAME[name].section), name)
+
+
+def test_every_key_name_stands_in_one_section_only() -> None:
+    assert len(KEYS_BY_NAME) == len(KEYS)
+    assert len({key.option for key in KEYS}) == len(KEYS)
+    assert len({key.variable for key in KEYS}) == len(KEYS)
+
+
+def test_the_variable_of_a_key_is_built_from_its_section_and_name() -> None:
+    assert KEYS_BY_NAME["mirror_url"].variable == "OIYOLO_IMAGES_MIRROR_URL"
+    assert KEYS_BY_NAME["mirror_url"].path == "[images] mirror_url"
+    assert KEYS_BY_NAME["classes"].option == "class"
+
+
+@pytest.mark.parametrize("key", KEYS, ids=by_name)
+def test_a_default_is_a_value_that_its_key_takes(key: Key) -> None:
+    assert key.value(key.default, where="here") == key.default
+
+
+@pytest.mark.parametrize("key", KEYS, ids=by_name)
+def test_a_key_is_told_in_words(key: Key) -> None:
+    assert key.told
+    assert not key.told.endswith(".")
+    assert key.kind.described
+    assert key.kind.placeholder
+
+
+@pytest.mark.parametrize("key", KEYS, ids=by_name)
+def test_every_key_can_be_set_by_its_variable(key: Key, tmp_path: Path) -> None:
+    text, expected = OTHER_VALUES[key.name]
+    loaded = config.load(tmp_path / "absent.toml", {}, {key.variable: text})
+    assert value_of(loaded, key.name) == expected
+    assert type(value_of(loaded, key.name)) is type(expected)
+
+
+@pytest.mark.parametrize("key", KEYS, ids=by_name)
+def test_every_key_can_be_set_by_a_keyword_and_be_written_and_read_back(
+    key: Key, tmp_path: Path
+) -> None:
+    expected = OTHER_VALUES[key.name][1]
+    assert value_of(config.load(tmp_path / "absent.toml", {key.name: expected}, {}), key.name) == (
+        expected
+    )
+    path = write(tmp_path, config.render({key.name: expected}))
+    assert value_of(config.load(path, {}, {}), key.name) == expected
+
+
+@pytest.mark.parametrize(
+    ("toml", "environment", "option", "expected"),
+    [
+        ("", None, None, 42),
+        ("[split]\nseed = 1\n", None, None, 1),
+        ("[split]\nseed = 1\n", "2", None, 2),
+        ("[split]\nseed = 1\n", "2", 3, 3),
+        ("[split]\nseed = 1\n", None, 3, 3),
+        ("", "2", None, 2),
+        ("", "2", 3, 3),
+        ("[split]\nseed = 1\n", "2", 0, 0),
+    ],
+)
+def test_an_option_beats_the_environment_which_beats_the_file_which_beats_the_default(
+    toml: str, environment: str | None, option: int | None, expected: int, tmp_path: Path
+) -> None:
+    variables = {} if environment is None else {"OIYOLO_SPLIT_SEED": environment}
+    loaded = config.load(write(tmp_path, toml), {"seed": option}, variables)
+    assert loaded.split.seed == expected
+
+
+def test_the_processes_own_environment_is_read_when_none_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OIYOLO_SPLIT_SEED", "5")
+    assert config.load(tmp_path / "absent.toml", {}).split.seed == 5
+
+
+def test_other_variables_are_left_alone(tmp_path: Path) -> None:
+    loaded = config.load(tmp_path / "absent.toml", {}, {"OIYOLO_SPLIT_SEEED": "x", "SEED": "9"})
+    assert loaded.split.seed == 42
+
+
+@pytest.mark.parametrize(
+    ("toml", "said", "suggested"),
+    [
+        ("[imges]\njobs = 1\n", "unknown section [imges]", "images"),
+        ("[images]\nmirror-url = 'x'\n", "unknown key mirror-url in [images]", "mirror_url"),
+        ("[dataset]\nclass = ['Boat']\n", "unknown key class in [dataset]", "classes"),
+        ("[split]\nlimit = 3\n", "unknown key limit in [split]", "Known are"),
+        ("seed = 3\n", "unknown section [seed]", ""),
+        ("split = 3\n", "split must be a section", "[split]"),
+    ],
+)
+def test_an_unknown_section_or_key_is_refused_with_the_nearest_one(
+    toml: str, said: str, suggested: str, tmp_path: Path
+) -> None:
+    path = write(tmp_path, toml)
+    with pytest.raises(UsageError) as caught:
+        config.load(path, {}, {})
+    assert said in str(caught.value)
+    assert suggested in str(caught.value)
+    assert caught.value.where == str(path)
+
+
+def test_an_unknown_keyword_is_refused_with_the_nearest_one(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"unknown option mirorr_url.*Did you mean mirror_url"):
+        config.load(tmp_path / "absent.toml", {"mirorr_url": "x"}, {})
+
+
+@pytest.mark.parametrize(
+    ("key", "raw"),
+    [
+        ("dataset.classes", "[]"),
+        ("dataset.classes", '[""]'),
+        ("dataset.classes", "[1]"),
+        ("dataset.classes", "7"),
+        ("dataset.include_descendants", "1"),
+        ("dataset.include_descendants", '"yes"'),
+        ("dataset.subsets", '["training"]'),
+        ("dataset.subsets", "[]"),
+        ("dataset.limit", "-1"),
+        ("dataset.limit", "1.5"),
+        ("dataset.limit", '"10"'),
+        ("dataset.limit", "true"),
+        ("dataset.limit", "nan"),
+        ("dataset.limit", "inf"),
+        ("dataset.negatives", "-0.1"),
+        ("dataset.negatives", "nan"),
+        ("dataset.negatives", "inf"),
+        ("dataset.group_of", '"drop"'),
+        ("dataset.occluded", '"mask"'),
+        ("dataset.min_box_area", "1.1"),
+        ("openimages.release", '"v8"'),
+        ("openimages.release", "7"),
+        ("openimages.base_url", '" "'),
+        ("images.jobs", "0"),
+        ("images.jobs", '"many"'),
+        ("images.size", "[416]"),
+        ("images.size", "[416, 417]"),
+        ("images.size", "[0, 416]"),
+        ("images.size", "[416, 416, 3]"),
+        ("images.size", "[416.5, 416]"),
+        ("images.size", '"416"'),
+        ("images.size", '"big"'),
+        ("images.size", "416"),
+        ("images.fit", '"crop"'),
+        ("images.tolerance", "2"),
+        ("split.seed", "-1"),
+        ("split.group_by", '["licence"]'),
+        ("darknet.build_gpu", "true"),
+        ("darknet.executable", "7"),
+        ("train.engine", '"torch"'),
+        ("train.size_wh", '"large"'),
+        ("train.max_batches", "0"),
+        ("train.gpus", "0"),
+    ],
+)
+def test_a_wrong_value_in_the_file_is_refused_with_what_the_key_takes(
+    key: str, raw: str, tmp_path: Path
+) -> None:
+    section, name = key.split(".")
+    path = write(tmp_path, f"[{section}]\n{name} = {raw}\n")
+    with pytest.raises(UsageError) as caught:
+        config.load(path, {}, {})
+    assert caught.value.what == f"wrong value for [{section}] {name}"
+    assert caught.value.where == str(path)
+    assert caught.value.expected == KEYS_BY_NAME[name].kind.described
+    assert caught.value.found
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("limit", "some"),
+        ("limit", "1.5"),
+        ("limit", "inf"),
+        ("limit", "nan"),
+        ("limit", ""),
+        ("negatives", "inf"),
+        ("keep_originals", "maybe"),
+        ("classes", " , "),
+        ("size", "416x"),
+        ("max_batches", "all"),
+        ("fit", "Stretch"),
+    ],
+)
+def test_a_wrong_value_in_a_variable_is_refused_naming_the_variable(
+    name: str, text: str, tmp_path: Path
+) -> None:
+    variable = KEYS_BY_NAME[name].variable
+    with pytest.raises(UsageError) as caught:
+        config.load(tmp_path / "absent.toml", {}, {variable: text})
+    assert caught.value.where == variable
+    assert caught.value.expected == KEYS_BY_NAME[name].kind.described
+
+
+def test_a_wrong_keyword_is_refused_naming_the_option(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="option mirror-url: wrong value"):
+        config.load(tmp_path / "absent.toml", {"mirror_url": 3}, {})
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"train": 0.7}, "0.7 + 0.1 + 0.1 = 0.9"),
+        ({"train": 0.0, "valid": 0.5, "test": 0.5}, "some to train on"),
+        ({"min_box_area": 0.5, "max_box_area": 0.1}, "no box would be left"),
+        ({"sources": ["mirrors"]}, "unknown source 'mirrors'"),
+        ({"sources": ["mirror", "photos"]}, "begins with /, ~ or ."),
+    ],
+)
+def test_values_that_do_not_fit_together_are_refused(
+    options: dict[str, object], said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=re.escape(said)):
+        config.load(tmp_path / "absent.toml", options, {})
+
+
+def test_a_file_that_is_no_toml_is_refused_with_its_line(tmp_path: Path) -> None:
+    path = write(tmp_path, "[dataset]\nclasses = [Boat]\n")
+    with pytest.raises(InputFormError, match="line 2") as caught:
+        config.load(path, {}, {})
+    assert caught.value.where == str(path)
+
+
+def test_a_file_that_is_no_utf8_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / config.FILE_NAME
+    path.write_bytes(b'[dataset]\nclasses = ["B\xe4r"]\n')
+    with pytest.raises(InputFormError, match="not UTF-8"):
+        config.load(path, {}, {})
+
+
+def test_a_new_file_holds_what_was_chosen_and_the_classes_always(tmp_path: Path) -> None:
+    text = config.render({"seed": 3, "limit": None})
+    assert 'classes = ["Boat"]' in text
+    assert "seed = 3" in text
+    assert "limit" not in text
+    assert config.read_file(write(tmp_path, text)) == {
+        "dataset": {"classes": ("Boat",)},
+        "split": {"seed": 3},
+    }
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    classes=st.lists(
+        st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x7f"), min_size=1)
+        .map(str.strip)
+        .filter(bool),
+        min_size=1,
+        unique=True,
+    ),
+    area=st.floats(0.0, 1.0),
+    url=st.text(st.characters(codec="utf-8", exclude_characters="\x7f"), min_size=1)
+    .filter(lambda text: bool(text.strip())),
+)  # fmt: skip
+def test_whatever_was_chosen_is_read_back_from_the_file_as_it_was(
+    tmp_path: Path, classes: list[str], area: float, url: str
+) -> None:
+    path = tmp_path / config.FILE_NAME
+    path.write_bytes(
+        config.render({"classes": classes, "min_box_area": area, "base_url": url}).encode()
+    )
+    loaded = config.load(path, {}, {})
+    assert loaded.dataset.classes == tuple(classes)
+    assert loaded.dataset.min_box_area == area
+    assert loaded.openimages.base_url == url
+
+
+def test_a_section_is_json_as_lists_and_numbers() -> None:
+    assert config.as_dict(SplitOptions())["group_by"] == ["duplicate", "author"]
+
+
+def test_a_single_text_serves_as_a_list_of_one(tmp_path: Path) -> None:
+    path = write(tmp_path, '[dataset]\nclasses = "Boat"\n')
+    assert config.load(path, {}, {}).dataset.classes == ("Boat",)
+
+
+def test_a_repeated_word_counts_once(tmp_path: Path) -> None:
+    loaded = config.load(tmp_path / "x", {"classes": ["Boat", "Duck", " Boat"]}, {})
+    assert loaded.dataset.classes == ("Boat", "Duck")
+
+
+def test_the_word_for_a_value_in_the_help_fits_its_kind() -> None:
+    assert KEYS_BY_NAME["size"].kind.placeholder == "WIDTHxHEIGHT"
+    assert KEYS_BY_NAME["fit"].kind.placeholder == "stretch|letterbox|none"
+    assert KEYS_BY_NAME["limit"].kind.placeholder == "N"
+    assert KEYS_BY_NAME["negatives"].kind.placeholder == "NUMBER"
+
+
+def shown_forms(value: object) -> set[str]:
+    """Give how a default may be written in a table for people."""
+    if value is None:
+        return {"unset", "none", "nothing", "-", '""'}
+    plain = {config._toml(value), str(value)}
+    if isinstance(value, float):
+        plain.add(f"{value:g}")
+    if isinstance(value, tuple) and all(isinstance(item, int) for item in value):
+        plain.add("x".join(map(str, value)))
+    return plain
+
+
+@pytest.mark.parametrize("key", KEYS, ids=by_name)
+def test_the_documentation_has_a_row_with_the_default_of_every_key(key: Key) -> None:
+    rows = [
+        line
+        for line in DOCS.read_text(encoding="utf-8").splitlines()
+        if line.startswith(f"| `{key.name}` |")
+    ]
+    assert len(rows) == 1, f"{DOCS.name}: {len(rows)} rows for {key.name}"
+    cells = [cell.strip().strip("`") for cell in rows[0].strip("|").split("|")]
+    told = " ".join(cells[1:])
+    assert any(form in told for form in shown_forms(key.default)), rows[0]
+
+
+def test_the_documentation_has_no_row_for_a_key_that_is_none() -> None:
+    named = re.findall(r"^\| `(\w+)` \|", DOCS.read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(named) == set(KEYS_BY_NAME)
+
+
+def test_the_documentation_names_every_section() -> None:
+    text = DOCS.read_text(encoding="utf-8")
+    assert [s for s in {key.section for key in KEYS} if f"[{s}]" not in text] == []
+
+
+def test_wrapping_kinds_describe_what_they_wrap() -> None:
+    for key in KEYS:
+        if isinstance(key.kind, (OrAuto, Maybe)):
+            assert key.kind.kind.described in key.kind.described
+        if isinstance(key.kind, Flag):
+            assert isinstance(key.default, bool)
+        if isinstance(key.kind, Words):
+            assert isinstance(key.default, tuple)

@@ -1,0 +1,228 @@
+"""Who may import whom: the rows of ARCHITECTURE.md, kept."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import re
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import oiyolo
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(oiyolo.__file__).parent
+ARCHITECTURE = Path(__file__).parents[2] / "ARCHITECTURE.md"
+FILES = sorted(ROOT.rglob("*.py"))
+
+ROWS = {
+    "foundation": {"boxes", "core", "drawing"},
+    "adapters": {"net"},
+    "project": {"project"},
+    "domain": {"evaluation", "imagery", "networks", "openimages", "splits", "trainlog"},
+    "services": {"charts", "darknet", "sources"},
+    "runs": {"dataset_preview", "training"},
+    "stages": {"stages"},
+    "operations": {"demo_data", "operations", "planning"},
+    "edge": {"__main__", "cli"},
+}
+"""A file imports from its own row and the rows above it; ARCHITECTURE.md shows the same table."""
+
+UNLISTED = {"__init__": "edge"}
+"""The list of public names, which the table in ARCHITECTURE.md leaves out."""
+
+ROW_ORDER = list(ROWS)
+ROW_OF = {unit: row for row, units in ROWS.items() for unit in units} | UNLISTED
+
+INDEPENDENT_ROWS = ("domain", "services")
+"""Rows whose packages do not import each other."""
+
+FREE_OF_CHARGE = {"__version__"}
+"""What ``oiyolo`` itself defines, before anything is imported."""
+
+ADAPTERS = {
+    "google": {"net/gcs.py", "net/storage_transfer.py"},
+    "google.cloud.storage": {"net/gcs.py"},
+    "google.cloud.storage_transfer_v1": {"net/storage_transfer.py"},
+    "google_crc32c": {"net/gcs.py"},
+    "requests": {"net/client.py"},
+    "aiohttp": {"net/client_pool.py"},
+    "yarl": {"net/client_pool.py"},
+    "certifi": {"net/client_pool.py"},
+    "urllib3": {"net/client.py"},
+    "subprocess": {"core/process.py"},
+    "sqlite3": {"project/ledger.py"},
+    "distributed": {"net/cluster.py"},
+    "dask": set(),
+    "fcntl": {"core/locks.py"},
+    "tqdm": {"core/progress.py"},
+    "click": {"cli.py"},
+    "tomllib": {"project/config.py"},
+    "matplotlib": {"charts/canvas.py", "evaluation/plots.py"},
+}
+"""The only files that import each external library or service."""
+
+PACKAGES_WITH_CODE = {
+    ".",
+    *(f"stages/{stage}" for stage in ("fetch", "plot", "prepare", "split", "train")),
+    "operations/doctor",
+}
+"""Packages whose ``__init__`` is a stage or an operation itself; the others hold a docstring."""
+
+TOP_LEVEL_MODULES = 8
+"""At most so many files next to the packages: the top level is a table of contents."""
+
+
+def relative(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def unit_of(path: Path) -> str:
+    return path.relative_to(ROOT).with_suffix("").parts[0]
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): path for path in FILES}
+
+
+@functools.cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+def imported(path: Path) -> Iterator[tuple[int, str]]:
+    """Give every imported module with its line, those for type checkers and in functions too."""
+    for node in nodes(path):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: a relative import"
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                if node.module == "oiyolo" and alias.name in FREE_OF_CHARGE:
+                    continue
+                yield node.lineno, full if full in MODULES else str(node.module)
+
+
+def own_imports(path: Path) -> Iterator[tuple[int, str]]:
+    for line, name in imported(path):
+        if name.split(".")[0] == "oiyolo":
+            yield line, [*name.split("."), "__init__"][1]
+
+
+def test_every_file_belongs_to_a_row() -> None:
+    assert {unit_of(path) for path in FILES} == set(ROW_OF)
+
+
+def test_the_top_level_is_a_table_of_contents() -> None:
+    assert len(list(ROOT.glob("*.py"))) <= TOP_LEVEL_MODULES
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if p.name == "__init__.py"], ids=relative)
+def test_a_package_says_in_one_line_what_is_inside(path: Path) -> None:
+    is_stage_or_public = len(path.read_text(encoding="utf-8").splitlines()) > 1
+    folder = path.parent.relative_to(ROOT).as_posix()
+    assert is_stage_or_public == (folder in PACKAGES_WITH_CODE)
+    assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+
+
+def test_the_architecture_shows_the_same_rows() -> None:
+    told = {
+        row: set(units.split())
+        for row, units in re.findall(
+            r"^\| (\w+) \| `([\w ]+)` \|", ARCHITECTURE.read_text(encoding="utf-8"), re.MULTILINE
+        )
+    }
+    assert list(told.items())[-len(ROWS) :] == list(ROWS.items())
+
+
+@pytest.mark.parametrize("path", FILES, ids=relative)
+def test_a_file_imports_nothing_from_a_lower_row(path: Path) -> None:
+    own = ROW_OF[unit_of(path)]
+    wrong = [
+        f"{relative(path)}:{line} ({own}) imports {unit} ({ROW_OF[unit]})"
+        for line, unit in own_imports(path)
+        if ROW_ORDER.index(ROW_OF[unit]) > ROW_ORDER.index(own)
+    ]
+    assert not wrong
+
+
+@pytest.mark.parametrize("row", INDEPENDENT_ROWS)
+def test_packages_of_an_independent_row_do_not_import_each_other(row: str) -> None:
+    wrong = [
+        f"{relative(path)}:{line} imports {unit}"
+        for path in FILES
+        if unit_of(path) in ROWS[row]
+        for line, unit in own_imports(path)
+        if unit in ROWS[row] and unit != unit_of(path)
+    ]
+    assert not wrong
+
+
+def test_there_are_no_import_cycles() -> None:
+    graph = {
+        name: {found for _, found in imported(path) if found in MODULES} - {name}
+        for name, path in MODULES.items()
+    }
+    list(TopologicalSorter(graph).static_order())
+
+
+@pytest.mark.parametrize(("library", "files"), ADAPTERS.items(), ids=list(ADAPTERS))
+def test_a_library_is_imported_by_its_adapters_only(library: str, files: set[str]) -> None:
+    users = {
+        relative(path)
+        for path in FILES
+        if any(f"{name}.".startswith(f"{library}.") for _, name in imported(path))
+    }
+    assert users == files
+
+
+def test_demo_data_does_not_import_the_pipeline_it_tests() -> None:
+    modules = {
+        name
+        for path in FILES
+        if unit_of(path) == "demo_data"
+        for _, name in imported(path)
+        if name.startswith("oiyolo.") and not name.startswith("oiyolo.demo_data")
+    }
+    assert modules <= {"oiyolo.boxes", "oiyolo.core.errors", "oiyolo.core.files"}
+
+
+def test_logs_networks_and_scores_import_no_adapter_and_no_project() -> None:
+    modules = {
+        name
+        for path in FILES
+        if unit_of(path) in {"trainlog", "networks", "evaluation"}
+        for _, name in imported(path)
+    }
+    outside = {name for name in modules if name.startswith(("oiyolo.net.", "oiyolo.project."))}
+    assert outside == {"oiyolo.net.ranges"}  # it is pure
+    assert not modules & {"oiyolo.core.process", "oiyolo.core.locks"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=relative)
+def test_only_the_command_line_prints(path: Path) -> None:
+    calls = [node for node in nodes(path) if isinstance(node, ast.Call)]
+    prints = [c.lineno for c in calls if isinstance(c.func, ast.Name) and c.func.id == "print"]
+    echoes = [c.lineno for c in calls if ast.unparse(c.func) in {"click.echo", "sys.stdout.write"}]
+    assert not prints
+    assert not echoes or relative(path) == "cli.py"
+
+
+@pytest.mark.parametrize("path", FILES, ids=relative)
+def test_only_the_entry_points_end_the_process(path: Path) -> None:
+    exits = [
+        node.lineno
+        for node in nodes(path)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in {"sys.exit", "exit", "os._exit"}
+    ]
+    assert not exits or relative(path) in {"__main__.py", "core/guard.py"}

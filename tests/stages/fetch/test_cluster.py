@@ -1,0 +1,252 @@
+"""Shards on a real Dask cluster of two worker processes, of which one dies."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import signal
+import socket
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from oiyolo.core.errors import UnavailableError, UsageError
+from oiyolo.net import cluster
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.conftest import Cli, Shell, Site
+
+    Digests = Callable[[Path], dict[str, str]]
+    Wait = Callable[[Callable[[], bool]], None]
+
+
+@pytest.fixture(scope="module")
+def dask() -> Iterator[Any]:
+    """Two worker processes for tests that leave them alive."""
+    with two_workers() as started:
+        yield started
+
+
+@pytest.fixture
+def own_dask() -> Iterator[Any]:
+    """Two worker processes that a test may kill."""
+    with two_workers() as started:
+        yield started
+
+
+@contextlib.contextmanager
+def two_workers() -> Iterator[Any]:
+    distributed = pytest.importorskip("distributed", reason="the extra [cluster] is not installed")
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0"
+    ) as started:
+        yield started
+
+
+def add(stop: threading.Event, one: int, other: int) -> int:
+    """Work that ends at once."""
+    assert not stop.is_set()
+    return one + other
+
+
+def nap(stop: threading.Event, begun: Path, ended: Path) -> None:
+    """Work that goes on until it is stopped."""
+    begun.touch()
+    if stop.wait(30):
+        ended.touch()
+
+
+def fail(_: threading.Event) -> None:
+    """Work that does not go."""
+    raise UnavailableError("the disk is nearly full", where="here")
+
+
+def die(_: threading.Event) -> None:
+    """Work that kills its worker."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def nothing() -> None:
+    """What a caller does who only waits."""
+
+
+def work_all(dask: Any, work: Callable[..., Any], *tasks: tuple[Any, ...]) -> list[Any]:
+    return list(
+        cluster.work_all(dask.scheduler_address, work, tasks, every_s=0.2, meanwhile=nothing)
+    )
+
+
+@pytest.mark.parametrize("address", ["", "http://host:1", "tcp://host", "tcp://:8786", "tcp://h:x"])
+def test_what_is_no_scheduler_is_refused(address: str) -> None:
+    with pytest.raises(UsageError, match="expected the address of a Dask scheduler"):
+        cluster.check(address)
+
+
+def test_without_dask_it_says_what_to_install(
+    cli: Cli, make_project: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_project()
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        cluster, "find_spec", lambda name: None if name == "distributed" else find(name)
+    )
+    failed = cli("fetch", "--cluster", "tcp://127.0.0.1:8786", project=folder)
+    assert failed.code == 2
+    assert "pip install 'oiyolo[cluster]'" in failed.err
+    assert not (folder / "data").exists()
+
+
+def test_where_no_scheduler_answers_it_ends_with_4(
+    cli: Cli, make_project: Callable[..., Path]
+) -> None:
+    folder = make_project()
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and does not listen
+        address = f"tcp://127.0.0.1:{nobody.getsockname()[1]}"
+        failed = cli("fetch", "--cluster", address, project=folder)
+    assert failed.code == 4
+    assert "no Dask scheduler answers" in failed.err
+    assert cli.ok("status", project=folder).out.startswith("pending")
+
+
+def test_a_dry_run_asks_no_cluster(cli: Cli, make_project: Callable[..., Path]) -> None:
+    folder = make_project()
+    cli.ok("select", project=folder)
+    told = cli.ok("fetch", "--cluster", "tcp://127.0.0.1:1", "--dry-run", project=folder).out
+    assert "in 1 shard on tcp://127.0.0.1:1" in told
+
+
+@pytest.mark.slow
+def test_every_task_is_done_once(dask: Any) -> None:
+    results = work_all(dask, add, *((n, 1) for n in range(40)))
+    assert sorted(results) == list(range(1, 41))
+    assert work_all(dask, add) == []
+
+
+@pytest.mark.slow
+def test_what_a_task_raises_is_raised_here(dask: Any) -> None:
+    with pytest.raises(UnavailableError, match="the disk is nearly full") as caught:
+        work_all(dask, fail, ())
+    assert caught.value.where == "here"
+
+
+@pytest.mark.slow
+def test_a_task_that_kills_each_worker_is_given_up(own_dask: Any) -> None:
+    with pytest.raises(UnavailableError, match="died one after the other"):
+        work_all(own_dask, die, ())
+
+
+@pytest.mark.slow
+def test_workers_hear_of_the_callers_end(dask: Any, tmp_path: Path, wait_until: Wait) -> None:
+    begun, ended = tmp_path / "begun", tmp_path / "ended"
+
+    def interrupt() -> None:
+        if begun.exists():
+            raise KeyboardInterrupt
+
+    began_s = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        list(
+            cluster.work_all(
+                dask.scheduler_address, nap, [(begun, ended)], every_s=0.1, meanwhile=interrupt
+            )
+        )
+    wait_until(ended.exists)
+    assert time.monotonic() - began_s < 25  # it would sleep for 30
+
+
+@pytest.mark.slow
+def test_another_version_on_the_workers_is_refused(
+    dask: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "__version__", "9.9")
+    with pytest.raises(UnavailableError, match=r"another oiyolo.*expected oiyolo 9\.9"):
+        work_all(dask, add, (1, 1))
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_loses_nothing(
+    cli: Cli,
+    shell: Shell,
+    *,
+    own_dask: Any,
+    digests: Digests,
+    make_project: Callable[..., Path],
+    own_site: Site,
+    monkeypatch: pytest.MonkeyPatch,
+    wait_until: Wait,
+) -> None:
+    file_of = own_site.server.file_of
+
+    def slowly(url_path: str) -> Path | None:
+        if url_path.endswith(".jpg"):
+            time.sleep(0.1)
+        return file_of(url_path)
+
+    monkeypatch.setattr(own_site.server, "file_of", slowly)
+    folder = make_project(**own_site.urls, jobs=1)
+    caller = shell.start(
+        "fetch",
+        "--json",
+        "--shards",
+        "6",
+        "--cluster",
+        own_dask.scheduler_address,
+        "--project",
+        folder,
+    )
+    images = folder / "data" / "images"
+    wait_until(lambda: caller.poll() is not None or len(list(images.glob("*.jpg"))) >= 8)
+    victim = next(iter(own_dask.workers.values())).pid
+    os.kill(victim, signal.SIGKILL)
+    done = shell.end_of(caller)
+    assert done.code == 0, done.err
+    paths = [r.path for r in own_site.server.served if "/open-images-dataset/" in r.path]
+    asked = Counter(paths)
+    assert sum(asked.values()) - len(asked) <= 4  # what the dead one had in flight
+    whole = make_project(**own_site.urls)
+    cli.ok("fetch", project=whole)
+    assert digests(images) == digests(whole / "data" / "images")
+    assert cli.ok("status", "--json", project=folder).json == (
+        cli.ok("status", "--json", project=whole).json
+    )
+    assert not list(folder.rglob("journal.jsonl"))
+    assert not list(folder.rglob("*.part"))
+    assert not list((folder / "data" / "shards").glob(".seen-*"))
+
+
+@pytest.mark.slow
+def test_a_worker_that_does_not_see_the_folder_says_so(
+    cli: Cli, dask: Any, make_project: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from oiyolo.stages.fetch import cluster_fetch  # noqa: PLC0415  (patched here alone)
+
+    folder = make_project()
+    elsewhere = folder.parent / "elsewhere" / ".seen"
+    monkeypatch.setattr(cluster_fetch, "_beacon", _Elsewhere(elsewhere))
+    failed = cli("fetch", "--cluster", dask.scheduler_address, project=folder)
+    assert failed.code == 2
+    assert "a worker does not see the project's folder" in failed.err
+
+
+class _Elsewhere:
+    """A beacon that only the caller's machine has."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __call__(self, _: object) -> _Elsewhere:
+        return self
+
+    def __enter__(self) -> Path:
+        return self._path
+
+    def __exit__(self, *_: object) -> None:
+        pass

@@ -1,0 +1,114 @@
+"""A run's folder: its name, its record, how it is found again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from oiyolo.core.errors import LockedError, UsageError
+from oiyolo.training.run import FINISHED, RUNNING, Run, find_run, ids_in, next_name, runs_in
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def made(folder: Path, name: str, began_at: str) -> Run:
+    run = Run(folder / name)
+    run.write_record(began_at=began_at, state=RUNNING)
+    return run
+
+
+@pytest.mark.parametrize(
+    ("taken", "network", "name"),
+    [
+        ([], "yolov3", "yolov3-001"),
+        (["yolov3-001"], "yolov3", "yolov3-002"),
+        (["yolov3-001"], "yolov4-tiny", "yolov4-tiny-002"),
+        (["yolov3-001", "demo-007"], "yolov3", "yolov3-008"),
+        (["yolov3-999"], "yolov3", "yolov3-1000"),
+        (["yolov3-1000", "yolov3-002"], "yolov3", "yolov3-1001"),
+        (["mine", "yolov3", "yolov3-1"], "yolov3", "yolov3-001"),
+        ([], "my net (2).v1", "my-net-2-v1-001"),
+        ([], "été.images", "t-images-001"),
+        ([], "...", "network-001"),
+    ],
+)
+def test_a_new_run_has_the_networks_name_and_the_next_number(
+    tmp_path: Path, taken: list[str], network: str, name: str
+) -> None:
+    for other in taken:
+        made(tmp_path, other, "1")
+    assert next_name(tmp_path, network) == name
+
+
+def test_a_folder_that_a_killed_process_left_without_a_record_is_used(tmp_path: Path) -> None:
+    made(tmp_path, "demo-001", "1")
+    (tmp_path / "demo-002").mkdir()
+    assert next_name(tmp_path, "demo") == "demo-002"
+
+
+def test_the_first_run_is_named_where_there_is_no_folder_yet(tmp_path: Path) -> None:
+    assert next_name(tmp_path / "runs", "demo") == "demo-001"
+
+
+def test_runs_come_in_the_order_in_which_they_began(tmp_path: Path) -> None:
+    made(tmp_path, "b-001", "2026-11-20T10:00:00")
+    made(tmp_path, "a-002", "2026-11-20T12:00:00")
+    made(tmp_path, "c-003", "2026-11-20T11:00:00")
+    (tmp_path / "not-a-run").mkdir()
+    assert [run.name for run in runs_in(tmp_path)] == ["b-001", "c-003", "a-002"]
+    assert find_run(tmp_path, None).name == "a-002"
+    assert find_run(tmp_path, "b-001").name == "b-001"
+
+
+def test_a_run_that_does_not_exist_is_refused_with_those_that_do(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="there is no training run yet"):
+        find_run(tmp_path / "runs", None)
+    made(tmp_path, "a-001", "1")
+    with pytest.raises(UsageError, match="there is no run 'a-002'") as caught:
+        find_run(tmp_path, "a-002")
+    assert caught.value.expected == "a-001"
+
+
+def test_a_record_is_changed_key_by_key(tmp_path: Path) -> None:
+    run = made(tmp_path, "a-001", "1")
+    run.write_record(state=FINISHED, iterations=5)
+    assert run.record == {"began_at": "1", "state": FINISHED, "iterations": 5}
+
+
+@pytest.mark.parametrize("content", [None, "", "[]", "{"])
+def test_a_record_that_is_absent_or_damaged_is_empty(tmp_path: Path, content: str | None) -> None:
+    run = Run(tmp_path)
+    if content is not None:
+        run.record_path.write_text(content)
+    assert run.record == {}
+
+
+def test_a_runs_lists_hold_the_ids_of_its_images(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    (tmp_path / "train.txt").write_text("/a b/obj/0a.jpg\n/a b/obj/0b.jpg\n")
+    assert run.image_ids("train") == ["0a", "0b"]
+    assert ids_in("") == []
+    assert ids_in("0a.jpg\n") == ["0a"]
+
+
+def test_everything_of_a_run_lies_where_the_contract_says(tmp_path: Path) -> None:
+    run = Run(tmp_path / "a-001")
+    names = {
+        "cfg_path": "network.cfg", "log_path": "train_log.txt", "weights_folder": "weights",
+        "charts_folder": "charts", "panels_folder": "panels", "record_path": "run.json",
+        "evaluation_path": "evaluation.json",
+    }  # fmt: skip
+    assert {name: getattr(run, name).name for name in names} == names
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(tmp_path: Path) -> None:
+    run, other = Run(tmp_path / "a-001"), Run(tmp_path / "a-002")
+    with (
+        run.lock("train"),
+        other.lock("train"),
+        pytest.raises(LockedError, match="the run a-001 is in use"),
+        run.lock("train"),
+    ):
+        pass
