@@ -1,5 +1,5 @@
-# `make demo` and `make test` need git, make and Python 3.10 or newer; they install what else they
-# need (packages into .venv, darknet through apt) or say what is missing.
+# `make demo` and `make test` need git, make and Python 3.10 or newer. They install what else they
+# need (packages into .venv, darknet with apt), or say what is missing.
 
 .DEFAULT_GOAL := help
 VENV := .venv
@@ -9,13 +9,13 @@ SOURCES := oiyolo tests notebooks benchmarks
 .PHONY: help demo test test-slow check format lint types setup darknet lock clean
 
 help:
-	@echo "make demo       the whole pipeline on a small Open Images of our own (some minutes)"
-	@echo "make test       the tests, without the slow ones"
+	@echo "make demo       the whole pipeline on a small drawn Open Images (about three minutes)"
+	@echo "make test       the tests, except the slow ones"
 	@echo "make test-slow  the slow tests"
 	@echo "make check      format, lint, types, then the tests"
-	@echo "make format     bring the code into form"
+	@echo "make format     format the code"
 	@echo "make setup      .venv with the package and all tools"
-	@echo "make lock       renew requirements-ci.txt"
+	@echo "make lock       update requirements-ci.txt"
 	@echo "make clean      remove .venv, caches and the demo"
 
 demo: $(VENV)/.package darknet
@@ -46,13 +46,13 @@ setup: $(VENV)/.tools
 darknet:
 	@tools/need-darknet
 
-# The demo needs the package alone; its newest dependencies are what a user gets.
+# The demo needs only the package, with the newest dependencies, as users get them.
 $(VENV)/.package: pyproject.toml tools/make-venv
 	@tools/make-venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable .
 	@touch $@
 
-# Tests and tools are pinned, so that a check means the same on every machine.
+# Tests and tools are pinned, so that a check gives the same result on every machine.
 $(VENV)/.tools: pyproject.toml requirements-ci.txt tools/make-venv
 	@tools/make-venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint requirements-ci.txt \

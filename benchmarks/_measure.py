@@ -1,6 +1,7 @@
-"""What the benchmarks share: a command's time and memory, and a table of such.
+"""Shared by the benchmarks: measuring the time and memory of a command, and formatting tables.
 
-Seconds of one machine say little: each script takes its baseline in the same run and shows ratios.
+Absolute times depend on the machine, so each script measures a baseline in the same run and prints
+ratios.
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What a command took.
+class Measurement:
+    """Time, memory and output of a command.
 
     Attributes:
-        wall_s: From its start to its end.
-        cpu_s: Of all its threads, in user and system mode.
-        peak_mb: The most memory that was resident, in MB; this process's own at the least, because
-            Linux counts from before ``exec``.
-        output: What it printed.
+        wall_s: Wall-clock time from start to end.
+        cpu_s: User and system CPU time of all threads.
+        peak_mb: Peak resident memory in MB. It is at least that of the measuring process, because
+            Linux includes the time before ``exec``.
+        output: Standard output.
     """
 
     wall_s: float
@@ -33,52 +34,56 @@ class Measured:
     output: str
 
 
-def run(command: Sequence[str]) -> Measured:
-    """Run a command to its end; Python's modules may be kept compiled, as when they are installed.
+def run(command: Sequence[str]) -> Measurement:
+    """Run a command, and return its measurement.
+
+    Python may cache compiled modules, as it does for an installed package.
 
     Raises:
-        RuntimeError: It failed.
+        RuntimeError: The command failed.
     """
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-    began_s = time.perf_counter()
+    start_s = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         if process.stdout is None:
-            raise AssertionError("a pipe was asked for")
+            raise AssertionError("stdout is a pipe")
         output = process.stdout.read()
         _, status, usage = os.wait4(process.pid, 0)
-        wall_s = time.perf_counter() - began_s
+        wall_s = time.perf_counter() - start_s
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}")
-    return Measured(wall_s, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024 / 1e6, output)
+        raise RuntimeError(f"{' '.join(command)} failed with exit code {process.returncode}")
+    return Measurement(
+        wall_s, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024 / 1e6, output
+    )
 
 
-def best(command: Sequence[str], runs: int = 3) -> Measured:
-    """Run a command several times and give the quickest run: others only make it slower."""
-    return min((run(command) for _ in range(runs)), key=lambda measured: measured.wall_s)
+def fastest(command: Sequence[str], runs: int = 3) -> Measurement:
+    """Run a command several times, and return the fastest run: other load only slows it down."""
+    return min((run(command) for _ in range(runs)), key=lambda measurement: measurement.wall_s)
 
 
-def table(rows: Sequence[tuple[str, Measured | float]]) -> str:
-    """Lay out measurements, in seconds and as multiples of the first."""
+def table(rows: Sequence[tuple[str, Measurement | float]]) -> str:
+    """Return a table of measurements, with the ratio of each time to the first."""
     first = rows[0][1]
-    first_s = first.wall_s if isinstance(first, Measured) else first
+    first_s = first.wall_s if isinstance(first, Measurement) else first
     lines = [("", "wall s", "ratio", "CPU s", "peak MB")]
     for name, value in rows:
-        wall_s = value.wall_s if isinstance(value, Measured) else value
-        more = ("", "")
-        if isinstance(value, Measured):
-            more = (f"{value.cpu_s:.2f}", f"{value.peak_mb:.0f}")
-        lines.append((name, f"{wall_s:.2f}", f"{wall_s / first_s:.2f}", *more))
+        wall_s = value.wall_s if isinstance(value, Measurement) else value
+        cpu_and_memory = ("", "")
+        if isinstance(value, Measurement):
+            cpu_and_memory = (f"{value.cpu_s:.2f}", f"{value.peak_mb:.0f}")
+        lines.append((name, f"{wall_s:.2f}", f"{wall_s / first_s:.2f}", *cpu_and_memory))
     return layout(lines)
 
 
 def layout(lines: Sequence[Sequence[str]]) -> str:
-    """Align columns: the first to the left, numbers to the right."""
+    """Return a text table: the first column left-aligned, the others right-aligned."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(
-            cell.rjust(width) if number else cell.ljust(width)
-            for number, (cell, width) in enumerate(zip(line, widths, strict=True))
+            cell.rjust(width) if column else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in lines
     )

@@ -1,8 +1,7 @@
-"""A small Open Images on loopback whose answers take 50 to 100 ms each, in a process of its own.
+"""A small Open Images server on loopback with a latency of 50 to 100 ms, in its own process.
 
-It does next to nothing for an answer, so that it is not the bottleneck: a request is told by its
-path, and a prepared answer is written when its time has come. ``--floor`` of ``fetch.py`` shows
-what it can give.
+It does almost no work for a request, so that it is not the bottleneck: it looks only at the path
+and, after the latency, sends a prepared response. ``fetch.py --floor`` measures its capacity.
 """
 
 from __future__ import annotations
@@ -26,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 BOAT: Final = "/m/019jd"
-_DIFFERENT: Final = 16
-_SMALLEST_BYTES: Final = 90_000
+_DISTINCT_PHOTOGRAPHS: Final = 16
+_MIN_PHOTOGRAPH_BYTES: Final = 90_000
 _SIDE: Final = 384
 _LATENCY_S: Final = (0.05, 0.1)
 _IMAGE_COLUMNS: Final = (
@@ -41,34 +40,34 @@ _BOX_COLUMNS: Final = (
 
 
 def image_ids(count: int) -> list[str]:
-    """Give so many ImageIDs, in order."""
+    """Return ``count`` ImageIDs, sorted."""
     return [f"{number * 0x9E3779B1:016x}" for number in range(1, count + 1)]
 
 
 def photographs() -> list[bytes]:
-    """Make some JPEGs of about 100 kB."""
-    made = []
-    for seed in range(_DIFFERENT):
+    """Return distinct JPEGs of about 100 kB each."""
+    jpegs = []
+    for seed in range(_DISTINCT_PHOTOGRAPHS):
         pixels = np.random.default_rng(seed).integers(0, 256, (_SIDE, _SIDE, 3), np.uint8)
         quality, content = 30, b""
-        while len(content) < _SMALLEST_BYTES:
+        while len(content) < _MIN_PHOTOGRAPH_BYTES:
             file = io.BytesIO()
             Image.fromarray(pixels).save(file, "JPEG", quality=quality)
             content, quality = file.getvalue(), quality + 5
-        made.append(content)
-    return made
+        jpegs.append(content)
+    return jpegs
 
 
 @contextlib.contextmanager
 def slow_site(images: int) -> Iterator[str]:
-    """Serve so many images, and the tables that list them; give the address."""
-    listening = socket.create_server(("127.0.0.1", 0), backlog=1024)
-    port = listening.getsockname()[1]
+    """Serve a number of images and the tables that list them; yield the base URL."""
+    listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+    port = listener.getsockname()[1]
     process = multiprocessing.get_context("fork").Process(
-        target=_serve, args=(listening, images), daemon=True
+        target=_serve, args=(listener, images), daemon=True
     )
     process.start()
-    listening.close()
+    listener.close()
     try:
         yield f"http://127.0.0.1:{port}"
     finally:
@@ -76,43 +75,43 @@ def slow_site(images: int) -> Iterator[str]:
         process.join()
 
 
-def _serve(listening: socket.socket, images: int) -> None:
-    photos = [_answer(content) for content in photographs()]
-    tables = {path: _answer(text.encode()) for path, text in _tables(images).items()}
-    pauses = random.Random(1)  # noqa: S311  (latencies)
+def _serve(listener: socket.socket, images: int) -> None:
+    photos = [_http_response(content) for content in photographs()]
+    tables = {path: _http_response(text.encode()) for path, text in _tables(images).items()}
+    latency_rng = random.Random(1)  # noqa: S311  (not for security)
 
     class Connection(asyncio.Protocol):
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             self.transport = transport
-            self.asked = b""
+            self.buffer = b""
 
         def data_received(self, data: bytes) -> None:
-            self.asked += data
-            while (end := self.asked.find(b"\r\n\r\n")) >= 0:
-                head, self.asked = self.asked[:end], self.asked[end + 4 :]
+            self.buffer += data
+            while (end := self.buffer.find(b"\r\n\r\n")) >= 0:
+                head, self.buffer = self.buffer[:end], self.buffer[end + 4 :]
                 path = head.split(b" ", 2)[1].decode()
                 if path in tables:
-                    same = b"if-none-match" in head.lower()
-                    self.answer(_NOT_CHANGED if same else tables[path])
+                    is_conditional = b"if-none-match" in head.lower()
+                    self.respond(_NOT_MODIFIED if is_conditional else tables[path])
                     continue
-                photo = photos[int(path[-20:-4], 16) % _DIFFERENT]
-                loop.call_later(pauses.uniform(*_LATENCY_S), self.answer, photo)
+                photo = photos[int(path[-20:-4], 16) % _DISTINCT_PHOTOGRAPHS]
+                loop.call_later(latency_rng.uniform(*_LATENCY_S), self.respond, photo)
 
-        def answer(self, content: bytes) -> None:
-            self.transport.write(content)  # type: ignore[attr-defined]
+        def respond(self, response: bytes) -> None:
+            self.transport.write(response)  # type: ignore[attr-defined]
 
     async def serve() -> None:
-        server = await loop.create_server(Connection, sock=listening)
+        server = await loop.create_server(Connection, sock=listener)
         await server.serve_forever()
 
     loop = asyncio.new_event_loop()
     loop.run_until_complete(serve())
 
 
-_NOT_CHANGED: Final = b"HTTP/1.1 304 Not Modified\r\n\r\n"
+_NOT_MODIFIED: Final = b"HTTP/1.1 304 Not Modified\r\n\r\n"
 
 
-def _answer(content: bytes) -> bytes:
+def _http_response(content: bytes) -> bytes:
     etag = hashlib.md5(content, usedforsecurity=False).hexdigest()
     head = f'HTTP/1.1 200 OK\r\nContent-Length: {len(content)}\r\nETag: "{etag}"\r\n\r\n'
     return head.encode() + content

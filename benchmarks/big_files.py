@@ -1,10 +1,10 @@
-"""Files of Open Images' true shape and size, made up: boxes, image list, human image labels.
+"""Write synthetic tables in the format and size of Open Images: boxes, image list, human labels.
 
 ``python benchmarks/big_files.py --folder FOLDER`` writes them (3.3 GB, about a minute); the other
-scripts call ``make`` themselves. Forms, row counts and sizes are those of the official files of
-train (2,258,447,590 bytes of boxes, 638,407,721 of images, 376,764,810 of labels); Boat has its
-79,113 boxes on 25,478 images. What is not known is made up: how often its descendants occur,
-and all values. Equal arguments give equal bytes.
+scripts call ``make`` themselves. Formats, row counts and sizes are those of the official files of
+the train subset (2,258,447,590 bytes of boxes, 638,407,721 of images, 376,764,810 of labels). Boat
+has its official 79,113 boxes on 25,478 images. The frequencies of Boat's descendants and all values
+are invented. The same arguments produce the same bytes.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _CLASSES: Final = 601
 _BOAT_IMAGES: Final = 25_478
 _FAMILY_BOXES: Final = (79_113, 2_400, 1_900, 6_800)
 _FIFTY_CLASSES_BOXES: Final = 292_205
-"""Two per cent of the boxes: what 50 of the classes have together."""
+"""Number of boxes of 50 classes together: two per cent of all boxes."""
 _FIFTY: Final = 50
 
 _CHUNK_ROWS: Final = 200_000
@@ -59,11 +59,12 @@ _WORDS: Final = (
 
 @dataclass(frozen=True)
 class BigFiles:
-    """Where the files lie, and what to look for in them.
+    """Paths of the files, and classes to search for in them.
 
     Attributes:
-        boxes, images, labels: The three files.
-        one, four, fifty: MIDs: Boat, Boat with its descendants, 50 classes with 2 % of the boxes.
+        boxes, images, labels: Paths of the three files.
+        one, four, fifty: MIDs of Boat, of Boat and its descendants, and of 50 classes with 2 % of
+            the boxes.
     """
 
     boxes: Path
@@ -75,11 +76,11 @@ class BigFiles:
 
 
 def make(folder: Path, share: float = 1.0) -> BigFiles:
-    """Write the files that are not there yet.
+    """Write the files that do not exist yet, and return all of them.
 
     Args:
-        folder: Where to.
-        share: How much of the true number of rows, in (0, 1].
+        folder: Folder of the files, which is created.
+        share: Number of rows as a fraction, in (0, 1], of the official number.
     """
     folder.mkdir(parents=True, exist_ok=True)
     mids = _mids()
@@ -98,7 +99,7 @@ def make(folder: Path, share: float = 1.0) -> BigFiles:
 
 
 def _mids() -> list[str]:
-    """Give the labels, in the lengths of the real ones: the family first, then other rare ones."""
+    """Return MIDs with realistic lengths: those of boats first, then other rare classes."""
     rng = np.random.default_rng(600)
     letters = np.array(list("0123456789bcdfghjklmnpqrstvwxyz_"))
     mids = dict.fromkeys(BOAT_FAMILY)
@@ -109,20 +110,20 @@ def _mids() -> list[str]:
 
 
 def _image_ids(share: float) -> NDArray[np.uint64]:
-    """Give the ids of all images, in their files' order."""
+    """Return the ids of all images, in the order of the files."""
     rng = np.random.default_rng(1)
     ids = rng.integers(0, 1 << 63, round(_IMAGES * share) + 1000, dtype=np.uint64) * np.uint64(2)
     return np.unique(ids)[: round(_IMAGES * share)]
 
 
 def _box_classes(share: float) -> tuple[NDArray[np.intp], NDArray[np.int16]]:
-    """Give each box's image, as its place in the list, and class, as its place in ``_mids()``."""
+    """Return the image and class of each box, as indices into the image list and ``_mids()``."""
     rng = np.random.default_rng(2)
     image_count = round(_IMAGES * share)
     family = [max(1, round(count * share)) for count in _FAMILY_BOXES]
     boat_images = rng.choice(image_count, max(1, round(_BOAT_IMAGES * share)), replace=False)
-    more = rng.choice(boat_images, family[0] - len(boat_images))
-    images = [np.concatenate([boat_images, more])]
+    further_boxes = rng.choice(boat_images, family[0] - len(boat_images))
+    images = [np.concatenate([boat_images, further_boxes])]
     classes = [np.zeros(family[0], np.int16)]
     for number, count in enumerate(family[1:], start=1):
         images.append(rng.integers(0, image_count, count))
@@ -132,14 +133,14 @@ def _box_classes(share: float) -> tuple[NDArray[np.intp], NDArray[np.int16]]:
     classes.append(rng.integers(len(family), _FIFTY, rare).astype(np.int16))
     rest = round(_BOXES * share) - sum(family) - rare
     weights = 1 / np.arange(3, _CLASSES - _FIFTY + 3)
-    every = np.arange(image_count)  # an image without a box is not in these files
-    images.append(np.concatenate([every, rng.integers(0, image_count, rest - image_count)]))
+    all_images = np.arange(image_count)  # the official lists contain only images with boxes
+    images.append(np.concatenate([all_images, rng.integers(0, image_count, rest - image_count)]))
     classes.append(
         rng.choice(np.arange(_FIFTY, _CLASSES), rest, p=weights / weights.sum()).astype(np.int16)
     )
-    image, kind = np.concatenate(images), np.concatenate(classes)
-    order = np.argsort(image, kind="stable")
-    return image[order], kind[order]
+    image_indices, class_indices = np.concatenate(images), np.concatenate(classes)
+    order = np.argsort(image_indices, kind="stable")
+    return image_indices[order], class_indices[order]
 
 
 def _box_chunks(mids: list[str], share: float) -> Iterator[bytes]:
@@ -150,18 +151,18 @@ def _box_chunks(mids: list[str], share: float) -> Iterator[bytes]:
     tails = [[_box_tail(rng, clicked=clicked) for _ in range(_VARIANTS)] for clicked in (1, 0)]
     yield _BOX_HEADER
     for first in range(0, len(images), _CHUNK_ROWS):
-        image = ids[images[first : first + _CHUNK_ROWS]].tolist()
-        kind = classes[first : first + _CHUNK_ROWS].tolist()
-        by_machine = (rng.random(len(image)) < _ACTIVEMIL_SHARE).tolist()
-        tail = rng.integers(0, _VARIANTS, len(image)).tolist()
+        image_ids = ids[images[first : first + _CHUNK_ROWS]].tolist()
+        class_indices = classes[first : first + _CHUNK_ROWS].tolist()
+        is_activemil = (rng.random(len(image_ids)) < _ACTIVEMIL_SHARE).tolist()
+        tail_indices = rng.integers(0, _VARIANTS, len(image_ids)).tolist()
         yield b"".join(
-            b"%016x%b%b" % (i, heads[m][k], tails[m][t])
-            for i, k, m, t in zip(image, kind, by_machine, tail, strict=True)
+            b"%016x%b%b" % (i, heads[m][c], tails[m][t])
+            for i, c, m, t in zip(image_ids, class_indices, is_activemil, tail_indices, strict=True)
         )
 
 
 def _box_tail(rng: np.random.Generator, *, clicked: bool | int) -> bytes:
-    """Give a row from XMin on."""
+    """Return the end of a row, from XMin on."""
     (x1, x2), (y1, y2) = np.sort(rng.random((2, 2)))
     flags = (rng.random(5) < (0.6, 0.25, 0.06, 0.05, 0.001)).astype(int)
     clicks = [x1, *rng.uniform(x1, x2, 2), x2, *rng.uniform(y1, y2, 2), y1, y2]
@@ -177,25 +178,25 @@ def _image_chunks(_: list[str], share: float) -> Iterator[bytes]:
     rng = np.random.default_rng(4)
     people = [_person(rng) for _ in range(_VARIANTS)]
     titles = [_title(rng) for _ in range(_VARIANTS)]
-    sums = [base64.b64encode(rng.bytes(16)) for _ in range(_VARIANTS)]
+    md5s = [base64.b64encode(rng.bytes(16)) for _ in range(_VARIANTS)]
     ids = _image_ids(share)
     yield _IMAGE_HEADER
     for first in range(0, len(ids), _CHUNK_ROWS):
         yield b"".join(
-            _image_row(i, people[n % _VARIANTS], titles[n * 7 % _VARIANTS], sums[n % _VARIANTS], n)
+            _image_row(i, people[n % _VARIANTS], titles[n * 7 % _VARIANTS], md5s[n % _VARIANTS], n)
             for n, i in enumerate(ids[first : first + _CHUNK_ROWS].tolist(), start=first)
         )
 
 
 def _image_row(image: int, person: tuple[bytes, bytes], title: bytes, md5: bytes, n: int) -> bytes:
-    folder, author = person
+    account, author = person
     photo = b"%d_%010x" % (image >> 30, image & 0xFFFFFFFFFF)
     return (
         b"%016x,train,https://c%d.staticflickr.com/%d/%d/%b_o.jpg,"
         b"https://www.flickr.com/photos/%b/%d,https://creativecommons.org/licenses/by/2.0/,"
         b'https://www.flickr.com/people/%b/,"%b","%b",%d,%b,%b,%b\n'
     ) % (
-        *(image, n % 8 + 1, n % 9, n % 8999 + 1000, photo, folder, image >> 30, folder),
+        *(image, n % 8 + 1, n % 9, n % 8999 + 1000, photo, account, image >> 30, account),
         *(author, title, image % 9_000_000 + 14_245, md5),
         b"" if n % 40 == 0 else b"https://c%d.staticflickr.com/%d/%b_z.jpg" % (n % 8 + 1, n, photo),
         (b"0.0", b"0.0", b"0.0", b"90.0", b"", b"0.0", b"270.0")[n % 7],
@@ -203,9 +204,9 @@ def _image_row(image: int, person: tuple[bytes, bytes], title: bytes, md5: bytes
 
 
 def _person(rng: np.random.Generator) -> tuple[bytes, bytes]:
-    """Give an author's folder at Flickr and the name."""
-    folder = f"{rng.integers(10**7, 10**8)}@N0{rng.integers(0, 9)}".encode()
-    return folder, " ".join(rng.choice(_WORDS, 2)).title().encode()
+    """Return an author's Flickr account and name."""
+    account = f"{rng.integers(10**7, 10**8)}@N0{rng.integers(0, 9)}".encode()
+    return account, " ".join(rng.choice(_WORDS, 2)).title().encode()
 
 
 def _title(rng: np.random.Generator) -> bytes:
@@ -218,7 +219,7 @@ def _label_chunks(mids: list[str], share: float) -> Iterator[bytes]:
     _, classes = _box_classes(share)
     count = round(_LABELS * share)
     images = np.sort(rng.integers(0, len(ids), count))
-    kinds = rng.choice(classes, count)
+    label_classes = rng.choice(classes, count)
     tails = [
         [f",{source},{mid},{value}\n".encode() for mid in mids]
         for source in ("verification", "crowdsource-verification")
@@ -226,22 +227,27 @@ def _label_chunks(mids: list[str], share: float) -> Iterator[bytes]:
     ]
     yield _LABEL_HEADER
     for first in range(0, count, _CHUNK_ROWS):
-        chosen = slice(first, first + _CHUNK_ROWS)
-        form = (rng.random(len(images[chosen])) < _CROWD_SHARE) * 2 + rng.integers(
-            0, 2, len(images[chosen])
+        chunk = slice(first, first + _CHUNK_ROWS)
+        variants = (rng.random(len(images[chunk])) < _CROWD_SHARE) * 2 + rng.integers(
+            0, 2, len(images[chunk])
         )
-        rows = zip(ids[images[chosen]].tolist(), form.tolist(), kinds[chosen].tolist(), strict=True)
-        yield b"".join(b"%016x%b" % (i, tails[f][k]) for i, f, k in rows)
+        rows = zip(
+            ids[images[chunk]].tolist(),
+            variants.tolist(),
+            label_classes[chunk].tolist(),
+            strict=True,
+        )
+        yield b"".join(b"%016x%b" % (i, tails[v][c]) for i, v, c in rows)
 
 
 def main() -> None:
-    """Write the files where the command line says."""
+    """Write the files, and print their sizes."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--share", type=float, default=1.0)
     arguments = parser.parse_args()
-    made = make(arguments.folder, arguments.share)
-    for path in (made.boxes, made.images, made.labels):
+    files = make(arguments.folder, arguments.share)
+    for path in (files.boxes, files.images, files.labels):
         print(f"{path}  {path.stat().st_size:,} bytes")
 
 

@@ -1,11 +1,11 @@
-"""How quickly darknet trains on this machine's GPU, and how much of it that keeps busy.
+"""Measure how fast darknet trains on this machine's GPU, and how busy the GPU is.
 
-``python benchmarks/gpu.py --project boats`` builds darknet for CUDA and for the CPU, lets both
-prove themselves, trains the demo's network and yolov3-tiny on the project's images on each, for
-some iterations from noise, and prints images a second, the GPU's use as nvidia-smi tells it every
-second, and the ratio to the CPU, which is the baseline. The project has to be split; it is only
-read. The same numbers go into ``gpu.json`` in ``--folder``. Without a GPU it says so and ends with
-1.
+``python benchmarks/gpu.py --project boats`` builds and verifies darknet for CUDA and for the CPU.
+With each build, it trains the demo's network and yolov3-tiny on the project's images for some
+iterations, from random weights. It prints images per second, the speed-up over the CPU (the
+baseline), and the GPU usage that nvidia-smi reports every second. The project must be split; it is
+not changed. The same numbers are written to ``gpu.json`` in ``--folder``. Without a GPU, the script
+prints a message and exits with 1.
 """
 
 from __future__ import annotations
@@ -35,24 +35,21 @@ if TYPE_CHECKING:
 
     from oiyolo.darknet.gpus import Gpu
 
-ASKED: Final = ("utilization.gpu", "memory.used", "power.draw")
-EVERY_S: Final = 1.0
+QUERY_FIELDS: Final = ("utilization.gpu", "memory.used", "power.draw")
+SAMPLE_INTERVAL_S: Final = 1.0
 _WARM_UP_SHARE: Final = 0.25
-"""Of the iterations: in the first ones memory is taken, and algorithms are tried."""
-_NONE: Final = (
-    "No GPU answers nvidia-smi here, so there is nothing to measure. `oiyolo doctor` says what is "
-    "missing."
-)
+"""Fraction of the iterations, during which darknet allocates memory and selects algorithms."""
+_NO_GPU: Final = "nvidia-smi reports no GPU to measure. Run `oiyolo doctor` to see what is missing."
 
 
 @dataclass(frozen=True)
-class Use:
-    """What a GPU did at one moment.
+class Sample:
+    """The usage of a GPU as reported by nvidia-smi.
 
     Attributes:
-        busy: Share of the time in which it computed, in percent.
-        memory_mib: Memory in use.
-        power_w: What it draws; nan where it does not tell.
+        busy: Percentage of the time in which the GPU was computing.
+        memory_mib: Memory in use, in MiB.
+        power_w: Power draw in watts; NaN if it is not reported.
     """
 
     busy: float
@@ -62,18 +59,18 @@ class Use:
 
 @dataclass(frozen=True)
 class Training:
-    """A measured training.
+    """The speed and GPU usage of a training run.
 
     Attributes:
-        network: What was trained.
+        network: Name of the network.
         device: "GPU" or "CPU".
-        iterations: How many.
-        batch: Images an iteration.
-        images_per_s: By darknet's own clock: computing alone, the median after the warm-up.
-        whole_images_per_s: By ours, from the start to the last weights, loading and all.
-        busy: Mean share of the time in which the GPU computed, in percent; nan on the CPU.
-        memory_mib: The most of its memory that was in use.
-        power_w: The mean of what it drew.
+        iterations: Number of iterations.
+        batch: Images per iteration.
+        images_per_s: Speed as timed by darknet: computation only, the median after the warm-up.
+        whole_images_per_s: Speed from the start of the run to its last weights, with all loading.
+        busy: Mean percentage of the time in which the GPU was computing; NaN on the CPU.
+        memory_mib: Peak GPU memory in MiB; NaN on the CPU.
+        power_w: Mean power draw of the GPU in watts; NaN on the CPU or if it is not reported.
     """
 
     network: str
@@ -88,40 +85,40 @@ class Training:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmark and print its table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--project", type=Path, required=True, help="a project that is split")
+    parser.add_argument("--project", type=Path, required=True, help="a project that has been split")
     parser.add_argument("--network", nargs="+", default=["demo", "yolov3-tiny"])
-    parser.add_argument("--iterations", type=int, default=300, help="on the GPU")
+    parser.add_argument("--iterations", type=int, default=300, help="iterations on the GPU")
     parser.add_argument("--cpu-iterations", type=int, default=20)
-    parser.add_argument("--gpu-darknet", help="a program built for CUDA, rather than building one")
-    parser.add_argument("--cpu-darknet", help="the same for the CPU")
-    parser.add_argument("--folder", type=Path, help="where to write; a temporary one without it")
+    parser.add_argument("--gpu-darknet", help="darknet executable for CUDA; default: build one")
+    parser.add_argument("--cpu-darknet", help="darknet executable for the CPU; default: build one")
+    parser.add_argument("--folder", type=Path, help="output folder; default: a temporary one")
     options = parser.parse_args()
-    found = gpus()
-    if not found:
-        raise SystemExit(_NONE)
+    available = gpus()
+    if not available:
+        raise SystemExit(_NO_GPU)
     with tempfile.TemporaryDirectory(prefix="oiyolo-gpu-") as name:
         folder: Path = options.folder or Path(name)
         folder.mkdir(parents=True, exist_ok=True)
-        project = borrowed(options.project, folder / "project")
+        project = create_project(options.project, folder / "project")
         programs = {
-            "CPU": options.cpu_darknet or built(project, folder / "cpu", "no"),
-            "GPU": options.gpu_darknet or built(project, folder / "gpu", "yes"),
+            "CPU": options.cpu_darknet or build_darknet(project, folder / "cpu", "no"),
+            "GPU": options.gpu_darknet or build_darknet(project, folder / "gpu", "yes"),
         }
-        counts = {"CPU": options.cpu_iterations, "GPU": options.iterations}
-        measured = [
-            train(project, network, device, programs[device], counts[device])
+        iterations = {"CPU": options.cpu_iterations, "GPU": options.iterations}
+        trainings = [
+            train(project, network, device, programs[device], iterations[device])
             for network in options.network
             for device in programs
         ]
-        print(f"{told(found)}\n\n{layout(rows(measured))}")
-        text = json.dumps([asdict(training) for training in measured], indent=1)
+        print(f"{describe_gpus(available)}\n\n{layout(rows(trainings))}")
+        text = json.dumps([asdict(training) for training in trainings], indent=1)
         (folder / "gpu.json").write_text(text + "\n")
 
 
-def borrowed(project: Path, folder: Path) -> Path:
-    """Make a project of the same images and options, with runs of its own."""
+def create_project(project: Path, folder: Path) -> Path:
+    """Create and return a project with another project's data and options, but its own runs."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     shutil.copy(project / "oiyolo.toml", folder)
@@ -129,16 +126,16 @@ def borrowed(project: Path, folder: Path) -> Path:
     return folder
 
 
-def built(project: Path, cache: Path, build_gpu: str) -> str:
-    """Build darknet, and let it prove itself; its folder of builds is its own."""
+def build_darknet(project: Path, cache: Path, build_gpu: str) -> str:
+    """Build and verify darknet in a separate cache folder; return the path of the executable."""
     done = oiyolo.build(project, build_gpu=build_gpu, cache=str(cache.absolute()))
     print(done)
     return str(done.as_dict()["executable"])
 
 
 def train(project: Path, network: str, device: str, program: str, iterations: int) -> Training:
-    """Train from noise, and look at the GPU meanwhile."""
-    with watched() as uses:
+    """Train from random weights while sampling the GPU; return the measurements."""
+    with gpu_samples() as samples:
         done: Any = oiyolo.train(
             project,
             again=True,
@@ -149,41 +146,43 @@ def train(project: Path, network: str, device: str, program: str, iterations: in
         )
     metrics = oiyolo.read_log(done.run.log_path).metrics()
     batch, images_per_s = speed(metrics)
-    whole = iterations * batch / done.seconds
+    whole_images_per_s = iterations * batch / done.seconds
     name = Path(network).stem
     if device == "CPU":
-        return Training(name, device, iterations, batch, images_per_s, whole)
-    return Training(name, device, iterations, batch, images_per_s, whole, *summary(uses))
+        return Training(name, device, iterations, batch, images_per_s, whole_images_per_s)
+    return Training(
+        name, device, iterations, batch, images_per_s, whole_images_per_s, *summary(samples)
+    )
 
 
 def speed(metrics: pd.DataFrame) -> tuple[float, float]:
-    """Give images an iteration, and images a second after the warm-up."""
+    """Return images per iteration, and images per second after the warm-up."""
     batch = float(metrics["images"].iloc[-1] / metrics["iteration"].iloc[-1])
-    warm = metrics.iloc[int(len(metrics) * _WARM_UP_SHARE) :]
-    return batch, batch / float(warm["seconds"].median())
+    after_warm_up = metrics.iloc[int(len(metrics) * _WARM_UP_SHARE) :]
+    return batch, batch / float(after_warm_up["seconds"].median())
 
 
 @contextmanager
-def watched() -> Iterator[list[Use]]:
-    """Ask nvidia-smi every second what the GPUs do."""
-    uses: list[Use] = []
+def gpu_samples() -> Iterator[list[Sample]]:
+    """Yield a list to which a thread adds samples of all GPUs every second."""
+    samples: list[Sample] = []
     ended = threading.Event()
 
-    def watch() -> None:
-        while not ended.wait(EVERY_S):
-            uses.extend(parse_uses(_asked()))
+    def sample_until_ended() -> None:
+        while not ended.wait(SAMPLE_INTERVAL_S):
+            samples.extend(parse_samples(_query()))
 
-    thread = threading.Thread(target=watch, daemon=True)
+    thread = threading.Thread(target=sample_until_ended, daemon=True)
     thread.start()
     try:
-        yield uses
+        yield samples
     finally:
         ended.set()
         thread.join()
 
 
-def _asked() -> str:
-    argv = ["nvidia-smi", f"--query-gpu={','.join(ASKED)}", "--format=csv,noheader,nounits"]
+def _query() -> str:
+    argv = ["nvidia-smi", f"--query-gpu={','.join(QUERY_FIELDS)}", "--format=csv,noheader,nounits"]
     try:
         done = subprocess.run(argv, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
@@ -191,14 +190,14 @@ def _asked() -> str:
     return done.stdout
 
 
-def parse_uses(text: str) -> list[Use]:
-    """Read what nvidia-smi says, one GPU a line; what is no such line is passed over."""
-    found = []
+def parse_samples(text: str) -> list[Sample]:
+    """Parse the output of nvidia-smi, one GPU per line; invalid lines are skipped."""
+    samples = []
     for line in text.splitlines():
         cells = [_number(cell) for cell in line.split(",")]
-        if len(cells) == len(ASKED) and not math.isnan(cells[0] + cells[1]):
-            found.append(Use(*cells))
-    return found
+        if len(cells) == len(QUERY_FIELDS) and not math.isnan(cells[0] + cells[1]):
+            samples.append(Sample(*cells))
+    return samples
 
 
 def _number(text: str) -> float:
@@ -208,30 +207,31 @@ def _number(text: str) -> float:
         return math.nan
 
 
-def summary(uses: Sequence[Use]) -> tuple[float, float, float]:
-    """Give the mean share of busy time, the most memory, and the mean power; nan for no samples.
+def summary(samples: Sequence[Sample]) -> tuple[float, float, float]:
+    """Return the mean busy percentage, peak memory and mean power; NaN without samples.
 
-    Samples of idle GPUs, at the start and at the end or where there are several, are left out.
+    Samples of idle GPUs are ignored: before and after the training, and of GPUs that it does not
+    use.
     """
-    busy = [use for use in uses if use.busy > 0]
+    busy = [sample for sample in samples if sample.busy > 0]
     if not busy:
         return math.nan, math.nan, math.nan
-    powers = [use.power_w for use in busy if not math.isnan(use.power_w)]
+    powers = [sample.power_w for sample in busy if not math.isnan(sample.power_w)]
     return (
-        statistics.fmean(use.busy for use in busy),
-        max(use.memory_mib for use in busy),
+        statistics.fmean(sample.busy for sample in busy),
+        max(sample.memory_mib for sample in busy),
         statistics.fmean(powers) if powers else math.nan,
     )
 
 
-def rows(measured: Sequence[Training]) -> list[tuple[str, ...]]:
-    """Give the table: each network on the CPU and on the GPU, and how much quicker that is."""
+def rows(trainings: Sequence[Training]) -> list[tuple[str, ...]]:
+    """Return the rows of the table: each network on the CPU and on the GPU, with the speed-up."""
     lines: list[tuple[str, ...]] = [
-        ("", "iterations", "batch", "images/s", "with loading", "times the CPU", "GPU busy",
+        ("", "iterations", "batch", "images/s", "with loading", "speed-up", "GPU busy",
          "GPU memory", "power")
     ]  # fmt: skip
-    cpu = {training.network: training for training in measured if training.device == "CPU"}
-    for training in measured:
+    cpu = {training.network: training for training in trainings if training.device == "CPU"}
+    for training in trainings:
         baseline = cpu.get(training.network)
         ratio = training.images_per_s / baseline.images_per_s if baseline else math.nan
         lines.append(
@@ -241,25 +241,25 @@ def rows(measured: Sequence[Training]) -> list[tuple[str, ...]]:
                 f"{training.batch:.0f}",
                 f"{training.images_per_s:.1f}",
                 f"{training.whole_images_per_s:.1f}",
-                _shown(ratio, ".1f", ""),
-                _shown(training.busy, ".0f", " %"),
-                _shown(training.memory_mib, ".0f", " MiB"),
-                _shown(training.power_w, ".0f", " W"),
+                _format(ratio, ".1f", ""),
+                _format(training.busy, ".0f", " %"),
+                _format(training.memory_mib, ".0f", " MiB"),
+                _format(training.power_w, ".0f", " W"),
             )
         )
     return lines
 
 
-def _shown(number: float, form: str, unit: str) -> str:
-    return "-" if math.isnan(number) else f"{number:{form}}{unit}"
+def _format(number: float, format_spec: str, unit: str) -> str:
+    return "-" if math.isnan(number) else f"{number:{format_spec}}{unit}"
 
 
-def told(found: Sequence[Gpu]) -> str:
-    """Name the GPUs."""
+def describe_gpus(available: Sequence[Gpu]) -> str:
+    """Return one line for each GPU."""
     return "\n".join(
         f"GPU {gpu.index}: {gpu.name}, compute capability {gpu.compute_capability}, driver "
         f"{gpu.driver_version}"
-        for gpu in found
+        for gpu in available
     )
 
 

@@ -1,18 +1,19 @@
-"""The ledger of all 1,743,042 training images that have boxes, beside SQLite without its help.
+"""Measure a ledger of all 1,743,042 train images with boxes, against plain SQLite.
 
-``python benchmarks/ledger.py`` makes a ledger in which half of the images are fetched, and the same
-file without the index and without the kept sums: the baseline, in which all is counted and sought
-each time. Both are asked, each step in a process of its own:
+``python benchmarks/ledger.py`` creates a ledger in which half of the images are fetched, and a copy
+of it without the index and the stored counts. The copy is the baseline, which counts and searches
+all rows every time. Each step runs on both files, in its own process:
 
-- open it and close it;
-- status: the sums by state and reason;
-- record 1,000 changes, of images here and there, in one transaction;
-- go through all that is pending;
-- select the same again, and the same but for one in a hundred;
-- merge a shard's journal of 17,000 lines (ours alone).
+- open and close the ledger;
+- status: the counts by state and reason;
+- record 1,000 changes of random images in one transaction;
+- iterate over all pending images;
+- select the same images again, and all but one in a hundred;
+- merge a shard's journal of 17,000 lines (not on the baseline).
 
 The table shows the wall time of the step itself (best of three), the ratio to the baseline, and the
-most memory that the process had, of which Python with the ids in it is some: the line "ids alone".
+peak memory of the process. The row "ids only" shows how much of the memory Python and the list of
+ids take.
 """
 
 from __future__ import annotations
@@ -50,121 +51,123 @@ def _ids(images: int) -> list[str]:
     return sorted(hashlib.md5(b"%d" % n).hexdigest()[:16] for n in range(images))  # noqa: S324  (looks like an ImageID)
 
 
-def _fate(image_id: str, number: int) -> Change:
-    """Give what became of an image: one in fifty is gone."""
+def _change(image_id: str, number: int) -> Change:
+    """Return the result of a fetch: one image in fifty is missing."""
     if number % 50 == 0:
         return Change(image_id, EXCLUDED, "mirror: HTTP 404", "mirror: HTTP 404", {}, 1)
     facts = {"source": "mirror", "bytes": 300_000, "md5": image_id * 2}
     return Change(image_id, FETCHED, "fetched from mirror, 300,000 bytes", "", facts, 1)
 
 
-def _make(folder: Path, images: int) -> None:
-    """Make both files."""
+def _create_ledgers(folder: Path, images: int) -> None:
+    """Create both files."""
     ids = _ids(images)
     ours, plain = folder / "ours" / "ledger.sqlite", folder / "plain" / "ledger.sqlite"
     if plain.is_file():
         return
     with Ledger(ours) as ledger:
         ledger.reselect(dict.fromkeys(ids, "train"))
-        for begin in range(0, images // 2, _BATCH):
-            some = enumerate(ids[begin : begin + _BATCH])
-            ledger.record("fetch", [_fate(image_id, number) for number, image_id in some])
+        for start in range(0, images // 2, _BATCH):
+            batch = enumerate(ids[start : start + _BATCH])
+            ledger.record("fetch", [_change(image_id, number) for number, image_id in batch])
     plain.parent.mkdir()
     shutil.copy(ours, plain)
     with contextlib.closing(sqlite3.connect(plain)) as db:
-        for what in ("TRIGGER sums_of_new", "TRIGGER sums_of_changed", "INDEX images_by_state"):
-            db.execute(f"DROP {what}")
+        for item in ("TRIGGER sums_of_new", "TRIGGER sums_of_changed", "INDEX images_by_state"):
+            db.execute(f"DROP {item}")
         db.commit()
 
 
 def _steps(folder: Path, images: int) -> dict[str, Callable[[Ledger], object]]:
-    def some() -> list[Change]:
+    def random_changes() -> list[Change]:
         ids = _ids(images)
-        chosen = random.Random(time.time()).sample(ids, min(_BATCH, images))  # noqa: S311  (no secret)
-        return [_fate(image_id, number) for number, image_id in enumerate(chosen)]
+        sample = random.Random(time.time()).sample(ids, min(_BATCH, images))  # noqa: S311  (no secret)
+        return [_change(image_id, number) for number, image_id in enumerate(sample)]
 
-    prepared: dict[str, list[Change]] = {}
-    wanted: dict[str, dict[str, str]] = {}
+    changes: dict[str, list[Change]] = {}
+    subsets: dict[str, dict[str, str]] = {}
 
     def record(ledger: Ledger) -> None:
-        ledger.record("fetch", prepared["some"])
+        ledger.record("fetch", changes["random"])
 
     def reselect(ledger: Ledger) -> None:
-        ledger.reselect(wanted["ids"])
+        ledger.reselect(subsets["ids"])
 
     def merge(ledger: Ledger) -> None:
         journals.merge(folder, ledger)
 
     def prepare(step: str) -> None:
         if step == "record 1,000 changes":
-            prepared["some"] = some()
+            changes["random"] = random_changes()
         elif step.startswith("select"):
             ids = _ids(images)
-            kept = ids if step == "select the same" else [i for n, i in enumerate(ids) if n % 100]
-            wanted["ids"] = dict.fromkeys(kept, "train")
-        elif step == "ids alone":
-            wanted["ids"] = dict.fromkeys(_ids(images), "train")
+            selected = (
+                ids if step == "select the same" else [i for n, i in enumerate(ids) if n % 100]
+            )
+            subsets["ids"] = dict.fromkeys(selected, "train")
+        elif step == "ids only":
+            subsets["ids"] = dict.fromkeys(_ids(images), "train")
         elif step.startswith("merge"):
-            place = journals.folder_of(folder, "00000-of-00100")
-            with contextlib.closing(Journal(place, {})) as journal:
+            shard_folder = journals.shard_folder(folder, "00000-of-00100")
+            with contextlib.closing(Journal(shard_folder, {})) as journal:
                 ids = _ids(images)[-_JOURNAL_LINES:]
-                journal.append([_fate(image_id, number) for number, image_id in enumerate(ids)])
+                journal.append([_change(image_id, number) for number, image_id in enumerate(ids)])
 
     steps: dict[str, Callable[[Ledger], object]] = {
         "open": lambda _: None,
         "status": Ledger.counts,
         "record 1,000 changes": record,
-        "all pending, one by one": lambda ledger: sum(1 for _ in ledger.each(PENDING)),
-        "ids alone": lambda _: None,
+        "all pending, one by one": lambda ledger: sum(1 for _ in ledger.iter_ids(PENDING)),
+        "ids only": lambda _: None,
         "select the same": reselect,
         "select 99 of 100": reselect,
         "merge 17,000 lines": merge,
     }
-    return {name: _after(prepare, name, step) for name, step in steps.items()}
+    return {name: _timed(prepare, name, step) for name, step in steps.items()}
 
 
-def _after(
+def _timed(
     prepare: Callable[[str], None], name: str, step: Callable[[Ledger], object]
 ) -> Callable[[Ledger], object]:
-    def both(ledger: Ledger) -> float:
+    def prepare_and_time(ledger: Ledger) -> float:
         prepare(name)
-        began_s = time.perf_counter()
+        start_s = time.perf_counter()
         step(ledger)
-        return time.perf_counter() - began_s
+        return time.perf_counter() - start_s
 
-    return both
+    return prepare_and_time
 
 
 @contextlib.contextmanager
 def _plain(path: Path) -> Iterator[Ledger]:
-    """Open the baseline: the sums are counted, and all that is pending is sought."""
+    """Yield the baseline ledger, which counts all rows and searches them for pending images."""
     with Ledger(path) as ledger:
-        ledger._has_sums = False  # noqa: SLF001  (this is what is measured)
+        ledger._has_sums = False  # noqa: SLF001  (what the benchmark compares)
         yield ledger
 
 
-def _one(folder: Path, images: int, which: str, step: str) -> None:
-    path = folder / which / "ledger.sqlite"
-    began_s = time.perf_counter()
-    with (Ledger if which == "ours" else _plain)(path) as ledger:
-        opened_s = time.perf_counter() - began_s
-        took_s = _steps(folder / which, images)[step](ledger)
-    print(json.dumps(opened_s if step == "open" else took_s))
+def _run_step(folder: Path, images: int, variant: str, step: str) -> None:
+    path = folder / variant / "ledger.sqlite"
+    start_s = time.perf_counter()
+    with (Ledger if variant == "ours" else _plain)(path) as ledger:
+        open_s = time.perf_counter() - start_s
+        step_s = _steps(folder / variant, images)[step](ledger)
+    print(json.dumps(open_s if step == "open" else step_s))
 
 
-def _all(folder: Path, images: int) -> None:
-    lines = [("", "plain s", "ours s", "ratio", "plain MB", "ours MB")]
+def _print_table(folder: Path, images: int) -> None:
+    lines = [("", "plain s", "oiyolo s", "ratio", "plain MB", "oiyolo MB")]
     for step in _steps(folder, images):
         best: dict[str, tuple[float, float]] = {}
-        for which in ("plain", "ours"):
-            if which == "plain" and step.startswith("merge"):
-                best[which] = (float("nan"), float("nan"))
+        for variant in ("plain", "ours"):
+            if variant == "plain" and step.startswith("merge"):
+                best[variant] = (float("nan"), float("nan"))
                 continue
             command = [sys.executable, __file__, "--folder", str(folder), "--images", str(images)]
-            # What changes the ledger once is not the same a second time.
-            times = 1 if step.startswith(("select 99", "merge")) else _RUNS
-            done = [run([*command, "--one", which, step]) for _ in range(times)]
-            best[which] = min((float(m.output), m.peak_mb) for m in done)
+            # Steps that change the ledger cannot be repeated.
+            runs = 1 if step.startswith(("select 99", "merge")) else _RUNS
+            measurements = [run([*command, "--one", variant, step]) for _ in range(runs)]
+            best[variant] = min((float(m.output), m.peak_mb) for m in measurements)
         (plain_s, plain_mb), (ours_s, ours_mb) = best["plain"], best["ours"]
         ratio = f"{ours_s / plain_s:.3f}" if plain_s else ""
         lines.append(
@@ -174,21 +177,21 @@ def _all(folder: Path, images: int) -> None:
 
 
 def main() -> None:
-    """Measure, and print a table."""
+    """Run the benchmark and print its table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--images", type=int, default=_IMAGES)
-    parser.add_argument("--one", nargs=2, metavar=("WHICH", "STEP"), help=argparse.SUPPRESS)
+    parser.add_argument("--one", nargs=2, metavar=("VARIANT", "STEP"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
-        _one(arguments.folder, arguments.images, *arguments.one)
+        _run_step(arguments.folder, arguments.images, *arguments.one)
         return
     with contextlib.ExitStack() as stack:
         folder = arguments.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        # In a process of its own: the memory of this one counts in all that it starts.
+        # In its own process, because Linux adds the memory of this process to that of its children.
         with multiprocessing.get_context("spawn").Pool(1) as pool:
-            pool.apply(_make, (folder, arguments.images))
-        _all(folder, arguments.images)
+            pool.apply(_create_ledgers, (folder, arguments.images))
+        _print_table(folder, arguments.images)
 
 
 if __name__ == "__main__":

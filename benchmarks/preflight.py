@@ -1,9 +1,9 @@
-"""What a look at everything costs before a training: 26,000 images and labels, or a million.
+"""Measure the check of all images and labels before a training run: 26,000 by default.
 
-Measured is ``training.preflight.check`` on a run whose images are a few bytes each (it asks for
-their size only) with labels of one to five boxes, against the least that any check has to do: to
-ask for each image's size and to read each label. CPU seconds of the best of some rounds, because
-the page cache has all after the first.
+It runs ``training.preflight.check`` on images of a few bytes (the check reads only their size) and
+labels of one to five boxes. The baseline is the minimum that any check has to do: get the size of
+each image and read each label. The CPU time is that of the best of several rounds, because all
+files are in the page cache after the first.
 
     python benchmarks/preflight.py [--images 26000] [--folder DIR]
 """
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from oiyolo.core import progress
-from oiyolo.darknet.forks import LINES
+from oiyolo.darknet.forks import FORKS
 from oiyolo.darknet.program import data_file
 from oiyolo.networks.builders import build
 from oiyolo.networks.schedule import Schedule
@@ -36,47 +36,47 @@ ROUNDS = 3
 
 
 def main() -> None:
-    """Measure and print the table."""
+    """Run the benchmark and print its table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=26_000)
     parser.add_argument("--folder", type=Path)
     arguments = parser.parse_args()
-    progress.shown.set(False)
+    progress.enabled.set(False)
     with contextlib.ExitStack() as stack:
         folder = arguments.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         objects, boxes = write_dataset(folder, arguments.images)
         run = write_run(folder, objects, arguments.images)
         schedule = Schedule(64, 16, 0.001, 26_000, 1000, (20_000,), (0.1,))
         cfg = build("yolov3", class_count=2, size_wh=(416, 416), schedule=schedule)
-        least = best_of(lambda: read_all(objects, arguments.images))
+        baseline_s = best_of(lambda: read_all(objects, arguments.images))
         print(f"{arguments.images:,} images, {boxes:,} boxes")
-        print("| what | CPU s | us an image | ratio |")
+        print("| step | CPU s | us/image | ratio |")
         print("|---|---|---|---|")
         for name, seconds in (
-            ("size of each image, bytes of each label", least),
-            ("preflight", best_of(lambda: preflight.check(run, cfg=cfg, line=LINES["pjreddie"]))),
+            ("size of each image, bytes of each label", baseline_s),
+            ("preflight", best_of(lambda: preflight.check(run, cfg=cfg, fork=FORKS["pjreddie"]))),
         ):
-            each = seconds / arguments.images * 1e6
-            print(f"| {name} | {seconds:.2f} | {each:.1f} | {seconds / least:.2f} |")
+            us_per_image = seconds / arguments.images * 1e6
+            print(f"| {name} | {seconds:.2f} | {us_per_image:.1f} | {seconds / baseline_s:.2f} |")
         peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(f"most memory in use: {peak_mb:.0f} MB", file=sys.stderr)
+        print(f"peak memory: {peak_mb:.0f} MB", file=sys.stderr)
 
 
 def best_of(work: Callable[[], object]) -> float:
-    """Give the CPU seconds of the quickest round."""
-    taken = []
+    """Return the CPU seconds of the fastest round."""
+    cpu_s = []
     for _ in range(ROUNDS):
-        began_s = time.process_time()
+        start_s = time.process_time()
         work()
-        taken.append(time.process_time() - began_s)
-    return min(taken)
+        cpu_s.append(time.process_time() - start_s)
+    return min(cpu_s)
 
 
 def read_all(objects: Path, count: int) -> int:
-    """Ask for each image's size, read each label."""
+    """Get the size of each image and read each label; return the total number of bytes."""
     total = 0
     for number in range(count):
-        total += os.stat(f"{objects}/{number}.jpg").st_size  # noqa: PTH116  (the least it takes)
+        total += os.stat(f"{objects}/{number}.jpg").st_size  # noqa: PTH116  (a minimal baseline)
         descriptor = os.open(f"{objects}/{number}.txt", os.O_RDONLY)
         total += len(os.read(descriptor, 1 << 16))
         os.close(descriptor)
@@ -84,7 +84,7 @@ def read_all(objects: Path, count: int) -> int:
 
 
 def write_dataset(folder: Path, count: int) -> tuple[Path, int]:
-    """Write images and labels; give their folder and how many boxes there are."""
+    """Write images and labels; return their folder and the number of boxes."""
     objects = folder / "obj"
     objects.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(1)
@@ -98,7 +98,7 @@ def write_dataset(folder: Path, count: int) -> tuple[Path, int]:
 
 
 def write_run(folder: Path, objects: Path, count: int) -> Path:
-    """Write a run's folder; a tenth of the images is for validation."""
+    """Write and return the folder of a run that validates on a tenth of the images."""
     run = folder / "run"
     (run / "weights").mkdir(parents=True, exist_ok=True)
     valid = count // 10

@@ -1,10 +1,10 @@
-"""What watching a training costs: processor time and memory of our own process beside darknet.
+"""Measure what supervising a training run costs: CPU time and memory of oiyolo's process.
 
-``python benchmarks/supervise.py`` has a stand-in print what AlexeyAB's darknet prints for YOLOv3
-with 64 subdivisions (two lines for each of three layers and each subdivision), in parts of a second
-as a GPU would, one iteration in four seconds; and, as a stress, what a tiny network prints, as fast
-as it can. The baseline takes the same lines through ``process.stream`` into a file and does nothing
-else. Memory is that of the process with all that ``oiyolo train`` has imported.
+``python benchmarks/supervise.py`` runs a stand-in that prints what AlexeyAB's darknet prints for
+YOLOv3 with 64 subdivisions: two lines for each of three layers and each subdivision, spread over an
+iteration of four seconds, as on a GPU. As a stress test it also prints the output of a tiny network
+as fast as possible. The baseline only writes the same lines through ``process.stream`` to a file.
+Memory is that of the process with everything that ``oiyolo train`` imports.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from pathlib import Path
 
 from _measure import layout
 
-import oiyolo.stages.train  # noqa: F401  (what a training has in memory)
+import oiyolo.stages.train  # noqa: F401  (as in a real training run)
 from oiyolo.core import process
-from oiyolo.training.live_reader import Reader
+from oiyolo.training.live_reader import LiveReader
 from oiyolo.training.memory import release
-from oiyolo.training.monitors import Explosion, NotANumber, OutOfMemory, Patience, Stall
+from oiyolo.training.monitors import EarlyStopping, Explosion, NanLoss, OutOfMemory, Stall
 from oiyolo.training.supervise import supervise
 
 PRINT = """
@@ -45,31 +45,36 @@ for n in range(1, iterations + 1):
 """
 
 
-def watch(how: str, numbers: list[str]) -> None:
-    """Take the lines in this process, and print what it cost as JSON."""
+def supervise_stand_in(role: str, numbers: list[str]) -> None:
+    """Read the lines in this process, and print the cost as JSON."""
     logging.disable(logging.WARNING)
     argv = [sys.executable, "-S", "-c", PRINT, *numbers]
     release()
     with tempfile.TemporaryDirectory() as folder:
         log_path = Path(folder) / "train_log.txt"
-        began, began_s = os.times(), time.perf_counter()
-        if how == "baseline":
+        start, start_s = os.times(), time.perf_counter()
+        if role == "baseline":
             with log_path.open("wb", buffering=0) as log:
                 process.stream(argv, lambda _, line: log.write(line + b"\n") and None)
         else:
-            rules = [NotANumber(), Explosion(0), OutOfMemory(), Stall()]
-            rules.append(Patience(1000, measures_map=False))
+            monitors = [NanLoss(), Explosion(0), OutOfMemory(), Stall()]
+            monitors.append(EarlyStopping(1000, measures_map=False))
             supervise(
-                argv, cwd=Path(folder), log_path=log_path, read=Reader(), rules=rules, total=10**6
+                argv,
+                cwd=Path(folder),
+                log_path=log_path,
+                read=LiveReader(),
+                monitors=monitors,
+                total=10**6,
             )
-        ended, wall_s = os.times(), time.perf_counter() - began_s
+        end, wall_s = os.times(), time.perf_counter() - start_s
         lines = log_path.read_bytes().count(b"\n")
     status = Path("/proc/self/status").read_text(encoding="ascii")
     resident_kb = next(int(row.split()[1]) for row in status.splitlines() if "VmRSS" in row)
     sys.stdout.write(
         json.dumps(
             {
-                "cpu_s": ended.user + ended.system - began.user - began.system,
+                "cpu_s": end.user + end.system - start.user - start.system,
                 "wall_s": wall_s,
                 "lines": lines,
                 "mb": resident_kb * 1024 / 1e6,
@@ -79,28 +84,28 @@ def watch(how: str, numbers: list[str]) -> None:
 
 
 def main() -> None:
-    """Measure both, and print a table."""
+    """Measure the baseline and the supervision, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--role", choices=("baseline", "supervise"))
-    parser.add_argument("--iterations", type=int, default=5, help="of four seconds each")
+    parser.add_argument("--iterations", type=int, default=5, help="iterations of four seconds each")
     parser.add_argument("numbers", nargs="*")
-    given = parser.parse_args()
-    if given.role:
-        watch(given.role, given.numbers)
+    arguments = parser.parse_args()
+    if arguments.role:
+        supervise_stand_in(arguments.role, arguments.numbers)
         return
     cases = {
-        "64 subdivisions, 4 s an iteration": ("64", str(given.iterations), "4"),
-        "a tiny network, as fast as it can": ("1", "5000", "0"),
+        "64 subdivisions, 4 s per iteration": ("64", str(arguments.iterations), "4"),
+        "a tiny network, as fast as possible": ("1", "5000", "0"),
     }
     rows = [("", "lines/s", "CPU us/line", "% of a core", "MB")]
     for name, numbers in cases.items():
         for role in ("baseline", "supervise"):
             command = [sys.executable, __file__, "--role", role, *numbers]
-            tries = [
+            runs = [
                 json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
                 for _ in range(2)
             ]
-            best = min(tries, key=lambda found: found["cpu_s"])
+            best = min(runs, key=lambda run: run["cpu_s"])
             rows.append(
                 (
                     f"{name}: {role}",

@@ -1,7 +1,7 @@
 """The command line: the only place that prints and decides exit codes.
 
-Every command is one call of the library function of the same name; its options are that function's
-keywords, and those that are keys of ``oiyolo.toml`` are made from their declaration in ``config``.
+Every command calls the library function of the same name; its options are that function's keywords.
+Options that are keys of ``oiyolo.toml`` are generated from their declaration in ``project.keys``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from oiyolo import __version__
 from oiyolo.core import progress
 from oiyolo.core.errors import INTERRUPTED_EXIT_CODE, OiyoloError, UnavailableError, UsageError
 from oiyolo.project.keys import KEYS
-from oiyolo.project.value_types import Flag, Maybe, OrAuto, Words
+from oiyolo.project.value_types import Flag, OrAuto, OrNone, Words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,7 +33,7 @@ SECTIONS: Final = tuple(dict.fromkeys(key.section for key in KEYS))
 
 
 class _KeyType(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic since 8.4
-    """A key's value, read as its declaration says."""
+    """The type of an option that is a key: parsed and checked as ``project.keys`` declares."""
 
     def __init__(self, key: Key) -> None:
         self.key = key
@@ -42,7 +42,7 @@ class _KeyType(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # gene
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> object:
-        """See click."""
+        """Return the checked value of an option's text."""
         if not isinstance(value, str):
             return value
         try:
@@ -51,51 +51,52 @@ class _KeyType(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # gene
             self.fail(str(error), param, ctx)
 
 
-def _option_of(key: Key) -> click.Option:
-    """Make a key of ``oiyolo.toml`` an option."""
-    kind = key.kind.kind if isinstance(key.kind, (OrAuto, Maybe)) else key.kind
-    told = f"{key.told}  ({key.path}, default {_shown(key.default)})"
-    if isinstance(kind, Flag):
+def _key_option(key: Key) -> click.Option:
+    """Return the option of a key of ``oiyolo.toml``."""
+    key_type = key.value_type
+    value_type = key_type.value_type if isinstance(key_type, (OrAuto, OrNone)) else key_type
+    help_text = f"{key.help_text}  ({key.path}, default {_default_text(key.default)})"
+    if isinstance(value_type, Flag):
         names = [f"--{key.option}/--no-{key.option}", key.name]
-        return click.Option(names, default=None, help=told)
-    many = isinstance(kind, Words)
+        return click.Option(names, default=None, help=help_text)
+    is_list = isinstance(value_type, Words)
     return click.Option(
         [f"--{key.option}", key.name],
-        type=None if many else _KeyType(key),
-        multiple=many,
-        metavar=kind.placeholder,
-        help=told + ("; may be given again" if many else ""),
+        type=None if is_list else _KeyType(key),
+        multiple=is_list,
+        metavar=value_type.placeholder,
+        help=help_text + ("; repeatable" if is_list else ""),
     )
 
 
-def _shown(value: object) -> str:
+def _default_text(value: object) -> str:
     if isinstance(value, tuple):
         return ", ".join(map(str, value)) or "none"
     return "unset" if value is None else str(value)
 
 
-def _calling(name: str) -> Callable[..., None]:
-    """Give the body of a command: call the function, print what it returns."""
+def _callback(name: str) -> Callable[..., None]:
+    """Return a command callback that calls the library function and prints its result."""
 
-    def call(*, as_json: bool, quiet: bool, verbose: int, **given: object) -> None:
+    def call(*, as_json: bool, quiet: bool, verbose: int, **options: object) -> None:
         import oiyolo
 
-        one_line = name == "refresh" and not verbose  # cron mails whatever is printed
-        _tell(quiet=quiet or one_line, verbose=verbose)
-        keywords = {key: None if value == () else value for key, value in given.items()}
+        one_line = name == "refresh" and not verbose  # cron mails everything printed
+        _configure_logging(quiet=quiet or one_line, verbose=verbose)
+        keywords = {key: None if value == () else value for key, value in options.items()}
         result = getattr(oiyolo, name)(**keywords)
         if as_json:
             click.echo(json.dumps(_jsonable(result.as_dict()), ensure_ascii=False))
         else:
             click.echo(str(result))
-        if exit_code := getattr(result, "exit_code", 0):  # a check that found something
+        if exit_code := getattr(result, "exit_code", 0):  # a check that failed
             raise click.exceptions.Exit(exit_code)
 
     return call
 
 
 def _jsonable(value: object) -> object:
-    """Replace nan and infinity, which JSON does not know, by null."""
+    """Return the value with null in place of NaN and infinity, which JSON lacks."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):
@@ -105,11 +106,11 @@ def _jsonable(value: object) -> object:
     return value
 
 
-class _Lines(logging.Handler):
-    """Log lines on stderr that do not run into a progress bar."""
+class _StderrHandler(logging.Handler):
+    """Writes log lines to stderr without breaking a progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """See ``logging``."""
+        """Write one log record."""
         text = self.format(record)
         tqdm = sys.modules.get("tqdm.std")
         if tqdm is not None:
@@ -119,27 +120,27 @@ class _Lines(logging.Handler):
             sys.stderr.flush()
 
 
-def _tell(*, quiet: bool, verbose: int) -> None:
+def _configure_logging(*, quiet: bool, verbose: int) -> None:
     log = logging.getLogger("oiyolo")
-    log.handlers = [_Lines()]
+    log.handlers = [_StderrHandler()]
     log.propagate = False
     log.setLevel(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
-    progress.shown.set(not quiet)
+    progress.enabled.set(not quiet)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line; give its exit code.
+    """Run a command line and return its exit code.
 
     Args:
-        arguments: Without the program's name; the process's own if not given.
+        arguments: The words after the program's name; ``sys.argv[1:]`` by default.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    as_json = "--json" in given
-    # cron, batch systems and spot VMs end a program with SIGTERM: let it end as with Ctrl-C.
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    as_json = "--json" in words
+    # cron, batch systems and spot VMs send SIGTERM: treat it like Ctrl-C.
     previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
-        return _run(given, as_json=as_json)
-    except BrokenPipeError:  # the reader of a pipe has had enough
+        return _run(words, as_json=as_json)
+    except BrokenPipeError:  # the reader of the pipe has closed it
         sys.stderr.close()
         return 0
     finally:
@@ -150,235 +151,251 @@ def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def _run(given: list[str], *, as_json: bool) -> int:
+def _run(words: list[str], *, as_json: bool) -> int:
     try:
-        ended = commands.main(given, prog_name="oiyolo", standalone_mode=False)
-    except click.exceptions.Exit as finished:
-        return finished.exit_code
+        status = commands.main(words, prog_name="oiyolo", standalone_mode=False)
+    except click.exceptions.Exit as error:
+        return error.exit_code
     except BrokenPipeError:
         raise
-    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  (a sentence for a person)
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  (users get a sentence)
         if not isinstance(error, (click.ClickException, KeyboardInterrupt)):
-            _trace(given)
-        text, exit_code = _explained(error)
+            _print_traceback(words)
+        text, exit_code = _message_and_exit_code(error)
         parts = error.as_dict() if isinstance(error, OiyoloError) else {}
         click.echo(f"oiyolo: {text}", err=True)
         if as_json:
             click.echo(json.dumps({"error": text, **parts, "exit_code": exit_code}))
         return exit_code
-    return ended if isinstance(ended, int) else 0  # click gives the code of its Exit
+    return status if isinstance(status, int) else 0  # click returns the code of its Exit
 
 
-def _explained(error: BaseException) -> tuple[str, int]:
-    """Give an error as a sentence, and its exit code."""
+def _message_and_exit_code(error: BaseException) -> tuple[str, int]:
+    """Return an error's message and the exit code it causes."""
     if isinstance(error, OiyoloError):
         return str(error), error.exit_code
     if isinstance(error, (KeyboardInterrupt, click.Abort)):
-        return "interrupted; the same command goes on from here", INTERRUPTED_EXIT_CODE
+        return "interrupted; run the same command again to resume", INTERRUPTED_EXIT_CODE
     if isinstance(error, click.ClickException):
         hint = _hint(error) if isinstance(error, click.UsageError) else ""
         return error.format_message() + hint, UsageError.exit_code
-    if isinstance(error, OSError):  # the disk's, or a file's rights
-        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
-        told = f"{error.filename or 'the disk'}: {error.strerror or error}"
-        return told, UnavailableError.exit_code if full else OiyoloError.exit_code
-    told = f"unexpected {type(error).__name__}: {error}. With -vv it tells where."
-    return told, OiyoloError.exit_code
+    if isinstance(error, OSError):  # a full disk, or a file's permissions
+        is_full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        message = f"{error.filename or 'the disk'}: {error.strerror or error}"
+        return message, UnavailableError.exit_code if is_full else OiyoloError.exit_code
+    message = f"unexpected {type(error).__name__}: {error}. Run with -vv for a traceback."
+    return message, OiyoloError.exit_code
 
 
 def _hint(error: click.UsageError) -> str:
-    return f" `{error.ctx.command_path} --help` lists what there is." if error.ctx else ""
+    return (
+        f" `{error.ctx.command_path} --help` lists the options and arguments." if error.ctx else ""
+    )
 
 
-def _trace(given: Sequence[str]) -> None:
-    shorts = (word[1:] for word in given if word.startswith("-") and not word.startswith("--"))
-    verbosity = sum(word.count("v") for word in shorts) + given.count("--verbose")
+def _print_traceback(words: Sequence[str]) -> None:
+    short_flags = (word[1:] for word in words if word.startswith("-") and not word.startswith("--"))
+    verbosity = sum(word.count("v") for word in short_flags) + words.count("--verbose")
     if verbosity >= _TRACEBACK_VERBOSITY:
         traceback.print_exc()
 
 
-class _InOrderOfWork(click.Group):
-    """Lists commands as they follow each other, not by the alphabet."""
+class _PipelineOrder(click.Group):
+    """Lists commands in the order of the pipeline, not of the alphabet."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  (click's form)
-        """See click."""
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  (click's signature)
+        """Return the names of the commands."""
         return list(self.commands)
 
 
 @click.group(
-    cls=_InOrderOfWork,
+    cls=_PipelineOrder,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Begin with: oiyolo demo; or: oiyolo fetch --class Boat",
+    epilog="Start with: oiyolo demo; or: oiyolo fetch --class Boat",
 )
 @click.version_option(__version__, prog_name="oiyolo")
 def commands() -> None:
-    """From a class name to a trained YOLO detector, out of Open Images, with darknet."""
+    """Train a YOLO detector for a class name, from Open Images, with darknet."""
 
 
 def _add(
     name: str,
-    told: str,
+    help_text: str,
     *own: click.Parameter,
     keys: Sequence[str] = (),
-    acts: bool = True,
+    changes: bool = True,
     has_project: bool = True,
 ) -> None:
-    """Add the command that calls the library's function of the same name.
+    """Add a command that calls the library function of the same name.
 
     Args:
-        name: The command and the function.
-        told: What it does, in a sentence.
-        own: Options that are no keys of ``oiyolo.toml``.
-        keys: Sections whose keys are options too.
-        acts: It changes something, so it can be asked for a plan.
-        has_project: It works in a project's folder.
+        name: The name of the command and the function.
+        help_text: What it does, in a sentence.
+        own: Options that are not keys of ``oiyolo.toml``.
+        keys: Sections whose keys are options, too.
+        changes: Whether it changes anything, and so has ``--dry-run``.
+        has_project: Whether it works in a project's folder.
     """
-    params = [*own, *(_option_of(key) for key in KEYS if key.section in keys)]
+    params = [*own, *(_key_option(key) for key in KEYS if key.section in keys)]
     if has_project:
-        params.append(_option("--project", metavar="DIR", default=".", help="The project's folder"))
-    if acts:
-        params.append(_option("--dry-run", is_flag=True, help="Only tell what would be done."))
+        params.append(
+            _option("--project", metavar="DIR", default=".", help="The project's folder.")
+        )
+    if changes:
+        params.append(
+            _option("--dry-run", is_flag=True, help="Only print what the command would do.")
+        )
     params += [
-        _option("--json", "as_json", is_flag=True, help="One JSON object on stdout."),
-        _option("-q", "--quiet", is_flag=True, help="Only the result, and warnings."),
-        _option("-v", "--verbose", count=True, help="More; -vv with tracebacks."),
+        _option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout."),
+        _option("-q", "--quiet", is_flag=True, help="Print only the result and warnings."),
+        _option("-v", "--verbose", count=True, help="Print more; -vv adds tracebacks."),
     ]
-    commands.add_command(click.Command(name, params=params, help=told, callback=_calling(name)))
+    commands.add_command(
+        click.Command(name, params=params, help=help_text, callback=_callback(name))
+    )
 
 
-def _option(*names: str, **settings: Any) -> click.Option:  # noqa: ANN401  (click's own)
+def _option(*names: str, **settings: Any) -> click.Option:  # noqa: ANN401  (click's own types)
     return click.Option(list(names), **settings)
 
 
 def _run_option() -> click.Option:
-    return _option("--run", metavar="NAME", help="A run's name  [the latest one]")
+    return _option("--run", metavar="NAME", help="Name of the run.  [default: the latest]")
 
 
-_add("init", "Begin a project: write its oiyolo.toml.", keys=SECTIONS)
+_add("init", "Create a project: write its oiyolo.toml.", keys=SECTIONS)
 _add(
     "classes",
-    "List Open Images' classes, or tell what stands above and below some of them.",
+    "List Open Images' classes, or one's parents and children.",
     click.Argument(["names"], nargs=-1, metavar="[NAME]..."),
-    _option("--tree", is_flag=True, help="Show all that is below each class."),
+    _option("--tree", is_flag=True, help="Show all descendants of each class."),
     keys=("openimages",),
-    acts=False,
+    changes=False,
 )
 _add(
     "plan",
-    "Tell what a run will fetch, need and cost, before the first image.",
-    _option("--bandwidth-mb-s", type=float, metavar="NUMBER", help="Expected megabytes a second."),
+    "Estimate the downloads, disk, time and cost of a run.",
+    _option(
+        "--bandwidth-mb-s",
+        type=float,
+        metavar="NUMBER",
+        help="Expected download speed, in megabytes per second.",
+    ),
     _option(
         "--seconds-per-iteration",
         type=float,
         metavar="NUMBER",
-        help="Expected seconds for one iteration of the training.",
+        help="Expected seconds per training iteration.",
     ),
     keys=SECTIONS,
 )
 _add("select", "Select images and boxes by class.", keys=("dataset", "openimages"))
 _add(
     "fetch",
-    "Fetch the selected images, each verified or excluded with a reason.",
-    _option("--retry", type=click.Choice(["failed", "all"]), help="Try failed ones again, or all."),
+    "Fetch the selected images and verify each one.",
+    _option(
+        "--retry", type=click.Choice(["failed", "all"]), help="Fetch failed images again, or all."
+    ),
     _option(
         "--transfer",
         metavar="gs://BUCKET/PREFIX",
-        help="Let Google copy the originals into a bucket of yours first, and fetch from there.",
+        help="Have Google copy the originals into your bucket first, and fetch from there.",
     ),
     _option(
         "--shard",
         metavar="I/N",
-        help="Fetch the I-th of N parts only, counted from 0; for several machines at once.",
+        help="Fetch only shard I of N, counted from 0; for several machines at once.",
     ),
     _option(
         "--cluster",
         metavar="ADDRESS",
-        help="Let the workers of a Dask cluster fetch: its scheduler, as tcp://host:8786.",
+        help="Fetch with the workers of the Dask cluster at ADDRESS, such as tcp://host:8786.",
     ),
-    _option("--shards", type=int, metavar="N", help="With --cluster: parts to make."),
+    _option("--shards", type=int, metavar="N", help="With --cluster: number of shards."),
     _option(
         "--to",
         metavar="gs://BUCKET/PREFIX",
-        help="With --cluster: let the workers copy into a bucket, without a shared folder.",
+        help="With --cluster: the workers copy into this bucket and need no shared folder.",
     ),
     keys=("dataset", "openimages", "images"),
 )
 _add(
     "prepare",
-    "Make images upright and small, with their labels beside them.",
+    "Orient and resize the images, and write their labels.",
     keys=("images",),
 )
 _add(
     "split",
-    "Divide the images into train, valid and test, for ever.",
-    _option("--reassign", is_flag=True, help="Forget all splits and deal anew."),
+    "Assign the images to train, valid and test, permanently.",
+    _option("--reassign", is_flag=True, help="Discard all splits and assign them again."),
     _option(
         "--check",
         is_flag=True,
-        help="Change nothing; prove that no image, near-duplicate or author is in two splits.",
+        help="Change nothing; check that no image, near-duplicate or author is in two splits.",
     ),
     keys=("split", "images"),
 )
-_add("build", "Find a darknet or build one, and prove that it trains.", keys=("darknet",))
+_add("build", "Find or build darknet, and verify that it trains.", keys=("darknet",))
 _add(
     "train",
-    "Train a network, or go on with a training that did not end.",
-    _option("--again", is_flag=True, help="A new run, though the same one is finished."),
+    "Train a network, or resume an interrupted run.",
+    _option("--again", is_flag=True, help="Start a new run even if the same one is finished."),
     keys=("train", "darknet"),
 )
 _add(
     "plot",
-    "Chart how a training goes: the latest run, a run by its name, or any darknet log; several of "
-    "them side by side.",
+    "Chart a run or any darknet log, or compare several.",
     click.Argument(["log"], nargs=-1, metavar="[RUN|LOG]..."),
     _run_option(),
-    _option("--follow", is_flag=True, help="Chart again as the log grows, until it ends."),
+    _option(
+        "--follow", is_flag=True, help="Update the charts as the log grows, until the run ends."
+    ),
     _option(
         "--every-s",
         type=float,
         metavar="S",
-        help="With --follow: at least so many seconds between two refreshes.  [10]",
+        help="With --follow: minimum seconds between two updates.  [default: 10]",
     ),
     _option(
         "--idle-s",
         type=float,
         metavar="S",
-        help="With --follow of a log that is no run's: it has ended when it has not grown for so "
-        "many seconds.  [300]",
+        help="With --follow of a log outside a run: stop when it has not grown for this many "
+        "seconds.  [default: 300]",
     ),
-    _option("--tensorboard", metavar="DIR", help="Write event files for TensorBoard to DIR too."),
+    _option("--tensorboard", metavar="DIR", help="Also write event files for TensorBoard to DIR."),
 )
 _add(
     "evaluate",
-    "Score a run's detector on images that it never saw.",
+    "Score a run's detector on images that training never saw.",
     _run_option(),
     _option(
         "--split",
         type=click.Choice(["test", "valid"]),
         default="test",
         show_default=True,
-        help="The images to score on.",
+        help="The split to score on.",
     ),
-    _option("--weights", metavar="FILE", help="Other weights of this network."),
+    _option("--weights", metavar="FILE", help="Score these weights of the network instead."),
     keys=("darknet",),
 )
-_add("report", "Write one page about a run that opens anywhere.", _run_option())
-_add("run", "Run all stages in a row, from class names to the report.", keys=SECTIONS)
-_add("refresh", "Bring the dataset up to date; for cron: one line, and an exit code.")
-_add("status", "Tell how many images are in which state.", acts=False)
-_add("why", "Tell one image's whole story.", click.Argument(["image_id"]), acts=False)
+_add("report", "Write a report about a run, in one HTML file.", _run_option())
+_add("run", "Run all stages in order, from class names to the report.", keys=SECTIONS)
+_add("refresh", "Update the dataset from cron: one line and an exit code.")
+_add("status", "Show how many images are in each state.", changes=False)
+_add("why", "Show the full history of one image.", click.Argument(["image_id"]), changes=False)
 _add(
     "doctor",
-    "Tell what this machine has to train with, and what to do about what is missing.",
-    _option("--offline", is_flag=True, help="Do not ask whether images and weights are reached."),
+    "Check whether this machine can train, and say how to fix what is missing.",
+    _option("--offline", is_flag=True, help="Skip the checks that need network access."),
     keys=SECTIONS,
-    acts=False,
+    changes=False,
 )
 _add(
     "demo",
-    "Make a detector of boats from drawn scenes, in minutes, without the internet.",
+    "Train a boat detector on drawn scenes, offline, in minutes.",
     click.Argument(["folder"], default="oiyolo-demo"),
-    _option("--seed", type=int, default=0, show_default=True, help="Another one, other scenes."),
+    _option("--seed", type=int, default=0, show_default=True, help="Seed of the drawn scenes."),
     keys=("train", "darknet"),
     has_project=False,
 )

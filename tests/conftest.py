@@ -1,4 +1,4 @@
-"""What all tests share: a clean environment, a small Open Images, projects, the command line."""
+"""Shared fixtures: a clean environment, a small Open Images mirror, projects, the command line."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from oiyolo.demo_data.server import Server
-    from oiyolo.demo_data.writer import Mirror
+    from oiyolo.demo_data.writer import DemoMirror
 
 pytest_plugins = ("tests.support.bucket_emulator", "tests.support.failing_site")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # Who starts the tests in the background has Ctrl-C ignored, and what they start inherits that.
+    # A shell starts background jobs with SIGINT ignored, and child processes inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# No test is timed: a busy machine is no failure.
+# No deadlines: a busy machine must not make a test fail.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
@@ -95,20 +95,20 @@ random=0
 
 @dataclass(frozen=True)
 class Site:
-    """A small Open Images, served on loopback."""
+    """A small mirror of Open Images, served on loopback."""
 
-    mirror: Mirror
+    mirror: DemoMirror
     server: Server
 
     @property
     def urls(self) -> dict[str, str]:
-        """The options that lead to it."""
+        """The options that make a project use it."""
         return {"base_url": self.mirror.openimages_url, "mirror_url": self.mirror.images_url}
 
 
 @dataclass(frozen=True)
-class Done:
-    """A command line that has ended."""
+class CommandResult:
+    """Exit code and output of a command line that has ended."""
 
     code: int
     out: str
@@ -116,35 +116,35 @@ class Done:
 
     @property
     def json(self) -> dict[str, Any]:
-        """Stdout, which has to be one JSON object and nothing else."""
+        """Stdout, parsed; it must be a single JSON object."""
         value = json.loads(self.out)
         assert isinstance(value, dict)
         return value
 
 
 class Cli:
-    """``oiyolo.cli.main`` in this process, with what it wrote."""
+    """Runs ``oiyolo.cli.main`` in this process and captures its output."""
 
     def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
         self._capsys = capsys
 
-    def __call__(self, *words: str | Path, project: Path | None = None) -> Done:
+    def __call__(self, *words: str | Path, project: Path | None = None) -> CommandResult:
         arguments = [str(word) for word in words]
         if project is not None:
             arguments += ["--project", str(project)]
         self._capsys.readouterr()
         code = main(arguments)
         written = self._capsys.readouterr()
-        return Done(code, written.out, written.err)
+        return CommandResult(code, written.out, written.err)
 
-    def ok(self, *words: str | Path, project: Path | None = None) -> Done:
+    def ok(self, *words: str | Path, project: Path | None = None) -> CommandResult:
         done = self(*words, project=project)
         assert done.code == 0, done.err
         return done
 
 
 class Shell:
-    """``python -m oiyolo`` in a process of its own: stdin closed, no terminal."""
+    """Runs ``python -m oiyolo`` in its own process, with stdin closed and without a terminal."""
 
     def __init__(self) -> None:
         self.started: list[subprocess.Popen[str]] = []
@@ -154,7 +154,7 @@ class Shell:
     ) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "oiyolo", *(str(word) for word in words)]
         process = subprocess.Popen(
-            # A closed stdin, which is less than an empty one.
+            # A closed stdin is stricter than an empty one.
             ["/bin/sh", "-c", 'exec "$@" <&-', "sh", *command],
             cwd=cwd,
             env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
@@ -166,13 +166,15 @@ class Shell:
         self.started.append(process)
         return process
 
-    def __call__(self, *words: str | Path, cwd: Path | None = None, **environment: str) -> Done:
+    def __call__(
+        self, *words: str | Path, cwd: Path | None = None, **environment: str
+    ) -> CommandResult:
         return self.end_of(self.start(*words, cwd=cwd, **environment))
 
     @staticmethod
-    def end_of(process: subprocess.Popen[str]) -> Done:
+    def end_of(process: subprocess.Popen[str]) -> CommandResult:
         out, err = process.communicate(timeout=WAIT_S)
-        return Done(process.returncode, out, err)
+        return CommandResult(process.returncode, out, err)
 
     def close(self) -> None:
         for process in self.started:
@@ -182,42 +184,42 @@ class Shell:
 
 
 def pytest_configure() -> None:
-    """Let tests run from anywhere, and write nothing into the user's folders."""
+    """Make matplotlib work without a display."""
     os.environ.setdefault("MPLBACKEND", "agg")
 
 
 @pytest.fixture(scope="session", autouse=True)
 def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No option comes from outside, and the user's cache is not touched."""
+    """Remove all options from the environment, and use a temporary cache folder."""
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         for key in KEYS:
             patch.delenv(key.variable, raising=False)
         patch.setenv("XDG_CACHE_HOME", str(home / "cache"))
-        patch.setenv("OIYOLO_DARKNET_SOURCE_URL", "")  # `build` asks no network for sources
-        # Its list of fonts takes seconds to make; once a session is enough.
+        patch.setenv("OIYOLO_DARKNET_SOURCE_URL", "")  # `build` does not download sources
+        # Building its list of fonts takes seconds; once a session is enough.
         patch.setenv("MPLCONFIGDIR", str(home / "matplotlib"))
         yield
 
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A small Open Images that nobody changes, with some of everything that goes wrong."""
+    """Yield a small mirror of Open Images with some of every fault; tests must not change it."""
     folder = tmp_path_factory.mktemp("site")
     with serve(folder) as server:
         mirror = write_mirror(folder, base_url=server.base_url, seed=1, scenes=SCENES)
-        server.read_answers()
+        server.load_overrides()
         yield Site(mirror, server)
 
 
 @pytest.fixture
 def own_site(site: Site, tmp_path: Path) -> Iterator[Site]:
-    """The same for one test alone, which may damage it or slow it down."""
+    """Yield a copy of the mirror for a single test, which may damage it or slow it down."""
     folder = tmp_path / "site"
     shutil.copytree(site.mirror.folder, folder)
     with serve(folder) as server:
         mirror = write_mirror(folder, base_url=server.base_url, seed=1, scenes=SCENES)
-        server.read_answers()
+        server.load_overrides()
         yield Site(mirror, server)
 
 
@@ -225,14 +227,14 @@ def own_site(site: Site, tmp_path: Path) -> Iterator[Site]:
 def make_project(
     site: Site, tmp_path_factory: pytest.TempPathFactory, tiny_cfg: Path
 ) -> Callable[..., Path]:
-    """Make a project on the small site: 32x32 pixels and a tiny network, if not told otherwise.
+    """Return a function that creates a project: by default of 32x32 pixels, with a tiny network.
 
-    Options are those of ``oiyolo.init``; ``at`` names the folder.
+    Its options are those of ``oiyolo.init``; ``at`` is the folder.
     """
 
     def make(at: Path | None = None, **options: Any) -> Path:
         folder = at or tmp_path_factory.mktemp("project")
-        usual: dict[str, Any] = {
+        defaults: dict[str, Any] = {
             "classes": ["Boat"],
             **site.urls,
             "tolerance": 0.2,
@@ -242,7 +244,7 @@ def make_project(
             "executable": shutil.which("darknet"),
             "look": False,  # drawing takes seconds
         }
-        oiyolo.init(folder, **{**usual, **options})
+        oiyolo.init(folder, **{**defaults, **options})
         return folder
 
     return make
@@ -250,7 +252,7 @@ def make_project(
 
 @pytest.fixture(scope="session")
 def tiny_cfg(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A network of a few hundred weights: hundreds of iterations in some seconds."""
+    """Return a network of a few hundred weights: hundreds of iterations take some seconds."""
     path = tmp_path_factory.mktemp("networks") / "tiny.cfg"
     path.write_text(TINY_CFG, encoding="utf-8")
     return path
@@ -258,16 +260,16 @@ def tiny_cfg(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def darknet() -> Path:
-    """A real darknet on PATH."""
-    found = shutil.which("darknet")
-    if found is None:
+    """Return a real darknet on PATH."""
+    path = shutil.which("darknet")
+    if path is None:
         pytest.skip("no darknet on PATH (Debian and Ubuntu: apt-get install darknet)")
-    return Path(found)
+    return Path(path)
 
 
 @pytest.fixture(scope="session")
 def real() -> Path:
-    """Input that nobody here wrote."""
+    """Return the folder of input from real sources."""
     folder = ROOT.parent / "shared" / "real"
     if not folder.is_dir():
         pytest.skip(f"no real input in {folder}")
@@ -276,27 +278,27 @@ def real() -> Path:
 
 @pytest.fixture
 def cli(capsys: pytest.CaptureFixture[str]) -> Iterator[Cli]:
-    """Run command lines in this process."""
+    """Yield a runner of command lines in this process."""
     log = logging.getLogger("oiyolo")
     before = log.handlers[:], log.propagate, log.level
-    shown = progress.shown.set(True)
+    token = progress.enabled.set(True)
     yield Cli(capsys)
-    progress.shown.reset(shown)
+    progress.enabled.reset(token)
     log.handlers, log.propagate = before[0], before[1]
     log.setLevel(before[2])
 
 
 @pytest.fixture
 def shell() -> Iterator[Shell]:
-    """Run command lines in processes of their own."""
-    made = Shell()
-    with contextlib.closing(made):
-        yield made
+    """Yield a runner of command lines in processes of their own."""
+    runner = Shell()
+    with contextlib.closing(runner):
+        yield runner
 
 
 @pytest.fixture(scope="session")
 def digests() -> Callable[[Path], dict[str, str]]:
-    """Give the SHA-256 of every file below a folder, by its path."""
+    """Return a function that computes the SHA-256 of every file below a folder, by path."""
 
     def digest(folder: Path) -> dict[str, str]:
         return {
@@ -310,12 +312,12 @@ def digests() -> Callable[[Path], dict[str, str]]:
 
 @pytest.fixture(scope="session")
 def wait_until() -> Callable[[Callable[[], bool]], None]:
-    """Wait until something is so; fail when it never is."""
+    """Return a function that waits until a condition is true, and fails after a timeout."""
 
-    def wait(so: Callable[[], bool]) -> None:
+    def wait(condition: Callable[[], bool]) -> None:
         end_s = time.monotonic() + WAIT_S
-        while not so():
-            assert time.monotonic() < end_s, "waited in vain"
+        while not condition():
+            assert time.monotonic() < end_s, "the condition did not become true in time"
             time.sleep(0.01)
 
     return wait

@@ -1,13 +1,13 @@
-# Helpers of the scripts beside this file: say what is missing, install it where that is possible.
+# Helpers of the scripts in this folder: say what is missing, and install it if possible.
 
 say() { echo "oiyolo: $*" >&2; }
 
-# install_packages WHY PACKAGE...: through apt, as root or with sudo that asks nothing.
+# install_packages WHY PACKAGE...: with apt, as root or with passwordless sudo.
 install_packages() {
     local why=$1 as_root=()
     shift
     if ! command -v apt-get >/dev/null; then
-        say "$why, and there is no apt-get here to install it with."
+        say "$why, and it cannot be installed: there is no apt-get."
         return 1
     fi
     if [ "$(id -u)" -ne 0 ]; then

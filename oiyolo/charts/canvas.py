@@ -1,7 +1,7 @@
-"""What all charts are drawn on: figures without pyplot, their look, and their files.
+"""The canvas of all charts: figures without pyplot, their style, and their files.
 
-The one door to matplotlib for the charts of a training. There is no global state and no display is
-needed. The same figure gives the same bytes.
+Charts of runs and datasets use matplotlib only through this module. It has no global state and
+needs no display. The same figure is always saved as the same bytes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.markers import TICKUP
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from oiyolo.core.files import whole_file
+from oiyolo.core.files import atomic_write
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,69 +39,73 @@ COLOURS: Final = {
     "purple": "#CC79A7",
     "grey": "#8C8C8C",
 }
-"""Colours that colour-blind people tell apart (Okabe and Ito, https://jfly.uni-koeln.de/color/)."""
+"""Colours that colour-blind people can distinguish (Okabe and Ito,
+https://jfly.uni-koeln.de/color/)."""
 
-SERIES: Final = ("blue", "vermilion", "green", "purple", "orange", "sky")
-"""Names in ``COLOURS`` for series side by side, the most distinct first."""
+SERIES_COLOURS: Final = ("blue", "vermilion", "green", "purple", "orange", "sky")
+"""Names in ``COLOURS`` for the series of a chart, the most distinct first."""
 
 SIZE_PX: Final = (1200, 600)
-"""Width and height of a saved chart; half of it is still to be read."""
+"""Width and height of a saved chart in pixels; it is still legible at half the size."""
 
 TICK_UP: Final = TICKUP
-"""A mark that stands on the axis."""
+"""Marker that points up from the axis."""
 
 DPI: Final = 120
 FONT_PT: Final = {"title": 15.0, "subtitle": 11.0, "panel": 12.0, "label": 11.0, "tick": 10.0}
 
 Values = npt.NDArray[np.float64]
 
-_LOG_SCALE_FROM = 30.0  # highest over lowest value
+_LOG_SCALE_FROM = 30.0  # ratio of the highest to the lowest value
 _FEW_DECADES = 1000.0
-_HEAD_LINE_PX = 25
-_HEAD_TITLE_PX = 36
+_HEADER_LINE_PX = 25
+_HEADER_TITLE_PX = 36
 _MARGIN_PX = 14
-_CHARACTER_PX = 9.6  # of a subtitle, on average
-_SOFT = "#444444"
+_CHARACTER_PX = 9.6  # average width of a character in a subtitle
+_TEXT_GREY = "#444444"
 
 
-class Line(NamedTuple):
-    """How a series is told from others: by colour, and by dashes once the colours are used up."""
+class LineStyle(NamedTuple):
+    """The colour and dashes that distinguish a series."""
 
     colour: str
-    style: str
+    dashes: str
 
 
-def lines(n: int) -> list[Line]:
-    """Give ``n`` ways to draw a series, the most distinct first."""
+def line_styles(n: int) -> list[LineStyle]:
+    """Return styles for ``n`` series: different colours first, then different dashes."""
     styles = ("-", "--", ":", "-.")
     return [
-        Line(COLOURS[SERIES[i % len(SERIES)]], styles[i // len(SERIES) % len(styles)])
+        LineStyle(
+            COLOURS[SERIES_COLOURS[i % len(SERIES_COLOURS)]],
+            styles[i // len(SERIES_COLOURS) % len(styles)],
+        )
         for i in range(n)
     ]
 
 
 def new_figure(size_px: tuple[int, int] = SIZE_PX) -> Figure:
-    """Make a figure of ``size_px`` (width, height) when saved; its parts find their own room."""
+    """Return a figure with automatic layout that is saved at ``size_px`` (width, height)."""
     return Figure(
         figsize=(size_px[0] / DPI, size_px[1] / DPI), dpi=DPI, layout="constrained", facecolor="w"
     )
 
 
-class Sheet:
-    """A figure with a head: a title, lines of text below it, then panels.
+class ChartSheet:
+    """A figure with a title, lines of text below it, and panels.
 
     Args:
-        title: What stands above all.
-        told: Lines below it; long ones are broken.
-        mosaic: Rows of panel names; a name again in a row makes the panel wider.
-        heights: How high the rows are, relative to each other.
-        size_px: Width and height of the figure.
+        title: Title of the figure.
+        subtitles: Lines below the title; long ones are wrapped.
+        mosaic: Rows of panel names; repeating a name in a row makes the panel wider.
+        heights: Relative heights of the rows.
+        size_px: Width and height of the figure in pixels.
     """
 
     def __init__(
         self,
         title: str,
-        told: Sequence[str],
+        subtitles: Sequence[str],
         mosaic: Sequence[Sequence[str]],
         *,
         heights: Sequence[float] = (1.0,),
@@ -109,34 +113,34 @@ class Sheet:
     ) -> None:
         self.figure = new_figure(size_px)
         text = [
-            row
-            for line in told
-            for row in textwrap.wrap(line, int(size_px[0] / _CHARACTER_PX)) or [""]
+            part
+            for line in subtitles
+            for part in textwrap.wrap(line, int(size_px[0] / _CHARACTER_PX)) or [""]
         ]
-        head_px = _MARGIN_PX + _HEAD_TITLE_PX + _HEAD_LINE_PX * len(text)
+        header_px = _MARGIN_PX + _HEADER_TITLE_PX + _HEADER_LINE_PX * len(text)
         self.figure.set_layout_engine(
-            "constrained", rect=(0, 0, 1, 1 - head_px / size_px[1]), h_pad=0.08, w_pad=0.08
+            "constrained", rect=(0, 0, 1, 1 - header_px / size_px[1]), h_pad=0.08, w_pad=0.08
         )
         self.panels: dict[str, Axes] = self.figure.subplot_mosaic(
             [list(row) for row in mosaic], height_ratios=heights
         )
-        _write_head(self.figure, title, text)
+        _draw_header(self.figure, title, text)
 
     def legend(self) -> None:
-        """Name all series of all panels once, below them."""
-        named: dict[str, Artist] = {}
+        """Draw one legend for all panels below them, in which each label appears once."""
+        handles_by_label: dict[str, Artist] = {}
         for ax in self.panels.values():
-            old = ax.get_legend()
-            if old is not None:
-                old.remove()
+            old_legend = ax.get_legend()
+            if old_legend is not None:
+                old_legend.remove()
             for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
-                named.setdefault(label, handle)
-        if named:
+                handles_by_label.setdefault(label, handle)
+        if handles_by_label:
             self.figure.legend(
-                list(named.values()),
-                list(named),
+                list(handles_by_label.values()),
+                list(handles_by_label),
                 loc="outside lower center",
-                ncols=_columns(list(named), self.figure.get_figwidth() * DPI),
+                ncols=_columns(list(handles_by_label), self.figure.get_figwidth() * DPI),
                 fontsize=FONT_PT["tick"],
                 frameon=False,
                 columnspacing=1.6,
@@ -144,84 +148,84 @@ class Sheet:
             )
 
 
-def _write_head(figure: Figure, title: str, text: Sequence[str]) -> None:
-    """Write above the panels, outside of their layout."""
+def _draw_header(figure: Figure, title: str, text: Sequence[str]) -> None:
+    """Draw the title and the lines below it above the panels, outside their layout."""
     width_px, height_px = (side * DPI for side in figure.get_size_inches())
-    at_px = _MARGIN_PX
-    for place, line in enumerate([title, *text]):
+    y_px = _MARGIN_PX
+    for row, line in enumerate([title, *text]):
         figure.text(
             _MARGIN_PX / width_px,
-            1 - at_px / height_px,
+            1 - y_px / height_px,
             line,
             va="top",
-            fontsize=FONT_PT["subtitle" if place else "title"],
-            fontweight="normal" if place else "bold",
-            color=_SOFT if place else "black",
+            fontsize=FONT_PT["subtitle" if row else "title"],
+            fontweight="normal" if row else "bold",
+            color=_TEXT_GREY if row else "black",
             parse_math=False,
-            gid="subtitle" if place else "title",
+            gid="subtitle" if row else "title",
         )
-        at_px += _HEAD_LINE_PX if place else _HEAD_TITLE_PX
+        y_px += _HEADER_LINE_PX if row else _HEADER_TITLE_PX
 
 
 def _columns(labels: Sequence[str], width_px: float) -> int:
-    """Give as many columns as the widest label leaves room for."""
+    """Return the number of legend columns that fit, given the widest label."""
     widest = max(len(label) for label in labels) * _CHARACTER_PX * 0.92 + 60
     return max(1, min(len(labels), int(width_px / widest)))
 
 
 def save(figure: Figure, folder: Path, name: str) -> tuple[Path, Path]:
-    """Save a figure as ``name.png`` and ``name.svg``; give their paths."""
+    """Save a figure as ``name.png`` and ``name.svg``; return their paths."""
     png = save_png(figure, folder / f"{name}.png")
-    figure.set_layout_engine("none")  # the panels have found their room, which takes time
+    figure.set_layout_engine("none")  # the layout is done; repeating it would take time
     return png, save_svg(figure, folder / f"{name}.svg")
 
 
 def save_png(figure: Figure, path: Path) -> Path:
-    """Save a figure, whole or not at all, without dates or versions in it; return ``path``."""
+    """Save a figure as PNG atomically, without dates or versions in it; return ``path``."""
     return _save(figure, path, "png", {"Software": None})
 
 
 def save_svg(figure: Figure, path: Path) -> Path:
-    """Save a figure as SVG in the same way: its words are outlines, so it looks alike anywhere."""
+    """Save a figure as SVG in the same way; text is saved as outlines to look the same anywhere."""
     return _save(figure, path, "svg", {"Date": None, "Creator": None})
 
 
-def _save(figure: Figure, path: Path, form: str, metadata: dict[str, None]) -> Path:
-    with whole_file(path, durable=False) as part, warnings.catch_warnings():
-        # A run may be named in a script that the font lacks: boxes in the title, no failure.
+def _save(figure: Figure, path: Path, file_format: str, metadata: dict[str, None]) -> Path:
+    with atomic_write(path, durable=False) as part, warnings.catch_warnings():
+        # Characters of a run's name that the font lacks are drawn as boxes, without a warning.
         warnings.filterwarnings("ignore", message="Glyph .* missing", category=UserWarning)
         with mpl.rc_context(
             {
                 "savefig.bbox": None,
                 "savefig.dpi": "figure",
                 "svg.fonttype": "path",
-                "svg.hashsalt": "oiyolo",  # names of its parts, which are random without
+                "svg.hashsalt": "oiyolo",  # makes element ids reproducible
             }
         ):
-            figure.savefig(part, format=form, metadata=metadata)
+            figure.savefig(part, format=file_format, metadata=metadata)
     return path
 
 
-def dressed(ax: Axes | None, title: str, told: str = "") -> Axes:
-    """Give axes with a title at the left, a line of numbers below it, and a quiet grid."""
+def style_axes(ax: Axes | None, title: str, subtitle: str = "") -> Axes:
+    """Return axes (new ones if ``ax`` is None) with a title, a subtitle and a light grid."""
     ax = new_figure().subplots() if ax is None else ax
     ax.set_title(
         title,
         loc="left",
-        fontsize=FONT_PT["title" if told else "panel"],
+        fontsize=FONT_PT["title" if subtitle else "panel"],
         fontweight="bold",
-        pad=24 if told else 8,
+        pad=24 if subtitle else 8,
         parse_math=False,
     )
-    if told:
+    if subtitle:
         ax.annotate(
-            told,
+            subtitle,
             (0, 1),
             (0, 7),
             xycoords="axes fraction",
             textcoords="offset points",
             fontsize=FONT_PT["subtitle"],
-            color=_SOFT,
+            color=_TEXT_GREY,
             gid="subtitle",
             parse_math=False,
         )
@@ -232,37 +236,37 @@ def dressed(ax: Axes | None, title: str, told: str = "") -> Axes:
     return ax
 
 
-def across(ax: Axes, low: float, high: float) -> None:
-    """Set the axis of iterations: whole numbers, and room for a single point."""
-    room = max((high - low) * 0.02, high * 1e-6, 0.5)
-    ax.set_xlim(low - room, high + room)
-    whole = MaxNLocator(6, integer=True, steps=[1, 2, 2.5, 5, 10])
-    ax.xaxis.set_major_locator(whole if high > low else FixedLocator([high]))
+def set_iteration_axis(ax: Axes, low: float, high: float) -> None:
+    """Set the x axis to iterations: whole numbers, with room for a single point."""
+    margin = max((high - low) * 0.02, high * 1e-6, 0.5)
+    ax.set_xlim(low - margin, high + margin)
+    integer_locator = MaxNLocator(6, integer=True, steps=[1, 2, 2.5, 5, 10])
+    ax.xaxis.set_major_locator(integer_locator if high > low else FixedLocator([high]))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     ax.set_xlabel("iteration", fontsize=FONT_PT["label"])
 
 
-def up_to_one(ax: Axes, label: str) -> None:
-    """Set the y axis of what lies between 0 and 1."""
+def set_fraction_axis(ax: Axes, label: str) -> None:
+    """Set the y axis to the range 0 to 1."""
     ax.set_ylim(0, 1)
     ax.yaxis.set_major_locator(MaxNLocator(5))
     ax.set_ylabel(label, fontsize=FONT_PT["label"])
 
 
-def scaled(ax: Axes, values: Values, label: str, *, decades_only: bool = False) -> None:
-    """Choose the scale of a y axis by what is drawn on it: logarithmic where it helps.
+def set_value_axis(ax: Axes, values: Values, label: str, *, decades_only: bool = False) -> None:
+    """Set the y axis for the given values: logarithmic if they span more than a factor of 30.
 
     Args:
         ax: The axes.
-        values: All that is drawn.
-        label: What it is.
-        decades_only: Have few numbers on a logarithmic axis, because it is short.
+        values: All values on the axes.
+        label: Label of the axis.
+        decades_only: Whether to label only decades on a logarithmic axis, because it is short.
     """
     ax.set_ylabel(label, fontsize=FONT_PT["label"])
     values = values[np.isfinite(values)]
     positive = values[values > 0]
     if len(positive) and positive.max() > _LOG_SCALE_FROM * positive.min():
-        # A few zeros or near zeros must not press everything else into the upper edge.
+        # A few values near zero must not squeeze everything else into the upper edge.
         low = max(positive.min(), float(np.quantile(positive, 0.01)) / 3)
         ax.set_yscale("log")
         ax.set_ylim(low / 1.3, positive.max() * 1.3)
@@ -276,7 +280,7 @@ def scaled(ax: Axes, values: Values, label: str, *, decades_only: bool = False) 
 
 
 def legend(ax: Axes) -> None:
-    """Name the series below the axes, where nothing is hidden."""
+    """Draw a legend below the axes, where it hides nothing."""
     handles, labels = ax.get_legend_handles_labels()
     if handles:
         figure = ax.get_figure(root=True)
@@ -292,8 +296,8 @@ def legend(ax: Axes) -> None:
         )
 
 
-def say(ax: Axes, text: str) -> None:
-    """Write a message into the middle of axes that have nothing to show."""
+def show_message(ax: Axes, text: str) -> None:
+    """Draw a message in the middle of axes without data."""
     ax.grid(visible=False)
     ax.set_yticks([])
     ax.text(
@@ -304,6 +308,6 @@ def say(ax: Axes, text: str) -> None:
         ha="center",
         va="center",
         fontsize=FONT_PT["label"],
-        color=_SOFT,
+        color=_TEXT_GREY,
         parse_math=False,
     )

@@ -1,14 +1,14 @@
-"""The charts of one training: on given axes, or saved together."""
+"""The charts of one run: drawn on given axes, or saved together."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
 from oiyolo.charts import canvas, panels
-from oiyolo.charts.canvas import Sheet
+from oiyolo.charts.canvas import ChartSheet
 from oiyolo.core.errors import InputFormError
-from oiyolo.trainlog.lineage import lineage
-from oiyolo.trainlog.verdict import judge
+from oiyolo.trainlog.lineage import build_lineage
+from oiyolo.trainlog.verdict import assess
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
     from oiyolo.trainlog.tables import TrainLog
 
 OVERVIEW_PX: Final = (1200, 1050)
-_LAST_PART = 2 / 3  # the second panel of the loss begins here
+_LAST_PART_START = 2 / 3  # start of the second loss panel
 
 
 def plot_loss(
     log: TrainLog, ax: Axes | None = None, *, title: str = "", since: int | None = None
 ) -> Axes:
-    """Draw the loss: of each iteration, smoothed, and darknet's own average.
+    """Draw the loss of each iteration, the smoothed loss and darknet's average loss.
 
-    The y axis is logarithmic where the values span more than a factor of 30. Steps of the learning
-    rate, resumes and saved weights are marked; iterations that a later run in the same file took
-    the place of are grey.
+    The y axis is logarithmic if the values span more than a factor of 30. Steps of the learning
+    rate, resumes and saved weights are marked; iterations that a later run in the same file
+    replaced are grey.
 
     Args:
         log: A training log.
-        ax: Where to draw; a new figure's axes without it.
-        title: What stands above the numbers; the log's name without it.
-        since: The first iteration to draw; all without it.
+        ax: Axes to draw on; those of a new figure by default.
+        title: Title of the axes; the log's name by default.
+        since: First iteration to draw; all iterations by default.
 
     Returns:
         The axes; nothing is shown or saved.
@@ -43,29 +43,29 @@ def plot_loss(
     Raises:
         InputFormError: The log has no iteration lines, or none from ``since`` on.
     """
-    led = lineage_or_complain(log)
-    last = int(led.column("iteration")[-1])
+    lineage = require_lineage(log)
+    last = int(lineage.column("iteration")[-1])
     if since is not None and since > last:
         raise InputFormError(
             f"no iteration from {since:,} on in the training log",
             where=log.name,
-            found=f"{last:,} as the last one",
+            found=f"{last:,} as the last iteration",
         )
-    ax = canvas.dressed(ax, title or log.name or "loss", panels.loss_told(led))
-    panels.draw_loss(led, ax, since=since)
+    ax = canvas.style_axes(ax, title or log.name or "loss", panels.loss_summary(lineage))
+    panels.draw_loss(lineage, ax, since=since)
     canvas.legend(ax)
     return ax
 
 
 def plot_iou(log: TrainLog, ax: Axes | None = None, *, title: str = "") -> Axes:
-    """Draw the mean IOU of predictions with the objects they stand for, over all and by layer.
+    """Draw the mean IOU of predictions with their objects, over all layers and for each layer.
 
-    The y axis goes from 0 to 1. A log without any IOU gives axes that say why.
+    The y axis ranges from 0 to 1. If the log has no IOU, the axes show the reason.
 
     Args:
         log: A training log.
-        ax: Where to draw; a new figure's axes without it.
-        title: What stands above the numbers; the log's name without it.
+        ax: Axes to draw on; those of a new figure by default.
+        title: Title of the axes; the log's name by default.
 
     Returns:
         The axes; nothing is shown or saved.
@@ -73,50 +73,50 @@ def plot_iou(log: TrainLog, ax: Axes | None = None, *, title: str = "") -> Axes:
     Raises:
         InputFormError: The log has no iteration lines.
     """
-    led = lineage_or_complain(log)
-    told = f"iteration {led.column('iteration')[-1]:,.0f} · {panels.iou_told(led)}"
-    ax = canvas.dressed(ax, title or log.name or "IOU", told)
-    panels.draw_iou(led, ax)
+    lineage = require_lineage(log)
+    summary = f"iteration {lineage.column('iteration')[-1]:,.0f} · {panels.iou_summary(lineage)}"
+    ax = canvas.style_axes(ax, title or log.name or "IOU", summary)
+    panels.draw_iou(lineage, ax)
     canvas.legend(ax)
     return ax
 
 
 def plot_map(log: TrainLog, ax: Axes | None = None, *, title: str = "") -> Axes:
-    """Draw the mean average precision that darknet measured while training.
+    """Draw the mean average precision that darknet measured during training.
 
     Args:
         log: A training log.
-        ax: Where to draw; a new figure's axes without it.
-        title: What stands above the numbers; the log's name without it.
+        ax: Axes to draw on; those of a new figure by default.
+        title: Title of the axes; the log's name by default.
 
     Returns:
         The axes; nothing is shown or saved.
 
     Raises:
-        InputFormError: The log has no mean average precision.
+        InputFormError: The log has no iteration lines or no mean average precision.
     """
-    led = lineage_or_complain(log)
-    if led.maps.empty:
+    lineage = require_lineage(log)
+    if lineage.maps.empty:
         raise InputFormError(
             "no mean average precision in the training log",
             where=log.name,
-            expected="lines that a training with -map prints",
-            remedy="Train with an AlexeyAB or hank-ai darknet and -map",
+            expected="the lines that darknet prints with -map",
+            remedy="Train with -map and AlexeyAB's or hank-ai's fork of darknet",
         )
-    told = f"iteration {led.column('iteration')[-1]:,.0f} · {panels.map_told(led)}"
-    ax = canvas.dressed(ax, title or log.name or "mAP", told)
-    panels.draw_map(led, ax)
+    summary = f"iteration {lineage.column('iteration')[-1]:,.0f} · {panels.map_summary(lineage)}"
+    ax = canvas.style_axes(ax, title or log.name or "mAP", summary)
+    panels.draw_map(lineage, ax)
     canvas.legend(ax)
     return ax
 
 
 def save_charts(log: TrainLog, folder: Path, *, title: str) -> list[Path]:
-    """Save ``loss``, ``iou``, ``map`` if there is any, and ``overview``, each as PNG and SVG.
+    """Save the charts ``loss``, ``iou``, ``map`` (if measured) and ``overview`` as PNG and SVG.
 
     Args:
         log: A training log.
-        folder: Where the pictures go; made when it is missing.
-        title: What stands above each, as a rule the run's name.
+        folder: Folder for the charts, created if it is missing.
+        title: Title of each chart, usually the run's name.
 
     Returns:
         The paths of the PNGs, 1200 pixels wide.
@@ -124,52 +124,56 @@ def save_charts(log: TrainLog, folder: Path, *, title: str) -> list[Path]:
     Raises:
         InputFormError: The log has no iteration lines.
     """
-    led = lineage_or_complain(log)
+    lineage = require_lineage(log)
     sheets = {
-        "loss": _loss_sheet(led, title),
-        "iou": _sheet_of_one(led, f"{title}: IOU", panels.iou_told(led), panels.draw_iou),
+        "loss": _loss_sheet(lineage, title),
+        "iou": _single_panel_sheet(
+            lineage, f"{title}: IOU", panels.iou_summary(lineage), panels.draw_iou
+        ),
     }
-    if not led.maps.empty:
-        told = panels.map_told(led)
-        sheets["map"] = _sheet_of_one(led, f"{title}: mAP", told, panels.draw_map)
-    sheets["overview"] = overview_sheet(led, title)
+    if not lineage.maps.empty:
+        summary = panels.map_summary(lineage)
+        sheets["map"] = _single_panel_sheet(lineage, f"{title}: mAP", summary, panels.draw_map)
+    sheets["overview"] = overview_sheet(lineage, title)
     return [canvas.save(sheet.figure, folder, name)[0] for name, sheet in sheets.items()]
 
 
-def _loss_sheet(led: Lineage, title: str) -> Sheet:
-    told = [panels.loss_told(led)]
-    if len(led) < 3:  # noqa: PLR2004  (no third of it)
-        sheet = Sheet(f"{title}: loss", told, [["all"]])
-        panels.draw_loss(led, canvas.dressed(sheet.panels["all"], ""))
+def _loss_sheet(lineage: Lineage, title: str) -> ChartSheet:
+    subtitles = [panels.loss_summary(lineage)]
+    if len(lineage) < 3:  # noqa: PLR2004  (too few for a third)
+        sheet = ChartSheet(f"{title}: loss", subtitles, [["all"]])
+        panels.draw_loss(lineage, canvas.style_axes(sheet.panels["all"], ""))
     else:
-        sheet = Sheet(f"{title}: loss", told, [["all", "all", "all", "last", "last"]])
-        panels.draw_loss(led, canvas.dressed(sheet.panels["all"], "all iterations"))
-        since = led.column("iteration")[int(len(led) * _LAST_PART)]
-        panels.draw_loss(led, canvas.dressed(sheet.panels["last"], "the last third"), since=since)
+        sheet = ChartSheet(f"{title}: loss", subtitles, [["all", "all", "all", "last", "last"]])
+        panels.draw_loss(lineage, canvas.style_axes(sheet.panels["all"], "all iterations"))
+        since = lineage.column("iteration")[int(len(lineage) * _LAST_PART_START)]
+        panels.draw_loss(
+            lineage, canvas.style_axes(sheet.panels["last"], "last third"), since=since
+        )
         sheet.panels["last"].set_ylabel("")
     sheet.legend()
     return sheet
 
 
-def _sheet_of_one(
-    led: Lineage, title: str, told: str, draw: Callable[[Lineage, Axes], None]
-) -> Sheet:
-    head = f"iteration {led.column('iteration')[-1]:,.0f} · {told}"
-    sheet = Sheet(title, [head], [["one"]])
-    draw(led, canvas.dressed(sheet.panels["one"], ""))
+def _single_panel_sheet(
+    lineage: Lineage, title: str, summary: str, draw: Callable[[Lineage, Axes], None]
+) -> ChartSheet:
+    subtitle = f"iteration {lineage.column('iteration')[-1]:,.0f} · {summary}"
+    sheet = ChartSheet(title, [subtitle], [["one"]])
+    draw(lineage, canvas.style_axes(sheet.panels["one"], ""))
     sheet.legend()
     return sheet
 
 
-def overview_sheet(led: Lineage, title: str) -> Sheet:
-    """Draw everything on one sheet: loss, IOU, mAP if there is any, learning rate and speed."""
-    told = [panels.loss_told(led), panels.iou_told(led)]
-    has_map = not led.maps.empty
+def overview_sheet(lineage: Lineage, title: str) -> ChartSheet:
+    """Return a sheet with all panels: loss, IOU, mAP (if measured), learning rate and speed."""
+    subtitles = [panels.loss_summary(lineage), panels.iou_summary(lineage)]
+    has_map = not lineage.maps.empty
     if has_map:
-        told[1] += f" · {panels.map_told(led)}"
-    sheet = Sheet(
+        subtitles[1] += f" · {panels.map_summary(lineage)}"
+    sheet = ChartSheet(
         title,
-        [*told, judge(led).sentence],
+        [*subtitles, assess(lineage).sentence],
         [["loss", "loss"], ["iou", "map" if has_map else "iou"], ["rate", "speed"]],
         heights=(1.35, 1.1, 0.75),
         size_px=OVERVIEW_PX,
@@ -183,27 +187,27 @@ def overview_sheet(led: Lineage, title: str) -> Sheet:
     }
     names = {"iou": "IOU", "map": "mAP", "rate": "learning rate", "speed": "images per second"}
     for name, ax in sheet.panels.items():
-        draw[name](led, canvas.dressed(ax, names.get(name, name)))
-        ax.set_ylabel("")  # the panel's name says it
+        draw[name](lineage, canvas.style_axes(ax, names.get(name, name)))
+        ax.set_ylabel("")  # redundant with the panel's title
         if name in {"loss", "iou", "map"}:
             ax.set_xlabel("")
     sheet.legend()
     return sheet
 
 
-def lineage_or_complain(log: TrainLog) -> Lineage:
-    """Give the iterations to draw.
+def require_lineage(log: TrainLog) -> Lineage:
+    """Return the lineage of a log that has iterations.
 
     Raises:
-        InputFormError: There are none.
+        InputFormError: The log has no iteration lines.
     """
-    led = lineage(log)
-    if not len(led):
+    lineage = build_lineage(log)
+    if not len(lineage):
         raise InputFormError(
             "no iteration lines in the training log",
             where=log.name,
             expected="lines such as '187: 0.774826, 1.089855 avg, 0.002000 rate, ...'",
             found=str(log.summary).splitlines()[0],
-            remedy="Darknet prints them on stdout; a log of stderr alone has none",
+            remedy="Darknet prints them on stdout; capture stdout, not stderr alone",
         )
-    return led
+    return lineage

@@ -1,15 +1,15 @@
-"""Every way oiyolo says no, and the exit code the command line gives for it.
+"""The exceptions that oiyolo raises, and the exit code of the command line for each.
 
 ::
 
     OiyoloError              1   unexpected
-    ├── UsageError           2   usage or configuration
-    ├── InputFormError       3   input in a wrong form, or too many bad items
+    ├── UsageError           2   wrong usage or configuration
+    ├── InputFormError       3   invalid input, or too many bad items in it
     ├── UnavailableError     4   cannot be fetched, or does not fit on the disk
-    ├── DarknetError         5   darknet: not found, build, run
-    └── LockedError          6   another run holds the lock
+    ├── DarknetError         5   darknet is missing, cannot be built, or failed
+    └── LockedError          6   locked by another process
 
-An interrupt is Python's own ``KeyboardInterrupt`` and ends in 130.
+An interrupt (Ctrl-C) is Python's own ``KeyboardInterrupt``; its exit code is 130.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ INTERRUPTED_EXIT_CODE = 130
 
 
 class OiyoloError(Exception):
-    """The root: what failed, where, what was expected, what was found, what to do next.
+    """Base class: what failed, where, what was expected, what was found, what to do next.
 
     Args:
-        what: What failed, with the value it failed on. A sentence without its full stop.
-        where: A path, path and line, or URL.
-        expected: What would have been right.
+        what: What failed, and on which value; a sentence without its full stop.
+        where: A path, a path with a line number, or a URL.
+        expected: What would have been valid.
         found: What was there instead.
-        remedy: What the user can do next. A sentence without its full stop.
+        remedy: What the user can do next; a sentence without its full stop.
 
-    ``str()`` of it is one short paragraph; the parts stay readable as attributes, so that
-    ``--json`` can hand them on.
+    ``str()`` returns one short paragraph. The parts are also attributes, so that ``--json`` can
+    print them separately.
     """
 
     exit_code = 1
@@ -47,20 +47,20 @@ class OiyoloError(Exception):
         self.expected = expected
         self.found = found
         self.remedy = remedy
-        super().__init__(what)  # so that pickle, which hands on the rest, can make it again
+        super().__init__(what)  # pickle calls the class with args, then restores __dict__
 
     def __str__(self) -> str:
         head = f"{self.where}: {self.what}" if self.where else self.what
-        facts = [f"expected {self.expected}"] if self.expected else []
+        details = [f"expected {self.expected}"] if self.expected else []
         if self.found:
-            facts.append(f"found {self.found}")
-        sentences = [head + (": " + ", ".join(facts) if facts else "")]
+            details.append(f"found {self.found}")
+        sentences = [head + (": " + ", ".join(details) if details else "")]
         if self.remedy:
             sentences.append(self.remedy)
         return " ".join(s if s.endswith((".", "?", "!", "\n")) else s + "." for s in sentences)
 
     def as_dict(self) -> dict[str, str]:
-        """Give the parts that are not empty, for ``--json``."""
+        """Return the parts that are not empty, for ``--json``."""
         parts = {
             "error": self.what,
             "where": self.where,
@@ -72,13 +72,13 @@ class OiyoloError(Exception):
 
 
 class UsageError(OiyoloError):
-    """A wrong option, key, value or order of commands."""
+    """An invalid option, key, value or order of commands."""
 
     exit_code = 2
 
 
 class InputFormError(OiyoloError):
-    """A file that is not in the form it should have, or too many bad items in it."""
+    """A file has an invalid format, or too many bad items."""
 
     exit_code = 3
 
@@ -90,12 +90,12 @@ class UnavailableError(OiyoloError):
 
 
 class DarknetError(OiyoloError):
-    """Darknet was not found, could not be built, or did not do what it was told."""
+    """Darknet is missing, cannot be built, or did not do what it was asked to do."""
 
     exit_code = 5
 
 
 class LockedError(OiyoloError):
-    """Another run is writing to the same dataset or training run."""
+    """Another process is writing to the same dataset or run."""
 
     exit_code = 6

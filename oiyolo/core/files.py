@@ -1,7 +1,7 @@
-"""Files that are either whole or absent: temporary name beside the target, then rename.
+"""Atomic writes: write to a temporary file in the same folder, then rename it.
 
-A final name is only ever given to a complete file. What a ``kill -9`` leaves behind carries
-``PART_SUFFIX`` and is removed by the next run of the same stage (``remove_parts``).
+Only a complete file ever gets the final name. A partial file that a ``kill -9`` leaves behind ends
+in ``PART_SUFFIX``; the same stage removes it when it runs again (``remove_parts``).
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 PART_SUFFIX = ".part"
 _READ_BLOCK_BYTES = 1 << 20
 _MOUNTS = Path("/proc/self/mountinfo")
-_LOCAL_TYPES = frozenset(
+_LOCAL_FILESYSTEMS = frozenset(
     {
         *("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "bcachefs", "jfs", "tmpfs"),
         *("ramfs", "overlay", "squashfs", "vfat", "exfat", "ntfs3", "fuseblk"),
     }
 )
-"""File systems that one machine alone writes to; what is not known may be shared."""
+"""File systems that only one machine writes to; any other type may be shared."""
 
 
 @contextlib.contextmanager
-def part_beside(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path``, and remove it afterwards if it is still there.
+def part_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path in the folder of ``path``, and remove that file afterwards.
 
-    In the same folder, because a rename must not cross file systems. The folder is made when it
-    is missing.
+    It is in the same folder because a rename must not cross file systems. A missing folder is
+    created. The block may rename the file, so that nothing is left to remove.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}{PART_SUFFIX}")
@@ -45,18 +45,19 @@ def part_beside(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def whole_file(path: Path, *, durable: bool = True) -> Iterator[Path]:
-    """Give a temporary path beside ``path``; it takes the final name if the block ends well.
+def atomic_write(path: Path, *, durable: bool = True) -> Iterator[Path]:
+    """Yield a temporary path, and rename it to ``path`` unless the block raises.
 
     Args:
-        path: The final name.
-        durable: Flush the file to the disk before the rename, so that a power cut cannot leave
-            an empty file under the final name. Off for files that are quickly made again.
+        path: The final path.
+        durable: Whether to flush the file to the disk before the rename, so that a power failure
+            cannot leave an empty file under the final name. Pass ``False`` for files that are
+            quick to regenerate.
 
     Yields:
         The temporary path to write to.
     """
-    with part_beside(path) as part:
+    with part_path(path) as part:
         yield part
         if durable:
             with part.open("rb") as file:
@@ -65,23 +66,23 @@ def whole_file(path: Path, *, durable: bool = True) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
-    """Write ``data`` to ``path``, whole or not at all."""
-    with whole_file(path, durable=durable) as part:
+    """Write ``data`` to ``path`` atomically."""
+    with atomic_write(path, durable=durable) as part:
         part.write_bytes(data)
 
 
 def write_text(path: Path, text: str, *, durable: bool = True) -> None:
-    """Write ``text`` as UTF-8 with the newlines it has, whole or not at all."""
+    """Write ``text`` as UTF-8 atomically, without translating newlines."""
     write_bytes(path, text.encode(), durable=durable)
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write ``value`` as indented JSON that a person can read, whole or not at all."""
+    """Write ``value`` as indented JSON atomically."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def read_json(path: Path) -> Any:  # noqa: ANN401  (JSON is what it is)
-    """Read a JSON file of ours; ``None`` when it is absent or not JSON."""
+def read_json(path: Path) -> Any:  # noqa: ANN401  (any JSON value)
+    """Return the content of a JSON file; ``None`` if it is missing or not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
@@ -89,7 +90,7 @@ def read_json(path: Path) -> Any:  # noqa: ANN401  (JSON is what it is)
 
 
 def remove_parts(folder: Path) -> int:
-    """Remove what killed runs left unfinished in ``folder``; return how many files that were."""
+    """Remove the partial files that killed processes left in ``folder``; return their number."""
     if not folder.is_dir():
         return 0
     parts = [entry.name for entry in os.scandir(folder) if entry.name.endswith(PART_SUFFIX)]
@@ -99,7 +100,7 @@ def remove_parts(folder: Path) -> int:
 
 
 def sha256_of(path: Path) -> str:
-    """Give the SHA-256 of a file's content in hexadecimal, reading it in blocks."""
+    """Return the SHA-256 of a file's content in hexadecimal, reading it in blocks."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(_READ_BLOCK_BYTES):
@@ -107,28 +108,28 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def on_network(path: Path) -> bool:
-    """Tell whether other machines may write to where ``path`` lies; it need not exist."""
+def is_on_network(path: Path) -> bool:
+    """Return whether ``path``, which need not exist, is on a file system that may be shared."""
     try:
         lines = _MOUNTS.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except OSError:
         return False
-    return _type_of(path.resolve(), lines) not in {"", *_LOCAL_TYPES}
+    return _filesystem_type(path.resolve(), lines) not in {"", *_LOCAL_FILESYSTEMS}
 
 
-def _type_of(path: Path, mounts: list[str]) -> str:
-    """Give the type of the file system that a path lies on, out of ``mountinfo``'s lines.
+def _filesystem_type(path: Path, mounts: list[str]) -> str:
+    """Return the type of the file system that holds a path, from the lines of ``mountinfo``.
 
-    See https://man7.org/linux/man-pages/man5/proc_pid_mountinfo.5.html; of two mounts at one place
-    the later one counts.
+    The format is https://man7.org/linux/man-pages/man5/proc_pid_mountinfo.5.html. If two file
+    systems are mounted at the same path, the later one hides the earlier one.
     """
-    best, found = -1, ""
+    deepest, filesystem = -1, ""
     for line in mounts:
         before, _, after = line.partition(" - ")
-        place, kind = before.split(" ")[4:5], after.split(" ")[0]
-        if not place:
+        fields, kind = before.split(" ")[4:5], after.split(" ")[0]
+        if not fields:
             continue
-        point = Path(place[0].encode().decode("unicode_escape"))
-        if len(point.parts) >= best and path.is_relative_to(point):
-            best, found = len(point.parts), kind
-    return found
+        mount_point = Path(fields[0].encode().decode("unicode_escape"))
+        if len(mount_point.parts) >= deepest and path.is_relative_to(mount_point):
+            deepest, filesystem = len(mount_point.parts), kind
+    return filesystem

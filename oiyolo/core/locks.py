@@ -1,4 +1,4 @@
-"""Locks that the system frees when their holder dies, however it dies."""
+"""File locks that the operating system releases when their holder dies, for whatever reason."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def exclusive(path: Path, *, what: str, doing: str, wait: bool = False) -> Iterator[None]:
-    """Hold ``path`` as a lock while the block runs.
+def exclusive(path: Path, *, what: str, operation: str, wait: bool = False) -> Iterator[None]:
+    """Hold an exclusive lock on the file ``path`` while the block runs.
 
     Args:
-        path: The lock's file; it stays, and holds the words about its last holder.
-        what: What is locked, for the message: "the dataset".
-        doing: What the holder does, for the message of whoever comes second.
-        wait: Wait for another holder to end rather than give up.
+        path: The lock file. It is never removed; its text names the last holder.
+        what: What is locked, for the error message: "the dataset".
+        operation: What the holder is doing, for the error message in another process.
+        wait: Whether to wait until another holder releases the lock.
 
     Raises:
-        LockedError: Another process holds it, and this one would not wait.
+        LockedError: Another process holds the lock, and ``wait`` is false.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -35,20 +35,20 @@ def exclusive(path: Path, *, what: str, doing: str, wait: bool = False) -> Itera
         except BlockingIOError:
             holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
             raise LockedError(
-                f"{what} is in use by another run",
+                f"{what} is in use by another process",
                 where=str(path.parent),
-                found=holder or "a holder that left no name",
-                remedy="Wait until it ends, then give the same command again",
+                found=holder or "an unknown process",
+                remedy="Wait until it ends, then run the same command again",
             ) from None
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"oiyolo {doing}, process {os.getpid()}\n".encode(), 0)
+        os.pwrite(descriptor, f"oiyolo {operation}, process {os.getpid()}\n".encode(), 0)
         yield
     finally:
         os.close(descriptor)
 
 
 def is_held(path: Path) -> bool:
-    """Tell whether a process holds a lock; takes nothing but a moment's shared hold."""
+    """Return whether a process holds the lock, by trying to take a shared lock for a moment."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:

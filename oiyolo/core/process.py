@@ -1,9 +1,10 @@
-"""The one door to other programs.
+"""Run other programs and capture what they print.
 
-``stream`` gives a program's stdout and stderr as whole lines in the order in which they were
-written. Two pipes would lose the order and one shared pipe would tear lines, because darknet
-prints one line in several writes; so both streams are datagram sockets that send to one receiver:
-the kernel queues the writes in order, and the sender's address tells the stream.
+``stream`` passes on a program's stdout and stderr as whole lines, in the order in which they were
+written. Two pipes would lose that order, and one shared pipe would mix parts of lines, because
+darknet prints one line in several writes. Both streams are therefore datagram sockets with a
+common receiver: the kernel queues the writes in order, and the sender's address identifies the
+stream.
 """
 
 from __future__ import annotations
@@ -30,27 +31,27 @@ _log = logging.getLogger("oiyolo")
 
 _GUARD: Final = Path(__file__).with_name("guard.py")
 _STREAMS: Final = ("stdout", "stderr")
-_WRITE_BYTES: Final = 1 << 18  # Linux lets no datagram be larger by default
+_WRITE_BYTES: Final = 1 << 18  # the default upper limit for a datagram on Linux
 _WAIT_S: Final = 0.2
 _GRACE_S: Final = 5.0
 
 
 @dataclass(frozen=True)
-class Finished:
-    """A program that ended, with what it wrote."""
+class ProcessResult:
+    """The exit code and the output of a program that has ended."""
 
     argv: tuple[str, ...]
     exit_code: int
     output: str
 
     @property
-    def ended(self) -> str:
+    def exit_description(self) -> str:
         """How it ended, in words: "exit code 3" or "signal SIGSEGV"."""
-        return how_ended(self.exit_code)
+        return describe_exit(self.exit_code)
 
 
-def how_ended(exit_code: int) -> str:
-    """Put an exit code as ``subprocess`` gives it into words."""
+def describe_exit(exit_code: int) -> str:
+    """Return an exit code of ``subprocess`` in words: "exit code 3" or "signal SIGSEGV"."""
     if exit_code < 0:
         with contextlib.suppress(ValueError):
             return f"signal {signal.Signals(-exit_code).name}"
@@ -63,38 +64,38 @@ def run(
     cwd: Path | None = None,
     environment: Mapping[str, str] | None = None,
     timeout_s: float | None = None,
-    typed: str = "",
-) -> Finished:
-    """Run a program to its end without a terminal; its stdout and stderr come back together.
+    stdin_text: str = "",
+) -> ProcessResult:
+    """Run a program to its end without a terminal; return stdout and stderr combined.
 
     Args:
         argv: The program and its arguments.
-        cwd: The folder it runs in.
-        environment: Variables to set beside ours.
-        timeout_s: It is killed after this time, and the exit code is SIGKILL's.
-        typed: What it finds on its stdin; a few words at most.
+        cwd: Its working folder.
+        environment: Variables to set in addition to those of this process.
+        timeout_s: Time after which it is killed; the exit code is then that of SIGKILL.
+        stdin_text: Content of its stdin; a few words at most.
     """
     _log.debug("run: %s", " ".join(argv))
     with (
-        _stdin(typed) as stdin,
+        _stdin(stdin_text) as stdin,
         subprocess.Popen(
-            _guarded(argv),
+            _with_guard(argv),
             cwd=cwd,
             env={**os.environ, **(environment or {})},
             stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # so that what it started can be ended with it
+            start_new_session=True,  # so that its own children can be terminated too
         ) as child,
     ):
         try:
             output, _ = child.communicate(timeout=timeout_s)
         except subprocess.TimeoutExpired as expired:
-            end(child, at_once=True)
-            return Finished(tuple(argv), -signal.SIGKILL, _text(expired.output))
+            terminate(child, kill=True)
+            return ProcessResult(tuple(argv), -signal.SIGKILL, _text(expired.output))
         finally:
-            end(child)
-    return Finished(tuple(argv), child.returncode, _text(output))
+            terminate(child)
+    return ProcessResult(tuple(argv), child.returncode, _text(output))
 
 
 def _text(output: bytes | None) -> str:
@@ -107,83 +108,83 @@ def stream(
     *,
     cwd: Path | None = None,
     environment: Mapping[str, str] | None = None,
-    typed: str = "",
+    stdin_text: str = "",
     should_end: Callable[[float], bool] | None = None,
 ) -> int:
-    """Run a program to its end and hand on every line as soon as it is whole.
+    """Run a program to its end and pass on each line as soon as it is complete.
 
-    The program gets no terminal; it dies when we do. On any exception here (an interrupt above all)
-    it is asked to end, and killed if it does not.
+    The program gets no terminal, and dies with this process. If an exception ends this function
+    early (usually an interrupt), the program is terminated, and killed if it does not end.
 
     Args:
         argv: The program and its arguments.
-        on_line: Called with "stdout" or "stderr" and a line without its newline. What a program
-            leaves without a newline at its end comes last.
-        cwd: The folder it runs in.
-        environment: Variables to set beside ours.
-        typed: What it finds on its stdin; a few words at most.
-        should_end: Asked after everything that was received, and every now and then, with the
-            seconds since something was; if it says so, the program is ended, and what it had
-            written by then is still handed on.
+        on_line: Called with "stdout" or "stderr" and a line without its newline. A last line
+            without a newline is passed on when the program has ended.
+        cwd: Its working folder.
+        environment: Variables to set in addition to those of this process.
+        stdin_text: Content of its stdin; a few words at most.
+        should_end: Called after each piece of output, and several times a second without output,
+            with the seconds since the last output. If it returns ``True``, the program is
+            terminated; what it has written by then is still passed on.
 
     Returns:
-        The exit code, negative for a signal; 127 when the program could not be started.
+        The exit code, negative for a signal; 127 if the program could not be started.
     """
     _log.debug("run: %s", " ".join(argv))
-    with _mailbox() as (receiver, senders), _stdin(typed) as stdin:
+    with _stream_sockets() as (receiver, senders), _stdin(stdin_text) as stdin:
         child = subprocess.Popen(
-            _guarded([*_line_buffered(), *argv]),
+            _with_guard([*_line_buffering(), *argv]),
             cwd=cwd,
             env={**os.environ, **(environment or {})},
             stdin=stdin,
             stdout=senders["stdout"].fileno(),
             stderr=senders["stderr"].fileno(),
-            start_new_session=True,  # Ctrl-C is ours to hand on
+            start_new_session=True,  # Ctrl-C reaches this process only, which passes it on
         )
         stream_of = {sender.getsockname(): name for name, sender in senders.items()}
-        unfinished = dict.fromkeys(_STREAMS, b"")
+        partial = dict.fromkeys(_STREAMS, b"")
         try:
-            for name, block in _received(receiver, stream_of, child, should_end):
-                *lines, unfinished[name] = (unfinished[name] + block).split(b"\n")
+            for name, block in _receive(receiver, stream_of, child, should_end):
+                *lines, partial[name] = (partial[name] + block).split(b"\n")
                 for line in lines:
                     on_line(name, line)
-            for name, rest in unfinished.items():
+            for name, rest in partial.items():
                 if rest:
                     on_line(name, rest)
         finally:
-            end(child)
+            terminate(child)
         return child.returncode
 
 
-def end(child: subprocess.Popen[bytes], *, at_once: bool = False) -> None:
-    """End a program and what it started: ask, wait, kill (or kill at once)."""
-    for asked in (signal.SIGKILL,) if at_once else (signal.SIGTERM, signal.SIGKILL):
+def terminate(child: subprocess.Popen[bytes], *, kill: bool = False) -> None:
+    """Terminate a program and its children: SIGTERM, then SIGKILL (with ``kill`` SIGKILL only)."""
+    for number in (signal.SIGKILL,) if kill else (signal.SIGTERM, signal.SIGKILL):
         if child.poll() is not None:
             return
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, asked)
+            os.killpg(child.pid, number)
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(_GRACE_S)
 
 
 @contextlib.contextmanager
-def _stdin(typed: str) -> Iterator[int]:
-    """Give what a program gets as its stdin; it holds what was typed, and ends."""
-    if not typed:
+def _stdin(text: str) -> Iterator[int]:
+    """Yield a file descriptor for a program's stdin, from which it reads ``text`` and then EOF."""
+    if not text:
         yield subprocess.DEVNULL
         return
-    reading, writing = os.pipe()  # a few words fit into it before anybody reads
-    with os.fdopen(reading, "rb"):
-        with os.fdopen(writing, "wb") as pipe:
-            pipe.write(typed.encode())
-        yield reading
+    read_end, write_end = os.pipe()  # its buffer holds a few words before anything is read
+    with os.fdopen(read_end, "rb"):
+        with os.fdopen(write_end, "wb") as pipe:
+            pipe.write(text.encode())
+        yield read_end
 
 
 @contextlib.contextmanager
-def _mailbox() -> Iterator[tuple[socket.socket, dict[str, socket.socket]]]:
-    """Give a receiving socket and one sending socket for each stream."""
+def _stream_sockets() -> Iterator[tuple[socket.socket, dict[str, socket.socket]]]:
+    """Yield a receiving socket and one sending socket for each stream."""
     with contextlib.ExitStack() as stack:
-        # In a folder that only we can enter, so that nobody else can write to it.
+        # A folder of mode 0700, so that no other user can send to the socket.
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="oiyolo-"))
         receiver = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
         receiver.bind(f"{folder}/log")
@@ -196,37 +197,37 @@ def _mailbox() -> Iterator[tuple[socket.socket, dict[str, socket.socket]]]:
         yield receiver, senders
 
 
-def _received(
+def _receive(
     receiver: socket.socket,
     stream_of: Mapping[str, str],
     child: subprocess.Popen[bytes],
     should_end: Callable[[float], bool] | None,
 ) -> Iterator[tuple[str, bytes]]:
-    """Give what the child writes until it has ended and the box is empty."""
-    heard_s = time.monotonic()
+    """Yield what the child writes until it has ended and the receiver's queue is empty."""
+    output_at_s = time.monotonic()
     has_ended = False
     while True:
-        try:  # most often there is more: then this is the only call of the system
+        try:  # usually more is queued; this is then the only system call
             block, address = receiver.recvfrom(_WRITE_BYTES, socket.MSG_DONTWAIT)
         except BlockingIOError:
-            if has_ended:  # it had before this last look into the box
+            if has_ended:  # before this last read: nothing more can come
                 return
-            waiting, _, _ = select.select([receiver], [], [], _WAIT_S)
-            has_ended = not waiting and child.poll() is not None
+            readable, _, _ = select.select([receiver], [], [], _WAIT_S)
+            has_ended = not readable and child.poll() is not None
         else:
-            heard_s = time.monotonic()
+            output_at_s = time.monotonic()
             if address in stream_of:
                 yield stream_of[address], block
-        if not has_ended and should_end is not None and should_end(time.monotonic() - heard_s):
-            end(child)
+        if not has_ended and should_end is not None and should_end(time.monotonic() - output_at_s):
+            terminate(child)
             should_end = None
 
 
-def _guarded(argv: Sequence[str]) -> list[str]:
+def _with_guard(argv: Sequence[str]) -> list[str]:
     return [sys.executable, "-I", "-S", str(_GUARD), str(os.getpid()), *argv]
 
 
-def _line_buffered() -> list[str]:
-    # Debian's darknet writes its stdout in blocks of 4 kB unless it is told otherwise; a log
-    # that is hours late would be of no use, and a kill would lose its end.
+def _line_buffering() -> list[str]:
+    # By default Debian's darknet writes its stdout in blocks of 4 kB: the log would lag hours
+    # behind, and a kill would lose its end.
     return ["stdbuf", "-oL"] if shutil.which("stdbuf") else []

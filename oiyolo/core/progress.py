@@ -1,4 +1,4 @@
-"""Progress to stderr: a bar where a person watches, one plain line every so often elsewhere."""
+"""Progress on stderr: a bar on a terminal and in notebooks, else a plain line at intervals."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ if TYPE_CHECKING:
     from tqdm.std import tqdm
 
 PLAIN_LINE_EVERY_S = 15.0
-_KNOWN_AFTER_S = 10.0
+_ESTIMATE_AFTER_S = 10.0
 
-shown: contextvars.ContextVar[bool] = contextvars.ContextVar("shown", default=True)
-"""False silences all progress (``--quiet``)."""
+enabled: contextvars.ContextVar[bool] = contextvars.ContextVar("enabled", default=True)
+"""``False`` hides all progress (``--quiet``)."""
 
 _log = logging.getLogger("oiyolo")
 
 
 class Progress(Protocol):
-    """What a stage tells about its work."""
+    """How a stage reports its progress."""
 
     def advance(self, count: int = 1) -> None:
-        """So many more are done."""
+        """Add ``count`` to the work that is done."""
 
-    def tell(self, **figures: object) -> None:
-        """Figures to show beside the count, such as ``loss=1.2``."""
+    def set_postfix(self, **figures: object) -> None:
+        """Set the figures that are shown after the count, such as ``loss=1.2``."""
 
 
 class _Bar:
-    """A tqdm bar; a download's begins with its first bytes, so an unchanged file has none."""
+    """A tqdm bar. A bar of bytes appears with the first byte, so an unchanged file shows none."""
 
     def __init__(self, what: str, total: int | None, unit: str, initial: int) -> None:
-        from tqdm.std import tqdm as bar  # noqa: PLC0415  (cron and pipes never need it)
+        from tqdm.std import tqdm as bar  # noqa: PLC0415  (slow to import, needed only here)
 
-        bar.monitor_interval = 0  # its watching thread would outlive the bar
+        bar.monitor_interval = 0  # tqdm's monitor thread would outlive the bar
         scale = unit == "B"
-        self._begin = functools.partial(
+        self._create_bar = functools.partial(
             bar,
             desc=what,
             total=total,
@@ -53,50 +53,50 @@ class _Bar:
             dynamic_ncols=True,
             file=sys.stderr,
         )
-        self.tqdm: tqdm[None] | None = None if scale else self._begin()
+        self.tqdm: tqdm[None] | None = None if scale else self._create_bar()
 
     def advance(self, count: int = 1) -> None:
-        """See ``Progress``."""
-        self._begun().update(count)
+        """Move the bar by ``count``."""
+        self._bar().update(count)
 
-    def tell(self, **figures: object) -> None:
-        """See ``Progress``."""
-        self._begun().set_postfix(figures, refresh=False)
+    def set_postfix(self, **figures: object) -> None:
+        """Set the figures after the bar."""
+        self._bar().set_postfix(figures, refresh=False)
 
     def close(self) -> None:
-        """Leave the finished bar standing."""
+        """Close the bar; it stays on the screen."""
         if self.tqdm is not None:
             self.tqdm.close()
 
-    def _begun(self) -> tqdm[None]:
+    def _bar(self) -> tqdm[None]:
         if self.tqdm is None:
-            self.tqdm = self._begin()
+            self.tqdm = self._create_bar()
         return self.tqdm
 
 
-class _Lines:
-    """One plain log line every ``PLAIN_LINE_EVERY_S``, and none for quick work."""
+class _LogLines:
+    """A plain log line every ``PLAIN_LINE_EVERY_S``; none for work that is quick."""
 
     def __init__(self, what: str, total: int | None, unit: str, initial: int) -> None:
         self.what, self.total, self.unit = what, total, unit
         self.done = self.first = initial
-        self.began_s = time.monotonic()
+        self.started_s = time.monotonic()
         self.figures: dict[str, object] = {}
         self.next_s = time.monotonic() + PLAIN_LINE_EVERY_S
 
     def advance(self, count: int = 1) -> None:
-        """See ``Progress``."""
+        """Add ``count``, and log a line if it is time for one."""
         self.done += count
         if time.monotonic() >= self.next_s:
             self.next_s = time.monotonic() + PLAIN_LINE_EVERY_S
-            _log.info("%s", str(self))  # as it stands now, whenever the record is formatted
+            _log.info("%s", str(self))  # formatted now: a handler may format the record later
 
-    def tell(self, **figures: object) -> None:
-        """See ``Progress``."""
+    def set_postfix(self, **figures: object) -> None:
+        """Set the figures at the end of the line."""
         self.figures = figures
 
     def close(self) -> None:
-        """Nothing stays open."""
+        """Do nothing: there is nothing to close."""
 
     def __str__(self) -> str:
         if self.unit == "B":
@@ -105,35 +105,35 @@ class _Lines:
                 amount = f"{self.done / 1e6:.0f} of {self.total / 1e6:.0f} MB"
         else:
             amount = f"{self.done} of {self.total}" if self.total else str(self.done)
-        told = [f"{name} {value}" for name, value in self.figures.items()]
-        told += [f"{left} left"] if (left := self._left()) else []
-        return f"{self.what}: {amount}" + (f" ({', '.join(told)})" if told else "")
+        details = [f"{name} {value}" for name, value in self.figures.items()]
+        details += [f"{left} left"] if (left := self._remaining_time()) else []
+        return f"{self.what}: {amount}" + (f" ({', '.join(details)})" if details else "")
 
-    def _left(self) -> str:
-        """Give how long the rest will take at the pace so far; nothing while nobody can know."""
-        passed_s, came = time.monotonic() - self.began_s, self.done - self.first
-        if not self.total or came <= 0 or passed_s < _KNOWN_AFTER_S or self.done >= self.total:
+    def _remaining_time(self) -> str:
+        """Return the remaining time at the rate so far, as h:mm:ss; empty without an estimate."""
+        elapsed_s, new = time.monotonic() - self.started_s, self.done - self.first
+        if not self.total or new <= 0 or elapsed_s < _ESTIMATE_AFTER_S or self.done >= self.total:
             return ""
-        left = round(passed_s * (self.total - self.done) / came)
-        return f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02}"
+        left_s = round(elapsed_s * (self.total - self.done) / new)
+        return f"{left_s // 3600}:{left_s // 60 % 60:02}:{left_s % 60:02}"
 
 
 class _Silent:
     def advance(self, count: int = 1) -> None:
-        """See ``Progress``."""
+        """Do nothing."""
 
-    def tell(self, **figures: object) -> None:
-        """See ``Progress``."""
+    def set_postfix(self, **figures: object) -> None:
+        """Do nothing."""
 
     def close(self) -> None:
-        """Nothing stays open."""
+        """Do nothing."""
 
 
 NO_PROGRESS: Progress = _Silent()
-"""For work that nobody watches."""
+"""Shows nothing; for work whose progress is not reported."""
 
 
-def _somebody_watches() -> bool:
+def _is_interactive() -> bool:
     return sys.stderr.isatty() or "ipykernel" in sys.modules
 
 
@@ -145,17 +145,17 @@ def progress(
 
     Args:
         what: The work, in a word or two.
-        total: How many there are in all, where it is known.
-        unit: What is counted; "B" counts bytes.
-        initial: How many were done before.
+        total: The amount of work in all, if it is known.
+        unit: What is counted; "B" is bytes.
+        initial: The amount that was done before.
     """
-    if not shown.get() or total == 0:
-        chosen: _Bar | _Lines | _Silent = _Silent()
-    elif _somebody_watches():
-        chosen = _Bar(what, total, unit, initial)
+    if not enabled.get() or total == 0:
+        display: _Bar | _LogLines | _Silent = _Silent()
+    elif _is_interactive():
+        display = _Bar(what, total, unit, initial)
     else:
-        chosen = _Lines(what, total, unit, initial)
+        display = _LogLines(what, total, unit, initial)
     try:
-        yield chosen
+        yield display
     finally:
-        chosen.close()
+        display.close()

@@ -1,4 +1,4 @@
-"""What a stage returns: an object that a person, a notebook and ``--json`` can each read."""
+"""The base class of what stages return, and helpers that format results."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ if TYPE_CHECKING:
 
 
 class Result(ABC):
-    """The base: a text for a person, an object for ``--json``, a table for a notebook."""
+    """Base class of results: text for a person, an object for ``--json``, HTML for a notebook."""
 
     @abstractmethod
     def as_dict(self) -> dict[str, object]:
-        """Give the result as JSON knows it."""
+        """Return the result as JSON-compatible values."""
 
     @abstractmethod
     def __str__(self) -> str: ...
 
     def _repr_html_(self) -> str:
-        # Some notebook pages give <pre> a proportional font.
+        # Some notebook front ends show <pre> in a proportional font.
         return f'<pre style="font-family: monospace">{html.escape(str(self))}</pre>'
 
 
 @dataclass(frozen=True)
 class Plan(Result):
-    """What a command would do (``--dry-run``); nothing was changed.
+    """What a command would do: the result of ``--dry-run``, which changes nothing.
 
     Attributes:
-        command: The command.
-        actions: What it would do, in order, in words; empty means nothing.
-        facts: The same as values.
+        command: Name of the command.
+        actions: What it would do, in order, in words; empty if there is nothing to do.
+        facts: Further values for ``--json``.
     """
 
     command: str
@@ -43,7 +43,7 @@ class Plan(Result):
     facts: Mapping[str, object] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, object]:
-        """See ``Result``."""
+        """Return the command, its actions and the facts as JSON-compatible values."""
         return {"command": self.command, "would": list(self.actions), **self.facts}
 
     def __str__(self) -> str:
@@ -53,21 +53,26 @@ class Plan(Result):
 
 
 def data_url(path: Path) -> str:
-    """Give a picture's file as a URL that holds it, so that a page needs no other file."""
+    """Return an image file as a ``data:`` URL, so that a page needs no other file."""
     kind = {".png": "png", ".jpg": "jpeg"}[path.suffix]
     return f"data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
-def shown(pictures: Iterable[Path]) -> str:
-    """Give pictures as HTML for a notebook."""
+def images_html(paths: Iterable[Path]) -> str:
+    """Return image files as HTML for a notebook."""
     return "".join(
         f'<img alt="{html.escape(path.stem)}" style="max-width:100%" src="{data_url(path)}">'
-        for path in pictures
+        for path in paths
     )
 
 
-def columns(rows: Sequence[Sequence[object]], *, right: bool = True) -> str:
-    """Lay rows of values out in aligned columns: the first to the left, the others to the right."""
+def format_table(rows: Sequence[Sequence[object]], *, right: bool = True) -> str:
+    """Return rows of values as text in aligned columns.
+
+    Args:
+        rows: The rows, all of the same length.
+        right: Whether all columns but the first are aligned to the right.
+    """
     texts = [[str(value) for value in row] for row in rows]
     widths = [max(len(text) for text in column) for column in zip(*texts, strict=True)]
     lines = []
@@ -79,8 +84,8 @@ def columns(rows: Sequence[Sequence[object]], *, right: bool = True) -> str:
     return "\n".join(lines)
 
 
-def count(number: int, noun: str) -> str:
-    """Give "1 image", "2,000 images"."""
+def pluralize(number: int, noun: str) -> str:
+    """Return the number and its noun: "1 image", "2,000 images"."""
     if number == 1:
         return f"1 {noun}"
     plural = noun + "es" if noun.endswith(("x", "ss")) else noun + "s"

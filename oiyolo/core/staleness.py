@@ -1,4 +1,7 @@
-"""What an artifact was made from, written beside it, so that a stage knows why it is stale."""
+"""Decide whether an artifact is stale, by the recipe that is stored next to it.
+
+A recipe is what an artifact was made from: the names of its inputs and their values.
+"""
 
 from __future__ import annotations
 
@@ -14,30 +17,30 @@ if TYPE_CHECKING:
 
 
 def fingerprint(value: object) -> str:
-    """Give a short digest of a value that JSON can hold."""
+    """Return a short digest of a JSON-compatible value, whatever the order of its keys."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def write(path: Path, made_from: Mapping[str, object]) -> None:
-    """Write a stamp; the last thing a stage does, so that a stamp means a complete artifact."""
-    files.write_json(path, made_from)
+def write_recipe(path: Path, recipe: Mapping[str, object]) -> None:
+    """Write an artifact's recipe; a stage does this last, so a recipe means a complete artifact."""
+    files.write_json(path, recipe)
 
 
-def stale_reason(path: Path, made_from: Mapping[str, object]) -> str | None:
-    """Compare a stamp with what the artifact would be made from now.
+def stale_reason(path: Path, recipe: Mapping[str, object]) -> str | None:
+    """Return why an artifact is stale, from its stored recipe and its current one.
 
     Args:
-        path: The stamp.
-        made_from: Names of inputs and their values, as JSON knows them.
+        path: The file of the stored recipe.
+        recipe: The current recipe: names of inputs and their JSON-compatible values.
 
     Returns:
-        Why the artifact must be made again, in words; ``None`` when it is up to date.
+        The reason in words; ``None`` if the artifact is up to date.
     """
     before = files.read_json(path)
     if not isinstance(before, dict):
-        return "it was not made yet"
-    now = json.loads(json.dumps(made_from))
+        return "the output does not exist yet"
+    now = json.loads(json.dumps(recipe))
     for name, value in now.items():
         if name not in before:
             return f"{name} was not recorded"
@@ -49,8 +52,8 @@ def stale_reason(path: Path, made_from: Mapping[str, object]) -> str | None:
 def _difference(before: object, now: object) -> str:
     if isinstance(before, dict) and isinstance(now, dict):
         names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-        told = ", ".join(f"{n} from {before.get(n)!r} to {now.get(n)!r}" for n in names[:3])
-        return f": {told}"
+        changes = ", ".join(f"{n} from {before.get(n)!r} to {now.get(n)!r}" for n in names[:3])
+        return f": {changes}"
     if isinstance(before, (int, float)) and isinstance(now, (int, float)):
         return f" from {before} to {now}"
     return ""

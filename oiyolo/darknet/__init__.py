@@ -1,1 +1,1 @@
-"""The darknet program: its forks, its command lines, its lists and detections."""
+"""The darknet program: its forks, command lines, image lists and detections."""

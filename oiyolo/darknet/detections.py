@@ -1,10 +1,10 @@
-"""What ``darknet detector valid`` writes, read into a table.
+"""Read the detections that ``darknet detector valid`` writes.
 
 One file per class, ``<folder>/<prefix><class>.txt``, one detection per line::
 
     <image> <score> <left> <top> <right> <bottom>
 
-in pixels of the image that darknet read. All three lines of darknet print it alike:
+in pixels of the image that darknet read. All three forks of darknet use this format:
 ``print_detector_detections``, examples/detector.c:191 in pjreddie/darknet (f6afaabc),
 src/detector.c:499 in AlexeyAB/darknet (59596d78).
 """
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from oiyolo.boxes import Boxes
     from oiyolo.evaluation.tables import Flags, Floats
 
-_NUMBERS = ("score", "x1", "y1", "x2", "y2")
-_COLUMNS = ("image", *_NUMBERS)
+_NUMBER_COLUMNS = ("score", "x1", "y1", "x2", "y2")
+_COLUMNS = ("image", *_NUMBER_COLUMNS)
 _NOT_A_NUMBER = ("nan", "-nan", "nan(ind)", "-nan(ind)")
-_FORM = "image, score, left, top, right, bottom"
+_LINE_FORMAT = "image, score, left, top, right, bottom"
 
 
 def read_detections(
@@ -41,81 +41,82 @@ def read_detections(
     prefix: str,
     image_sizes_wh: Mapping[str, tuple[int, int]],
 ) -> Detections:
-    """Read the files of all classes.
+    """Read the detection files of all classes.
 
-    Darknet names the files after the classes, and a class name may hold a slash: give it a names
-    file of its own with the lines 0, 1, 2 ... It shortens an image's name at the first full stop;
-    the ids of ``image_sizes_wh`` are found again nevertheless.
+    Darknet names the files after the classes, and a class name may contain a slash: run it with a
+    names file whose lines are 0, 1, 2 ... It cuts an image's name at the first full stop; the ids
+    of ``image_sizes_wh`` are matched accordingly.
 
     Args:
         folder: The ``results`` folder of the ``.data`` file.
-        class_count: How many classes, so how many files.
-        prefix: What ``-out`` was given; the files are ``<prefix>0.txt``, ``<prefix>1.txt`` ...
-        image_sizes_wh: Width and height in pixels of every image that darknet was shown, by id:
-            its file name without folder and ending.
+        class_count: Number of classes, and of files.
+        prefix: The value of ``-out``; the files are ``<prefix>0.txt``, ``<prefix>1.txt`` ...
+        image_sizes_wh: Width and height in pixels of every image in darknet's list, by id: the
+            file name without folder and extension.
 
     Returns:
-        The detections as fractions of the image, over all images of ``image_sizes_wh``. A
-        detection that is there twice is kept once (a list shorter than darknet's four loading
-        threads is padded by repeating an image), one with a nan or an infinity is dropped; both
-        are counted in the table.
+        The detections as fractions of the image, for all images of ``image_sizes_wh``. Repeated
+        detections are kept once (a list shorter than darknet's four loading threads is padded by
+        repeating an image), and detections with a NaN or an infinity are dropped; the table counts
+        both.
 
     Raises:
-        DarknetError: A class has no file.
-        InputFormError: A line is not in the form, or names an image that was not shown.
+        DarknetError: The file of a class is missing.
+        InputFormError: A line does not have this format, or names an image that was not in the
+            list.
     """
     import pandas as pd  # noqa: PLC0415  (slow to import)
 
     image_ids = tuple(image_sizes_wh)
-    place = _places_by_printed_name(image_ids)
+    index_by_name = _index_by_printed_name(image_ids)
     tables = []
     for class_id in range(class_count):
         path = folder / f"{prefix}{class_id}.txt"
         table = _read_class(path)
-        table["place"] = table["image"].map(place).astype("float64")
-        if table["place"].isna().any():
-            row = int(np.flatnonzero(table["place"].isna())[0])
+        table["image_index"] = table["image"].map(index_by_name).astype("float64")
+        if table["image_index"].isna().any():
+            row = int(np.flatnonzero(table["image_index"].isna())[0])
             raise InputFormError(
-                "a detection on an image that darknet was not shown",
+                "a detection on an image that is not in darknet's list",
                 where=f"{path}:{row + 1}",
                 expected=f"one of {len(image_ids)} images",
                 found=repr(table["image"].iloc[row]),
-                remedy="Give darknet an empty results folder",
+                remedy="Run darknet with an empty results folder",
             )
         tables.append(table.assign(class_id=class_id))
     if not tables:
-        return Detections.none(image_ids)
+        return Detections.empty(image_ids)
     merged = pd.concat(tables, ignore_index=True)
-    finite = np.isfinite(merged[list(_NUMBERS)].to_numpy()).all(axis=1)
+    finite = np.isfinite(merged[list(_NUMBER_COLUMNS)].to_numpy()).all(axis=1)
     repeated = merged.duplicated(["class_id", *_COLUMNS]).to_numpy() & finite
-    kept = merged[finite & ~repeated]
-    image = kept["place"].to_numpy(dtype=np.int64)
+    valid = merged[finite & ~repeated]
+    image = valid["image_index"].to_numpy(dtype=np.int64)
     sizes_wh = np.array([*image_sizes_wh.values()], dtype=np.float64).reshape(-1, 2)[image]
     return Detections(
         image_ids=image_ids,
         image=image,
-        class_id=kept["class_id"].to_numpy(dtype=np.int64),
-        score=kept["score"].to_numpy(dtype=np.float64),
-        xyxy=to_fractions(kept[["x1", "y1", "x2", "y2"]].to_numpy(dtype=np.float64), sizes_wh),
+        class_id=valid["class_id"].to_numpy(dtype=np.int64),
+        score=valid["score"].to_numpy(dtype=np.float64),
+        xyxy=to_fractions(valid[["x1", "y1", "x2", "y2"]].to_numpy(dtype=np.float64), sizes_wh),
         duplicates=int(repeated.sum()),
         not_finite=int((~finite).sum()),
     )
 
 
 def to_fractions(printed_xyxy: Floats, sizes_wh: Floats) -> Boxes:
-    """Undo what darknet does to a box before it prints it.
+    """Convert printed boxes to fractions of the image.
 
-    It adds 1 to all four sides, as PASCAL VOC counts pixels from 1, then raises left and top to
-    1 and lowers right and bottom to the image's width and height. So a printed right side that
-    equals the width stands for any true one from ``width - 1`` on: it is taken as the image's
-    edge, which is where a box is cut off that the network made larger than the image.
+    Before it prints a box, darknet adds 1 to all four sides, as PASCAL VOC counts pixels from 1,
+    then clips left and top to at least 1, and right and bottom to the image's width and height. A
+    printed right side that equals the width can therefore stand for any value from ``width - 1``
+    on. It is read as the image's edge, where boxes that exceed the image are clipped.
 
     Args:
         printed_xyxy: Boxes as printed, shape (n, 4), pixels counted from 1.
         sizes_wh: Width and height of each box's image in pixels, shape (n, 2).
 
     Returns:
-        Boxes, shape (n, 4), fractions of the image. A box that lay beside the image has no area.
+        Boxes, shape (n, 4), fractions of the image. A box outside the image has no area.
     """
     low = np.clip((printed_xyxy[:, :2] - 1) / sizes_wh, 0.0, 1.0)
     at_the_edge: Flags = printed_xyxy[:, 2:] >= sizes_wh
@@ -123,31 +124,32 @@ def to_fractions(printed_xyxy: Floats, sizes_wh: Floats) -> Boxes:
     return np.concatenate((low, np.maximum(low, high)), axis=1)
 
 
-def _places_by_printed_name(image_ids: tuple[str, ...]) -> dict[str, int]:
-    """Map what darknet prints (``basecfg``, src/utils.c: up to the first full stop) to positions.
+def _index_by_printed_name(image_ids: tuple[str, ...]) -> dict[str, int]:
+    """Map the names that darknet prints (``basecfg``, src/utils.c) to positions in ``image_ids``.
 
     Raises:
-        InputFormError: Two images would be printed alike.
+        InputFormError: Two images have the same name up to the first full stop.
     """
-    place: dict[str, int] = {}
+    index_by_name: dict[str, int] = {}
     for index, image_id in enumerate(image_ids):
         printed = image_id.split(".", 1)[0]
-        if printed in place:
+        if printed in index_by_name:
             raise InputFormError(
-                f"darknet prints the images {image_ids[place[printed]]!r} and {image_id!r} alike",
+                f"darknet prints the same name for the images "
+                f"{image_ids[index_by_name[printed]]!r} and {image_id!r}",
                 expected="names that differ before the first full stop",
                 remedy="Rename one of them",
             )
-        place[printed] = index
-    return place
+        index_by_name[printed] = index
+    return index_by_name
 
 
 def _read_class(path: Path) -> pd.DataFrame:
     """Read one class's file into the columns image, score, x1, y1, x2, y2.
 
     Raises:
-        DarknetError: There is no such file.
-        InputFormError: A line is not in the form.
+        DarknetError: The file is missing.
+        InputFormError: A line does not have the expected format.
     """
     import pandas as pd  # noqa: PLC0415  (slow to import)
 
@@ -157,7 +159,7 @@ def _read_class(path: Path) -> pd.DataFrame:
         raise DarknetError(
             "darknet detector valid wrote no file for a class",
             where=str(path),
-            remedy="Look at darknet's output: it may have stopped, although it returned 0",
+            remedy="Check darknet's output: it may have failed although it returned 0",
         ) from None
     if not data:
         return _table([])
@@ -168,9 +170,9 @@ def _read_class(path: Path) -> pd.DataFrame:
             header=None,
             names=list(_COLUMNS),
             index_col=False,
-            dtype={"image": str} | dict.fromkeys(_NUMBERS, np.float64),
+            dtype={"image": str} | dict.fromkeys(_NUMBER_COLUMNS, np.float64),
             keep_default_na=False,
-            na_values={name: list(_NOT_A_NUMBER) for name in _NUMBERS},
+            na_values={name: list(_NOT_A_NUMBER) for name in _NUMBER_COLUMNS},
             on_bad_lines="error",
             quoting=3,
             encoding_errors="surrogateescape",
@@ -178,49 +180,49 @@ def _read_class(path: Path) -> pd.DataFrame:
         )
     except (ValueError, pd.errors.ParserError, pd.errors.ParserWarning):
         return _read_line_by_line(path, data)
-    # A line of too few fields is filled up with nan, which darknet may also have printed.
+    # pandas fills missing fields with NaN, which darknet may also have printed.
     if not data.endswith(b"\n") or data.count(b" ") != (len(_COLUMNS) - 1) * len(table):
         return _read_line_by_line(path, data)
     return table
 
 
 def _read_line_by_line(path: Path, data: bytes) -> pd.DataFrame:
-    """Read what the quick reader refuses: names with spaces; or say which line is broken.
+    """Read a file that pandas rejects, because of names with spaces or of a malformed line.
 
     Raises:
-        InputFormError: A line is not in the form.
+        InputFormError: A line does not have the expected format.
     """
     rows: list[tuple[str | float, ...]] = []
     lines = data.decode("utf-8", errors="surrogateescape").split("\n")
     unfinished = lines.pop()
     for number, line in enumerate(lines, start=1):
-        image, *numbers = line.rstrip("\r").rsplit(" ", len(_NUMBERS))
+        image, *numbers = line.rstrip("\r").rsplit(" ", len(_NUMBER_COLUMNS))
         try:
             row: tuple[str | float, ...] = (image, *(_number(text) for text in numbers))
         except ValueError:
             row = ()
         if len(row) != len(_COLUMNS):
             raise InputFormError(
-                "a broken line among darknet's detections",
+                "a malformed line in darknet's detections",
                 where=f"{path}:{number}",
-                expected=_FORM,
+                expected=_LINE_FORMAT,
                 found=repr(line[:80]),
-                remedy="Evaluate again",
+                remedy="Run `oiyolo evaluate` again",
             )
         rows.append(row)
     if unfinished:
         raise InputFormError(
-            "darknet's detections end within a line",
+            "darknet's detections end in the middle of a line",
             where=f"{path}:{len(lines) + 1}",
-            expected=_FORM,
+            expected=_LINE_FORMAT,
             found=repr(unfinished[:80]),
-            remedy="Darknet was stopped while it wrote, or the disk is full; evaluate again",
+            remedy="Darknet was interrupted, or the disk is full; run `oiyolo evaluate` again",
         )
     return _table(rows)
 
 
 def _number(text: str) -> float:
-    """Read a number as C prints it, ``-nan(ind)`` of Windows among them."""
+    """Parse a number as C prints it, including Windows' ``-nan(ind)``."""
     return float("nan") if text in _NOT_A_NUMBER else float(text)
 
 
@@ -230,7 +232,7 @@ def _table(rows: list[tuple[str | float, ...]]) -> pd.DataFrame:
     columns = list(zip(*rows, strict=True)) or [()] * len(_COLUMNS)
     table: pd.DataFrame = pd.DataFrame(
         {
-            name: pd.Series(list(column), dtype="float64" if name in _NUMBERS else "object")
+            name: pd.Series(list(column), dtype="float64" if name in _NUMBER_COLUMNS else "object")
             for name, column in zip(_COLUMNS, columns, strict=True)
         }
     )

@@ -1,14 +1,14 @@
-"""The three lines of darknet, one table each: what differs in how they are driven.
+"""The three forks of darknet in use, and how their command lines, paths and outputs differ.
 
-pjreddie's (and Debian's package of it), AlexeyAB's and hank-ai's take the same verbs, but other
-flags; they look for labels in other places, keep their weights under other names, speak on other
-streams, and end in their own ways. Which one a program is, it says itself (``line_of``). What their
-logs look like is in ``trainlog/dialects.py``; ``tests/darknet/test_lines_live.py`` tries each row
-on the programs themselves.
+pjreddie's (also packaged by Debian), AlexeyAB's and hank-ai's darknet share their commands but not
+their flags. They look for labels in different places, name their weights files differently, print
+to different streams and exit differently. ``identify_fork`` recognises a program's fork by its own
+output. The formats of their logs are in ``trainlog/dialects.py``;
+``tests/darknet/test_forks_live.py`` checks each entry against installed programs.
 
-What none of them can be asked on one machine is no row: with several GPUs, pjreddie's iteration
-numbers leap by 4(n - 1) + 1 at each exchange of weights (src/network.c), the others' go on in steps
-of n.
+One difference cannot be tested on a machine with a single GPU and is therefore not listed: with
+n GPUs, pjreddie's iteration numbers advance by 4(n - 1) + 1 each time the GPUs exchange weights
+(src/network.c), and those of the other forks by n.
 """
 
 from __future__ import annotations
@@ -21,183 +21,190 @@ from typing import TYPE_CHECKING, Final, Literal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from oiyolo.networks.lint import DarknetLine
+    from oiyolo.networks.lint import ForkName
 
 Stream = Literal["stdout", "stderr"]
 
 _ESCAPES: Final = re.compile(r"\x1b\[[0-9;]*m")
-_RARELY: Final = 10_000
-"""Iterations between two numbered weights of a long training, in all lines."""
+_LONG_INTERVAL: Final = 10_000
+"""Iterations between two numbered checkpoints in the long run, in every fork."""
 
 
 @dataclass(frozen=True)
-class Line:
-    """One line of darknet.
+class Fork:
+    """A fork of darknet.
 
     Attributes:
         name: Its key.
-        title: What a person calls it.
-        says: Words in what ``darknet detector`` (without more) prints, by which it is known.
-        revision_says: Finds its revision in the same text; empty where it does not tell.
-        train_flags: Given to every training: no windows, complete lines.
-        plain_flags: Those of them that keep colour codes out of what it prints.
-        map_flags: Make it measure mAP on the valid list while it trains; empty if it cannot.
-        typed: What a person would have to type before it trains.
-        takes_flags: It passes over a flag that it does not know; else it takes it for the name of a
-            weights file.
-        ends_on_missing_file: Its exit code, as ``process`` gives it, where a file that it was given
-            is not there.
-        names_missing_file: It tells which.
-        iterations_on: Where it prints the lines of iterations.
-        regions_on: Where it prints the lines of detection layers.
-        replaced: Words in an image's path that it replaces, the first of each, in this order, to
-            find the label.
-        endings: What it then makes ``.txt`` at the end of the path; ``None``: whatever stands
-            behind the last full stop.
-        trains_without_labels: It goes on, and learns that nothing is there, where a label is
-            missing; else it ends.
-        last_weights: Suffix of the weights to resume from, beside the numbered ones.
-        last_every: Iterations between two of them.
-        best_weights: Suffix of the weights with the best mAP; empty if it keeps none.
-        often: Iterations between two numbered weights while these are written often.
-        often_below: That is so below this many iterations...
-        often_by: ... of those that were done, or of the whole training.
+        title: Its name in messages.
+        usage_marker: Text in the output of ``darknet detector`` (without arguments) that identifies
+            the fork.
+        iteration_stream: The stream on which it prints iteration lines.
+        region_stream: The stream on which it prints the lines of detection layers.
+        missing_file_exit_code: Its exit code when an input file is missing, as
+            ``subprocess`` reports it (negative for a signal).
+        last_weights: Suffix of the checkpoint to resume from, which it overwrites.
+        short_interval: Iterations between two numbered checkpoints while it saves frequently.
+        short_interval_below: It saves frequently below this number of iterations.
+        short_interval_by: The number that is compared: iterations done so far, or the length of
+            the whole run.
+        revision_pattern: Regular expression for its revision in the output of ``darknet detector``;
+            empty if it prints none.
+        train_flags: Flags for every run: no windows, complete log lines.
+        no_colour_flags: Those of ``train_flags`` that suppress colour codes.
+        map_flags: Flags that measure mAP on the valid list during training; empty if
+            unsupported.
+        confirmation: Text that it reads from stdin before it trains.
+        ignores_unknown_flags: Whether it ignores unknown flags; otherwise it takes them for the
+            name of a weights file.
+        names_missing_file: Whether it prints the name of a missing input file.
+        path_replacements: Words (old, new) that it replaces in an image's path to find the label:
+            the first occurrence of each, in this order.
+        image_extensions: Extensions that it replaces by ``.txt``; ``None``: any extension.
+        trains_without_labels: Whether it treats an image without a label file as a negative;
+            otherwise a missing label file ends training.
+        last_weights_interval: Iterations between two writes of ``last_weights``.
+        best_weights: Suffix of the checkpoint with the best mAP; empty if it keeps none.
     """
 
-    name: DarknetLine
+    name: ForkName
     title: str
-    says: str
-    iterations_on: Stream
-    regions_on: Stream
-    ends_on_missing_file: int
+    usage_marker: str
+    iteration_stream: Stream
+    region_stream: Stream
+    missing_file_exit_code: int
     last_weights: str
-    often: int
-    often_below: int
-    often_by: Literal["done", "whole"]
-    revision_says: str = ""
+    short_interval: int
+    short_interval_below: int
+    short_interval_by: Literal["iteration", "max_batches"]
+    revision_pattern: str = ""
     train_flags: tuple[str, ...] = ()
-    plain_flags: tuple[str, ...] = ()
+    no_colour_flags: tuple[str, ...] = ()
     map_flags: tuple[str, ...] = ()
-    typed: str = ""
-    takes_flags: bool = False
+    confirmation: str = ""
+    ignores_unknown_flags: bool = False
     names_missing_file: bool = True
-    replaced: tuple[tuple[str, str], ...] = ()
-    endings: tuple[str, ...] | None = ()
+    path_replacements: tuple[tuple[str, str], ...] = ()
+    image_extensions: tuple[str, ...] | None = ()
     trains_without_labels: bool = False
-    last_every: int = 100
+    last_weights_interval: int = 100
     best_weights: str = ""
 
-    def revision_in(self, printed: str) -> str:
-        """Give its revision out of what ``darknet detector`` printed; empty if it is not there."""
-        if not self.revision_says:
+    def parse_revision(self, output: str) -> str:
+        """Return the revision in the output of ``darknet detector``; empty if it has none."""
+        if not self.revision_pattern:
             return ""
-        found = re.search(self.revision_says, _ESCAPES.sub("", printed))
-        return found[1] if found else ""
+        match = re.search(self.revision_pattern, _ESCAPES.sub("", output))
+        return match[1] if match else ""
 
-    def label_of(self, image: str) -> str:
-        """Give the path where it looks for an image's label."""
-        label = image
-        for old, new in self.replaced:
+    def label_path(self, image_path: str) -> str:
+        """Return the path where this fork looks for an image's label."""
+        label = image_path
+        for old, new in self.path_replacements:
             label = label.replace(old, new, 1)
-        if self.endings is None:
-            return (label.rpartition(".")[0] or label) + _LABEL
-        for ending in self.endings:
-            if label.endswith(ending):
-                return label.removesuffix(ending) + _LABEL
+        if self.image_extensions is None:
+            return (label.rpartition(".")[0] or label) + _LABEL_EXTENSION
+        for extension in self.image_extensions:
+            if label.endswith(extension):
+                return label.removesuffix(extension) + _LABEL_EXTENSION
         return label
 
-    def numbered(self, max_batches: int) -> list[int]:
-        """Give the iterations after which it writes weights with the iteration in their name."""
-        if self.often_by == "whole":
-            every = self.often if max_batches < self.often_below else _RARELY
-            return list(range(every, max_batches + 1, every))
-        often = range(self.often, min(max_batches + 1, self.often_below), self.often)
-        return [*often, *range(_RARELY, max_batches + 1, _RARELY)]
+    def checkpoint_iterations(self, max_batches: int) -> list[int]:
+        """Return the iterations after which this fork saves weights named after the iteration."""
+        if self.short_interval_by == "max_batches":
+            interval = (
+                self.short_interval if max_batches < self.short_interval_below else _LONG_INTERVAL
+            )
+            return list(range(interval, max_batches + 1, interval))
+        early = range(
+            self.short_interval,
+            min(max_batches + 1, self.short_interval_below),
+            self.short_interval,
+        )
+        return [*early, *range(_LONG_INTERVAL, max_batches + 1, _LONG_INTERVAL)]
 
 
-_LABEL: Final = ".txt"
+_LABEL_EXTENSION: Final = ".txt"
 
-# An unknown flag is taken for the name of a weights file in pjreddie's line (examples/detector.c,
-# run_detector), so it gets none at all. Labels: src/data.c, fill_truth_detection.
-_PJREDDIE: Final = Line(
+# pjreddie's darknet takes an unknown flag for the name of a weights file (examples/detector.c,
+# run_detector), so none are passed. Labels: src/data.c, fill_truth_detection.
+_PJREDDIE: Final = Fork(
     name="pjreddie",
     title="pjreddie's darknet",
-    says="[train/test/valid] [cfg] [weights (optional)]",
-    iterations_on="stdout",
-    regions_on="stdout",
-    ends_on_missing_file=0,
-    replaced=(
+    usage_marker="[train/test/valid] [cfg] [weights (optional)]",
+    iteration_stream="stdout",
+    region_stream="stdout",
+    missing_file_exit_code=0,
+    path_replacements=(
         ("images", "labels"),
         ("JPEGImages", "labels"),
         ("raw", "labels"),
-        *((ending, _LABEL) for ending in (".jpg", ".png", ".JPG", ".JPEG")),
+        *((extension, _LABEL_EXTENSION) for extension in (".jpg", ".png", ".JPG", ".JPEG")),
     ),
     last_weights=".backup",
-    often=100,
-    often_below=1000,
-    often_by="done",
+    short_interval=100,
+    short_interval_below=1000,
+    short_interval_by="iteration",
 )
 # Labels: src/utils.c, replace_image_to_label.
-_ALEXEYAB: Final = Line(
+_ALEXEYAB: Final = Fork(
     name="alexeyab",
     title="AlexeyAB's darknet",
-    says="[train/test/valid/demo/map] [data] [cfg]",
+    usage_marker="[train/test/valid/demo/map] [data] [cfg]",
     train_flags=("-dont_show",),
     map_flags=("-map",),
-    iterations_on="stdout",
-    regions_on="stderr",
-    ends_on_missing_file=1,
-    replaced=(
+    iteration_stream="stdout",
+    region_stream="stderr",
+    missing_file_exit_code=1,
+    path_replacements=(
         ("/images/train2017/", "/labels/train2017/"),
         ("/images/val2017/", "/labels/val2017/"),
         ("/JPEGImages/", "/labels/"),
         ("/images/train2014/", "/labels/train2014/"),
         ("/images/val2014/", "/labels/val2014/"),
     ),
-    endings=(
+    image_extensions=(
         *(".jpg", ".JPG", ".jpeg", ".JPEG", ".png", ".PNG"),
         *(".bmp", ".BMP", ".ppm", ".PPM", ".tiff", ".TIFF"),
     ),
     trains_without_labels=True,
     last_weights="_last.weights",
     best_weights="_best.weights",
-    often=1000,
-    often_below=_RARELY,
-    often_by="whole",
+    short_interval=1000,
+    short_interval_below=_LONG_INTERVAL,
+    short_interval_by="max_batches",
 )
-# It asks whether one really means to train on a CPU (src-lib/detector.cpp, train_detector), and
-# ends if nobody answers. Labels: src-lib/utils.cpp, replace_image_to_label.
-_HANK: Final = Line(
+# On a CPU it asks for a confirmation before it trains (src-lib/detector.cpp, train_detector), and
+# exits without one. Labels: src-lib/utils.cpp, replace_image_to_label.
+_HANK: Final = Fork(
     name="hank",
     title="hank-ai's darknet",
-    says="Darknet V",
-    revision_says=r'Darknet V\d+ "[^"]*" (\S+)',
+    usage_marker="Darknet V",
+    revision_pattern=r'Darknet V\d+ "[^"]*" (\S+)',
     train_flags=("-dont_show", "-nocolour", "-verbose"),
-    plain_flags=("-nocolour",),
+    no_colour_flags=("-nocolour",),
     map_flags=("-map",),
-    typed="yes\n",
-    iterations_on="stdout",
-    regions_on="stdout",
-    takes_flags=True,
-    ends_on_missing_file=-signal.SIGABRT,
+    confirmation="yes\n",
+    iteration_stream="stdout",
+    region_stream="stdout",
+    ignores_unknown_flags=True,
+    missing_file_exit_code=-signal.SIGABRT,
     names_missing_file=False,
-    endings=None,
+    image_extensions=None,
     last_weights="_last.weights",
     best_weights="_best.weights",
-    often=1000,
-    often_below=_RARELY + 1,
-    often_by="whole",
+    short_interval=1000,
+    short_interval_below=_LONG_INTERVAL + 1,
+    short_interval_by="max_batches",
 )
-LINES: Final[Mapping[DarknetLine, Line]] = {
-    line.name: line for line in (_ALEXEYAB, _HANK, _PJREDDIE)
-}
+FORKS: Final[Mapping[ForkName, Fork]] = {fork.name: fork for fork in (_ALEXEYAB, _HANK, _PJREDDIE)}
 FINAL_WEIGHTS: Final = "_final.weights"
-"""All three lines write it when the last iteration is done."""
+"""Suffix of the weights that every fork writes after the last iteration."""
 
 
-def line_of(printed: str) -> Line | None:
-    """Tell the line from what ``darknet detector`` printed; ``None`` if it is no darknet."""
-    for line in LINES.values():
-        if line.says in printed:
-            return line
+def identify_fork(output: str) -> Fork | None:
+    """Return the fork that printed this for ``darknet detector``; ``None`` if none of them did."""
+    for fork in FORKS.values():
+        if fork.usage_marker in output:
+            return fork
     return None

@@ -1,4 +1,4 @@
-"""The GPUs of this machine, as the driver's own ``nvidia-smi`` tells them."""
+"""The GPUs of this machine, as ``nvidia-smi`` reports them."""
 
 from __future__ import annotations
 
@@ -9,20 +9,27 @@ from typing import Final
 from oiyolo.core import process
 
 _TIMEOUT_S: Final = 30.0
-_ASKED: Final = ("index", "name", "memory.total", "memory.free", "compute_cap", "driver_version")
+_QUERY_FIELDS: Final = (
+    "index",
+    "name",
+    "memory.total",
+    "memory.free",
+    "compute_cap",
+    "driver_version",
+)
 _MIB: Final = 1 << 20
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """One GPU.
+    """A GPU.
 
     Attributes:
-        index: Its number, as ``-gpus`` takes it.
-        name: What its maker calls it.
-        memory_bytes: Its memory.
-        free_bytes: How much of that is free now.
-        compute_capability: Such as "8.6".
+        index: Its number, as darknet's ``-gpus`` takes it.
+        name: Its product name.
+        memory_bytes: Its total memory.
+        free_bytes: Its free memory.
+        compute_capability: Its compute capability, such as "8.6".
         driver_version: The driver's version, such as "580.65.06".
     """
 
@@ -35,23 +42,23 @@ class Gpu:
 
 
 def gpus() -> list[Gpu]:
-    """Give the GPUs that the driver knows; none where it does not answer."""
+    """Return the GPUs that the driver lists; empty if there is no driver or it does not respond."""
     if shutil.which("nvidia-smi") is None:
         return []
-    asked = ["nvidia-smi", f"--query-gpu={','.join(_ASKED)}", "--format=csv,noheader,nounits"]
-    answer = process.run(asked, timeout_s=_TIMEOUT_S)
-    return parse(answer.output) if answer.exit_code == 0 else []
+    argv = ["nvidia-smi", f"--query-gpu={','.join(_QUERY_FIELDS)}", "--format=csv,noheader,nounits"]
+    finished = process.run(argv, timeout_s=_TIMEOUT_S)
+    return parse(finished.output) if finished.exit_code == 0 else []
 
 
-def parse(answer: str) -> list[Gpu]:
-    """Read the answer of ``nvidia-smi``; what is no line of it is passed over."""
-    found = []
-    for line in answer.splitlines():
+def parse(output: str) -> list[Gpu]:
+    """Parse the CSV output of ``nvidia-smi``; lines of any other form are skipped."""
+    parsed_gpus = []
+    for line in output.splitlines():
         cells = [cell.strip() for cell in line.split(",")]
-        if len(cells) != len(_ASKED) or not cells[0].isdigit():
+        if len(cells) != len(_QUERY_FIELDS) or not cells[0].isdigit():
             continue
         index, name, total, free, capability, driver = cells
         if total.isdigit() and free.isdigit():
             memory = int(total) * _MIB, int(free) * _MIB
-            found.append(Gpu(int(index), name, *memory, capability, driver))
-    return found
+            parsed_gpus.append(Gpu(int(index), name, *memory, capability, driver))
+    return parsed_gpus

@@ -1,4 +1,4 @@
-"""Lists of images as darknet reads them: one path a line, each with its label beside it."""
+"""Darknet's image lists: one path per line, each with its label file next to the image."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-_SHORTEST: Final = 4
-"""Darknet's valid loads its first four images without asking whether there are so many
+_MIN_IMAGES: Final = 4
+"""``darknet detector valid`` loads four images at once without checking that the list has four
 (examples/detector.c, validate_detector)."""
 
 
-def padded(paths: Sequence[str]) -> list[str]:
-    """Repeat the last image until darknet can read the list without falling over its end."""
-    missing = _SHORTEST - len(paths)
+def pad(paths: Sequence[str]) -> list[str]:
+    """Return the list with its last image repeated until darknet can read it without crashing."""
+    missing = _MIN_IMAGES - len(paths)
     return [*paths, *[paths[-1]] * missing] if paths and missing > 0 else list(paths)
 
 
 def check(paths: Sequence[str], list_path: Path) -> None:
-    """Refuse a list that darknet would die of, or train on nothing by.
+    """Check that every image of a list and its label exist.
 
     Args:
         paths: The images.
-        list_path: The list that they stand in, for the message.
+        list_path: The list file that contains them, for the message.
 
     Raises:
-        InputFormError: An image or its label is gone; the message has the line.
+        InputFormError: An image or its label is missing; the message names the line.
     """
     for number, path in enumerate(paths, start=1):
-        for needed in (path, path.removesuffix(".jpg") + ".txt"):
-            if not os.path.isfile(needed):  # noqa: PTH113  (called twice for each image)
+        for required_path in (path, path.removesuffix(".jpg") + ".txt"):
+            if not os.path.isfile(required_path):  # noqa: PTH113  (called twice for each image)
                 raise InputFormError(
-                    "a prepared image or label is gone",
+                    "a prepared image or label is missing",
                     where=f"{list_path}:{number}",
-                    expected=needed,
+                    expected=required_path,
                     found="no such file",
                     remedy="Run `oiyolo prepare` and `oiyolo split`",
                 )

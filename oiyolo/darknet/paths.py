@@ -1,9 +1,9 @@
-"""Paths that darknet does not mangle.
+"""Folder paths in which every fork of darknet finds its labels.
 
-Darknet derives a label's path from its image's, each line in its own way (``lines.py``): pjreddie's
-replaces words like ``images`` and ``raw`` anywhere in it, AlexeyAB's some folders of COCO and VOC,
-hank-ai's the ending only. A label beside its image, below a folder whose path holds none of these
-words, is found by all three.
+Darknet derives a label's path from its image's, and each fork does so differently (``forks.py``):
+pjreddie's replaces words such as ``images`` and ``raw`` anywhere in the path, AlexeyAB's some
+folder names of COCO and VOC, hank-ai's only the extension. A label next to its image is found by
+all three if the path contains none of these words.
 """
 
 from __future__ import annotations
@@ -14,73 +14,74 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from oiyolo.darknet.forks import LINES
 from oiyolo.core.errors import UsageError
+from oiyolo.darknet.forks import FORKS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_MANGLED: Final = frozenset(
+_REPLACED_WORDS: Final = frozenset(
     word
-    for line in LINES.values()
-    for word in (*(old for old, _ in line.replaced), *(line.endings or ()))
+    for fork in FORKS.values()
+    for word in (*(old for old, _ in fork.path_replacements), *(fork.image_extensions or ()))
 )
-_LONGEST: Final = 2000
-"""Darknet copies paths into buffers of 4,096 bytes and appends to them."""
+_MAX_BYTES: Final = 2000
+"""Darknet copies paths into buffers of 4,096 bytes and appends to them, so this leaves room."""
 
 
 def is_safe(folder: str) -> bool:
-    """Tell whether every darknet finds labels beside images in a folder of this path."""
+    """Return whether every fork of darknet finds labels next to images in a folder of this path."""
     return (
-        not any(word in folder for word in _MANGLED)
+        not any(word in folder for word in _REPLACED_WORDS)
         and folder == folder.strip()
         and folder.isprintable()
-        and len(folder.encode()) <= _LONGEST
+        and len(folder.encode()) <= _MAX_BYTES
     )
 
 
 def safe_alias(folder: Path, cache_folder: Path) -> Path:
-    """Give a path to a folder that darknet does not mangle: its own, or a symbolic link to it.
+    """Return a path to a folder that is safe for darknet: its own path, or a symbolic link.
 
     Args:
         folder: The folder, as an absolute path.
-        cache_folder: Where links are kept if its own path is safe.
+        cache_folder: The cache folder, which holds the links if its own path is safe.
 
     Raises:
-        UsageError: No place for a link has a safe path.
+        UsageError: Neither the folder nor any location for a link has a safe path.
     """
     if is_safe(str(folder)):
         return folder
     name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
-    for place in _places(cache_folder):
-        link = place / name
-        if is_safe(str(link)) and _made(link, folder):
+    for link_folder in _link_folders(cache_folder):
+        link = link_folder / name
+        if is_safe(str(link)) and _create_link(link, folder):
             return link
     raise UsageError(
-        "darknet would look for labels in a wrong place, because of a word in the path",
+        "darknet would look for labels in the wrong place because of a word in the path",
         where=str(folder),
-        expected="a path without images, JPEGImages, raw or an image ending",
-        remedy="Move the project, or set [openimages] cache to a folder with a plain path",
+        expected="a path without images, JPEGImages, raw or an image extension",
+        remedy="Move the project, or set [openimages] cache to a folder without these words in "
+        "its path",
     )
 
 
-def _places(cache_folder: Path) -> Iterable[Path]:
+def _link_folders(cache_folder: Path) -> Iterable[Path]:
     yield cache_folder / "paths"
-    yield Path("/var/tmp") / f"oiyolo-{os.getuid()}"  # noqa: S108  (made with mode 700 below)
+    yield Path("/var/tmp") / f"oiyolo-{os.getuid()}"  # noqa: S108  (created with mode 700 below)
     yield Path(tempfile.gettempdir()) / f"oiyolo-{os.getuid()}"
 
 
-def _made(link: Path, folder: Path) -> bool:
+def _create_link(link: Path, folder: Path) -> bool:
     try:
         link.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         if link.parent.stat().st_uid != os.getuid():
             return False
         if link.is_symlink() and link.readlink() == folder:
             return True
-        fresh = link.with_name(f"{link.name}.{os.getpid()}")
-        fresh.unlink(missing_ok=True)
-        fresh.symlink_to(folder, target_is_directory=True)
-        fresh.replace(link)
+        new_link = link.with_name(f"{link.name}.{os.getpid()}")
+        new_link.unlink(missing_ok=True)
+        new_link.symlink_to(folder, target_is_directory=True)
+        new_link.replace(link)
     except OSError:
         return False
     return True

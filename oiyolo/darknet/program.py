@@ -1,4 +1,4 @@
-"""A darknet executable: which line it is, whether it computes on a GPU, what to call it with."""
+"""A darknet executable: its fork, whether it uses a GPU, and its command lines."""
 
 from __future__ import annotations
 
@@ -8,39 +8,39 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from oiyolo.core import process
-from oiyolo.darknet.build import failures
-from oiyolo.darknet.forks import line_of
 from oiyolo.core.errors import DarknetError
+from oiyolo.darknet.build import failures
+from oiyolo.darknet.forks import identify_fork
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from oiyolo.darknet.forks import Line
+    from oiyolo.darknet.forks import Fork
 
-_ANSWER_TIMEOUT_S: Final = 30.0
-_ASKED: Final = "detector"
-"""Asked for this alone, every line prints its usage, and nothing else happens."""
+_TIMEOUT_S: Final = 30.0
+_USAGE_COMMAND: Final = "detector"
+"""With this argument alone, every fork prints its usage and exits."""
 _GPU_LIBRARIES: Final = ("libcudart", "libcublas", "libamdhip64", "libhipblas")
 _SHOWN_CHARACTERS: Final = 300
 ENVIRONMENT: Final = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
-"""GPUs are numbered as nvidia-smi numbers them; CUDA itself would begin with the fastest."""
+"""Number GPUs as nvidia-smi does; by default CUDA begins with the fastest."""
 
 
 @dataclass(frozen=True)
 class Darknet:
-    """A darknet that answered.
+    """A darknet executable that was probed.
 
     Attributes:
         executable: Its absolute path.
-        line: The line of darknet that it is.
-        gpu: It is linked with a GPU's libraries.
+        fork: Its fork of darknet.
+        gpu: Whether it is linked with GPU libraries.
         origin: How it was found, in a few words.
-        cudnn: It is linked with cuDNN.
+        cudnn: Whether it is linked with cuDNN.
     """
 
     executable: Path
-    line: Line
+    fork: Fork
     gpu: bool
     origin: str
     cudnn: bool = False
@@ -50,71 +50,79 @@ class Darknet:
 
     def __str__(self) -> str:
         where = "GPU" if self.gpu else "CPU"
-        return f"{self.executable} ({self.line.title}, {where}; {self.origin})"
+        return f"{self.executable} ({self.fork.title}, {where}; {self.origin})"
 
     def as_dict(self) -> dict[str, object]:
-        """Give it as JSON knows it."""
+        """Return the record of this darknet in ``run.json`` and ``--json`` output."""
         return {
             "executable": str(self.executable),
-            "line": self.line.name,
+            "fork": self.fork.name,
             "gpu": self.gpu,
             "origin": self.origin,
         }
 
 
-def ask(executable: Path, origin: str) -> Darknet:
-    """Start an executable and find out which line of darknet it is.
+def probe(executable: Path, origin: str) -> Darknet:
+    """Run an executable and return which fork of darknet it is and how it is linked.
+
+    Args:
+        executable: Path of the program.
+        origin: How it was found, in a few words.
 
     Raises:
-        DarknetError: It does not start, or is no darknet.
+        DarknetError: It cannot be started or is not a darknet.
     """
     if not os.access(executable, os.X_OK) or not executable.is_file():
         raise DarknetError(
-            "this is no executable file",
+            "not an executable file",
             where=str(executable),
-            remedy="Give [darknet] executable the path of the program itself",
+            remedy="Set [darknet] executable to the path of the program itself",
         )
-    answer = process.run([str(executable), _ASKED], timeout_s=_ANSWER_TIMEOUT_S)
-    line = line_of(answer.output)
-    if line is None:
-        known = failures.explain(answer.output)
+    finished = process.run([str(executable), _USAGE_COMMAND], timeout_s=_TIMEOUT_S)
+    fork = identify_fork(finished.output)
+    if fork is None:
+        known_failure = failures.explain(finished.output)
         raise DarknetError(
-            known.what if known else "this program does not answer as darknet does",
+            known_failure.what
+            if known_failure
+            else "this program does not respond as darknet does",
             where=str(executable),
             expected="the usage of `darknet detector`",
-            found=f"{answer.ended}: {answer.output.strip()[:_SHOWN_CHARACTERS]!r}",
-            remedy=known.remedy
-            if known
-            else "If a library is missing, install it; or name another [darknet] executable",
+            found=f"{finished.exit_description}: {finished.output.strip()[:_SHOWN_CHARACTERS]!r}",
+            remedy=known_failure.remedy
+            if known_failure
+            else "If a library is missing, install it; or set [darknet] executable to another "
+            "darknet",
         )
     libraries = ""
     if shutil.which("ldd"):
-        libraries = process.run(["ldd", str(executable)], timeout_s=_ANSWER_TIMEOUT_S).output
+        libraries = process.run(["ldd", str(executable)], timeout_s=_TIMEOUT_S).output
     gpu = any(name in libraries for name in _GPU_LIBRARIES)
-    return Darknet(executable.absolute(), line, gpu, origin, cudnn="libcudnn" in libraries)
+    return Darknet(executable.absolute(), fork, gpu, origin, cudnn="libcudnn" in libraries)
 
 
 def revision(darknet: Darknet) -> str:
-    """Give a darknet's revision; empty if nobody knows it.
+    """Return a darknet's revision; empty if unknown.
 
-    hank-ai's tells it itself; for others the package that the program belongs to has one.
+    hank-ai's darknet prints it; for the others it is the version of the Debian package that
+    contains the program.
     """
-    answer = process.run([str(darknet.executable), _ASKED], timeout_s=_ANSWER_TIMEOUT_S)
-    told = darknet.line.revision_in(answer.output)
-    return told or _package_version(darknet.executable)
+    finished = process.run([str(darknet.executable), _USAGE_COMMAND], timeout_s=_TIMEOUT_S)
+    revision_text = darknet.fork.parse_revision(finished.output)
+    return revision_text or _package_version(darknet.executable)
 
 
 def _package_version(executable: Path) -> str:
-    """Give the version of the Debian package that an executable came with; empty if none did."""
+    """Return the version of the Debian package that contains an executable; empty if none does."""
     if shutil.which("dpkg-query") is None:
         return ""
-    owner = process.run(["dpkg-query", "-S", str(executable)], timeout_s=_ANSWER_TIMEOUT_S)
+    owner = process.run(["dpkg-query", "-S", str(executable)], timeout_s=_TIMEOUT_S)
     if owner.exit_code != 0:
         return ""
     package = owner.output.partition(":")[0]
-    asked = ["dpkg-query", "-W", "-f", "${Version}", package]
-    answer = process.run(asked, timeout_s=_ANSWER_TIMEOUT_S)
-    return answer.output.strip() if answer.exit_code == 0 else ""
+    argv = ["dpkg-query", "-W", "-f", "${Version}", package]
+    finished = process.run(argv, timeout_s=_TIMEOUT_S)
+    return finished.output.strip() if finished.exit_code == 0 else ""
 
 
 def train_command(
@@ -128,17 +136,18 @@ def train_command(
     measure_map: bool = False,
     colours: bool = False,
 ) -> tuple[str, ...]:
-    """Give the command that trains; pure.
+    """Return the training command.
 
     Args:
         darknet: The program.
         data: Path of the ``.data`` file.
         cfg: Path of the network.
-        weights: Weights to start from or go on with; ``None`` starts from noise.
-        resume: Go on where the weights ended; else the count of images in them is cleared.
-        gpus: GPU numbers, as "0,1".
-        measure_map: Measure mAP on the valid list while training, where the line can.
-        colours: Let it write colour codes.
+        weights: Weights to start from or to resume; ``None`` for random initial weights.
+        resume: Whether to resume at the iteration of the weights; otherwise the image count in
+            them is reset.
+        gpus: GPU numbers, such as "0,1".
+        measure_map: Whether to measure mAP on the valid list during training, if the fork can.
+        colours: Whether darknet may print colour codes.
     """
     argv = [str(darknet.executable), "detector", "train", data, cfg]
     if weights is not None:
@@ -147,19 +156,19 @@ def train_command(
             argv.append("-clear")
     if gpus is not None:
         argv += ["-gpus", gpus]
-    unwanted = darknet.line.plain_flags if colours else ()
-    argv += [flag for flag in darknet.line.train_flags if flag not in unwanted]
+    omitted = darknet.fork.no_colour_flags if colours else ()
+    argv += [flag for flag in darknet.fork.train_flags if flag not in omitted]
     if measure_map:
-        argv += darknet.line.map_flags
+        argv += darknet.fork.map_flags
     return tuple(argv)
 
 
 def valid_command(
     darknet: Darknet, *, data: str, cfg: str, weights: str, prefix: str
 ) -> tuple[str, ...]:
-    """Give the command that writes detections on the valid list; pure.
+    """Return the command that detects objects in the images of the valid list.
 
-    It writes ``<results>/<prefix><class name>.txt``, where ``results`` stands in the data file.
+    It writes ``<results>/<prefix><class name>.txt``, where ``results`` is a key of the data file.
     """
     return (
         str(darknet.executable),
@@ -171,10 +180,10 @@ def valid_command(
 def data_file(
     *, class_count: int, train: str, valid: str, names: str, backup: str, results: str
 ) -> str:
-    """Give the text of a ``.data`` file.
+    """Return the text of a ``.data`` file.
 
-    Darknet strips all blanks from its lines (src/option_list.c, read_data_cfg), so the paths must
-    have none: ours are relative to the folder that darknet runs in.
+    Darknet removes all spaces from its lines (src/option_list.c, read_data_cfg), so the paths must
+    contain none. oiyolo's are relative to the folder in which darknet runs.
     """
     rows: Sequence[tuple[str, object]] = (
         ("classes", class_count),

@@ -1,1 +1,1 @@
-"""Contact sheets and charts of a dataset, and one page that shows them all."""
+"""Contact sheets and charts of a dataset, and a page that shows them."""

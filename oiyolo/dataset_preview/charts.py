@@ -1,7 +1,7 @@
-"""Charts of a dataset: sizes, shapes, places and numbers of boxes, and classes by split.
+"""Draw charts of a dataset: box sizes, aspect ratios, positions, boxes per image, classes by split.
 
-``plot_...`` functions draw on the axes they are given, or on a new figure's, and return them;
-``save_charts`` alone saves.
+The ``plot_...`` functions draw on the given axes, or on those of a new figure, and return them.
+Only ``save_charts`` writes files.
 """
 
 from __future__ import annotations
@@ -11,8 +11,14 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from oiyolo.charts import canvas
-from oiyolo.core.results import count
-from oiyolo.dataset_preview.statistics import BUCKETS, SIZES, in_buckets, size_shares, split_shares
+from oiyolo.core.results import pluralize
+from oiyolo.dataset_preview.statistics import (
+    COUNT_BINS,
+    SIZES,
+    class_rows,
+    count_per_bin,
+    size_shares,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -21,67 +27,74 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from oiyolo.charts.canvas import Axes
-    from oiyolo.dataset_preview.facts import Facts
+    from oiyolo.dataset_preview.dataset import PreviewDataset
     from oiyolo.dataset_preview.statistics import Row
 
 NAMES: Final = ("box_sizes", "aspect_ratios", "positions", "boxes_per_image", "classes")
-"""The charts' files, without their endings."""
+"""Names of the charts' files, without extensions."""
 
-_NOTHING: Final = "There is no box."
-_DENSITY: Final = "Blues"
+_NO_BOXES: Final = "no boxes"
+_DENSITY_CMAP: Final = "Blues"
 _SIZE_COLOURS: Final = ("#C6DBEF", "#6BAED6", "#2171B5")
-_FEWEST_BINS, _MOST_BINS = 20, 56
+_MIN_BINS, _MAX_BINS = 20, 56
 _RATIO_TICKS: Final = (-3, -2, -1, 0, 1, 2, 3)
 _RATIO_STEP: Final = 0.25
-_FEWEST_PLACES, _MOST_PLACES = 4, 32
-_LEAST_BUCKETS: Final = 4
+_MIN_CELLS, _MAX_CELLS = 4, 32
+_MIN_COUNT_BINS: Final = 4
 _ROW_PX: Final = 38
-_HEAD_PX: Final = 190
-_WRITTEN_FROM: Final = 0.07  # share of a bar's width that has room for a number
+_HEADER_PX: Final = 190
+_MIN_TEXT_SHARE: Final = 0.07
+"""Share of a bar's width that has room for a short number."""
 
 
-def save_charts(facts: Facts, folder: Path) -> list[Path]:
-    """Save all charts, each as PNG and SVG; give the paths of both.
+def save_charts(dataset: PreviewDataset, folder: Path) -> list[Path]:
+    """Save all charts, each as PNG and SVG, and return the paths of both.
 
     Args:
-        facts: The dataset.
-        folder: Where the charts go; made when it is missing.
+        dataset: The dataset.
+        folder: Output folder, which is created if it is missing.
     """
-    made = (_sizes(facts), _ratios(facts), _positions(facts), _per_image(facts), _classes(facts))
+    chart_sheets = (
+        _draw_sizes(dataset),
+        _draw_ratios(dataset),
+        _draw_positions(dataset),
+        _draw_boxes_per_image(dataset),
+        _draw_classes(dataset),
+    )
     return [
         path
-        for name, sheet in zip(NAMES, made, strict=True)
+        for name, sheet in zip(NAMES, chart_sheets, strict=True)
         for path in canvas.save(sheet.figure, folder, name)
     ]
 
 
-def plot_box_sizes(facts: Facts, ax: Axes | None = None) -> Axes:
-    """Draw how many boxes there are of each width and height, both logarithmic.
+def plot_box_sizes(dataset: PreviewDataset, ax: Axes | None = None) -> Axes:
+    """Draw the density of box sizes by width and height, on logarithmic axes.
 
-    Dashed lines are COCO's limits between small, medium and large; crosses are the anchors.
+    Dashed lines separate COCO's small, medium and large boxes; crosses mark the anchors.
     """
-    ax = canvas.dressed(ax, "width and height of the boxes")
-    w, h = (facts.labels[name].to_numpy() for name in ("w_px", "h_px"))
+    ax = canvas.style_axes(ax, "width and height of boxes")
+    w, h = (dataset.labels[name].to_numpy() for name in ("w_px", "h_px"))
     if not len(w):
-        canvas.say(ax, _NOTHING)
+        canvas.show_message(ax, _NO_BOXES)
         return ax
-    sides = [*w, *h, *(side for anchor in facts.anchors_wh for side in anchor)]
+    sides = [*w, *h, *(side for anchor in dataset.anchors_wh for side in anchor)]
     low = max(0.5, 0.8 * float(min(sides)))
-    high = float(max(facts.size_wh)) * 1.1
-    bins = int(np.clip(1.3 * np.sqrt(len(w)), _FEWEST_BINS, _MOST_BINS))
+    high = float(max(dataset.size_wh)) * 1.1
+    bins = int(np.clip(1.3 * np.sqrt(len(w)), _MIN_BINS, _MAX_BINS))
     edges = np.geomspace(low, high, bins + 1)
-    numbers = np.histogram2d(np.maximum(w, low), np.maximum(h, low), bins=[edges, edges])[0].T
+    counts = np.histogram2d(np.maximum(w, low), np.maximum(h, low), bins=[edges, edges])[0].T
     ax.pcolormesh(
         edges,
         edges,
-        np.ma.masked_equal(np.sqrt(numbers), 0.0),
-        cmap=_DENSITY,
-        vmin=-0.35 * np.sqrt(numbers.max()),
+        np.ma.masked_equal(np.sqrt(counts), 0.0),
+        cmap=_DENSITY_CMAP,
+        vmin=-0.35 * np.sqrt(counts.max()),
         rasterized=True,
     )
     for limit, _ in SIZES[1:]:
         ax.plot(edges, limit**2 / edges, color=canvas.COLOURS["vermilion"], ls="--", lw=1.6)
-        # At the line's upper end, away from the cloud.
+        # At the upper end of the line, away from most boxes.
         x = max(low, limit**2 / high) * 1.12
         ax.annotate(
             f"{limit} x {limit}",
@@ -92,51 +105,53 @@ def plot_box_sizes(facts: Facts, ax: Axes | None = None) -> Axes:
             fontsize=canvas.FONT_PT["label"],
             fontweight="bold",
         )
-    if facts.anchors_wh:
-        across, down = zip(*facts.anchors_wh, strict=True)
-        ax.plot(across, down, "x", color="black", ms=9, mew=2.2, ls="", label="anchors")
+    if dataset.anchors_wh:
+        widths, heights = zip(*dataset.anchors_wh, strict=True)
+        ax.plot(widths, heights, "x", color="black", ms=9, mew=2.2, ls="", label="anchors")
     ax.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high))
     ticks = [n for n in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048) if low <= n <= high]
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_ticks(ticks, labels=[str(n) for n in ticks])
         axis.set_ticks([], minor=True)
-    ax.set_xlabel("width, px", fontsize=canvas.FONT_PT["label"])
-    ax.set_ylabel("height, px", fontsize=canvas.FONT_PT["label"])
+    ax.set_xlabel("width (px)", fontsize=canvas.FONT_PT["label"])
+    ax.set_ylabel("height (px)", fontsize=canvas.FONT_PT["label"])
     return ax
 
 
-def plot_size_shares(facts: Facts, ax: Axes | None = None) -> Axes:
-    """Draw which share of each split's boxes is small, medium and large, as COCO has it."""
-    ax = canvas.dressed(ax, "small, medium, large")
-    by_split = {name: size_shares(_of(facts, name)) for name in facts.splits}
-    if facts.labels.empty:
-        canvas.say(ax, _NOTHING)
+def plot_size_shares(dataset: PreviewDataset, ax: Axes | None = None) -> Axes:
+    """Draw the shares of small, medium and large boxes (as COCO defines them) by split."""
+    ax = canvas.style_axes(ax, "shares by size")
+    by_split = {name: size_shares(_labels_in(dataset, name)) for name in dataset.splits}
+    if dataset.labels.empty:
+        canvas.show_message(ax, _NO_BOXES)
         return ax
     _stack(ax, list(by_split), np.array(list(by_split.values())), _SIZE_COLOURS)
     return ax
 
 
-def plot_aspect_ratios(facts: Facts, ax: Axes | None = None) -> Axes:
-    """Draw the boxes' width to height, as the network sees them, for each split."""
-    ax = canvas.dressed(ax, "width to height")
-    if facts.labels.empty:
-        canvas.say(ax, _NOTHING)
+def plot_aspect_ratios(dataset: PreviewDataset, ax: Axes | None = None) -> Axes:
+    """Draw the distribution of the boxes' aspect ratios in the network's input, by split."""
+    ax = canvas.style_axes(ax, "aspect ratio")
+    if dataset.labels.empty:
+        canvas.show_message(ax, _NO_BOXES)
         return ax
     ends = (_RATIO_TICKS[0], _RATIO_TICKS[-1])
     edges = np.arange(ends[0], ends[1] + _RATIO_STEP, _RATIO_STEP)
-    for name, line in zip(facts.splits, canvas.lines(len(facts.splits)), strict=True):
-        labels = _of(facts, name)
+    for name, line in zip(dataset.splits, canvas.line_styles(len(dataset.splits)), strict=True):
+        labels = _labels_in(dataset, name)
         if labels.empty:
             continue
         ratio = np.log2(np.maximum(labels["w_px"], 1e-9) / np.maximum(labels["h_px"], 1e-9))
-        numbers = np.histogram(np.clip(ratio, *ends), bins=edges)[0] / len(labels)
-        told = f"{name} ({count(len(labels), 'box')})"
-        if name == facts.splits[0]:  # lines that lie on each other are told apart
-            ax.stairs(numbers, edges, fill=True, color=line.colour, alpha=0.18)
-        ax.stairs(numbers, edges, color=line.colour, ls=line.style, lw=2.0, label=told)
+        shares = np.histogram(np.clip(ratio, *ends), bins=edges)[0] / len(labels)
+        label = f"{name} ({pluralize(len(labels), 'box')})"
+        if name == dataset.splits[0]:  # keeps overlapping lines distinguishable
+            ax.stairs(shares, edges, fill=True, color=line.colour, alpha=0.18)
+        ax.stairs(shares, edges, color=line.colour, ls=line.dashes, lw=2.0, label=label)
     ax.axvline(0, color=canvas.COLOURS["grey"], lw=1.0)
-    words = [f"{2**n}:1" if n >= 0 else f"1:{2**-n}" for n in _RATIO_TICKS]
-    ax.set_xticks(_RATIO_TICKS, labels=[f"≤ {words[0]}", *words[1:-1], f"≥ {words[-1]}"])
+    tick_labels = [f"{2**n}:1" if n >= 0 else f"1:{2**-n}" for n in _RATIO_TICKS]
+    ax.set_xticks(
+        _RATIO_TICKS, labels=[f"≤ {tick_labels[0]}", *tick_labels[1:-1], f"≥ {tick_labels[-1]}"]
+    )
     ax.set_xlim(*ends)
     ax.set_ylim(bottom=0)
     ax.yaxis.set_major_formatter(_percent)
@@ -145,19 +160,19 @@ def plot_aspect_ratios(facts: Facts, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def plot_positions(facts: Facts, split: str, ax: Axes | None = None) -> Axes:
-    """Draw where the centres of a split's boxes lie in the picture; the darker, the more."""
-    labels = _of(facts, split)
-    ax = canvas.dressed(ax, f"{split} ({count(len(labels), 'box')})")
+def plot_positions(dataset: PreviewDataset, split: str, ax: Axes | None = None) -> Axes:
+    """Draw the density of the centres of a split's boxes in the image; darker means more boxes."""
+    labels = _labels_in(dataset, split)
+    ax = canvas.style_axes(ax, f"{split} ({pluralize(len(labels), 'box')})")
     if labels.empty:
-        canvas.say(ax, _NOTHING)
+        canvas.show_message(ax, _NO_BOXES)
         ax.set_xticks([])
         return ax
-    places = int(np.clip(np.sqrt(len(labels)) / 1.2, _FEWEST_PLACES, _MOST_PLACES))
-    cut = np.linspace(0, 1, places + 1)
-    numbers = np.histogram2d(labels["cy"], labels["cx"], bins=[cut, cut])[0]
-    width, height = facts.size_wh
-    ax.imshow(numbers, cmap=_DENSITY, vmin=0, extent=(0, 1, 1, 0), aspect=height / width)
+    cells = int(np.clip(np.sqrt(len(labels)) / 1.2, _MIN_CELLS, _MAX_CELLS))
+    edges = np.linspace(0, 1, cells + 1)
+    counts = np.histogram2d(labels["cy"], labels["cx"], bins=[edges, edges])[0]
+    width, height = dataset.size_wh
+    ax.imshow(counts, cmap=_DENSITY_CMAP, vmin=0, extent=(0, 1, 1, 0), aspect=height / width)
     ax.grid(visible=False)
     ax.spines[["top", "right"]].set_visible(True)
     ax.set_xticks([0, 0.5, 1], labels=["left", "middle", "right"])
@@ -165,121 +180,127 @@ def plot_positions(facts: Facts, split: str, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def plot_boxes_per_image(facts: Facts, ax: Axes | None = None) -> Axes:
-    """Draw which share of each split's images has no box, one box, two and so on."""
-    ax = canvas.dressed(ax, "boxes in an image")
-    names = facts.splits
-    shares = np.array([_bucket_shares(facts, name) for name in names])
-    last = max(_LEAST_BUCKETS, int(np.flatnonzero(shares.any(axis=0))[-1]) + 1)
+def plot_boxes_per_image(dataset: PreviewDataset, ax: Axes | None = None) -> Axes:
+    """Draw the distribution of the number of boxes per image, by split."""
+    ax = canvas.style_axes(ax, "boxes per image")
+    names = dataset.splits
+    shares = np.array([_count_shares(dataset, name) for name in names])
+    last = max(_MIN_COUNT_BINS, int(np.flatnonzero(shares.any(axis=0))[-1]) + 1)
     width = 0.8 / len(names)
-    for place, (name, line) in enumerate(zip(names, canvas.lines(len(names)), strict=True)):
-        at = np.arange(last) + (place - (len(names) - 1) / 2) * width
-        told = f"{name} ({count(len(facts.ids_of[name]), 'image')})"
-        ax.bar(at, shares[place, :last], width * 0.94, color=line.colour, label=told)
-    ax.set_xticks(range(last), labels=[bucket.name for bucket in BUCKETS[:last]])
+    for number, (name, line) in enumerate(zip(names, canvas.line_styles(len(names)), strict=True)):
+        x = np.arange(last) + (number - (len(names) - 1) / 2) * width
+        label = f"{name} ({pluralize(len(dataset.ids_by_split[name]), 'image')})"
+        ax.bar(x, shares[number, :last], width * 0.94, color=line.colour, label=label)
+    ax.set_xticks(range(last), labels=[count_bin.name for count_bin in COUNT_BINS[:last]])
     ax.yaxis.set_major_formatter(_percent)
     ax.grid(visible=False, axis="x")
-    ax.set_xlabel("boxes in an image (0: a negative)", fontsize=canvas.FONT_PT["label"])
+    ax.set_xlabel("boxes per image (0: negative)", fontsize=canvas.FONT_PT["label"])
     ax.set_ylabel("share of images", fontsize=canvas.FONT_PT["label"])
     return ax
 
 
 def plot_classes(rows: Sequence[Row], splits: Sequence[str], ax: Axes | None = None) -> Axes:
-    """Draw how each row's images or objects are divided over the splits.
+    """Draw the shares of the splits in the images or objects of each row.
+
+    Dashed lines continue the boundaries of the first row through all others. A class that is
+    divided there has its proper share in each split.
 
     Args:
-        rows: What ``split_shares`` gave.
-        splits: Names of the columns.
-        ax: Where to draw.
-
-    Returns:
-        The axes. The first row's divisions go through all the others: where a class is cut at
-        the same places, it has its share in each split.
+        rows: The images or objects of ``class_rows``.
+        splits: Names of the splits, in the order of each row's counts.
+        ax: Axes to draw on; those of a new figure by default.
     """
-    ax = canvas.dressed(ax, "")
-    shares = np.array([np.array(row.numbers) / max(sum(row.numbers), 1) for row in rows])
-    colours = [line.colour for line in canvas.lines(len(splits))]
-    numbers = [row.numbers for row in rows]
-    _stack(ax, [row.name for row in rows], shares, colours, written=numbers, names=splits)
-    for at in np.cumsum(shares[0])[:-1]:
-        ax.axvline(at, color="black", lw=1.2, ls=(0, (4, 3)))
+    ax = canvas.style_axes(ax, "")
+    shares = np.array([np.array(row.counts) / max(sum(row.counts), 1) for row in rows])
+    colours = [line.colour for line in canvas.line_styles(len(splits))]
+    counts = [row.counts for row in rows]
+    _stack(ax, [row.name for row in rows], shares, colours, counts=counts, labels=splits)
+    for boundary in np.cumsum(shares[0])[:-1]:
+        ax.axvline(boundary, color="black", lw=1.2, ls=(0, (4, 3)))
     return ax
 
 
-def _sizes(facts: Facts) -> canvas.Sheet:
-    width, height = facts.size_wh
-    total = len(facts.labels)
-    told = f"{count(total, 'box')} in px of the {width} x {height} that the network sees"
-    sheet = canvas.Sheet(
-        "box sizes", [told], [["sizes", "sizes", "sizes", "shares", "shares"]], size_px=(1200, 720)
+def _draw_sizes(dataset: PreviewDataset) -> canvas.ChartSheet:
+    width, height = dataset.size_wh
+    total = len(dataset.labels)
+    subtitle = f"{pluralize(total, 'box')}, in pixels of the network's input ({width} x {height})"
+    sheet = canvas.ChartSheet(
+        "box sizes",
+        [subtitle],
+        [["sizes", "sizes", "sizes", "shares", "shares"]],
+        size_px=(1200, 720),
     )
-    plot_box_sizes(facts, sheet.panels["sizes"])
-    plot_size_shares(facts, sheet.panels["shares"])
+    plot_box_sizes(dataset, sheet.panels["sizes"])
+    plot_size_shares(dataset, sheet.panels["shares"])
     for (limit, name), colour in zip(SIZES, _SIZE_COLOURS, strict=True):
-        told = f"{name}: from {limit} x {limit}" if limit else f"{name}"
-        sheet.panels["shares"].bar([0], [0], color=colour, label=told)
+        label = f"{name}: from {limit} x {limit}" if limit else f"{name}"
+        sheet.panels["shares"].bar([0], [0], color=colour, label=label)
     sheet.legend()
     return sheet
 
 
-def _ratios(facts: Facts) -> canvas.Sheet:
-    width, height = facts.size_wh
-    told = f"of the boxes in the {width} x {height} that the network sees"
-    sheet = canvas.Sheet("aspect ratios", [told], [["ratios"]])
-    plot_aspect_ratios(facts, sheet.panels["ratios"]).set_title("", loc="left")
+def _draw_ratios(dataset: PreviewDataset) -> canvas.ChartSheet:
+    width, height = dataset.size_wh
+    subtitle = f"width divided by height of boxes in the network's input ({width} x {height})"
+    sheet = canvas.ChartSheet("aspect ratios", [subtitle], [["ratios"]])
+    plot_aspect_ratios(dataset, sheet.panels["ratios"]).set_title("", loc="left")
     sheet.legend()
     return sheet
 
 
-def _positions(facts: Facts) -> canvas.Sheet:
-    told = "centres of the boxes in the picture; the darker, the more"
-    # Three panels in a row are some 340 px wide, whatever their height is.
-    height_px = int(np.clip(190 + 340 * facts.size_wh[1] / facts.size_wh[0], 360, 1200))
-    sheet = canvas.Sheet("positions", [told], [list(facts.splits)], size_px=(1200, height_px))
+def _draw_positions(dataset: PreviewDataset) -> canvas.ChartSheet:
+    subtitle = "box centres in the image; darker: more boxes"
+    # Each of three panels in a row is about 340 px wide, whatever its height.
+    height_px = int(np.clip(190 + 340 * dataset.size_wh[1] / dataset.size_wh[0], 360, 1200))
+    sheet = canvas.ChartSheet(
+        "positions", [subtitle], [list(dataset.splits)], size_px=(1200, height_px)
+    )
     for name, ax in sheet.panels.items():
-        plot_positions(facts, name, ax)
-        if name != facts.splits[0]:
+        plot_positions(dataset, name, ax)
+        if name != dataset.splits[0]:
             ax.set_yticks([])
     return sheet
 
 
-def _per_image(facts: Facts) -> canvas.Sheet:
-    negatives = len(facts.split_by_id) - len(facts.labels_in)
-    told = f"{count(len(facts.labels), 'box')} in {count(len(facts.split_by_id), 'image')}"
-    told += f", {negatives:,} of them negatives"
-    sheet = canvas.Sheet("boxes in an image", [told], [["numbers"]])
-    plot_boxes_per_image(facts, sheet.panels["numbers"]).set_title("", loc="left")
+def _draw_boxes_per_image(dataset: PreviewDataset) -> canvas.ChartSheet:
+    negatives = len(dataset.split_by_id) - len(dataset.label_count_by_id)
+    subtitle = (
+        f"{pluralize(len(dataset.labels), 'box')} in {pluralize(len(dataset.split_by_id), 'image')}"
+    )
+    subtitle += f", {negatives:,} without boxes"
+    sheet = canvas.ChartSheet("boxes per image", [subtitle], [["counts"]])
+    plot_boxes_per_image(dataset, sheet.panels["counts"]).set_title("", loc="left")
     sheet.legend()
     return sheet
 
 
-def _classes(facts: Facts) -> canvas.Sheet:
-    found = split_shares(facts)
-    rows = found.images
-    told = ["dashed: how all images and all objects are divided; a class cut there has its share"]
-    if found.left_out:
-        told.append(
-            f"shown are the largest classes and those farthest from that, "
-            f"not {count(found.left_out, 'other')}"
+def _draw_classes(dataset: PreviewDataset) -> canvas.ChartSheet:
+    rows = class_rows(dataset)
+    image_rows = rows.images
+    subtitles = ["dashed lines: shares of the splits in all images and in all objects"]
+    if rows.left_out:
+        subtitles.append(
+            f"only the largest classes and those furthest from these shares; "
+            f"{pluralize(rows.left_out, 'other')} not shown"
         )
-    height_px = _HEAD_PX + 30 * len(told) + _ROW_PX * max(len(rows), 3)
+    height_px = _HEADER_PX + 30 * len(subtitles) + _ROW_PX * max(len(image_rows), 3)
     panels = [["images", "objects"]]
-    sheet = canvas.Sheet("classes in the splits", told, panels, size_px=(1200, height_px))
-    plot_classes(rows, facts.splits, sheet.panels["images"])
-    plot_classes(found.objects, facts.splits, sheet.panels["objects"]).set_yticklabels([])
+    sheet = canvas.ChartSheet("classes by split", subtitles, panels, size_px=(1200, height_px))
+    plot_classes(image_rows, dataset.splits, sheet.panels["images"])
+    plot_classes(rows.objects, dataset.splits, sheet.panels["objects"]).set_yticklabels([])
     for name, ax in sheet.panels.items():
         ax.set_title(name, loc="left", fontsize=canvas.FONT_PT["panel"], fontweight="bold")
     sheet.legend()
     return sheet
 
 
-def _bucket_shares(facts: Facts, split: str) -> canvas.Values:
-    numbers = facts.label_counts(split)
-    return in_buckets(numbers) / len(numbers)
+def _count_shares(dataset: PreviewDataset, split: str) -> canvas.Values:
+    counts = dataset.label_counts(split)
+    return count_per_bin(counts) / len(counts)
 
 
-def _of(facts: Facts, split: str) -> pd.DataFrame:
-    return facts.labels[facts.labels["split"] == split]
+def _labels_in(dataset: PreviewDataset, split: str) -> pd.DataFrame:
+    return dataset.labels[dataset.labels["split"] == split]
 
 
 def _stack(
@@ -288,34 +309,34 @@ def _stack(
     shares: canvas.Values,
     colours: Sequence[str],
     *,
-    written: Sequence[Iterable[int]] | None = None,
-    names: Sequence[str] = (),
+    counts: Sequence[Iterable[int]] | None = None,
+    labels: Sequence[str] = (),
 ) -> None:
-    """Draw a bar of shares for each row, the first row on top.
+    """Draw a stacked bar of shares for each row, the first row on top.
 
     Args:
-        ax: Where to draw.
-        rows: What to call them.
-        shares: Parts of each row, shape (rows, parts), each row's sum 1 or 0.
-        colours: One a part.
-        written: What to write on the parts; their shares in percent without it.
-        names: What the parts are called in the legend; nothing without it.
+        ax: Axes to draw on.
+        rows: Names of the rows.
+        shares: Shares of each row's parts, shape (rows, parts); they sum to 1, or all are 0.
+        colours: Colours of the parts.
+        counts: Numbers to write on the parts of each row; shares in percent by default.
+        labels: Labels of the parts in the legend; empty for no legend.
     """
-    at = np.arange(len(rows))
+    y = np.arange(len(rows))
     left = np.zeros(len(rows))
-    texts = [[f"{n:,}" for n in row] for row in written] if written else None
+    texts = [[f"{n:,}" for n in row] for row in counts] if counts else None
     for part, colour in enumerate(colours):
         share = shares[:, part]
-        label = names[part] if names else None
-        ax.barh(at, share, 0.78, left=left, color=colour, label=label)
+        label = labels[part] if labels else None
+        ax.barh(y, share, 0.78, left=left, color=colour, label=label)
         for row in np.flatnonzero(share).tolist():
-            told = texts[row][part] if texts else f"{share[row]:.0%}"
-            # About as wide as it is long: what has no room is left out rather than run over.
-            if share[row] >= _WRITTEN_FROM * (0.4 + 0.25 * len(told)):
+            text = texts[row][part] if texts else f"{share[row]:.0%}"
+            # Estimates the width of the text by its length; a text that does not fit is omitted.
+            if share[row] >= _MIN_TEXT_SHARE * (0.4 + 0.25 * len(text)):
                 ax.text(
                     left[row] + share[row] / 2,
                     row,
-                    told,
+                    text,
                     ha="center",
                     va="center",
                     color="black" if colour == _SIZE_COLOURS[0] else "white",
@@ -323,7 +344,7 @@ def _stack(
                     fontweight="bold",
                 )
         left = left + share
-    ax.set_yticks(at, labels=list(rows), parse_math=False)
+    ax.set_yticks(y, labels=list(rows), parse_math=False)
     ax.set_ylim(len(rows) - 0.4, -0.6)
     ax.set_xlim(0, 1)
     ax.set_xticks([0, 0.2, 0.4, 0.6, 0.8])

@@ -1,4 +1,4 @@
-"""Contact sheets of a dataset: a grid of each split, the rotated, extreme boxes, duplicates."""
+"""Draw contact sheets: samples of each split, rotated images, extreme boxes and duplicates."""
 
 from __future__ import annotations
 
@@ -10,45 +10,45 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
-from oiyolo.core.results import count
+from oiyolo.core.results import pluralize
 from oiyolo.dataset_preview.sampling import in_two_splits
 from oiyolo.drawing import marks, text
-from oiyolo.drawing.sheet import Cell, Form, contact_sheet
+from oiyolo.drawing.sheet import Cell, SheetLayout, contact_sheet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from oiyolo.dataset_preview.facts import Facts, Pair
-    from oiyolo.dataset_preview.sampling import Chosen
+    from oiyolo.dataset_preview.dataset import Pair, PreviewDataset
+    from oiyolo.dataset_preview.sampling import Sample
 
-_FORM: Final = Form(
+_LAYOUT: Final = SheetLayout(
     columns=4,
-    is_grid=True,  # so that an id has room below each picture
+    is_grid=True,  # so that an id fits below each image
     width_px=1200,
     title_font_px=28,
     legend_font_px=20,
     caption_font_px=20,
     gap_px=12,
 )
-_PAIRS_FORM: Final = dataclasses.replace(_FORM, columns=2)
+_PAIRS_LAYOUT: Final = dataclasses.replace(_LAYOUT, columns=2)
 _ASPECT: Final = 4 / 3
-"""Of a cell that shows an image; others stand in it with room at their sides."""
-_CROWD: Final = 5
-"""From more labels than that on, each class is named once: names would hide what they name."""
+"""Aspect of a cell that shows an image; images of another aspect leave a margin."""
+_MAX_NAMED_LABELS: Final = 5
+"""With more labels, each class is named only once, because names would hide the objects."""
 _LABEL_PX: Final = 19
-_NAME_LETTERS: Final = 18
-_CROP_SIDES: Final = 3.0
-"""How many times as long as the box's longer side a crop is."""
-_LEAST_CROP: Final = 0.08
-"""A crop's least side as a share of the picture's shorter one: a box needs its surroundings."""
+_MAX_NAME_CHARS: Final = 18
+_CROP_FACTOR: Final = 3.0
+"""Side of a crop, as a multiple of the longer side of the box."""
+_MIN_CROP: Final = 0.08
+"""Minimum side of a crop, as a share of the shorter side of the image: a box needs context."""
 _PAIR_GAP_PX: Final = 4
-_LEAST_PX: Final = 8
-"""Of a picture like a ribbon, so that there is something to see."""
-_BLANK: Final = (225, 228, 231)
-_ROOM: Final = (243, 245, 247)
+_MIN_SIDE_PX: Final = 8
+"""Minimum side of an image as shown, which matters for very narrow images."""
+_PLACEHOLDER_COLOUR: Final = (225, 228, 231)
+_FRAME_COLOUR: Final = (243, 245, 247)
 
-_DROPPED: Final = marks.Style("box that is no label", marks.GREY, 2, (4, 4))
+_UNUSED: Final = marks.Style("box not used as label", marks.GREY, 2, (4, 4))
 _NEGATIVE: Final = marks.Style("negative", text.WHITE, 1)
 _BY_CLASS: Final = tuple(
     marks.Style("label", colour, 3)
@@ -69,230 +69,254 @@ _WHOLE: Final[Region] = (0.0, 0.0, 1.0, 1.0)
 
 
 class Sheet(NamedTuple):
-    """A sheet to be drawn: its file's name without an ending, and what draws it."""
+    """A contact sheet that is yet to be drawn.
+
+    Attributes:
+        name: Name of its file, without the extension.
+        draw: Function that draws the sheet.
+    """
 
     name: str
     draw: Callable[[], Image.Image]
 
 
-def sheets(facts: Facts, chosen: Chosen) -> Iterator[Sheet]:
-    """Give all sheets that have something to show, each to be drawn when it is its turn."""
-    for split, ids in chosen.grids.items():
-        yield Sheet(split, functools.partial(_grid, facts, chosen, split, ids))
-    for number, ids in enumerate(chosen.rotated, start=1):
+def sheets(dataset: PreviewDataset, sample: Sample) -> Iterator[Sheet]:
+    """Yield all sheets that have something to show; their images are read only when drawn."""
+    for split, ids in sample.grids.items():
+        yield Sheet(split, functools.partial(_draw_grid, dataset, sample, split, ids))
+    for number, ids in enumerate(sample.rotated, start=1):
         name = f"rotated-{number}"
-        yield Sheet(name, functools.partial(_rotated, facts, chosen, number, ids))
-    for name, rows in (("smallest", chosen.smallest), ("largest", chosen.largest)):
+        yield Sheet(name, functools.partial(_draw_rotated, dataset, sample, number, ids))
+    for name, rows in (("smallest", sample.smallest), ("largest", sample.largest)):
         if rows:
-            yield Sheet(name, functools.partial(_extremes, facts, name, rows))
-    if chosen.duplicates:
-        yield Sheet("duplicates", functools.partial(_duplicates, facts, chosen.duplicates))
+            yield Sheet(name, functools.partial(_draw_extremes, dataset, name, rows))
+    if sample.duplicates:
+        yield Sheet("duplicates", functools.partial(_draw_duplicates, dataset, sample.duplicates))
 
 
-def _grid(facts: Facts, chosen: Chosen, split: str, ids: Sequence[str]) -> Image.Image:
-    total = len(facts.ids_of[split])
-    shown = "all" if len(ids) == total else f"{len(ids)} of"
-    title = f"{split}: {shown} {count(total, 'image')}" + (", by lot" if len(ids) < total else "")
-    cells = [_image_cell(facts, chosen, i, _objects(facts, i)) for i in ids]
-    return contact_sheet(cells, title=title, legend=_legend(facts, chosen, ids), form=_FORM)
+def _draw_grid(
+    dataset: PreviewDataset, sample: Sample, split: str, ids: Sequence[str]
+) -> Image.Image:
+    total = len(dataset.ids_by_split[split])
+    scope = "all" if len(ids) == total else f"{len(ids)} of"
+    title = f"{split}: {scope} {pluralize(total, 'image')}" + (
+        ", chosen at random" if len(ids) < total else ""
+    )
+    cells = [_image_cell(dataset, sample, i, _object_caption(dataset, i)) for i in ids]
+    return contact_sheet(cells, title=title, legend=_legend(dataset, sample, ids), layout=_LAYOUT)
 
 
-def _rotated(facts: Facts, chosen: Chosen, number: int, ids: Sequence[str]) -> Image.Image:
-    title = f"turned upright: {count(chosen.rotated_total, 'image')}"
-    if len(chosen.rotated) > 1:
-        title += f", sheet {number} of {len(chosen.rotated)}"
-    more = chosen.rotated_total - sum(map(len, chosen.rotated))
-    if more and number == len(chosen.rotated):
-        title += f"; {more:,} more are not shown"
+def _draw_rotated(
+    dataset: PreviewDataset, sample: Sample, number: int, ids: Sequence[str]
+) -> Image.Image:
+    title = f"rotated: {pluralize(sample.rotated_total, 'image')}"
+    if len(sample.rotated) > 1:
+        title += f", sheet {number} of {len(sample.rotated)}"
+    more = sample.rotated_total - sum(map(len, sample.rotated))
+    if more and number == len(sample.rotated):
+        title += f"; {more:,} more not shown"
     cells = [
-        _image_cell(facts, chosen, i, f"{facts.split_by_id[i]} · turned {facts.rotation_by_id[i]}°")
+        _image_cell(
+            dataset,
+            sample,
+            i,
+            f"{dataset.split_by_id[i]} · rotated {dataset.rotation_by_id[i]}°",
+        )
         for i in ids
     ]
-    return contact_sheet(cells, title=title, legend=_legend(facts, chosen, ids), form=_FORM)
+    return contact_sheet(cells, title=title, legend=_legend(dataset, sample, ids), layout=_LAYOUT)
 
 
-def _extremes(facts: Facts, name: str, rows: Sequence[int]) -> Image.Image:
-    width, height = facts.size_wh
-    what = "the smallest boxes" if name == "smallest" else "the largest boxes"
-    title = f"{what}, at most one of an image, in px of {width} x {height}"
+def _draw_extremes(dataset: PreviewDataset, name: str, rows: Sequence[int]) -> Image.Image:
+    width, height = dataset.size_wh
+    subject = "smallest boxes" if name == "smallest" else "largest boxes"
+    title = f"{subject}, at most one per image, in px at {width} x {height}"
     return contact_sheet(
-        [_box_cell(facts, row) for row in rows], title=title, legend=(), form=_FORM
+        [_box_cell(dataset, row) for row in rows], title=title, legend=(), layout=_LAYOUT
     )
 
 
-def _duplicates(facts: Facts, pairs: Sequence[Pair]) -> Image.Image:
-    total = len(facts.duplicates)
+def _draw_duplicates(dataset: PreviewDataset, pairs: Sequence[Pair]) -> Image.Image:
+    total = len(dataset.duplicates)
     title = "suspected duplicates: " + ("all " if len(pairs) == total else f"{len(pairs)} of ")
-    title += count(total, "pair") + (", the least alike" if len(pairs) < total else "")
-    cells = [_pair_cell(facts, pair) for pair in pairs]
-    return contact_sheet(cells, title=title, legend=(), form=_PAIRS_FORM)
+    title += pluralize(total, "pair") + (", the least similar" if len(pairs) < total else "")
+    cells = [_pair_cell(dataset, pair) for pair in pairs]
+    return contact_sheet(cells, title=title, legend=(), layout=_PAIRS_LAYOUT)
 
 
-def _objects(facts: Facts, image_id: str) -> str:
-    labels = int(facts.labels_in.get(image_id, 0))
-    told = count(labels, "object") if labels else "negative: no object"
-    turned = facts.rotation_by_id.get(image_id, 0)
-    return f"{told} · turned {turned}°" if turned else told
+def _object_caption(dataset: PreviewDataset, image_id: str) -> str:
+    labels = int(dataset.label_count_by_id.get(image_id, 0))
+    caption = pluralize(labels, "object") if labels else "negative"
+    rotation = dataset.rotation_by_id.get(image_id, 0)
+    return f"{caption} · rotated {rotation}°" if rotation else caption
 
 
-def _legend(facts: Facts, chosen: Chosen, ids: Sequence[str]) -> list[marks.Style]:
-    dropped = any((~facts.used[chosen.rows_of[i]]).any() for i in ids if i in chosen.rows_of)
-    return [_DROPPED] if dropped else []
+def _legend(dataset: PreviewDataset, sample: Sample, ids: Sequence[str]) -> list[marks.Style]:
+    has_unused_box = any(
+        (~dataset.used[sample.rows_by_id[i]]).any() for i in ids if i in sample.rows_by_id
+    )
+    return [_UNUSED] if has_unused_box else []
 
 
-def _image_cell(facts: Facts, chosen: Chosen, image_id: str, told: str) -> Cell:
+def _image_cell(dataset: PreviewDataset, sample: Sample, image_id: str, caption: str) -> Cell:
     def draw(size_wh: tuple[int, int]) -> Image.Image:
-        inner_wh = _fitted(_aspect(facts, image_id), size_wh)
-        picture = _picture(facts.image_path(image_id), inner_wh)
-        _mark(picture, facts, chosen, image_id)
-        return _framed(picture, size_wh)
+        inner_wh = _fit(_aspect(dataset, image_id), size_wh)
+        image = _load_image(dataset.image_path(image_id), inner_wh)
+        _draw_boxes(image, dataset, sample, image_id)
+        return _paste_in_frame(image, size_wh)
 
-    return Cell(_ASPECT, (image_id, told), draw)
+    return Cell(_ASPECT, (image_id, caption), draw)
 
 
-def _mark(picture: Image.Image, facts: Facts, chosen: Chosen, image_id: str) -> None:
-    """Draw all boxes of an image on it, and the names of those that are labels."""
-    pen = ImageDraw.Draw(picture, "RGBA")
-    rows = chosen.rows_of.get(image_id, _NO_ROWS)
-    boxes = marks.to_pixels(facts.xyxy[rows], picture.size)
-    class_ids = facts.boxes["class_id"].to_numpy()[rows].tolist()
-    used = facts.used[rows].tolist()
+def _draw_boxes(image: Image.Image, dataset: PreviewDataset, sample: Sample, image_id: str) -> None:
+    """Draw all boxes of an image on it, and the class names of those that are labels."""
+    draw = ImageDraw.Draw(image, "RGBA")
+    rows = sample.rows_by_id.get(image_id, _NO_ROWS)
+    boxes = marks.to_pixels(dataset.xyxy[rows], image.size)
+    class_ids = dataset.boxes["class_id"].to_numpy()[rows].tolist()
+    used = dataset.used[rows].tolist()
     styles = [
-        _style(class_id) if label else _DROPPED
-        for class_id, label in zip(class_ids, used, strict=True)
+        _style(class_id) if is_label else _UNUSED
+        for class_id, is_label in zip(class_ids, used, strict=True)
     ]
     for box, style in zip(boxes, styles, strict=True):
-        marks.draw_box(pen, box, style)
-    taken: list[marks.Corners] = []
-    named: set[int] = set()
-    crowd = sum(used) > _CROWD
-    for box, style, class_id, label in zip(boxes, styles, class_ids, used, strict=True):
-        if not label or (crowd and class_id in named):
+        marks.draw_box(draw, box, style)
+    occupied: list[marks.Corners] = []
+    named_ids: set[int] = set()
+    is_crowded = sum(used) > _MAX_NAMED_LABELS
+    for box, style, class_id, is_label in zip(boxes, styles, class_ids, used, strict=True):
+        if not is_label or (is_crowded and class_id in named_ids):
             continue
-        # Each class is named once at any price, and again where there is room.
+        # Each class is named at least once, and again where there is room.
         if marks.draw_label(
-            pen,
+            draw,
             box,
-            _cut(legible_name(facts, class_id)),
+            _shorten(legible_name(dataset, class_id)),
             style,
-            size_wh=picture.size,
-            taken=taken,
+            size_wh=image.size,
+            occupied=occupied,
             font_px=_LABEL_PX,
-            at_any_price=class_id not in named,
+            force=class_id not in named_ids,
         ):
-            named.add(class_id)
-    if image_id not in facts.labels_in.index:
-        corner = (0.0, 0.0, picture.width - 1.0, picture.height - 1.0)
+            named_ids.add(class_id)
+    if image_id not in dataset.label_count_by_id.index:
+        corners = (0.0, 0.0, image.width - 1.0, image.height - 1.0)
         marks.draw_label(
-            pen, corner, "negative", _NEGATIVE, size_wh=picture.size, taken=taken, font_px=_LABEL_PX
+            draw,
+            corners,
+            "negative",
+            _NEGATIVE,
+            size_wh=image.size,
+            occupied=occupied,
+            font_px=_LABEL_PX,
         )
 
 
-def legible_name(facts: Facts, class_id: int) -> str:
-    """Give a class's name, or its number where no font here has the name's letters."""
-    name = facts.class_name(class_id)
+def legible_name(dataset: PreviewDataset, class_id: int) -> str:
+    """Return a class's name; "class" and the id if no installed font can draw the name."""
+    name = dataset.class_name(class_id)
     return name if text.is_drawable(name) else f"class {class_id}"
 
 
-def _cut(name: str) -> str:
-    """Shorten a name that would lie across the whole picture."""
-    return name if len(name) <= _NAME_LETTERS else name[: _NAME_LETTERS - 3] + "..."
+def _shorten(name: str) -> str:
+    """Shorten a name that would cover much of the image."""
+    return name if len(name) <= _MAX_NAME_CHARS else name[: _MAX_NAME_CHARS - 3] + "..."
 
 
 def _style(class_id: int) -> marks.Style:
     return _BY_CLASS[class_id % len(_BY_CLASS)]
 
 
-def _box_cell(facts: Facts, row: int) -> Cell:
-    label = facts.labels.loc[[row]].to_dict("records")[0]
+def _box_cell(dataset: PreviewDataset, row: int) -> Cell:
+    label = dataset.labels.loc[[row]].to_dict("records")[0]
     image_id, class_id = label["image_id"], label["class_id"]
-    xyxy = facts.xyxy[row : row + 1]
-    aspect = _aspect(facts, image_id)
+    xyxy = dataset.xyxy[row : row + 1]
+    aspect = _aspect(dataset, image_id)
     region = crop_region(tuple(xyxy[0].tolist()), aspect)
     left, top, right, bottom = region
 
     shown_aspect = aspect * (right - left) / (bottom - top)
 
     def draw(size_wh: tuple[int, int]) -> Image.Image:
-        inner_wh = _fitted(shown_aspect, size_wh)
-        picture = _picture(facts.image_path(image_id), inner_wh, region)
-        inside = (xyxy - [left, top, left, top]) / (
+        inner_wh = _fit(shown_aspect, size_wh)
+        image = _load_image(dataset.image_path(image_id), inner_wh, region)
+        xyxy_in_region = (xyxy - [left, top, left, top]) / (
             [right - left, bottom - top, right - left, bottom - top]
         )
-        (box,) = marks.to_pixels(inside, inner_wh)
-        marks.draw_box(ImageDraw.Draw(picture, "RGBA"), box, _style(class_id))
-        return _framed(picture, size_wh)
+        (box,) = marks.to_pixels(xyxy_in_region, inner_wh)
+        marks.draw_box(ImageDraw.Draw(image, "RGBA"), box, _style(class_id))
+        return _paste_in_frame(image, size_wh)
 
     size = f"{label['w_px']:.3g} x {label['h_px']:.3g} px · {label['area']:.2%}"
-    name = legible_name(facts, class_id)
+    name = legible_name(dataset, class_id)
     caption = (size, image_id, f"{name} · {label['split']}")
     return Cell(1.0, caption, draw)
 
 
 def crop_region(xyxy: Region, aspect: float) -> Region:
-    """Give what to show of a picture so that a box is seen among its surroundings.
+    """Return the part of an image that shows a box with its surroundings.
 
     Args:
-        xyxy: The box, fractions of the picture.
-        aspect: Width divided by height of the picture as shown.
+        xyxy: The box as fractions of the image.
+        aspect: Width divided by height of the image as shown.
 
     Returns:
-        A part of the picture that holds the box, fractions; square as shown where the picture
-        allows it.
+        The left, top, right and bottom edges of the part, which contains the box, as fractions. The
+        part is square as shown if the image is large enough.
     """
     x1, y1, x2, y2 = xyxy
-    # In heights of the picture as shown, in which a square is a square.
-    longer = max((x2 - x1) * aspect, y2 - y1)
-    side = max(_CROP_SIDES * longer, _LEAST_CROP * min(aspect, 1.0))
+    # In units of the height as shown, in which a square has equal sides.
+    longer_side = max((x2 - x1) * aspect, y2 - y1)
+    side = max(_CROP_FACTOR * longer_side, _MIN_CROP * min(aspect, 1.0))
     width, height = min(side / aspect, 1.0), min(side, 1.0)
     left = min(max((x1 + x2 - width) / 2, 0.0), 1.0 - width)
     top = min(max((y1 + y2 - height) / 2, 0.0), 1.0 - height)
     return left, top, left + width, top + height
 
 
-def _pair_cell(facts: Facts, pair: Pair) -> Cell:
+def _pair_cell(dataset: PreviewDataset, pair: Pair) -> Cell:
     ids = (pair.first, pair.second)
 
     def draw(size_wh: tuple[int, int]) -> Image.Image:
         half_wh = ((size_wh[0] - _PAIR_GAP_PX) // 2, size_wh[1])
         both = Image.new("RGB", size_wh, text.WHITE)
         for image_id, left in zip(ids, (0, half_wh[0] + _PAIR_GAP_PX), strict=True):
-            inner_wh = _fitted(_aspect(facts, image_id), half_wh)
-            picture = _picture(facts.image_path(image_id), inner_wh)
-            both.paste(_framed(picture, half_wh), (left, 0))
+            inner_wh = _fit(_aspect(dataset, image_id), half_wh)
+            image = _load_image(dataset.image_path(image_id), inner_wh)
+            both.paste(_paste_in_frame(image, half_wh), (left, 0))
         return both
 
-    splits = [facts.split_by_id.get(i, "in no split") for i in ids]
-    leak = in_two_splits(facts, pair)
+    splits = [dataset.split_by_id.get(i, "in no split") for i in ids]
+    is_leak = in_two_splits(dataset, pair)
     caption = (
-        f"distance {pair.distance}" + (": IN TWO SPLITS" if leak else ""),
+        f"distance {pair.distance}" + (": IN TWO SPLITS" if is_leak else ""),
         f"left: {ids[0]} · {splits[0]}",
         f"right: {ids[1]} · {splits[1]}",
     )
-    colours = (marks.VERMILION if leak else text.INK, text.FAINT, text.FAINT)
+    colours = (marks.VERMILION if is_leak else text.INK, text.FAINT, text.FAINT)
     return Cell(2 * _ASPECT, caption, draw, colours)
 
 
-def _aspect(facts: Facts, image_id: str) -> float:
-    """Give width divided by height of a picture as shown; of one that cannot be read, 4:3."""
-    size_wh = facts.original_sizes_wh.get(image_id) or _size_of(facts.image_path(image_id))
+def _aspect(dataset: PreviewDataset, image_id: str) -> float:
+    """Return width divided by height of an image as shown; 4:3 if it cannot be read."""
+    size_wh = dataset.original_sizes_wh.get(image_id) or _size_of(dataset.image_path(image_id))
     return size_wh[0] / size_wh[1]
 
 
-def _fitted(aspect: float, size_wh: tuple[int, int]) -> tuple[int, int]:
-    """Give the largest width and height of an aspect in a frame."""
+def _fit(aspect: float, size_wh: tuple[int, int]) -> tuple[int, int]:
+    """Return the largest width and height of an aspect that fit in a frame."""
     width, height = size_wh
     return (
-        max(_LEAST_PX, min(width, round(height * aspect))),
-        max(_LEAST_PX, min(height, round(width / aspect))),
+        max(_MIN_SIDE_PX, min(width, round(height * aspect))),
+        max(_MIN_SIDE_PX, min(height, round(width / aspect))),
     )
 
 
-def _framed(picture: Image.Image, size_wh: tuple[int, int]) -> Image.Image:
-    """Put a picture at the left of a frame (its caption begins there), half-way down."""
-    framed = Image.new("RGB", size_wh, _ROOM)
-    framed.paste(picture, (0, (size_wh[1] - picture.height) // 2))
-    return framed
+def _paste_in_frame(image: Image.Image, size_wh: tuple[int, int]) -> Image.Image:
+    """Return a frame with an image at its left edge, where captions begin, in the middle."""
+    frame = Image.new("RGB", size_wh, _FRAME_COLOUR)
+    frame.paste(image, (0, (size_wh[1] - image.height) // 2))
+    return frame
 
 
 def _size_of(path: Path) -> tuple[int, int]:
@@ -303,33 +327,35 @@ def _size_of(path: Path) -> tuple[int, int]:
         return 4, 3
 
 
-def _picture(path: Path, size_wh: tuple[int, int], region: Region = _WHOLE) -> Image.Image:
-    """Decode a part of a picture at a size; a grey one that says so where that cannot be done."""
+def _load_image(path: Path, size_wh: tuple[int, int], region: Region = _WHOLE) -> Image.Image:
+    """Decode a part of an image at a size; return a placeholder if it cannot be read."""
     x1, y1, x2, y2 = region
     try:
         with Image.open(path) as image:
-            needed = (math.ceil(size_wh[0] / (x2 - x1)), math.ceil(size_wh[1] / (y2 - y1)))
-            # libjpeg scales while it decodes, never below what is asked for.
-            image.draft("RGB", needed)
+            needed_wh = (math.ceil(size_wh[0] / (x2 - x1)), math.ceil(size_wh[1] / (y2 - y1)))
+            # libjpeg scales while it decodes, never below the requested size.
+            image.draft("RGB", needed_wh)
             w, h = image.size
-            smaller = size_wh[0] < (x2 - x1) * w
-            way = Image.Resampling.LANCZOS if smaller else Image.Resampling.BICUBIC
-            return image.convert("RGB").resize(size_wh, way, box=(x1 * w, y1 * h, x2 * w, y2 * h))
+            is_reduced = size_wh[0] < (x2 - x1) * w
+            resampling = Image.Resampling.LANCZOS if is_reduced else Image.Resampling.BICUBIC
+            return image.convert("RGB").resize(
+                size_wh, resampling, box=(x1 * w, y1 * h, x2 * w, y2 * h)
+            )
     except FileNotFoundError:
-        return _blank(size_wh, "no file")
+        return _placeholder(size_wh, "file is missing")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return _blank(size_wh, "cannot be read")
+        return _placeholder(size_wh, "cannot be read")
 
 
-def _blank(size_wh: tuple[int, int], told: str) -> Image.Image:
-    picture = Image.new("RGB", size_wh, _BLANK)
-    text.write(
-        ImageDraw.Draw(picture),
+def _placeholder(size_wh: tuple[int, int], message: str) -> Image.Image:
+    image = Image.new("RGB", size_wh, _PLACEHOLDER_COLOUR)
+    text.draw_text(
+        ImageDraw.Draw(image),
         (size_wh[0] / 2, size_wh[1] / 2),
-        told,
+        message,
         size_px=_LABEL_PX,
         width_px=size_wh[0],
         colour=text.FAINT,
         anchor="mm",
     )
-    return picture
+    return image

@@ -1,122 +1,132 @@
-"""One page that shows every picture of a dataset, with a sentence each."""
+"""A page with all contact sheets and charts of a dataset, each with advice on what to look for."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from oiyolo.core.results import count
-from oiyolo.dataset_preview.statistics import class_numbers
+from oiyolo.core.results import pluralize
+from oiyolo.dataset_preview.statistics import class_counts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from oiyolo.dataset_preview.facts import Facts
+    from oiyolo.dataset_preview.dataset import PreviewDataset
 
 _TEMPLATE: Final = "index.html.j2"
 
-_BOXES_TOLD: Final = (
-    "Do the boxes lie on the objects, closely, and does every object have one? "
-    "A negative must not show any."
+_CHECK_BOXES: Final = (
+    "Does every object have a box, and do the boxes fit tightly? "
+    "A negative must not show any object of a class."
 )
-_TOLD: Final = {
-    "train": ("Images to train on", _BOXES_TOLD),
-    "valid": ("Images to choose weights by", _BOXES_TOLD),
-    "test": ("Images that training never sees", _BOXES_TOLD),
+_SECTIONS: Final = {
+    "train": ("Training images", _CHECK_BOXES),
+    "valid": ("Validation images", _CHECK_BOXES),
+    "test": ("Test images", _CHECK_BOXES),
     "rotated": (
-        "Turned upright",
+        "Rotated images",
         (
-            "Is up really up, and did the boxes turn with the picture? "
-            "Open Images' Rotation is wrong here and there."
+            "Are the images upright, and were the boxes rotated with them? "
+            "The Rotation column of Open Images is sometimes wrong."
         ),
     ),
     "smallest": (
-        "The smallest boxes",
+        "Smallest boxes",
         (
-            "Could you name the object from these few pixels? What you cannot see, no network "
-            "learns: raise images.size, or dataset.min_box_area."
+            "Can you recognise the object from so few pixels? If you cannot, a network cannot "
+            "learn it either: raise images.size or dataset.min_box_area."
         ),
     ),
     "largest": (
-        "The largest boxes",
+        "Largest boxes",
         (
-            "Is it the object, or the whole picture, or a crowd in one box? "
-            "dataset.max_box_area, inside and group_of leave such boxes out."
+            "Is it one object, or the whole image, or a group in one box? "
+            "dataset.max_box_area, inside and group_of exclude such boxes."
         ),
     ),
     "duplicates": (
         "Suspected duplicates",
         (
-            "They are kept in one split. Two different photographs side by side mean that images "
-            "are bound together without need; two splits under one pair mean a leak."
+            "Duplicates are kept in one split. A pair of different photographs means that images "
+            "are grouped unnecessarily; a pair in two splits is a leak."
         ),
     ),
     "box_sizes": (
         "Box sizes",
         (
-            "Boxes below 16 px are hard for any of the networks; a cloud far from the anchors "
-            "asks for other anchors or another size."
+            "Boxes below 16 px are difficult for all of the networks. If most boxes are far from "
+            "the anchors, choose other anchors or another input size."
         ),
     ),
-    "aspect_ratios": ("Aspect ratios", "The splits' lines should look alike."),
+    "aspect_ratios": ("Aspect ratios", "The distributions of all splits should be similar."),
     "positions": (
         "Positions",
-        "Photographers put things into the middle; a spot elsewhere may be one series of pictures.",
+        "Most objects are near the centre; a cluster elsewhere may be one series of photographs.",
     ),
     "boxes_per_image": (
-        "Boxes in an image",
-        "The splits should look alike. Many images with 50 boxes and more hint at crowds.",
+        "Boxes per image",
+        (
+            "The distributions of all splits should be similar. Many images with 50 or more boxes "
+            "suggest crowds."
+        ),
     ),
     "classes": (
-        "Classes in the splits",
+        "Classes by split",
         (
-            "Each class should be cut where the dashed lines are. A class that is missing in a "
-            "split is not trained or not measured there."
+            "Each class should be divided at the dashed lines. A class that is missing from a "
+            "split is not trained or not evaluated there."
         ),
     ),
 }
 
 
-class Section(NamedTuple):
-    """A heading, a sentence, and pictures under it: name, and whether it comes as SVG as well."""
+class PageSection(NamedTuple):
+    """A section of the page.
+
+    Attributes:
+        name: Name of its images' files, without a number or an extension.
+        title: Heading.
+        advice: What to look for.
+        images: Names of the image files.
+        has_svg: Whether there is an SVG file as well.
+    """
 
     name: str
     title: str
-    told: str
-    pictures: Sequence[str]
+    advice: str
+    images: Sequence[str]
     has_svg: bool
 
 
-def sections(pictures: Iterable[str]) -> list[Section]:
-    """Bring pictures into sections.
+def sections(image_files: Iterable[str]) -> list[PageSection]:
+    """Return the sections of the page, in their order, for the images that exist.
 
     Args:
-        pictures: Names of files, such as "train.jpg", "rotated-2.jpg" and "classes.png".
+        image_files: Names of files, such as "train.jpg", "rotated-2.jpg" and "classes.png".
     """
-    found: dict[str, list[str]] = {}
-    for picture in pictures:
-        found.setdefault(picture.split(".")[0].split("-")[0], []).append(picture)
+    files_by_section: dict[str, list[str]] = {}
+    for file_name in image_files:
+        files_by_section.setdefault(file_name.split(".")[0].split("-")[0], []).append(file_name)
     return [
-        Section(
+        PageSection(
             name,
-            *told,
-            pictures=[picture for picture in found[name] if not picture.endswith(".svg")],
-            has_svg=f"{name}.svg" in found[name],
+            *title_and_advice,
+            images=[
+                file_name for file_name in files_by_section[name] if not file_name.endswith(".svg")
+            ],
+            has_svg=f"{name}.svg" in files_by_section[name],
         )
-        for name, told in _TOLD.items()
-        if name in found
+        for name, title_and_advice in _SECTIONS.items()
+        if name in files_by_section
     ]
 
 
-def render(facts: Facts, pictures: Iterable[str], rotated_more: int) -> str:
-    """Write the page.
+def render(dataset: PreviewDataset, image_files: Iterable[str], hidden_rotated: int) -> str:
+    """Return the page as HTML without scripts, with relative URLs of the images.
 
     Args:
-        facts: The dataset.
-        pictures: Names of the files beside the page.
-        rotated_more: How many rotated images are on no sheet.
-
-    Returns:
-        HTML without scripts; the pictures are named by relative addresses.
+        dataset: The dataset.
+        image_files: Names of the files next to the page.
+        hidden_rotated: Number of rotated images that are on no sheet.
     """
     import jinja2  # noqa: PLC0415  (slow to import)
 
@@ -127,23 +137,24 @@ def render(facts: Facts, pictures: Iterable[str], rotated_more: int) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    images, objects = class_numbers(facts)
+    images, objects = class_counts(dataset)
     return environment.get_template(_TEMPLATE).render(
-        sections=sections(pictures),
-        splits=facts.splits,
-        totals=[len(facts.ids_of[name]) for name in facts.splits],
+        sections=sections(image_files),
+        splits=dataset.splits,
+        totals=[len(dataset.ids_by_split[name]) for name in dataset.splits],
         classes=[
-            (i, facts.class_name(i), images[i].tolist(), objects[i].tolist())
-            for i in range(facts.class_count)
+            (i, dataset.class_name(i), images[i].tolist(), objects[i].tolist())
+            for i in range(dataset.class_count)
         ],
-        title=_title(facts.class_names),
-        told=f"{count(len(facts.split_by_id), 'image')}, {count(len(facts.labels), 'box')}",
-        size_wh=facts.size_wh,
-        rotated_more=rotated_more,
+        title=_title(dataset.class_names),
+        summary=f"{pluralize(len(dataset.split_by_id), 'image')}, "
+        f"{pluralize(len(dataset.labels), 'box')}",
+        size_wh=dataset.size_wh,
+        hidden_rotated=hidden_rotated,
     )
 
 
-def _title(class_names: Sequence[str], most: int = 5) -> str:
-    named = ", ".join(class_names[:most])
-    more = len(class_names) - most
-    return f"{named} and {more:,} more" if more > 0 else named
+def _title(class_names: Sequence[str], limit: int = 5) -> str:
+    names = ", ".join(class_names[:limit])
+    more = len(class_names) - limit
+    return f"{names} and {more:,} more" if more > 0 else names

@@ -1,4 +1,4 @@
-"""Everything to look at, made when something is new, and left alone when nothing is."""
+"""Write a dataset's contact sheets, charts and page, unless they are up to date."""
 
 from __future__ import annotations
 
@@ -10,103 +10,105 @@ from oiyolo import __version__
 from oiyolo.core import files, staleness
 from oiyolo.dataset_preview import page
 from oiyolo.dataset_preview.contact_sheets import sheets
-from oiyolo.dataset_preview.sampling import choose
+from oiyolo.dataset_preview.sampling import choose_sample
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from PIL import Image
 
-    from oiyolo.dataset_preview.facts import Facts
-    from oiyolo.dataset_preview.sampling import Chosen
+    from oiyolo.dataset_preview.dataset import PreviewDataset
+    from oiyolo.dataset_preview.sampling import Sample
 
 _log = logging.getLogger("oiyolo")
 
 INDEX: Final = "index.html"
-_STAMP: Final = ".looked-from.json"
-_JPEG: Final = {"quality": 88, "subsampling": 0}  # coloured letters blur when colours are halved
-_OURS: Final = re.compile(r"(train|valid|test|smallest|largest|duplicates|rotated-\d+)\.jpg")
-_GONE: Final = "gone"
+_RECIPE_FILE: Final = ".looked-from.json"
+_JPEG: Final = {"quality": 88, "subsampling": 0}  # chroma subsampling blurs coloured text
+_SHEET_FILES: Final = re.compile(r"(train|valid|test|smallest|largest|duplicates|rotated-\d+)\.jpg")
+_MISSING_IMAGE: Final = "gone"
+"""Recorded instead of the checksum of an image that cannot be read."""
 
 
-def look(facts: Facts, folder: Path) -> list[Path]:
-    """Leave contact sheets, charts and a page that shows them.
+def write_preview(dataset: PreviewDataset, folder: Path) -> list[Path]:
+    """Write contact sheets, charts and a page that shows them.
 
-    Pictures that cannot be read are grey cells that say so. A second call with the same facts and
-    the same images does nothing; what is no longer there to show is removed.
+    Images that cannot be read are shown as grey cells with a message. If the dataset and the images
+    are unchanged, nothing is written. Sheets of an earlier preview that are no longer needed are
+    removed.
 
     Args:
-        facts: The dataset; with no image at all nothing is made.
-        folder: Where all goes; made when it is missing.
+        dataset: The dataset; nothing is written if it has no images.
+        folder: Output folder, which is created if it is missing.
 
     Returns:
-        The files, the page first.
+        The files of the preview, the page first.
     """
-    if not facts.splits:
+    if not dataset.splits:
         return []
-    chosen = choose(facts)
-    made_from = _made_from(facts, chosen)
-    stamp = folder / _STAMP
-    reason = staleness.stale_reason(stamp, made_from)
-    if reason is None and (before := _all_there(folder)):
+    sample = choose_sample(dataset)
+    recipe = _recipe(dataset, sample)
+    recipe_path = folder / _RECIPE_FILE
+    reason = staleness.stale_reason(recipe_path, recipe)
+    if reason is None and (before := _existing_files(folder)):
         return before
-    _log.info("look: %s", reason or "a picture is gone")
-    stamp.unlink(missing_ok=True)
+    _log.info("preview: drawing contact sheets and charts: %s", reason or "a file is missing")
+    recipe_path.unlink(missing_ok=True)
     files.remove_parts(folder)
-    made = _save_sheets(facts, chosen, folder)
-    _remove_others(folder, made)
-    from oiyolo.dataset_preview.charts import save_charts  # noqa: PLC0415  (matplotlib is slow)
+    paths = _save_sheets(dataset, sample, folder)
+    _remove_old_sheets(folder, paths)
+    from oiyolo.dataset_preview.charts import save_charts  # noqa: PLC0415  (slow to import)
 
-    made += save_charts(facts, folder)
-    more = chosen.rotated_total - sum(map(len, chosen.rotated))
-    html = page.render(facts, [path.name for path in made], more)
+    paths += save_charts(dataset, folder)
+    hidden_rotated = sample.rotated_total - sum(map(len, sample.rotated))
+    html = page.render(dataset, [path.name for path in paths], hidden_rotated)
     files.write_text(folder / INDEX, html, durable=False)
-    made.insert(0, folder / INDEX)
-    staleness.write(stamp, {**made_from, "files": [path.name for path in made]})
-    return made
+    paths.insert(0, folder / INDEX)
+    staleness.write_recipe(recipe_path, {**recipe, "files": [path.name for path in paths]})
+    return paths
 
 
-def _made_from(facts: Facts, chosen: Chosen) -> dict[str, object]:
-    shown = sorted(chosen.image_ids(facts))
-    pixels = {i: _digest(facts.image_path(i)) for i in shown}
+def _recipe(dataset: PreviewDataset, sample: Sample) -> dict[str, object]:
+    image_ids = sorted(sample.image_ids(dataset))
+    checksums = {i: _checksum(dataset.image_path(i)) for i in image_ids}
     return {
-        **facts.fingerprint(),
-        "the images": staleness.fingerprint(pixels),
+        **dataset.fingerprint(),
+        "the images": staleness.fingerprint(checksums),
         "version": __version__,
     }
 
 
-def _digest(path: Path) -> str:
+def _checksum(path: Path) -> str:
     try:
         return files.sha256_of(path)
     except OSError:
-        return _GONE
+        return _MISSING_IMAGE
 
 
-def _all_there(folder: Path) -> list[Path]:
-    """Give what the stamp says was made; nothing if any of it is gone."""
-    stamp = files.read_json(folder / _STAMP)
-    paths = [folder / name for name in stamp.get("files", [])]
+def _existing_files(folder: Path) -> list[Path]:
+    """Return the files of the existing preview; an empty list if one of them is missing."""
+    recipe = files.read_json(folder / _RECIPE_FILE)
+    paths = [folder / name for name in recipe.get("files", [])]
     return paths if all(path.is_file() for path in paths) else []
 
 
-def _save_sheets(facts: Facts, chosen: Chosen, folder: Path) -> list[Path]:
-    made = []
-    for sheet in sheets(facts, chosen):
+def _save_sheets(dataset: PreviewDataset, sample: Sample, folder: Path) -> list[Path]:
+    paths = []
+    for sheet in sheets(dataset, sample):
         path = folder / f"{sheet.name}.jpg"
         _save_jpeg(sheet.draw(), path)
-        made.append(path)
-    return made
+        paths.append(path)
+    return paths
 
 
-def _save_jpeg(picture: Image.Image, path: Path) -> None:
-    with files.whole_file(path, durable=False) as part:
-        picture.save(part, format="JPEG", **_JPEG)
+def _save_jpeg(image: Image.Image, path: Path) -> None:
+    with files.atomic_write(path, durable=False) as part:
+        image.save(part, format="JPEG", **_JPEG)
 
 
-def _remove_others(folder: Path, made: list[Path]) -> None:
-    """Remove sheets of an earlier look that have nothing to show now."""
-    kept = {path.name for path in made}
+def _remove_old_sheets(folder: Path, paths: list[Path]) -> None:
+    """Remove sheets of an earlier preview that are not among the new files."""
+    kept = {path.name for path in paths}
     for path in folder.glob("*.jpg"):
-        if _OURS.fullmatch(path.name) and path.name not in kept:
+        if _SHEET_FILES.fullmatch(path.name) and path.name not in kept:
             path.unlink(missing_ok=True)

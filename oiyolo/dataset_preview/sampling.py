@@ -1,4 +1,4 @@
-"""Which images and boxes are shown: pure, and the same every time."""
+"""Choose the images and boxes that a preview shows: deterministic, pure functions."""
 
 from __future__ import annotations
 
@@ -9,33 +9,34 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from oiyolo.dataset_preview.facts import Pair
+from oiyolo.dataset_preview.dataset import Pair
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     import numpy.typing as npt
 
-    from oiyolo.dataset_preview.facts import Facts
+    from oiyolo.dataset_preview.dataset import PreviewDataset
 
-CELLS: Final = 24
-"""Pictures on a sheet."""
-SHEETS_OF_ROTATED: Final = 8
-"""At most so many; the last one says how many images more there are."""
+CELLS_PER_SHEET: Final = 24
+"""Maximum number of images on a contact sheet."""
+MAX_ROTATED_SHEETS: Final = 8
+"""Maximum number of sheets of rotated images; the last one states how many images are left out."""
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """What is shown on each sheet.
+class Sample:
+    """The images and boxes of each contact sheet.
 
     Attributes:
-        grids: Images by split.
-        rotated: Images sheet by sheet.
-        rotated_total: How many rotated images there are, shown or not.
-        smallest: Rows in the table of boxes, the smallest first.
-        largest: Rows in the table of boxes, the largest first.
-        duplicates: Pairs, the least alike first; before them those in two splits.
-        rows_of: Rows of the shown images in the table of boxes; images without any are left out.
+        grids: Ids of a random sample of images by split.
+        rotated: Ids of rotated images by sheet.
+        rotated_total: Number of all rotated images, shown or not.
+        smallest: Rows of the smallest boxes in the table of boxes, the smallest first.
+        largest: Rows of the largest boxes in the table of boxes, the largest first.
+        duplicates: Suspected duplicates: pairs in two splits first, then the least similar.
+        rows_by_id: Rows of the images of ``grids`` and ``rotated`` in the table of boxes; images
+            without boxes are missing.
     """
 
     grids: Mapping[str, Sequence[str]]
@@ -44,48 +45,61 @@ class Chosen:
     smallest: Sequence[int]
     largest: Sequence[int]
     duplicates: Sequence[Pair]
-    rows_of: Mapping[str, npt.NDArray[np.int64]]
+    rows_by_id: Mapping[str, npt.NDArray[np.int64]]
 
-    def image_ids(self, facts: Facts) -> set[str]:
-        """Give every image that is shown."""
-        boxed = facts.boxes["ImageID"].to_numpy()[[*self.smallest, *self.largest]]
-        paired = itertools.chain(*((pair.first, pair.second) for pair in self.duplicates))
-        return {*itertools.chain(*self.grids.values(), *self.rotated, paired), *boxed.tolist()}
+    def image_ids(self, dataset: PreviewDataset) -> set[str]:
+        """Return the ids of all images on the sheets."""
+        with_extreme_box = dataset.boxes["ImageID"].to_numpy()[[*self.smallest, *self.largest]]
+        in_pairs = itertools.chain(*((pair.first, pair.second) for pair in self.duplicates))
+        return {
+            *itertools.chain(*self.grids.values(), *self.rotated, in_pairs),
+            *with_extreme_box.tolist(),
+        }
 
 
-def choose(facts: Facts) -> Chosen:
-    """Choose what is shown."""
+def choose_sample(dataset: PreviewDataset) -> Sample:
+    """Choose the images and boxes of all contact sheets."""
     rotated = sorted(
-        i for i, degrees in facts.rotation_by_id.items() if degrees and i in facts.split_by_id
+        i for i, degrees in dataset.rotation_by_id.items() if degrees and i in dataset.split_by_id
     )
-    shown = rotated[: CELLS * SHEETS_OF_ROTATED]
-    grids = {name: by_lot(facts.ids_of[name], CELLS) for name in facts.splits}
-    return Chosen(
+    shown_ids = rotated[: CELLS_PER_SHEET * MAX_ROTATED_SHEETS]
+    grids = {
+        name: random_ids(dataset.ids_by_split[name], CELLS_PER_SHEET) for name in dataset.splits
+    }
+    return Sample(
         grids=grids,
-        rotated=[shown[at : at + CELLS] for at in range(0, len(shown), CELLS)],
+        rotated=[
+            shown_ids[start : start + CELLS_PER_SHEET]
+            for start in range(0, len(shown_ids), CELLS_PER_SHEET)
+        ],
         rotated_total=len(rotated),
-        smallest=extreme_boxes(facts, CELLS),
-        largest=extreme_boxes(facts, CELLS, largest=True),
-        duplicates=doubtful_pairs(facts, CELLS // 2),
-        rows_of=facts.rows_of(itertools.chain(shown, *grids.values())),
+        smallest=extreme_boxes(dataset, CELLS_PER_SHEET),
+        largest=extreme_boxes(dataset, CELLS_PER_SHEET, largest=True),
+        duplicates=pairs_to_review(dataset, CELLS_PER_SHEET // 2),
+        rows_by_id=dataset.rows_by_id(itertools.chain(shown_ids, *grids.values())),
     )
 
 
-def by_lot(ids: Iterable[str], count: int) -> list[str]:
-    """Draw by a hash of the ids, so that an image that comes in displaces one at most."""
+def random_ids(ids: Iterable[str], count: int) -> list[str]:
+    """Return a random sample by a hash of the ids, in which a new image replaces at most one."""
 
-    def lot(image_id: str) -> bytes:
+    def random_key(image_id: str) -> bytes:
         return hashlib.sha256(image_id.encode(errors="surrogateescape")).digest()
 
-    return sorted(ids, key=lot)[:count]
+    return sorted(ids, key=random_key)[:count]
 
 
-def extreme_boxes(facts: Facts, count: int, *, largest: bool = False) -> list[int]:
-    """Give the rows of the smallest boxes, or of the largest, at most one of each image.
+def extreme_boxes(dataset: PreviewDataset, count: int, *, largest: bool = False) -> list[int]:
+    """Return the rows of the smallest or largest boxes, at most one per image.
 
-    One picture full of tiny boxes would else be all that is seen.
+    Otherwise a single image with many tiny boxes could fill the sheet.
+
+    Args:
+        dataset: The dataset.
+        count: Maximum number of boxes.
+        largest: Whether to return the largest boxes.
     """
-    labels = facts.labels
+    labels = dataset.labels
     order = np.argsort(
         -labels["area"].to_numpy() if largest else labels["area"].to_numpy(), kind="stable"
     )
@@ -93,17 +107,17 @@ def extreme_boxes(facts: Facts, count: int, *, largest: bool = False) -> list[in
     return [int(row) for row in first.index]
 
 
-def doubtful_pairs(facts: Facts, count: int) -> list[Pair]:
-    """Give the pairs that most need a look."""
+def pairs_to_review(dataset: PreviewDataset, count: int) -> list[Pair]:
+    """Return at most ``count`` pairs: those in two splits first, then the least similar."""
 
-    def doubt(pair: Pair) -> tuple[bool, int, str, str]:
-        straddles = in_two_splits(facts, pair)
-        return not straddles, -pair.distance, pair.first, pair.second
+    def sort_key(pair: Pair) -> tuple[bool, int, str, str]:
+        is_leak = in_two_splits(dataset, pair)
+        return not is_leak, -pair.distance, pair.first, pair.second
 
-    return sorted((Pair(*pair) for pair in facts.duplicates), key=doubt)[:count]
+    return sorted((Pair(*pair) for pair in dataset.duplicates), key=sort_key)[:count]
 
 
-def in_two_splits(facts: Facts, pair: Pair) -> bool:
-    """Tell whether a pair lies in two splits, which must not be."""
-    splits = {facts.split_by_id.get(i) for i in (pair.first, pair.second)} - {None}
+def in_two_splits(dataset: PreviewDataset, pair: Pair) -> bool:
+    """Return whether the images of a pair are in different splits, which is a leak."""
+    splits = {dataset.split_by_id.get(i) for i in (pair.first, pair.second)} - {None}
     return len(splits) > 1

@@ -1,4 +1,4 @@
-"""The numbers behind the charts: sizes, boxes in an image, and each class's share of each split."""
+"""The numbers in the charts: box sizes, boxes per image, and the share of each class by split."""
 
 from __future__ import annotations
 
@@ -15,44 +15,50 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
 
-    from oiyolo.dataset_preview.facts import Facts
+    from oiyolo.dataset_preview.dataset import PreviewDataset
 
 SIZES: Final = ((0, "small"), (32, "medium"), (96, "large"))
-"""From which side of a square on a box is of a size (https://cocodataset.org/#detection-eval)."""
+"""Box sizes by their minimum area, as the side of a square in pixels, as in COCO
+(https://cocodataset.org/#detection-eval)."""
 
-_SHOWN_LARGEST: Final = 12
-_SHOWN_ASTRAY: Final = 8
-_NAME_LETTERS: Final = 26
+_MAX_LARGEST: Final = 12
+_MAX_UNEVEN: Final = 8
+_MAX_NAME_CHARS: Final = 26
 
 
-class Bucket(NamedTuple):
-    """A number of boxes in an image, or several."""
+class CountBin(NamedTuple):
+    """A bin of the histogram of boxes per image: its label, and the smallest count in it."""
 
     name: str
     first: int
 
 
-BUCKETS: Final = tuple(
-    Bucket(name, int(name.rstrip("+").split("-")[0]))
+COUNT_BINS: Final = tuple(
+    CountBin(name, int(name.rstrip("+").split("-")[0]))
     for name in ("0", "1", "2", "3", "4", "5", "6-9", "10-19", "20-49", "50+")
 )
 
 
 class Row(NamedTuple):
-    """A class, or all together, and its numbers in each split."""
+    """A bar of the chart of classes.
+
+    Attributes:
+        name: A class, "all" or "negatives".
+        counts: Number of images or objects in each split.
+    """
 
     name: str
-    numbers: tuple[int, ...]
+    counts: tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class SplitShares:
-    """How classes are divided over the splits.
+class ClassRows:
+    """Number of images and objects of each class by split.
 
     Attributes:
-        images: Of all images, negatives and each class.
+        images: Number of images: all, negatives and each class.
         objects: The same rows for objects; negatives have none.
-        left_out: How many classes are not shown.
+        left_out: Number of classes that are not shown.
     """
 
     images: Sequence[Row]
@@ -61,89 +67,88 @@ class SplitShares:
 
 
 def size_shares(labels: pd.DataFrame) -> npt.NDArray[np.float64]:
-    """Give the shares of small, medium and large boxes, shape (3,); 0 where there is no box."""
+    """Return the shares of small, medium and large boxes, shape (3,); 0 if there are no boxes."""
     area_px = labels["w_px"].to_numpy() * labels["h_px"].to_numpy()
     edges = [limit**2 for limit, _ in SIZES] + [np.inf]
     return np.asarray(np.histogram(area_px, bins=edges)[0] / max(len(labels), 1))
 
 
-def in_buckets(numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Count how many of the numbers lie in each of ``BUCKETS``, shape (len(BUCKETS),)."""
-    firsts = np.array([bucket.first for bucket in BUCKETS])
-    places = np.searchsorted(firsts, numbers, side="right") - 1
-    return np.bincount(places, minlength=len(BUCKETS))
+def count_per_bin(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return how many of the counts are in each of ``COUNT_BINS``, shape (len(COUNT_BINS),)."""
+    first_counts = np.array([count_bin.first for count_bin in COUNT_BINS])
+    bins = np.searchsorted(first_counts, counts, side="right") - 1
+    return np.bincount(bins, minlength=len(COUNT_BINS))
 
 
-def class_numbers(facts: Facts) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Count images and objects, each of shape (classes, splits)."""
-    labels = facts.labels
-    shape = (facts.class_count, len(facts.splits))
-    counted = []
+def class_counts(dataset: PreviewDataset) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the number of images and of objects, each of shape (classes, splits)."""
+    labels = dataset.labels
+    shape = (dataset.class_count, len(dataset.splits))
+    counts = []
     for table in (labels.drop_duplicates(["image_id", "class_id"]), labels):
-        numbers = np.zeros(shape, dtype=np.int64)
-        columns = table["split"].map({name: at for at, name in enumerate(facts.splits)})
-        np.add.at(numbers, (table["class_id"].to_numpy(), columns.to_numpy(dtype=np.int64)), 1)
-        counted.append(numbers)
-    return counted[0], counted[1]
+        table_counts = np.zeros(shape, dtype=np.int64)
+        columns = table["split"].map({name: column for column, name in enumerate(dataset.splits)})
+        np.add.at(table_counts, (table["class_id"].to_numpy(), columns.to_numpy(dtype=np.int64)), 1)
+        counts.append(table_counts)
+    return counts[0], counts[1]
 
 
-def split_shares(facts: Facts) -> SplitShares:
-    """Give how all images, negatives and the classes are divided over the splits.
+def class_rows(dataset: PreviewDataset) -> ClassRows:
+    """Return the number of images and objects by split: all, negatives and each class.
 
-    Of many classes the largest are shown, and those that are farthest from the share that they
-    should have.
+    Of many classes, only the largest are included, and those that are furthest from their shares.
     """
-    images, objects = class_numbers(facts)
-    all_images = tuple(len(facts.ids_of[name]) for name in facts.splits)
-    negatives = tuple(int((facts.label_counts(name) == 0).sum()) for name in facts.splits)
+    images, objects = class_counts(dataset)
+    all_images = tuple(len(dataset.ids_by_split[name]) for name in dataset.splits)
+    negatives = tuple(int((dataset.label_counts(name) == 0).sum()) for name in dataset.splits)
     all_objects = tuple(objects.sum(axis=0).tolist())
-    shown = shown_classes(images, np.array(all_images))
-    names = [chart_name(facts, class_id) for class_id in shown]
-    none = tuple(0 for _ in facts.splits)
+    class_ids = classes_to_show(images, np.array(all_images))
+    names = [chart_name(dataset, class_id) for class_id in class_ids]
+    zeros = tuple(0 for _ in dataset.splits)
     has_negatives = any(negatives)
-    return SplitShares(
+    return ClassRows(
         images=[
             Row("all", all_images),
             *([Row("negatives", negatives)] if has_negatives else []),
-            *(Row(n, tuple(images[i].tolist())) for n, i in zip(names, shown, strict=True)),
+            *(Row(n, tuple(images[i].tolist())) for n, i in zip(names, class_ids, strict=True)),
         ],
         objects=[
             Row("all", all_objects),
-            *([Row("negatives", none)] if has_negatives else []),
-            *(Row(n, tuple(objects[i].tolist())) for n, i in zip(names, shown, strict=True)),
+            *([Row("negatives", zeros)] if has_negatives else []),
+            *(Row(n, tuple(objects[i].tolist())) for n, i in zip(names, class_ids, strict=True)),
         ],
-        left_out=facts.class_count - len(shown),
+        left_out=dataset.class_count - len(class_ids),
     )
 
 
-def shown_classes(
+def classes_to_show(
     images: npt.NDArray[np.int64], all_images: npt.NDArray[np.int64]
 ) -> Sequence[int]:
-    """Choose the classes that are shown.
+    """Return the classes to show.
 
     Args:
-        images: Images of each class in each split, shape (classes, splits).
-        all_images: Images in each split, shape (splits,).
+        images: Number of images of each class in each split, shape (classes, splits).
+        all_images: Number of images in each split, shape (splits,).
 
     Returns:
-        Class ids, the one with the most images first.
+        Class ids by number of images, the largest first.
     """
     totals = images.sum(axis=1)
     by_size = np.argsort(-totals, kind="stable")
-    if len(by_size) <= _SHOWN_LARGEST + _SHOWN_ASTRAY:
+    if len(by_size) <= _MAX_LARGEST + _MAX_UNEVEN:
         return [int(i) for i in by_size]
     expected = totals[:, None] * all_images / max(int(all_images.sum()), 1)
-    # In images, not in shares: a class of three images cannot be divided by 80, 10 and 10.
-    astray = np.abs(images - expected).sum(axis=1) / np.sqrt(np.maximum(totals, 1))
-    rest = by_size[_SHOWN_LARGEST:]
-    farthest = set(rest[np.argsort(-astray[rest], kind="stable")][:_SHOWN_ASTRAY].tolist())
-    largest = set(by_size[:_SHOWN_LARGEST].tolist())
-    return [int(i) for i in by_size if int(i) in largest | farthest]
+    # In images, not in shares: a class of 3 images cannot be split into 80, 10 and 10 %.
+    deviation = np.abs(images - expected).sum(axis=1) / np.sqrt(np.maximum(totals, 1))
+    rest = by_size[_MAX_LARGEST:]
+    most_uneven = set(rest[np.argsort(-deviation[rest], kind="stable")][:_MAX_UNEVEN].tolist())
+    largest = set(by_size[:_MAX_LARGEST].tolist())
+    return [int(i) for i in by_size if int(i) in largest | most_uneven]
 
 
-def chart_name(facts: Facts, class_id: int) -> str:
-    """Give a class's name as a chart can write it: cut off, or its number."""
-    name = facts.class_name(class_id)
+def chart_name(dataset: PreviewDataset, class_id: int) -> str:
+    """Return a class's name for a chart: shortened; "class" and the id if it cannot be drawn."""
+    name = dataset.class_name(class_id)
     if not is_drawable_in_charts(name):
         return f"class {class_id}"
-    return name if len(name) <= _NAME_LETTERS else name[: _NAME_LETTERS - 1] + "…"
+    return name if len(name) <= _MAX_NAME_CHARS else name[: _MAX_NAME_CHARS - 1] + "…"

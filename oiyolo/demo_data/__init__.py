@@ -1,1 +1,1 @@
-"""A small Open Images of drawn scenes, in the official formats, served on loopback."""
+"""A small synthetic Open Images: drawn scenes in the official formats, served on loopback."""

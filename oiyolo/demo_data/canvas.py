@@ -1,7 +1,8 @@
-"""A pen that draws one object: in units of the object's own width, supersampled, then cut out.
+"""A canvas on which one object is drawn, supersampled, in units of its own width.
 
-The point (0, 0) is the left end of the line that the object stands or floats on and (1, 0) the
-right end; y grows downwards, as in pictures, so what stands above the line has a negative y.
+The base line is the line on which the object stands or floats. Its left end is the point (0, 0),
+its right end (1, 0). The y axis points down, as in images, so everything above the base line has a
+negative y.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ _SMALL_WIDTH_PX = 100.0
 
 
 def shade(colour: RGB, factor: float) -> RGB:
-    """Darken (below 1) or lighten (above 1) a colour."""
+    """Return a darker (``factor`` below 1) or lighter (above 1) colour."""
     red, green, blue = (min(255, max(0, round(channel * factor))) for channel in colour)
     return red, green, blue
 
 
 def mix(first: RGB, second: RGB, share: float) -> RGB:
-    """Mix two colours; ``share`` is the second one's part."""
+    """Return a mixture of two colours; ``share`` is the proportion of the second one."""
     red, green, blue = (
         round(a * (1 - share) + b * share) for a, b in zip(first, second, strict=True)
     )
@@ -38,22 +39,22 @@ def mix(first: RGB, second: RGB, share: float) -> RGB:
 
 
 def pick(rng: np.random.Generator, colours: Sequence[RGB], *, spread: int = 14) -> RGB:
-    """Take one of some colours, a little off."""
+    """Return a random one of the colours, with each channel shifted by at most ``spread``."""
     base = colours[int(rng.integers(len(colours)))]
-    off = rng.integers(-spread, spread + 1, 3)
+    shifts = rng.integers(-spread, spread + 1, 3)
     red, green, blue = (
-        min(255, max(0, channel + int(delta))) for channel, delta in zip(base, off, strict=True)
+        min(255, max(0, channel + int(shift))) for channel, shift in zip(base, shifts, strict=True)
     )
     return red, green, blue
 
 
-def chance(rng: np.random.Generator, share: float) -> bool:
-    """Say yes in a share of all cases."""
-    return bool(rng.random() < share)
+def chance(rng: np.random.Generator, probability: float) -> bool:
+    """Return ``True`` with the given probability."""
+    return bool(rng.random() < probability)
 
 
-def bow(start: Point, control: Point, end: Point, *, steps: int = 8) -> list[Point]:
-    """Give points on the curve from ``start`` to ``end`` that is drawn towards ``control``."""
+def bezier(start: Point, control: Point, end: Point, *, steps: int = 8) -> list[Point]:
+    """Return ``steps`` + 1 points on the quadratic Bézier curve from ``start`` to ``end``."""
     points = []
     for step in range(steps + 1):
         t = step / steps
@@ -66,50 +67,51 @@ def bow(start: Point, control: Point, end: Point, *, steps: int = 8) -> list[Poi
 
 @dataclass(frozen=True)
 class Cutout:
-    """A drawn object on transparent ground.
+    """A drawn object with a transparent background.
 
     Attributes:
-        picture: RGBA, cropped to what was drawn.
-        left_px: Where its left edge lies, from the middle of the object's base line.
-        top_px: Where its top edge lies, from the base line; negative is above.
+        image: RGBA image, cropped to the object.
+        left_px: X of the image's left edge, relative to the middle of the object's base line.
+        top_px: Y of the image's top edge, relative to the base line; negative above it.
     """
 
-    picture: Image.Image
+    image: Image.Image
     left_px: int
     top_px: int
 
 
-class Pen:
-    """Draws polygons, ellipses and lines for one object.
+class Canvas:
+    """A transparent canvas for the polygons, ellipses and lines of one object.
 
     Args:
-        width_px: The object's width in the final picture.
-        up: Room above the base line, in object widths.
-        mirrored: Draw everything left-right.
-        lean_deg: Turn everything clockwise about the middle of the base line.
+        width_px: Width of the object in the final image.
+        headroom: Height of the canvas above the base line, in object widths.
+        mirrored: Whether to flip the drawing horizontally.
+        lean_deg: Clockwise rotation of the drawing about the middle of the base line.
     """
 
-    _SIDE = 0.25
-    _DOWN = 0.25
+    _SIDE_MARGIN = 0.25
+    _BOTTOM_MARGIN = 0.25
 
     def __init__(
-        self, width_px: float, *, up: float, mirrored: bool = False, lean_deg: float = 0.0
+        self, width_px: float, *, headroom: float, mirrored: bool = False, lean_deg: float = 0.0
     ) -> None:
-        # Small things need finer edges; large ones would cost more than they show.
+        # Small objects need finer edges. On large ones the cost would exceed the visible benefit.
         self._samples = 3 if width_px < _SMALL_WIDTH_PX else 2
         self._unit = width_px * self._samples
         self._sign = -1.0 if mirrored else 1.0
         self._cos = math.cos(math.radians(lean_deg))
         self._sin = math.sin(math.radians(lean_deg))
-        half = (0.5 + self._SIDE) * self._unit
-        # Whole multiples of the sampling, so that the base line falls between two final pixels.
+        half = (0.5 + self._SIDE_MARGIN) * self._unit
+        # Whole multiples of the sampling factor, so that the base line lies between two pixels of
+        # the final image.
         self._mid_x = self._samples * math.ceil(half / self._samples)
-        self._base_y = self._samples * math.ceil(up * self._unit / self._samples)
-        below = self._samples * math.ceil(self._DOWN * self._unit / self._samples)
-        self._canvas = Image.new("RGBA", (2 * self._mid_x, self._base_y + below), (0, 0, 0, 0))
-        self._draw = ImageDraw.Draw(self._canvas)
+        self._base_y = self._samples * math.ceil(headroom * self._unit / self._samples)
+        below = self._samples * math.ceil(self._BOTTOM_MARGIN * self._unit / self._samples)
+        self._image = Image.new("RGBA", (2 * self._mid_x, self._base_y + below), (0, 0, 0, 0))
+        self._draw = ImageDraw.Draw(self._image)
 
-    def _at(self, point: Point) -> Point:
+    def _to_samples(self, point: Point) -> Point:
         x = (point[0] - 0.5) * self._sign
         y = point[1]
         return (
@@ -119,10 +121,10 @@ class Pen:
 
     def polygon(self, points: Sequence[Point], colour: RGB) -> None:
         """Fill a polygon."""
-        self._draw.polygon([self._at(point) for point in points], fill=colour)
+        self._draw.polygon([self._to_samples(point) for point in points], fill=colour)
 
-    def oval(self, centre: Point, radii: Point, colour: RGB, *, steps: int = 22) -> None:
-        """Fill an ellipse given by its centre and its two radii."""
+    def ellipse(self, centre: Point, radii: Point, colour: RGB, *, steps: int = 22) -> None:
+        """Fill an ellipse with the given centre and (x, y) radii."""
         self.polygon(
             [
                 (
@@ -134,23 +136,26 @@ class Pen:
             colour,
         )
 
-    def box(self, left: float, top: float, right: float, bottom: float, colour: RGB) -> None:
-        """Fill an upright rectangle."""
+    def rectangle(self, left: float, top: float, right: float, bottom: float, colour: RGB) -> None:
+        """Fill a rectangle whose sides are parallel to the axes."""
         self.polygon([(left, top), (right, top), (right, bottom), (left, bottom)], colour)
 
     def line(self, points: Sequence[Point], colour: RGB, width: float) -> None:
-        """Draw a line through points; its width is in object widths, at least one sample."""
-        width_px = max(self._samples, round(width * self._unit))
+        """Draw a line through the points; its width, in object widths, is at least one pixel."""
+        width_samples = max(self._samples, round(width * self._unit))
         self._draw.line(
-            [self._at(point) for point in points], fill=colour, width=width_px, joint="curve"
+            [self._to_samples(point) for point in points],
+            fill=colour,
+            width=width_samples,
+            joint="curve",
         )
 
     def cutout(self) -> Cutout:
-        """Give what was drawn, at the final size."""
-        picture = self._canvas.reduce(self._samples)
-        left, top, right, bottom = picture.getbbox() or (0, 0, 1, 1)
+        """Return the drawing, reduced to the final size and cropped."""
+        image = self._image.reduce(self._samples)
+        left, top, right, bottom = image.getbbox() or (0, 0, 1, 1)
         return Cutout(
-            picture=picture.crop((left, top, right, bottom)),
+            image=image.crop((left, top, right, bottom)),
             left_px=left - self._mid_x // self._samples,
             top_px=top - self._base_y // self._samples,
         )

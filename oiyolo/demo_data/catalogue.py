@@ -1,7 +1,7 @@
-"""The classes of the demo mirror: a few dozen of Open Images' own, with their official MIDs.
+"""The classes of the demo mirror: a few dozen Open Images classes with their official MIDs.
 
-The tree has the form of ``bbox_labels_600_hierarchy.json``: it also has parts, and a class that
-stands at two places.
+The class tree has the structure of ``bbox_labels_600_hierarchy.json``, including parts and a class
+with two parents.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ MIDS: Final = {
     "Whale": "/m/084zz",
     "Woman": "/m/03bt1vf",
 }
-"""Class name to MID."""
+"""MID by class name."""
 
 _Tree = dict[str, "_Tree"]
 
@@ -92,17 +92,19 @@ _PARTS: Final = {"Person": ("Human face",)}
 
 
 def hierarchy() -> dict[str, Any]:
-    """Give the class tree as nested ``LabelName``, ``Subcategory`` and ``Part``."""
+    """Return the class tree as nested ``LabelName``, ``Subcategory`` and ``Part`` entries."""
     return {
         "LabelName": ROOT_MID,
-        "Subcategory": [_node(name, below) for name, below in _SUBCATEGORIES.items()],
+        "Subcategory": [_node(name, children) for name, children in _SUBCATEGORIES.items()],
     }
 
 
-def _node(name: str, below: _Tree) -> dict[str, Any]:
+def _node(name: str, children: _Tree) -> dict[str, Any]:
     node: dict[str, Any] = {"LabelName": MIDS[name]}
-    if below:
-        node["Subcategory"] = [_node(child, its_own) for child, its_own in below.items()]
+    if children:
+        node["Subcategory"] = [
+            _node(child, grandchildren) for child, grandchildren in children.items()
+        ]
     if name in _PARTS:
         node["Part"] = [{"LabelName": MIDS[part]} for part in _PARTS[name]]
     return node

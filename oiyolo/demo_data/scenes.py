@@ -1,7 +1,7 @@
-"""Scenes that look a little like photographs, with every object's box known.
+"""Scenes that loosely resemble photographs, with an exact box for every object.
 
-A scene is a backdrop with one to six objects, far ones first. Boxes are tight around what is
-visible of an object, as an annotator would draw them.
+A scene is a background with one to six objects, drawn from far to near. As if drawn by an
+annotator, a box tightly encloses the visible part of its object.
 """
 
 from __future__ import annotations
@@ -14,31 +14,32 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from PIL import Image
 
-from oiyolo.demo_data import background, sprites
-from oiyolo.demo_data.canvas import Pen, chance
-from oiyolo.demo_data.sprites import Place
+from oiyolo.demo_data import sprites
+from oiyolo.demo_data.background import paint_background
+from oiyolo.demo_data.canvas import Canvas, chance
+from oiyolo.demo_data.sprites import SceneLayer
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from oiyolo.demo_data.background import Backdrop, Pixels
+    from oiyolo.demo_data.background import Background, Pixels
     from oiyolo.demo_data.canvas import Cutout
-    from oiyolo.demo_data.sprites import Thing
+    from oiyolo.demo_data.sprites import Sprite
 
 BOAT_FAMILY: Final = frozenset({"Boat", "Canoe", "Gondola"})
-LEAST_VISIBLE: Final = 0.55
-# A little more is asked for when things are put into the picture: the soft edges do not count.
-_LEAST_PLACED: Final = 0.6
-_MOST_SHARED: Final = 0.3
+MIN_VISIBLE: Final = 0.55
+# Placing a sprite requires slightly more than MIN_VISIBLE, because soft edges do not count.
+_MIN_VISIBLE_PLACED: Final = 0.6
+_MAX_OVERLAP: Final = 0.3
 _OCCLUDED_BELOW: Final = 0.93
 _SOLID_ALPHA: Final = 96
-_SHAPES_WH: Final = ((400, 300), (400, 300), (400, 300), (400, 266), (300, 400))
-_TRIES: Final = 14
+_SIZES_WH: Final = ((400, 300), (400, 300), (400, 300), (400, 266), (300, 400))
+_MAX_ATTEMPTS: Final = 14
 _GRAIN_SIDE: Final = 1024
 
 
-class Kind(Enum):
-    """What a scene is about."""
+class SceneKind(Enum):
+    """The subject of a scene."""
 
     BOATS = "boats"
     MARINA = "marina"
@@ -52,11 +53,11 @@ class DrawnObject:
     """One labelled object of a scene.
 
     Attributes:
-        name: The class name in Open Images.
-        xyxy: Left, top, right, bottom of what is visible, as fractions of the image.
-        clicks: The topmost, leftmost, bottommost and rightmost visible points, each (x, y) as
+        name: Class name in Open Images.
+        xyxy: Left, top, right and bottom of the visible part, as fractions of the image.
+        clicks: The topmost, leftmost, bottommost and rightmost visible points, each (x, y) in
             fractions of the image.
-        occluded, truncated, group_of, depiction, inside: Open Images' flags.
+        occluded, truncated, group_of, depiction, inside: Open Images' flags of the box.
     """
 
     name: str
@@ -71,186 +72,201 @@ class DrawnObject:
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture, upright, and what is in it."""
+    """An upright image and its labelled objects."""
 
     image: Image.Image
     objects: tuple[DrawnObject, ...]
-    kind: Kind
+    kind: SceneKind
 
 
 @dataclass(frozen=True)
-class _Spot:
-    """A thing with its place: the middle of its base line, and its width, all in pixels."""
+class _Placement:
+    """A sprite's position in the image: the middle of its base line, and its width, in pixels."""
 
-    thing: Thing
+    sprite: Sprite
     x: float
     y: float
     width: float
 
 
 @dataclass
-class _Stage:
-    """A picture in the making.
+class _Composition:
+    """An unfinished scene.
 
     Attributes:
-        image: RGB.
-        owner: Which object is seen at each pixel, by number; 0 for the backdrop.
-        whole_px: Each object's full area in pixels, also what lies outside the picture.
+        image: RGB image.
+        instance_map: Number of the object that is visible at each pixel; 0 for the background.
+        full_area_px: Area in pixels by object number, including the part outside the image.
+        names: Class name by object number; empty for clutter.
+        truncated: Numbers of the objects that extend beyond the image.
     """
 
     image: Image.Image
-    owner: npt.NDArray[np.int16]
-    whole_px: dict[int, int]
+    instance_map: npt.NDArray[np.int16]
+    full_area_px: dict[int, int]
     names: dict[int, str]
-    cut_off: set[int]
+    truncated: set[int]
 
 
-def draw_scene(rng: np.random.Generator, kind: Kind = Kind.BOATS) -> Scene:
-    """Draw one scene.
+def draw_scene(rng: np.random.Generator, kind: SceneKind = SceneKind.BOATS) -> Scene:
+    """Draw a scene.
 
     Args:
-        rng: Decides everything; the same state gives the same pixels.
-        kind: What the scene is about.
+        rng: Random number generator, which determines everything: the same state of it produces
+            the same pixels.
+        kind: Subject of the scene.
     """
-    wh = _SHAPES_WH[int(rng.integers(len(_SHAPES_WH)))]
+    size_wh = _SIZES_WH[int(rng.integers(len(_SIZES_WH)))]
     while True:
-        # Hardly ever, a picture has room for none of its boats: then another one is drawn.
-        scene = _try_scene(rng, kind, wh)
-        has_boat = any(drawn.name in BOAT_FAMILY for drawn in scene.objects)
-        if has_boat == (kind is not Kind.NO_BOATS) and scene.objects:
+        # In rare cases none of the objects that the scene must have fits; it is drawn again then.
+        scene = _try_scene(rng, kind, size_wh)
+        has_boat = any(item.name in BOAT_FAMILY for item in scene.objects)
+        if has_boat == (kind is not SceneKind.NO_BOATS) and scene.objects:
             return scene
 
 
-def _try_scene(rng: np.random.Generator, kind: Kind, wh: tuple[int, int]) -> Scene:
-    land = kind is Kind.NO_BOATS and chance(rng, 0.4)
-    ground = background.paint(
+def _try_scene(rng: np.random.Generator, kind: SceneKind, size_wh: tuple[int, int]) -> Scene:
+    land = kind is SceneKind.NO_BOATS and chance(rng, 0.4)
+    background = paint_background(
         rng,
-        wh,
+        size_wh,
         water=not land,
-        front=kind is Kind.POSTER or (kind is not Kind.ON_BOARD and chance(rng, 0.3)),
-        bank=kind is Kind.MARINA or chance(rng, 0.5),
+        foreground=kind is SceneKind.POSTER
+        or (kind is not SceneKind.ON_BOARD and chance(rng, 0.3)),
+        bank=kind is SceneKind.MARINA or chance(rng, 0.5),
     )
-    picture = np.clip(ground.pixels, 0, 255).astype(np.uint8)
-    stage = _Stage(Image.fromarray(picture), np.zeros((wh[1], wh[0]), np.int16), {}, {}, set())
-    for spot in _plan(rng, ground, wh, kind):
-        _place(rng, stage, spot, ground)
+    pixels = np.clip(background.pixels, 0, 255).astype(np.uint8)
+    composition = _Composition(
+        Image.fromarray(pixels), np.zeros((size_wh[1], size_wh[0]), np.int16), {}, {}, set()
+    )
+    for placement in _plan_placements(rng, background, size_wh, kind):
+        _place_sprite(rng, composition, placement, background)
     extra: list[DrawnObject] = []
-    if kind is Kind.MARINA:
-        extra.extend(_marina(rng, stage, ground, wh))
-    elif kind is Kind.POSTER:
-        extra.extend(_poster(rng, stage, wh))
-    elif kind is Kind.ON_BOARD:
-        extra.extend(_own_bow(rng, stage, wh))
-    objects = [*_objects(stage, wh), *extra]
-    return Scene(_developed(rng, stage.image), tuple(objects), kind)
+    if kind is SceneKind.MARINA:
+        extra.extend(_draw_marina(rng, composition, background, size_wh))
+    elif kind is SceneKind.POSTER:
+        extra.extend(_draw_poster(rng, composition, size_wh))
+    elif kind is SceneKind.ON_BOARD:
+        extra.extend(_draw_bow(rng, composition, size_wh))
+    objects = [*_visible_objects(composition, size_wh), *extra]
+    return Scene(_add_camera_effects(rng, composition.image), tuple(objects), kind)
 
 
-def _choose(rng: np.random.Generator, choices: list[Thing]) -> Thing:
-    weights = np.array([thing.weight for thing in choices])
-    return choices[int(rng.choice(len(choices), p=weights / weights.sum()))]
+def _choose(rng: np.random.Generator, candidates: list[Sprite]) -> Sprite:
+    weights = np.array([sprite.weight for sprite in candidates])
+    return candidates[int(rng.choice(len(candidates), p=weights / weights.sum()))]
 
 
-def _plan(
-    rng: np.random.Generator, ground: Backdrop, wh: tuple[int, int], kind: Kind
-) -> list[_Spot]:
-    """Choose what is in the picture and where, far things first."""
-    places = {Place.SKY}
-    if ground.water is not None:
-        places.add(Place.WATER)
-    if np.isfinite(ground.bank).any():
-        places.add(Place.BANK)
-    if ground.front is not None:
-        places.add(Place.FRONT)
-    others = [thing for thing in sprites.OTHERS if thing.place in places]
+def _plan_placements(
+    rng: np.random.Generator, background: Background, size_wh: tuple[int, int], kind: SceneKind
+) -> list[_Placement]:
+    """Return randomly chosen sprites and their positions, from far to near."""
+    layers = {SceneLayer.SKY}
+    if background.water_bottom is not None:
+        layers.add(SceneLayer.WATER)
+    if np.isfinite(background.bank_y).any():
+        layers.add(SceneLayer.BANK)
+    if background.foreground is not None:
+        layers.add(SceneLayer.FOREGROUND)
+    others = [sprite for sprite in sprites.OTHERS if sprite.layer in layers]
     count = int(rng.integers(1, 7))
-    if kind is Kind.BOATS:
+    if kind is SceneKind.BOATS:
         boats = max(1, int(rng.binomial(count, 0.6)))
         chosen = [_choose(rng, list(sprites.BOATS)) for _ in range(boats)]
         chosen += [_choose(rng, others) for _ in range(count - boats)]
     else:
         chosen = [
-            _choose(rng, others) for _ in range(max(2, count) if kind is Kind.NO_BOATS else 2)
+            _choose(rng, others) for _ in range(max(2, count) if kind is SceneKind.NO_BOATS else 2)
         ]
-    spots: list[_Spot] = []
-    for thing in chosen:
-        for _ in range(_TRIES):
-            spot = _spot(rng, thing, ground, wh)
-            if all(_shared(spot, other) < _MOST_SHARED for other in spots):
-                spots.append(spot)
+    placements: list[_Placement] = []
+    for sprite in chosen:
+        for _ in range(_MAX_ATTEMPTS):
+            placement = _random_placement(rng, sprite, background, size_wh)
+            if all(_overlap(placement, other) < _MAX_OVERLAP for other in placements):
+                placements.append(placement)
                 break
-    return sorted(spots, key=lambda spot: spot.y if spot.thing.place is not Place.SKY else -1.0)
+    return sorted(
+        placements,
+        key=lambda placement: placement.y if placement.sprite.layer is not SceneLayer.SKY else -1.0,
+    )
 
 
-def _shared(first: _Spot, second: _Spot) -> float:
-    """Give the shared part of two things' frames, as a share of the smaller frame."""
+def _overlap(first: _Placement, second: _Placement) -> float:
+    """Return the overlap of two sprites' frames, as a fraction of the smaller frame."""
     across = min(first.x + first.width / 2, second.x + second.width / 2) - max(
         first.x - first.width / 2, second.x - second.width / 2
     )
     down = min(first.y, second.y) - max(
-        first.y - 0.8 * first.thing.up * first.width,
-        second.y - 0.8 * second.thing.up * second.width,
+        first.y - 0.8 * first.sprite.headroom * first.width,
+        second.y - 0.8 * second.sprite.headroom * second.width,
     )
-    smaller = min(0.8 * spot.thing.up * spot.width**2 for spot in (first, second))
+    smaller = min(
+        0.8 * placement.sprite.headroom * placement.width**2 for placement in (first, second)
+    )
     return max(0.0, across) * max(0.0, down) / smaller
 
 
-def _spot(rng: np.random.Generator, thing: Thing, ground: Backdrop, wh: tuple[int, int]) -> _Spot:
-    width_px, height_px = wh
-    low, high = thing.width
-    # More of the small sizes than of the large ones, as far away there is more room.
-    share = low + (high - low) * rng.uniform() ** 1.3
-    width = share * width_px
+def _random_placement(
+    rng: np.random.Generator, sprite: Sprite, background: Background, size_wh: tuple[int, int]
+) -> _Placement:
+    width_px, height_px = size_wh
+    low, high = sprite.width_range
+    # Small sizes are more frequent than large ones, because there is more space in the distance.
+    relative_width = low + (high - low) * rng.uniform() ** 1.3
+    width = relative_width * width_px
     x = rng.uniform(0.04, 0.96) * width_px
-    if thing.place is Place.WATER:
-        floor = ground.water or 1.0
-        nearness = np.clip((share - 0.1) / 0.4 + rng.normal(0, 0.16), 0.06, 1.0)
-        y = (ground.horizon + 0.03 + (floor - ground.horizon - 0.03) * nearness) * height_px
-        tallest = 0.86 * height_px
-        width = min(width, tallest / thing.up)
-        # Boats mostly lie well inside the picture; a few are cut off by its edge.
+    if sprite.layer is SceneLayer.WATER:
+        bottom = background.water_bottom or 1.0
+        nearness = np.clip((relative_width - 0.1) / 0.4 + rng.normal(0, 0.16), 0.06, 1.0)
+        y = (
+            background.horizon + 0.03 + (bottom - background.horizon - 0.03) * nearness
+        ) * height_px
+        max_height_px = 0.86 * height_px
+        width = min(width, max_height_px / sprite.headroom)
+        # Most boats are completely inside the image; the edge truncates a few.
         half = width / 2 / width_px
         if chance(rng, 0.88):
             x = rng.uniform(half + 0.01, 0.99 - half) * width_px
-    elif thing.place is Place.BANK:
-        columns = np.flatnonzero(np.isfinite(ground.bank))
+    elif sprite.layer is SceneLayer.BANK:
+        columns = np.flatnonzero(np.isfinite(background.bank_y))
         column = int(columns[int(rng.integers(len(columns)))])
-        x, y = float(column), float(ground.bank[column])
-    elif thing.place is Place.FRONT:
-        top, bottom = ground.front or (0.8, 0.95)
+        x, y = float(column), float(background.bank_y[column])
+    elif sprite.layer is SceneLayer.FOREGROUND:
+        top, bottom = background.foreground or (0.8, 0.95)
         y = rng.uniform(top, bottom) * height_px
     else:
-        y = rng.uniform(0.1, max(0.16, ground.horizon * 0.95)) * height_px
-    return _Spot(thing, x, y, width)
+        y = rng.uniform(0.1, max(0.16, background.horizon * 0.95)) * height_px
+    return _Placement(sprite, x, y, width)
 
 
-def _drawn(rng: np.random.Generator, spot: _Spot) -> Cutout:
-    thing = spot.thing
-    pen = Pen(
-        spot.width,
-        up=thing.up,
+def _draw_sprite(rng: np.random.Generator, placement: _Placement) -> Cutout:
+    sprite = placement.sprite
+    canvas = Canvas(
+        placement.width,
+        headroom=sprite.headroom,
         mirrored=chance(rng, 0.5),
-        lean_deg=float(rng.uniform(-thing.lean_deg, thing.lean_deg)),
+        lean_deg=float(rng.uniform(-sprite.lean_deg, sprite.lean_deg)),
     )
-    thing.paint(pen, rng)
-    return pen.cutout()
+    sprite.paint(canvas, rng)
+    return canvas.cutout()
 
 
-def _lit(picture: Image.Image, ground: Backdrop, haze: float) -> Image.Image:
-    """Give a cutout in the scene's light: tinted, a little darker below, hazy when far."""
-    values = np.array(picture)
+def _apply_lighting(image: Image.Image, background: Background, haze: float) -> Image.Image:
+    """Return a cutout in the scene's lighting: tinted, slightly darker towards the bottom, hazy."""
+    values = np.array(image)
     colours = values[..., :3].astype(np.float32)
-    fall = np.linspace(1 - haze, 0.85 * (1 - haze), picture.height, dtype=np.float32)
-    colours *= fall[:, None, None] * np.array(ground.light.tint, np.float32)
-    colours += np.array(ground.light.haze, np.float32) * np.float32(haze)
+    brightness = np.linspace(1 - haze, 0.85 * (1 - haze), image.height, dtype=np.float32)
+    colours *= brightness[:, None, None] * np.array(background.lighting.tint, np.float32)
+    colours += np.array(background.lighting.haze, np.float32) * np.float32(haze)
     values[..., :3] = np.minimum(colours, 255)
     return Image.fromarray(values)
 
 
-def _reflection(rng: np.random.Generator, picture: Image.Image) -> Image.Image:
-    """Give what the water shows of a cutout: upside down, squat, rippled, fading."""
-    height = max(2, round(picture.height * 0.5))
-    flipped = picture.transpose(Image.Transpose.FLIP_TOP_BOTTOM).resize(
-        (picture.width, height), Image.Resampling.BILINEAR
+def _reflect(rng: np.random.Generator, image: Image.Image) -> Image.Image:
+    """Return the reflection of a cutout in water: flipped, compressed, rippled and fading out."""
+    height = max(2, round(image.height * 0.5))
+    flipped = image.transpose(Image.Transpose.FLIP_TOP_BOTTOM).resize(
+        (image.width, height), Image.Resampling.BILINEAR
     )
     values = np.array(flipped)
     rows = np.arange(height)
@@ -264,84 +280,99 @@ def _reflection(rng: np.random.Generator, picture: Image.Image) -> Image.Image:
     return Image.fromarray(values)
 
 
-def _mirror_in_water(
+def _paste_reflection(
     rng: np.random.Generator,
-    stage: _Stage,
-    picture: Image.Image,
-    at: tuple[int, int],
-    ground: Backdrop,
+    composition: _Composition,
+    image: Image.Image,
+    left_top: tuple[int, int],
+    background: Background,
 ) -> None:
-    """Paste a cutout's reflection at ``at``, as far as there is water."""
-    mirrored = _reflection(rng, picture)
-    if ground.front is not None and ground.water is not None:
-        room = round((ground.water + 0.01) * stage.image.height) - at[1]
-        mirrored = mirrored.crop((0, 0, mirrored.width, max(1, min(mirrored.height, room))))
-    stage.image.paste(mirrored, at, mirrored)
+    """Paste a cutout's reflection at ``left_top``, cropped to the water."""
+    reflection = _reflect(rng, image)
+    if background.foreground is not None and background.water_bottom is not None:
+        max_height = (
+            round((background.water_bottom + 0.01) * composition.image.height) - left_top[1]
+        )
+        reflection = reflection.crop(
+            (0, 0, reflection.width, max(1, min(reflection.height, max_height)))
+        )
+    composition.image.paste(reflection, left_top, reflection)
 
 
-def _place(rng: np.random.Generator, stage: _Stage, spot: _Spot, ground: Backdrop) -> bool:
-    """Put a thing into the picture, unless it would hide too much of another or of itself."""
-    cutout = _drawn(rng, spot)
-    left, top = round(spot.x) + cutout.left_px, round(spot.y) + cutout.top_px
-    solid = np.asarray(cutout.picture.getchannel("A")) > _SOLID_ALPHA
-    height, width = stage.owner.shape
+def _place_sprite(
+    rng: np.random.Generator,
+    composition: _Composition,
+    placement: _Placement,
+    background: Background,
+) -> bool:
+    """Paste a sprite unless too little of it or of another object would stay visible.
+
+    Returns:
+        Whether the sprite was pasted.
+    """
+    cutout = _draw_sprite(rng, placement)
+    left, top = round(placement.x) + cutout.left_px, round(placement.y) + cutout.top_px
+    solid = np.asarray(cutout.image.getchannel("A")) > _SOLID_ALPHA
+    height, width = composition.instance_map.shape
     rows = slice(max(0, top), min(height, top + solid.shape[0]))
     columns = slice(max(0, left), min(width, left + solid.shape[1]))
     inside = solid[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
-    whole_px = int(solid.sum())
-    if inside.size == 0 or inside.sum() < _LEAST_PLACED * whole_px:
+    area_px = int(solid.sum())
+    if inside.size == 0 or inside.sum() < _MIN_VISIBLE_PLACED * area_px:
         return False
-    covered = np.bincount(stage.owner[rows, columns][inside], minlength=len(stage.whole_px) + 1)
-    for number, its_whole_px in stage.whole_px.items():
-        if covered[number]:
-            left_px = np.count_nonzero(stage.owner == number) - covered[number]
-            if left_px < _LEAST_PLACED * its_whole_px:
+    covered_px = np.bincount(
+        composition.instance_map[rows, columns][inside], minlength=len(composition.full_area_px) + 1
+    )
+    for number, full_area_px in composition.full_area_px.items():
+        if covered_px[number]:
+            visible_px = np.count_nonzero(composition.instance_map == number) - covered_px[number]
+            if visible_px < _MIN_VISIBLE_PLACED * full_area_px:
                 return False
-    far = 0.0
-    if spot.thing.place in {Place.WATER, Place.BANK}:
-        depth = (spot.y / height - ground.horizon) / max(0.05, 1 - ground.horizon)
-        far = float(np.clip(0.3 - 0.7 * depth, 0.0, 0.3))
-    elif spot.thing.place is Place.SKY:
-        far = 0.15
-    picture = _lit(cutout.picture, ground, far)
-    if spot.thing.place is Place.WATER:
-        _mirror_in_water(rng, stage, picture, (left, round(spot.y) - 1), ground)
-    stage.image.paste(picture, (left, top), picture)
-    number = len(stage.whole_px) + 1
-    stage.whole_px[number] = whole_px
-    stage.names[number] = spot.thing.name
-    stage.owner[rows, columns][inside] = number
-    if int(inside.sum()) < whole_px:
-        stage.cut_off.add(number)
+    haze = 0.0
+    if placement.sprite.layer in {SceneLayer.WATER, SceneLayer.BANK}:
+        depth = (placement.y / height - background.horizon) / max(0.05, 1 - background.horizon)
+        haze = float(np.clip(0.3 - 0.7 * depth, 0.0, 0.3))
+    elif placement.sprite.layer is SceneLayer.SKY:
+        haze = 0.15
+    image = _apply_lighting(cutout.image, background, haze)
+    if placement.sprite.layer is SceneLayer.WATER:
+        _paste_reflection(rng, composition, image, (left, round(placement.y) - 1), background)
+    composition.image.paste(image, (left, top), image)
+    number = len(composition.full_area_px) + 1
+    composition.full_area_px[number] = area_px
+    composition.names[number] = placement.sprite.name
+    composition.instance_map[rows, columns][inside] = number
+    if int(inside.sum()) < area_px:
+        composition.truncated.add(number)
     return True
 
 
-def _objects(stage: _Stage, wh: tuple[int, int]) -> list[DrawnObject]:
+def _visible_objects(composition: _Composition, size_wh: tuple[int, int]) -> list[DrawnObject]:
     objects = []
-    for number, name in stage.names.items():
-        mask = stage.owner == number
-        seen_px = int(mask.sum())
-        if not name or not seen_px:
+    for number, name in composition.names.items():
+        mask = composition.instance_map == number
+        visible_px = int(mask.sum())
+        if not name or not visible_px:
             continue
-        xyxy, clicks = _extent(mask, wh)
+        xyxy, clicks = _box_and_clicks(mask, size_wh)
         objects.append(
             DrawnObject(
                 name,
                 xyxy,
                 clicks,
-                occluded=number not in stage.cut_off
-                and seen_px < _OCCLUDED_BELOW * stage.whole_px[number],
-                truncated=number in stage.cut_off,
+                occluded=number not in composition.truncated
+                and visible_px < _OCCLUDED_BELOW * composition.full_area_px[number],
+                truncated=number in composition.truncated,
             )
         )
     return objects
 
 
-def _extent(
-    mask: npt.NDArray[np.bool_], wh: tuple[int, int]
+def _box_and_clicks(
+    mask: npt.NDArray[np.bool_], size_wh: tuple[int, int]
 ) -> tuple[tuple[float, float, float, float], tuple[tuple[float, float], ...]]:
-    """Give the box around a mask and its four extreme points, as fractions of the image."""
-    width, height = wh
+    """Return the box around a mask and its four extreme points, in fractions of the image."""
+    width, height = size_wh
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     top, bottom, left, right = rows[0], rows[-1], columns[0], columns[-1]
     xyxy = (
@@ -361,91 +392,104 @@ def _extent(
     return xyxy, clicks
 
 
-def _marina(
-    rng: np.random.Generator, stage: _Stage, ground: Backdrop, wh: tuple[int, int]
+def _draw_marina(
+    rng: np.random.Generator,
+    composition: _Composition,
+    background: Background,
+    size_wh: tuple[int, int],
 ) -> list[DrawnObject]:
-    """Moor a crowd of small yachts side by side: one group-of box."""
-    before = stage.owner.copy()
-    width, height = wh
+    """Draw a row of small moored yachts, and return their single group-of box."""
+    before = composition.instance_map.copy()
+    width, height = size_wh
     left, step = rng.uniform(0.12, 0.34) * width, rng.uniform(0.042, 0.056) * width
     count = int(rng.integers(7, 12))
-    y = (ground.horizon + rng.uniform(0.08, 0.2)) * height
+    y = (background.horizon + rng.uniform(0.08, 0.2)) * height
     mask = np.zeros_like(before, bool)
     for nth in range(count):
-        thing = sprites.MOORED
-        boat_width = rng.uniform(*thing.width) * width
-        spot = _Spot(thing, left + nth * step, y + rng.uniform(-1, 1) * 0.012 * height, boat_width)
-        cutout = _drawn(rng, spot)
-        picture = _lit(cutout.picture, ground, 0.12)
-        at = (round(spot.x) + cutout.left_px, round(spot.y) + cutout.top_px)
-        _mirror_in_water(rng, stage, picture, (at[0], round(spot.y) - 1), ground)
-        stage.image.paste(picture, at, picture)
-        layer = Image.new("L", wh)
-        layer.paste(picture.getchannel("A"), at)
-        mask |= np.asarray(layer) > _SOLID_ALPHA
-    # The crowd lies in front of what was placed before it.
-    stage.owner[mask] = 0
-    for number in stage.names:
-        if (stage.owner == number).sum() < LEAST_VISIBLE * stage.whole_px[number]:
-            stage.owner[stage.owner == number] = 0
-    xyxy, clicks = _extent(mask, wh)
+        sprite = sprites.MOORED_YACHT
+        boat_width = rng.uniform(*sprite.width_range) * width
+        placement = _Placement(
+            sprite, left + nth * step, y + rng.uniform(-1, 1) * 0.012 * height, boat_width
+        )
+        cutout = _draw_sprite(rng, placement)
+        image = _apply_lighting(cutout.image, background, 0.12)
+        left_top = (round(placement.x) + cutout.left_px, round(placement.y) + cutout.top_px)
+        _paste_reflection(
+            rng, composition, image, (left_top[0], round(placement.y) - 1), background
+        )
+        composition.image.paste(image, left_top, image)
+        alpha = Image.new("L", size_wh)
+        alpha.paste(image.getchannel("A"), left_top)
+        mask |= np.asarray(alpha) > _SOLID_ALPHA
+    # The yachts hide the objects behind them.
+    composition.instance_map[mask] = 0
+    for number in composition.names:
+        if (composition.instance_map == number).sum() < MIN_VISIBLE * composition.full_area_px[
+            number
+        ]:
+            composition.instance_map[composition.instance_map == number] = 0
+    xyxy, clicks = _box_and_clicks(mask, size_wh)
     return [DrawnObject("Boat", xyxy, clicks, occluded=True, group_of=True)]
 
 
-def _poster(rng: np.random.Generator, stage: _Stage, wh: tuple[int, int]) -> list[DrawnObject]:
-    """Put up a board with a painted boat on it: a depiction."""
-    width, height = wh
+def _draw_poster(
+    rng: np.random.Generator, composition: _Composition, size_wh: tuple[int, int]
+) -> list[DrawnObject]:
+    """Draw a billboard with a boat painted on it, and return the boat as a depiction."""
+    width, height = size_wh
     board_w, board_h = round(0.34 * width), round(0.3 * height)
     left, top = round(rng.uniform(0.06, 0.58) * width), round(rng.uniform(0.42, 0.5) * height)
     board = Image.new("RGB", (board_w, board_h), (244, 236, 214))
     board.paste((70, 120, 170), (4, 4, board_w - 4, board_h - 4))
     board.paste((240, 224, 180), (4, 4, board_w - 4, round(board_h * 0.6)))
     boat = sprites.SAILBOAT if chance(rng, 0.5) else sprites.TRAWLER
-    boat_w = min(board_w * 0.6, 0.8 * board_h / boat.up)
-    pen = Pen(boat_w, up=boat.up)
-    boat.paint(pen, rng)
-    cutout = pen.cutout()
-    at = (board_w // 2 + cutout.left_px, round(board_h * 0.86) + cutout.top_px)
-    board.paste(cutout.picture, at, cutout.picture)
+    boat_w = min(board_w * 0.6, 0.8 * board_h / boat.headroom)
+    canvas = Canvas(boat_w, headroom=boat.headroom)
+    boat.paint(canvas, rng)
+    cutout = canvas.cutout()
+    left_top = (board_w // 2 + cutout.left_px, round(board_h * 0.86) + cutout.top_px)
+    board.paste(cutout.image, left_top, cutout.image)
     for post in (0.15, 0.8):
         x = left + round(post * board_w)
-        stage.image.paste((96, 72, 50), (x, top + board_h, x + 6, height))
-    stage.image.paste(board, (left, top))
-    layer = Image.new("L", wh)
-    layer.paste(cutout.picture.getchannel("A"), (left + at[0], top + at[1]))
-    stage.owner[top : top + board_h, left : left + board_w] = 0
-    xyxy, clicks = _extent(np.asarray(layer) > _SOLID_ALPHA, wh)
+        composition.image.paste((96, 72, 50), (x, top + board_h, x + 6, height))
+    composition.image.paste(board, (left, top))
+    alpha = Image.new("L", size_wh)
+    alpha.paste(cutout.image.getchannel("A"), (left + left_top[0], top + left_top[1]))
+    composition.instance_map[top : top + board_h, left : left + board_w] = 0
+    xyxy, clicks = _box_and_clicks(np.asarray(alpha) > _SOLID_ALPHA, size_wh)
     return [DrawnObject("Boat", xyxy, clicks, depiction=True)]
 
 
-def _own_bow(rng: np.random.Generator, stage: _Stage, wh: tuple[int, int]) -> list[DrawnObject]:
-    """Show the bow of the boat that the picture is taken from: inside, truncated."""
-    width, height = wh
-    pen = Pen(0.8 * width, up=0.9)
+def _draw_bow(
+    rng: np.random.Generator, composition: _Composition, size_wh: tuple[int, int]
+) -> list[DrawnObject]:
+    """Draw the bow of the boat that carries the camera; return it as truncated, from inside."""
+    width, height = size_wh
+    canvas = Canvas(0.8 * width, headroom=0.9)
     wood = (178, 122, 70)
     tip = rng.uniform(0.42, 0.58)
     rail = (238, 234, 222)
-    pen.polygon([(0.0, 0.0), (0.04, -0.12), (tip, -0.42), (0.96, -0.12), (1.0, 0.0)], rail)
-    pen.polygon([(0.08, 0.0), (0.12, -0.09), (tip, -0.37), (0.88, -0.09), (0.92, 0.0)], wood)
+    canvas.polygon([(0.0, 0.0), (0.04, -0.12), (tip, -0.42), (0.96, -0.12), (1.0, 0.0)], rail)
+    canvas.polygon([(0.08, 0.0), (0.12, -0.09), (tip, -0.37), (0.88, -0.09), (0.92, 0.0)], wood)
     for plank in range(1, 9):
         foot = 0.08 + 0.84 * plank / 9
-        pen.line([(foot, 0.0), (foot + (tip - foot) * 0.75, -0.28)], (128, 84, 46), 0.006)
-    pen.line([(tip, -0.4), (tip, -0.6)], rail, 0.012)
-    cutout = pen.cutout()
-    at = (round(width * rng.uniform(0.46, 0.54)) + cutout.left_px, height + cutout.top_px)
-    stage.image.paste(cutout.picture, at, cutout.picture)
-    layer = Image.new("L", wh)
-    layer.paste(cutout.picture.getchannel("A"), at)
-    mask = np.asarray(layer) > _SOLID_ALPHA
-    stage.owner[mask] = 0
-    xyxy, clicks = _extent(mask, wh)
+        canvas.line([(foot, 0.0), (foot + (tip - foot) * 0.75, -0.28)], (128, 84, 46), 0.006)
+    canvas.line([(tip, -0.4), (tip, -0.6)], rail, 0.012)
+    cutout = canvas.cutout()
+    left_top = (round(width * rng.uniform(0.46, 0.54)) + cutout.left_px, height + cutout.top_px)
+    composition.image.paste(cutout.image, left_top, cutout.image)
+    alpha = Image.new("L", size_wh)
+    alpha.paste(cutout.image.getchannel("A"), left_top)
+    mask = np.asarray(alpha) > _SOLID_ALPHA
+    composition.instance_map[mask] = 0
+    xyxy, clicks = _box_and_clicks(mask, size_wh)
     return [DrawnObject("Boat", xyxy, clicks, truncated=True, inside=True)]
 
 
 @lru_cache(maxsize=8)
-def _vignette(wh: tuple[int, int]) -> Pixels:
-    x = np.linspace(-1, 1, wh[0], dtype=np.float32)[None, :]
-    y = np.linspace(-1, 1, wh[1], dtype=np.float32)[:, None]
+def _vignette(size_wh: tuple[int, int]) -> Pixels:
+    x = np.linspace(-1, 1, size_wh[0], dtype=np.float32)[None, :]
+    y = np.linspace(-1, 1, size_wh[1], dtype=np.float32)[:, None]
     return np.asarray((x * x + y * y)[..., None], np.float32)
 
 
@@ -454,8 +498,8 @@ def _grain() -> Pixels:
     return np.random.default_rng(21).standard_normal((_GRAIN_SIDE, _GRAIN_SIDE), dtype=np.float32)
 
 
-def _developed(rng: np.random.Generator, image: Image.Image) -> Image.Image:
-    """Give the picture as a camera would: its own exposure and colour cast, grain, dark corners."""
+def _add_camera_effects(rng: np.random.Generator, image: Image.Image) -> Image.Image:
+    """Return the image with a random exposure, colour cast, grain and vignette."""
     values = np.array(image, dtype=np.float32)
     values *= (rng.uniform(0.93, 1.12) * rng.uniform(0.96, 1.04, 3)).astype(np.float32)
     values *= 1 - np.float32(rng.uniform(0, 0.12)) * _vignette(image.size)

@@ -1,7 +1,7 @@
-"""The demo mirror on loopback: a small HTTP server with what the real hosts do.
+"""A small HTTP server for the demo mirror on loopback that behaves like the real hosts.
 
-It keeps connections, answers ``HEAD``, conditional and range requests, gives S3's MD5 ``ETag``, and
-says 404, 410 or 302 where a link is dead.
+It supports persistent connections and ``HEAD``, conditional and range requests, sends S3's MD5
+``ETag``, and responds with 404, 410 or 302 to dead links.
 """
 
 from __future__ import annotations
@@ -21,18 +21,24 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urlsplit
 
 from oiyolo.core import files
-from oiyolo.demo_data.writer import ANSWERS_FILE, PUBLIC_FOLDERS, SCENES, last_port, write_mirror
+from oiyolo.demo_data.writer import (
+    DEFAULT_SCENES,
+    OVERRIDES_FILE,
+    PUBLIC_FOLDERS,
+    last_port,
+    write_mirror,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from oiyolo.demo_data.writer import Mirror
+    from oiyolo.demo_data.writer import DemoMirror
 
 HOST: Final = "127.0.0.1"
 _CLOSING_TIMEOUT_S: Final = 5.0
 _IDLE_TIMEOUT_S: Final = 120.0
-_TYPES: Final = {
+_CONTENT_TYPES: Final = {
     ".jpg": "image/jpeg",
     ".png": "image/png",
     ".csv": "text/csv",
@@ -42,13 +48,14 @@ _RANGE: Final = re.compile(r"bytes=(\d*)-(\d*)$")
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What the server says for one path instead of a file.
+class ResponseOverride:
+    """A response that replaces the file at a path.
 
     Attributes:
-        status: The HTTP status.
-        location: Where a redirect leads, as a path on this server.
-        path: The file, below the served folder, that is given under this path.
+        status: HTTP status.
+        location: Target of a redirect, as a path on this server.
+        path: File to send with status 200, relative to the served folder; empty for the file at
+            the requested path.
     """
 
     status: int = 200
@@ -57,8 +64,8 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Served:
-    """One request that was answered: for tests that count them."""
+class ServedRequest:
+    """A request that the server responded to; tests count these."""
 
     method: str
     path: str
@@ -66,68 +73,68 @@ class Served:
 
 
 class Server(ThreadingHTTPServer):
-    """A folder on a loopback port.
+    """A server of a folder on a loopback port.
 
     Attributes:
-        base_url: Its address, without a slash at the end.
-        answers: What is said instead of a file, by path; may be changed while it serves.
-        served: Every request so far, in the order in which they were answered.
+        base_url: URL of the server, without a trailing slash.
+        overrides: Responses that replace files, by path; may be changed while the server runs.
+        requests: All requests so far, in the order in which the server responded.
     """
 
     daemon_threads = True
-    # A burst of connections must not wait for the kernel's second try (one second each).
+    # With a short queue, connections of a burst would wait a second for the kernel's retry.
     request_queue_size = 256
     allow_reuse_address = True
 
     def __init__(self, folder: Path, port: int) -> None:
         self.folder = folder.resolve()
-        self.answers: dict[str, Answer] = {}
-        self.served: list[Served] = []
+        self.overrides: dict[str, ResponseOverride] = {}
+        self.requests: list[ServedRequest] = []
         self._connections: set[socket.socket] = set()
-        self._changed = threading.Condition()
+        self._connections_changed = threading.Condition()
         self._digests: dict[tuple[Path, int, int], str] = {}
         super().__init__((HOST, port), _Handler)
         self.base_url = f"http://{HOST}:{self.server_port}"
 
     def server_bind(self) -> None:
-        """Bind without asking any name service what loopback is called."""
+        """Bind the socket without a name lookup of the loopback address."""
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = HOST, int(self.server_address[1])
 
-    def read_answers(self) -> None:
-        """Take over what the mirror's own file says about dead links and thumbnails."""
-        known = files.read_json(self.folder / ANSWERS_FILE) or {}
-        self.answers = {path: Answer(**answer) for path, answer in known.items()}
+    def load_overrides(self) -> None:
+        """Read the mirror's response overrides for dead links and thumbnails from its file."""
+        overrides = files.read_json(self.folder / OVERRIDES_FILE) or {}
+        self.overrides = {path: ResponseOverride(**fields) for path, fields in overrides.items()}
 
     def get_request(self) -> tuple[socket.socket, Any]:
-        """Accept a connection and remember it, so that closing can end it."""
+        """Accept a connection, and remember it for ``close_connections``."""
         connection, address = super().get_request()
-        with self._changed:
+        with self._connections_changed:
             self._connections.add(connection)
         return connection, address
 
-    def shutdown_request(self, request: Any) -> None:  # noqa: ANN401  (as the base class has it)
-        """Close a connection that has ended."""
+    def shutdown_request(self, request: Any) -> None:  # noqa: ANN401  (as in the base class)
+        """Close a connection that has ended, and forget it."""
         super().shutdown_request(request)
-        with self._changed:
+        with self._connections_changed:
             self._connections.discard(request)
-            self._changed.notify_all()
+            self._connections_changed.notify_all()
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401
-        """Say nothing: a client that went away in the middle is no news."""
+        """Print nothing: clients that disconnect during a response are normal."""
 
-    def end_connections(self, timeout_s: float) -> bool:
-        """End the connections that clients keep; tell whether all are closed in time."""
-        with self._changed:
+    def close_connections(self, timeout_s: float) -> bool:
+        """Shut down all connections; return whether they are closed before the timeout."""
+        with self._connections_changed:
             for connection in self._connections:
                 with contextlib.suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)
-            return self._changed.wait_for(lambda: not self._connections, timeout_s)
+            return self._connections_changed.wait_for(lambda: not self._connections, timeout_s)
 
     def etag_of(self, path: Path) -> str:
-        """Give the MD5 of a file in hexadecimal, as S3 has it in ``ETag``."""
-        facts = path.stat()
-        key = (path, facts.st_mtime_ns, facts.st_size)
+        """Return the hexadecimal MD5 of a file, as in S3's ``ETag``."""
+        status = path.stat()
+        key = (path, status.st_mtime_ns, status.st_size)
         if key not in self._digests:
             digest = hashlib.md5(usedforsecurity=False)
             with path.open("rb") as file:
@@ -137,7 +144,7 @@ class Server(ThreadingHTTPServer):
         return self._digests[key]
 
     def file_of(self, url_path: str) -> Path | None:
-        """Give the file that a URL's path names, or ``None``: only the public folders are seen."""
+        """Return the file of a URL path, or ``None`` if it is missing or not in a public folder."""
         parts = PurePosixPath(url_path.lstrip("/")).parts
         if not parts or parts[0] not in PUBLIC_FOLDERS or ".." in parts or "\0" in url_path:
             return None
@@ -154,35 +161,37 @@ class _Handler(BaseHTTPRequestHandler):
     sys_version = ""
     timeout = _IDLE_TIMEOUT_S
     disable_nagle_algorithm = True
-    # Head and body leave in as few packets as they fit in; the base class flushes after each.
+    # Sends headers and body in as few packets as possible; the base class does not buffer.
     wbufsize = 1 << 16
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002, ANN401
-        """Say nothing on the terminal; ``Server.served`` has it."""
+        """Print nothing; the request is in ``Server.requests``."""
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:  # noqa: ARG002
         status = int(code) if isinstance(code, int) else 0
-        self.server.served.append(Served(self.command, unquote(urlsplit(self.path).path), status))
+        self.server.requests.append(
+            ServedRequest(self.command, unquote(urlsplit(self.path).path), status)
+        )
 
     def do_GET(self) -> None:
-        self._answer()
+        self._respond()
 
     def do_HEAD(self) -> None:
-        self._answer()
+        self._respond()
 
-    def _answer(self) -> None:
+    def _respond(self) -> None:
         url_path = unquote(urlsplit(self.path).path)
-        said = self.server.answers.get(url_path, Answer())
-        if said.status != HTTPStatus.OK:
-            self._refuse(said.status, location=said.location)
+        override = self.server.overrides.get(url_path, ResponseOverride())
+        if override.status != HTTPStatus.OK:
+            self._send_status(override.status, location=override.location)
             return
-        path = self.server.file_of(said.path or url_path)
+        path = self.server.file_of(override.path or url_path)
         if path is None:
-            self._refuse(HTTPStatus.NOT_FOUND)
+            self._send_status(HTTPStatus.NOT_FOUND)
             return
-        self._give(path)
+        self._send_file(path)
 
-    def _refuse(self, status: int, *, location: str = "", length: int | None = None) -> None:
+    def _send_status(self, status: int, *, location: str = "", length: int | None = None) -> None:
         body = (
             f"<?xml version='1.0' encoding='UTF-8'?><Error><Code>{status}</Code></Error>"
         ).encode()
@@ -197,27 +206,29 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
 
-    def _give(self, path: Path) -> None:
+    def _send_file(self, path: Path) -> None:
         size, modified_s = path.stat().st_size, int(path.stat().st_mtime)
         etag = f'"{self.server.etag_of(path)}"'
-        if self._is_known(etag, modified_s):
+        if self._is_cached_by_client(etag, modified_s):
             self.send_response(HTTPStatus.NOT_MODIFIED)
             self.send_header("ETag", etag)
             self.end_headers()
             return
-        asked = self.headers.get("Range", "")
+        range_header = self.headers.get("Range", "")
         if self.headers.get("If-Range", etag) != etag:
-            asked = ""
-        span = _span(asked, size)
-        if span is None:
-            self._refuse(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, length=size)
+            range_header = ""
+        byte_range = _parse_range(range_header, size)
+        if byte_range is None:
+            self._send_status(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, length=size)
             return
-        first, end = span
-        partial = bool(_RANGE.match(asked))
+        first, end = byte_range
+        partial = bool(_RANGE.match(range_header))
         self.send_response(HTTPStatus.PARTIAL_CONTENT if partial else HTTPStatus.OK)
         if partial:
             self.send_header("Content-Range", f"bytes {first}-{end - 1}/{size}")
-        self.send_header("Content-Type", _TYPES.get(path.suffix, "application/octet-stream"))
+        self.send_header(
+            "Content-Type", _CONTENT_TYPES.get(path.suffix, "application/octet-stream")
+        )
         self.send_header("Content-Length", str(end - first))
         self.send_header("Accept-Ranges", "bytes")
         self.send_header("ETag", etag)
@@ -227,13 +238,13 @@ class _Handler(BaseHTTPRequestHandler):
             return
         with path.open("rb") as file:
             file.seek(first)
-            left = end - first
-            while left and (block := file.read(min(left, 1 << 18))):
+            remaining = end - first
+            while remaining and (block := file.read(min(remaining, 1 << 18))):
                 self.wfile.write(block)
-                left -= len(block)
+                remaining -= len(block)
 
-    def _is_known(self, etag: str, modified_s: int) -> bool:
-        """Tell whether the client already has this content; an ETag goes before a date."""
+    def _is_cached_by_client(self, etag: str, modified_s: int) -> bool:
+        """Return whether the client has this version; an ETag takes precedence over a date."""
         tags = self.headers.get("If-None-Match")
         if tags is not None:
             return tags.strip() == "*" or etag in {
@@ -248,17 +259,17 @@ class _Handler(BaseHTTPRequestHandler):
             return False
 
 
-def _span(asked: str, size: int) -> tuple[int, int] | None:
-    """Give the first byte and the end of what is asked for; ``None`` where there is nothing.
+def _parse_range(range_header: str, size: int) -> tuple[int, int] | None:
+    """Return the first byte and the end (exclusive) of a range; ``None`` if it is unsatisfiable.
 
     Args:
-        asked: The ``Range`` header. What is not one plain range of bytes asks for everything.
-        size: The file's size in bytes.
+        range_header: ``Range`` header. Anything but a single range of bytes means the whole file.
+        size: Size of the file in bytes.
     """
-    found = _RANGE.match(asked)
-    if found is None:
+    match = _RANGE.match(range_header)
+    if match is None:
         return 0, size
-    first, last = found.groups()
+    first, last = match.groups()
     if not first:
         return (max(0, size - int(last)), size) if last and int(last) and size else None
     end = min(size, int(last) + 1) if last else size
@@ -267,17 +278,20 @@ def _span(asked: str, size: int) -> tuple[int, int] | None:
 
 @contextlib.contextmanager
 def serve(folder: Path, port: int = 0) -> Iterator[Server]:
-    """Serve a mirror's folder on loopback, in a thread, for as long as the block lasts.
+    """Serve a mirror's folder on loopback, in a thread, until the block ends.
 
     Args:
-        folder: What ``write_mirror`` wrote, or will have written before the first request.
-        port: The port; 0 takes a free one.
+        folder: Folder of the mirror; ``write_mirror`` may write it until the first request.
+        port: Port number; 0 for a free one.
+
+    Yields:
+        The running server.
 
     Raises:
-        OSError: The port is taken.
+        OSError: The port is in use.
     """
     server = Server(folder, port)
-    server.read_answers()
+    server.load_overrides()
     thread = threading.Thread(
         target=server.serve_forever, kwargs={"poll_interval": 0.05}, name="demo-mirror", daemon=True
     )
@@ -288,20 +302,25 @@ def serve(folder: Path, port: int = 0) -> Iterator[Server]:
         server.shutdown()
         thread.join(_CLOSING_TIMEOUT_S)
         server.server_close()
-        server.end_connections(_CLOSING_TIMEOUT_S)
+        server.close_connections(_CLOSING_TIMEOUT_S)
 
 
 @contextlib.contextmanager
-def serve_mirror(folder: Path, *, seed: int = 0, scenes: int = SCENES) -> Iterator[Mirror]:
-    """Write a mirror where there is none yet, and serve it for as long as the block lasts.
+def serve_mirror(
+    folder: Path, *, seed: int = 0, scenes: int = DEFAULT_SCENES
+) -> Iterator[DemoMirror]:
+    """Write a mirror unless it exists, and serve it until the block ends.
 
-    The addresses of the originals stand in its image lists, so it keeps the port that it had the
-    last time; only where that is taken, those lists are written again for another one.
+    The image lists contain the URLs of the originals, so the server reuses the port of the previous
+    run. If that port is in use, the lists are rewritten for another one.
 
     Args:
-        folder: Where the mirror lies or shall lie.
-        seed: Which scenes.
-        scenes: How many of them are in the train subset.
+        folder: Folder of the mirror.
+        seed: Seed of the scenes.
+        scenes: Number of scenes in the train subset.
+
+    Yields:
+        The mirror.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -309,5 +328,5 @@ def serve_mirror(folder: Path, *, seed: int = 0, scenes: int = SCENES) -> Iterat
         except OSError:
             server = stack.enter_context(serve(folder))
         mirror = write_mirror(folder, base_url=server.base_url, seed=seed, scenes=scenes)
-        server.read_answers()
+        server.load_overrides()
         yield mirror

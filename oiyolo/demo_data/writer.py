@@ -1,13 +1,13 @@
-"""Writes scenes as a mirror of Open Images: its files, their names and their exact forms.
+"""Write scenes as a mirror of Open Images, with the official file names and formats.
 
-Below the folder::
+The folder contains::
 
-    openimages/            what storage.googleapis.com/openimages has: tables of boxes and images
-    open-images-dataset/   what the public image mirror has: <subset>/<ImageID>.jpg
-    flickr/                the originals that OriginalURL leads to
-    url-lists/             the image lists without the address that this mirror is served at
-    answers.json           the paths that do not simply give a file: dead links, thumbnails
-    mirror.json            what all this was made from; written last
+    openimages/            as storage.googleapis.com/openimages: tables of boxes, images and labels
+    open-images-dataset/   as the public image mirror: <subset>/<ImageID>.jpg
+    flickr/                the original images, to which OriginalURL points
+    url-lists/             the image lists with a placeholder for the mirror's base URL
+    answers.json           responses for paths that are not plain files: dead links, thumbnails
+    mirror.json            the arguments of the mirror and its statistics; written last
 
 Only the first three are served.
 """
@@ -34,7 +34,7 @@ from oiyolo.core import files
 from oiyolo.core.errors import UsageError
 from oiyolo.demo_data import catalogue
 from oiyolo.demo_data.canvas import chance
-from oiyolo.demo_data.scenes import BOAT_FAMILY, Kind, draw_scene
+from oiyolo.demo_data.scenes import BOAT_FAMILY, SceneKind, draw_scene
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -42,24 +42,24 @@ if TYPE_CHECKING:
 
     from oiyolo.demo_data.scenes import DrawnObject, Scene
 
-FORM: Final = 1
-"""Counted up when the same arguments no longer give the same mirror."""
+FORMAT_VERSION: Final = 1
+"""Increased when the same arguments no longer produce the same mirror."""
 
-SCENES: Final = 760
-LEAST_SCENES: Final = 20
+DEFAULT_SCENES: Final = 760
+MIN_SCENES: Final = 20
 SUBSETS: Final = ("train", "validation", "test")
 PUBLIC_FOLDERS: Final = ("openimages", "open-images-dataset", "flickr")
 MARKER_FILE: Final = "mirror.json"
-ANSWERS_FILE: Final = "answers.json"
+OVERRIDES_FILE: Final = "answers.json"
 
 _URL_LISTS: Final = "url-lists"
-_ADDRESS: Final = "{base_url}"
-_PLACEHOLDER: Final = "flickr/images/en-us/photo_unavailable.png"
+_BASE_URL_FIELD: Final = "{base_url}"
+_UNAVAILABLE_PHOTO: Final = "flickr/images/en-us/photo_unavailable.png"
 _MIRROR_QUALITY: Final = 88
 _ORIGINAL_QUALITY: Final = 94
 _ORIENTATION_TAG: Final = 0x0112
 _ORIENTATIONS: Final = {90: 8, 180: 3, 270: 6}
-"""EXIF's word for "turn by so many degrees counter-clockwise"."""
+"""EXIF orientation by the counter-clockwise rotation, in degrees, that makes an image upright."""
 
 BOX_FILES: Final = {
     "train": "v6/oidv6-train-annotations-bbox.csv",
@@ -109,7 +109,7 @@ _TITLES: Final = (
 
 
 class Fate(Enum):
-    """What became of an image since its boxes were drawn."""
+    """What happened to an image after it was annotated."""
 
     FINE = "fine"
     GONE_404 = "gone-404"
@@ -120,27 +120,33 @@ class Fate(Enum):
     CUT_SHORT = "cut-short"
 
 
-_DEAD: Final = {Fate.GONE_404: 404, Fate.GONE_410: 410, Fate.MOVED: 302, Fate.CORRUPT: 404}
-_ABSENT: Final = {Fate.GONE_404, Fate.GONE_410, Fate.MOVED, Fate.ORIGINAL_ONLY}
+_ORIGINAL_STATUS: Final = {
+    Fate.GONE_404: 404,
+    Fate.GONE_410: 410,
+    Fate.MOVED: 302,
+    Fate.CORRUPT: 404,
+}
+"""HTTP status of the original by fate; other originals can be downloaded."""
+_NOT_MIRRORED: Final = {Fate.GONE_404, Fate.GONE_410, Fate.MOVED, Fate.ORIGINAL_ONLY}
 
 
 @dataclass(frozen=True)
-class Mirror:
-    """A mirror on the disk.
+class DemoMirror:
+    """A demo mirror on disk.
 
     Attributes:
-        folder: Where it lies.
-        base_url: Where it is, or was last, served.
-        seed, scenes: What it was made from.
-        images: Images in the lists, by subset.
-        boxes: Boxes, by subset and class name.
-        boat_images: Images with a box of Boat, Canoe or Gondola, by subset.
-        authors: How many authors the train subset has.
-        rotated: Train images that have to be turned, by degrees counter-clockwise.
-        flags: Train boxes with a flag, by the flag's column.
-        verified_negatives: Train images without a boat, and verified so.
-        unverified_negatives: Train images without a boat of which nobody said so.
-        fates: ImageIDs of what is not simply there, by fate.
+        folder: Folder of the mirror.
+        base_url: URL at which the mirror is or was last served, without a trailing slash.
+        seed, scenes: Arguments with which the mirror was written.
+        images: Number of images in the lists, by subset.
+        boxes: Number of boxes, by subset and class name.
+        boat_images: Number of images with a box of Boat, Canoe or Gondola, by subset.
+        authors: Number of authors in the train subset.
+        rotated: Number of train images to rotate, by degrees counter-clockwise.
+        flags: Number of train boxes with a flag, by the flag's column.
+        verified_negatives: Number of train images without boats that have a label saying so.
+        unverified_negatives: Number of train images without boats that have no such label.
+        fates: ImageIDs of the train images that are not fine, by fate.
     """
 
     folder: Path
@@ -159,34 +165,35 @@ class Mirror:
 
     @property
     def openimages_url(self) -> str:
-        """What ``[openimages] base_url`` has to be."""
+        """Value of ``[openimages] base_url`` for this mirror."""
         return f"{self.base_url}/openimages"
 
     @property
     def images_url(self) -> str:
-        """What ``[images] mirror_url`` has to be."""
+        """Value of ``[images] mirror_url`` for this mirror."""
         return f"{self.base_url}/open-images-dataset"
 
 
 @dataclass(frozen=True)
-class Shot:
-    """One image of the mirror before it is drawn.
+class ImagePlan:
+    """The properties of an image that are decided before it is drawn.
 
     Attributes:
         subset: Open Images' own subset.
-        number: Its place in the plan; with the seed and subset it decides the scene.
-        image_id: 16 hexadecimal digits.
-        kind: What the scene is about.
-        author: The number of its author.
-        rotation: How far it has to be turned counter-clockwise to be upright; ``None``: unknown.
-        fate: What became of it.
-        verified: Whether somebody verified which kinds of boat are absent.
+        number: Number within the subset; together with seed and subset, it determines the scene.
+        image_id: ImageID: 16 hexadecimal digits.
+        kind: Subject of the scene.
+        author: Number of the author.
+        rotation: Counter-clockwise rotation, in degrees, that makes the image upright; ``None`` if
+            unknown.
+        fate: What happened to the image after it was annotated.
+        verified: Whether an image without boats has a label saying so.
     """
 
     subset: str
     number: int
     image_id: str
-    kind: Kind
+    kind: SceneKind
     author: int
     rotation: int | None = 0
     fate: Fate = Fate.FINE
@@ -194,255 +201,268 @@ class Shot:
 
 
 @dataclass(frozen=True)
-class _Rows:
-    """What one image adds to the tables; each text is whole lines, but for the line's end."""
+class _ImageRows:
+    """The rows of one image in the tables, without line ends, and its response overrides."""
 
-    shot: Shot
+    plan: ImagePlan
     image: str
     labels: tuple[str, ...]
     boxes: tuple[str, ...]
     objects: tuple[DrawnObject, ...]
-    answers: dict[str, dict[str, Any]]
+    overrides: dict[str, dict[str, Any]]
 
 
-def _random(seed: int, *words: str | int) -> np.random.Generator:
-    """Give random numbers that depend on the seed and some words, and on nothing else."""
+def _make_rng(seed: int, *words: str | int) -> np.random.Generator:
+    """Return a random number generator that depends only on the seed and the words."""
     text = ":".join(str(word) for word in (seed, *words))
     return np.random.default_rng(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big"))
 
 
-def plan(seed: int, scenes: int) -> list[Shot]:
-    """Decide every image of a mirror, in ImageID order.
+def plan_images(seed: int, scenes: int) -> list[ImagePlan]:
+    """Return the plans of all images of a mirror, sorted by ImageID.
 
     Args:
-        seed: Which mirror.
-        scenes: Images in the train subset; validation and test have up to 24 each.
+        seed: Seed of the mirror.
+        scenes: Number of images in the train subset; validation and test have at most 24 each.
 
     Raises:
-        UsageError: There are too few scenes to hold one of everything.
+        UsageError: There are too few scenes to contain every kind and fate.
     """
-    if scenes < LEAST_SCENES:
+    if scenes < MIN_SCENES:
         raise UsageError(
             "too few scenes for a demo mirror",
-            expected=f"at least {LEAST_SCENES}",
+            expected=f"at least {MIN_SCENES}",
             found=str(scenes),
         )
-    few = min(24, max(4, scenes // 8))
-    shots = _plan_train(seed, scenes)
-    authors = 1 + max(shot.author for shot in shots)
+    count = min(24, max(4, scenes // 8))
+    plans = _plan_train(seed, scenes)
+    authors = 1 + max(plan.author for plan in plans)
     for subset in SUBSETS[1:]:
-        rng = _random(seed, subset)
-        for number in range(few):
-            kind = Kind.NO_BOATS if number % 6 == 0 else Kind.BOATS
+        rng = _make_rng(seed, subset)
+        for number in range(count):
+            kind = SceneKind.NO_BOATS if number % 6 == 0 else SceneKind.BOATS
             author = int(rng.integers(authors))
-            shots.append(Shot(subset, number, _image_id(seed, subset, number), kind, author))
-    return sorted(shots, key=lambda shot: shot.image_id)
+            plans.append(ImagePlan(subset, number, _image_id(seed, subset, number), kind, author))
+    return sorted(plans, key=lambda plan: plan.image_id)
 
 
 def _image_id(seed: int, subset: str, number: int) -> str:
     return hashlib.sha256(f"{seed}:{subset}:{number}".encode()).hexdigest()[:16]
 
 
-def _plan_train(seed: int, scenes: int) -> list[Shot]:
-    rng = _random(seed, "plan")
-    kinds = [Kind.NO_BOATS] * max(2, round(0.13 * scenes))
-    kinds += [Kind.MARINA] * max(1, round(0.015 * scenes))
-    kinds += [Kind.POSTER] * max(1, round(0.006 * scenes))
-    kinds += [Kind.ON_BOARD] * max(1, round(0.006 * scenes))
+def _plan_train(seed: int, scenes: int) -> list[ImagePlan]:
+    rng = _make_rng(seed, "plan")
+    kinds = [SceneKind.NO_BOATS] * max(2, round(0.13 * scenes))
+    kinds += [SceneKind.MARINA] * max(1, round(0.015 * scenes))
+    kinds += [SceneKind.POSTER] * max(1, round(0.006 * scenes))
+    kinds += [SceneKind.ON_BOARD] * max(1, round(0.006 * scenes))
     negatives = 0
-    shots = []
-    for number, author in enumerate(_authors(rng, scenes)):
-        kind = kinds[number] if number < len(kinds) else Kind.BOATS
-        negatives += kind is Kind.NO_BOATS
-        shot = Shot("train", number, _image_id(seed, "train", number), kind, author)
-        shots.append(replace(shot, verified=kind is not Kind.NO_BOATS or bool(negatives % 2)))
-    # Fates and turns fall on plain boat pictures, so that each of them matters to a Boat project.
+    plans = []
+    for number, author in enumerate(_assign_authors(rng, scenes)):
+        kind = kinds[number] if number < len(kinds) else SceneKind.BOATS
+        negatives += kind is SceneKind.NO_BOATS
+        plan = ImagePlan("train", number, _image_id(seed, "train", number), kind, author)
+        plans.append(replace(plan, verified=kind is not SceneKind.NO_BOATS or bool(negatives % 2)))
+    # Only plain boat scenes are rotated or lost, so that every case affects a Boat project.
     fates = [Fate.GONE_404, Fate.GONE_410, Fate.MOVED, Fate.CORRUPT, Fate.CUT_SHORT]
     fates += [Fate.ORIGINAL_ONLY] * max(1, scenes // 250)
-    turns = [(90, 180, 270)[nth % 3] for nth in range(max(3, round(0.03 * scenes)))]
+    rotations = [(90, 180, 270)[nth % 3] for nth in range(max(3, round(0.03 * scenes)))]
     for nth, fate in enumerate(fates):
-        at = len(kinds) + nth
-        shots[at] = replace(shots[at], fate=fate)
-    for nth, turn in enumerate(turns):
-        at = len(kinds) + len(fates) + nth
-        shots[at] = replace(shots[at], rotation=turn)
-    for at in range(len(kinds) + len(fates) + len(turns), scenes):
-        # Flickr had lost one image in ten when the rotations were collected.
+        index = len(kinds) + nth
+        plans[index] = replace(plans[index], fate=fate)
+    for nth, rotation in enumerate(rotations):
+        index = len(kinds) + len(fates) + nth
+        plans[index] = replace(plans[index], rotation=rotation)
+    for index in range(len(kinds) + len(fates) + len(rotations), scenes):
+        # Flickr had already lost one image in ten when the rotations were collected.
         if chance(rng, 0.1):
-            shots[at] = replace(shots[at], rotation=None)
-    return shots
+            plans[index] = replace(plans[index], rotation=None)
+    return plans
 
 
-def _authors(rng: np.random.Generator, scenes: int) -> list[int]:
-    """Give each image an author's number; authors have 5 to 22 images, fewer in small mirrors."""
+def _assign_authors(rng: np.random.Generator, scenes: int) -> list[int]:
+    """Return an author's number for each image; authors have 5 to 22, fewer in small mirrors."""
     most = min(22, max(2, scenes // 16))
     least = max(1, most // 4)
-    owners: list[int] = []
+    authors: list[int] = []
     author = 0
-    while len(owners) < scenes:
-        owners += [author] * int(rng.integers(least, most + 1))
+    while len(authors) < scenes:
+        authors += [author] * int(rng.integers(least, most + 1))
         author += 1
-    return [int(owner) for owner in rng.permutation(owners[:scenes])]
+    return [int(author) for author in rng.permutation(authors[:scenes])]
 
 
 def write_mirror(
-    folder: Path, *, base_url: str, seed: int = 0, scenes: int = SCENES, workers: int | None = None
-) -> Mirror:
-    """Write a mirror, or only what is missing for it to be the one that is asked for.
+    folder: Path,
+    *,
+    base_url: str,
+    seed: int = 0,
+    scenes: int = DEFAULT_SCENES,
+    workers: int | None = None,
+) -> DemoMirror:
+    """Write a mirror, unless the folder already contains it, and return it.
+
+    Only the image lists are rewritten if the folder contains the mirror with another base URL.
 
     Args:
-        folder: Where to; absent, empty, or an earlier mirror.
-        base_url: The address that the folder will be served at, without a slash at the end.
-        seed: Which scenes are drawn.
-        scenes: How many are in the train subset.
-        workers: Threads that draw; by default one for each core.
+        folder: Folder of the mirror: a new or empty one, or an existing mirror, which is replaced
+            if it was written with other arguments.
+        base_url: URL at which the folder will be served, without a trailing slash.
+        seed: Seed of the scenes.
+        scenes: Number of scenes in the train subset.
+        workers: Number of drawing threads; one per core by default.
 
     Raises:
-        UsageError: ``folder`` holds something else, or ``scenes`` is too small.
+        UsageError: ``folder`` contains other files, or ``scenes`` is too small.
     """
-    made_from = {"form": FORM, "seed": seed, "scenes": scenes}
+    recipe = {"form": FORMAT_VERSION, "seed": seed, "scenes": scenes}
     marker = files.read_json(folder / MARKER_FILE)
     if marker is None and folder.is_dir() and any(folder.iterdir()):
         raise UsageError(
-            "this folder is no demo mirror",
+            "not a demo mirror",
             where=str(folder),
-            expected="an absent or empty folder, or an earlier mirror",
-            remedy="Name another folder",
+            expected="a new or empty folder, or an existing demo mirror",
+            remedy="Choose another folder",
         )
-    if marker is None or marker.get("made_from") != made_from or not marker.get("facts"):
-        files.write_json(folder / MARKER_FILE, {"made_from": made_from})
-        facts = _draw_all(folder, plan(seed, scenes), seed, workers or os.cpu_count() or 1)
-        marker = {"made_from": made_from, "base_url": "", "facts": facts}
-    mirror = _mirror(folder, {**marker, "base_url": base_url})
+    if marker is None or marker.get("made_from") != recipe or not marker.get("facts"):
+        files.write_json(folder / MARKER_FILE, {"made_from": recipe})
+        statistics = _draw_all(
+            folder, plan_images(seed, scenes), seed, workers or os.cpu_count() or 1
+        )
+        marker = {"made_from": recipe, "base_url": "", "facts": statistics}
+    mirror = _mirror_of(folder, {**marker, "base_url": base_url})
     if marker["base_url"] != base_url:
-        # The marker names no address while the lists are half one's and half the other's.
+        # Without a base URL in the marker, an interrupted rewrite of the lists is detected.
         files.write_json(folder / MARKER_FILE, {**marker, "base_url": ""})
         for subset in SUBSETS:
             text = (folder / _URL_LISTS / f"{subset}.csv").read_text(encoding="utf-8")
-            listed = folder / "openimages" / IMAGE_FILES[subset]
-            files.write_text(listed, text.replace(_ADDRESS, base_url), durable=False)
+            path = folder / "openimages" / IMAGE_FILES[subset]
+            files.write_text(path, text.replace(_BASE_URL_FIELD, base_url), durable=False)
         files.write_json(folder / MARKER_FILE, {**marker, "base_url": base_url})
     return mirror
 
 
 def last_port(folder: Path) -> int:
-    """Give the port that a mirror was last written for; 0 when there is none."""
+    """Return the port of the mirror's last base URL, or 0 if there is none."""
     marker = files.read_json(folder / MARKER_FILE) or {}
     return urlsplit(marker.get("base_url", "")).port or 0
 
 
-def _mirror(folder: Path, marker: dict[str, Any]) -> Mirror:
-    facts = dict(marker["facts"])
-    facts["fates"] = {fate: tuple(ids) for fate, ids in facts["fates"].items()}
+def _mirror_of(folder: Path, marker: dict[str, Any]) -> DemoMirror:
+    statistics = dict(marker["facts"])
+    statistics["fates"] = {fate: tuple(ids) for fate, ids in statistics["fates"].items()}
     seed, scenes = marker["made_from"]["seed"], marker["made_from"]["scenes"]
-    return Mirror(folder=folder, base_url=marker["base_url"], seed=seed, scenes=scenes, **facts)
+    return DemoMirror(
+        folder=folder, base_url=marker["base_url"], seed=seed, scenes=scenes, **statistics
+    )
 
 
-def _draw_all(folder: Path, shots: Sequence[Shot], seed: int, workers: int) -> dict[str, Any]:
-    """Write everything but the image lists' addresses; give the facts about it."""
+def _draw_all(folder: Path, plans: Sequence[ImagePlan], seed: int, workers: int) -> dict[str, Any]:
+    """Write everything but the image lists with URLs; return the statistics of the mirror."""
     for name in (*PUBLIC_FOLDERS, _URL_LISTS):
         shutil.rmtree(folder / name, ignore_errors=True)
     for name in (*(f"open-images-dataset/{subset}" for subset in SUBSETS), _URL_LISTS):
         (folder / name).mkdir(parents=True)
-    # Drawing is numpy and Pillow, which let other threads run meanwhile.
+    # numpy and Pillow, which do the drawing, release the GIL.
     with ThreadPoolExecutor(workers) as pool:
-        rows = list(pool.map(lambda shot: _write_image(folder, shot, seed), shots))
+        rows = list(pool.map(lambda plan: _write_image(folder, plan, seed), plans))
     _write_tables(folder, rows)
-    files.write_bytes(folder / _PLACEHOLDER, _placeholder(), durable=False)
-    answers: dict[str, dict[str, Any]] = {}
+    files.write_bytes(folder / _UNAVAILABLE_PHOTO, _unavailable_photo_png(), durable=False)
+    overrides: dict[str, dict[str, Any]] = {}
     for row in rows:
-        answers.update(row.answers)
-    files.write_json(folder / ANSWERS_FILE, answers)
-    return _facts(rows)
+        overrides.update(row.overrides)
+    files.write_json(folder / OVERRIDES_FILE, overrides)
+    return _statistics(rows)
 
 
-def _write_image(folder: Path, shot: Shot, seed: int) -> _Rows:
-    scene = draw_scene(_random(seed, shot.subset, shot.number), shot.kind)
-    rng = _random(seed, shot.subset, shot.number, "facts")
-    turn = shot.rotation or 0
-    # What has to be turned counter-clockwise is stored turned the other way.
-    stored, objects = _turned(scene, (360 - turn) % 360)
-    original = _jpeg(stored, _ORIGINAL_QUALITY, turn)
-    # Most mirrored files lost their EXIF on the way, some did not: nobody may go by it.
-    mirrored = _jpeg(stored, _MIRROR_QUALITY, turn if shot.number % 3 == 0 else 0)
+def _write_image(folder: Path, plan: ImagePlan, seed: int) -> _ImageRows:
+    scene = draw_scene(_make_rng(seed, plan.subset, plan.number), plan.kind)
+    rng = _make_rng(seed, plan.subset, plan.number, "facts")
+    rotation = plan.rotation or 0
+    # The stored image is rotated in the opposite direction.
+    stored, objects = _rotate(scene, (360 - rotation) % 360)
+    original = _jpeg(stored, _ORIGINAL_QUALITY, rotation)
+    # As in the real mirror, most files lost their EXIF and some did not, so readers must not
+    # rely on it.
+    mirrored = _jpeg(stored, _MIRROR_QUALITY, rotation if plan.number % 3 == 0 else 0)
     farm, host, photo = rng.integers(1, 10), rng.integers(1000, 9999), rng.integers(10**9, 10**10)
     stem = f"flickr/{farm}/{host}/{photo}_"
     original_path = f"{stem}{rng.bytes(5).hex()}_o.jpg"
     thumbnail_path = f"{stem}{rng.bytes(5).hex()}_z.jpg"
-    answers: dict[str, dict[str, Any]] = {}
-    if shot.fate in _DEAD:
-        answers[f"/{original_path}"] = {"status": _DEAD[shot.fate]}
-        if shot.fate is Fate.MOVED:
-            answers[f"/{original_path}"]["location"] = f"/{_PLACEHOLDER}"
+    overrides: dict[str, dict[str, Any]] = {}
+    if plan.fate in _ORIGINAL_STATUS:
+        overrides[f"/{original_path}"] = {"status": _ORIGINAL_STATUS[plan.fate]}
+        if plan.fate is Fate.MOVED:
+            overrides[f"/{original_path}"]["location"] = f"/{_UNAVAILABLE_PHOTO}"
     else:
         files.write_bytes(folder / original_path, original, durable=False)
-        answers[f"/{thumbnail_path}"] = {"path": original_path}
-    if shot.fate not in _ABSENT:
-        name = f"open-images-dataset/{shot.subset}/{shot.image_id}.jpg"
-        files.write_bytes(folder / name, _damaged(mirrored, shot.fate), durable=False)
-    thumbnail = f"{_ADDRESS}/{thumbnail_path}" + ("?zz=1" if chance(rng, 0.2) else "")
-    objects = _annotated(rng, objects)
-    return _Rows(
-        shot=shot,
+        overrides[f"/{thumbnail_path}"] = {"path": original_path}
+    if plan.fate not in _NOT_MIRRORED:
+        name = f"open-images-dataset/{plan.subset}/{plan.image_id}.jpg"
+        files.write_bytes(folder / name, _damage(mirrored, plan.fate), durable=False)
+    thumbnail = f"{_BASE_URL_FIELD}/{thumbnail_path}" + ("?zz=1" if chance(rng, 0.2) else "")
+    objects = _annotated_objects(rng, objects)
+    return _ImageRows(
+        plan=plan,
         image=_image_row(
             rng,
-            shot,
+            plan,
             original,
-            original_url=f"{_ADDRESS}/{original_path}",
+            original_url=f"{_BASE_URL_FIELD}/{original_path}",
             photo=int(photo),
             thumbnail_url="" if chance(rng, 0.03) else thumbnail,
         ),
-        labels=_label_rows(rng, shot, objects),
+        labels=_label_rows(rng, plan, objects),
         boxes=tuple(
-            _box_row(rng, shot, drawn)
-            for drawn in sorted(objects, key=lambda drawn: catalogue.MIDS[drawn.name])
+            _box_row(rng, plan, item)
+            for item in sorted(objects, key=lambda item: catalogue.MIDS[item.name])
         ),
         objects=objects,
-        answers=answers,
+        overrides=overrides,
     )
 
 
-def _turned(scene: Scene, degrees: int) -> tuple[Image.Image, tuple[DrawnObject, ...]]:
-    """Give a scene's picture and objects turned counter-clockwise."""
+def _rotate(scene: Scene, degrees: int) -> tuple[Image.Image, tuple[DrawnObject, ...]]:
+    """Return the image and objects of a scene, rotated counter-clockwise."""
     if degrees == 0:
         return scene.image, scene.objects
-    turns = {
+    transpositions = {
         90: Image.Transpose.ROTATE_90,
         180: Image.Transpose.ROTATE_180,
         270: Image.Transpose.ROTATE_270,
     }
     objects = []
-    for drawn in scene.objects:
-        x1, y1, x2, y2 = boxes.rotate_ccw(np.array([drawn.xyxy]), degrees)[0].tolist()
-        # A point is a box without a size.
-        points = boxes.rotate_ccw(np.array([(*click, *click) for click in drawn.clicks]), degrees)
+    for item in scene.objects:
+        x1, y1, x2, y2 = boxes.rotate_ccw(np.array([item.xyxy]), degrees)[0].tolist()
+        # A point is rotated as a box of size zero.
+        points = boxes.rotate_ccw(np.array([(*click, *click) for click in item.clicks]), degrees)
         order = (
             points[:, 1].argmin(),
             points[:, 0].argmin(),
             points[:, 1].argmax(),
             points[:, 0].argmax(),
         )
-        clicks = tuple((float(points[at, 0]), float(points[at, 1])) for at in order)
-        objects.append(replace(drawn, xyxy=(x1, y1, x2, y2), clicks=clicks))
-    return scene.image.transpose(turns[degrees]), tuple(objects)
+        clicks = tuple((float(points[index, 0]), float(points[index, 1])) for index in order)
+        objects.append(replace(item, xyxy=(x1, y1, x2, y2), clicks=clicks))
+    return scene.image.transpose(transpositions[degrees]), tuple(objects)
 
 
-def _jpeg(image: Image.Image, quality: int, turn: int) -> bytes:
+def _jpeg(image: Image.Image, quality: int, rotation: int) -> bytes:
     exif = b""
-    if turn:
+    if rotation:
         tags = Image.Exif()
-        tags[_ORIENTATION_TAG] = _ORIENTATIONS[turn]
+        tags[_ORIENTATION_TAG] = _ORIENTATIONS[rotation]
         exif = tags.tobytes()
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=quality, exif=exif)
     return buffer.getvalue()
 
 
-def _damaged(jpeg: bytes, fate: Fate) -> bytes:
-    """Damage a JPEG as its fate has it.
+def _damage(jpeg: bytes, fate: Fate) -> bytes:
+    """Return a JPEG, damaged according to its fate.
 
-    A Huffman table with more codes than there are leaves head, markers, length and end as they
-    should be: only decoding the file finds out.
+    A corrupt file gets a Huffman table with impossibly many codes. Its header, markers, length and
+    end stay valid, so that only decoding reveals the damage.
     """
     if fate is Fate.CUT_SHORT:
         return jpeg[: len(jpeg) * 2 // 3]
@@ -452,8 +472,8 @@ def _damaged(jpeg: bytes, fate: Fate) -> bytes:
     return jpeg
 
 
-def _placeholder() -> bytes:
-    """Draw what Flickr shows in the place of a photo that is gone: a PNG, not a JPEG."""
+def _unavailable_photo_png() -> bytes:
+    """Return the image that Flickr shows instead of a deleted photo: a PNG, not a JPEG."""
     image = Image.new("RGB", (500, 374), (243, 245, 246))
     draw = ImageDraw.Draw(image)
     draw.rectangle((30, 30, 470, 344), outline=(200, 204, 208), width=3)
@@ -463,33 +483,35 @@ def _placeholder() -> bytes:
     return buffer.getvalue()
 
 
-def _annotated(rng: np.random.Generator, objects: Iterable[DrawnObject]) -> tuple[DrawnObject, ...]:
-    """Give the objects that got boxes: a class is annotated throughout an image, or not at all."""
+def _annotated_objects(
+    rng: np.random.Generator, objects: Iterable[DrawnObject]
+) -> tuple[DrawnObject, ...]:
+    """Return the objects that have boxes: all or none of a class in an image are annotated."""
     objects = tuple(objects)
-    names = sorted({drawn.name for drawn in objects} - BOAT_FAMILY)
+    names = sorted({item.name for item in objects} - BOAT_FAMILY)
     skipped = {name for name in names if chance(rng, 0.1)}
-    kept = tuple(drawn for drawn in objects if drawn.name not in skipped)
+    kept = tuple(item for item in objects if item.name not in skipped)
     return kept or objects
 
 
 def _image_row(
     rng: np.random.Generator,
-    shot: Shot,
+    plan: ImagePlan,
     original: bytes,
     *,
     original_url: str,
     photo: int,
     thumbnail_url: str,
 ) -> str:
-    first = _FIRST_NAMES[shot.author % len(_FIRST_NAMES)]
-    last = _LAST_NAMES[(shot.author * 7 + shot.author // 20) % len(_LAST_NAMES)]
-    account = f"{43584526 + 9973 * shot.author}@N{shot.author % 9:02d}"
+    first = _FIRST_NAMES[plan.author % len(_FIRST_NAMES)]
+    last = _LAST_NAMES[(plan.author * 7 + plan.author // 20) % len(_LAST_NAMES)]
+    account = f"{43584526 + 9973 * plan.author}@N{plan.author % 9:02d}"
     title = _TITLES[int(rng.integers(len(_TITLES)))]
     title = title.format(n=rng.integers(1000, 9999), d=rng.integers(1, 28)).replace('"', '""')
     md5 = base64.b64encode(hashlib.md5(original, usedforsecurity=False).digest()).decode()
     fields = (
-        shot.image_id,
-        shot.subset,
+        plan.image_id,
+        plan.subset,
         original_url,
         f"https://www.flickr.com/photos/{account}/{photo}",
         _LICENCE,
@@ -499,72 +521,72 @@ def _image_row(
         str(len(original)),
         md5,
         thumbnail_url,
-        "" if shot.rotation is None else f"{shot.rotation:.1f}",
+        "" if plan.rotation is None else f"{plan.rotation:.1f}",
     )
     return ",".join(fields)
 
 
 def _label_rows(
-    rng: np.random.Generator, shot: Shot, objects: Sequence[DrawnObject]
+    rng: np.random.Generator, plan: ImagePlan, objects: Sequence[DrawnObject]
 ) -> tuple[str, ...]:
-    """Give the verified labels: what is there, and some of what is not."""
-    present = {drawn.name for drawn in objects}
+    """Return the rows of verified labels: of all present classes, and of some absent ones."""
+    present = {item.name for item in objects}
     absent = {"Dolphin", "Train", "Flower"} if chance(rng, 0.4) else {"Helicopter"}
-    if shot.verified and not present & BOAT_FAMILY:
+    if plan.verified and not present & BOAT_FAMILY:
         absent.add("Boat")
     elif "Boat" in present and chance(rng, 0.15):
-        # That there is no canoe does not make a picture with boats a picture without any.
+        # An image with boats stays one, although it has no canoe.
         absent.add("Canoe")
-    verdicts = [(catalogue.MIDS[name], 1) for name in present]
-    verdicts += [(catalogue.MIDS[name], 0) for name in absent - present]
+    labels = [(catalogue.MIDS[name], 1) for name in present]
+    labels += [(catalogue.MIDS[name], 0) for name in absent - present]
     rows = []
-    for mid, confidence in sorted(verdicts):
+    for mid, confidence in sorted(labels):
         source = "crowdsource-verification" if chance(rng, 0.3) else "verification"
-        rows.append(f"{shot.image_id},{source},{mid},{confidence}")
+        rows.append(f"{plan.image_id},{source},{mid},{confidence}")
     return tuple(rows)
 
 
-def _box_row(rng: np.random.Generator, shot: Shot, drawn: DrawnObject) -> str:
-    x1, y1, x2, y2 = drawn.xyxy
-    flags = [drawn.occluded, drawn.truncated, drawn.group_of, drawn.depiction, drawn.inside]
-    # Boxes that a machine proposed and a person accepted have neither flags nor clicks.
-    proposed = shot.subset == "train" and not any(flags) and chance(rng, 0.03)
+def _box_row(rng: np.random.Generator, plan: ImagePlan, item: DrawnObject) -> str:
+    x1, y1, x2, y2 = item.xyxy
+    flags = [item.occluded, item.truncated, item.group_of, item.depiction, item.inside]
+    # Boxes that a model proposed and a person accepted have neither flags nor clicks.
+    proposed = plan.subset == "train" and not any(flags) and chance(rng, 0.03)
     source = "activemil" if proposed else "xclick"
-    if shot.subset != "train" and chance(rng, 0.3):
+    if plan.subset != "train" and chance(rng, 0.3):
         source = "freeform"
-    fields = [shot.image_id, source, catalogue.MIDS[drawn.name], "1"]
+    fields = [plan.image_id, source, catalogue.MIDS[item.name], "1"]
     fields += [f"{value:.6f}" for value in (x1, x2, y1, y2)]
     fields += ["-1" if proposed else str(int(flag)) for flag in flags]
-    if shot.subset == "train":
-        clicks = [(-1.0, -1.0)] * 4 if proposed else drawn.clicks
+    if plan.subset == "train":
+        clicks = [(-1.0, -1.0)] * 4 if proposed else item.clicks
         fields += [f"{click[axis]:.6f}" for axis in (0, 1) for click in clicks]
     return ",".join(fields)
 
 
-def _write_tables(folder: Path, rows: Sequence[_Rows]) -> None:
+def _write_tables(folder: Path, rows: Sequence[_ImageRows]) -> None:
     tables = folder / "openimages"
     for subset in SUBSETS:
-        own = [row for row in rows if row.shot.subset == subset]
+        own_rows = [row for row in rows if row.plan.subset == subset]
         header = _BOX_HEADER + (_CLICK_HEADER if subset == "train" else "")
         _write_lines(
-            tables / BOX_FILES[subset], header, (line for row in own for line in row.boxes)
+            tables / BOX_FILES[subset], header, (line for row in own_rows for line in row.boxes)
         )
         _write_lines(
             tables / LABEL_FILES[subset],
             _LABEL_HEADER,
-            (line for row in own for line in row.labels),
+            (line for row in own_rows for line in row.labels),
         )
         _write_lines(
-            folder / _URL_LISTS / f"{subset}.csv", _IMAGE_HEADER, (row.image for row in own)
+            folder / _URL_LISTS / f"{subset}.csv", _IMAGE_HEADER, (row.image for row in own_rows)
         )
-    described = sorted((mid, name) for name, mid in catalogue.MIDS.items())
-    # The older file has no header and ends its lines as Windows does; the newer one neither.
-    text = "".join(f"{mid},{name}\r\n" for mid, name in described)
+    descriptions = sorted((mid, name) for name, mid in catalogue.MIDS.items())
+    # The older file has no header and Windows line ends; the newer one has a header and Unix ones.
+    text = "".join(f"{mid},{name}\r\n" for mid, name in descriptions)
     files.write_text(tables / CLASS_FILES[0], text, durable=False)
     _write_lines(
         tables / CLASS_FILES[1],
         "LabelName,DisplayName",
-        (f"{mid},{name}" for mid, name in described),
+        (f"{mid},{name}" for mid, name in descriptions),
     )
     files.write_json(tables / HIERARCHY_FILE, catalogue.hierarchy())
 
@@ -573,35 +595,35 @@ def _write_lines(path: Path, header: str, lines: Iterable[str]) -> None:
     files.write_text(path, "\n".join((header, *lines)) + "\n", durable=False)
 
 
-def _facts(rows: Sequence[_Rows]) -> dict[str, Any]:
-    """Count what a mirror holds; see ``Mirror`` for the names."""
-    counted: dict[str, Counter[str]] = {subset: Counter() for subset in SUBSETS}
+def _statistics(rows: Sequence[_ImageRows]) -> dict[str, Any]:
+    """Return the statistics of a mirror: the counting attributes of ``DemoMirror``."""
+    box_counts: dict[str, Counter[str]] = {subset: Counter() for subset in SUBSETS}
     fates: dict[str, list[str]] = defaultdict(list)
     flags: Counter[str] = Counter()
     images, boat_images, rotated = Counter[str](), Counter[str](), Counter[str]()
     negatives: Counter[bool] = Counter()
     for row in rows:
-        subset, names = row.shot.subset, [drawn.name for drawn in row.objects]
+        subset, names = row.plan.subset, [item.name for item in row.objects]
         images[subset] += 1
-        counted[subset].update(names)
+        box_counts[subset].update(names)
         boat_images[subset] += bool(BOAT_FAMILY.intersection(names))
         if subset != "train":
             continue
-        if row.shot.rotation:
-            rotated[str(row.shot.rotation)] += 1
-        if row.shot.fate is not Fate.FINE:
-            fates[row.shot.fate.value].append(row.shot.image_id)
-        if row.shot.kind is Kind.NO_BOATS:
-            negatives[row.shot.verified] += 1
-        for drawn in row.objects:
-            values = asdict(drawn)
+        if row.plan.rotation:
+            rotated[str(row.plan.rotation)] += 1
+        if row.plan.fate is not Fate.FINE:
+            fates[row.plan.fate.value].append(row.plan.image_id)
+        if row.plan.kind is SceneKind.NO_BOATS:
+            negatives[row.plan.verified] += 1
+        for item in row.objects:
+            values = asdict(item)
             for flag in ("occluded", "truncated", "group_of", "depiction", "inside"):
                 flags["Is" + flag.title().replace("_", "")] += values[flag]
     return {
         "images": dict(images),
-        "boxes": {subset: dict(sorted(counts.items())) for subset, counts in counted.items()},
+        "boxes": {subset: dict(sorted(counts.items())) for subset, counts in box_counts.items()},
         "boat_images": dict(boat_images),
-        "authors": len({row.shot.author for row in rows if row.shot.subset == "train"}),
+        "authors": len({row.plan.author for row in rows if row.plan.subset == "train"}),
         "rotated": dict(sorted(rotated.items())),
         "flags": dict(flags),
         "verified_negatives": negatives[True],

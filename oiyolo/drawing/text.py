@@ -1,4 +1,4 @@
-"""Text on pictures: a font that has the letters, and a cut where there is no more room."""
+"""Draw text on images in a font that has all its characters, truncated to the available width."""
 
 from __future__ import annotations
 
@@ -28,33 +28,33 @@ _SYSTEM_FONTS: Final = (
     "NotoSans-Regular.ttf",
     "unifont.ttf",
 )
-"""Tried by name for letters that the fonts of the installed packages lack; most are absent."""
+"""System fonts to try for characters that the packages' fonts do not have; most are missing."""
 
-_NO_CHARACTER: Final = "\U0010ffff"
-"""Never assigned (Unicode 16, section 23.7): a font draws it as it draws all that it lacks."""
-_TRIED_AT_PX: Final = 16
+_UNASSIGNED: Final = "\U0010ffff"
+"""A noncharacter (Unicode 16, section 23.7), drawn like any character that a font does not have."""
+_PROBE_PX: Final = 16
 
 
 def font(size_px: int, text: str = "") -> Font:
-    """Give a font that has the letters of ``text``; the usual one where none has them all."""
-    for place in range(len(_sources())):
-        if _has_all(place, text):
-            return _face(place, size_px)
-    return _face(0, size_px)
+    """Return a font that has all characters of ``text``; the default font if there is none."""
+    for index in range(len(_sources())):
+        if _has_all(index, text):
+            return _load(index, size_px)
+    return _load(0, size_px)
 
 
 def is_drawable(text: str) -> bool:
-    """Tell whether some font here has every letter of ``text``."""
-    return any(_has_all(place, text) for place in range(len(_sources())))
+    """Return whether an installed font has all characters of ``text``."""
+    return any(_has_all(index, text) for index in range(len(_sources())))
 
 
 def is_drawable_in_charts(text: str) -> bool:
-    """Tell whether matplotlib's own font has every letter of ``text``."""
-    return all(_has(_CHARTS_FONT, character) for character in text if character.isprintable())
+    """Return whether matplotlib's default font has all characters of ``text``."""
+    return all(_has(_CHART_FONT_INDEX, character) for character in text if character.isprintable())
 
 
-def shortened(text: str, face: Font, width_px: float) -> str:
-    """Cut a text off so that it fits; what cannot be printed becomes a blank."""
+def truncate(text: str, face: Font, width_px: float) -> str:
+    """Return the text, shortened to fit ``width_px``; unprintable characters become blanks."""
     text = "".join(character if character.isprintable() else " " for character in text)
     if face.getlength(text) <= width_px:
         return text
@@ -63,9 +63,9 @@ def shortened(text: str, face: Font, width_px: float) -> str:
     return text.rstrip() + "..." if text else ""
 
 
-def write(
+def draw_text(
     draw: ImageDraw.ImageDraw,
-    at: tuple[float, float],
+    position: tuple[float, float],
     text: str,
     *,
     size_px: int,
@@ -73,64 +73,64 @@ def write(
     colour: Colour = INK,
     anchor: str = "la",
 ) -> float:
-    """Write a line, cut off so that it fits.
+    """Draw a line of text, truncated to the available width.
 
     Args:
-        draw: What to write on.
-        at: The point of the text that ``anchor`` names.
+        draw: The drawing.
+        position: Position of the text's anchor, in pixels.
         text: The line.
         size_px: Height of the letters.
-        width_px: Room for the line.
+        width_px: Available width.
         colour: Colour of the letters.
-        anchor: As Pillow's: "la" is left and top, "lm" left and middle.
+        anchor: Pillow's text anchor: "la" is left and top, "lm" left and middle.
 
     Returns:
-        The width of what was written, in pixels.
+        The width of the drawn text in pixels.
     """
     face = font(size_px, text)
-    fitting = shortened(text, face, width_px)
-    draw.text(at, fitting, colour, face, anchor=anchor)
+    fitting = truncate(text, face, width_px)
+    draw.text(position, fitting, colour, face, anchor=anchor)
     return face.getlength(fitting)
 
 
-_CHARTS_FONT: Final = 1
+_CHART_FONT_INDEX: Final = 1
 
 
 @functools.cache
 def _sources() -> tuple[str, ...]:
-    """Give where fonts come from, the usual one first: "" is Pillow's own."""
-    found = importlib.util.find_spec("matplotlib")  # looked for, not imported, which is slow
-    home = Path(str(found.origin)).parent if found else Path()
-    charts_font = home / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
-    named = [name for name in _SYSTEM_FONTS if _loads(name)]
-    return ("", str(charts_font) if _loads(str(charts_font)) else "", *named)
+    """Return names or paths of fonts, the default first; "" is Pillow's own font."""
+    spec = importlib.util.find_spec("matplotlib")  # not imported, which would be slow
+    package = Path(str(spec.origin)).parent if spec else Path()
+    chart_font = package / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
+    installed = [name for name in _SYSTEM_FONTS if _is_loadable(name)]
+    return ("", str(chart_font) if _is_loadable(str(chart_font)) else "", *installed)
 
 
-def _loads(name: str) -> bool:
+def _is_loadable(name: str) -> bool:
     try:
-        ImageFont.truetype(name, _TRIED_AT_PX)
+        ImageFont.truetype(name, _PROBE_PX)
     except OSError:
         return False
     return True
 
 
 @functools.cache
-def _face(place: int, size_px: int) -> Font:
-    source = _sources()[place]
+def _load(index: int, size_px: int) -> Font:
+    source = _sources()[index]
     if source:
         return ImageFont.truetype(source, size_px)
     return ImageFont.load_default(size=size_px)
 
 
-def _has_all(place: int, text: str) -> bool:
-    return all(_has(place, character) for character in text if character.isprintable())
+def _has_all(index: int, text: str) -> bool:
+    return all(_has(index, character) for character in text if character.isprintable())
 
 
 @functools.cache
-def _has(place: int, character: str) -> bool:
-    return _shape(place, character) != _shape(place, _NO_CHARACTER)
+def _has(index: int, character: str) -> bool:
+    return _bitmap(index, character) != _bitmap(index, _UNASSIGNED)
 
 
-def _shape(place: int, character: str) -> tuple[tuple[int, int], bytes]:
-    mask = _face(place, _TRIED_AT_PX).getmask(character)
+def _bitmap(index: int, character: str) -> tuple[tuple[int, int], bytes]:
+    mask = _load(index, _PROBE_PX).getmask(character)
     return mask.size, bytes(mask)

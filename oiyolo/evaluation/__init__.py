@@ -1,1 +1,1 @@
-"""Score a detector: matching, average precision in three definitions, error panels."""
+"""Evaluate a detector: matching, three definitions of average precision, pictures of errors."""

@@ -1,9 +1,9 @@
-"""Precision, recall, and the area under them.
+"""Precision, recall and average precision.
 
-Average precision is PASCAL VOC's since 2010: precision at a recall is the best that any
-threshold reaches at that recall or more, and the area below it is summed exactly, at every step
-of recall (Everingham et al., The PASCAL Visual Object Classes Challenge 2010 Development Kit,
-section 3.4.1). VOC 2007 and COCO take samples of the same envelope instead, at 11 and 101 recalls.
+Average precision is that of PASCAL VOC since 2010: the exact area under the envelope of the curve,
+where the precision at a recall is the maximum at that recall or a higher one (Everingham et al.,
+The PASCAL Visual Object Classes Challenge 2010 Development Kit, section 3.4.1). VOC 2007 and COCO
+sample the same envelope at 11 and 101 recalls instead.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PrecisionRecall:
-    """Precision and recall at every threshold that makes a difference.
+    """Precision and recall at every distinct threshold.
 
     Attributes:
-        score: The thresholds, falling, shape (k,). Detections of equal score pass together.
-        precision: True positives among the detections at or above the threshold, shape (k,).
-        recall: True positives among the true boxes, shape (k,); nan where there is no true box.
+        score: Thresholds in descending order, shape (k,). Detections with equal scores share one.
+        precision: Fraction of true positives among the detections at or above the threshold, shape
+            (k,).
+        recall: Fraction of the true boxes that are matched, shape (k,); NaN without true boxes.
     """
 
     score: Floats
@@ -33,17 +34,17 @@ class PrecisionRecall:
 
     @property
     def f1(self) -> Floats:
-        """The harmonic mean of precision and recall, shape (k,)."""
+        """Harmonic mean of precision and recall, shape (k,)."""
         total = self.precision + self.recall
         return np.divide(
             2 * self.precision * self.recall, total, out=np.zeros_like(total), where=total > 0
         )
 
-    def thinned(self, limit: int = 200) -> PrecisionRecall:
-        """Give at most ``limit`` points that show the same curve.
+    def downsampled(self, limit: int = 200) -> PrecisionRecall:
+        """Return at most ``limit`` points that represent the same curve.
 
-        Only thresholds at which recall rises are corners of the envelope; the long tail of
-        false alarms adds nothing that a chart could show.
+        Only thresholds at which recall rises are corners of the envelope; the long tail of false
+        positives would not be visible in a chart.
         """
         corners = np.flatnonzero(np.diff(self.recall, prepend=0.0) > 0)
         if len(corners) > limit:
@@ -52,34 +53,34 @@ class PrecisionRecall:
 
 
 def precision_recall(score: Floats, true_positive: Flags, box_count: int) -> PrecisionRecall:
-    """Lower the threshold past every detection.
+    """Compute precision and recall at every distinct score.
 
     Args:
-        score: Scores of the detections that count, shape (n,), in any order.
-        true_positive: Which of them found a box, shape (n,).
-        box_count: How many boxes there were to be found.
+        score: Scores of the detections that are not ignored, shape (n,), in any order.
+        true_positive: Whether each of them is a true positive, shape (n,).
+        box_count: Number of true boxes.
 
     Returns:
-        The curve, with k different scores.
+        The curve, with one point per distinct score.
     """
     order = np.argsort(-score, kind="stable")
     score = score[order]
-    found = np.cumsum(true_positive[order])
-    last_of_its_score = np.flatnonzero(np.append(score[1:] != score[:-1], True)[: len(score)])
-    found = found[last_of_its_score]
-    recall = found / box_count if box_count else np.full(len(found), np.nan)
-    return PrecisionRecall(score[last_of_its_score], found / (last_of_its_score + 1), recall)
+    true_positives = np.cumsum(true_positive[order])
+    last_of_score = np.flatnonzero(np.append(score[1:] != score[:-1], True)[: len(score)])
+    true_positives = true_positives[last_of_score]
+    recall = true_positives / box_count if box_count else np.full(len(true_positives), np.nan)
+    return PrecisionRecall(score[last_of_score], true_positives / (last_of_score + 1), recall)
 
 
 def average_precision(curve: PrecisionRecall, box_count: int) -> float:
-    """Give the area under the envelope of precision over recall.
+    """Return the area under the envelope of precision over recall.
 
     Args:
-        curve: The curve; without a point when nothing was detected.
-        box_count: How many boxes there were to be found.
+        curve: The curve, which has no points if nothing was detected.
+        box_count: Number of true boxes.
 
     Returns:
-        From 0 to 1; nan where there was nothing to be found, so that no mean counts it.
+        A value from 0 to 1; NaN without true boxes, so that a mean over classes skips it.
     """
     if not box_count:
         return float("nan")
@@ -88,10 +89,10 @@ def average_precision(curve: PrecisionRecall, box_count: int) -> float:
 
 
 def best_threshold(curve: PrecisionRecall) -> float:
-    """Give the score threshold of the highest F1, the higher threshold where two are equal.
+    """Return the score threshold with the highest F1; the highest of them if several have it.
 
     Returns:
-        The threshold; nan where nothing was detected or there was nothing to be found.
+        The threshold; NaN without detections or without true boxes.
     """
     if not len(curve.score) or np.isnan(curve.recall).any():
         return float("nan")
@@ -99,6 +100,6 @@ def best_threshold(curve: PrecisionRecall) -> float:
 
 
 def mean_over_classes(values: Floats) -> float:
-    """Give the mean over the classes that have a value; nan when none has."""
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else float("nan")
+    """Return the mean over the classes that have a value; NaN if none has."""
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if len(defined) else float("nan")

@@ -1,8 +1,8 @@
 """COCO's average precision, computed by faster-coco-eval.
 
-The mean over IoU thresholds 0.50, 0.55 ... 0.95 of precision sampled at 101 recalls, the 100 best
-detections per image and class (https://cocodataset.org/#detection-eval). Group-of boxes go in
-as ``iscrowd``: regions in which a detection counts neither way.
+It is the mean over IoU thresholds 0.50, 0.55 ... 0.95 of precision sampled at 101 recalls, for the
+100 best detections per image and class (https://cocodataset.org/#detection-eval). Group-of boxes
+are passed as ``iscrowd``: regions in which detections are ignored.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from oiyolo.evaluation.average_precision import mean_over_classes
 if TYPE_CHECKING:
     from oiyolo.evaluation.tables import Detections, Floats, GroundTruth
 
-_EVERY_AREA = 0
-_MOST_DETECTIONS = -1
+_ALL_AREAS = 0
+_MAX_DETECTIONS = -1
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class CocoScores:
-    """COCO's figures.
+    """Average precision by COCO's rules.
 
     Attributes:
         map50_95: Mean over the classes, IoU 0.50 to 0.95.
         map50: Mean over the classes, IoU 0.50.
-        class_map50_95: One per class, shape (classes,); nan where a class has no true box.
+        class_map50_95: Value of each class, shape (classes,); NaN for a class without true boxes.
         class_map50: The same at IoU 0.50.
     """
 
@@ -39,34 +39,31 @@ class CocoScores:
 
 
 def coco_scores(detections: Detections, truth: GroundTruth, class_count: int) -> CocoScores:
-    """Score as COCO does.
+    """Compute average precision by COCO's rules.
 
     Args:
-        detections: What the detector claims; over the same ``image_ids`` as ``truth``.
-        truth: What is there.
-        class_count: How many classes there are.
-
-    Returns:
-        The figures.
+        detections: Detections, with the same ``image_ids`` as ``truth``.
+        truth: Ground truth.
+        class_count: Number of classes.
 
     Raises:
-        ValueError: The tables are over different images.
+        ValueError: The tables have different ``image_ids``.
     """
     from faster_coco_eval import COCO, COCOeval_faster  # noqa: PLC0415  (slow to import)
 
     if detections.image_ids != truth.image_ids:
-        raise ValueError("detections and truth must be over the same image_ids: use over()")
+        raise ValueError("detections and truth must have the same image_ids: use reindex()")
     if not len(truth):
-        nothing = np.full(class_count, np.nan)
-        return CocoScores(float("nan"), float("nan"), nothing, nothing)
+        undefined = np.full(class_count, np.nan)
+        return CocoScores(float("nan"), float("nan"), undefined, undefined)
     true_boxes = COCO(_as_coco(truth, class_count))
     evaluation = COCOeval_faster(
         true_boxes, true_boxes.loadRes(_as_coco_results(detections)), "bbox", extra_calc=False
     )
     evaluation.evaluate()
     evaluation.accumulate()
-    # Axes: IoU threshold, recall, class, area range, detections per image; -1 means no true box.
-    precision = evaluation.eval["precision"][..., _EVERY_AREA, _MOST_DETECTIONS]
+    # Axes: IoU threshold, recall, class, area range, detections per image; -1 if no true box.
+    precision = evaluation.eval["precision"][..., _ALL_AREAS, _MAX_DETECTIONS]
     by_class = np.where(precision < 0, np.nan, precision)
     class_map50_95 = np.asarray(by_class.mean(axis=(0, 1)))
     class_map50 = np.asarray(by_class[0].mean(axis=0))
@@ -79,10 +76,10 @@ def coco_scores(detections: Detections, truth: GroundTruth, class_count: int) ->
 
 
 def _as_coco(truth: GroundTruth, class_count: int) -> dict[str, Any]:
-    """Write the ground truth as a COCO dictionary.
+    """Return the ground truth as a COCO dictionary.
 
-    Coordinates stay fractions: an overlap does not change when width and height are scaled, and
-    the area ranges small, medium and large are not used.
+    Coordinates stay fractions: scaling width and height does not change the IoU, and the area
+    ranges small, medium and large are not used.
     """
     xywh = _to_xywh(truth.xyxy)
     rows = zip(
@@ -92,7 +89,7 @@ def _as_coco(truth: GroundTruth, class_count: int) -> dict[str, Any]:
         "info": {},
         "images": [{"id": i, "width": 1, "height": 1} for i in range(len(truth.image_ids))],
         "categories": [{"id": c, "name": str(c)} for c in range(class_count)],
-        # Numbered from 1: the evaluator takes 0 for "matched nothing".
+        # Numbered from 1, because 0 means "unmatched" in the evaluator.
         "annotations": [
             {
                 "id": number,
@@ -108,7 +105,7 @@ def _as_coco(truth: GroundTruth, class_count: int) -> dict[str, Any]:
 
 
 def _as_coco_results(detections: Detections) -> list[dict[str, Any]]:
-    """Write the detections as a COCO result list."""
+    """Return the detections as a list of COCO results."""
     rows = zip(
         detections.image.tolist(),
         detections.class_id.tolist(),
@@ -123,7 +120,7 @@ def _as_coco_results(detections: Detections) -> list[dict[str, Any]]:
 
 
 def _to_xywh(xyxy: Floats) -> list[list[float]]:
-    """Give left, top, width, height of each box."""
+    """Return left, top, width and height of each box."""
     rows: list[list[float]] = np.concatenate(
         (xyxy[:, :2], xyxy[:, 2:] - xyxy[:, :2]), axis=1
     ).tolist()

@@ -1,10 +1,9 @@
-"""Which detection found which true box.
+"""Matching of detections to true boxes.
 
-The detections of one class in one image take their turn from the highest score down, as in the
-PASCAL VOC and COCO evaluations. A true box can be found once; whatever finds it again is a false
-alarm. Group-of boxes are regions in which a detection that found no box of its own counts
-neither for nor against the detector. All functions are pure; equal input in another order gives
-the same verdicts.
+The detections of a class in an image are matched in descending order of score, as in the PASCAL VOC
+and COCO evaluations. A true box is matched at most once; a further detection of it is a false
+positive. Group-of boxes are regions: unmatched detections inside them are ignored. All functions
+are pure, and the result does not depend on the order of the input.
 """
 
 from __future__ import annotations
@@ -21,21 +20,21 @@ if TYPE_CHECKING:
 
     from oiyolo.evaluation.tables import Detections, Flags, Floats, GroundTruth, Ints
 
-NOBODY = -1
+UNMATCHED = -1
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Matches:
-    """The verdicts, in the order of the tables that were matched.
+    """The result of matching, in the order of the matched tables.
 
     Attributes:
-        box: For each detection the true box that it found, ``NOBODY`` where it found none,
-            shape (detections,).
-        iou: For each detection its overlap with that box, 0 where it found none, shape
+        box: Index of the true box that each detection matches, or ``UNMATCHED``, shape
             (detections,).
-        ignored: Whether a detection counts neither way, shape (detections,).
-        detection: For each true box the detection that found it, or ``NOBODY``, shape (boxes,).
-        counted: Whether a true box had to be found, shape (boxes,).
+        iou: IoU of each detection with that box, 0 if unmatched, shape (detections,).
+        ignored: Whether a detection is neither a true nor a false positive, shape (detections,).
+        detection: Index of the detection that matches each true box, or ``UNMATCHED``, shape
+            (boxes,).
+        counted: Whether a true box is a false negative if unmatched, shape (boxes,).
     """
 
     box: Ints
@@ -46,18 +45,18 @@ class Matches:
 
     @property
     def true_positive(self) -> Flags:
-        """Whether a detection found a box, shape (detections,)."""
-        return np.asarray(self.box != NOBODY)
+        """Whether a detection matches a true box, shape (detections,)."""
+        return np.asarray(self.box != UNMATCHED)
 
     @property
     def false_positive(self) -> Flags:
-        """Whether a detection is a false alarm, shape (detections,)."""
-        return np.asarray((self.box == NOBODY) & ~self.ignored)
+        """Whether a detection is unmatched and not ignored, shape (detections,)."""
+        return np.asarray((self.box == UNMATCHED) & ~self.ignored)
 
     @property
     def false_negative(self) -> Flags:
-        """Whether a true box had to be found and was not, shape (boxes,)."""
-        return np.asarray((self.detection == NOBODY) & self.counted)
+        """Whether a counted true box is unmatched, shape (boxes,)."""
+        return np.asarray((self.detection == UNMATCHED) & self.counted)
 
 
 def match(
@@ -72,47 +71,55 @@ def match(
     """Match detections to true boxes of the same image and class.
 
     Args:
-        detections: What the detector claims; over the same ``image_ids`` as ``truth``.
-        truth: What is there.
-        iou_threshold: The intersection over union from which on a box is found, above 0.
-        ioa_threshold: The intersection over the detection's own area from which on a detection
-            lies in a group-of region.
-        group_of_as_regions: Take group-of boxes as regions; otherwise they are boxes like others.
-        second_choice: What a detection does whose best box is taken already. PASCAL VOC (the
-            ``VOCevaldet.m`` of its development kit), Open Images and darknet's ``map`` call it a
-            false alarm; COCO (``pycocotools``) lets it take the best box that is still free.
-
-    Returns:
-        The verdicts.
+        detections: Detections, with the same ``image_ids`` as ``truth``.
+        truth: Ground truth.
+        iou_threshold: Smallest intersection over union of a match, above 0.
+        ioa_threshold: Smallest intersection over the area of a detection for it to lie in a
+            group-of region.
+        group_of_as_regions: Whether group-of boxes are regions; otherwise they are ordinary boxes.
+        second_choice: Whether a detection whose best box is already matched may match another
+            one. It may for COCO (``pycocotools``); for PASCAL VOC (``VOCevaldet.m`` in its
+            development kit), Open Images and darknet's ``map`` it is a false positive.
 
     Raises:
-        ValueError: The tables are over different images, or the threshold is not above 0.
+        ValueError: The tables have different ``image_ids``, or ``iou_threshold`` is not above 0.
     """
     if detections.image_ids != truth.image_ids:
-        raise ValueError("detections and truth must be over the same image_ids: use over()")
+        raise ValueError("detections and truth must have the same image_ids: use reindex()")
     if not iou_threshold > 0:
         raise ValueError(f"iou_threshold must be above 0, not {iou_threshold}")
     regions = truth.group_of if group_of_as_regions else np.zeros_like(truth.group_of)
-    order = _from_best_to_worst(detections)
-    found_box = np.full(len(detections), NOBODY, dtype=np.int64)
-    found_iou = np.zeros(len(detections))
-    found_by = np.full(len(truth), NOBODY, dtype=np.int64)
-    # Only pairs over the threshold come back, a few for each true box: a loop is quick enough.
-    for detection, box, overlap in _choices(
-        detections, truth, order, np.flatnonzero(~regions), iou_threshold, second=second_choice
+    order = _order_by_score(detections)
+    matched_box = np.full(len(detections), UNMATCHED, dtype=np.int64)
+    matched_iou = np.zeros(len(detections))
+    matched_detection = np.full(len(truth), UNMATCHED, dtype=np.int64)
+    # There are only a few candidates per true box, so a loop is fast enough.
+    for detection, box, overlap in _candidates(
+        detections,
+        truth,
+        order,
+        np.flatnonzero(~regions),
+        iou_threshold,
+        second_choice=second_choice,
     ):
-        if found_box[detection] == NOBODY and found_by[box] == NOBODY:
-            found_box[detection] = box
-            found_iou[detection] = overlap
-            found_by[box] = detection
-    inside = _inside(detections, truth, order, np.flatnonzero(regions), ioa_threshold)
-    return Matches(found_box, found_iou, (found_box == NOBODY) & inside, found_by, ~regions)
+        if matched_box[detection] == UNMATCHED and matched_detection[box] == UNMATCHED:
+            matched_box[detection] = box
+            matched_iou[detection] = overlap
+            matched_detection[box] = detection
+    in_region = _in_regions(detections, truth, order, np.flatnonzero(regions), ioa_threshold)
+    return Matches(
+        matched_box,
+        matched_iou,
+        (matched_box == UNMATCHED) & in_region,
+        matched_detection,
+        ~regions,
+    )
 
 
-def _from_best_to_worst(detections: Detections) -> Ints:
-    """Give the detections' turns: by score, then by what they are, never by where they stand."""
-    _, by_name = np.unique(np.array(detections.image_ids, dtype=str), return_inverse=True)
-    image = by_name[detections.image] if len(by_name) else detections.image
+def _order_by_score(detections: Detections) -> Ints:
+    """Return indices of the detections by descending score; ties are broken by their values."""
+    _, name_rank = np.unique(np.array(detections.image_ids, dtype=str), return_inverse=True)
+    image = name_rank[detections.image] if len(name_rank) else detections.image
     ties = (*detections.xyxy.T, detections.class_id, image)
     return np.lexsort((*ties, -detections.score)).astype(np.int64)
 
@@ -125,51 +132,53 @@ def _pairs(
     Args:
         detections: The detections.
         truth: The true boxes.
-        order: The detections from best to worst; a place in it is a turn.
-        boxes: Positions of the boxes to pair with.
+        order: Indices of the detections in descending order of score.
+        boxes: Indices of the boxes to pair with.
 
     Returns:
-        For each pair the detection's turn and the box's position, ordered by turn, then by what
-        the box is.
+        For each pair the detection's rank (position in ``order``) and the index of the box, sorted
+        by rank, then by the values of the box.
     """
     classes = 1 + max(detections.class_id.max(initial=0), truth.class_id.max(initial=0))
-    wanted = (detections.image * classes + detections.class_id)[order]
-    there = (truth.image * classes + truth.class_id)[boxes]
-    by_key = np.lexsort((*truth.xyxy[boxes].T, there))
-    first = np.searchsorted(there[by_key], wanted, side="left")
-    count = np.searchsorted(there[by_key], wanted, side="right") - first
-    turn = np.repeat(np.arange(len(order)), count)
-    within = np.arange(len(turn)) - np.repeat(np.cumsum(count) - count, count)
-    return turn, boxes[by_key][np.repeat(first, count) + within]
+    detection_keys = (detections.image * classes + detections.class_id)[order]
+    box_keys = (truth.image * classes + truth.class_id)[boxes]
+    by_key = np.lexsort((*truth.xyxy[boxes].T, box_keys))
+    first = np.searchsorted(box_keys[by_key], detection_keys, side="left")
+    count = np.searchsorted(box_keys[by_key], detection_keys, side="right") - first
+    rank = np.repeat(np.arange(len(order)), count)
+    within = np.arange(len(rank)) - np.repeat(np.cumsum(count) - count, count)
+    return rank, boxes[by_key][np.repeat(first, count) + within]
 
 
-def _choices(
+def _candidates(
     detections: Detections,
     truth: GroundTruth,
     order: Ints,
     boxes: Ints,
     iou_threshold: float,
     *,
-    second: bool,
+    second_choice: bool,
 ) -> Iterator[tuple[int, int, float]]:
-    """Give detection, box and overlap of each pair that may match, in the order of the turns."""
-    turn, box = _pairs(detections, truth, order, boxes)
-    overlap = iou(detections.xyxy[order[turn]], truth.xyxy[box])
-    # lexsort is stable: boxes of equal overlap stay in the order of what they are.
-    best_first = np.lexsort((-overlap, turn))
-    if not second:
-        best_first = best_first[np.unique(turn[best_first], return_index=True)[1]]
-    kept = best_first[overlap[best_first] >= iou_threshold]
-    return zip(order[turn[kept]].tolist(), box[kept].tolist(), overlap[kept].tolist(), strict=True)
+    """Return detection, box and IoU of each pair that may match, in descending order of score."""
+    rank, box = _pairs(detections, truth, order, boxes)
+    overlap = iou(detections.xyxy[order[rank]], truth.xyxy[box])
+    # lexsort is stable: boxes of equal IoU stay sorted by their values.
+    best_first = np.lexsort((-overlap, rank))
+    if not second_choice:
+        best_first = best_first[np.unique(rank[best_first], return_index=True)[1]]
+    chosen = best_first[overlap[best_first] >= iou_threshold]
+    return zip(
+        order[rank[chosen]].tolist(), box[chosen].tolist(), overlap[chosen].tolist(), strict=True
+    )
 
 
-def _inside(
+def _in_regions(
     detections: Detections, truth: GroundTruth, order: Ints, regions: Ints, ioa_threshold: float
 ) -> Flags:
-    """Tell which detections lie in a region of their class, shape (detections,)."""
-    turn, region = _pairs(detections, truth, order, regions)
-    share = ioa(detections.xyxy[order[turn]], truth.xyxy[region])
-    lies = (share > 0) & (share >= ioa_threshold)
+    """Return whether each detection lies in a region of its class, shape (detections,)."""
+    rank, region = _pairs(detections, truth, order, regions)
+    overlap = ioa(detections.xyxy[order[rank]], truth.xyxy[region])
+    is_inside = (overlap > 0) & (overlap >= ioa_threshold)
     inside = np.zeros(len(detections), dtype=np.bool_)
-    inside[order[turn[lies]]] = True
+    inside[order[rank[is_inside]]] = True
     return inside

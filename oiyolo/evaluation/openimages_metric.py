@@ -1,15 +1,15 @@
 """The Open Images V2 detection metric.
 
-It differs from PASCAL VOC's in what it leaves out, because Open Images is not annotated for
-every class in every image (https://storage.googleapis.com/openimages/web/evaluation.html):
+It differs from PASCAL VOC's because Open Images does not annotate every class in every image
+(https://storage.googleapis.com/openimages/web/evaluation.html):
 
-- A detection of a class that nobody verified in the image, neither present nor absent, is
-  dropped: it may well be right.
-- A detection that found no box of its own and half of whose area or more lies in a group-of box
-  of its class is dropped; group-of boxes themselves need not be found.
-- A box counts for every class above its own, when the hierarchy is given.
+- A detection of a class whose presence or absence in the image was not verified is ignored,
+  because it may be correct.
+- An unmatched detection with at least half of its area in a group-of box of its class is ignored.
+  An undetected group-of box is not a false negative.
+- A box also counts for all ancestors of its class, if the hierarchy is given.
 
-The rules are those of the TensorFlow Object Detection API, research/object_detection/utils/
+The rules follow the TensorFlow Object Detection API, research/object_detection/utils/
 per_image_evaluation.py, ``_compute_tp_fp_for_single_class`` with ``group_of_weight=0``.
 """
 
@@ -37,56 +37,59 @@ def openimages_average_precision(
     *,
     ancestors: Mapping[int, Iterable[int]] | None = None,
 ) -> Floats:
-    """Give each class's average precision at IoU 0.5 by the Open Images V2 rules.
+    """Return the average precision of each class at IoU 0.5 by the Open Images V2 rules.
 
     Args:
-        detections: What the detector claims; over the same ``image_ids`` as ``truth``. They are
-            taken as they are: a detector that should be scored for a parent class must say so.
-        truth: What is there, and what was verified.
-        class_count: How many classes there are.
-        ancestors: For a class id the ids of all classes above it. Leave it out when the boxes of
-            descendants already bear the selected class's id.
+        detections: Detections, with the same ``image_ids`` as ``truth``. They are not expanded: a
+            detector must itself detect ancestor classes.
+        truth: Ground truth, with its verified labels.
+        class_count: Number of classes.
+        ancestors: Ids of all ancestors of each class id; ``None`` if the boxes of descendants
+            already have the id of the selected class.
 
     Returns:
-        Shape (classes,); nan where a class has no box that is not group-of.
+        Shape (classes,); NaN for a class without boxes other than group-of boxes.
 
     Raises:
-        ValueError: The tables are over different images.
+        ValueError: The tables have different ``image_ids``.
     """
     if ancestors:
         truth = expand_hierarchy(truth, ancestors)
-    detections = detections.where(truth.has_verified(detections.image, detections.class_id))
+    detections = detections.where(truth.is_verified(detections.image, detections.class_id))
     matches = match(detections, truth)
     scored = ~matches.ignored
     result = np.full(class_count, np.nan)
     for class_id in range(class_count):
-        mine = scored & (detections.class_id == class_id)
+        of_class = scored & (detections.class_id == class_id)
         box_count = int(np.sum(matches.counted & (truth.class_id == class_id)))
-        curve = precision_recall(detections.score[mine], matches.true_positive[mine], box_count)
+        curve = precision_recall(
+            detections.score[of_class], matches.true_positive[of_class], box_count
+        )
         result[class_id] = average_precision(curve, box_count)
     return result
 
 
 def expand_hierarchy(truth: GroundTruth, ancestors: Mapping[int, Iterable[int]]) -> GroundTruth:
-    """Say in the ground truth what the hierarchy implies.
+    """Add what the class hierarchy implies to the ground truth.
 
-    A box of a class is a box of every class above it. A class that is present makes every class
-    above it present; a class that is absent makes every class below it absent.
+    A box of a class is also a box of each ancestor. If a class is present, so are its ancestors; if
+    a class is absent, so are its descendants.
 
     Args:
-        truth: The ground truth as people gave it.
-        ancestors: For a class id the ids of all classes above it, not only of its parents.
+        truth: Ground truth as annotated.
+        ancestors: Ids of all ancestors of each class id, not only of its parents.
 
     Returns:
-        The ground truth with the implied boxes and verifications added.
+        The ground truth with the implied boxes and verified labels.
     """
-    above = {child: sorted(set(classes) - {child}) for child, classes in ancestors.items()}
+    ancestor_ids = {child: sorted(set(classes) - {child}) for child, classes in ancestors.items()}
     source = np.array(
-        [row for row, c in enumerate(truth.class_id.tolist()) for _ in above.get(c, ())],
+        [row for row, c in enumerate(truth.class_id.tolist()) for _ in ancestor_ids.get(c, ())],
         dtype=np.int64,
     )
     implied = np.array(
-        [parent for c in truth.class_id.tolist() for parent in above.get(c, ())], dtype=np.int64
+        [parent for c in truth.class_id.tolist() for parent in ancestor_ids.get(c, ())],
+        dtype=np.int64,
     )
     rows = np.concatenate((np.arange(len(truth)), source))
     return dataclasses.replace(
@@ -95,18 +98,18 @@ def expand_hierarchy(truth: GroundTruth, ancestors: Mapping[int, Iterable[int]])
         class_id=np.concatenate((truth.class_id, implied)),
         xyxy=truth.xyxy[rows],
         group_of=truth.group_of[rows],
-        verified=None if truth.verified is None else _expand_verified(truth.verified, above),
+        verified=None if truth.verified is None else _expand_verified(truth.verified, ancestor_ids),
     )
 
 
-def _expand_verified(verified: Verified, above: Mapping[int, list[int]]) -> Verified:
-    """Spread presence upwards and absence downwards; what people said themselves stays."""
+def _expand_verified(verified: Verified, ancestor_ids: Mapping[int, list[int]]) -> Verified:
+    """Propagate presence to ancestors and absence to descendants; explicit labels are kept."""
     expanded: Verified = verified.copy()
-    for child, parents in above.items():
+    for child, parents in ancestor_ids.items():
         for parent in parents:
             if max(child, parent) >= verified.shape[1]:
                 continue
-            nobody_said = verified[:, [child, parent]] == UNKNOWN
-            expanded[nobody_said[:, 0] & (verified[:, parent] == ABSENT), child] = ABSENT
-            expanded[nobody_said[:, 1] & (verified[:, child] == PRESENT), parent] = PRESENT
+            unknown = verified[:, [child, parent]] == UNKNOWN
+            expanded[unknown[:, 0] & (verified[:, parent] == ABSENT), child] = ABSENT
+            expanded[unknown[:, 1] & (verified[:, child] == PRESENT), parent] = PRESENT
     return expanded

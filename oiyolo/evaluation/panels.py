@@ -1,8 +1,8 @@
-"""Pictures of what a detector finds, takes for something else, and misses.
+"""Pictures of true positives, false positives and false negatives.
 
-``judge_images`` decides; ``draw_detections`` and ``contact_sheet`` draw in memory;
-``save_panels`` alone reads and writes files. The colours are Okabe and Ito's, which people with
-any colour vision tell apart (https://jfly.uni-koeln.de/color/); the line of each kind differs too.
+``evaluate_images`` matches boxes, ``draw_detections`` and ``contact_sheet`` draw in memory, and
+only ``save_panels`` reads and writes files. The colours are Okabe and Ito's, which people with any
+colour vision can distinguish (https://jfly.uni-koeln.de/color/); the line styles differ as well.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageDraw, UnidentifiedImageError
 
 from oiyolo.core.errors import InputFormError
-from oiyolo.core.files import whole_file
+from oiyolo.core.files import atomic_write
 from oiyolo.drawing import sheet as sheets
 from oiyolo.drawing.marks import (
     GREY,
@@ -28,7 +28,7 @@ from oiyolo.drawing.marks import (
     draw_label,
     to_pixels,
 )
-from oiyolo.drawing.sheet import Cell, Form
+from oiyolo.drawing.sheet import Cell, SheetLayout
 from oiyolo.drawing.text import WHITE
 from oiyolo.evaluation.matching import match
 
@@ -43,20 +43,22 @@ if TYPE_CHECKING:
 OVERVIEW = "overview.png"
 WORST = "worst.png"
 
-_TRUE = Style("true box", WHITE, 1)
+_TRUE_BOX = Style("ground truth", WHITE, 1)
 _REGION = Style("group-of region", GREY, 1, (3, 4))
-_HIT = Style("found", SKY, 3)
-_FALSE_ALARM = Style("false alarm", VERMILION, 3, (12, 5))
-_MISS = Style("missed", YELLOW, 3, (4, 4))
+_TRUE_POSITIVE = Style("true positive (TP)", SKY, 3)
+_FALSE_POSITIVE = Style("false positive (FP)", VERMILION, 3, (12, 5))
+_FALSE_NEGATIVE = Style("false negative (FN)", YELLOW, 3, (4, 4))
+_CAPTION_TERMS = {_TRUE_POSITIVE: "TP", _FALSE_POSITIVE: "FP", _FALSE_NEGATIVE: "FN"}
+"""Short, because a portrait leaves its caption little room; the legend explains them."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Marks:
-    """Boxes of one kind on one image.
+class LabelledBoxes:
+    """Boxes of one kind on an image.
 
     Attributes:
         xyxy: Boxes, shape (n, 4), fractions of the image.
-        labels: What to write on each, length n; "" for nothing.
+        labels: Label of each box, length n; "" for none.
     """
 
     xyxy: Boxes
@@ -67,100 +69,100 @@ class Marks:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Verdict:
-    """What a detector got right and wrong on one image, at fixed score thresholds.
+class ImageResult:
+    """True and false positives and false negatives on an image, at fixed score thresholds.
 
     Attributes:
-        image_id: The image.
+        image_id: Id of the image.
         classes: Ids of the classes that have a box in the image.
-        true: The true boxes that were found.
+        matched: True boxes that a detection matches.
         regions: Group-of boxes.
-        hits: Detections that found a true box.
-        false_alarms: Detections that found none.
-        misses: True boxes that no detection found.
+        true_positives: Detections that match a true box.
+        false_positives: Detections that match none.
+        false_negatives: True boxes that no detection matches.
     """
 
     image_id: str
     classes: frozenset[int]
-    true: Marks
-    regions: Marks
-    hits: Marks
-    false_alarms: Marks
-    misses: Marks
+    matched: LabelledBoxes
+    regions: LabelledBoxes
+    true_positives: LabelledBoxes
+    false_positives: LabelledBoxes
+    false_negatives: LabelledBoxes
 
     @property
-    def errors(self) -> int:
-        """False alarms and misses together."""
-        return len(self.false_alarms) + len(self.misses)
+    def error_count(self) -> int:
+        """Number of false positives and false negatives."""
+        return len(self.false_positives) + len(self.false_negatives)
 
     def __str__(self) -> str:
         counts = (
-            f"{len(marks)} {style.name}{'s' if style is _FALSE_ALARM and len(marks) > 1 else ''}"
-            for marks, style in _layers(self)
-            if len(marks) and style not in {_TRUE, _REGION}
+            f"{len(boxes)} {_CAPTION_TERMS[style]}"
+            for boxes, style in _layers(self)
+            if len(boxes) and style in _CAPTION_TERMS
         )
-        nothing = "group-of region only" if len(self.regions) else "nothing there, nothing found"
+        nothing = "only a group-of region" if len(self.regions) else "no boxes, no detections"
         return ", ".join(counts) or nothing
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Picture:
-    """A picture on a contact sheet.
+class Panel:
+    """An image on a contact sheet.
 
     Attributes:
-        image: The pixels that the detector was shown.
-        verdict: What is drawn on them.
+        image: Pixels that the detector processed.
+        result: Boxes to draw on them.
         aspect: Width divided by height of the original photograph, which preparation may have
-            stretched; ``None`` for the image's own.
+            stretched; ``None`` for the aspect of ``image``.
     """
 
     image: Image.Image
-    verdict: Verdict
+    result: ImageResult
     aspect: float | None = None
 
     @property
-    def shown_aspect(self) -> float:
-        """Width divided by height as shown."""
+    def display_aspect(self) -> float:
+        """Width divided by height on the sheet."""
         return self.aspect or self.image.width / self.image.height
 
 
-def judge_images(
+def evaluate_images(
     detections: Detections,
     truth: GroundTruth,
     class_names: Sequence[str],
     score_thresholds: Sequence[float],
-) -> tuple[Verdict, ...]:
-    """Sort the boxes of every image into found, false alarm and missed.
+) -> tuple[ImageResult, ...]:
+    """Sort the boxes of every image into true positives, false positives and false negatives.
 
     Args:
-        detections: What the detector claims.
-        truth: What is there.
-        class_names: The classes.
-        score_thresholds: The lowest score that is shown, for each class; nan shows none of it
-            (``Evaluation.score_thresholds`` has them).
+        detections: Detections.
+        truth: Ground truth.
+        class_names: Names of the classes.
+        score_thresholds: Score threshold of each class, as in ``Evaluation.score_thresholds``;
+            NaN drops all detections of a class.
 
     Returns:
-        One verdict per image of ``truth``, in its order.
+        One result per image of ``truth``, in its order.
 
     Raises:
-        ValueError: A detection lies on an image that ``truth`` does not have.
+        ValueError: The image of a detection is not in ``truth``.
     """
-    detections = detections.over(truth.image_ids)
+    detections = detections.reindex(truth.image_ids)
     thresholds = np.asarray(score_thresholds, dtype=np.float64)
     detections = detections.where(detections.score >= thresholds[detections.class_id])
     matches = match(detections, truth)
-    named = len(class_names) > 1
+    show_names = len(class_names) > 1
     scores = [
-        f"{class_names[c]} {s:.2f}" if named else f"{s:.2f}"
+        f"{class_names[c]} {s:.2f}" if show_names else f"{s:.2f}"
         for c, s in zip(detections.class_id.tolist(), detections.score.tolist(), strict=True)
     ]
-    names = [class_names[c] if named else "" for c in truth.class_id.tolist()]
-    found = matches.counted & ~matches.false_negative
+    names = [class_names[c] if show_names else "" for c in truth.class_id.tolist()]
+    matched = matches.counted & ~matches.false_negative
     image_count = len(truth.image_ids)
     kinds = [
         _by_image(image_count, table.image, flags, table.xyxy, labels)
         for table, flags, labels in (
-            (truth, found, [""] * len(truth)),
+            (truth, matched, [""] * len(truth)),
             (truth, ~matches.counted, names),
             (detections, matches.true_positive, scores),
             (detections, matches.false_positive, scores),
@@ -171,52 +173,54 @@ def judge_images(
     for image, class_id in zip(truth.image.tolist(), truth.class_id.tolist(), strict=True):
         classes[image].add(class_id)
     return tuple(
-        Verdict(image_id, frozenset(classes[place]), *(kind[place] for kind in kinds))
-        for place, image_id in enumerate(truth.image_ids)
+        ImageResult(image_id, frozenset(classes[position]), *(kind[position] for kind in kinds))
+        for position, image_id in enumerate(truth.image_ids)
     )
 
 
-def choose_overview(verdicts: Iterable[Verdict], count: int = 12) -> tuple[Verdict, ...]:
-    """Draw images by lot, the same ones every time, each class in turn.
+def choose_overview(results: Iterable[ImageResult], count: int = 12) -> tuple[ImageResult, ...]:
+    """Choose a reproducible random sample of images, alternating between classes.
 
-    The lot is a hash of the image's id, so an image added to the test split displaces one at
-    most. Images without any true box take every sixth place at most.
+    Images are ordered by a hash of their ids, so an image added to the test split replaces at most
+    one. Images without true boxes fill at most a sixth of the sample, unless others are too few.
     """
-    queues: dict[int, list[Verdict]] = {}
-    empty: list[Verdict] = []
-    for verdict in sorted(verdicts, key=_lot):
-        if not verdict.classes:
-            empty.append(verdict)
-        for class_id in sorted(verdict.classes):
-            queues.setdefault(class_id, []).append(verdict)
-    in_turn = (
-        verdict
+    queues: dict[int, list[ImageResult]] = {}
+    without_boxes: list[ImageResult] = []
+    for result in sorted(results, key=_sampling_key):
+        if not result.classes:
+            without_boxes.append(result)
+        for class_id in sorted(result.classes):
+            queues.setdefault(class_id, []).append(result)
+    alternating = (
+        result
         for row in itertools.zip_longest(*(queues[class_id] for class_id in sorted(queues)))
-        for verdict in row
-        if verdict is not None
+        for result in row
+        if result is not None
     )
-    filled = list({verdict.image_id: verdict for verdict in in_turn}.values())
-    room_for_empty = max(count - len(filled), count // 6)
-    chosen_empty = empty[: min(room_for_empty, count)]
-    return tuple(filled[: count - len(chosen_empty)] + chosen_empty)
+    with_boxes = list({result.image_id: result for result in alternating}.values())
+    empty_count = max(count - len(with_boxes), count // 6)
+    chosen_without_boxes = without_boxes[: min(empty_count, count)]
+    return tuple(with_boxes[: count - len(chosen_without_boxes)] + chosen_without_boxes)
 
 
-def choose_worst(verdicts: Iterable[Verdict], count: int = 12) -> tuple[Verdict, ...]:
-    """Give the images with the most false alarms and misses, the most first; none without any."""
-    wrong = [verdict for verdict in verdicts if verdict.errors]
-    return tuple(sorted(wrong, key=lambda verdict: (-verdict.errors, _lot(verdict)))[:count])
+def choose_worst(results: Iterable[ImageResult], count: int = 12) -> tuple[ImageResult, ...]:
+    """Return the images with the most errors, in descending order; none without errors."""
+    wrong = [result for result in results if result.error_count]
+    return tuple(
+        sorted(wrong, key=lambda result: (-result.error_count, _sampling_key(result)))[:count]
+    )
 
 
 def draw_detections(
-    image: Image.Image, verdict: Verdict, *, size_wh: tuple[int, int] | None = None
+    image: Image.Image, result: ImageResult, *, size_wh: tuple[int, int] | None = None
 ) -> Image.Image:
-    """Draw the boxes of a verdict on a copy of an image.
+    """Draw the boxes of a result on a copy of an image.
 
     Args:
-        image: The image that the boxes are fractions of.
-        verdict: What to draw.
-        size_wh: Width and height of the result in pixels; the image's own when left out, but
-            320 wide at least: on fewer pixels no label can be read.
+        image: The image.
+        result: Boxes to draw.
+        size_wh: Width and height of the drawing in pixels; by default those of the image, but at
+            least 320 pixels wide, because labels are illegible on fewer.
 
     Returns:
         An RGB image.
@@ -224,133 +228,135 @@ def draw_detections(
     if size_wh is None:
         scale = max(1.0, 320 / image.width)
         size_wh = (round(image.width * scale), round(image.height * scale))
-    smaller = size_wh[0] < image.width
-    filtered = Image.Resampling.LANCZOS if smaller else Image.Resampling.BICUBIC
-    canvas = image.convert("RGB").resize(size_wh, filtered)
+    shrinks = size_wh[0] < image.width
+    resampling = Image.Resampling.LANCZOS if shrinks else Image.Resampling.BICUBIC
+    canvas = image.convert("RGB").resize(size_wh, resampling)
     draw = ImageDraw.Draw(canvas, "RGBA")
-    layers = [(to_pixels(marks.xyxy, size_wh), marks, style) for marks, style in _layers(verdict)]
-    for boxes, _, style in layers:
-        for box in boxes:
+    layers = [
+        (to_pixels(labelled.xyxy, size_wh), labelled, style) for labelled, style in _layers(result)
+    ]
+    for corners, _, style in layers:
+        for box in corners:
             draw_box(draw, box, style)
-    taken: list[Corners] = []
-    # The surest and the wrong ones come last in the layers: they get their places first.
-    for boxes, marks, style in reversed(layers):
-        for box, label in zip(boxes, marks.labels, strict=True):
+    occupied: list[Corners] = []
+    # Errors are drawn last, on top, but their labels are placed first.
+    for corners, labelled, style in reversed(layers):
+        for box, label in zip(corners, labelled.labels, strict=True):
             if label:
-                draw_label(draw, box, label, style, size_wh=size_wh, taken=taken)
+                draw_label(draw, box, label, style, size_wh=size_wh, occupied=occupied)
     return canvas
 
 
 def contact_sheet(
-    pictures: Sequence[Picture], *, title: str = "", columns: int = 4, width_px: int = 1360
+    panels: Sequence[Panel], *, title: str = "", columns: int = 4, width_px: int = 1360
 ) -> Image.Image:
-    """Lay pictures out in rows of equal width, with a title, captions and a legend.
+    """Draw images in rows of equal width, with a title, captions and a legend.
 
     Args:
-        pictures: The pictures; each keeps its aspect, a row gets the height that fills it.
-        title: A line above the pictures.
-        columns: Pictures in a row on average.
+        panels: The images; each keeps its aspect, and a row has the height that fills the width.
+        title: Title of the sheet.
+        columns: Average number of images in a row.
         width_px: Width of the sheet.
 
     Returns:
         An RGB image.
     """
-    legend = [_HIT, _FALSE_ALARM, _MISS, _TRUE]
-    if any(len(picture.verdict.regions) for picture in pictures):
+    legend = [_TRUE_POSITIVE, _FALSE_POSITIVE, _FALSE_NEGATIVE, _TRUE_BOX]
+    if any(len(panel.result.regions) for panel in panels):
         legend.append(_REGION)
     return sheets.contact_sheet(
-        [_cell(picture) for picture in pictures],
+        [_cell(panel) for panel in panels],
         title=title,
         legend=legend,
-        form=Form(columns=columns, width_px=width_px),
+        layout=SheetLayout(columns=columns, width_px=width_px),
     )
 
 
-def _cell(picture: Picture) -> Cell:
+def _cell(panel: Panel) -> Cell:
     def draw(size_wh: tuple[int, int]) -> Image.Image:
-        return draw_detections(picture.image, picture.verdict, size_wh=size_wh)
+        return draw_detections(panel.image, panel.result, size_wh=size_wh)
 
-    return Cell(picture.shown_aspect, (picture.verdict.image_id, str(picture.verdict)), draw)
+    return Cell(panel.display_aspect, (panel.result.image_id, str(panel.result)), draw)
 
 
 def save_panels(
     folder: Path,
     *,
     image_paths: Mapping[str, Path],
-    verdicts: Sequence[Verdict],
+    results: Sequence[ImageResult],
     original_sizes_wh: Mapping[str, tuple[int, int]] | None = None,
     count: int = 12,
 ) -> dict[str, Path]:
-    """Write the contact sheets of a test: images drawn by lot, and those with the most errors.
+    """Write two contact sheets: a random sample of images, and those with the most errors.
 
     Args:
-        folder: Where ``overview.png`` and ``worst.png`` go.
-        image_paths: The files that the detector was shown, by image id.
-        verdicts: What ``judge_images`` gave.
-        original_sizes_wh: Width and height of the photographs, by image id, where preparation
-            stretched them; leave it out where it kept their aspect.
-        count: Pictures on a sheet.
+        folder: Folder of ``overview.png`` and ``worst.png``.
+        image_paths: Paths of the images that the detector processed, by image id.
+        results: Results of ``evaluate_images``.
+        original_sizes_wh: Width and height of the original photographs, by image id, if
+            preparation stretched them; ``None`` if it kept their aspect.
+        count: Maximum number of images on a sheet.
 
     Returns:
-        The files written, by name. ``worst.png`` is missing, and removed, when nothing is wrong.
+        Paths of the files, by name. Without any errors, ``worst.png`` is deleted and not included.
 
     Raises:
         InputFormError: An image cannot be read.
     """
-    written = {}
-    sheets = (
-        (OVERVIEW, "Test images, drawn by lot", choose_overview(verdicts, count)),
-        (WORST, "Most false alarms and misses", choose_worst(verdicts, count)),
+    paths = {}
+    selections = (
+        (OVERVIEW, "Random sample of test images", choose_overview(results, count)),
+        (WORST, "Most false positives and false negatives", choose_worst(results, count)),
     )
-    for name, title, chosen in sheets:
+    for name, title, chosen in selections:
         path = folder / name
         if not chosen:
             path.unlink(missing_ok=True)
             continue
-        pictures = [
-            Picture(
-                _load(image_paths[verdict.image_id]),
-                verdict,
-                _aspect((original_sizes_wh or {}).get(verdict.image_id)),
+        panels = [
+            Panel(
+                _read_image(image_paths[result.image_id]),
+                result,
+                _aspect((original_sizes_wh or {}).get(result.image_id)),
             )
-            for verdict in chosen
+            for result in chosen
         ]
-        with whole_file(path) as part:
-            contact_sheet(pictures, title=title).save(part, format="PNG")
-        written[name] = path
-    return written
+        with atomic_write(path) as part:
+            contact_sheet(panels, title=title).save(part, format="PNG")
+        paths[name] = path
+    return paths
 
 
-def _layers(verdict: Verdict) -> tuple[tuple[Marks, Style], ...]:
-    """Give the kinds of boxes in the order in which they are drawn."""
+def _layers(result: ImageResult) -> tuple[tuple[LabelledBoxes, Style], ...]:
+    """Return the boxes of each kind in drawing order."""
     return (
-        (verdict.regions, _REGION),
-        (verdict.true, _TRUE),
-        (verdict.hits, _HIT),
-        (verdict.misses, _MISS),
-        (verdict.false_alarms, _FALSE_ALARM),
+        (result.regions, _REGION),
+        (result.matched, _TRUE_BOX),
+        (result.true_positives, _TRUE_POSITIVE),
+        (result.false_negatives, _FALSE_NEGATIVE),
+        (result.false_positives, _FALSE_POSITIVE),
     )
 
 
 def _by_image(
     image_count: int, image: Ints, flags: Flags, xyxy: Boxes, labels: list[str]
-) -> list[Marks]:
+) -> list[LabelledBoxes]:
     """Split the flagged boxes of a table by image."""
     rows: list[list[int]] = [[] for _ in range(image_count)]
     for row in np.flatnonzero(flags).tolist():
         rows[image[row]].append(row)
-    return [Marks(xyxy[mine], tuple(labels[row] for row in mine)) for mine in rows]
+    return [LabelledBoxes(xyxy[indices], tuple(labels[row] for row in indices)) for indices in rows]
 
 
-def _lot(verdict: Verdict) -> str:
-    return hashlib.sha256(verdict.image_id.encode(errors="surrogateescape")).hexdigest()
+def _sampling_key(result: ImageResult) -> str:
+    return hashlib.sha256(result.image_id.encode(errors="surrogateescape")).hexdigest()
 
 
 def _aspect(size_wh: tuple[int, int] | None) -> float | None:
     return size_wh[0] / size_wh[1] if size_wh else None
 
 
-def _load(path: Path) -> Image.Image:
+def _read_image(path: Path) -> Image.Image:
     try:
         with Image.open(path) as image:
             pixels: Image.Image = image.convert("RGB")

@@ -1,11 +1,10 @@
-"""The evaluation of a detector on one set of images: three means and a row for each class.
+"""Evaluation of a detector on a set of images: mean average precision and a row for each class.
 
-``map50`` is what darknet users call mAP@0.5: the mean over the classes of PASCAL VOC 2010's
-average precision at IoU 0.5. Group-of boxes are regions here, not objects: "many boats, drawn
-as one box" can neither be found with an overlap of one half by a detector that sees single
-boats, nor should each boat that it does see in there be a false alarm. ``map50_95`` is COCO's
-figure, ``openimages_map`` that of the Open Images challenge; ``coco`` and ``openimages_metric``
-say what is in them.
+``map50`` is what darknet users call mAP@0.5: the mean over the classes of PASCAL VOC 2010's average
+precision at IoU 0.5. Group-of boxes are treated as regions, not as objects: a detector of single
+boats cannot match one box around many boats with an IoU of 0.5, and each boat that it detects
+inside should not be a false positive. ``map50_95`` is COCO's metric, ``openimages_map`` that of the
+Open Images challenge; see ``coco`` and ``openimages_metric``.
 """
 
 from __future__ import annotations
@@ -41,39 +40,40 @@ _COLUMNS = (
     ("Open Images", "openimages_map"),
     ("images", "images"),
     ("boxes", "boxes"),
-    ("score from", "score_threshold"),
-    ("found", "true_positives"),
-    ("false alarms", "false_positives"),
-    ("missed", "misses"),
+    ("threshold", "score_threshold"),
+    ("true positives", "true_positives"),
+    ("false positives", "false_positives"),
+    ("false negatives", "false_negatives"),
     ("precision", "precision"),
     ("recall", "recall"),
     ("F1", "f1"),
     ("average IoU", "average_iou"),
 )
 _CURVE_DECIMALS = 6
+_RENAMED_KEYS = {"misses": "false_negatives"}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ClassEvaluation:
-    """One class's row. A figure that does not exist (nothing to be found) is nan.
+    """The evaluation of a class. Undefined values (without true boxes, for example) are NaN.
 
     Attributes:
-        name: The class.
-        map50: Average precision at IoU 0.5, PASCAL VOC 2010's.
+        name: Name of the class.
+        map50: Average precision at IoU 0.5, by PASCAL VOC 2010's rules.
         map50_95: Average precision by COCO's rules.
         openimages_map: Average precision by the Open Images V2 rules.
-        images: Images on which there is a box to be found.
-        boxes: Boxes to be found: those that are not group-of.
-        group_of_boxes: Boxes that are regions only.
-        detections: Detections of any score, those that counted neither way too.
-        score_threshold: The score at which F1 is highest; what follows holds at this threshold.
-        true_positives: Boxes found.
-        false_positives: False alarms.
-        misses: Boxes not found.
-        precision: True positives among the detections that count.
-        recall: True positives among the boxes.
-        f1: The harmonic mean of both.
-        average_iou: Mean overlap of the boxes found with the detections that found them.
+        images: Number of images with at least one true box.
+        boxes: Number of true boxes, without group-of boxes.
+        group_of_boxes: Number of group-of boxes.
+        detections: Number of detections of any score, including ignored ones.
+        score_threshold: Score threshold with the highest F1; the values below are for it.
+        true_positives: Number of detections that match a true box.
+        false_positives: Number of detections that match none and are not ignored.
+        false_negatives: Number of true boxes that no detection matches.
+        precision: True positives divided by true and false positives.
+        recall: True positives divided by true boxes.
+        f1: Harmonic mean of precision and recall.
+        average_iou: Mean IoU of the true positives with their true boxes.
         curve: Precision and recall at every threshold.
     """
 
@@ -88,7 +88,7 @@ class ClassEvaluation:
     score_threshold: float
     true_positives: int
     false_positives: int
-    misses: int
+    false_negatives: int
     precision: float
     recall: float
     f1: float
@@ -96,13 +96,13 @@ class ClassEvaluation:
     curve: PrecisionRecall = dataclasses.field(repr=False)
 
     def to_json(self) -> dict[str, Any]:
-        """Give the row for ``evaluation.json``: nan as null, the curve with at most 200 points."""
+        """Return the row for ``evaluation.json``: NaN as null, at most 200 points of the curve."""
         figures = {
-            field.name: _or_null(getattr(self, field.name))
+            field.name: _nan_to_none(getattr(self, field.name))
             for field in dataclasses.fields(self)
             if field.name not in {"name", "curve"}
         }
-        curve = self.curve.thinned()
+        curve = self.curve.downsampled()
         points = {
             name: getattr(curve, name).round(_CURVE_DECIMALS).tolist()
             for name in ("score", "precision", "recall")
@@ -111,28 +111,28 @@ class ClassEvaluation:
 
     @classmethod
     def from_json(cls, name: str, row: Mapping[str, Any]) -> ClassEvaluation:
-        """Read a row of ``evaluation.json``; the inverse of ``to_json`` but for the thinning."""
+        """Return a class from its row in ``evaluation.json``, with the downsampled curve."""
         curve = PrecisionRecall(
             **{key: np.array(values, dtype=np.float64) for key, values in row["curve"].items()}
         )
-        own = {field.name for field in dataclasses.fields(cls)} - {"name", "curve"}
-        figures = {key: _or_nan(value) for key, value in row.items() if key in own}
+        fields = {field.name for field in dataclasses.fields(cls)} - {"name", "curve"}
+        figures = {key: _none_to_nan(value) for key, value in row.items() if key in fields}
         return cls(name=name, curve=curve, **figures)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Evaluation:
-    """How good a detector is on one set of images.
+    """The evaluation of a detector on a set of images.
 
     Attributes:
-        map50: Mean over the classes that have boxes, PASCAL VOC 2010's at IoU 0.5.
+        map50: Mean over the classes with true boxes, at IoU 0.5 by PASCAL VOC 2010's rules.
         map50_95: The same by COCO's rules.
         openimages_map: The same by the Open Images V2 rules.
-        images: Images scored, those without a box too.
-        boxes: Boxes to be found.
-        group_of_boxes: Boxes that are regions only.
-        detections: Detections of any score.
-        classes: A row for each class, in the order of ``obj.names``.
+        images: Number of images, including those without boxes.
+        boxes: Number of true boxes, without group-of boxes.
+        group_of_boxes: Number of group-of boxes.
+        detections: Number of detections of any score.
+        classes: Evaluation of each class, in the order of ``obj.names``.
     """
 
     map50: float
@@ -146,13 +146,13 @@ class Evaluation:
 
     @property
     def score_thresholds(self) -> tuple[float, ...]:
-        """The threshold of the highest F1 for each class; nan where there is none."""
+        """Score threshold with the highest F1 of each class; NaN if it has none."""
         return tuple(row.score_threshold for row in self.classes)
 
     def to_json(self) -> dict[str, Any]:
-        """Give what ``evaluation.json`` holds: nan as null, classes by name."""
+        """Return the content of ``evaluation.json``: NaN as null, classes by name."""
         figures = {
-            field.name: _or_null(getattr(self, field.name))
+            field.name: _nan_to_none(getattr(self, field.name))
             for field in dataclasses.fields(self)
             if field.name != "classes"
         }
@@ -160,9 +160,13 @@ class Evaluation:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Evaluation:
-        """Read ``evaluation.json``; keys that others have added to it are passed over."""
-        own = {field.name for field in dataclasses.fields(cls)} - {"classes"}
-        figures = {key: _or_nan(figure) for key, figure in value.items() if key in own}
+        """Return the evaluation in an ``evaluation.json`` of this or an older version.
+
+        Unknown keys are ignored.
+        """
+        value = with_current_keys(value)
+        fields = {field.name for field in dataclasses.fields(cls)} - {"classes"}
+        figures = {key: _none_to_nan(figure) for key, figure in value.items() if key in fields}
         rows = (ClassEvaluation.from_json(name, row) for name, row in value["classes"].items())
         return cls(**figures, classes=tuple(rows))
 
@@ -171,8 +175,8 @@ class Evaluation:
         widths = [max(len(cell) for cell in column) for column in zip(*table, strict=True)]
         lines = (
             "  ".join(
-                cell.rjust(width) if place else cell.ljust(width)
-                for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+                cell.rjust(width) if index else cell.ljust(width)
+                for index, (cell, width) in enumerate(zip(line, widths, strict=True))
             )
             for line in table
         )
@@ -191,13 +195,22 @@ class Evaluation:
 
     def _headline(self) -> str:
         return (
-            f"mAP@0.5 {_shown(self.map50)}, mAP@0.5:0.95 {_shown(self.map50_95)}, "
-            f"Open Images mAP {_shown(self.openimages_map)} "
+            f"mAP@0.5 {_format_cell(self.map50)}, mAP@0.5:0.95 {_format_cell(self.map50_95)}, "
+            f"Open Images mAP {_format_cell(self.openimages_map)} "
             f"on {self.images} images with {self.boxes} boxes"
         )
 
     def _rows(self) -> list[list[str]]:
-        return [[_shown(getattr(row, name)) for _, name in _COLUMNS] for row in self.classes]
+        return [[_format_cell(getattr(row, name)) for _, name in _COLUMNS] for row in self.classes]
+
+
+def with_current_keys(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of an ``evaluation.json`` with the keys of older versions renamed."""
+    classes = {
+        name: {_RENAMED_KEYS.get(key, key): figure for key, figure in row.items()}
+        for name, row in value["classes"].items()
+    }
+    return {**value, "classes": classes}
 
 
 def evaluate_detections(
@@ -207,27 +220,26 @@ def evaluate_detections(
     *,
     ancestors: Mapping[int, Iterable[int]] | None = None,
 ) -> Evaluation:
-    """Score a detector.
+    """Evaluate a detector.
 
     Args:
-        detections: What it claims, at as low a score as it gives any: a threshold chosen
-            beforehand cuts the curve off and lowers every figure.
-        truth: What is there, on every image that is to be scored.
-        class_names: The classes; a ``class_id`` is a position in them.
-        ancestors: The hierarchy for ``openimages_map``; see ``openimages_average_precision``.
-
-    Returns:
-        The evaluation.
+        detections: Detections down to the lowest score: a threshold applied beforehand truncates
+            the curve and lowers all metrics.
+        truth: Ground truth of all images to evaluate.
+        class_names: Names of the classes; ``class_id`` is a position in them.
+        ancestors: Class hierarchy for ``openimages_map``, as for ``openimages_average_precision``.
 
     Raises:
-        ValueError: A detection lies on an image that ``truth`` does not have, or a class id is
-            not in ``class_names``.
+        ValueError: The image of a detection is not in ``truth``, or a class id is not in
+            ``class_names``.
     """
     class_count = len(class_names)
     for name, ids in (("detections", detections.class_id), ("truth", truth.class_id)):
         if ids.size and ids.max() >= class_count:
-            raise ValueError(f"{name} hold class {ids.max()} of {class_count} classes")
-    detections = detections.over(truth.image_ids)
+            raise ValueError(
+                f"{name} contain class id {ids.max()}, but there are {class_count} classes"
+            )
+    detections = detections.reindex(truth.image_ids)
     matches = match(detections, truth)
     coco = coco_scores(detections, truth, class_count)
     openimages = openimages_average_precision(detections, truth, class_count, ancestors=ancestors)
@@ -265,35 +277,37 @@ def _evaluate_class(
     map50_95: float,
     openimages_map: float,
 ) -> ClassEvaluation:
-    """Fill one class's row from the verdicts on all classes."""
-    mine = detections.class_id == class_id
-    true = truth.class_id == class_id
-    to_find = true & matches.counted
-    box_count = int(to_find.sum())
-    scored = mine & ~matches.ignored
+    """Return the evaluation of a class from the matches of all classes."""
+    of_class = detections.class_id == class_id
+    true_of_class = truth.class_id == class_id
+    counted = true_of_class & matches.counted
+    box_count = int(counted.sum())
+    scored = of_class & ~matches.ignored
     curve = precision_recall(detections.score[scored], matches.true_positive[scored], box_count)
     threshold = best_threshold(curve)
-    # Without a threshold nothing is shown to anybody: comparing with nan keeps no detection.
-    shown = mine & (detections.score >= threshold)
-    found = int((shown & matches.true_positive).sum())
-    false_alarms = int((shown & matches.false_positive).sum())
+    # If the threshold is NaN, the comparison is false for every detection.
+    above_threshold = of_class & (detections.score >= threshold)
+    true_positives = int((above_threshold & matches.true_positive).sum())
+    false_positives = int((above_threshold & matches.false_positive).sum())
     return ClassEvaluation(
         name=name,
         map50=average_precision(curve, box_count),
         map50_95=map50_95,
         openimages_map=openimages_map,
-        images=len(np.unique(truth.image[to_find])),
+        images=len(np.unique(truth.image[counted])),
         boxes=box_count,
-        group_of_boxes=int((true & ~matches.counted).sum()),
-        detections=int(mine.sum()),
+        group_of_boxes=int((true_of_class & ~matches.counted).sum()),
+        detections=int(of_class.sum()),
         score_threshold=threshold,
-        true_positives=found,
-        false_positives=false_alarms,
-        misses=box_count - found,
-        precision=_ratio(found, found + false_alarms),
-        recall=_ratio(found, box_count),
-        f1=_ratio(2 * found, found + false_alarms + box_count),
-        average_iou=_ratio(float(matches.iou[shown & matches.true_positive].sum()), found),
+        true_positives=true_positives,
+        false_positives=false_positives,
+        false_negatives=box_count - true_positives,
+        precision=_ratio(true_positives, true_positives + false_positives),
+        recall=_ratio(true_positives, box_count),
+        f1=_ratio(2 * true_positives, true_positives + false_positives + box_count),
+        average_iou=_ratio(
+            float(matches.iou[above_threshold & matches.true_positive].sum()), true_positives
+        ),
         curve=curve,
     )
 
@@ -302,16 +316,16 @@ def _ratio(part: float, whole: int) -> float:
     return part / whole if whole else float("nan")
 
 
-def _or_null(value: float) -> float | None:
+def _nan_to_none(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
-def _or_nan(value: Any) -> Any:  # noqa: ANN401  (JSON is what it is)
+def _none_to_nan(value: Any) -> Any:  # noqa: ANN401  (any JSON value)
     return float("nan") if value is None else value
 
 
-def _shown(value: float | str) -> str:
-    """Write a cell: counts whole, figures with three digits, a dash for what does not exist."""
+def _format_cell(value: float | str) -> str:
+    """Format a cell: integers as they are, floats with three digits, NaN as a dash."""
     if isinstance(value, float):
         return "-" if math.isnan(value) else f"{value:.3f}"
     return str(value)

@@ -1,8 +1,8 @@
-"""What is compared: a detector's output and the ground truth, as tables of arrays.
+"""Tables of detections and of ground truth, the input of an evaluation.
 
-Both hold one row per box. ``image`` is a position in the table's own ``image_ids``, ``class_id``
-a position in ``obj.names``, ``xyxy`` fractions of the image (see ``oiyolo.boxes``). Everything
-here is pure and needs numpy only.
+Both have one row per box. ``image`` is a position in the table's own ``image_ids``, ``class_id`` a
+position in ``obj.names``, and ``xyxy`` in fractions of the image (see ``oiyolo.boxes``). Everything
+here is pure and needs only numpy.
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ Flags = npt.NDArray[np.bool_]
 Verified = npt.NDArray[np.int8]
 
 PRESENT = 1
-"""A person has confirmed that the class is in the image."""
+"""An annotator confirmed that the class is in the image."""
 UNKNOWN = 0
-"""Nobody has looked for the class in the image."""
+"""No annotator looked for the class in the image."""
 ABSENT = -1
-"""A person has confirmed that the class is not in the image."""
+"""An annotator confirmed that the class is not in the image."""
 
 _CORNERS = 4
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Detections:
-    """What a detector claims to see.
+    """The output of a detector.
 
     Attributes:
-        image_ids: The images that the detector was shown, each once. Images without a detection
-            belong here too.
+        image_ids: Ids of all images that the detector processed, without repetition, including
+            those without detections.
         image: Position in ``image_ids`` of each detection's image, shape (n,).
         class_id: Position in ``obj.names`` of each detection's class, shape (n,).
-        score: How sure the detector is, shape (n,), larger is surer.
+        score: Confidence of each detection, shape (n,).
         xyxy: Boxes, shape (n, 4), fractions of the image.
-        duplicates: How many detections a reader left out because they were there already.
-        not_finite: How many detections a reader left out because a number was nan or infinite.
+        duplicates: Number of repeated detections that a reader dropped.
+        not_finite: Number of detections that a reader dropped because of a NaN or an infinity.
 
     Raises:
-        ValueError: Shapes, positions or boxes do not fit; the message gives both sides.
+        ValueError: Shapes, positions or boxes are inconsistent.
     """
 
     image_ids: tuple[str, ...]
@@ -74,15 +74,15 @@ class Detections:
         return len(self.image)
 
     @classmethod
-    def none(cls, image_ids: Iterable[str] = ()) -> Detections:
-        """Give the table of a detector that saw ``image_ids`` and found nothing."""
-        empty = np.zeros(0)
+    def empty(cls, image_ids: Iterable[str] = ()) -> Detections:
+        """Return a table without detections on ``image_ids``."""
+        zeros = np.zeros(0)
         return cls(
-            tuple(image_ids), empty.astype(np.int64), empty.astype(np.int64), empty, _no_boxes()
+            tuple(image_ids), zeros.astype(np.int64), zeros.astype(np.int64), zeros, _no_boxes()
         )
 
     def where(self, keep: Flags) -> Detections:
-        """Give the detections whose flag is set, over the same images."""
+        """Return the detections whose flag is set, with the same ``image_ids``."""
         return dataclasses.replace(
             self,
             image=self.image[keep],
@@ -91,34 +91,36 @@ class Detections:
             xyxy=self.xyxy[keep],
         )
 
-    def over(self, image_ids: Sequence[str]) -> Detections:
-        """Give the same detections with positions in another list of images.
+    def reindex(self, image_ids: Sequence[str]) -> Detections:
+        """Return the same detections with positions in another list of images.
 
         Raises:
-            ValueError: A detection lies on an image that is not in ``image_ids``.
+            ValueError: The image of a detection is not in ``image_ids``.
         """
         if self.image_ids == tuple(image_ids):
             return self
         ids = np.array(self.image_ids, dtype=object)[self.image]
-        return dataclasses.replace(self, image_ids=tuple(image_ids), image=places(image_ids, ids))
+        return dataclasses.replace(
+            self, image_ids=tuple(image_ids), image=positions(image_ids, ids)
+        )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class GroundTruth:
-    """What people drew and confirmed.
+    """The annotations of a set of images.
 
     Attributes:
-        image_ids: The images that are scored, each once, those without boxes too.
+        image_ids: Ids of the evaluated images, without repetition, including those without boxes.
         image: Position in ``image_ids`` of each box's image, shape (n,).
         class_id: Position in ``obj.names`` of each box's class, shape (n,).
         xyxy: Boxes, shape (n, 4), fractions of the image.
-        group_of: Whether a box is drawn around more than five touching objects (Open Images'
+        group_of: Whether a box contains a group of more than five touching objects (Open Images'
             ``IsGroupOf``), shape (n,).
         verified: ``PRESENT``, ``UNKNOWN`` or ``ABSENT`` for each image and class, shape
-            (images, classes); ``None`` means that every image was searched for every class.
+            (images, classes); ``None`` if every image was searched for every class.
 
     Raises:
-        ValueError: Shapes, positions or boxes do not fit; the message gives both sides.
+        ValueError: Shapes, positions or boxes are inconsistent.
     """
 
     image_ids: tuple[str, ...]
@@ -140,7 +142,7 @@ class GroundTruth:
             verified = _array("verified", self.verified, np.int8, ("images", "classes"))
             _validate_length("verified", verified, len(self.image_ids))
             if not np.isin(verified, (PRESENT, UNKNOWN, ABSENT)).all():
-                raise ValueError(f"verified must hold {PRESENT}, {UNKNOWN} or {ABSENT} only")
+                raise ValueError(f"verified must contain only {PRESENT}, {UNKNOWN} or {ABSENT}")
             _set(self, "verified", verified)
 
     def __len__(self) -> int:
@@ -157,22 +159,22 @@ class GroundTruth:
         group_of: npt.ArrayLike | None = None,
         verified: Verified | None = None,
     ) -> GroundTruth:
-        """Make the table out of columns that name each box's image by its id.
+        """Build the table from columns that refer to images by id.
 
         Args:
-            image_ids: The images that are scored, each once.
-            box_image_ids: The image of each box, length n.
-            class_id: The class of each box, length n.
+            image_ids: Ids of the evaluated images, without repetition.
+            box_image_ids: Id of each box's image, length n.
+            class_id: Class of each box, length n.
             xyxy: Boxes, shape (n, 4), fractions of the image.
-            group_of: Group-of flags, length n; ``None``: no box is one.
-            verified: See the class; ``verification`` makes it.
+            group_of: Group-of flags, length n; ``None`` if no box is group-of.
+            verified: Verified labels, as in the class; ``verification`` builds them.
 
         Raises:
-            ValueError: A box lies on an image that is not in ``image_ids``, or the columns do
-                not fit together.
+            ValueError: The image of a box is not in ``image_ids``, or the columns are
+                inconsistent.
         """
         ids = tuple(image_ids)
-        image = places(ids, box_image_ids)
+        image = positions(ids, box_image_ids)
         return cls(
             image_ids=ids,
             image=image,
@@ -184,10 +186,10 @@ class GroundTruth:
             verified=verified,
         )
 
-    def has_verified(self, image: Ints, class_id: Ints) -> Flags:
-        """Tell for pairs of image and class whether anybody knows if the class is there.
+    def is_verified(self, image: Ints, class_id: Ints) -> Flags:
+        """Return whether the presence of a class in an image was verified, for pairs of both.
 
-        A box says that its class is there, whatever ``verified`` says.
+        A box verifies its class, whatever ``verified`` says.
 
         Args:
             image: Positions in ``image_ids``, shape (k,).
@@ -203,10 +205,10 @@ class GroundTruth:
             int(class_id.max(initial=-1)) + 1,
             int(self.class_id.max(initial=-1)) + 1,
         )
-        known = np.zeros((len(self.image_ids), class_count), dtype=np.bool_)
-        known[:, : self.verified.shape[1]] = self.verified != UNKNOWN
-        known[self.image, self.class_id] = True
-        return np.asarray(known[image, class_id])
+        verified = np.zeros((len(self.image_ids), class_count), dtype=np.bool_)
+        verified[:, : self.verified.shape[1]] = self.verified != UNKNOWN
+        verified[self.image, self.class_id] = True
+        return np.asarray(verified[image, class_id])
 
 
 def verification(
@@ -216,41 +218,41 @@ def verification(
     present: Iterable[tuple[str, int]] = (),
     absent: Iterable[tuple[str, int]] = (),
 ) -> Verified:
-    """Make ``GroundTruth.verified`` out of pairs of image id and class id.
+    """Build ``GroundTruth.verified`` from pairs of image id and class id.
 
     Args:
-        image_ids: The images that are scored, each once.
-        class_count: How many classes there are.
-        present: Pairs that a person has confirmed.
-        absent: Pairs that a person has ruled out. Where both are given, present wins.
+        image_ids: Ids of the evaluated images, without repetition.
+        class_count: Number of classes.
+        present: Pairs that an annotator confirmed.
+        absent: Pairs that an annotator ruled out. If a pair is in both, present wins.
 
     Returns:
-        Shape (images, classes); pairs on images that are not scored are passed over.
+        Shape (images, classes); pairs of other images are ignored.
     """
     table = np.full((len(image_ids), class_count), UNKNOWN, dtype=np.int8)
-    place = {image_id: index for index, image_id in enumerate(image_ids)}
+    position = {image_id: index for index, image_id in enumerate(image_ids)}
     for pairs, value in ((absent, ABSENT), (present, PRESENT)):
         for image_id, class_id in pairs:
-            if image_id in place:
-                table[place[image_id], class_id] = value
+            if image_id in position:
+                table[position[image_id], class_id] = value
     return table
 
 
-def places(image_ids: Sequence[str], wanted: Iterable[str]) -> Ints:
-    """Give the position of each wanted id in ``image_ids``.
+def positions(image_ids: Sequence[str], selected_ids: Iterable[str]) -> Ints:
+    """Return the position of each of ``selected_ids`` in ``image_ids``.
 
     Raises:
         ValueError: An id is not in the list.
     """
-    place = {image_id: index for index, image_id in enumerate(image_ids)}
+    position = {image_id: index for index, image_id in enumerate(image_ids)}
     try:
-        return np.array([place[image_id] for image_id in wanted], dtype=np.int64)
+        return np.array([position[image_id] for image_id in selected_ids], dtype=np.int64)
     except KeyError as error:
-        raise ValueError(f"{error.args[0]!r} is not among the {len(place)} images") from None
+        raise ValueError(f"{error.args[0]!r} is not among the {len(position)} images") from None
 
 
 def _set(table: object, name: str, value: object) -> None:
-    """Replace a field of a frozen dataclass while it is being made."""
+    """Set a field of a frozen dataclass during its initialisation."""
     object.__setattr__(table, name, value)
 
 
@@ -264,9 +266,9 @@ def _array(
     array = np.asarray(value)
     if array.ndim != len(axes):
         raise ValueError(f"{name} must have shape ({', '.join(axes)}), not {array.shape}")
-    # An empty list arrives as float64: nothing in it can be lost.
+    # An empty list arrives as float64, but can be cast without loss.
     if array.size and not np.can_cast(array.dtype, np.dtype(dtype), casting="same_kind"):
-        raise ValueError(f"{name} must hold {np.dtype(dtype)}, not {array.dtype}")
+        raise ValueError(f"{name} must be {np.dtype(dtype)}, not {array.dtype}")
     return array.astype(dtype, copy=False)
 
 
@@ -284,7 +286,7 @@ def _validate_length(name: str, array: npt.NDArray[np.generic], length: int) -> 
 
 def _validate_rows(image_ids: tuple[str, ...], image: Ints, class_id: Ints, xyxy: Boxes) -> None:
     if len(set(image_ids)) != len(image_ids):
-        raise ValueError("image_ids must hold each image once")
+        raise ValueError("image_ids must contain each image once")
     _validate_length("class_id", class_id, len(image))
     _validate_length("xyxy", xyxy, len(image))
     if image.size and not (image.min() >= 0 and image.max() < len(image_ids)):

@@ -1,7 +1,7 @@
-"""Colours as they were meant: an ICC profile other than sRGB is applied, and not kept.
+"""Convert images with an ICC profile to sRGB.
 
-A tenth of the mirror's photographs have one (Adobe RGB above all); read as sRGB they are too pale.
-It is applied to the resized picture, where it costs little.
+A tenth of the mirror's photographs have a profile other than sRGB (most often Adobe RGB). Without
+conversion their colours are too pale. The image is converted after resizing: that is cheaper.
 """
 
 from __future__ import annotations
@@ -17,21 +17,24 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 _RGB_SPACE: Final = "RGB"
-_KEPT_PROFILES: Final = 32
-"""Cameras and programs write the same few."""
+_CACHED_PROFILES: Final = 32
+"""Enough for all, because cameras and programs write the same few profiles."""
 
 
 def to_srgb(rgb: npt.NDArray[np.uint8], profile: bytes) -> npt.NDArray[np.uint8]:
-    """Convert a picture of shape (height, width, 3) to sRGB; a broken profile is left out."""
+    """Return an image of shape (height, width, 3) converted to sRGB.
+
+    With an sRGB profile, or one that is damaged or not RGB, the image is returned unchanged.
+    """
     transform = _transform(profile)
     if transform is None:
         return rgb
     return np.asarray(transform.apply(Image.fromarray(rgb)))
 
 
-@lru_cache(_KEPT_PROFILES)
+@lru_cache(_CACHED_PROFILES)
 def _transform(profile: bytes) -> ImageCms.ImageCmsTransform | None:
-    """Give the way from a profile to sRGB; ``None`` if there is nothing to do or it is broken."""
+    """Return the transform from a profile to sRGB; ``None`` if it is sRGB, not RGB, or damaged."""
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if source.profile.xcolor_space.strip() != _RGB_SPACE:

@@ -1,10 +1,11 @@
-"""From the bytes of a file to 8-bit RGB pixels, whole or refused.
+"""Decode image files to 8-bit RGB pixels; reject damaged files.
 
-A JPEG is decoded by libjpeg-turbo itself (``simplejpeg``), for two reasons. It can leave out whole
-eighths of the size while decoding, at no cost to what a later reduction keeps. And it reports every
-warning: Pillow hears only that data ran out, and hands on a picture whose middle is damaged. All
-else that may be called ``.jpg`` (PNG, WebP, GIF, BMP, TIFF, JPEGs of rare sampling) goes through
-Pillow. The EXIF orientation is ignored, because boxes belong to the stored pixels.
+A JPEG is decoded by libjpeg-turbo itself (``simplejpeg``), for two reasons. It can decode at a
+reduced size, in steps of an eighth, which saves time and loses nothing that a later reduction would
+keep. And it reports every warning, whereas Pillow reports only truncated data and returns an image
+with a damaged middle. All other files that may be called ``.jpg`` (PNG, WebP, GIF, BMP, TIFF, JPEGs
+with rare sampling) are decoded by Pillow. The EXIF orientation is ignored, because boxes refer to
+the stored pixels.
 """
 
 from __future__ import annotations
@@ -27,33 +28,33 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     Rgb = npt.NDArray[np.uint8]
-    """A picture, shape (height, width, 3)."""
+    """An image, shape (height, width, 3)."""
 
 MAX_PIXELS: Final = 89_000_000
-"""Far more than a photograph of Open Images has (the mirror's largest are of 20 million); from here
-on Pillow, too, suspects a file that was made to fill the memory. Asked of the header alone."""
+"""Far more than a photograph of Open Images has (at most 20 million on the mirror). Above about
+this size Pillow, too, suspects a decompression bomb. Checked before decoding."""
 MAX_SIDE_PX: Final = 65_500
-"""A JPEG cannot be longer."""
+"""Longest side that a JPEG can have."""
 
 _FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-"""What may be called .jpg by mistake. Not all that Pillow reads: it runs programs for some."""
+"""Formats that may be called .jpg by mistake. Pillow reads more, some with external programs."""
 _JPEG_START: Final = b"\xff\xd8\xff"
-_DAMAGED: Final = ("Corrupt JPEG data", "Premature end", "Inconsistent progression")
-"""How libjpeg's warnings about the data begin (jerror.h). The others are about an unusual header,
-or say that simplejpeg does not know a form that Pillow may know."""
-_REFUSALS: Final = (ValueError, KeyError)
-"""What simplejpeg raises; a header cut off in the middle is a KeyError of its own tables."""
+_DAMAGE_WARNINGS: Final = ("Corrupt JPEG data", "Premature end", "Inconsistent progression")
+"""Beginnings of libjpeg's warnings about damaged data (jerror.h). Its other messages concern an
+unusual header or a variant that simplejpeg does not support and Pillow may support."""
+_DECODE_ERRORS: Final = (ValueError, KeyError)
+"""Exceptions of simplejpeg; a truncated header raises KeyError."""
 _TOO_MANY_PIXELS: Final = f"absurd dimensions (over {MAX_PIXELS // 10**6} megapixels)"
 _WHITE: Final = (255, 255, 255)
 
 
 class UnreadableImageError(Exception):
-    """A file that cannot be decoded whole; the text is a short reason that can be counted."""
+    """An image file cannot be decoded completely; the message is a short reason, for counting."""
 
 
 @dataclass(frozen=True)
-class Picture(ABC):
-    """A file whose header was read.
+class EncodedImage(ABC):
+    """An image file whose header was read and whose pixels are not decoded yet.
 
     Attributes:
         stored_wh: Width and height as stored, in pixels.
@@ -62,102 +63,106 @@ class Picture(ABC):
     stored_wh: tuple[int, int]
 
     @abstractmethod
-    def pixels(self, enough_wh: tuple[int, int]) -> Rgb:
+    def decode(self, min_wh: tuple[int, int]) -> Rgb:
         """Decode to RGB, shape (height, width, 3).
 
         Args:
-            enough_wh: It may come smaller than stored, but not below this width and height.
+            min_wh: Minimum width and height, in pixels. The result may be smaller than stored, but
+                not smaller than this.
 
         Raises:
-            UnreadableImageError: The data are damaged or end too early.
+            UnreadableImageError: The data are damaged or truncated.
         """
 
     @property
     @abstractmethod
-    def profile(self) -> bytes | None:
-        """The ICC profile that its RGB values are to be understood by, if there is one."""
+    def icc_profile(self) -> bytes | None:
+        """ICC profile of the RGB values; ``None`` without one."""
 
 
-def open_picture(content: bytes) -> Picture:
-    """Read a file's header.
+def open_image(content: bytes) -> EncodedImage:
+    """Read the header of an image file.
 
     Args:
-        content: The file as served.
+        content: Content of the file.
 
     Raises:
-        UnreadableImageError: It is no picture, or one of absurd dimensions.
+        UnreadableImageError: The file is not an image, or exceeds ``MAX_PIXELS`` or
+            ``MAX_SIDE_PX``.
     """
-    picture = _open_jpeg(content) if content.startswith(_JPEG_START) else None
-    if picture is None:
-        picture = _open_other(content)
-    width, height = picture.stored_wh
+    image = _open_jpeg(content) if content.startswith(_JPEG_START) else None
+    if image is None:
+        image = _open_with_pillow(content)
+    width, height = image.stored_wh
     if width * height > MAX_PIXELS:
         raise UnreadableImageError(_TOO_MANY_PIXELS)
     if max(width, height) > MAX_SIDE_PX:
         raise UnreadableImageError(f"absurd dimensions (a side over {MAX_SIDE_PX:,} pixels)")
-    return picture
+    return image
 
 
 @dataclass(frozen=True)
-class _Jpeg(Picture):
+class _Jpeg(EncodedImage):
     content: bytes
     is_cmyk: bool
 
-    def pixels(self, enough_wh: tuple[int, int]) -> Rgb:
-        width, height = np.minimum(enough_wh, self.stored_wh).tolist()
+    def decode(self, min_wh: tuple[int, int]) -> Rgb:
+        width, height = np.minimum(min_wh, self.stored_wh).tolist()
         try:
-            found: Rgb = simplejpeg.decode_jpeg(
+            rgb: Rgb = simplejpeg.decode_jpeg(
                 self.content,
                 "CMYK" if self.is_cmyk else "RGB",
                 min_width=width,
                 min_height=height,
             )
-        except _REFUSALS as error:
-            if str(error).startswith(_DAMAGED) or jpeg.what_is_wrong(self.content):
+        except _DECODE_ERRORS as error:
+            if str(error).startswith(_DAMAGE_WARNINGS) or jpeg.find_defect(self.content):
                 raise UnreadableImageError("damaged or truncated JPEG") from error
-            return _open_other(self.content).pixels(enough_wh)
-        # Adobe's programs store CMYK inverted, and no others write it.
-        return _rgb_of(Image.fromarray(~found, "CMYK")) if self.is_cmyk else found
+            return _open_with_pillow(self.content).decode(min_wh)
+        # Adobe's programs store CMYK inverted, and only they write CMYK JPEGs.
+        return _to_rgb(Image.fromarray(~rgb, "CMYK")) if self.is_cmyk else rgb
 
     @property
-    def profile(self) -> bytes | None:
+    def icc_profile(self) -> bytes | None:
         return None if self.is_cmyk else jpeg.icc_profile(self.content)
 
 
-def _open_jpeg(content: bytes) -> Picture | None:
-    """Read the header of a JPEG; ``None`` if it is of a form that simplejpeg does not know."""
+def _open_jpeg(content: bytes) -> EncodedImage | None:
+    """Read the header of a JPEG; return ``None`` if simplejpeg does not support its variant."""
     try:
         height, width, space, _ = simplejpeg.decode_jpeg_header(content, strict=False)
-    except _REFUSALS:
+    except _DECODE_ERRORS:
         return None
     return _Jpeg((width, height), content, space in {"CMYK", "YCCK"})
 
 
 @dataclass(frozen=True)
-class _Other(Picture):
-    opened: Image.Image
+class _PillowImage(EncodedImage):
+    image: Image.Image
 
-    def pixels(self, enough_wh: tuple[int, int]) -> Rgb:
-        times = min(have // need for have, need in zip(self.stored_wh, enough_wh, strict=True))
-        with _refusing():
-            self.opened.load()
-            return _rgb_of(self.opened, max(1, times))
+    def decode(self, min_wh: tuple[int, int]) -> Rgb:
+        reduction = min(
+            stored // minimum for stored, minimum in zip(self.stored_wh, min_wh, strict=True)
+        )
+        with _as_unreadable():
+            self.image.load()
+            return _to_rgb(self.image, max(1, reduction))
 
     @property
-    def profile(self) -> bytes | None:
-        found = self.opened.info.get("icc_profile")
-        return found if isinstance(found, bytes) and self.opened.mode.startswith("RGB") else None
+    def icc_profile(self) -> bytes | None:
+        profile = self.image.info.get("icc_profile")
+        return profile if isinstance(profile, bytes) and self.image.mode.startswith("RGB") else None
 
 
-def _open_other(content: bytes) -> Picture:
-    with _refusing():
-        opened = Image.open(io.BytesIO(content), formats=_FORMATS)
-        return _Other(opened.size, opened)
+def _open_with_pillow(content: bytes) -> EncodedImage:
+    with _as_unreadable():
+        image = Image.open(io.BytesIO(content), formats=_FORMATS)
+        return _PillowImage(image.size, image)
 
 
 @contextlib.contextmanager
-def _refusing() -> Iterator[None]:
-    """Turn whatever Pillow's many readers raise on a broken file into a short reason."""
+def _as_unreadable() -> Iterator[None]:
+    """Convert whatever Pillow's decoders raise for a damaged file to UnreadableImageError."""
     try:
         yield
     except (UnreadableImageError, MemoryError):
@@ -170,28 +175,28 @@ def _refusing() -> Iterator[None]:
         raise UnreadableImageError("cannot be decoded") from error
 
 
-def _rgb_of(picture: Image.Image, times: int = 1) -> Rgb:
-    """Give a decoded picture of any mode as RGB, ``times`` smaller on each side.
+def _to_rgb(image: Image.Image, reduction: int = 1) -> Rgb:
+    """Convert a decoded image of any mode to RGB, and divide its sides by ``reduction``.
 
-    What is transparent becomes white, as on a page.
+    Transparent pixels become white.
 
     Raises:
-        UnreadableImageError: Its values have no known range.
+        UnreadableImageError: The range of the values is unknown.
     """
-    if picture.mode.startswith("I"):
-        picture = _upper_bytes(picture)
-    elif picture.mode == "F":
+    if image.mode.startswith("I"):
+        image = _to_8_bit(image)
+    elif image.mode == "F":
         raise UnreadableImageError("values of an unknown range")
-    if picture.has_transparency_data:
-        layer = picture.convert("RGBA")
-        picture = Image.new("RGB", picture.size, _WHITE)
-        picture.paste(layer, mask=layer)
-    if picture.mode != "RGB":
-        picture = picture.convert("RGB")
-    return np.asarray(picture.reduce(times) if times > 1 else picture)
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        image = Image.new("RGB", image.size, _WHITE)
+        image.paste(rgba, mask=rgba)
+    if image.mode != "RGB":
+        image = image.convert("RGB")
+    return np.asarray(image.reduce(reduction) if reduction > 1 else image)
 
 
-def _upper_bytes(picture: Image.Image) -> Image.Image:
-    """Give 16-bit grey as 8-bit grey; Pillow would cut off at 255."""
-    values = np.asarray(picture).astype(np.int64)
+def _to_8_bit(image: Image.Image) -> Image.Image:
+    """Convert 16-bit grey to 8-bit grey; Pillow would clip at 255 instead."""
+    values = np.asarray(image).astype(np.int64)
     return Image.fromarray((values.clip(0, 0xFFFF) >> 8).astype(np.uint8))

@@ -1,19 +1,22 @@
-"""Near-duplicates: one photograph more than once, resized, recompressed, trimmed or toned.
+"""Find near-duplicates: resized, recompressed, cropped or recoloured copies of a photograph.
 
-A picture is told by the signs of its 64 lowest frequencies: a cosine transform of the whole
-picture, whatever its size, so that a copy of other proportions has the same. Signs survive what is
-done to copies, because a brighter, flatter or grey copy has larger or smaller waves, but the same.
+The perceptual hash of an image is the signs of its 64 lowest frequencies: a cosine transform of the
+whole image, whatever its size, so that a copy with another aspect ratio has the same hash. The
+signs are robust, because a brighter, flatter or grey copy has larger or smaller amplitudes with the
+same signs.
 
 Measured on 100 photographs of Open Images (``benchmarks/duplicates.py`` prints it): copies that
 were resized, recompressed down to quality 10 or turned grey differ in 2 bits at most; those
-lightened or darkened by 30 of 255 levels in 1 on average; those trimmed by 1 % a side in 2, by 2 %
-in 4, by 3 % in 6. Two different photographs differ in 32 bits on average and in 15 at least, two
-quarters of different photographs (79,200 pairs) in 13 at least. Within ``NEAR_BITS`` are all copies
-trimmed by 1 %, 99 of 100 trimmed by 2 %, 84 of 100 trimmed by 3 %, and no two photographs.
+lightened or darkened by 30 of 255 levels differ in 1 on average; those cropped by 1 % per side in
+2, by 2 % in 4, by 3 % in 6. Two different photographs differ in 32 bits on average and in at least
+15; two quarters of different photographs (79,200 pairs) in at least 13. Within ``NEAR_BITS`` are
+all copies cropped by 1 %, 99 of 100 cropped by 2 %, 84 of 100 cropped by 3 %, and no two different
+photographs.
 
-The search is exact. Of ``b`` bands of bits, ``d`` differing bits can touch ``d`` at most, so two
-hashes agree in all bits of some ``b - d`` bands: sorting by each choice of bands brings all pairs
-together (Manku, Jain and Sarma, "Detecting Near-Duplicates for Web Crawling", WWW 2007, section 3).
+The search is exact. Divide the hash into ``b`` bands of bits: ``d`` differing bits touch at most
+``d`` bands, so two hashes agree in all bits of some ``b - d`` bands. Sorting by every choice of
+``b - d`` bands therefore brings all pairs together (Manku, Jain and Sarma, "Detecting
+Near-Duplicates for Web Crawling", WWW 2007, section 3).
 """
 
 from __future__ import annotations
@@ -34,27 +37,27 @@ if TYPE_CHECKING:
     Indices = npt.NDArray[np.int64]
 
 NEAR_BITS: Final = 8
-"""Pictures whose hashes differ in so many bits, or fewer, are taken for one."""
+"""Maximum number of differing bits for which two images count as near-duplicates."""
 FLAT: Final = 0
-"""The hash of a picture that is too plain to be told from others; it is near to nothing."""
+"""Hash of an image that has too little contrast to be compared; it is in no pair."""
 
 _BITS: Final = 64
 _FLAT_LEVELS: Final = 0.05
-"""Half of a picture's waves are lower than this (of 255 levels): the noise of a JPEG of a plain sky
-makes waves of 0.02, photographs have 0.4 and more."""
+"""An image whose median amplitude is below this (of 255 levels) is flat: the JPEG noise of a plain
+sky has amplitudes of 0.02, photographs have 0.4 and more."""
 _STRIDE: Final = 23
-"""Neighbouring frequencies go to bits far apart, because they often change together."""
+"""Distance between the bits of neighbouring frequencies, which often change together."""
 
-# What a key costs for each hash, and each candidate that it brings up, in ns (measured).
+# Measured time in ns per key and hash, and per candidate pair.
 _KEY_NS: Final = 90.0
 _CANDIDATE_NS: Final = 30.0
-_MOST_KEPT_BANDS: Final = 6
+_MAX_KEPT_BANDS: Final = 6
 _INDEX_BITS: Final = np.uint64(32)
 _INDEX_MASK: Final = np.uint64(0xFFFF_FFFF)
 
 
 def _frequencies() -> tuple[list[int], list[int]]:
-    """Give the lowest frequencies but the mean: cycles down and across, in order of the bits."""
+    """Return the lowest frequencies except the mean: half cycles down and across, in bit order."""
     grid = itertools.product(range(_BITS), repeat=2)
     lowest = sorted(grid, key=lambda waves: (waves[0] ** 2 + waves[1] ** 2, waves))[1 : _BITS + 1]
     spread = [lowest[bit * _STRIDE % _BITS] for bit in range(_BITS)]
@@ -66,15 +69,14 @@ _WAVES: Final = max(*_DOWN, *_ACROSS) + 1
 
 
 def perceptual_hash(grey: npt.NDArray[np.uint8]) -> int:
-    """Give a picture's hash.
+    """Compute the perceptual hash of an image.
 
     Args:
-        grey: The upright picture before a letterbox's border or a mask, height x width, of any
-            size and proportions; a reduced or stretched one serves as well, if 128 pixels a side
-            are left.
+        grey: The upright image without border or masked regions, shape (height, width). It may be
+            reduced or stretched, to at least 128 pixels per side.
 
     Returns:
-        An unsigned number of 64 bits; ``FLAT`` for a picture that is too plain to have one.
+        An unsigned 64-bit number; ``FLAT`` for an image with too little contrast.
     """
     waves = _waves(grey)
     if not grey.size or float(np.median(np.abs(waves))) < _FLAT_LEVELS:
@@ -83,71 +85,73 @@ def perceptual_hash(grey: npt.NDArray[np.uint8]) -> int:
 
 
 def _waves(grey: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Give the heights of a picture's lowest waves, in levels of 255."""
+    """Return the amplitudes of an image's lowest frequencies, in levels of 255."""
     height, width = grey.shape
     across = grey.astype(np.float32) @ _cosines(width).T
-    found: npt.NDArray[np.float32] = (_cosines(height) @ across)[_DOWN, _ACROSS]
-    return found
+    amplitudes: npt.NDArray[np.float32] = (_cosines(height) @ across)[_DOWN, _ACROSS]
+    return amplitudes
 
 
 @lru_cache(maxsize=64)
 def _cosines(size: int) -> npt.NDArray[np.float32]:
-    """Give the waves along a side of ``size`` pixels, a row each; a product with one is a mean."""
+    """Return the cosines along a side of ``size`` pixels, one per row, divided by ``size``."""
     at = (np.arange(size) + 0.5) / max(size, 1)
     waves = np.cos(np.pi * np.outer(np.arange(_WAVES), at)) / max(size, 1)
     return waves.astype(np.float32)
 
 
-def as_text(value: int) -> str:
-    """Write a hash as the ledger keeps it: 16 hexadecimal digits."""
+def hash_to_text(value: int) -> str:
+    """Format a hash as it is stored in the ledger: 16 hexadecimal digits."""
     return f"{value:016x}"
 
 
-def from_texts(texts: Iterable[str]) -> Hashes:
-    """Read hashes as the ledger keeps them; an empty text is ``FLAT``."""
+def hashes_from_texts(texts: Iterable[str]) -> Hashes:
+    """Parse hashes as they are stored in the ledger; an empty text is ``FLAT``."""
     return np.fromiter((int(text or "0", 16) for text in texts), dtype=np.uint64)
 
 
 def differing_bits(first: Hashes, second: Hashes) -> npt.NDArray[np.uint8]:
-    """Count the bits in which hashes differ, pair by pair."""
+    """Return the number of bits in which hashes differ, pair by pair."""
     return _count_bits(first ^ second)
 
 
 def near_pairs(hashes: Hashes, bits: int = NEAR_BITS) -> Indices:
-    """Find all pairs of hashes that differ in few bits, without comparing each with each.
+    """Return all pairs of hashes that differ in few bits, without comparing every two.
 
     Args:
-        hashes: In any order; ``FLAT`` is near to nothing.
-        bits: The most bits that may differ.
+        hashes: Hashes in any order; ``FLAT`` is in no pair.
+        bits: Maximum number of differing bits.
 
     Returns:
-        Pairs of indices, n x 2, in order. Of equal hashes the first one stands for all: it is
-        paired with each of the others, and it alone with those that are near.
+        Pairs of indices, shape (n, 2), sorted. The first of several equal hashes represents them:
+        it is paired with each of the others, and only it is paired with near hashes.
     """
-    distinct, firsts, which = np.unique(hashes, return_index=True, return_inverse=True)
-    equal = np.stack([firsts[which], np.arange(len(hashes))], axis=1)
+    distinct, firsts, inverse = np.unique(hashes, return_index=True, return_inverse=True)
+    equal = np.stack([firsts[inverse], np.arange(len(hashes))], axis=1)
     equal = equal[(equal[:, 0] != equal[:, 1]) & (hashes != FLAT)]
     firsts, distinct = firsts[distinct != FLAT], distinct[distinct != FLAT]
-    found = firsts[_near_distinct(distinct, bits)]
-    pairs = np.concatenate([np.sort(found, axis=1), equal]).astype(np.int64)
+    near = firsts[_near_distinct(distinct, bits)]
+    pairs = np.concatenate([np.sort(near, axis=1), equal]).astype(np.int64)
     ordered: Indices = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
     return ordered
 
 
 def widest_cluster(hashes: Hashes) -> tuple[int, int]:
-    """Find the cluster whose members differ most: near ones bind those that are not near.
+    """Find the cluster of linked near-duplicates whose members differ most.
+
+    A cluster contains hashes that are not near each other, if a chain of near pairs links them.
 
     Args:
-        hashes: In any order.
+        hashes: Hashes in any order.
 
     Returns:
-        How many hashes the cluster has, equal ones counted, and how many bits two of them differ
-        in at most; (0, 0) if no two hashes are near.
+        Number of hashes in the cluster, including equal ones, and the maximum number of bits in
+        which two of them differ; (0, 0) if no two hashes are near.
     """
     distinct, counts = np.unique(hashes, return_counts=True)
     cluster_of = np.arange(len(distinct))
     pairs = near_pairs(distinct)
-    while len(pairs):  # the smallest index spreads over a cluster
+    while len(pairs):  # propagates the smallest index through each cluster
         lowest = np.minimum(cluster_of[pairs[:, 0]], cluster_of[pairs[:, 1]])
         spread = cluster_of.copy()
         np.minimum.at(spread, pairs.ravel(), np.repeat(lowest, 2))
@@ -162,28 +166,31 @@ def widest_cluster(hashes: Hashes) -> tuple[int, int]:
         members = distinct[cluster]
         if len(members) > 1:
             bits = max(int(differing_bits(members, one).max()) for one in members)
-            widest = max(widest, (int(counts[cluster].sum()), bits), key=lambda found: found[1])
+            widest = max(
+                widest, (int(counts[cluster].sum()), bits), key=lambda candidate: candidate[1]
+            )
     return widest
 
 
 def _near_distinct(hashes: Hashes, bits: int) -> Indices:
-    """Give the pairs of indices of near hashes; no two of ``hashes`` are equal."""
+    """Return the pairs of indices of near hashes; no two of ``hashes`` are equal."""
     if len(hashes) > int(_INDEX_MASK):
         raise ValueError(f"too many hashes for this search: {len(hashes)}")
-    found: list[Hashes] = []
-    count = 0
+    pair_codes: list[Hashes] = []
+    distinct_count = 0
     if len(hashes) > 1 and bits:
         for key in _keys(hashes, bits):
-            found += _agreeing(hashes, key, bits)
-            if sum(map(len, found)) > 2 * count + len(hashes):  # the same pair shows in many keys
-                found = [np.unique(np.concatenate(found))]
-                count = len(found[0])
-    codes = np.unique(np.concatenate([np.empty(0, dtype=np.uint64), *found]))
+            pair_codes += _near_with_equal_key(hashes, key, bits)
+            # Many keys yield the same pair, so repetitions are removed now and then.
+            if sum(map(len, pair_codes)) > 2 * distinct_count + len(hashes):
+                pair_codes = [np.unique(np.concatenate(pair_codes))]
+                distinct_count = len(pair_codes[0])
+    codes = np.unique(np.concatenate([np.empty(0, dtype=np.uint64), *pair_codes]))
     return np.stack([codes >> _INDEX_BITS, codes & _INDEX_MASK], axis=1).astype(np.int64)
 
 
 def _keys(hashes: Hashes, bits: int) -> Iterator[Hashes]:
-    """Give keys of 32 bits at most, of which near hashes have at least one in common."""
+    """Yield keys of at most 32 bits; any two near hashes have at least one key in common."""
     kept = _kept_bands(len(hashes), bits)
     edges = [_BITS * band // (bits + kept) for band in range(bits + kept + 1)]
     bands = [(low, high - low) for low, high in itertools.pairwise(edges)]
@@ -196,7 +203,7 @@ def _keys(hashes: Hashes, bits: int) -> Iterator[Hashes]:
 
 
 def _kept_bands(count: int, bits: int) -> int:
-    """Choose how many bands a key has: few are many candidates, many are many sortings."""
+    """Return the best number of bands per key: fewer give more candidates, more give more keys."""
 
     def cost(kept: int) -> float:
         key_bits = _BITS * kept / (bits + kept)
@@ -205,36 +212,36 @@ def _kept_bands(count: int, bits: int) -> int:
 
     fitting = [
         kept
-        for kept in range(1, _MOST_KEPT_BANDS + 1)
+        for kept in range(1, _MAX_KEPT_BANDS + 1)
         if bits + kept <= _BITS and -(-_BITS // (bits + kept)) * kept <= int(_INDEX_BITS)
     ]
     return min(fitting, key=cost)
 
 
-def _agreeing(hashes: Hashes, key: Hashes, bits: int) -> list[Hashes]:
-    """Give the near pairs among hashes of equal key, as codes: an index above the other."""
-    # One number holds key and index, because sorting numbers is far quicker than sorting by them.
+def _near_with_equal_key(hashes: Hashes, key: Hashes, bits: int) -> list[Hashes]:
+    """Return the near pairs among hashes with equal keys, as two 32-bit indices in one number."""
+    # Key and index share one number, because sorting numbers is much faster than argsort.
     ordered = np.sort((key << _INDEX_BITS) | np.arange(len(hashes), dtype=np.uint64))
     key, index = ordered >> _INDEX_BITS, ordered & _INDEX_MASK
-    beside = hashes[index]
-    found: list[Hashes] = []
+    sorted_hashes = hashes[index]
+    pair_codes: list[Hashes] = []
     step, at = 1, np.flatnonzero(key[1:] == key[:-1])
     while len(at):
-        near = at[differing_bits(beside[at], beside[at + step]) <= bits]
+        near = at[differing_bits(sorted_hashes[at], sorted_hashes[at + step]) <= bits]
         if len(near):
-            # Within a key the indices rise, so the smaller one is above.
-            found.append((index[near] << _INDEX_BITS) | index[near + step])
+            # Indices ascend within a key, so the smaller one is in the upper half.
+            pair_codes.append((index[near] << _INDEX_BITS) | index[near + step])
         step += 1
         at = at[: np.searchsorted(at, len(key) - step)]
         at = at[key[at] == key[at + step]]
-    return found
+    return pair_codes
 
 
 def _count_bits(values: Hashes) -> npt.NDArray[np.uint8]:
-    """Count the bits that are set, two, four and eight at a time."""
-    counted = getattr(np, "bitwise_count", _count_bits_by_halves)  # numpy has it since 2.0
-    found: npt.NDArray[np.uint8] = counted(values)
-    return found
+    """Return the number of set bits of each value."""
+    count_bits = getattr(np, "bitwise_count", _count_bits_by_halves)  # numpy has it since 2.0
+    counts: npt.NDArray[np.uint8] = count_bits(values)
+    return counts
 
 
 def _count_bits_by_halves(values: Hashes) -> npt.NDArray[np.uint8]:
@@ -243,5 +250,5 @@ def _count_bits_by_halves(values: Hashes) -> npt.NDArray[np.uint8]:
     fours = (twos & mask) + ((twos >> np.uint64(2)) & mask)
     eights = (fours + (fours >> np.uint64(4))) & np.uint64(0x0F0F_0F0F_0F0F_0F0F)
     summed = (eights * np.uint64(0x0101_0101_0101_0101)) >> np.uint64(56)
-    found: npt.NDArray[np.uint8] = summed.astype(np.uint8)
-    return found
+    counts: npt.NDArray[np.uint8] = summed.astype(np.uint8)
+    return counts

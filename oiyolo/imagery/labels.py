@@ -1,4 +1,4 @@
-"""YOLO label files: one ``class_id cx cy w h`` a line, beside the image."""
+"""Read and write YOLO label files: lines of ``class_id cx cy w h``, in fractions of the image."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 _DECIMALS: Final = 7
 _FIELDS: Final = 5
 _TOLERANCE: Final = 1e-6
-SMALLEST_SIDE: Final = 1e-4
-"""A thinner box (of 1,024 pixels, a tenth of one) has no area that darknet could learn."""
+MIN_SIDE: Final = 1e-4
+"""A thinner box (a tenth of a pixel in an image of 1,024) has no area that darknet could learn."""
 
 
 def render(class_ids: Sequence[int] | npt.NDArray[np.int64], xyxy: Boxes) -> str:
-    """Write labels as text.
+    """Return labels as text.
 
     Args:
-        class_ids: One 0-based class a box.
-        xyxy: Boxes as fractions of the written image, inside it, shape (n, 4).
+        class_ids: 0-based class of each box.
+        xyxy: Boxes inside the image, as fractions of it, shape (n, 4).
     """
     rows = zip(class_ids, geometry.to_cxcywh(xyxy), strict=True)
     return "".join(
@@ -39,32 +39,39 @@ def render(class_ids: Sequence[int] | npt.NDArray[np.int64], xyxy: Boxes) -> str
 
 
 def render_checked(class_ids: npt.NDArray[np.int64], xyxy: Boxes) -> str:
-    """Write labels as text and read them back.
+    """Return labels as text, after verifying that parsing it yields the same labels.
 
     Raises:
-        InputFormError: What is read is not what was meant: a box outside the image, or no number.
+        InputFormError: The parsed labels differ: a box is outside the image, or not a number.
     """
     text = render(class_ids, xyxy)
-    back_ids, back = parse(text, where="a label")
+    parsed_ids, parsed_xyxy = parse(text, where="a label")
     if not (
-        np.array_equal(back_ids, class_ids)
-        and np.allclose(back, xyxy, rtol=0, atol=_TOLERANCE)
-        and (back >= -_TOLERANCE).all()
-        and (back <= 1 + _TOLERANCE).all()
+        np.array_equal(parsed_ids, class_ids)
+        and np.allclose(parsed_xyxy, xyxy, rtol=0, atol=_TOLERANCE)
+        and (parsed_xyxy >= -_TOLERANCE).all()
+        and (parsed_xyxy <= 1 + _TOLERANCE).all()
     ):
         raise InputFormError(
-            "boxes that do not survive being written as a label",
-            expected=f"corners from 0 to 1, read back to {_TOLERANCE:g}",
+            "boxes cannot be written as labels",
+            expected=f"corners from 0 to 1, the same to within {_TOLERANCE:g} when parsed again",
             found=repr(xyxy.tolist()[:3]),
         )
     return text
 
 
 def parse(text: str, *, where: str) -> tuple[npt.NDArray[np.int64], Boxes]:
-    """Read labels from text: class ids, shape (n,), and boxes in xyxy order, shape (n, 4).
+    """Parse labels.
+
+    Args:
+        text: Content of a label file.
+        where: Path of the file, for messages.
+
+    Returns:
+        Class ids, shape (n,), and boxes in xyxy order as fractions, shape (n, 4).
 
     Raises:
-        InputFormError: A line is no label.
+        InputFormError: A line is not a label.
     """
     class_ids, rows = [], []
     for number, line in enumerate(text.splitlines(), start=1):
@@ -78,7 +85,7 @@ def parse(text: str, *, where: str) -> tuple[npt.NDArray[np.int64], Boxes]:
             rows.append([float(field) for field in fields[1:]])
         except ValueError:
             raise InputFormError(
-                "this is no YOLO label",
+                "not a YOLO label",
                 where=f"{where}:{number}",
                 expected="class_id cx cy w h",
                 found=repr(line[:80]),
@@ -88,5 +95,12 @@ def parse(text: str, *, where: str) -> tuple[npt.NDArray[np.int64], Boxes]:
 
 
 def read(path: Path) -> tuple[npt.NDArray[np.int64], Boxes]:
-    """Read a label file; see ``parse``."""
+    """Read a label file.
+
+    Returns:
+        Class ids, shape (n,), and boxes in xyxy order as fractions, shape (n, 4).
+
+    Raises:
+        InputFormError: A line is not a label.
+    """
     return parse(path.read_text(encoding="utf-8"), where=str(path))

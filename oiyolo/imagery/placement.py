@@ -1,4 +1,4 @@
-"""Boxes from the stored frame into the prepared one, and which of them become labels."""
+"""Convert boxes from the stored frame to the prepared one, and decide which become labels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from oiyolo import boxes as geometry
-from oiyolo.imagery.labels import SMALLEST_SIDE
+from oiyolo.imagery.labels import MIN_SIDE
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     from oiyolo.boxes import Boxes
 
 Fit = str
-"""How an image is brought to a size: "stretch", "letterbox" or "none"."""
+"""How an image is fitted to a size: "stretch", "letterbox" or "none"."""
 
 
 class Frame(NamedTuple):
-    """Where a picture comes to lie in the prepared one, in pixels.
+    """Position of a resized image in the prepared image, in pixels.
 
     Attributes:
-        left: From the left edge.
-        top: From the upper edge.
-        wh: Width and height of the picture there.
-        size_wh: Width and height of the prepared one.
+        left: Distance from the left edge.
+        top: Distance from the top edge.
+        wh: Width and height of the resized image.
+        size_wh: Width and height of the prepared image.
     """
 
     left: int
@@ -35,8 +35,14 @@ class Frame(NamedTuple):
     size_wh: tuple[int, int]
 
 
-def inner_frame(source_wh: tuple[int, int], size_wh: tuple[int, int], fit: Fit) -> Frame:
-    """Give where an upright picture of a size comes to lie; a pixel high and wide at least."""
+def place_image(source_wh: tuple[int, int], size_wh: tuple[int, int], fit: Fit) -> Frame:
+    """Return the position of an upright image in the prepared image; it is at least 1 x 1.
+
+    Args:
+        source_wh: Width and height of the upright image in pixels.
+        size_wh: Width and height of the prepared image in pixels; ignored if ``fit`` is "none".
+        fit: "stretch", "letterbox" or "none".
+    """
     if fit == "letterbox":
         left, top, width, height = geometry.letterbox_frame(source_wh, size_wh)
         return Frame(left, top, (width, height), size_wh)
@@ -49,51 +55,52 @@ class PlacedBoxes:
     """Boxes of one image in the prepared frame.
 
     Attributes:
-        xyxy: Inside the frame, fractions, shape (n, 4); one for each box that went in.
-        because: Why a box is no label ("" if it is one), shape (n,), as text.
+        xyxy: All boxes that were passed in, clipped to the image, as fractions of the frame, shape
+            (n, 4).
+        drop_reasons: Why each box is not a label; "" if it is one. Shape (n,), text.
     """
 
     xyxy: Boxes
-    because: npt.NDArray[np.object_]
+    drop_reasons: npt.NDArray[np.object_]
 
     @property
     def used(self) -> npt.NDArray[np.bool_]:
-        """Which boxes are labels, shape (n,)."""
-        return np.asarray(self.because == "", dtype=np.bool_)
+        """Whether each box is a label, shape (n,)."""
+        return np.asarray(self.drop_reasons == "", dtype=np.bool_)
 
 
 def place_boxes(
     xyxy: Boxes,
     class_ids: npt.NDArray[np.int64],
-    because: npt.NDArray[np.object_],
+    drop_reasons: npt.NDArray[np.object_],
     *,
     rotation: int,
     source_wh: tuple[int, int],
     size_wh: tuple[int, int],
     fit: Fit,
 ) -> PlacedBoxes:
-    """Turn, clip and fit boxes as their image is.
+    """Rotate, clip and fit boxes in the same way as their image.
 
     Args:
-        xyxy: Boxes in the stored frame, fractions, shape (n, 4).
-        class_ids: Their classes, shape (n,).
-        because: Why the selection dropped a box ("" if it did not), shape (n,).
+        xyxy: Boxes in the stored frame, as fractions, shape (n, 4).
+        class_ids: Class of each box, shape (n,).
+        drop_reasons: Why the selection dropped each box; "" if it did not. Shape (n,).
         rotation: Degrees counter-clockwise that make the image upright.
         source_wh: Width and height of the upright image before it is resized, in pixels.
         size_wh: Width and height of the prepared image in pixels.
         fit: "stretch", "letterbox" or "none".
 
     Returns:
-        The boxes in the prepared frame; a box without area there, or that repeats one before it,
-        is no label.
+        The boxes in the prepared frame. A box without area there, or one that repeats an earlier
+        box of its class, is not a label.
     """
     placed = geometry.clip(geometry.rotate_ccw(xyxy, rotation))
     if fit == "letterbox":
         placed = geometry.letterbox(placed, source_wh, size_wh)
-    reasons = because.copy()
+    reasons = drop_reasons.copy()
     sides = placed[:, 2:] - placed[:, :2]
-    # Turned about, so that a side that is no number is none either.
-    reasons[(reasons == "") & ~(sides >= SMALLEST_SIDE).all(axis=1)] = "no area"
+    # Negated, so that a side that is NaN counts as too small.
+    reasons[(reasons == "") & ~(sides >= MIN_SIDE).all(axis=1)] = "no area"
     seen: set[tuple[float, ...]] = set()
     for row in np.flatnonzero(reasons == ""):
         box = (float(class_ids[row]), *placed[row].round(6))

@@ -1,8 +1,9 @@
-"""To a size: several times as quick as Pillow's LANCZOS and nearly the same picture.
+"""Resize images, several times as fast as Pillow's LANCZOS and with nearly the same result.
 
-A reduction is a filter of three taps on each axis, which removes what would alias, and OpenCV's
-cubic sampling; both are vectorised. Between LANCZOS itself and this, on photographs of 1024x768
-decoded at 5/8 and reduced to 416x416 (``benchmarks/prepare.py`` measures the whole way):
+A reduction consists of a three-tap low-pass filter on each axis, which prevents aliasing, and
+OpenCV's cubic interpolation; both are vectorized. Compared with LANCZOS from the full size, on
+photographs of 1024x768 decoded at 5/8 and reduced to 416x416 (``benchmarks/prepare.py`` measures
+the entire preparation):
 
 ======================  =======  ========
 resized by              ms       PSNR, dB
@@ -13,9 +14,8 @@ OpenCV INTER_CUBIC      0.7      38.4
 **filter and cubic**    1.3      41.6
 ======================  =======  ========
 
-A filter of three taps serves up to a reduction by ``_LARGEST_REDUCTION``, and decoding leaves less
-than that of nearly all JPEGs. What is beyond it on an axis, or is to be enlarged, goes through
-Pillow's LANCZOS.
+Three taps suffice for a reduction by up to ``_LARGEST_REDUCTION`` per axis. Nearly all JPEGs need
+less after reduced-size decoding. A larger reduction, or an enlargement, uses Pillow's LANCZOS.
 """
 
 from __future__ import annotations
@@ -35,33 +35,35 @@ if TYPE_CHECKING:
 
     Rgb = npt.NDArray[np.uint8]
 
-ENOUGH: Final = 1.15
-"""Decoded so many times the size that is wanted, a photograph loses little: 39 dB and more."""
+DECODE_OVERSAMPLING: Final = 1.15
+"""Decoding at this multiple of the target size or more costs little quality (39 dB and more)."""
 _LARGEST_REDUCTION: Final = 3.0
 _WIDEST_TAP: Final = 0.28
 
 
-def enough_for(wh: tuple[int, int]) -> tuple[int, int]:
-    """Give the smallest width and height from which ``wh`` should be reduced, in pixels."""
-    return math.ceil(wh[0] * ENOUGH), math.ceil(wh[1] * ENOUGH)
+def min_decode_size(wh: tuple[int, int]) -> tuple[int, int]:
+    """Return the smallest width and height in pixels from which to reduce an image to ``wh``."""
+    return math.ceil(wh[0] * DECODE_OVERSAMPLING), math.ceil(wh[1] * DECODE_OVERSAMPLING)
 
 
 def resize(rgb: Rgb, wh: tuple[int, int]) -> Rgb:
-    """Bring a picture of shape (height, width, 3) to a width and height in pixels."""
+    """Return an image of shape (height, width, 3) resized to a width and height in pixels."""
     height, width = rgb.shape[:2]
     if (width, height) == wh:
         return rgb
-    across, down = width / wh[0], height / wh[1]
-    if min(across, down) < 1 or max(across, down) > _LARGEST_REDUCTION:
+    reduction_x, reduction_y = width / wh[0], height / wh[1]
+    if min(reduction_x, reduction_y) < 1 or max(reduction_x, reduction_y) > _LARGEST_REDUCTION:
         return np.asarray(Image.fromarray(rgb).resize(wh, Image.Resampling.LANCZOS))
-    smooth = cv2.sepFilter2D(rgb, -1, _taps(across), _taps(down), borderType=cv2.BORDER_REPLICATE)
+    smooth = cv2.sepFilter2D(
+        rgb, -1, _taps(reduction_x), _taps(reduction_y), borderType=cv2.BORDER_REPLICATE
+    )
     return np.asarray(cv2.resize(smooth, wh, interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
 
 
 def _taps(reduction: float) -> npt.NDArray[np.float32]:
-    """Give the filter before sampling every ``reduction``-th pixel.
+    """Return the filter to apply before sampling every ``reduction``-th pixel.
 
-    Its variance grows as that of a box of that width does; the factor was fitted to LANCZOS on
+    Its variance grows like that of a box filter of that width; the factor was fitted to LANCZOS on
     photographs, for reductions from 1.15 to 2.5.
     """
     side = min((reduction**2 - 1) / 12, _WIDEST_TAP)
@@ -69,8 +71,8 @@ def _taps(reduction: float) -> npt.NDArray[np.float32]:
 
 
 @contextlib.contextmanager
-def one_thread_each() -> Iterator[None]:
-    """Keep OpenCV from threads of its own, where pictures are what is shared out."""
+def single_threaded_opencv() -> Iterator[None]:
+    """Disable OpenCV's own threads while images are processed in parallel."""
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:

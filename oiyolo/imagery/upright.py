@@ -1,8 +1,8 @@
-"""From a file as served to the picture that darknet reads: upright, of one size, without EXIF.
+"""Convert an image file to the JPEG that darknet reads: upright, of a fixed size, without metadata.
 
-Boxes belong to the stored pixels with any EXIF orientation ignored; ``Rotation`` turns pixels and
+Boxes refer to the stored pixels, ignoring any EXIF orientation; ``Rotation`` rotates pixels and
 boxes together (https://storage.googleapis.com/openimages/web/2018-05-17-rotation-information.html).
-What is written has neither EXIF nor profile nor comment: a profile other than sRGB was applied.
+The result is sRGB and has neither EXIF data nor a profile nor a comment.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import simplejpeg
 
 from oiyolo import boxes as geometry
 from oiyolo.imagery.colour import to_srgb
-from oiyolo.imagery.decode import UnreadableImageError, open_picture
+from oiyolo.imagery.decode import UnreadableImageError, open_image
 from oiyolo.imagery.duplicates import perceptual_hash
-from oiyolo.imagery.placement import inner_frame
-from oiyolo.imagery.resize import enough_for, resize
+from oiyolo.imagery.placement import place_image
+from oiyolo.imagery.resize import min_decode_size, resize
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,23 +36,23 @@ __all__ = ["JPEG_QUALITY", "SUBSAMPLING", "UnreadableImageError", "UprightImage"
 
 JPEG_QUALITY: Final = 90
 SUBSAMPLING: Final = "420"
-"""Colour at half the resolution, as nearly all photographs have it, and as Pillow writes it."""
+"""Chroma at half the resolution, as in nearly all photographs, and as Pillow writes by default."""
 _BORDER_GREY: Final = 127
-"""What darknet itself fills a letterbox with (src/image.c, letterbox_image: 0.5)."""
+"""The grey with which darknet itself fills a letterbox (src/image.c, letterbox_image: 0.5)."""
 _HASHED_PX: Final = 512
-"""A larger picture is reduced before it is hashed; to reduce a smaller one would cost more than it
-saves."""
+"""Longest side of an image that is hashed without being reduced first. Reducing a smaller image
+would take more time than it saves."""
 _NO_BOXES: Final = np.zeros((0, 4))
 
 
 @dataclass(frozen=True)
 class UprightImage:
-    """A picture ready for darknet.
+    """An image ready for darknet.
 
     Attributes:
-        jpeg: The file to write.
-        source_wh: Width and height of the upright picture before it was resized, in pixels.
-        phash: Its perceptual hash, see ``imagery.duplicates``.
+        jpeg: Content of the JPEG file.
+        source_wh: Width and height of the upright image before it was resized, in pixels.
+        phash: Perceptual hash (see ``imagery.duplicates``).
     """
 
     jpeg: bytes
@@ -67,37 +67,37 @@ def make_upright(
     fit: Fit,
     masked_xyxy: Boxes = _NO_BOXES,
 ) -> UprightImage:
-    """Decode, resize, turn, mask and encode one image.
+    """Decode, resize, rotate, mask and encode one image.
 
     Args:
-        path: The file as served.
+        path: Path of the original file.
         rotation: Degrees counter-clockwise that make it upright.
-        size_wh: Width and height of the result in pixels, unless ``fit`` is "none".
-        fit: "stretch" ignores the aspect ratio, "letterbox" keeps it on a grey border, "none"
-            leaves the size alone.
-        masked_xyxy: Regions of the stored picture to grey out, fractions, shape (n, 4).
+        size_wh: Width and height of the result in pixels; ignored if ``fit`` is "none".
+        fit: "stretch" ignores the aspect ratio, "letterbox" preserves it and adds a grey border,
+            "none" keeps the size.
+        masked_xyxy: Regions of the stored image to fill with grey, as fractions, shape (n, 4).
 
     Raises:
-        UnreadableImageError: The file cannot be decoded whole.
-        FileNotFoundError: There is no such file.
+        UnreadableImageError: The file cannot be decoded completely.
+        FileNotFoundError: The file does not exist.
     """
-    picture = open_picture(_read(path))
-    is_lying = rotation in {90, 270}
-    source_wh = _swapped(picture.stored_wh, swap=is_lying)
-    frame = inner_frame(source_wh, size_wh, fit)
-    # Resized as it lies, because there is less to turn then.
-    lying_wh = _swapped(frame.wh, swap=is_lying)
-    rgb = resize(picture.pixels(enough_for(lying_wh)), lying_wh)
-    profile = picture.profile
+    source = open_image(_read(path))
+    is_sideways = rotation in {90, 270}
+    source_wh = _swap_if(source.stored_wh, swap=is_sideways)
+    frame = place_image(source_wh, size_wh, fit)
+    # Resized before it is rotated, because that leaves fewer pixels to rotate.
+    stored_frame_wh = _swap_if(frame.wh, swap=is_sideways)
+    rgb = resize(source.decode(min_decode_size(stored_frame_wh)), stored_frame_wh)
+    profile = source.icc_profile
     if profile is not None:
         rgb = to_srgb(rgb, profile)
     rgb = np.rot90(rgb, rotation // 90)  # counter-clockwise
-    phash = _hash_of(rgb)
-    rgb = _masked(rgb, geometry.clip(geometry.rotate_ccw(masked_xyxy, rotation)))
-    encoded = simplejpeg.encode_jpeg(
-        np.ascontiguousarray(_framed(rgb, frame)), JPEG_QUALITY, "RGB", SUBSAMPLING
+    phash = _compute_phash(rgb)
+    rgb = _mask_regions(rgb, geometry.clip(geometry.rotate_ccw(masked_xyxy, rotation)))
+    jpeg = simplejpeg.encode_jpeg(
+        np.ascontiguousarray(_add_border(rgb, frame)), JPEG_QUALITY, "RGB", SUBSAMPLING
     )
-    return UprightImage(encoded, source_wh, phash)
+    return UprightImage(jpeg, source_wh, phash)
 
 
 def _read(path: Path) -> bytes:
@@ -109,11 +109,11 @@ def _read(path: Path) -> bytes:
         raise UnreadableImageError("cannot be read from the disk") from error
 
 
-def _swapped(wh: tuple[int, int], *, swap: bool) -> tuple[int, int]:
+def _swap_if(wh: tuple[int, int], *, swap: bool) -> tuple[int, int]:
     return (wh[1], wh[0]) if swap else wh
 
 
-def _hash_of(rgb: Rgb) -> int:
+def _compute_phash(rgb: Rgb) -> int:
     height, width = rgb.shape[:2]
     grey = cv2.cvtColor(np.ascontiguousarray(rgb), cv2.COLOR_RGB2GRAY)
     if max(width, height) > _HASHED_PX:
@@ -122,22 +122,22 @@ def _hash_of(rgb: Rgb) -> int:
     return perceptual_hash(np.asarray(grey, dtype=np.uint8))
 
 
-def _masked(rgb: Rgb, xyxy: Boxes) -> Rgb:
-    """Grey out regions, and every pixel that they touch."""
+def _mask_regions(rgb: Rgb, xyxy: Boxes) -> Rgb:
+    """Return an image with some regions, and every pixel they touch, filled with grey."""
     if not len(xyxy):
         return rgb
-    made = rgb.copy()
+    result = rgb.copy()
     height, width = rgb.shape[:2]
     for x1, y1, x2, y2 in xyxy.tolist():
         rows = slice(math.floor(y1 * height), math.ceil(y2 * height))
-        made[rows, math.floor(x1 * width) : math.ceil(x2 * width)] = _BORDER_GREY
-    return made
+        result[rows, math.floor(x1 * width) : math.ceil(x2 * width)] = _BORDER_GREY
+    return result
 
 
-def _framed(rgb: Rgb, frame: Frame) -> Rgb:
-    """Put a picture into its place on a grey border, if it has one."""
+def _add_border(rgb: Rgb, frame: Frame) -> Rgb:
+    """Return an image on a grey background, if its frame has a border."""
     if frame.wh == frame.size_wh:
         return rgb
-    made = np.full((frame.size_wh[1], frame.size_wh[0], 3), _BORDER_GREY, dtype=np.uint8)
-    made[frame.top : frame.top + frame.wh[1], frame.left : frame.left + frame.wh[0]] = rgb
-    return made
+    result = np.full((frame.size_wh[1], frame.size_wh[0], 3), _BORDER_GREY, dtype=np.uint8)
+    result[frame.top : frame.top + frame.wh[1], frame.left : frame.left + frame.wh[0]] = rgb
+    return result

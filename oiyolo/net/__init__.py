@@ -1,1 +1,1 @@
-"""Adapters for HTTP, Google Cloud Storage, Storage Transfer and Dask; retries and rate limits."""
+"""Clients for HTTP, Google Cloud Storage, Storage Transfer and Dask; retries and rate limits."""

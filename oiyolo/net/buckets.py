@@ -1,4 +1,4 @@
-"""Where a bucket's objects lie: ``gs://bucket/prefix``, read and checked without asking anybody."""
+"""Cloud Storage URLs, ``gs://bucket/prefix``: parsed and checked without any request."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from oiyolo.core.errors import UsageError
 
 SCHEME: Final = "gs://"
 _BUCKET: Final = re.compile(r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*")
-_FEWEST_CHARACTERS: Final = 3
-_MOST_CHARACTERS: Final = 222
-_LONGEST_PREFIX_BYTES: Final = 512
+_MIN_BUCKET_CHARACTERS: Final = 3
+_MAX_BUCKET_CHARACTERS: Final = 222
+_MAX_PREFIX_BYTES: Final = 512
 """An object's whole name has at most 1024 (https://cloud.google.com/storage/docs/objects#naming)."""
-_UNUSABLE: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+_INVALID_CHARACTER: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
-class BucketPlace:
-    """A folder in a bucket.
+class BucketFolder:
+    """A bucket, or a folder in it.
 
     Attributes:
-        bucket: The bucket's name.
-        prefix: What its objects' names begin with, without a slash at either end; empty for all.
+        bucket: Name of the bucket.
+        prefix: Prefix of the names of all objects in the folder, without a slash at either end;
+            empty for the whole bucket.
     """
 
     bucket: str
@@ -33,70 +34,70 @@ class BucketPlace:
         return SCHEME + "/".join(part for part in (self.bucket, self.prefix) if part)
 
     @property
-    def path(self) -> str:
-        """The prefix as names begin with it: empty, or with a slash at its end."""
+    def name_prefix(self) -> str:
+        """The prefix and a slash, with which object names begin; empty for the whole bucket."""
         return f"{self.prefix}/" if self.prefix else ""
 
-    def name(self, below: str) -> str:
-        """Give the full name of an object below the prefix."""
-        return self.path + below
+    def object_name(self, name: str) -> str:
+        """Return the full name of the object with this name in the folder."""
+        return self.name_prefix + name
 
-    def below(self, *folders: str) -> BucketPlace:
-        """Give a folder below this one."""
-        return BucketPlace(self.bucket, "/".join(part for part in (self.prefix, *folders) if part))
+    def subfolder(self, *names: str) -> BucketFolder:
+        """Return a folder inside this one."""
+        return BucketFolder(self.bucket, "/".join(part for part in (self.prefix, *names) if part))
 
 
 def is_bucket(text: str) -> bool:
-    """Tell whether a text is meant as a place in a bucket."""
+    """Return whether a text begins with ``gs://``; ``parse_bucket_url`` checks the rest."""
     return text.startswith(SCHEME)
 
 
-def bucket_place(text: str, *, where: str = "") -> BucketPlace:
-    """Read ``gs://bucket/prefix``.
+def parse_bucket_url(text: str, *, where: str = "") -> BucketFolder:
+    """Parse ``gs://bucket/prefix``.
 
     Args:
-        text: What somebody wrote.
-        where: Where, for the error.
+        text: The URL.
+        where: Option or key that holds it, for the error.
 
     Raises:
-        UsageError: It is no such address, or no bucket or object can have such a name.
+        UsageError: It is not such a URL, or no bucket or object can have such a name.
     """
-    wrong = _what_is_wrong(text)
-    if wrong:
+    problem = _url_problem(text)
+    if problem:
         raise UsageError(
-            "not a place in a bucket",
+            "not a Cloud Storage URL",
             where=where,
             expected="gs://bucket or gs://bucket/prefix",
-            found=f"{text!r}: {wrong}",
+            found=f"{text!r}: {problem}",
         )
     bucket, _, prefix = text[len(SCHEME) :].partition("/")
-    return BucketPlace(bucket, prefix.strip("/"))
+    return BucketFolder(bucket, prefix.strip("/"))
 
 
-def _what_is_wrong(text: str) -> str:
+def _url_problem(text: str) -> str:
     if not is_bucket(text):
         return f"it does not begin with {SCHEME}"
     bucket, _, prefix = text[len(SCHEME) :].partition("/")
-    return _wrong_bucket(bucket) or _wrong_prefix(prefix.strip("/"))
+    return _bucket_problem(bucket) or _prefix_problem(prefix.strip("/"))
 
 
-def _wrong_bucket(bucket: str) -> str:
+def _bucket_problem(bucket: str) -> str:
     if not bucket:
         return "it names no bucket"
     if not _BUCKET.fullmatch(bucket) or ".." in bucket:
-        return "a bucket's name has small letters, digits, dashes, underscores and dots"
-    if not _FEWEST_CHARACTERS <= len(bucket) <= _MOST_CHARACTERS:
-        return f"a bucket's name has {_FEWEST_CHARACTERS} to {_MOST_CHARACTERS} characters"
+        return "a bucket name contains only lowercase letters, digits, dashes, underscores and dots"
+    if not _MIN_BUCKET_CHARACTERS <= len(bucket) <= _MAX_BUCKET_CHARACTERS:
+        return f"a bucket name has {_MIN_BUCKET_CHARACTERS} to {_MAX_BUCKET_CHARACTERS} characters"
     return ""
 
 
-def _wrong_prefix(prefix: str) -> str:
+def _prefix_problem(prefix: str) -> str:
     if not prefix:
         return ""
-    if _UNUSABLE.search(prefix):
-        return "there are control characters in the prefix"
+    if _INVALID_CHARACTER.search(prefix):
+        return "the prefix contains control characters"
     if any(part in {"", ".", ".."} for part in prefix.split("/")):
-        return "the prefix has empty parts, or dots alone"
-    if len(prefix.encode()) > _LONGEST_PREFIX_BYTES:
-        return f"the prefix has more than {_LONGEST_PREFIX_BYTES} bytes"
+        return "the prefix contains empty segments, or segments of only dots"
+    if len(prefix.encode()) > _MAX_PREFIX_BYTES:
+        return f"the prefix has more than {_MAX_PREFIX_BYTES} bytes"
     return ""

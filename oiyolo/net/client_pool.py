@@ -1,8 +1,9 @@
-"""The door to the web for many small bodies at once: one event loop, kept-alive connections.
+"""HTTP client for many small files at once: one event loop, kept-alive connections.
 
-Every site is asked at its own pace (``politeness``), and as patiently as ``patience`` has it. The
-environment's proxies and certificates are used as requests uses them. Redirects are followed by
-hand, so that each address on the way can be looked at before it is asked.
+Each site has its own queue, whose pace adapts to what the site sustains (``rate_limit``), and
+failed requests are retried (``retry``). The environment's proxies and CA certificates are used as
+requests uses them. The client follows redirects itself, so that it can check each URL before it
+sends a request there.
 """
 
 from __future__ import annotations
@@ -22,31 +23,39 @@ import aiohttp.abc
 import yarl
 
 from oiyolo.net.download import HttpFailureError
-from oiyolo.net.rate_limit import Manners, Pace
-from oiyolo.net.retry import MAX_REDIRECTS, USER_AGENT, Patience, may_pass, retry_after_s
-from oiyolo.net.urls import FLICKR, shown, site_of, without_secrets
+from oiyolo.net.rate_limit import AimdLimiter, RateLimit
+from oiyolo.net.retry import MAX_REDIRECTS, USER_AGENT, RetryPolicy, is_retryable, retry_after_s
+from oiyolo.net.urls import FLICKR, display_url, site_of, without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from oiyolo.net.workers import Threads
+    from oiyolo.net.workers import WorkerThreads
 
-_AUTO_MOST: Final = 128
-_AUTO_FIRST: Final = 16
-_FLICKR_MOST: Final = 4
+_AUTO_MAX_CONCURRENCY: Final = 128
+_AUTO_INITIAL_CONCURRENCY: Final = 16
+_FLICKR_MAX_CONCURRENCY: Final = 4
 _OK: Final = 200
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-_COMPLAINTS: Final = frozenset({429, 503})
-_LONGEST_TOLD: Final = 200
+_OVERLOAD_STATUSES: Final = frozenset({429, 503})
+_MAX_MESSAGE_CHARACTERS: Final = 200
 _BUFFER_BYTES: Final = 1 << 17
-_IDLE_S: Final = 30.0
-_DNS_CACHED_S: Final = 300
-_BUNDLES: Final = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+_KEEPALIVE_S: Final = 30.0
+_DNS_CACHE_S: Final = 300
+_CA_BUNDLE_VARIABLES: Final = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 
 @dataclass(frozen=True)
 class Body:
-    """A whole answer with status 200."""
+    """A complete response with status 200.
+
+    Attributes:
+        content: The body.
+        content_type: ``Content-Type``, as sent.
+        etag: ``ETag``, as sent.
+        final_url: URL after all redirects.
+        attempts: Number of attempts made.
+    """
 
     content: bytes
     content_type: str
@@ -55,39 +64,47 @@ class Body:
     attempts: int = 1
 
 
-class DeadEndError(HttpFailureError):
-    """A redirect led to where no image is; the reason says what that means."""
+class RejectedRedirectError(HttpFailureError):
+    """A redirect to a URL that has no image; the reason says what the redirect means."""
 
 
-class ManyWeb:
-    """Asks for many small bodies; it belongs to the event loop that first asks it.
+class HttpClientPool:
+    """HTTP client for many small bodies; all calls must be made in the same event loop.
 
     Args:
-        threads: Where names are looked up.
-        jobs: Requests at once, over all sites; ``None`` finds out what each site sustains.
-        flickr_per_second: Requests begun in a second for all of Flickr; 0 sets no limit.
-        patience: Attempts, pauses and deadlines.
+        threads: Threads for name lookups.
+        jobs: Maximum number of concurrent requests over all sites; ``None`` adapts it to each
+            site.
+        flickr_per_second: Maximum number of requests to Flickr per second; 0 sets no limit.
+        retry_policy: Attempts, pauses and timeouts.
     """
 
     def __init__(
         self,
-        threads: Threads,
+        threads: WorkerThreads,
         *,
         jobs: int | None = None,
         flickr_per_second: float = 0.0,
-        patience: Patience | None = None,
+        retry_policy: RetryPolicy | None = None,
     ) -> None:
-        self.patience = patience or Patience()
+        self.retry_policy = retry_policy or RetryPolicy()
         self._threads = threads
-        most = jobs or _AUTO_MOST
-        self._usual = Manners(most=most, first=jobs or _AUTO_FIRST)
-        gentle = min(most, _FLICKR_MOST)
-        self._of_site = {FLICKR: Manners(gentle, gentle, per_second=flickr_per_second)}
-        in_all = jobs or 2 * most
-        self._all = _Gate("all sites", Pace(Manners(most=in_all, first=in_all), _now()))
-        self._gates: dict[str, _Gate] = {}
-        self._gate_of_host: dict[tuple[str, int | None], _Gate] = {}
-        self._trusted: ssl.SSLContext | None = None
+        most = jobs or _AUTO_MAX_CONCURRENCY
+        self._default_limit = RateLimit(
+            max_concurrency=most, initial_concurrency=jobs or _AUTO_INITIAL_CONCURRENCY
+        )
+        flickr_most = min(most, _FLICKR_MAX_CONCURRENCY)
+        self._limit_of_site = {
+            FLICKR: RateLimit(flickr_most, flickr_most, per_second=flickr_per_second)
+        }
+        total = jobs or 2 * most
+        self._shared_queue = _HostQueue(
+            "all sites",
+            AimdLimiter(RateLimit(max_concurrency=total, initial_concurrency=total), _now()),
+        )
+        self._queue_of_site: dict[str, _HostQueue] = {}
+        self._queue_of_host: dict[tuple[str, int | None], _HostQueue] = {}
+        self._ssl_context: ssl.SSLContext | None = None
         self._proxies = _Proxies()
         self._session: aiohttp.ClientSession | None = None
 
@@ -101,139 +118,145 @@ class ManyWeb:
         url: str,
         *,
         limit_bytes: int,
-        dead_end: Callable[[str], str | None] = lambda _url: None,
+        reject_redirect: Callable[[str], str | None] = lambda _url: None,
     ) -> Body:
-        """Give a whole body, kept in memory.
+        """Return a complete body, in memory.
 
         Args:
-            url: An http or https address.
-            limit_bytes: A longer body is cut off and refused.
-            dead_end: Is asked of every address that a redirect leads to; where it gives a reason,
-                that address is not asked.
+            url: An http or https URL.
+            limit_bytes: Maximum size of the body; a larger one is an error.
+            reject_redirect: Function called with each URL that a redirect leads to; if it returns a
+                reason, no request is sent there.
 
         Raises:
-            HttpFailureError: Nothing usable after all attempts.
+            HttpFailureError: No usable response after all attempts.
         """
-        attempt, left_s = 0, self.patience.whole_s
+        attempt, left_s = 0, self.retry_policy.total_timeout_s
         while True:
             attempt += 1
-            began_s = _now()
-            asked = _Asked(url, limit_bytes, left_s, dead_end)
+            started_s = _now()
+            request = _Request(url, limit_bytes, left_s, reject_redirect)
             try:
-                content, answer = await self._follow(asked)
+                content, response = await self._follow(request)
             except HttpFailureError as failure:
                 failure.attempts = attempt
-                if not failure.transient or attempt >= self.patience.attempts:
+                if not failure.transient or attempt >= self.retry_policy.max_attempts:
                     raise
-                left_s -= max(0.0, _now() - began_s - asked.waited_s)
-                if left_s <= 0.0 or isinstance(failure, _ClosedError):
+                left_s -= max(0.0, _now() - started_s - request.queued_s)
+                if left_s <= 0.0 or isinstance(failure, _LongPauseError):
                     raise
-                # A pause that was asked for is the whole site's, and its gate keeps it.
+                # A Retry-After pause applies to the whole site, so its queue waits instead.
                 if failure.retry_after_s is None:
-                    await asyncio.sleep(self.patience.pause_s(attempt, None))
+                    await asyncio.sleep(self.retry_policy.pause_s(attempt, None))
             else:
-                headers = answer.headers
+                headers = response.headers
                 return Body(
                     content=content,
                     content_type=headers.get("Content-Type", ""),
                     etag=headers.get("ETag", ""),
-                    final_url=asked.url,
+                    final_url=request.url,
                     attempts=attempt,
                 )
 
-    async def _follow(self, asked: _Asked) -> tuple[bytes, aiohttp.ClientResponse]:
-        """Ask, and ask where the answer leads, so often at most."""
+    async def _follow(self, request: _Request) -> tuple[bytes, aiohttp.ClientResponse]:
+        """Send the request and follow at most ``MAX_REDIRECTS`` redirects."""
         for _ in range(MAX_REDIRECTS + 1):
-            content, answer = await self._ask(asked)
-            if answer.status not in _REDIRECTS:
-                return content, answer
-            asked.url = _leads_to(answer, asked.url)
-            if reason := asked.dead_end(asked.url):
-                raise DeadEndError(reason, f"{reason}: redirected to {shown(asked.url)}")
+            content, response = await self._send(request)
+            if response.status not in _REDIRECTS:
+                return content, response
+            request.url = _redirect_target(response, request.url)
+            if reason := request.reject_redirect(request.url):
+                raise RejectedRedirectError(
+                    reason, f"{reason}: redirected to {display_url(request.url)}"
+                )
         raise HttpFailureError("too many redirects", f"more than {MAX_REDIRECTS} redirects")
 
-    async def _ask(self, asked: _Asked) -> tuple[bytes, aiohttp.ClientResponse]:
-        """Ask one address once, when its site's turn has come."""
-        url = _checked(asked.url)
-        gate = self._gate_of(url)
-        waits_s = _now()
-        await gate.enter()
+    async def _send(self, request: _Request) -> tuple[bytes, aiohttp.ClientResponse]:
+        """Send one request when it is its turn in its site's queue and in the shared one."""
+        url = _parse_url(request.url)
+        queue = self._queue_for(url)
+        queued_at_s = _now()
+        await queue.enter()
         try:
-            await self._all.enter()
+            await self._shared_queue.enter()
             try:
-                asked.waited_s += _now() - waits_s
-                answered = await self._answer(url, asked)
+                request.queued_s += _now() - queued_at_s
+                result = await self._exchange(url, request)
             except HttpFailureError as failure:
-                gate.note(failure)
+                queue.record(failure)
                 raise
             finally:
-                self._all.leave()
-            gate.note(None)
-            return answered
+                self._shared_queue.leave()
+            queue.record(None)
+            return result
         finally:
-            gate.leave()
+            queue.leave()
 
-    def _gate_of(self, url: yarl.URL) -> _Gate:
+    def _queue_for(self, url: yarl.URL) -> _HostQueue:
         host = url.host or "", url.explicit_port
-        gate = self._gate_of_host.get(host)
-        if gate is None:
+        queue = self._queue_of_host.get(host)
+        if queue is None:
             site = site_of(*host)
-            gate = self._gates.get(site)
-            if gate is None:
-                manners = self._of_site.get(site, self._usual)
-                gate = self._gates[site] = _Gate(site, Pace(manners, _now()))
-            self._gate_of_host[host] = gate
-        return gate
+            queue = self._queue_of_site.get(site)
+            if queue is None:
+                limit = self._limit_of_site.get(site, self._default_limit)
+                queue = self._queue_of_site[site] = _HostQueue(site, AimdLimiter(limit, _now()))
+            self._queue_of_host[host] = queue
+        return queue
 
-    async def _answer(self, url: yarl.URL, asked: _Asked) -> tuple[bytes, aiohttp.ClientResponse]:
+    async def _exchange(
+        self, url: yarl.URL, request: _Request
+    ) -> tuple[bytes, aiohttp.ClientResponse]:
         session = self._session or self._open()
         timeout = aiohttp.ClientTimeout(
-            total=max(0.001, asked.left_s),
-            sock_connect=self.patience.connect_s,
-            sock_read=self.patience.read_s,
+            total=max(0.001, request.left_s),
+            sock_connect=self.retry_policy.connect_timeout_s,
+            sock_read=self.retry_policy.read_timeout_s,
         )
-        is_answered = False
+        reached = False
         try:
             async with session.get(
                 url,
                 timeout=timeout,
                 allow_redirects=False,
-                proxy=self._proxies.of(url),
-                ssl=self._trust() if url.scheme == "https" else True,
-            ) as answer:
-                is_answered = True
-                _check_status(answer)
-                if answer.status in _REDIRECTS:
-                    return b"", answer
-                return await _read(answer, asked.limit_bytes), answer
+                proxy=self._proxies.proxy_for(url),
+                ssl=self._tls() if url.scheme == "https" else True,
+            ) as response:
+                reached = True
+                _check_status(response)
+                if response.status in _REDIRECTS:
+                    return b"", response
+                return await _read(response, request.limit_bytes), response
         except asyncio.TimeoutError as error:
-            raise _timed_out(error, asked.left_s, reached=is_answered) from error
+            raise _timeout_failure(error, request.left_s, reached=reached) from error
         except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
-            raise HttpFailureError("unusable address", _plainly(error), reached=False) from error
+            raise HttpFailureError("unusable URL", _root_cause(error), reached=False) from error
         except aiohttp.ClientPayloadError as error:
-            told = "the body ended too soon"
-            raise HttpFailureError("broken off", told, transient=True) from error
+            detail = "the body ended before its declared length"
+            raise HttpFailureError("interrupted", detail, transient=True) from error
         except aiohttp.ClientResponseError as error:  # its text may hold the whole body
-            told = "the answer is not as HTTP has it"
-            raise HttpFailureError("broken answer", told, transient=True) from error
+            detail = "the response is not valid HTTP"
+            raise HttpFailureError("invalid response", detail, transient=True) from error
         except (aiohttp.ClientError, OSError) as error:
-            reason = "broken off" if is_answered else "connection failed"
+            reason = "interrupted" if reached else "connection failed"
             raise HttpFailureError(
-                reason, _plainly(error), transient=True, reached=is_answered
+                reason, _root_cause(error), transient=True, reached=reached
             ) from error
-        except ValueError as error:  # a header or address that aiohttp cannot make anything of
-            raise HttpFailureError("broken answer", _plainly(error), reached=is_answered) from error
+        except ValueError as error:  # a header or URL that aiohttp cannot parse
+            raise HttpFailureError(
+                "invalid response", _root_cause(error), reached=reached
+            ) from error
 
-    def _trust(self) -> ssl.SSLContext:
-        if self._trusted is None:
-            self._trusted = _certificates()
-        return self._trusted
+    def _tls(self) -> ssl.SSLContext:
+        if self._ssl_context is None:
+            self._ssl_context = _trusted_certificates()
+        return self._ssl_context
 
     def _open(self) -> aiohttp.ClientSession:
         connector = aiohttp.TCPConnector(
-            limit=0,  # the gates count
-            ttl_dns_cache=_DNS_CACHED_S,
-            keepalive_timeout=_IDLE_S,
+            limit=0,  # the queues limit concurrency
+            ttl_dns_cache=_DNS_CACHE_S,
+            keepalive_timeout=_KEEPALIVE_S,
             resolver=_Resolver(self._threads),
         )
         self._session = aiohttp.ClientSession(
@@ -247,132 +270,140 @@ class ManyWeb:
 
 
 @dataclass
-class _Asked:
-    """One attempt: where it stands, and what it may take."""
+class _Request:
+    """One attempt at a URL, over all its redirects.
+
+    Attributes:
+        url: URL to request next.
+        limit_bytes: Maximum size of the body.
+        left_s: Time left for the attempt.
+        reject_redirect: Function that returns why a redirect must not be followed, or ``None``.
+        queued_s: Time spent in queues.
+    """
 
     url: str
     limit_bytes: int
     left_s: float
-    dead_end: Callable[[str], str | None]
-    waited_s: float = 0.0
+    reject_redirect: Callable[[str], str | None]
+    queued_s: float = 0.0
 
 
-class _ClosedError(HttpFailureError):
-    """The site wants to be left alone for longer than anybody waits."""
+class _LongPauseError(HttpFailureError):
+    """The site asks for a longer pause than its ``RateLimit`` allows."""
 
 
-class _Gate:
-    """Lets requests to one site begin when its pace allows, in the order in which they came."""
+class _HostQueue:
+    """First-in, first-out queue of the requests to a site, which start as its limiter allows."""
 
-    def __init__(self, site: str, pace: Pace) -> None:
-        self._site, self._pace = site, pace
-        self._under_way = 0
+    def __init__(self, site: str, limiter: AimdLimiter) -> None:
+        self._site, self._limiter = site, limiter
+        self._in_flight = 0
         self._waiting: collections.deque[asyncio.Future[None]] = collections.deque()
-        self._alarm: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     async def enter(self) -> None:
-        """Wait for one of the site's places; ``leave`` gives it back.
+        """Wait until a request may start; call ``leave`` when it has ended.
 
         Raises:
-            HttpFailureError: The site wants to be left alone for longer than anybody waits.
+            HttpFailureError: The site asks for a longer pause than its limit allows.
         """
         now_s = _now()
-        closed_s = self._pace.closed_s(now_s)
-        if closed_s > self._pace.manners.longest_wait_s:
-            raise _ClosedError(
-                "asked to come back later",
-                f"{self._site} wants to be left alone for {closed_s:.0f} s more",
+        pause_s = self._limiter.pause_left_s(now_s)
+        if pause_s > self._limiter.limit.max_wait_s:
+            raise _LongPauseError(
+                "Retry-After too long",
+                f"{self._site} asks for a pause of {pause_s:.0f} s",
                 transient=True,
             )
-        if not self._waiting and self._has_place() and self._pace.delay_s(now_s) <= 0.0:
-            self._take_place(now_s)
+        if not self._waiting and self._has_slot() and self._limiter.delay_s(now_s) <= 0.0:
+            self._take_slot(now_s)
             return
-        place = asyncio.get_running_loop().create_future()
-        self._waiting.append(place)
-        self._let_in()
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        self._admit()
         try:
-            await place
+            await turn
         except asyncio.CancelledError:
-            if place.done() and not place.cancelled():
+            if turn.done() and not turn.cancelled():
                 self.leave()
             raise
 
     def leave(self) -> None:
-        """Give the place to who waits longest."""
-        self._under_way -= 1
+        """Free the slot of a request that has ended, and admit the next one."""
+        self._in_flight -= 1
         if self._waiting:
-            self._let_in()
+            self._admit()
 
-    def note(self, failure: HttpFailureError | None) -> None:
-        """Adapt to how a request ended."""
+    def record(self, failure: HttpFailureError | None) -> None:
+        """Adapt the limiter to the outcome of a request; ``None`` is a success."""
         now_s = _now()
-        if failure is None or not isinstance(failure, _ComplaintError):
-            self._pace.answered(now_s)
+        if failure is None or not isinstance(failure, _OverloadError):
+            self._limiter.on_response(now_s)
             return
-        self._pace.complained(now_s)
+        self._limiter.on_overload(now_s)
         if failure.retry_after_s is not None:
-            self._pace.close_for(now_s, failure.retry_after_s)
+            self._limiter.pause_for(now_s, failure.retry_after_s)
 
-    def _has_place(self) -> bool:
-        return self._under_way < self._pace.window
+    def _has_slot(self) -> bool:
+        return self._in_flight < self._limiter.window
 
-    def _take_place(self, now_s: float) -> None:
-        self._under_way += 1
-        self._pace.began(now_s, self._under_way)
+    def _take_slot(self, now_s: float) -> None:
+        self._in_flight += 1
+        self._limiter.on_start(now_s, self._in_flight)
 
-    def _let_in(self) -> None:
-        while self._waiting and self._has_place():
-            if self._waiting[0].done():  # who waited was cancelled
+    def _admit(self) -> None:
+        while self._waiting and self._has_slot():
+            if self._waiting[0].done():  # its request was cancelled
                 self._waiting.popleft()
                 continue
             now_s = _now()
-            delay_s = self._pace.delay_s(now_s)
+            delay_s = self._limiter.delay_s(now_s)
             if delay_s > 0.0:
-                self._wake_in(delay_s)
+                self._admit_in(delay_s)
                 return
-            self._take_place(now_s)
+            self._take_slot(now_s)
             self._waiting.popleft().set_result(None)
 
-    def _wake_in(self, delay_s: float) -> None:
-        if self._alarm is not None:
-            self._alarm.cancel()
-        self._alarm = asyncio.get_running_loop().call_later(delay_s, self._let_in)
+    def _admit_in(self, delay_s: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self._admit)
 
 
-class _ComplaintError(HttpFailureError):
-    """A site that is asked too much of: 429, 503, a time-out."""
+class _OverloadError(HttpFailureError):
+    """A response that suggests an overloaded site: 429, 503, a timeout."""
 
 
 class _Proxies:
-    """What proxy the environment names for an address, looked up once a host."""
+    """The environment's proxies; each host is looked up once."""
 
     def __init__(self) -> None:
-        self._named = urllib.request.getproxies()
+        self._by_scheme = urllib.request.getproxies()
         self._of_host: dict[tuple[str, str], str | None] = {}
 
-    def of(self, url: yarl.URL) -> str | None:
-        """Give the proxy's address; ``None`` to go without."""
-        if not self._named:
+    def proxy_for(self, url: yarl.URL) -> str | None:
+        """Return the URL of the proxy to use; ``None`` for a direct connection."""
+        if not self._by_scheme:
             return None
         key = (url.scheme, url.host or "")
         if key not in self._of_host:
-            named = self._named.get(url.scheme) or self._named.get("all")
-            passes = not named or urllib.request.proxy_bypass(key[1])
-            self._of_host[key] = None if passes else _with_scheme(str(named))
+            proxy = self._by_scheme.get(url.scheme) or self._by_scheme.get("all")
+            is_direct = not proxy or urllib.request.proxy_bypass(key[1])
+            self._of_host[key] = None if is_direct else _with_scheme(str(proxy))
         return self._of_host[key]
 
 
 class _Resolver(aiohttp.abc.AbstractResolver):
-    """Looks names up in threads that hold up nobody's end."""
+    """Resolves host names in daemon threads, which cannot delay the end of the process."""
 
-    def __init__(self, threads: Threads) -> None:
+    def __init__(self, threads: WorkerThreads) -> None:
         self._threads = threads
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[aiohttp.abc.ResolveResult]:
-        """See aiohttp."""
-        found = await self._threads.run(
+        """Return the addresses of a host."""
+        addresses = await self._threads.run(
             lambda: socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
         )
         return [
@@ -380,15 +411,15 @@ class _Resolver(aiohttp.abc.AbstractResolver):
                 hostname=host,
                 host=str(address[0]),
                 port=int(address[1]),
-                family=of_family,
+                family=address_family,
                 proto=protocol,
                 flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
             )
-            for of_family, _, protocol, _, address in found
+            for address_family, _, protocol, _, address in addresses
         ]
 
     async def close(self) -> None:
-        """See aiohttp."""
+        """Do nothing; the owner of the threads closes them."""
 
 
 def _now() -> float:
@@ -399,65 +430,72 @@ def _with_scheme(proxy: str) -> str:
     return proxy if "://" in proxy else f"http://{proxy}"
 
 
-def _certificates() -> ssl.SSLContext:
-    """Trust whom requests trusts: the environment's bundle, or else certifi's."""
-    named = next((os.environ[name] for name in _BUNDLES if os.environ.get(name)), None)
-    if named is None:
-        import certifi  # noqa: PLC0415  (only where no bundle is named)
+def _trusted_certificates() -> ssl.SSLContext:
+    """Return an SSL context with the certificates that requests trusts.
 
-        named = certifi.where()
-    is_folder = os.path.isdir(named)  # noqa: PTH112  (a text from the environment)
+    These are the bundle that the environment names, or else certifi's.
+    """
+    bundle = next((os.environ[name] for name in _CA_BUNDLE_VARIABLES if os.environ.get(name)), None)
+    if bundle is None:
+        import certifi  # noqa: PLC0415  (unused if the environment names a bundle)
+
+        bundle = certifi.where()
+    is_folder = os.path.isdir(bundle)  # noqa: PTH112  (a text from the environment)
     return ssl.create_default_context(
-        cafile=None if is_folder else named, capath=named if is_folder else None
+        cafile=None if is_folder else bundle, capath=bundle if is_folder else None
     )
 
 
-def _checked(url: str) -> yarl.URL:
-    """Give an address as the client takes it; percent signs stay as they are."""
+def _parse_url(url: str) -> yarl.URL:
+    """Parse a URL for aiohttp, without changing its percent escapes.
+
+    Raises:
+        HttpFailureError: It is not a valid http or https URL.
+    """
     try:
-        made = yarl.URL(url, encoded="%" in url and url.isascii())
-        host = made.host
+        parsed = yarl.URL(url, encoded="%" in url and url.isascii())
+        host = parsed.host
     except ValueError as error:
-        raise HttpFailureError("unusable address", _plainly(error), reached=False) from error
-    if made.scheme not in {"http", "https"}:
-        told = f"not an http(s) address: {shown(url)}"
-        raise HttpFailureError("not http(s)", told, reached=False)
+        raise HttpFailureError("unusable URL", _root_cause(error), reached=False) from error
+    if parsed.scheme not in {"http", "https"}:
+        detail = f"not an http(s) URL: {display_url(url)}"
+        raise HttpFailureError("not http(s)", detail, reached=False)
     if not host:
-        raise HttpFailureError("unusable address", f"no host: {shown(url)}", reached=False)
-    return made
+        raise HttpFailureError("unusable URL", f"no host: {display_url(url)}", reached=False)
+    return parsed
 
 
-def _leads_to(answer: aiohttp.ClientResponse, url: str) -> str:
-    """Give the address that a redirect leads to."""
-    location = answer.headers.get("Location", "")
+def _redirect_target(response: aiohttp.ClientResponse, url: str) -> str:
+    """Return the URL that a redirect leads to."""
+    location = response.headers.get("Location", "")
     try:
         if location:
             return str(yarl.URL(url).join(yarl.URL(location)))
     except ValueError:
         pass
-    raise HttpFailureError(f"HTTP {answer.status}", "a redirect to nowhere")
+    raise HttpFailureError(f"HTTP {response.status}", "redirect without a valid Location")
 
 
-def _check_status(answer: aiohttp.ClientResponse) -> None:
-    status = answer.status
+def _check_status(response: aiohttp.ClientResponse) -> None:
+    status = response.status
     if status == _OK or status in _REDIRECTS:
         return
-    kind = _ComplaintError if status in _COMPLAINTS else HttpFailureError
+    kind = _OverloadError if status in _OVERLOAD_STATUSES else HttpFailureError
     raise kind(
         f"HTTP {status}",
-        f"HTTP {status} {answer.reason or ''}".rstrip(),
-        transient=may_pass(status),
-        retry_after_s=retry_after_s(answer.headers.get("Retry-After", "")),
+        f"HTTP {status} {response.reason or ''}".rstrip(),
+        transient=is_retryable(status),
+        retry_after_s=retry_after_s(response.headers.get("Retry-After", "")),
     )
 
 
-async def _read(answer: aiohttp.ClientResponse, limit_bytes: int) -> bytes:
-    """Read a body up to a limit; aiohttp compares what came with Content-Length."""
+async def _read(response: aiohttp.ClientResponse, limit_bytes: int) -> bytes:
+    """Return a body of at most ``limit_bytes``; aiohttp checks it against Content-Length."""
     too_large = HttpFailureError("too large", f"more than {limit_bytes} bytes")
-    if (answer.content_length or 0) > limit_bytes:
+    if (response.content_length or 0) > limit_bytes:
         raise too_large
     pieces, size_bytes = [], 0
-    while piece := await answer.content.readany():
+    while piece := await response.content.readany():
         pieces.append(piece)
         size_bytes += len(piece)
         if size_bytes > limit_bytes:
@@ -465,19 +503,19 @@ async def _read(answer: aiohttp.ClientResponse, limit_bytes: int) -> bytes:
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-def _timed_out(error: BaseException, left_s: float, *, reached: bool) -> HttpFailureError:
+def _timeout_failure(error: BaseException, left_s: float, *, reached: bool) -> HttpFailureError:
     if isinstance(error, aiohttp.ConnectionTimeoutError):
-        return _ComplaintError(
-            "connection failed", "no connection in time", transient=True, reached=False
+        return _OverloadError(
+            "connection failed", "connection timed out", transient=True, reached=False
         )
     if isinstance(error, aiohttp.SocketTimeoutError):
-        return _ComplaintError("stalled", "nothing came for too long", transient=True)
-    told = f"not complete after {left_s:.3g} s"
-    return _ComplaintError("too slow", told, transient=True, reached=reached)
+        return _OverloadError("stalled", "no data within the read timeout", transient=True)
+    detail = f"not complete after {left_s:.3g} s"
+    return _OverloadError("too slow", detail, transient=True, reached=reached)
 
 
-def _plainly(error: BaseException) -> str:
-    """Give the innermost cause, without the secrets that an address may hold."""
+def _root_cause(error: BaseException) -> str:
+    """Return the message of the underlying error, without the secrets that a URL may hold."""
     cause: Any = getattr(error, "os_error", None) or error
     text = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
-    return without_secrets(text.partition("\n")[0])[:_LONGEST_TOLD]
+    return without_secrets(text.partition("\n")[0])[:_MAX_MESSAGE_CHARACTERS]

@@ -1,6 +1,6 @@
-"""The one door to a Dask cluster: work that its workers do, and that outlives some of them.
+"""Client for a Dask cluster: runs tasks on its workers and survives the loss of some of them.
 
-The cluster is the user's own; nothing here starts one. Workers need the same oiyolo.
+The cluster is the user's own; nothing here starts one. Workers need the same version of oiyolo.
 """
 
 from __future__ import annotations
@@ -25,57 +25,57 @@ if TYPE_CHECKING:
 
 _SCHEMES: Final = frozenset({"tcp", "tls"})
 _CONNECT_S: Final = 10.0
-_FIRST_WORKER_S: Final = 30.0
+_FIRST_WORKER_TIMEOUT_S: Final = 30.0
 _STOP_POLL_S: Final = 0.5
-_TRIES: Final = 3
-"""A task that raises is tried as often, mostly on another worker."""
-_WITHOUT_WORKERS_S: Final = 300.0
-"""Clusters that grow and shrink by themselves take some minutes for a new worker."""
-_AGAIN: Final = "Look at the cluster, then give the same command again; what was done stays done"
-_SAME: Final = ("oiyolo", "distributed", "python")
-_AHEAD: Final = 4
-"""Tasks handed over for each thread of the workers: more would only fill the scheduler's memory."""
+_MAX_ATTEMPTS: Final = 3
+"""A task that raises is retried, usually on another worker."""
+_NO_WORKERS_TIMEOUT_S: Final = 300.0
+"""Clusters that scale automatically take some minutes to start a new worker."""
+_RESUME: Final = "Check the cluster, then run the same command again; finished work is kept"
+_PACKAGES: Final = ("oiyolo", "distributed", "python")
+_TASKS_PER_THREAD: Final = 4
+"""Tasks submitted for each thread of the workers: more would only fill the scheduler's memory."""
 
 
-def work_all(
+def run_tasks(
     address: str,
-    work: Callable[..., Any],
+    function: Callable[..., Any],
     tasks: Iterable[tuple[Any, ...]],
     *,
-    every_s: float,
-    meanwhile: Callable[[], None],
+    tick_s: float,
+    on_tick: Callable[[], None],
 ) -> Generator[Any, None, None]:
-    """Let workers call ``work(stop, *task)`` for every task, and give what they return.
+    """Call ``function(stop, *task)`` on a worker for every task; yield the results in any order.
 
-    A task whose worker dies goes to another one. When the caller stops (an exception, Ctrl-C), the
-    ``threading.Event`` that each call got as ``stop`` is set within a second.
+    A task whose worker dies moves to another one. When the caller stops (an exception, Ctrl-C), the
+    ``threading.Event`` that each call received as ``stop`` is set within a second.
 
     Args:
-        address: The scheduler's, as ``tcp://host:8786``.
-        work: A function that workers can import.
-        tasks: The arguments of each call, taken as workers have time for them.
-        every_s: How often ``meanwhile`` is called.
-        meanwhile: What the caller does while it waits.
+        address: Address of the scheduler, ``tcp://host:8786``.
+        function: A function that the workers can import.
+        tasks: Arguments of each call, taken as the workers have time for them.
+        tick_s: Maximum number of seconds between calls of ``on_tick``.
+        on_tick: Function called regularly while this waits for results.
 
     Raises:
-        UnavailableError: There is no scheduler, no worker, or other versions; the cluster went
-            away; a task's workers died again and again.
-        UsageError: The address is none, or Dask is not installed.
-        OiyoloError: What a task raised, last.
+        UnavailableError: There is no scheduler or no worker, or their versions differ; the cluster
+            became unreachable; the workers of a task died again and again.
+        UsageError: The address is invalid, or Dask is not installed.
+        OiyoloError: A task raised it in its last attempt.
     """
     _check_address(address)
-    with _connected(address) as client:
+    with _connection(address) as client:
         _check_workers(client, address)
-        with _stopping(client) as stop_name:
-            waits = functools.partial(_wait, client, every_s=every_s, meanwhile=meanwhile)
-            yield from _results(client, functools.partial(_work, work, stop_name), tasks, waits)
+        with _stop_event(client) as stop_name:
+            wait = functools.partial(_wait, client, tick_s=tick_s, on_tick=on_tick)
+            yield from _results(client, functools.partial(_work, function, stop_name), tasks, wait)
 
 
 def check(address: str) -> None:
-    """Complain about what ``work_all`` could not begin with, and ask nobody.
+    """Check what ``run_tasks`` needs on this machine, without contacting the cluster.
 
     Raises:
-        UsageError: The address is none, or Dask is not installed.
+        UsageError: The address is invalid, or Dask is not installed.
     """
     _check_address(address)
     _library()
@@ -83,12 +83,12 @@ def check(address: str) -> None:
 
 def _check_address(address: str) -> None:
     parts = urlsplit(address if "://" in address else f"tcp://{address}")
-    with contextlib.suppress(ValueError):  # of a port that is no number
+    with contextlib.suppress(ValueError):  # the port is not a number
         if parts.scheme in _SCHEMES and parts.hostname and parts.port:
             return
     raise UsageError(
-        "wrong --cluster",
-        expected="the address of a Dask scheduler, as tcp://host:8786",
+        "invalid --cluster",
+        expected="the address of a Dask scheduler, such as tcp://host:8786",
         found=repr(address),
     )
 
@@ -105,17 +105,17 @@ def _library() -> Any:  # noqa: ANN401  (it has no types, and may be missing)
 
 
 @contextlib.contextmanager
-def _connected(address: str) -> Iterator[Any]:
+def _connection(address: str) -> Iterator[Any]:
     library = _library()
     parts = urlsplit(address if "://" in address else f"tcp://{address}")
-    remedy = "Start one with `dask scheduler`, or check the address and the way to it"
+    remedy = "Start one with `dask scheduler`, or check the address and the network"
     try:
-        # Dask's own client goes on trying in the background after it has given up.
+        # Dask's own client keeps trying in the background after it has raised.
         socket.create_connection((parts.hostname or "", parts.port or 0), _CONNECT_S).close()
         client = library.Client(address, timeout=_CONNECT_S, set_as_default=False)
     except (OSError, TimeoutError, ValueError) as error:
         raise UnavailableError(
-            "no Dask scheduler answers", where=address, found=str(error), remedy=remedy
+            "no Dask scheduler responds", where=address, found=str(error), remedy=remedy
         ) from error
     try:
         yield client
@@ -125,13 +125,13 @@ def _connected(address: str) -> Iterator[Any]:
 
 
 def _check_workers(client: Any, address: str) -> None:  # noqa: ANN401
-    """See that somebody works there, with what we have.
+    """Raise if there are no workers, or if the cluster's versions differ from ours.
 
     Raises:
-        UnavailableError: Nobody, or with something else.
+        UnavailableError: There are no workers, or versions differ.
     """
     try:
-        client.wait_for_workers(1, timeout=_FIRST_WORKER_S)
+        client.wait_for_workers(1, timeout=_FIRST_WORKER_TIMEOUT_S)
     except (TimeoutError, concurrent.futures.TimeoutError):
         raise UnavailableError(
             "the Dask scheduler has no workers",
@@ -140,60 +140,61 @@ def _check_workers(client: Any, address: str) -> None:  # noqa: ANN401
         ) from None
     versions = client.get_versions(packages=["oiyolo"])
     ours = {**versions["client"]["packages"], "oiyolo": __version__}
-    for where, of in {"scheduler": versions["scheduler"], **versions["workers"]}.items():
-        names = ("distributed", "python") if where == "scheduler" else _SAME
-        theirs = of["packages"] if isinstance(of, dict) else {}
+    for where, node in {"scheduler": versions["scheduler"], **versions["workers"]}.items():
+        names = ("distributed", "python") if where == "scheduler" else _PACKAGES
+        theirs = node["packages"] if isinstance(node, dict) else {}
         for name in names:
-            wanted, found = (_release(name, of_them.get(name)) for of_them in (ours, theirs))
-            if wanted != found:
+            expected, found = (_release(name, packages.get(name)) for packages in (ours, theirs))
+            if expected != found:
                 raise UnavailableError(
-                    f"the Dask cluster has another {name}",
+                    f"the Dask cluster has another version of {name}",
                     where=str(where),
-                    expected=f"{name} {wanted}, as here",
+                    expected=f"{name} {expected}, as here",
                     found=found or "none",
-                    remedy=f"Install {name} {wanted} on the scheduler and on every worker",
+                    remedy=f"Install {name} {expected} on the scheduler and on every worker",
                 )
 
 
 def _release(name: str, version: str | None) -> str:
-    """Give what has to be the same of a version: of Python's 3.11.7.final.0 it is 3.11."""
+    """Return the part of a version that must be the same: 3.11 of Python's 3.11.7.final.0."""
     return ".".join((version or "").split(".")[:2]) if name == "python" else version or ""
 
 
 @contextlib.contextmanager
-def _stopping(client: Any) -> Iterator[str]:  # noqa: ANN401
-    """Tell the workers when the caller stops, by an event that the scheduler keeps."""
+def _stop_event(client: Any) -> Iterator[str]:  # noqa: ANN401
+    """Yield the name of an event on the scheduler, which is set when the caller stops."""
     event = _library().Event(f"oiyolo-stop-{uuid.uuid4().hex}", client=client)
     try:
         yield event.name
     except BaseException:
-        # In a thread, because it waits for ever where the cluster is what went away.
-        telling = threading.Thread(target=event.set, name="oiyolo-stop", daemon=True)
-        telling.start()
-        telling.join(2 * _STOP_POLL_S)
+        # In a thread, because set() never returns if the cluster has become unreachable.
+        setter = threading.Thread(target=event.set, name="oiyolo-stop", daemon=True)
+        setter.start()
+        setter.join(2 * _STOP_POLL_S)
         raise
 
 
 def _results(
     client: Any,  # noqa: ANN401
-    work: Callable[[Sequence[Any]], Any],
+    function: Callable[[Sequence[Any]], Any],
     tasks: Iterable[tuple[Any, ...]],
     wait: Callable[[set[Any]], None],
 ) -> Iterator[Any]:
     left = iter(tasks)
     running: set[Any] = set()
-    seen_s = time.monotonic()
+    last_workers_s = time.monotonic()
     try:
         while True:
             threads = sum(client.nthreads().values())
-            seen_s = time.monotonic() if threads else seen_s
-            if time.monotonic() - seen_s > _WITHOUT_WORKERS_S:
+            last_workers_s = time.monotonic() if threads else last_workers_s
+            if time.monotonic() - last_workers_s > _NO_WORKERS_TIMEOUT_S:
                 raise UnavailableError(
-                    f"the Dask cluster had no workers for {_WITHOUT_WORKERS_S:.0f} s", remedy=_AGAIN
+                    f"the Dask cluster has had no workers for {_NO_WORKERS_TIMEOUT_S:.0f} s",
+                    remedy=_RESUME,
                 )
-            most = max(1, threads) * _AHEAD
-            for task in itertools.islice(left, max(0, most - len(running))):
-                running.add(client.submit(work, task, pure=False, retries=_TRIES - 1))
+            max_running = max(1, threads) * _TASKS_PER_THREAD
+            for task in itertools.islice(left, max(0, max_running - len(running))):
+                running.add(client.submit(function, task, pure=False, retries=_MAX_ATTEMPTS - 1))
             if not running:
                 return
             wait(running)
@@ -202,7 +203,7 @@ def _results(
                 yield _result(future)
     finally:
         if running:
-            with contextlib.suppress(Exception):  # the cluster may be what went away
+            with contextlib.suppress(Exception):  # the cluster may be unreachable
                 client.cancel(list(running), force=True)
 
 
@@ -210,13 +211,13 @@ def _wait(
     client: Any,  # noqa: ANN401
     running: set[Any],
     *,
-    every_s: float,
-    meanwhile: Callable[[], None],
+    tick_s: float,
+    on_tick: Callable[[], None],
 ) -> None:
-    """Wait for one of them, or for so long."""
+    """Wait until a task has ended, at most ``tick_s``; then call ``on_tick``."""
     with contextlib.suppress(TimeoutError, concurrent.futures.TimeoutError), client.as_current():
-        _library().wait(running, timeout=every_s, return_when="FIRST_COMPLETED")
-    meanwhile()
+        _library().wait(running, timeout=tick_s, return_when="FIRST_COMPLETED")
+    on_tick()
 
 
 def _result(future: Any) -> Any:  # noqa: ANN401
@@ -227,35 +228,35 @@ def _result(future: Any) -> Any:  # noqa: ANN401
         raise
     except library.KilledWorker as error:
         raise UnavailableError(
-            "the workers that did the same part died one after the other",
+            "the workers that ran the same task died one after the other",
             found=str(error).split(".")[0],
-            remedy=_AGAIN,
+            remedy=_RESUME,
         ) from error
     except (OSError, TimeoutError, concurrent.futures.CancelledError, ImportError) as error:
         raise UnavailableError(
-            "the Dask cluster did not do a part of the work",
+            "the Dask cluster did not complete a task",
             found=f"{type(error).__name__}: {error}",
-            remedy=_AGAIN,
+            remedy=_RESUME,
         ) from error
 
 
-def _work(work: Callable[..., Any], stop_name: str, task: Sequence[Any]) -> Any:  # noqa: ANN401
-    """Do one task, on a worker, and watch for the caller's stop."""
+def _work(function: Callable[..., Any], stop_name: str, task: Sequence[Any]) -> Any:  # noqa: ANN401
+    """Run one task on a worker; set its stop event when the caller stops."""
     library = _library()
     stop, ended = threading.Event(), threading.Event()
     with library.worker_client(separate_thread=False) as client:
         event = library.Event(stop_name, client=client)
 
         def watch() -> None:
-            with contextlib.suppress(Exception):  # without a scheduler nobody waits for us
+            with contextlib.suppress(Exception):  # without a scheduler there is no caller
                 while not ended.is_set() and not stop.is_set():
                     if event.wait(timeout=_STOP_POLL_S):
                         stop.set()
 
-        watching = threading.Thread(target=watch, name="oiyolo-stop", daemon=True)
-        watching.start()
+        watcher = threading.Thread(target=watch, name="oiyolo-stop", daemon=True)
+        watcher.start()
         try:
-            return work(stop, *task)
+            return function(stop, *task)
         finally:
             ended.set()
-            watching.join(2 * _STOP_POLL_S)
+            watcher.join(2 * _STOP_POLL_S)

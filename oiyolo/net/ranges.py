@@ -1,8 +1,8 @@
-"""How to go on with a file that came only in part: what to ask for, and what an answer means.
+"""Resume a partial download: which headers to send, and what the response means.
 
-Nothing here talks to anybody: headers in, decisions out. The rules are those of RFC 9110 (sections
-13.1.5, 14 and 15.3.7): a part is continued with ``Range`` and ``If-Range``, and only where the
-server says by a strong validator that it is still the same file.
+Pure: headers in, decisions out. The rules are those of RFC 9110 (sections 13.1.5, 14 and 15.3.7):
+a partial file is resumed with ``Range`` and ``If-Range``, and the rest is appended only if the
+response does not contradict the version of the part.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ _OK: Final = 200
 _PARTIAL: Final = 206
 _NOT_MODIFIED: Final = 304
 _UNSATISFIABLE: Final = 416
-STATUSES: Final = frozenset({_OK, _PARTIAL, _NOT_MODIFIED, _UNSATISFIABLE})
-"""What ``next_step`` understands."""
+ACCEPTED_STATUSES: Final = frozenset({_OK, _PARTIAL, _NOT_MODIFIED, _UNSATISFIABLE})
+"""HTTP statuses that ``choose_action`` accepts."""
 
 _CONTENT_RANGE: Final = re.compile(r"bytes (?:(\d+)-(\d+)|\*)/(\d+|\*)$")
 _GOOGLE_MD5: Final = re.compile(r"(?:^|[\s,])md5=([A-Za-z0-9+/=]+)")
 
 
 @dataclass(frozen=True)
-class Version:
-    """What a server says of a file, by which one version is told from another.
+class FileVersion:
+    """Version of a file on a server, as its response headers describe it.
 
     Attributes:
-        etag: Its ``ETag``, as sent.
-        last_modified: Its ``Last-Modified``, as sent.
-        size_bytes: The size of the whole; ``None`` where it was not said.
-        md5: Its MD5 in hexadecimal where the server tells it, as Google Cloud Storage does.
+        etag: ``ETag``, as sent.
+        last_modified: ``Last-Modified``, as sent.
+        size_bytes: Size of the whole file; ``None`` if the server does not send it.
+        md5: MD5 in hexadecimal if the server sends it, as Google Cloud Storage does.
     """
 
     etag: str = ""
@@ -46,11 +46,11 @@ class Version:
 
     @property
     def validator(self) -> str:
-        """What ``If-Range`` may hold; empty where the server gave nothing of use for it."""
+        """Value for ``If-Range``; empty if the server sent no usable validator."""
         return self.etag if self.etag and not self.etag.startswith("W/") else self.last_modified
 
-    def same_as(self, other: Version) -> bool | None:
-        """Tell whether both are the same bytes; ``None`` where that cannot be told."""
+    def same_as(self, other: FileVersion) -> bool | None:
+        """Return whether both versions have the same bytes; ``None`` if that is unknown."""
         sizes = {self.size_bytes, other.size_bytes} - {None}
         if len(sizes) > 1:
             return False
@@ -66,7 +66,7 @@ class Version:
         return None
 
     def as_dict(self) -> dict[str, Any]:
-        """Give it in a form that JSON takes."""
+        """Return the version as JSON-compatible values."""
         return {
             "etag": self.etag,
             "last_modified": self.last_modified,
@@ -75,109 +75,127 @@ class Version:
         }
 
     @classmethod
-    def of_dict(cls, kept: object) -> Version | None:
-        """Give back what ``as_dict`` gave; ``None`` for anything else."""
-        if not isinstance(kept, dict):
+    def from_dict(cls, data: object) -> FileVersion | None:
+        """Return the version that ``as_dict`` stored; ``None`` if ``data`` is anything else."""
+        if not isinstance(data, dict):
             return None
-        texts = [kept.get(name) for name in ("etag", "last_modified", "md5")]
-        size_bytes = kept.get("size_bytes")
+        texts = [data.get(name) for name in ("etag", "last_modified", "md5")]
+        size_bytes = data.get("size_bytes")
         if not all(isinstance(text, str) for text in texts):
             return None
         if not (size_bytes is None or type(size_bytes) is int):
             return None
-        return cls(kept["etag"], kept["last_modified"], size_bytes, kept["md5"])
+        return cls(data["etag"], data["last_modified"], size_bytes, data["md5"])
 
 
-class Step(Enum):
-    """What to do with an answer."""
+class ResponseAction(Enum):
+    """What to do with a response."""
 
-    NOT_CHANGED = auto()
-    """The copy that the question was about is the newest."""
-    GO_ON = auto()
-    """The body is what is missing."""
-    SKIP = auto()
-    """The body is the whole; its beginning is here already."""
-    START_OVER = auto()
-    """The body is the whole, of another version or of one that is not here."""
+    NOT_MODIFIED = auto()
+    """Keep the local copy: it is the newest version."""
+    APPEND = auto()
+    """Append the body: it begins where the partial file ends."""
+    SKIP_PREFIX = auto()
+    """Compare the beginning of the body with the partial file, and append the rest."""
+    RESTART = auto()
+    """Discard the partial file: the body is the whole file, of another or an unknown version."""
     COMPLETE = auto()
-    """Nothing is missing any more."""
-    ASK_FOR_ALL = auto()
-    """The answer does not fit the range that was asked for: ask again, without one."""
+    """Ignore the body: the partial file is already the whole file."""
+    REQUEST_WHOLE = auto()
+    """Send the request again without a range: the response does not fit the requested one."""
 
 
-def version_of(status: int, headers: Mapping[str, str]) -> Version:
-    """Read a file's version from an answer.
+def version_of(status: int, headers: Mapping[str, str]) -> FileVersion:
+    """Return the version of the file that a response describes.
 
     Args:
-        status: 200, or 206 or 416, whose ``Content-Range`` has the size of the whole.
-        headers: The answer's headers; names in any case are the mapping's business.
+        status: HTTP status. The size of the whole file is in ``Content-Range`` for 206 and 416,
+            else in ``Content-Length``.
+        headers: Response headers, in a mapping that ignores case.
+
+    Returns:
+        The version; an empty one for an encoded body, whose headers describe other bytes.
     """
     if headers.get("Content-Encoding", "identity").lower() not in {"", "identity"}:
-        return Version()  # size and validators are those of other bytes
+        return FileVersion()
     if status in {_PARTIAL, _UNSATISFIABLE}:
-        found = _CONTENT_RANGE.match(headers.get("Content-Range", ""))
-        size = found[3] if found else ""
+        match = _CONTENT_RANGE.match(headers.get("Content-Range", ""))
+        size = match[3] if match else ""
     else:
         size = headers.get("Content-Length", "")
-    return Version(
+    return FileVersion(
         etag=headers.get("ETag", ""),
         last_modified=headers.get("Last-Modified", ""),
         size_bytes=int(size) if size.isdecimal() else None,
-        md5=_told_md5(headers.get("x-goog-hash", "")),
+        md5=_md5_from_google_hash(headers.get("x-goog-hash", "")),
     )
 
 
-def question(held: Version | None, done: int, *, ranges: bool) -> dict[str, str]:
-    """Give the headers that ask for what is missing; none where all has to be asked for.
+def range_headers(
+    partial_version: FileVersion | None, done_bytes: int, *, use_ranges: bool
+) -> dict[str, str]:
+    """Return the headers that request the rest of a file; empty to request the whole file.
 
     Args:
-        held: What is known of the version of which there is a part.
-        done: How many bytes of it are here.
-        ranges: Ranges are of use with this server.
+        partial_version: Version of the partial file; ``None`` if there is none.
+        done_bytes: Size of the partial file.
+        use_ranges: Whether the server handles ranges correctly.
     """
-    if held is None or not done or not ranges or not held.validator:
+    if partial_version is None or not done_bytes or not use_ranges or not partial_version.validator:
         return {}
-    return {"Range": f"bytes={done}-", "If-Range": held.validator}
+    return {"Range": f"bytes={done_bytes}-", "If-Range": partial_version.validator}
 
 
-def next_step(
-    status: int, headers: Mapping[str, str], held: Version | None, done: int, *, must_go_on: bool
-) -> Step:
-    """Decide what an answer to ``question`` means.
+def choose_action(
+    status: int,
+    headers: Mapping[str, str],
+    partial_version: FileVersion | None,
+    done_bytes: int,
+    *,
+    append_only: bool,
+) -> ResponseAction:
+    """Return what to do with the response to a request with ``range_headers``.
 
     Args:
-        status: One of ``STATUSES``.
-        headers: The answer's headers.
-        held: As in ``question``.
-        done: As in ``question``.
-        must_go_on: What is here was handed on already: where the server does not say whether it
-            is the same version, the beginning of the body is to be compared rather than taken.
+        status: One of ``ACCEPTED_STATUSES``.
+        headers: Response headers, in a mapping that ignores case.
+        partial_version: Version of the partial file; ``None`` if there is none.
+        done_bytes: Size of the partial file.
+        append_only: Whether the partial file was already handed on and cannot be discarded. If the
+            server then does not say which version it sends, the beginning of the body is compared.
     """
     if status == _NOT_MODIFIED:
-        return Step.NOT_CHANGED
-    now = version_of(status, headers)
-    same = now.same_as(held) if held is not None and done else False
+        return ResponseAction.NOT_MODIFIED
+    version = version_of(status, headers)
+    is_same = (
+        version.same_as(partial_version) if partial_version is not None and done_bytes else False
+    )
     if status == _OK:
-        compares = same or (same is None and must_go_on)
-        return Step.SKIP if compares else Step.START_OVER
-    if same is False:
-        return Step.ASK_FOR_ALL
+        can_skip = is_same or (is_same is None and append_only)
+        return ResponseAction.SKIP_PREFIX if can_skip else ResponseAction.RESTART
+    if is_same is False:
+        return ResponseAction.REQUEST_WHOLE
     if status == _UNSATISFIABLE:
-        return Step.COMPLETE if now.size_bytes == done else Step.ASK_FOR_ALL
-    found = _CONTENT_RANGE.match(headers.get("Content-Range", ""))
-    begins_here = found is not None and found[1] is not None and int(found[1]) == done
-    return Step.GO_ON if begins_here else Step.ASK_FOR_ALL
+        return (
+            ResponseAction.COMPLETE
+            if version.size_bytes == done_bytes
+            else ResponseAction.REQUEST_WHOLE
+        )
+    match = _CONTENT_RANGE.match(headers.get("Content-Range", ""))
+    fits = match is not None and match[1] is not None and int(match[1]) == done_bytes
+    return ResponseAction.APPEND if fits else ResponseAction.REQUEST_WHOLE
 
 
-def _told_md5(google_hash: str) -> str:
-    """Read ``x-goog-hash``, which holds the MD5 of the whole, in base64, beside a CRC.
+def _md5_from_google_hash(google_hash: str) -> str:
+    """Return the MD5 in ``x-goog-hash``, in hexadecimal; empty if it has none.
 
-    See https://cloud.google.com/storage/docs/xml-api/reference-headers#xgooghash
+    The header lists a CRC32C and the MD5 of the whole file, both in base64
+    (https://cloud.google.com/storage/docs/xml-api/reference-headers#xgooghash).
     """
-    found = _GOOGLE_MD5.search(google_hash)
-    if found is None:
+    match = _GOOGLE_MD5.search(google_hash)
+    if match is None:
         return ""
     try:
-        return base64.b64decode(found[1], validate=True).hex()
+        return base64.b64decode(match[1], validate=True).hex()
     except binascii.Error:
         return ""

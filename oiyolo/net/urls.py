@@ -1,4 +1,4 @@
-"""Web addresses as they may be shown, and whose they are; pure."""
+"""URLs without their secrets, and the site that a host belongs to; pure."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _USER: Final = re.compile(r"(?<=://)[^/\s@]*@")
 _QUERY: Final = re.compile(r"(?<=\S)\?[^\s?]*=\S*")
 
 
-def shown(url: str) -> str:
-    """Give an address for logs and the ledger: without user, password, query and fragment.
+def display_url(url: str) -> str:
+    """Return a URL for logs and the ledger: without user, password, query and fragment.
 
-    A signature or token stands in the query.
+    The query may hold a signature or a token.
     """
     try:
         parts = urlsplit(url)
@@ -25,14 +25,14 @@ def shown(url: str) -> str:
 
 
 def without_secrets(text: str) -> str:
-    """Give a text with the addresses in it as ``shown`` gives them."""
+    """Return a text with the user, password and query removed from every URL."""
     return _QUERY.sub("", _USER.sub("", text))
 
 
 def site_of(host: str, port: int | None) -> str:
-    """Give the name of those who have to bear the load of a host.
+    """Return the name of the site that a host belongs to; rate limits apply per site.
 
-    All of Flickr's hosts (``c7.staticflickr.com``, ``farm2.staticflickr.com``, ...) are one.
+    All hosts of Flickr (``c7.staticflickr.com``, ``farm2.staticflickr.com``, ...) are one site.
     """
     host = host.lower().rstrip(".")
     if any(host == domain or host.endswith(f".{domain}") for domain in _FLICKR_DOMAINS):

@@ -1,7 +1,7 @@
-"""Threads for work that blocks, beside an event loop.
+"""Daemon worker threads that run blocking functions for an event loop.
 
-They are daemons, unlike those of ``concurrent.futures``, which the interpreter waits for at its
-end: a read that hangs must not hold up a Ctrl-C.
+The interpreter waits for the threads of ``concurrent.futures`` when it exits. It does not wait for
+daemons, so a read that hangs cannot delay a Ctrl-C.
 """
 
 from __future__ import annotations
@@ -20,73 +20,73 @@ T = TypeVar("T")
 
 @dataclass
 class _Task:
-    work: Callable[[], Any]
+    function: Callable[[], Any]
     loop: asyncio.AbstractEventLoop
-    promise: asyncio.Future[Any]
+    future: asyncio.Future[Any]
 
 
-class Threads:
-    """So many threads, each begun when there is work for it.
+class WorkerThreads:
+    """A bounded pool of daemon threads; each thread starts when there is work for it.
 
     Args:
-        most: Threads at most.
-        name: What they do, for a person who looks at them.
+        max_threads: Maximum number of threads.
+        name: Name of the threads, for debuggers.
     """
 
-    def __init__(self, most: int, name: str) -> None:
-        self._most, self._name = most, name
+    def __init__(self, max_threads: int, name: str) -> None:
+        self._max_threads, self._name = max_threads, name
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
-        self._waiting = 0
+        self._pending = 0
 
-    async def run(self, work: Callable[[], T]) -> T:
-        """Do something in a thread, and wait for what it gives or raises.
+    async def run(self, function: Callable[[], T]) -> T:
+        """Return what a function returns in a worker thread, or raise what it raises.
 
-        Cancelling stops the waiting, and the work if it has not begun.
+        Cancelling stops the wait. The function is not called if it has not started yet.
         """
         loop = asyncio.get_running_loop()
-        promise: asyncio.Future[T] = loop.create_future()
-        self._tasks.put(_Task(work, loop, promise))
-        self._waiting += 1
-        if self._waiting > len(self._threads) < self._most:
+        future: asyncio.Future[T] = loop.create_future()
+        self._tasks.put(_Task(function, loop, future))
+        self._pending += 1
+        if self._pending > len(self._threads) < self._max_threads:
             thread = threading.Thread(target=self._serve, name=self._name, daemon=True)
             self._threads.append(thread)
             thread.start()
         try:
-            return await promise
+            return await future
         finally:
-            self._waiting -= 1
+            self._pending -= 1
 
     def close(self) -> None:
-        """Let the threads end after what they are at; nothing waits for them."""
+        """Make the threads end after the queued work, without waiting for them."""
         for _ in self._threads:
             self._tasks.put(None)
 
     def join(self, timeout_s: float) -> None:
-        """Wait for the threads after ``close``, so long each at most."""
+        """Wait for the threads to end after ``close``, at most ``timeout_s`` for each."""
         for thread in self._threads:
             thread.join(timeout_s)
 
     def _serve(self) -> None:
         while (task := self._tasks.get()) is not None:
-            if task.promise.cancelled():
+            if task.future.cancelled():
                 continue
             result: Any = None
             error: BaseException | None = None
             try:
-                result = task.work()
-            except BaseException as raised:  # noqa: BLE001  (handed to who waits for it)
+                result = task.function()
+            except BaseException as raised:  # noqa: BLE001  (raised again in the waiting coroutine)
                 error = raised
             try:
-                task.loop.call_soon_threadsafe(_keep, task.promise, result, error)
-            except RuntimeError:  # the loop is closed: nobody waits any more
+                task.loop.call_soon_threadsafe(_resolve, task.future, result, error)
+            except RuntimeError:  # the loop is closed, so nothing waits for the result
                 return
 
 
-def _keep(promise: asyncio.Future[Any], result: object, error: BaseException | None) -> None:
-    if promise.done():
+def _resolve(future: asyncio.Future[Any], result: object, error: BaseException | None) -> None:
+    if future.done():
         return
     if error is None:
-        promise.set_result(result)
+        future.set_result(result)
     else:
-        promise.set_exception(error)
+        future.set_exception(error)

@@ -1,1 +1,1 @@
-"""Darknet's .cfg and .weights files: read, checked, built and fitted to a dataset."""
+"""Read, check and build darknet's .cfg and .weights files, and adapt them to a dataset."""

@@ -1,7 +1,7 @@
-"""The networks that oiyolo can train, and any network made to fit a dataset.
+"""The networks that oiyolo can train, and their adaptation to a dataset.
 
-The published ones are written out by ``stock``; ``demo`` is a file of ours in ``cfg/``; a user's
-own file is adapted, and what changed can be shown as a diff.
+The module ``stock`` generates the published networks, ``demo`` is a file in ``cfg/``, and a user's
+own ``.cfg`` is adapted. ``diff`` shows what an adaptation changed.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from oiyolo.core.errors import UsageError
-from oiyolo.networks.anchors import rounded
+from oiyolo.networks.anchors import round_anchors
 from oiyolo.networks.cfg import CfgError, parse, read
 from oiyolo.networks.layers import HEAD_KINDS, head_channels
 from oiyolo.networks.lint import GRID_PX, MULTI_SCALE_MAX_PX, MULTI_SCALE_MIN_PX
-from oiyolo.networks.schedule import overridden, schedule_for, schedule_of, with_schedule
+from oiyolo.networks.schedule import schedule_for, schedule_of, with_overrides, with_schedule
 from oiyolo.networks.stock import TEXTS
 
 if TYPE_CHECKING:
@@ -27,37 +27,37 @@ if TYPE_CHECKING:
 
     from oiyolo.networks.anchors import Sizes
     from oiyolo.networks.cfg import Cfg, Section
-    from oiyolo.networks.lint import DarknetLine
+    from oiyolo.networks.lint import ForkName
     from oiyolo.networks.schedule import Schedule
 
 CFG_SUFFIX = ".cfg"
 MULTI_SCALE_MIN_IMAGES = 1000
 _DEFAULT_BATCH = 64
 _DEFAULT_SUBDIVISIONS = 16
-_ALL_LINES: tuple[DarknetLine, ...] = ("pjreddie", "alexeyab", "hank")
-_V4_LINES: tuple[DarknetLine, ...] = ("alexeyab", "hank")
+_ALL_FORKS: tuple[ForkName, ...] = ("pjreddie", "alexeyab", "hank")
+_V4_FORKS: tuple[ForkName, ...] = ("alexeyab", "hank")
 
 
 @dataclass(frozen=True)
 class Network:
-    """A network that oiyolo can write.
+    """A network that ships with oiyolo.
 
     Attributes:
-        name: What ``[train] network`` calls it.
-        pretrained: The weights it starts from, by their name in ``weights.PRETRAINED``; ``None``
-            where it learns from nothing.
-        lines: The lines of darknet that can train it. YOLOv4's need more than pjreddie's has:
-            mish, scale_x_y and CIoU loss, routes that take a part of the channels.
-        size_wh: The input size when none is asked for, in pixels.
-        batch: Images an iteration.
-        subdivisions: Parts that a batch is cut into; memory is needed for one of them.
-        anchors_side_px: From and to which input side the stock anchors are used as they are. Their
-            authors fitted them at the first and used them up to the second.
+        name: Value of ``[train] network``.
+        pretrained: Name in ``weights.PRETRAINED`` of the initial weights; ``None`` if it is trained
+            from scratch.
+        forks: Forks of darknet that can train it. The YOLOv4 networks need features that
+            pjreddie's lacks: mish, scale_x_y, CIoU loss, and routes with groups.
+        size_wh: Default input size in pixels.
+        batch: Images per iteration.
+        subdivisions: Parts into which a batch is split; memory is needed for one part.
+        anchors_side_px: Smallest and largest input side at which the stock anchors are not scaled.
+            Their authors fitted them at the first and used them up to the second.
     """
 
     name: str
     pretrained: str | None
-    lines: tuple[DarknetLine, ...]
+    forks: tuple[ForkName, ...]
     size_wh: tuple[int, int]
     batch: int
     subdivisions: int
@@ -69,67 +69,67 @@ NETWORKS: Mapping[str, Network] = MappingProxyType(
     {
         network.name: network
         for network in (
-            Network("yolov3", "darknet53.conv.74", _ALL_LINES, _416, 64, 16, (416, 608)),
-            Network("yolov3-tiny", "yolov3-tiny.conv.15", _ALL_LINES, _416, 64, 4, _416),
-            Network("yolov4", "yolov4.conv.137", _V4_LINES, _416, 64, 16, (512, 608)),
-            Network("yolov4-tiny", "yolov4-tiny.conv.29", _V4_LINES, _416, 64, 4, _416),
-            Network("demo", None, _ALL_LINES, (96, 96), 4, 1, (96, 96)),
+            Network("yolov3", "darknet53.conv.74", _ALL_FORKS, _416, 64, 16, (416, 608)),
+            Network("yolov3-tiny", "yolov3-tiny.conv.15", _ALL_FORKS, _416, 64, 4, _416),
+            Network("yolov4", "yolov4.conv.137", _V4_FORKS, _416, 64, 16, (512, 608)),
+            Network("yolov4-tiny", "yolov4-tiny.conv.29", _V4_FORKS, _416, 64, 4, _416),
+            Network("demo", None, _ALL_FORKS, (96, 96), 4, 1, (96, 96)),
         )
     }
 )
 
 
 def cfg_folder() -> Path:
-    """Find the folder of network files: inside an installed wheel, else in the checkout.
+    """Return the folder of network files: in the installed package, else in the checkout.
 
     Raises:
-        UsageError: There is neither; the installation is broken.
+        UsageError: Neither exists; the installation is broken.
     """
     package = Path(__file__).resolve().parents[1]
     for folder in (package / "cfg", package.parent / "cfg"):
         if folder.is_dir():
             return folder
     raise UsageError(
-        "the network files that come with oiyolo are missing",
+        "the network files of oiyolo are missing",
         where=str(package / "cfg"),
         remedy="Install oiyolo again",
     )
 
 
-def network_named(network: str) -> Network | None:
-    """Give the network of a name; ``None`` when it is the path of a ``.cfg``.
+def find_network(network: str) -> Network | None:
+    """Return the network with a name; ``None`` if ``network`` is the path of a ``.cfg``.
 
     Raises:
-        UsageError: It is neither.
+        UsageError: ``network`` is neither.
     """
     if network in NETWORKS:
         return NETWORKS[network]
     if network.endswith(CFG_SUFFIX):
         return None
-    near = difflib.get_close_matches(network, NETWORKS, n=1)
+    close = difflib.get_close_matches(network, NETWORKS, n=1)
     raise UsageError(
-        f"there is no network {network!r}",
+        f"unknown network {network!r}",
         expected=f"one of {', '.join(NETWORKS)}, or the path of a .cfg",
-        remedy=f"Did you mean {near[0]}?" if near else "",
+        remedy=f"Did you mean {close[0]}?" if close else "",
     )
 
 
 def stock(network: str) -> Cfg:
-    """Give a network as its authors published it, or the user's file as it is.
+    """Return a network as its authors published it, or the user's file unchanged.
 
     Args:
-        network: A name in ``NETWORKS``, or the path of a ``.cfg``.
+        network: Name in ``NETWORKS``, or path of a ``.cfg``.
 
     Raises:
-        UsageError: No such name, no such file.
-        CfgError: The file is no ``.cfg``.
+        UsageError: Unknown name, or missing file.
+        CfgError: The file is not a valid ``.cfg``.
     """
-    named = network_named(network)
-    if named is None:
+    published = find_network(network)
+    if published is None:
         return read(Path(network))
-    if named.name in TEXTS:
-        return parse(TEXTS[named.name](), path=f"{named.name}{CFG_SUFFIX}")
-    return read(cfg_folder() / f"{named.name}{CFG_SUFFIX}")
+    if published.name in TEXTS:
+        return parse(TEXTS[published.name](), path=f"{published.name}{CFG_SUFFIX}")
+    return read(cfg_folder() / f"{published.name}{CFG_SUFFIX}")
 
 
 def build(
@@ -141,28 +141,28 @@ def build(
     anchors: Sizes | None = None,
     multi_scale: bool | None = None,
 ) -> Cfg:
-    """Give a network that is ready to train on a dataset.
+    """Return a network that is ready to be trained on a dataset.
 
     Args:
-        network: A name in ``NETWORKS``, or the path of a ``.cfg``, which is adapted.
-        class_count: Classes of the dataset.
+        network: Name in ``NETWORKS``, or path of a ``.cfg``, which is adapted.
+        class_count: Number of classes in the dataset.
         size_wh: Width and height of the input in pixels, multiples of 32.
-        schedule: The course of the training; the network's own when not given.
-        anchors: Sizes in pixels at ``size_wh``, shape (k, 2), smallest first; the network's own,
-            scaled to ``size_wh`` where that is needed, when not given.
-        multi_scale: As ``adapt``.
+        schedule: Training schedule; by default the network's own.
+        anchors: Sizes in pixels at ``size_wh``, shape (k, 2), smallest first; by default the
+            network's own, scaled to ``size_wh`` if necessary.
+        multi_scale: Whether to train at varying sizes, as for ``adapt``.
 
     Raises:
-        UsageError: As ``stock`` and ``adapt``.
-        CfgError: As ``stock`` and ``adapt``.
+        UsageError: As for ``stock`` and ``adapt``.
+        CfgError: As for ``stock`` and ``adapt``.
     """
     base = stock(network)
-    named = network_named(network)
-    if named is not None and anchors is None:
-        anchors = _stock_anchors_at(base, named, size_wh)
-    elif named is not None and named.name == "yolov4-tiny":
-        # Its second head skips the smallest anchor and shares one with the first, a slip that
-        # its published weights were trained with. Anchors of our own had better all be used.
+    published = find_network(network)
+    if published is not None and anchors is None:
+        anchors = _scaled_stock_anchors(base, published, size_wh)
+    elif published is not None and published.name == "yolov4-tiny":
+        # Its second head skips the smallest anchor and shares one with the first: a mistake, but
+        # the published weights were trained with it. Other anchors should all be used.
         base.layers[-1].set("mask", [0, 1, 2])
     return adapt(
         base,
@@ -183,33 +183,33 @@ def adapt(
     anchors: Sizes | None = None,
     multi_scale: bool | None = None,
 ) -> Cfg:
-    """Give a copy of a network that fits a dataset; comments and everything else stay.
+    """Return a copy of a network that fits a dataset; comments and other options are preserved.
 
-    Changed are classes and the filters before each head, width and height, anchors, schedule, and
-    ``random``. ``random=1`` trains at changing sizes. In pjreddie's line those are squares from
-    320 to 608 pixels whatever width says, 608 for the last 200 iterations
-    (examples/detector.c:63-79): good for a network of such a size, ruinous for a small or oblong
-    one. So it is switched off unless ``size_wh`` is a square in that range; a caller with few
-    images switches it off too (``multi_scale_suits``).
+    The copy has other classes, filters before each head, width and height, anchors, schedule and
+    ``random``. ``random=1`` trains at varying sizes. In pjreddie's fork these are squares from 320
+    to 608 pixels whatever the width, and 608 for the last 200 iterations
+    (examples/detector.c:63-79). That suits a network of such a size, but ruins a small or oblong
+    one, so it is disabled unless ``size_wh`` is a square in that range. Callers with few images
+    should disable it too (``suits_multi_scale``).
 
     Args:
-        cfg: The network; not changed.
-        class_count: Classes of the dataset.
+        cfg: The network; not modified.
+        class_count: Number of classes in the dataset.
         size_wh: Width and height of the input in pixels, multiples of 32.
-        schedule: The course of the training; the file's own when not given.
-        anchors: Sizes in pixels at ``size_wh``, shape (k, 2), as many as the heads share; when
-            not given, the file's own, scaled with the input.
-        multi_scale: Train at changing sizes, or not; when not given, as the file has it where
-            ``size_wh`` allows.
+        schedule: Training schedule; by default the file's own.
+        anchors: Sizes in pixels at ``size_wh``, shape (k, 2), with k as in the heads; by default
+            the file's own, scaled with the input.
+        multi_scale: Whether to train at varying sizes; by default as in the file, if ``size_wh``
+            allows it.
 
     Raises:
-        UsageError: A size that is no multiple of 32, no class, another number of anchors than the
-            network has, anchors for a [region] head.
-        CfgError: There is no head, or none of the layers that a head needs before it.
+        UsageError: A size that is not a multiple of 32, no class, a number of anchors that
+            differs from the network's, or anchors for a [region] head.
+        CfgError: The network has no head, or a head does not follow a convolution.
     """
-    _check_request(class_count, size_wh)
+    _check_arguments(class_count, size_wh)
     new = cfg.copy()
-    before_wh = new.size_wh
+    old_wh = new.size_wh
     new.net.set("width", size_wh[0])
     new.net.set("height", size_wh[1])
     for index, head in _heads(new):
@@ -217,24 +217,24 @@ def adapt(
         _layer_before(new, index, head).set("filters", head_channels(head))
     if anchors is not None:
         _set_anchors(new, anchors)
-    elif before_wh != size_wh and min(before_wh) > 0:
-        scale = np.array(size_wh) / np.array(before_wh)
+    elif old_wh != size_wh and min(old_wh) > 0:
+        scale = np.array(size_wh) / np.array(old_wh)
         for _, head in _heads(new):
             sizes = np.array(head.numbers("anchors")).reshape(-1, 2)
-            head.set("anchors", _anchor_text(rounded(sizes * scale)))
+            head.set("anchors", _format_anchors(round_anchors(sizes * scale)))
     _set_random(new, size_wh, multi_scale)
     return with_schedule(new, schedule) if schedule else new.copy()
 
 
 def anchors_of(cfg: Cfg) -> Sizes:
-    """Give the anchors that a network's heads share.
+    """Return the anchors that the heads of a network share.
 
     Returns:
-        Shape (k, 2), pixels at the network's size, in the order of the file.
+        Shape (k, 2), in pixels at network size, in the order of the file.
 
     Raises:
-        CfgError: No head, heads that differ, an odd count, or a [region] head, whose anchors are
-            in cells.
+        CfgError: No head, heads with different anchors, an odd count of numbers, or a [region]
+            head, whose anchors are in cells.
     """
     heads = [head for _, head in _heads(cfg)]
     first = heads[0].numbers("anchors")
@@ -244,7 +244,7 @@ def anchors_of(cfg: Cfg) -> Sizes:
                 f"the anchors of this [{head.kind}] cannot be fitted to a dataset",
                 path=cfg.path,
                 line=head.line_of("anchors"),
-                expected="[yolo] heads that all list the same pairs",
+                expected="[yolo] heads that all list the same anchors",
                 remedy="Keep the anchors as they are, or use one of oiyolo's networks",
             )
     return np.array(first, dtype=np.float64).reshape(-1, 2)
@@ -261,41 +261,41 @@ def default_schedule(
     learning_rate: float | None = None,
     burn_in: int | None = None,
 ) -> Schedule:
-    """Give the schedule for a network on a dataset, with the user's numbers where there are any.
+    """Return the schedule for a network on a dataset, with the user's overrides.
 
-    The demo network has its own, tried out on its own pictures: it is kept, and stretched to
-    ``max_batches``. All others follow ``schedule.schedule_for``, with the rate, and in a user's
-    file also the batch, that they have.
+    The demo network keeps its own schedule, which was tuned on the demo images, scaled to
+    ``max_batches``. All other networks follow ``schedule.schedule_for``, with the learning rate of
+    their file; a user's file also keeps its batch size.
 
     Args:
-        network: A name in ``NETWORKS``, or the path of a ``.cfg``.
-        class_count: Classes of the dataset.
-        image_count: Images to train on.
-        max_batches: Iterations.
-        batch: Images an iteration.
-        subdivisions: Parts that a batch is cut into.
-        learning_rate: The rate after burn-in.
-        burn_in: Iterations in which the rate climbs from 0.
+        network: Name in ``NETWORKS``, or path of a ``.cfg``.
+        class_count: Number of classes in the dataset.
+        image_count: Number of training images.
+        max_batches: Number of iterations.
+        batch: Images per iteration.
+        subdivisions: Parts into which a batch is split.
+        learning_rate: Learning rate after burn-in.
+        burn_in: Iterations during which the learning rate rises from 0.
 
     Raises:
-        UsageError: As ``stock`` and ``Schedule``.
-        CfgError: As ``stock``.
+        UsageError: As for ``stock`` and ``Schedule``.
+        CfgError: As for ``stock``.
     """
-    named = network_named(network)
+    published = find_network(network)
     base = stock(network)
-    if named is not None and named.name not in TEXTS:
-        ruled = schedule_of(base)
+    if published is not None and published.name not in TEXTS:
+        schedule = schedule_of(base)
     else:
-        usual_batch, usual_parts = _usual_batch(base, named)
-        ruled = schedule_for(
+        default_batch, default_subdivisions = _default_batch(base, published)
+        schedule = schedule_for(
             class_count,
             image_count,
-            batch=usual_batch,
-            subdivisions=usual_parts,
+            batch=default_batch,
+            subdivisions=default_subdivisions,
             learning_rate=base.net.number("learning_rate", 0.001),
         )
-    return overridden(
-        ruled,
+    return with_overrides(
+        schedule,
         max_batches=max_batches,
         batch=batch,
         subdivisions=subdivisions,
@@ -304,22 +304,22 @@ def default_schedule(
     )
 
 
-def multi_scale_suits(size_wh: tuple[int, int], image_count: int) -> bool:
-    """Tell whether training at changing sizes does more good than harm.
+def suits_multi_scale(size_wh: tuple[int, int], image_count: int) -> bool:
+    """Return whether training at varying sizes helps.
 
-    It needs a square input of 320 to 608 pixels (see ``adapt``), and images enough that each is
-    seen at many sizes within the schedule: below 1,000 the iterations are better spent at the
-    size that will be used, at which they also take half the time of those at 608.
+    It needs a square input of 320 to 608 pixels (see ``adapt``) and at least 1,000 images. With
+    fewer, the iterations are better spent at the final size, where they also take half the time
+    of those at 608.
 
     Args:
         size_wh: Width and height of the input in pixels.
-        image_count: Images to train on.
+        image_count: Number of training images.
     """
-    return _multi_scale_possible(size_wh) and image_count >= MULTI_SCALE_MIN_IMAGES
+    return _allows_multi_scale(size_wh) and image_count >= MULTI_SCALE_MIN_IMAGES
 
 
 def diff(before: Cfg, after: Cfg) -> str:
-    """Give the changes between two networks as a unified diff; empty when there are none."""
+    """Return the changes between two networks as a unified diff; empty without changes."""
     lines = difflib.unified_diff(
         before.render().splitlines(), after.render().splitlines(), before.path, "adapted", "", ""
     )
@@ -327,9 +327,9 @@ def diff(before: Cfg, after: Cfg) -> str:
 
 
 def without_mosaic(cfg: Cfg) -> Cfg:
-    """Give a copy that does not join pictures into mosaics.
+    """Return a copy with mosaic augmentation disabled.
 
-    AlexeyAB's darknet ends at the first batch when ``mosaic=1`` meets a build without OpenCV
+    With ``mosaic=1`` AlexeyAB's darknet exits at the first batch if it is built without OpenCV
     (load_data_detection in src/data.c).
     """
     new = cfg.copy()
@@ -338,25 +338,25 @@ def without_mosaic(cfg: Cfg) -> Cfg:
     return new
 
 
-def _usual_batch(cfg: Cfg, network: Network | None) -> tuple[int, int]:
-    """Give batch and subdivisions: a network's own, else those of the user's file."""
+def _default_batch(cfg: Cfg, network: Network | None) -> tuple[int, int]:
+    """Return batch and subdivisions: of a published network, else of the user's file."""
     if network is not None:
         return network.batch, network.subdivisions
     batch = cfg.net.integer("batch", 1)
-    if batch <= 1:  # left from testing
+    if batch <= 1:  # a setting for testing
         return _DEFAULT_BATCH, _DEFAULT_SUBDIVISIONS
     return batch, cfg.net.integer("subdivisions", 1)
 
 
-def _check_request(class_count: int, size_wh: tuple[int, int]) -> None:
+def _check_arguments(class_count: int, size_wh: tuple[int, int]) -> None:
     if class_count < 1:
-        raise UsageError("a network needs a class to find", found=f"{class_count} classes")
+        raise UsageError("a network needs at least one class", found=f"{class_count} classes")
     if min(size_wh) < GRID_PX or any(side % GRID_PX for side in size_wh):
-        near = [max(GRID_PX, round(side / GRID_PX) * GRID_PX) for side in size_wh]
+        nearest = [max(GRID_PX, round(side / GRID_PX) * GRID_PX) for side in size_wh]
         raise UsageError(
-            f"the network cannot have the size {size_wh[0]}x{size_wh[1]}",
+            f"invalid network size {size_wh[0]}x{size_wh[1]}",
             expected=f"multiples of {GRID_PX} pixels",
-            remedy=f"Set size_wh = [{near[0]}, {near[1]}]",
+            remedy=f"Set size_wh = [{nearest[0]}, {nearest[1]}]",
         )
 
 
@@ -364,11 +364,11 @@ def _heads(cfg: Cfg) -> list[tuple[int, Section]]:
     heads = [(i, layer) for i, layer in enumerate(cfg.layers) if layer.kind in HEAD_KINDS]
     if not heads:
         raise CfgError(
-            "this network finds no boxes",
+            "this network does not detect boxes",
             path=cfg.path,
             line=cfg.net.line,
             expected="a [yolo] section",
-            remedy="Take the .cfg of a detector, not of a classifier",
+            remedy="Use the .cfg of a detector, not of a classifier",
         )
     return heads
 
@@ -377,7 +377,7 @@ def _layer_before(cfg: Cfg, index: int, head: Section) -> Section:
     before = cfg.layers[index - 1] if index else cfg.net
     if before.kind != "convolutional":
         raise CfgError(
-            f"[{head.kind}] does not stand behind a convolution",
+            f"[{head.kind}] does not follow a convolution",
             path=cfg.path,
             line=head.line,
             expected="[convolutional] before it",
@@ -391,37 +391,37 @@ def _set_anchors(cfg: Cfg, anchors: Sizes) -> None:
         num = head.integer("num", 1)
         if head.kind == "region" or len(anchors) != num:
             raise UsageError(
-                f"these anchors do not fit the [{head.kind}] of {cfg.path}",
+                f"these anchors do not fit [{head.kind}] in {cfg.path}",
                 expected=f"{num} anchors for [yolo] heads",
                 found=f"{len(anchors)} anchors for a [{head.kind}] head",
             )
-        head.set("anchors", _anchor_text(anchors))
+        head.set("anchors", _format_anchors(anchors))
 
 
-def _anchor_text(anchors: Sizes) -> str:
+def _format_anchors(anchors: Sizes) -> str:
     return ",  ".join(f"{w:.6g},{h:.6g}" for w, h in anchors.tolist())
 
 
-def _stock_anchors_at(cfg: Cfg, network: Network, size_wh: tuple[int, int]) -> Sizes:
-    """Scale a stock network's anchors to a size outside of what they were made for."""
+def _scaled_stock_anchors(cfg: Cfg, network: Network, size_wh: tuple[int, int]) -> Sizes:
+    """Return a stock network's anchors, scaled if the size is outside their range."""
     low_px, high_px = network.anchors_side_px
-    made_for = np.clip(np.array(size_wh), low_px, high_px)
-    scale = np.array(size_wh) / made_for
+    fitted_wh = np.clip(np.array(size_wh), low_px, high_px)
+    scale = np.array(size_wh) / fitted_wh
     sizes = anchors_of(cfg)
-    return sizes if (scale == 1).all() else rounded(sizes * scale)
+    return sizes if (scale == 1).all() else round_anchors(sizes * scale)
 
 
-def _multi_scale_possible(size_wh: tuple[int, int]) -> bool:
+def _allows_multi_scale(size_wh: tuple[int, int]) -> bool:
     width, height = size_wh
     return width == height and MULTI_SCALE_MIN_PX <= width <= MULTI_SCALE_MAX_PX
 
 
-def _set_random(cfg: Cfg, size_wh: tuple[int, int], wanted: bool | None) -> None:
+def _set_random(cfg: Cfg, size_wh: tuple[int, int], multi_scale: bool | None) -> None:
     heads = [head for _, head in _heads(cfg)]
-    if wanted is False or (wanted is None and not _multi_scale_possible(size_wh)):
+    if multi_scale is False or (multi_scale is None and not _allows_multi_scale(size_wh)):
         for head in heads:
             if head.number("random", 0):
                 head.set("random", 0)
-    elif wanted:
-        # Darknet asks the last head only (examples/detector.c:63, src/detector.c).
+    elif multi_scale:
+        # Darknet reads ``random`` of the last head only (examples/detector.c:63, src/detector.c).
         heads[-1].set("random", heads[-1].number("random", 0) or 1)

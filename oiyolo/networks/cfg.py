@@ -1,9 +1,9 @@
-"""The text of a darknet ``.cfg``: read with line numbers, changed in place, written back whole.
+"""Parser and editor for darknet ``.cfg`` files that preserves comments, order and line numbers.
 
-The form is that of darknet's ``read_cfg`` and ``read_option`` (src/parser.c, src/option_list.c):
-``[kind]`` opens a section, ``key=value`` is an option, a line that starts with ``#`` or ``;`` is a
-comment, blanks mean nothing anywhere, and of a key given twice the first counts. Comments, order
-and keys that nobody knows stay as they are; a text that is not changed comes back byte for byte.
+The syntax is that of darknet's ``read_cfg`` and ``read_option`` (src/parser.c, src/option_list.c):
+``[kind]`` opens a section, ``key=value`` is an option, and a line that starts with ``#`` or ``;``
+is a comment. All blanks are ignored, and the first occurrence of a repeated key wins. Comments,
+order and unknown keys are preserved: a file that is not edited is written back byte for byte.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Value = str | int | float | list[int] | list[float]
-"""What an option can be set to; ``True`` and ``False`` become 1 and 0."""
+"""A value of an option; ``True`` and ``False`` are written as 1 and 0."""
 
-# Short and old names of section kinds (string_to_layer_type in src/parser.c).
+# Short and legacy names of section kinds (string_to_layer_type in src/parser.c).
 _ALIASES = {
     "network": "net",
     "conv": "convolutional",
@@ -33,27 +33,27 @@ _ALIASES = {
     "lrn": "normalization",
     "silence": "empty",
 }
-_CONFLICT = re.compile(r"<{7}(?: .*)?|\|{7}(?: .*)?|={7}|>{7}(?: .*)?")
+_CONFLICT_MARKER = re.compile(r"<{7}(?: .*)?|\|{7}(?: .*)?|={7}|>{7}(?: .*)?")
 _HEADER = re.compile(r"\[(\w+)\]")
 _AFTER_EQUALS = re.compile(r"(?P<gap>[ \t]*)(?P<value>.*?)(?P<rest>\s*(?:#.*)?)", re.DOTALL)
-# What atoi and atof read; Python's float would also take 1_000, nan and digits of other scripts.
+# What atoi and atof accept; Python's float would also accept 1_000, nan and non-ASCII digits.
 _NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,3})?")
-_LARGEST = 1e15
-"""No option of a network comes near; what is larger would not survive darknet's 32 bits either."""
+_MAX_MAGNITUDE = 1e15
+"""Far above any option of a network; larger values would also overflow darknet's 32 bits."""
 
-_SHOWN_CHARACTERS = 60
+_MAX_SHOWN_CHARACTERS = 60
 
 
 class CfgError(InputFormError):
-    """A ``.cfg`` that is none, or that contradicts itself; knows the line.
+    """An invalid or contradictory .cfg file; ``line`` is where.
 
     Args:
         what: What is wrong, with the value.
-        path: The file, as the user knows it.
-        line: The line in it, counted from 1.
-        expected: What would have been right.
-        found: What is there.
-        remedy: What to do next.
+        path: Path of the file, as shown to the user.
+        line: Line number in the file, from 1.
+        expected: What would have been valid.
+        found: What the file says instead.
+        remedy: What the user can do next.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class CfgError(InputFormError):
 
 @dataclass(slots=True)
 class _Line:
-    """One line with its newline; ``key`` is empty for a comment, a blank line or a header."""
+    """A line with its newline; ``key`` is empty for a comment, a blank line or a header."""
 
     text: str
     number: int
@@ -84,11 +84,11 @@ class _Line:
 
 @dataclass
 class Section:
-    """One ``[kind]`` with its options.
+    """A ``[kind]`` section with its options.
 
     Attributes:
-        kind: Its kind under the long name: ``conv`` and ``convolutional`` are the same.
-        path: The file it was read from, for messages.
+        kind: Long name of the section's kind: ``convolutional`` also for ``[conv]``.
+        path: Path of the file, for messages.
     """
 
     kind: str
@@ -97,90 +97,90 @@ class Section:
 
     @property
     def line(self) -> int:
-        """The line of its header in the file as it was read."""
+        """Line number of the header in the file as it was read."""
         return self._lines[0].number
 
     def line_of(self, key: str) -> int:
-        """Give the line of an option; the header's where the option is not given."""
-        found = self._find(key)
-        return found.number if found else self.line
+        """Return the line number of an option, or of the header where the option is missing."""
+        line = self._find(key)
+        return line.number if line else self.line
 
     def has(self, key: str) -> bool:
-        """Tell whether an option is given."""
+        """Return whether an option is set."""
         return self._find(key) is not None
 
-    def given_keys(self) -> list[str]:
-        """Give the keys in the order of the file; one given twice is there twice."""
+    def option_keys(self) -> list[str]:
+        """Return the keys in the order of the file, repeated keys included."""
         return [line.key for line in self._lines if line.key]
 
     def text(self, key: str, default: str = "") -> str:
-        """Give a value as darknet's ``option_find_str`` sees it, all blanks taken out."""
-        found = self._find(key)
-        return found.value if found else default
+        """Return a value without blanks, as darknet's ``option_find_str`` does."""
+        line = self._find(key)
+        return line.value if line else default
 
     def integer(self, key: str, default: int) -> int:
-        """Give a whole number; ``1.0`` is 1, as ``atoi`` has it.
+        """Return an integer; ``1.0`` is 1, as for ``atoi``.
 
         Raises:
-            CfgError: The value is no whole number.
+            CfgError: The value is not an integer.
         """
         value = self.number(key, default)
         if value != int(value):
-            raise self._bad(key, "a whole number")
+            raise self._value_error(key, "an integer")
         return int(value)
 
     def number(self, key: str, default: float) -> float:
-        """Give a number.
+        """Return a number.
 
         Raises:
-            CfgError: The value is no number.
+            CfgError: The value is not a single number.
         """
         numbers = self._numbers(key, "a number")
         if len(numbers) > 1:
-            raise self._bad(key, "one number")
+            raise self._value_error(key, "one number")
         return numbers[0] if numbers else default
 
     def integers(self, key: str) -> list[int]:
-        """Give a comma-separated list of whole numbers; empty where the option is not given.
+        """Return a comma-separated list of integers; empty where the option is missing.
 
         Raises:
-            CfgError: Something in it is no whole number.
+            CfgError: An item is not an integer.
         """
-        numbers = self._numbers(key, "whole numbers with commas between them")
+        numbers = self._numbers(key, "comma-separated integers")
         if any(number != int(number) for number in numbers):
-            raise self._bad(key, "whole numbers with commas between them")
+            raise self._value_error(key, "comma-separated integers")
         return [int(number) for number in numbers]
 
     def numbers(self, key: str) -> list[float]:
-        """Give a comma-separated list of numbers; empty where the option is not given.
+        """Return a comma-separated list of numbers; empty where the option is missing.
 
         Raises:
-            CfgError: Something in it is no number.
+            CfgError: An item is not a number.
         """
-        return self._numbers(key, "numbers with commas between them")
+        return self._numbers(key, "comma-separated numbers")
 
-    def meaning(self) -> dict[str, list[float] | str]:
-        """Give each option as the numbers that it says, or else as its text, sorted by key."""
-        return {key: _meant(self.text(key)) for key in sorted(set(self.given_keys()))}
+    def canonical(self) -> dict[str, list[float] | str]:
+        """Return each option as a list of numbers, or else as text, sorted by key."""
+        return {key: _canonical_value(self.text(key)) for key in sorted(set(self.option_keys()))}
 
     def set(self, key: str, value: Value) -> None:
-        """Give an option a value: in its place where it is given, else after the last option.
+        """Set an option: in place where it is already set, otherwise after the last option.
 
-        A value that says the same number already keeps its spelling (``.1`` stays ``.1``).
+        A value that is already equal keeps its notation (``.1`` stays ``.1``).
         """
-        text = _spelled(value)
-        found = self._find(key)
-        if found is None:
+        text = _format_value(value)
+        line = self._find(key)
+        if line is None:
             self._append(key, text)
-        elif not _same(found.value, text):
-            head, _, tail = found.text.partition("=")
+        elif not _same_value(line.value, text):
+            head, _, tail = line.text.partition("=")
             parts = _AFTER_EQUALS.fullmatch(tail)
             gap, rest = (parts["gap"], parts["rest"]) if parts else ("", "\n")
-            found.text = f"{head}={gap}{text}{rest}"
-            found.value = _squeezed(text)
+            line.text = f"{head}={gap}{text}{rest}"
+            line.value = _without_blanks(text)
 
     def unset(self, key: str) -> None:
-        """Take an option out, every time it is given."""
+        """Remove all occurrences of an option."""
         self._lines = [line for line in self._lines if line.key != key]
 
     def _find(self, key: str) -> _Line | None:
@@ -192,21 +192,21 @@ class Section:
         newline = "\r\n" if before.text.endswith("\r\n") else "\n"
         if not before.text.endswith("\n"):
             before.text += newline
-        new = _Line(f"{key}={text}{newline}", before.number, key, _squeezed(text))
+        new = _Line(f"{key}={text}{newline}", before.number, key, _without_blanks(text))
         self._lines.insert(last + 1, new)
 
     def _numbers(self, key: str, expected: str) -> list[float]:
-        found = self._find(key)
-        if found is None:
+        line = self._find(key)
+        if line is None:
             return []
         try:
-            return _parsed_numbers(found.value)
+            return _parse_numbers(line.value)
         except ValueError:
-            raise self._bad(key, expected) from None
+            raise self._value_error(key, expected) from None
 
-    def _bad(self, key: str, expected: str) -> CfgError:
+    def _value_error(self, key: str, expected: str) -> CfgError:
         return CfgError(
-            f"{key} of [{self.kind}] has a wrong value",
+            f"invalid value for {key} in [{self.kind}]",
             path=self.path,
             line=self.line_of(key),
             expected=expected,
@@ -216,11 +216,11 @@ class Section:
 
 @dataclass
 class Cfg:
-    """A whole ``.cfg``.
+    """A parsed ``.cfg`` file.
 
     Attributes:
-        path: The file it was read from, for messages.
-        sections: ``[net]``, then one section a layer, in the order of the file.
+        path: Path of the file, for messages.
+        sections: ``[net]``, then one section per layer, in the order of the file.
     """
 
     path: str
@@ -234,35 +234,34 @@ class Cfg:
 
     @property
     def layers(self) -> list[Section]:
-        """The sections that are layers; a layer's place in the list is darknet's index of it."""
+        """The layer sections; their positions are darknet's layer indices."""
         return self.sections[1:]
 
     @property
     def size_wh(self) -> tuple[int, int]:
-        """The input's width and height in pixels; 0 where the file does not say."""
+        """Width and height of the input in pixels; 0 where the file does not set them."""
         return self.net.integer("width", 0), self.net.integer("height", 0)
 
     def render(self) -> str:
-        """Give the text, with the newlines it was read with."""
+        """Return the text, with its original newlines."""
         lines = [*self._preamble, *(line for section in self.sections for line in section._lines)]  # noqa: SLF001  (one module)
         return "".join(line.text for line in lines)
 
-    def meaning(self) -> list[list[Any]]:
-        """Give what darknet takes from the file, the same for all ways to write it.
+    def canonical(self) -> list[list[Any]]:
+        """Return what darknet reads from the file, in a form that does not depend on notation.
 
         Returns:
-            A ``[kind, {key: value}]`` for each section, as JSON takes it: without comments, blanks
-            and what stands there a second time, keys in the order of the alphabet, numbers as
-            numbers.
+            A JSON-compatible ``[kind, {key: value}]`` for each section: without comments, blanks
+            and repeated keys, sorted by key, with numbers parsed.
         """
-        return [[section.kind, section.meaning()] for section in self.sections]
+        return [[section.kind, section.canonical()] for section in self.sections]
 
     def encode(self) -> bytes:
-        """Give the text as the bytes to write; bytes that were no UTF-8 come back as they were."""
+        """Return the bytes to write; bytes that are not valid UTF-8 are preserved."""
         return self.render().encode("utf-8", "surrogateescape")
 
     def copy(self) -> Cfg:
-        """Give an independent copy, its line numbers counted anew."""
+        """Return an independent copy with its own line numbers."""
         return parse(self.render(), path=self.path)
 
 
@@ -270,128 +269,128 @@ def read(path: Path) -> Cfg:
     """Read a ``.cfg`` file.
 
     Raises:
-        UsageError: There is no such file.
-        CfgError: It is no ``.cfg``, with the line.
+        UsageError: The file does not exist.
+        CfgError: It is not a valid ``.cfg`` file.
     """
     try:
         data = path.read_bytes()
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise UsageError(
-            "there is no such network file",
+            "network file not found",
             where=str(path),
-            remedy="Give the path of a darknet .cfg, or the name of one of oiyolo's networks",
+            remedy="Use the path of a darknet .cfg, or the name of one of oiyolo's networks",
         ) from None
     return parse(data.decode("utf-8", "surrogateescape"), path=str(path))
 
 
 def parse(text: str, *, path: str) -> Cfg:
-    """Take a ``.cfg``'s text apart.
+    """Parse the text of a ``.cfg`` file.
 
     Args:
-        text: The text, newlines as they are.
-        path: What to call it in messages.
+        text: The text, with its original newlines.
+        path: Name of the file in messages.
 
     Raises:
-        CfgError: A line is no section, option or comment (first of all: what a merge left
-            behind), or the first section is not ``[net]``.
+        CfgError: A line is not a section, option or comment (a merge conflict marker, for
+            example), or the first section is not ``[net]``.
     """
     preamble: list[_Line] = []
     sections: list[Section] = []
     for number, raw in enumerate(text.split("\n"), start=1):
         line = _read_line(raw + "\n", number, path)
-        header = _HEADER.fullmatch(_squeezed(raw))
+        header = _HEADER.fullmatch(_without_blanks(raw))
         if header and not line.key:
             sections.append(Section(_ALIASES.get(header[1], header[1]), path, [line]))
         elif sections:
             sections[-1]._lines.append(line)  # noqa: SLF001  (one module)
         elif line.key:
             raise CfgError(
-                "this is no darknet network file",
+                "not a darknet network file",
                 path=path,
                 line=number,
                 expected="[net] before the first option",
-                found=repr(_shown(raw)),
+                found=repr(_shortened(raw)),
             )
         else:
             preamble.append(line)
-    # The text after the last newline is a line without one (and empty in most files).
+    # The text after the last newline is a line without one; in most files it is empty.
     last = sections[-1]._lines[-1] if sections else preamble[-1]  # noqa: SLF001  (one module)
     last.text = last.text[:-1]
     if not sections or sections[0].kind != "net":
         raise CfgError(
-            "this is no darknet network file",
+            "not a darknet network file",
             path=path,
             line=sections[0].line if sections else 1,
             expected="[net] as the first section",
-            found=f"[{sections[0].kind}]" if sections else "no section at all",
+            found=f"[{sections[0].kind}]" if sections else "no section",
         )
     return Cfg(path, sections, preamble)
 
 
 def _read_line(text: str, number: int, path: str) -> _Line:
-    """Sort one line into option or not, and refuse what is neither option, header nor comment."""
-    squeezed = _squeezed(text)
-    if _CONFLICT.fullmatch(text.strip()):
+    """Parse a line; raise if it is not an option, a header or a comment."""
+    compact = _without_blanks(text)
+    if _CONFLICT_MARKER.fullmatch(text.strip()):
         raise CfgError(
-            "a merge of two versions was left unfinished here",
+            "unresolved merge conflict",
             path=path,
             line=number,
-            expected="one version of these lines",
-            found=repr(_shown(text)),
-            remedy="Keep one side, and take out the lines that begin with <<<<<<<, ======= "
+            expected="one version of the conflicting lines",
+            found=repr(_shortened(text)),
+            remedy="Keep one side, and delete the lines that start with <<<<<<<, ======= "
             "and >>>>>>>",
         )
-    if not squeezed or squeezed[0] in "#;" or _HEADER.fullmatch(squeezed):
+    if not compact or compact[0] in "#;" or _HEADER.fullmatch(compact):
         return _Line(text, number)
-    key, equals, value = squeezed.partition("=")
-    if not (key and equals and value) or squeezed[0] == "[":
+    key, equals, value = compact.partition("=")
+    if not (key and equals and value) or compact[0] == "[":
         raise CfgError(
-            "this line is no part of a darknet network file",
+            "not a valid line of a darknet network file",
             path=path,
             line=number,
-            expected="[section], key=value, or a comment after #",
-            found=repr(_shown(text)),
+            expected="[section], key=value or # comment",
+            found=repr(_shortened(text)),
         )
     return _Line(text, number, key, value)
 
 
-def _squeezed(text: str) -> str:
-    """Take out every blank, as darknet's ``strip`` does (src/utils.c)."""
+def _without_blanks(text: str) -> str:
+    """Remove all blanks, as darknet's ``strip`` does (src/utils.c)."""
     return re.sub(r"[ \t\r\n]", "", text)
 
 
-def _shown(text: str) -> str:
+def _shortened(text: str) -> str:
     text = text.strip()
-    return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "..."
+    return text if len(text) <= _MAX_SHOWN_CHARACTERS else text[:_MAX_SHOWN_CHARACTERS] + "..."
 
 
-def _parsed_numbers(value: str) -> list[float]:
-    """Read the numbers before a trailing comment, which ``atoi`` and ``atof`` do not see either."""
+def _parse_numbers(value: str) -> list[float]:
+    """Parse the numbers before a trailing comment, which ``atoi`` and ``atof`` ignore too."""
     parts = value.partition("#")[0].split(",")
     if not all(_NUMBER.fullmatch(part) for part in parts):
         raise ValueError(value)
     numbers = [float(part) for part in parts]
-    if any(abs(number) > _LARGEST for number in numbers):
+    if any(abs(number) > _MAX_MAGNITUDE for number in numbers):
         raise ValueError(value)
     return numbers
 
 
-def _meant(value: str) -> list[float] | str:
+def _canonical_value(value: str) -> list[float] | str:
     try:
-        return _parsed_numbers(value)
+        return _parse_numbers(value)
     except ValueError:
         return value
 
 
-def _same(old: str, new: str) -> bool:
+def _same_value(old: str, new: str) -> bool:
     try:
-        return old == _squeezed(new) or _parsed_numbers(old) == _parsed_numbers(new)
+        return old == _without_blanks(new) or _parse_numbers(old) == _parse_numbers(new)
     except ValueError:
         return False
 
 
-def _spelled(value: Value) -> str:
+def _format_value(value: Value) -> str:
     if isinstance(value, str):
         return value
-    many: Sequence[float] = value if isinstance(value, list) else [value]
-    return ",".join(f"{number:.10g}" for number in many)
+    numbers: Sequence[float] = value if isinstance(value, list) else [value]
+    return ",".join(f"{number:.10g}" for number in numbers)

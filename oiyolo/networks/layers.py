@@ -1,7 +1,7 @@
-"""What each layer of a network gives on, and how many numbers it keeps in a weights file.
+"""Output shape and parameter count of every layer of a network.
 
 The arithmetic is darknet's (the ``make_*_layer`` functions in src/, ``load_weights_upto`` in
-src/parser.c), so that a cfg can be judged and a weights file measured where there is no darknet.
+src/parser.c), so a cfg and its weights files can be checked without darknet.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ if TYPE_CHECKING:
     from oiyolo.networks.cfg import Cfg, Section
 
 HEADER_BYTES = 20
-"""Three int32 of version and a uint64 of images seen, before the first number of a layer."""
+"""Three int32 of version and a uint64 of images seen, before the first parameter."""
 
 FLOAT_BYTES = 4
 HEAD_KINDS = ("yolo", "Gaussian_yolo", "region")
-"""Sections that turn a layer's numbers into boxes."""
+"""Sections that decode a layer's output into boxes."""
 
 _COORDINATES = 4
 _OBJECTNESS = 1
-_MOST_ANCHORS = 1000
+_MAX_ANCHORS = 1000
 
 Whc = tuple[int, int, int]
-"""Width and height in cells, and channels."""
+"""Width and height in cells, and number of channels."""
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A run of numbers that a layer keeps in a weights file.
+    """A block of parameters that a layer stores in a weights file.
 
     Attributes:
         name: ``biases``, ``scales``, ``means``, ``variances`` or ``weights``.
-        count: How many numbers.
+        count: Number of parameters.
     """
 
     name: str
@@ -46,16 +46,16 @@ class Segment:
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer as darknet would make it.
+    """A layer as darknet would build it.
 
     Attributes:
-        index: Its place, from 0, as darknet prints it and ``[route]`` names it.
-        section: The section that describes it.
-        input_whc: What it is given: width, height, channels.
-        output_whc: What it gives on: width, height, channels.
-        filters: Filters of a convolution, outputs of a connected layer, else 0.
-        sources: The layers that a route or shortcut names, counted from 0.
-        segments: What it keeps in a weights file, in the order of the file.
+        index: Index from 0, as darknet prints it and ``[route]`` refers to it.
+        section: Section of the cfg that describes the layer.
+        input_whc: Width, height and channels of the input.
+        output_whc: Width, height and channels of the output.
+        filters: Filters of a convolution, outputs of a connected layer, 0 for other kinds.
+        sources: Indices of the layers that a route or shortcut refers to, from 0.
+        segments: Parameters that the layer stores in a weights file, in the order of the file.
     """
 
     index: int
@@ -68,116 +68,116 @@ class Layer:
 
     @property
     def kind(self) -> str:
-        """The section's kind under its long name."""
+        """Long name of the section's kind."""
         return self.section.kind
 
     @property
     def parameter_count(self) -> int:
-        """How many numbers it keeps in a weights file."""
+        """Number of parameters that the layer stores in a weights file."""
         return sum(segment.count for segment in self.segments)
 
 
 def layers(cfg: Cfg) -> list[Layer]:
-    """Work out every layer of a network.
+    """Return every layer of a network, with its shapes and parameters.
 
     Raises:
-        CfgError: A layer of a kind that is not known here, a route to a layer that is not there
-            or of another size, an input or output without an extent.
+        CfgError: A layer of an unsupported type, a route to a missing layer or to layers of
+            different sizes, or an empty input or output.
     """
     whc = (*cfg.size_wh, cfg.net.integer("channels", 0))
     if min(whc) < 1:
         raise CfgError(
-            "the network's input has no extent",
+            "the network's input is empty",
             path=cfg.path,
             line=cfg.net.line,
             expected="width, height and channels above 0 in [net]",
             found=f"{whc[0]}x{whc[1]}x{whc[2]}",
         )
-    made: list[Layer] = []
+    computed: list[Layer] = []
     for section in cfg.layers:
-        make = _MAKERS.get(section.kind)
-        if make is None:
+        build = _BUILDERS.get(section.kind)
+        if build is None:
             raise CfgError(
-                f"[{section.kind}] is no kind of layer that can be measured here",
+                f"unsupported layer type [{section.kind}]",
                 path=cfg.path,
                 line=section.line,
-                expected=f"one of {', '.join(sorted(_MAKERS))}",
+                expected=f"one of {', '.join(sorted(_BUILDERS))}",
             )
-        layer = make(section, whc, made)
+        layer = build(section, whc, computed)
         if min(layer.output_whc) < 1:
             raise CfgError(
-                f"nothing is left of the picture after layer {layer.index}, [{layer.kind}]",
+                f"the output of layer {layer.index}, [{layer.kind}], is empty",
                 path=cfg.path,
                 line=section.line,
                 found=f"an input of {whc[0]}x{whc[1]}x{whc[2]}",
-                remedy="Give the network a larger width and height",
+                remedy="Increase the width and height of the network",
             )
-        made.append(layer)
+        computed.append(layer)
         whc = layer.output_whc
-    return made
+    return computed
 
 
 def expected_weight_bytes(cfg: Cfg, layer_count: int | None = None) -> int:
-    """Give the size of a weights file of a network, or of its first layers.
+    """Return the size of a weights file for a network, or for its first layers.
 
     Args:
         cfg: The network.
-        layer_count: How many layers the file holds; all of them by default.
+        layer_count: Number of layers that the file contains; by default all of them.
 
     Returns:
-        Bytes: the header and four for each number.
+        Size in bytes: the header and four bytes per parameter.
 
     Raises:
-        CfgError: As ``layers``.
+        CfgError: As for ``layers``.
     """
-    held = layers(cfg)[:layer_count]
-    return HEADER_BYTES + FLOAT_BYTES * sum(layer.parameter_count for layer in held)
+    stored = layers(cfg)[:layer_count]
+    return HEADER_BYTES + FLOAT_BYTES * sum(layer.parameter_count for layer in stored)
 
 
 def sources_of(section: Section, index: int) -> tuple[int, ...]:
-    """Give the layers that a route or shortcut at place ``index`` names, counted from 0.
+    """Return the indices, from 0, of the layers that a route or shortcut refers to.
 
-    Negative numbers count back from the layer itself. What is returned may lie outside of the
-    network: whoever uses it looks first.
+    Negative numbers in the file count back from the layer itself, whose own index is ``index``. The
+    returned indices may lie outside the network; callers must check them.
 
     Raises:
-        CfgError: No layer is named.
+        CfgError: The section names no layer.
     """
     key = "layers" if section.kind == "route" else "from"
-    named = section.integers(key)
-    if not named:
+    numbers = section.integers(key)
+    if not numbers:
         raise CfgError(
-            f"[{section.kind}] does not say from where",
+            f"[{section.kind}] has no source layer",
             path=section.path,
             line=section.line,
             expected=f"{key}= with the index of a layer",
         )
-    return tuple(number if number >= 0 else index + number for number in named)
+    return tuple(number if number >= 0 else index + number for number in numbers)
 
 
 def mask_of(head: Section) -> list[int]:
-    """Give which of the anchors a head uses; all of them where it has no mask.
+    """Return the indices of the anchors that a head uses; all of them if it has no mask.
 
     Raises:
-        CfgError: A value is no number, or no number of anchors.
+        CfgError: A value is not an integer, or ``num`` is out of range.
     """
     count = head.integer("num", 1)
-    if not 0 <= count <= _MOST_ANCHORS:
+    if not 0 <= count <= _MAX_ANCHORS:
         raise CfgError(
-            f"num of [{head.kind}] is no number of anchors",
+            f"num of [{head.kind}] is out of range",
             path=head.path,
             line=head.line_of("num"),
-            expected=f"from 1 to {_MOST_ANCHORS}",
+            expected=f"from 1 to {_MAX_ANCHORS}",
             found=str(count),
         )
     return head.integers("mask") or list(range(count))
 
 
 def head_channels(head: Section) -> int:
-    """Give how many channels a head needs from the layer before it.
+    """Return how many channels a head needs from the layer before it.
 
-    Each anchor has four coordinates (in [Gaussian_yolo] each with its uncertainty), objectness
-    and the classes (make_yolo_layer, make_region_layer, make_gaussian_yolo_layer).
+    Each anchor has four coordinates (in [Gaussian_yolo] each with an uncertainty), objectness
+    and the class scores (make_yolo_layer, make_region_layer, make_gaussian_yolo_layer).
     """
     coordinates = {
         "yolo": _COORDINATES,
@@ -187,21 +187,21 @@ def head_channels(head: Section) -> int:
     return len(mask_of(head)) * (coordinates + _OBJECTNESS + head.integer("classes", 20))
 
 
-def _steps(section: Section) -> tuple[int, int]:
+def _strides(section: Section) -> tuple[int, int]:
     stride = section.integer("stride", 1)
-    step_x, step_y = section.integer("stride_x", stride), section.integer("stride_y", stride)
-    if min(step_x, step_y) < 1:
+    stride_x, stride_y = section.integer("stride_x", stride), section.integer("stride_y", stride)
+    if min(stride_x, stride_y) < 1:
         raise CfgError(
-            f"[{section.kind}] does not move on",
+            f"[{section.kind}] has a stride below 1",
             path=section.path,
             line=section.line_of("stride"),
             expected="a stride of 1 or more",
-            found=str(min(step_x, step_y)),
+            found=str(min(stride_x, stride_y)),
         )
-    return step_x, step_y
+    return stride_x, stride_y
 
 
-def _counts(section: Section, key: str, default: int) -> int:
+def _positive_integer(section: Section, key: str, default: int) -> int:
     count = section.integer(key, default)
     if count < 1:
         raise CfgError(
@@ -218,154 +218,155 @@ def _batch_norm(count: int) -> tuple[Segment, ...]:
     return tuple(Segment(name, count) for name in ("scales", "means", "variances"))
 
 
-def _convolutional(section: Section, whc: Whc, made: Sequence[Layer]) -> Layer:
-    filters = _counts(section, "filters", 1)
-    size = _counts(section, "size", 1)
-    groups = _counts(section, "groups", 1)
-    step_x, step_y = _steps(section)
+def _convolutional(section: Section, whc: Whc, previous: Sequence[Layer]) -> Layer:
+    filters = _positive_integer(section, "filters", 1)
+    size = _positive_integer(section, "size", 1)
+    groups = _positive_integer(section, "groups", 1)
+    stride_x, stride_y = _strides(section)
     padding = size // 2 if section.integer("pad", 0) else section.integer("padding", 0)
     out = (
-        (whc[0] + 2 * padding - size) // step_x + 1,
-        (whc[1] + 2 * padding - size) // step_y + 1,
+        (whc[0] + 2 * padding - size) // stride_x + 1,
+        (whc[1] + 2 * padding - size) // stride_y + 1,
         filters,
     )
     norm = _batch_norm(filters) if section.integer("batch_normalize", 0) else ()
     weights = Segment("weights", whc[2] // groups * filters * size * size)
     segments = (Segment("biases", filters), *norm, weights)
-    # AlexeyAB's share_index borrows the numbers of another layer, so none are kept for this one.
-    kept = () if section.has("share_index") else segments
-    return Layer(len(made), section, whc, out, filters=filters, segments=kept)
+    # AlexeyAB's share_index reuses the parameters of another layer, so this one stores none.
+    stored = () if section.has("share_index") else segments
+    return Layer(len(previous), section, whc, out, filters=filters, segments=stored)
 
 
-def _connected(section: Section, whc: Whc, made: Sequence[Layer]) -> Layer:
-    outputs = _counts(section, "output", 1)
+def _connected(section: Section, whc: Whc, previous: Sequence[Layer]) -> Layer:
+    outputs = _positive_integer(section, "output", 1)
     inputs = whc[0] * whc[1] * whc[2]
     norm = _batch_norm(outputs) if section.integer("batch_normalize", 0) else ()
     segments = (Segment("biases", outputs), Segment("weights", inputs * outputs), *norm)
-    return Layer(len(made), section, whc, (1, 1, outputs), filters=outputs, segments=segments)
+    return Layer(len(previous), section, whc, (1, 1, outputs), filters=outputs, segments=segments)
 
 
-def _local(section: Section, whc: Whc, made: Sequence[Layer]) -> Layer:
-    filters, size = _counts(section, "filters", 1), _counts(section, "size", 1)
-    step_x, step_y = _steps(section)
-    lost = 1 if section.integer("pad", 0) else size
-    out = ((whc[0] - lost) // step_x + 1, (whc[1] - lost) // step_y + 1, filters)
-    places = out[0] * out[1]
+def _local(section: Section, whc: Whc, previous: Sequence[Layer]) -> Layer:
+    filters, size = _positive_integer(section, "filters", 1), _positive_integer(section, "size", 1)
+    stride_x, stride_y = _strides(section)
+    border = 1 if section.integer("pad", 0) else size
+    out = ((whc[0] - border) // stride_x + 1, (whc[1] - border) // stride_y + 1, filters)
+    cells = out[0] * out[1]
     segments = (
-        Segment("biases", places * filters),
-        Segment("weights", size * size * whc[2] * filters * places),
+        Segment("biases", cells * filters),
+        Segment("weights", size * size * whc[2] * filters * cells),
     )
-    return Layer(len(made), section, whc, out, filters=filters, segments=segments)
+    return Layer(len(previous), section, whc, out, filters=filters, segments=segments)
 
 
-def _batchnorm(section: Section, whc: Whc, made: Sequence[Layer]) -> Layer:
+def _batchnorm(section: Section, whc: Whc, previous: Sequence[Layer]) -> Layer:
     segments = (Segment("biases", whc[2]), *_batch_norm(whc[2]))
-    return Layer(len(made), section, whc, whc, segments=segments)
+    return Layer(len(previous), section, whc, whc, segments=segments)
 
 
-def _pool(section: Section, whc: Whc, made: Sequence[Layer]) -> Layer:
-    step_x, step_y = _steps(section)
+def _maxpool(section: Section, whc: Whc, previous: Sequence[Layer]) -> Layer:
+    stride_x, stride_y = _strides(section)
     size = section.integer("size", section.integer("stride", 1))
     padding = section.integer("padding", size - 1)
-    out_w = (whc[0] + padding - size) // step_x + 1
-    out_h = (whc[1] + padding - size) // step_y + 1
-    return Layer(len(made), section, whc, (out_w, out_h, whc[2]))
+    out_w = (whc[0] + padding - size) // stride_x + 1
+    out_h = (whc[1] + padding - size) // stride_y + 1
+    return Layer(len(previous), section, whc, (out_w, out_h, whc[2]))
 
 
-def _average(section: Section, whc: Whc, made: Sequence[Layer]) -> Layer:
-    return Layer(len(made), section, whc, (1, 1, whc[2]))
+def _avgpool(section: Section, whc: Whc, previous: Sequence[Layer]) -> Layer:
+    return Layer(len(previous), section, whc, (1, 1, whc[2]))
 
 
-def _same(section: Section, whc: Whc, made: Sequence[Layer]) -> Layer:
-    return Layer(len(made), section, whc, whc)
+def _same_shape(section: Section, whc: Whc, previous: Sequence[Layer]) -> Layer:
+    return Layer(len(previous), section, whc, whc)
 
 
-def _crop(section: Section, whc: Whc, made: Sequence[Layer]) -> Layer:
+def _crop(section: Section, whc: Whc, previous: Sequence[Layer]) -> Layer:
     out = (section.integer("crop_width", 1), section.integer("crop_height", 1), whc[2])
-    return Layer(len(made), section, whc, out)
+    return Layer(len(previous), section, whc, out)
 
 
-def _reorg(section: Section, whc: Whc, made: Sequence[Layer]) -> Layer:
+def _reorg(section: Section, whc: Whc, previous: Sequence[Layer]) -> Layer:
     w, h, c = whc
-    stride = _steps(section)[0]
+    stride = _strides(section)[0]
     if section.integer("reverse", 0):
         out = (w * stride, h * stride, c // stride**2)
     else:
         out = (w // stride, h // stride, c * stride**2)
-    return Layer(len(made), section, whc, out)
+    return Layer(len(previous), section, whc, out)
 
 
-def _upsample(section: Section, whc: Whc, made: Sequence[Layer]) -> Layer:
+def _upsample(section: Section, whc: Whc, previous: Sequence[Layer]) -> Layer:
     stride = section.integer("stride", 2)
     w, h, c = whc
     out = (w * stride, h * stride, c) if stride > 0 else (w // -stride, h // -stride, c)
-    return Layer(len(made), section, whc, out)
+    return Layer(len(previous), section, whc, out)
 
 
-def _existing_sources(section: Section, made: Sequence[Layer]) -> tuple[int, ...]:
-    sources = sources_of(section, len(made))
+def _checked_sources(section: Section, previous: Sequence[Layer]) -> tuple[int, ...]:
+    sources = sources_of(section, len(previous))
     for source in sources:
-        if not 0 <= source < len(made):
+        if not 0 <= source < len(previous):
             raise CfgError(
-                f"[{section.kind}] names layer {source}, which does not come before it",
+                f"[{section.kind}] refers to layer {source}, which does not precede it",
                 path=section.path,
                 line=section.line_of("layers" if section.kind == "route" else "from"),
-                expected=f"layers from 0 to {len(made) - 1}, or from -{len(made)} to -1",
+                expected=f"layers from 0 to {len(previous) - 1}, or from -{len(previous)} to -1",
             )
     return sources
 
 
-def _route(section: Section, whc: Whc, made: Sequence[Layer]) -> Layer:
-    sources = _existing_sources(section, made)
-    sizes = {made[source].output_whc[:2] for source in sources}
+def _route(section: Section, whc: Whc, previous: Sequence[Layer]) -> Layer:
+    sources = _checked_sources(section, previous)
+    sizes = {previous[source].output_whc[:2] for source in sources}
     if len(sizes) > 1:
         raise CfgError(
-            "[route] joins layers of different sizes",
+            "[route] concatenates layers of different sizes",
             path=section.path,
             line=section.line_of("layers"),
             expected="one width and height",
             found=", ".join(f"{w}x{h}" for w, h in sorted(sizes)),
-            remedy="Check width and height in [net] (multiples of 32), or the layers named",
+            remedy="Check width and height in [net] (multiples of 32), or the listed layers",
         )
-    w, h, _ = made[sources[0]].output_whc
-    channels = sum(made[source].output_whc[2] for source in sources)
-    out = (w, h, channels // _counts(section, "groups", 1))
-    return Layer(len(made), section, whc, out, sources=sources)
+    w, h, _ = previous[sources[0]].output_whc
+    channels = sum(previous[source].output_whc[2] for source in sources)
+    out = (w, h, channels // _positive_integer(section, "groups", 1))
+    return Layer(len(previous), section, whc, out, sources=sources)
 
 
-def _shortcut(section: Section, whc: Whc, made: Sequence[Layer]) -> Layer:
-    sources = _existing_sources(section, made)
-    # Weighted shortcuts are AlexeyAB's (src/shortcut_layer.c): one number a source, or one each
-    # for its channels.
+def _shortcut(section: Section, whc: Whc, previous: Sequence[Layer]) -> Layer:
+    sources = _checked_sources(section, previous)
+    # Weighted shortcuts are AlexeyAB's (src/shortcut_layer.c): one weight per source, or one per
+    # source and channel.
     per_source = {"per_feature": 1, "per_layer": 1, "per_channel": whc[2]}
     count = per_source.get(section.text("weights_type"), 0) * (len(sources) + 1)
     segments = (Segment("weights", count),) if count else ()
-    return Layer(len(made), section, whc, whc, sources=sources, segments=segments)
+    return Layer(len(previous), section, whc, whc, sources=sources, segments=segments)
 
 
-def _scaled(section: Section, whc: Whc, made: Sequence[Layer]) -> Layer:
-    sources = _existing_sources(section, made)
-    return Layer(len(made), section, whc, made[sources[0]].output_whc, sources=sources)
+def _scale_channels(section: Section, whc: Whc, previous: Sequence[Layer]) -> Layer:
+    sources = _checked_sources(section, previous)
+    return Layer(len(previous), section, whc, previous[sources[0]].output_whc, sources=sources)
 
 
-_MAKERS: dict[str, Callable[[Section, Whc, Sequence[Layer]], Layer]] = {
+_BUILDERS: dict[str, Callable[[Section, Whc, Sequence[Layer]], Layer]] = {
     "convolutional": _convolutional,
     "connected": _connected,
     "local": _local,
     "batchnorm": _batchnorm,
-    "maxpool": _pool,
-    "local_avgpool": _pool,
-    "avgpool": _average,
+    "maxpool": _maxpool,
+    "local_avgpool": _maxpool,
+    "avgpool": _avgpool,
     "crop": _crop,
     "reorg": _reorg,
     "reorg3d": _reorg,
     "upsample": _upsample,
     "route": _route,
     "shortcut": _shortcut,
-    "scale_channels": _scaled,
-    "sam": _scaled,
+    "scale_channels": _scale_channels,
+    "sam": _scale_channels,
     **dict.fromkeys(
-        ("activation", "cost", "detection", "dropout", "empty", "normalization", "softmax"), _same
+        ("activation", "cost", "detection", "dropout", "empty", "normalization", "softmax"),
+        _same_shape,
     ),
-    **dict.fromkeys(HEAD_KINDS, _same),
+    **dict.fromkeys(HEAD_KINDS, _same_shape),
 }

@@ -1,7 +1,7 @@
-"""What would go wrong in a training, found in a network's file before it starts.
+"""Linter for network files: finds mistakes in them before a training run starts.
 
-Darknet takes a wrong file without a word, or dies of it in the middle of the layer table; the
-places in its sources are named where a rule stands on one.
+Darknet accepts many invalid files silently, and aborts on others in the middle of the layer table.
+Where a rule follows from darknet's source code, a comment says where.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from oiyolo.networks.cfg import CfgError
 from oiyolo.networks.layers import HEAD_KINDS, head_channels, layers, mask_of
 from oiyolo.networks.vocabulary import (
     ACTIVATIONS,
-    ACTIVATIONS_ADDED,
+    ALEXEYAB_ACTIVATIONS,
     ALEXEYAB_KEYS,
-    KINDS_ADDED,
+    ALEXEYAB_KINDS,
+    ALEXEYAB_POLICIES,
     PJREDDIE_KEYS,
     POLICIES,
-    POLICIES_ADDED,
 )
 
 if TYPE_CHECKING:
@@ -27,30 +27,30 @@ if TYPE_CHECKING:
 
     from oiyolo.networks.cfg import Cfg, Section
 
-DarknetLine = Literal["pjreddie", "alexeyab", "hank"]
-"""A line of descent of darknet; Debian's package is of pjreddie's."""
+ForkName = Literal["pjreddie", "alexeyab", "hank"]
+"""A fork of darknet; Debian packages pjreddie's."""
 
 GRID_PX = 32
-"""The networks halve the picture five times, so its sides are multiples of this."""
+"""The networks halve the image five times, so its sides must be multiples of this."""
 
 MULTI_SCALE_MIN_PX = 320
 MULTI_SCALE_MAX_PX = 608
-"""With ``random=1``, pjreddie's line trains at squares from and to these (examples/detector.c:65),
-whatever width and height say."""
+"""With ``random``, pjreddie's fork trains at squares between these sides, whatever width and height
+are (examples/detector.c:65)."""
 
 _BURN_IN_SHARE = 0.2
 
 
 @dataclass(frozen=True)
-class Finding:
-    """Something in a network's file that is wrong or doubtful.
+class LintFinding:
+    """A problem in a network file.
 
     Attributes:
-        level: ``error``: a training would fail or learn nothing useful. ``warning``: it would not
-            be what the file seems to say.
-        line: The line in the file.
+        level: ``error`` if training would fail or learn nothing useful, ``warning`` if it would
+            not do what the file suggests.
+        line: Line number in the file, from 1.
         what: What is wrong, with the values. A sentence without its full stop.
-        remedy: What to do. A sentence without its full stop, or empty.
+        remedy: What to do about it. A sentence without its full stop, or empty.
     """
 
     level: Literal["error", "warning"]
@@ -63,38 +63,37 @@ class Finding:
         return f"line {self.line}: {self.what}{advice}"
 
 
-def lint(cfg: Cfg, *, class_count: int, line: DarknetLine | None = None) -> list[Finding]:
-    """Judge a network's file.
+def lint(cfg: Cfg, *, class_count: int, fork: ForkName | None = None) -> list[LintFinding]:
+    """Check a network file.
 
     Args:
         cfg: The network.
-        class_count: Classes of the dataset.
-        line: The line of darknet that will train it; without it, what only some lines mind is
-            left out.
+        class_count: Number of classes in the dataset.
+        fork: Fork of darknet that will train it; ``None`` skips the rules for single forks.
 
     Returns:
         The findings in the order of the file.
     """
-    # A set, because several rules may stumble over the same value.
-    found = {finding for rule in _RULES for finding in _kept(rule(cfg, class_count, line))}
-    return sorted(found, key=lambda finding: (finding.line, finding.level, finding.what))
+    # A set, because several rules may report the same value.
+    findings = {finding for rule in _RULES for finding in _collect(rule(cfg, class_count, fork))}
+    return sorted(findings, key=lambda finding: (finding.line, finding.level, finding.what))
 
 
-def check(cfg: Cfg, *, class_count: int, line: DarknetLine | None = None) -> list[Finding]:
-    """Refuse a network's file that has errors.
+def check(cfg: Cfg, *, class_count: int, fork: ForkName | None = None) -> list[LintFinding]:
+    """Raise if a network file has errors.
 
     Args:
         cfg: The network.
-        class_count: Classes of the dataset.
-        line: As ``lint``.
+        class_count: Number of classes in the dataset.
+        fork: Fork of darknet that will train it, as for ``lint``.
 
     Returns:
-        The warnings that are left.
+        The warnings.
 
     Raises:
-        InputFormError: There are errors; it lists them all.
+        InputFormError: The file has errors; the message lists all of them.
     """
-    findings = lint(cfg, class_count=class_count, line=line)
+    findings = lint(cfg, class_count=class_count, fork=fork)
     errors = [finding for finding in findings if finding.level == "error"]
     if errors:
         raise InputFormError(
@@ -106,195 +105,195 @@ def check(cfg: Cfg, *, class_count: int, line: DarknetLine | None = None) -> lis
     return findings
 
 
-def _kept(findings: Iterator[Finding]) -> Iterator[Finding]:
-    """Make a finding of the error that ends a rule: a value that is no number, a broken route."""
+def _collect(findings: Iterator[LintFinding]) -> Iterator[LintFinding]:
+    """Yield findings, and the error that aborts a rule (an invalid route, say) as a finding."""
     try:
         yield from findings
     except CfgError as error:
         parts = [error.what]
         parts += [f"expected {error.expected}"] if error.expected else []
         parts += [f"found {error.found}"] if error.found else []
-        yield Finding("error", error.line, ", ".join(parts), error.remedy)
+        yield LintFinding("error", error.line, ", ".join(parts), error.remedy)
 
 
-def _size(cfg: Cfg, _: int, line: DarknetLine | None) -> Iterator[Finding]:
+def _check_size(cfg: Cfg, _: int, fork: ForkName | None) -> Iterator[LintFinding]:
     for key in ("width", "height"):
         side = cfg.net.integer(key, 0)
         if side < 1 or side % GRID_PX:
-            near = max(GRID_PX, round(side / GRID_PX) * GRID_PX)
-            yield Finding(
+            nearest = max(GRID_PX, round(side / GRID_PX) * GRID_PX)
+            yield LintFinding(
                 "error",
                 cfg.net.line_of(key),
-                f"{key}={side} is no multiple of {GRID_PX}",
-                f"Set {key}={near}",
+                f"{key}={side} is not a multiple of {GRID_PX}",
+                f"Set {key}={nearest}",
             )
     heads = _heads(cfg)
-    if line == "pjreddie" and heads and heads[-1].number("random", 0):
+    if fork == "pjreddie" and heads and heads[-1].number("random", 0):
         width, height = cfg.size_wh
         if width != height or not MULTI_SCALE_MIN_PX <= width <= MULTI_SCALE_MAX_PX:
-            yield Finding(
+            yield LintFinding(
                 "warning",
                 heads[-1].line_of("random"),
-                f"random=1 trains at squares from {MULTI_SCALE_MIN_PX} to {MULTI_SCALE_MAX_PX} "
-                f"pixels, not at {width}x{height}",
+                f"random=1 trains at square sizes from {MULTI_SCALE_MIN_PX} to "
+                f"{MULTI_SCALE_MAX_PX} pixels, not at {width}x{height}",
                 "Set random=0",
             )
 
 
-def _batch(cfg: Cfg, _: int, __: DarknetLine | None) -> Iterator[Finding]:
+def _check_batch(cfg: Cfg, _: int, __: ForkName | None) -> Iterator[LintFinding]:
     net = cfg.net
-    batch, parts = net.integer("batch", 1), net.integer("subdivisions", 1)
+    batch, subdivisions = net.integer("batch", 1), net.integer("subdivisions", 1)
     if batch <= 1:
-        yield Finding(
+        yield LintFinding(
             "error",
             net.line_of("batch"),
-            f"batch={batch} is for testing",
+            f"batch={batch} is a setting for testing",
             "Set batch=64 and subdivisions=16",
         )
-    elif parts < 1 or batch % parts:
-        # parse_net_options divides and drops the rest: fewer images, or none, an iteration.
-        yield Finding(
+    elif subdivisions < 1 or batch % subdivisions:
+        # parse_net_options drops the remainder: an iteration would have fewer images, or none.
+        yield LintFinding(
             "error",
             net.line_of("subdivisions"),
-            f"subdivisions={parts} does not divide batch={batch}",
+            f"subdivisions={subdivisions} does not divide batch={batch}",
             "Set subdivisions to a divisor of batch",
         )
 
 
-def _rate(cfg: Cfg, _: int, line: DarknetLine | None) -> Iterator[Finding]:
+def _check_learning_rate(cfg: Cfg, _: int, fork: ForkName | None) -> Iterator[LintFinding]:
     net = cfg.net
     rate = net.number("learning_rate", 0.001)
     if rate <= 0:
-        yield Finding(
+        yield LintFinding(
             "error",
             net.line_of("learning_rate"),
-            f"learning_rate={rate:g} learns nothing",
+            f"a network cannot learn with learning_rate={rate:g}",
             "Set learning_rate=0.001",
         )
     policy = net.text("policy", "constant")
-    if policy not in (POLICIES if line == "pjreddie" else POLICIES | POLICIES_ADDED):
-        # get_policy goes on with a constant rate, in one line among hundreds.
-        yield Finding(
-            "error", net.line_of("policy"), f"there is no policy {policy}", "Set policy=steps"
+    if policy not in (POLICIES if fork == "pjreddie" else POLICIES | ALEXEYAB_POLICIES):
+        # get_policy falls back to a constant rate, and says so in one line among hundreds.
+        yield LintFinding(
+            "error", net.line_of("policy"), f"unknown policy {policy}", "Set policy=steps"
         )
     elif policy not in {"steps", "sgdr"} and net.has("steps"):
-        yield Finding(
+        yield LintFinding(
             "warning",
             net.line_of("steps"),
-            f"steps are not looked at with policy={policy}",
+            f"steps has no effect with policy={policy}",
             "Set policy=steps",
         )
 
 
-def _schedule(cfg: Cfg, _: int, __: DarknetLine | None) -> Iterator[Finding]:
+def _check_schedule(cfg: Cfg, _: int, __: ForkName | None) -> Iterator[LintFinding]:
     net = cfg.net
     end = net.integer("max_batches", 0)
     if end < 1:
-        yield Finding(
+        yield LintFinding(
             "error",
             net.line_of("max_batches"),
-            f"max_batches={end} trains nothing",
-            "Set max_batches to 2000 for each class, and 6000 at least",
+            f"max_batches={end} means no training",
+            "Set max_batches to 2000 per class, but at least 6000",
         )
         return
     burn_in = net.integer("burn_in", 0)
     if burn_in > _BURN_IN_SHARE * end:
-        # The rate climbs with the fourth power of the iteration until then.
-        yield Finding(
+        # Until then the rate rises with the fourth power of the iteration.
+        yield LintFinding(
             "error" if burn_in >= end else "warning",
             net.line_of("burn_in"),
-            f"burn_in={burn_in} takes up most of max_batches={end}"
+            f"burn_in={burn_in} covers all of max_batches={end}"
             if burn_in >= end
             else f"burn_in={burn_in} is a large part of max_batches={end}",
             f"Set burn_in={min(1000, end // 10)}",
         )
     if net.text("policy", "constant") == "steps":
-        yield from _steps(net, end)
+        yield from _check_steps(net, end)
 
 
-def _steps(net: Section, end: int) -> Iterator[Finding]:
+def _check_steps(net: Section, end: int) -> Iterator[LintFinding]:
     steps, scales = net.integers("steps"), net.numbers("scales")
     if not steps or len(scales) < len(steps):
-        # parse_net_options reads on behind the end of a list that is too short.
-        yield Finding(
+        # parse_net_options reads past the end of a list that is too short.
+        yield LintFinding(
             "error",
             net.line_of("scales" if steps else "steps"),
             f"policy=steps with {len(steps)} steps and {len(scales)} scales",
-            "Give one scale for each step",
+            "Set one scale per step",
         )
     elif len(scales) > len(steps):
-        yield Finding(
+        yield LintFinding(
             "warning",
             net.line_of("scales"),
-            f"{len(scales)} scales for {len(steps)} steps: the last ones are not used",
+            f"{len(scales)} scales for {len(steps)} steps: the last ones are ignored",
         )
     if steps != sorted(steps):
-        yield Finding(
-            "error", net.line_of("steps"), "steps do not rise", "Give them in the order of time"
+        yield LintFinding(
+            "error", net.line_of("steps"), "steps are not ascending", "Sort the steps"
         )
     if any(step >= end for step in steps):
         late = ", ".join(str(step) for step in steps if step >= end)
-        yield Finding(
+        yield LintFinding(
             "warning",
             net.line_of("steps"),
-            f"steps at or after the end are never reached: {late} of max_batches={end}",
+            f"steps {late} are never reached with max_batches={end}",
             f"Set steps={int(end * 0.8)},{int(end * 0.9)}",
         )
 
 
-def _head_rules(cfg: Cfg, class_count: int, _: DarknetLine | None) -> Iterator[Finding]:
+def _check_heads(cfg: Cfg, class_count: int, _: ForkName | None) -> Iterator[LintFinding]:
     if not _heads(cfg):
-        yield Finding(
+        yield LintFinding(
             "error",
             cfg.net.line,
-            "no [yolo] section: this network finds no boxes",
-            "Take the .cfg of a detector, not of a classifier",
+            "no [yolo] section: this network does not detect boxes",
+            "Use the .cfg of a detector, not of a classifier",
         )
     for before, head in zip([cfg.net, *cfg.layers], cfg.layers, strict=False):
         if head.kind in HEAD_KINDS:
-            yield from _classes(head, class_count)
-            yield from _filters(before, head)
+            yield from _check_classes(head, class_count)
+            yield from _check_filters(before, head)
             if head.kind != "region":
-                yield from _anchors(head)
+                yield from _check_anchors(head)
 
 
-def _heads_together(cfg: Cfg, _: int, __: DarknetLine | None) -> Iterator[Finding]:
-    """Judge what heads share: one list of anchors, the larger ones for the coarser cells."""
+def _check_shared_anchors(cfg: Cfg, _: int, __: ForkName | None) -> Iterator[LintFinding]:
+    """Check that heads share one list of anchors, and that coarser heads use the larger ones."""
     heads = [layer for layer in layers(cfg) if layer.kind in {"yolo", "Gaussian_yolo"}]
-    used = [_used_anchors(layer.section) for layer in heads]
+    areas = [_used_anchor_areas(layer.section) for layer in heads]
     for layer in heads[1:]:
         if layer.section.numbers("anchors") != heads[0].section.numbers("anchors"):
-            yield Finding(
+            yield LintFinding(
                 "warning",
                 layer.section.line_of("anchors"),
-                f"other anchors than those of the head in line {heads[0].section.line}",
-                "List the same in every head, and let mask choose from them",
+                f"anchors differ from those of the head on line {heads[0].section.line}",
+                "List the same anchors in every head, and select from them with mask",
             )
-    for fine, fine_areas in zip(heads, used, strict=True):
-        for coarse, coarse_areas in zip(heads, used, strict=True):
+    for fine, fine_areas in zip(heads, areas, strict=True):
+        for coarse, coarse_areas in zip(heads, areas, strict=True):
             is_coarser = coarse.output_whc[0] < fine.output_whc[0]
             if is_coarser and coarse_areas and fine_areas and max(coarse_areas) < min(fine_areas):
-                yield Finding(
+                yield LintFinding(
                     "warning",
                     coarse.section.line_of("mask"),
-                    f"cells of {coarse.output_whc[0]}x{coarse.output_whc[1]} have smaller anchors "
-                    f"than those of {fine.output_whc[0]}x{fine.output_whc[1]} in line "
+                    f"the {coarse.output_whc[0]}x{coarse.output_whc[1]} grid has smaller anchors "
+                    f"than the {fine.output_whc[0]}x{fine.output_whc[1]} grid on line "
                     f"{fine.section.line}",
-                    "Order the anchors by area, and give the coarser cells the last ones",
+                    "Sort the anchors by area, and assign the last ones to the coarser grid",
                 )
 
 
-def _used_anchors(head: Section) -> list[float]:
-    """Give the areas of the anchors that a head uses, as far as there are any."""
+def _used_anchor_areas(head: Section) -> list[float]:
+    """Return the areas of the anchors that a head uses; invalid indices are skipped."""
     numbers = head.numbers("anchors")
     areas = [w * h for w, h in zip(numbers[::2], numbers[1::2], strict=False)]
     return [areas[index] for index in mask_of(head) if 0 <= index < len(areas)]
 
 
-def _classes(head: Section, class_count: int) -> Iterator[Finding]:
+def _check_classes(head: Section, class_count: int) -> Iterator[LintFinding]:
     classes = head.integer("classes", 20)
     if classes != class_count:
-        yield Finding(
+        yield LintFinding(
             "error",
             head.line_of("classes"),
             f"classes={classes}, but the dataset has {class_count}",
@@ -302,27 +301,27 @@ def _classes(head: Section, class_count: int) -> Iterator[Finding]:
         )
 
 
-def _filters(before: Section, head: Section) -> Iterator[Finding]:
-    needed = head_channels(head)
+def _check_filters(before: Section, head: Section) -> Iterator[LintFinding]:
+    expected = head_channels(head)
     if before.kind != "convolutional":
-        yield Finding(
-            "error", head.line, f"[{head.kind}] stands behind [{before.kind}], not a convolution"
+        yield LintFinding(
+            "error", head.line, f"[{head.kind}] follows [{before.kind}], not a convolution"
         )
         return
     filters = before.integer("filters", 1)
-    if filters != needed:
-        # An assertion in parse_yolo, met after minutes of reading the layers before.
-        yield Finding(
+    if filters != expected:
+        # An assertion in parse_yolo, which darknet reaches only after parsing the layers before.
+        yield LintFinding(
             "error",
             before.line_of("filters"),
             f"filters={filters} before a [{head.kind}] with {head.integer('classes', 20)} classes "
             f"and {len(mask_of(head))} anchors",
-            f"Set filters={needed}",
+            f"Set filters={expected}",
         )
     activation = before.text("activation", "logistic")
-    # AlexeyAB's heads with new_coords want numbers from 0 to 1.
+    # AlexeyAB's heads with new_coords expect values from 0 to 1.
     if activation != ("logistic" if head.integer("new_coords", 0) else "linear"):
-        yield Finding(
+        yield LintFinding(
             "warning",
             before.line_of("activation"),
             f"activation={activation} before [{head.kind}]",
@@ -330,118 +329,120 @@ def _filters(before: Section, head: Section) -> Iterator[Finding]:
         )
 
 
-def _anchors(head: Section) -> Iterator[Finding]:
+def _check_anchors(head: Section) -> Iterator[LintFinding]:
     count, mask, numbers = head.integer("num", 1), mask_of(head), head.numbers("anchors")
     if len(numbers) != 2 * count:
-        # pjreddie's parse_yolo writes behind the end of its memory when there are more.
-        yield Finding(
+        # pjreddie's parse_yolo overruns its buffer when there are more.
+        yield LintFinding(
             "error",
             head.line_of("anchors"),
-            f"{len(numbers)} numbers in anchors for num={count}",
-            f"Give {2 * count} numbers, or set num={len(numbers) // 2}",
+            f"num={count}, but anchors lists {len(numbers)} numbers",
+            f"List {2 * count} numbers, or set num={len(numbers) // 2}",
         )
     if any(number <= 0 for number in numbers):
-        yield Finding("error", head.line_of("anchors"), "an anchor without an extent")
+        yield LintFinding("error", head.line_of("anchors"), "an anchor has no area")
     areas = [w * h for w, h in zip(numbers[::2], numbers[1::2], strict=False)]
     if areas != sorted(areas):
-        yield Finding(
+        yield LintFinding(
             "warning",
             head.line_of("anchors"),
-            "anchors are not in the order of their areas, which masks count on",
+            "anchors are not sorted by area, as masks assume",
             "List the smallest first",
         )
-    twice = sorted({index for index in mask if mask.count(index) > 1})
-    if twice:
-        yield Finding(
+    repeated = sorted({index for index in mask if mask.count(index) > 1})
+    if repeated:
+        yield LintFinding(
             "error",
             head.line_of("mask"),
-            f"mask names anchor {', '.join(map(str, twice))} more than once",
-            "Name each once",
+            f"mask lists anchor {', '.join(map(str, repeated))} more than once",
+            "List each anchor once",
         )
     outside = [str(index) for index in mask if not 0 <= index < count]
     if outside:
-        yield Finding(
+        yield LintFinding(
             "error",
             head.line_of("mask"),
-            f"mask names anchor {', '.join(outside)} of {count}",
+            f"mask lists anchor {', '.join(outside)}, but num={count}",
             f"Use indices from 0 to {count - 1}",
         )
 
 
-def _shapes(cfg: Cfg, _: int, line: DarknetLine | None) -> Iterator[Finding]:
-    made = layers(cfg)
-    for layer in made:
-        sizes = {made[source].output_whc[:2] for source in layer.sources}
-        # AlexeyAB's asserts this; pjreddie's adds what there is of the smaller one.
-        if layer.kind == "shortcut" and line != "pjreddie" and sizes != {layer.input_whc[:2]}:
-            yield Finding(
-                "error" if line else "warning",
+def _check_shortcuts(cfg: Cfg, _: int, fork: ForkName | None) -> Iterator[LintFinding]:
+    network_layers = layers(cfg)
+    for layer in network_layers:
+        sizes = {network_layers[source].output_whc[:2] for source in layer.sources}
+        # AlexeyAB's asserts equal sizes; pjreddie's adds the part that overlaps.
+        if layer.kind == "shortcut" and fork != "pjreddie" and sizes != {layer.input_whc[:2]}:
+            yield LintFinding(
+                "error" if fork else "warning",
                 layer.section.line,
                 f"[shortcut] adds layers of different sizes in layer {layer.index}",
             )
 
 
-def _repeats(cfg: Cfg, _: int, __: DarknetLine | None) -> Iterator[Finding]:
+def _check_repeated_keys(cfg: Cfg, _: int, __: ForkName | None) -> Iterator[LintFinding]:
     for section in cfg.sections:
-        keys = section.given_keys()
+        keys = section.option_keys()
         for key in sorted({key for key in keys if keys.count(key) > 1}):
-            yield Finding(
+            yield LintFinding(
                 "warning",
                 section.line_of(key),
-                f"{key} is given {keys.count(key)} times in one [{section.kind}]: "
-                "darknet takes the first",
+                f"{key} is set {keys.count(key)} times in one [{section.kind}]: "
+                "darknet uses the first",
                 "Keep one",
             )
 
 
-def _known(cfg: Cfg, _: int, line: DarknetLine | None) -> Iterator[Finding]:
-    if line is None:
+def _check_vocabulary(cfg: Cfg, _: int, fork: ForkName | None) -> Iterator[LintFinding]:
+    if fork is None:
         return
-    activations = ACTIVATIONS | (set() if line == "pjreddie" else ACTIVATIONS_ADDED)
+    activations = ACTIVATIONS | (set() if fork == "pjreddie" else ALEXEYAB_ACTIVATIONS)
     for section in cfg.sections:
-        if line == "pjreddie" and section.kind in KINDS_ADDED:
-            yield Finding(
+        if fork == "pjreddie" and section.kind in ALEXEYAB_KINDS:
+            yield LintFinding(
                 "error",
                 section.line,
                 f"pjreddie's darknet has no [{section.kind}]",
-                "Train with AlexeyAB's or hank-ai's",
+                "Train with AlexeyAB's or hank-ai's darknet",
             )
             continue
         activation = section.text("activation", "linear")
         if activation not in activations:
-            # get_activation goes on with ReLU, in one line among hundreds.
-            yield Finding(
+            # get_activation falls back to ReLU, and says so in one line among hundreds.
+            yield LintFinding(
                 "error",
                 section.line_of("activation"),
-                f"{line}'s darknet has no activation {activation}",
-                "Train with AlexeyAB's or hank-ai's" if activation in ACTIVATIONS_ADDED else "",
+                f"{fork}'s darknet has no activation {activation}",
+                "Train with AlexeyAB's or hank-ai's darknet"
+                if activation in ALEXEYAB_ACTIVATIONS
+                else "",
             )
-        yield from _known_keys(section, line)
+        yield from _check_option_names(section, fork)
 
 
-def _known_keys(section: Section, line: DarknetLine) -> Iterator[Finding]:
-    tables = PJREDDIE_KEYS if line == "pjreddie" else ALEXEYAB_KEYS
+def _check_option_names(section: Section, fork: ForkName) -> Iterator[LintFinding]:
+    tables = PJREDDIE_KEYS if fork == "pjreddie" else ALEXEYAB_KEYS
     if section.kind not in tables:
         return
-    known = tables[""] | tables[section.kind]
-    for key in section.given_keys():
-        # A part of the channels taken for the whole makes another network; the rest only
-        # changes how this one is trained.
-        splits = section.kind == "route" and key == "groups" and line == "pjreddie"
-        if key not in known:
-            yield Finding(
-                "error" if splits else "warning",
+    supported = tables[""] | tables[section.kind]
+    for key in section.option_keys():
+        # Without groups a route passes on all channels, which is another network. Other unknown
+        # options only change how the network is trained.
+        changes_network = section.kind == "route" and key == "groups" and fork == "pjreddie"
+        if key not in supported:
+            yield LintFinding(
+                "error" if changes_network else "warning",
                 section.line_of(key),
-                f"{line}'s darknet does not know {key} in [{section.kind}]",
-                "Train with AlexeyAB's or hank-ai's" if splits else "",
+                f"{fork}'s darknet ignores the unknown option {key} in [{section.kind}]",
+                "Train with AlexeyAB's or hank-ai's darknet" if changes_network else "",
             )
-        if key == "mosaic" and key in known and section.integer(key, 0):
-            # load_data_detection in AlexeyAB's src/data.c ends the process without it.
-            yield Finding(
+        if key == "mosaic" and key in supported and section.integer(key, 0):
+            # load_data_detection in AlexeyAB's src/data.c exits without OpenCV.
+            yield LintFinding(
                 "warning",
                 section.line_of(key),
                 "mosaic=1 needs a darknet built with OpenCV",
-                "Set mosaic=0 for one without",
+                "Set mosaic=0 for a build without OpenCV",
             )
 
 
@@ -449,14 +450,14 @@ def _heads(cfg: Cfg) -> list[Section]:
     return [section for section in cfg.layers if section.kind in HEAD_KINDS]
 
 
-_RULES: tuple[Callable[[Cfg, int, DarknetLine | None], Iterator[Finding]], ...] = (
-    _size,
-    _batch,
-    _rate,
-    _schedule,
-    _head_rules,
-    _heads_together,
-    _shapes,
-    _repeats,
-    _known,
+_RULES: tuple[Callable[[Cfg, int, ForkName | None], Iterator[LintFinding]], ...] = (
+    _check_size,
+    _check_batch,
+    _check_learning_rate,
+    _check_schedule,
+    _check_heads,
+    _check_shared_anchors,
+    _check_shortcuts,
+    _check_repeated_keys,
+    _check_vocabulary,
 )

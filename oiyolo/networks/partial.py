@@ -1,9 +1,9 @@
-"""What of a weights file is of use for a network that is not quite the one it was trained for.
+"""Transfer of weights to a network that differs from the one they were trained for.
 
-Darknet reads a file layer after layer and asks nothing: behind the first layer of another size it
-would fill every layer with numbers that belong elsewhere. A detector trained for other classes has
-the same layers up to its first head, so that much of it is a good start (darknet's own ``partial``
-cuts files for that, examples/darknet.c).
+Darknet reads a file layer by layer without checking it: after the first layer of another size, it
+fills all layers with parameters that belong elsewhere. A detector trained for other classes has the
+same layers up to its first head, so those are useful initial weights (darknet's own ``partial``
+command extracts them, examples/darknet.c).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from oiyolo.core.errors import InputFormError
-from oiyolo.core.files import whole_file
+from oiyolo.core.files import atomic_write
 from oiyolo.networks.builders import NETWORKS, adapt, stock
 from oiyolo.networks.layers import FLOAT_BYTES, expected_weight_bytes, layers
 from oiyolo.networks.weights import PRETRAINED, check_weights, read_header
@@ -23,115 +23,117 @@ if TYPE_CHECKING:
 
     from oiyolo.networks.cfg import Cfg
 
-_COPIED_BYTES = 1 << 20
-_MOST_CLASSES = 100_000
+_BLOCK_BYTES = 1 << 20
+_MAX_CLASSES = 100_000
 
 
 @dataclass(frozen=True)
-class Usable:
-    """How much of a weights file a network can start from.
+class TransferableLayers:
+    """The part of a weights file that a network can use.
 
     Attributes:
-        layers: The first so many layers of the network can be filled.
-        layer_count: How many it has.
-        class_count: The classes that the file was trained for, where they are others; else 0.
+        filled_layers: Number of layers of the network that the file fills, from the first.
+        layer_count: Number of layers of the network.
+        class_count: Number of classes that the file was trained for, if it differs; else 0.
     """
 
-    layers: int
+    filled_layers: int
     layer_count: int
     class_count: int = 0
 
     @property
-    def must_be_cut(self) -> bool:
-        """Whether darknet would read on where nothing fits any more."""
+    def needs_truncation(self) -> bool:
+        """Whether the file must be truncated, because darknet would read beyond these layers."""
         return self.class_count > 0
 
 
-def usable(path: Path, cfg: Cfg) -> Usable:
-    """Tell how many of a network's layers a weights file can fill.
+def find_transferable_layers(path: Path, cfg: Cfg) -> TransferableLayers:
+    """Find the layers of a network that a weights file can fill.
 
     Args:
-        path: The file: of the same network, of its first layers, or of the same network for
-            another number of classes.
+        path: File of the same network, of its first layers, or of the same network for another
+            number of classes.
         cfg: The network.
 
     Raises:
-        UsageError: There is no such file.
-        InputFormError: It is no weights file, or one of another network.
-        CfgError: As ``shapes.layers``.
+        UsageError: The file does not exist.
+        InputFormError: The file is not a weights file, or belongs to another network.
+        CfgError: As for ``layers.layers``.
     """
     try:
         report = check_weights(path, cfg)
     except InputFormError:
-        class_count = _classes_of(path, cfg)
+        class_count = _trained_class_count(path, cfg)
         if not class_count:
             raise
-        theirs = _with_classes(cfg, class_count)
-        check_weights(path, theirs)
-        return Usable(_alike(cfg, theirs), len(layers(cfg)), class_count)
-    return Usable(report.filled_layers or 0, report.layer_count or 0)
+        trained = _with_classes(cfg, class_count)
+        check_weights(path, trained)
+        return TransferableLayers(_common_layer_count(cfg, trained), len(layers(cfg)), class_count)
+    return TransferableLayers(report.filled_layers or 0, report.layer_count or 0)
 
 
-def cut(path: Path, cfg: Cfg, layer_count: int, target: Path) -> None:
-    """Write the first layers of a weights file into another, which has seen no image yet.
+def write_partial_weights(path: Path, cfg: Cfg, layer_count: int, target: Path) -> None:
+    """Write the first layers of a weights file to another file, with the images seen set to 0.
 
     Args:
-        path: A file that fills those layers.
+        path: File that fills those layers.
         cfg: The network.
-        layer_count: How many layers to keep.
-        target: Where to write.
+        layer_count: Number of layers to keep.
+        target: File to write.
     """
     header = read_header(path)
-    fresh = struct.pack("<3iQ", 0, 2, 0, 0)
-    left = expected_weight_bytes(cfg, layer_count) - len(fresh)
-    with whole_file(target) as part, path.open("rb") as source, part.open("wb") as made:
+    new_header = struct.pack("<3iQ", 0, 2, 0, 0)
+    remaining = expected_weight_bytes(cfg, layer_count) - len(new_header)
+    with atomic_write(target) as part, path.open("rb") as source, part.open("wb") as output:
         source.seek(header.header_bytes)
-        made.write(fresh)
-        while left and (block := source.read(min(left, _COPIED_BYTES))):
-            made.write(block)
-            left -= len(block)
+        output.write(new_header)
+        while remaining and (block := source.read(min(remaining, _BLOCK_BYTES))):
+            output.write(block)
+            remaining -= len(block)
 
 
 def pretrained_for(cfg: Cfg) -> str | None:
-    """Give the pretrained weights that a network can start from; ``None`` if there are none.
+    """Return the name of the pretrained weights that fit a network; ``None`` if there are none.
 
-    It is known by its first layers: a file of the user's that has the backbone of a published
-    network starts from what that starts from.
+    Networks are identified by their first layers: a user's file with the backbone of a published
+    network starts from the same weights.
 
     Raises:
-        CfgError: As ``shapes.layers``.
+        CfgError: As for ``layers.layers``.
     """
-    kept = _kept(cfg)
-    found = {
+    signatures = _layer_signatures(cfg)
+    matches = {
         entry.name: entry.layers
         for network in NETWORKS.values()
         if network.pretrained
         for entry in [PRETRAINED[network.pretrained]]
-        if kept[: entry.layers] == _kept(stock(network.name))[: entry.layers]
+        if signatures[: entry.layers] == _layer_signatures(stock(network.name))[: entry.layers]
     }
-    return max(found, key=lambda name: found[name], default=None)
+    return max(matches, key=lambda name: matches[name], default=None)
 
 
-def _classes_of(path: Path, cfg: Cfg) -> int:
-    """Tell for how many classes a network would have as many numbers as a file; 0 if for none."""
-    numbers_bytes = path.stat().st_size - read_header(path).header_bytes
-    one, two = (
+def _trained_class_count(path: Path, cfg: Cfg) -> int:
+    """Return the number of classes with which a network has the size of a file; 0 if none."""
+    parameter_bytes = path.stat().st_size - read_header(path).header_bytes
+    with_one, with_two = (
         sum(layer.parameter_count for layer in layers(_with_classes(cfg, count)))
         for count in (1, 2)
     )
-    for_others, rest = divmod(numbers_bytes // FLOAT_BYTES - one, two - one)
-    return for_others + 1 if rest == 0 and 0 <= for_others < _MOST_CLASSES else 0
+    extra_classes, rest = divmod(parameter_bytes // FLOAT_BYTES - with_one, with_two - with_one)
+    return extra_classes + 1 if rest == 0 and 0 <= extra_classes < _MAX_CLASSES else 0
 
 
 def _with_classes(cfg: Cfg, class_count: int) -> Cfg:
     return adapt(cfg, class_count=class_count, size_wh=cfg.size_wh)
 
 
-def _alike(mine: Cfg, theirs: Cfg) -> int:
-    """Count the layers before the first that keeps other numbers."""
-    pairs = zip(layers(mine), layers(theirs), strict=True)
-    return next(a.index for a, b in pairs if a.parameter_count != b.parameter_count)
+def _common_layer_count(network: Cfg, trained: Cfg) -> int:
+    """Return the number of layers before the first that differs in its parameters."""
+    pairs = zip(layers(network), layers(trained), strict=True)
+    return next(
+        layer.index for layer, other in pairs if layer.parameter_count != other.parameter_count
+    )
 
 
-def _kept(cfg: Cfg) -> list[tuple[str, int]]:
+def _layer_signatures(cfg: Cfg) -> list[tuple[str, int]]:
     return [(layer.kind, layer.parameter_count) for layer in layers(cfg)]

@@ -1,10 +1,10 @@
-"""How long a network trains, in which batches, and at which rate.
+"""Training schedules: iterations, batch size, and learning rate.
 
-The rules are the field's (https://github.com/AlexeyAB/darknet#how-to-train-to-detect-your-custom-objects):
-2,000 iterations a class but at least 6,000 and at least one for each image, and a tenth of the
-rate after 80 % and again after 90 % of them. With several GPUs darknet multiplies the rate by their
-number and counts an iteration for each; the same page divides the one and multiplies burn-in
-accordingly (https://github.com/AlexeyAB/darknet#how-to-train-with-multi-gpu).
+The defaults are AlexeyAB's (https://github.com/AlexeyAB/darknet#how-to-train-to-detect-your-custom-objects):
+2,000 iterations per class, but at least 6,000 and at least one per image, and a tenth of the
+learning rate after 80 % and again after 90 % of them. With several GPUs darknet multiplies the rate
+by their number and counts one iteration per GPU; the same page therefore divides the rate and
+multiplies burn-in (https://github.com/AlexeyAB/darknet#how-to-train-with-multi-gpu).
 """
 
 from __future__ import annotations
@@ -24,29 +24,30 @@ STEP_FRACTIONS = (0.8, 0.9)
 STEP_SCALES = (0.1, 0.1)
 MAX_BURN_IN = 1000
 BURN_IN_FRACTION = 0.1
-"""The rate climbs with the fourth power through burn-in (get_current_rate in src/network.c), so
-that next to nothing is learned in it: it has to stay a small part of the whole."""
+"""The learning rate rises with the fourth power during burn-in (get_current_rate in
+src/network.c). The network learns next to nothing then, so burn-in must stay short."""
 
 MAX_BURN_IN_FRACTION = 0.2
-"""Burn-in for several GPUs takes no more of the whole."""
+"""Limit of burn-in for several GPUs, as a fraction of all iterations."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """The course of a training.
+    """A training schedule.
 
     Attributes:
-        batch: Images an iteration.
-        subdivisions: Parts that a batch is cut into; memory is needed for one part.
-        learning_rate: The rate after burn-in.
-        max_batches: Iterations.
-        burn_in: Iterations in which the rate climbs from 0.
-        steps: Iterations after which the rate changes.
-        scales: What the rate is multiplied with at each step.
+        batch: Images per iteration.
+        subdivisions: Parts into which a batch is split; memory is needed for one part.
+        learning_rate: Learning rate after burn-in.
+        max_batches: Number of iterations.
+        burn_in: Iterations during which the learning rate rises from 0.
+        steps: Iterations after which the learning rate changes.
+        scales: Factor of the learning rate at each step.
 
     Raises:
-        UsageError: Numbers that darknet would misread: ``subdivisions`` that does not divide
-            ``batch``, no iterations, a burn-in as long as all of them, not one scale for each step.
+        UsageError: A combination that darknet would misread: ``subdivisions`` that does not divide
+            ``batch``, no iterations, burn-in that covers all of them, or scales that do not match
+            the steps.
     """
 
     batch: int
@@ -61,15 +62,15 @@ class Schedule:
         for name in ("batch", "subdivisions", "learning_rate", "max_batches"):
             if not getattr(self, name) > 0:
                 raise UsageError(
-                    f"{name} has a wrong value",
+                    f"invalid value for {name}",
                     expected="more than 0",
                     found=str(getattr(self, name)),
                 )
         if not 0 <= self.burn_in < self.max_batches:
             raise UsageError(
-                f"burn_in = {self.burn_in} leaves nothing of max_batches = {self.max_batches}",
-                expected="less than max_batches; the rate climbs that long",
-                remedy=f"Set burn_in = {ruled_burn_in(self.max_batches)}",
+                f"burn_in = {self.burn_in} covers all of max_batches = {self.max_batches}",
+                expected="less than max_batches, because the learning rate rises during burn-in",
+                remedy=f"Set burn_in = {recommended_burn_in(self.max_batches)}",
             )
         if self.batch % self.subdivisions:
             raise UsageError(
@@ -78,24 +79,24 @@ class Schedule:
             )
         if len(self.steps) != len(self.scales):
             raise UsageError(
-                "a schedule needs one scale for each step",
+                "a schedule needs one scale per step",
                 expected=f"{len(self.steps)} scales",
                 found=str(len(self.scales)),
             )
 
 
 def divisors(number: int) -> list[int]:
-    """Give the whole numbers that divide ``number``, rising."""
+    """Return the divisors of ``number`` in ascending order."""
     return [part for part in range(1, number + 1) if number % part == 0]
 
 
-def ruled_iterations(class_count: int, image_count: int) -> int:
-    """Give the iterations that suit a dataset."""
+def recommended_iterations(class_count: int, image_count: int) -> int:
+    """Return the recommended number of iterations for a dataset."""
     return max(MIN_ITERATIONS, ITERATIONS_PER_CLASS * class_count, image_count)
 
 
-def ruled_burn_in(max_batches: int) -> int:
-    """Give the burn-in that suits a training of so many iterations."""
+def recommended_burn_in(max_batches: int) -> int:
+    """Return the recommended burn-in for a run of ``max_batches`` iterations."""
     return min(MAX_BURN_IN, int(max_batches * BURN_IN_FRACTION))
 
 
@@ -108,42 +109,42 @@ def schedule_for(
     subdivisions: int = 16,
     learning_rate: float = 0.001,
 ) -> Schedule:
-    """Give the schedule that suits a dataset.
+    """Return the recommended schedule for a dataset.
 
     Args:
-        class_count: Classes to tell apart.
-        image_count: Images to train on.
-        max_batches: Iterations, when they are given; by the module's rule otherwise.
-        batch: Images an iteration.
-        subdivisions: Parts that a batch is cut into.
-        learning_rate: The rate after burn-in.
+        class_count: Number of classes.
+        image_count: Number of training images.
+        max_batches: Number of iterations; ``None`` for the recommended number.
+        batch: Images per iteration.
+        subdivisions: Parts into which a batch is split.
+        learning_rate: Learning rate after burn-in.
 
     Raises:
-        UsageError: As ``Schedule``.
+        UsageError: As for ``Schedule``.
     """
-    ruled = ruled_iterations(class_count, image_count)
-    iterations = ruled if max_batches is None else max_batches
+    recommended = recommended_iterations(class_count, image_count)
+    iterations = recommended if max_batches is None else max_batches
     return Schedule(
         batch=batch,
         subdivisions=subdivisions,
         learning_rate=learning_rate,
         max_batches=iterations,
-        burn_in=ruled_burn_in(iterations),
+        burn_in=recommended_burn_in(iterations),
         steps=tuple(max(1, int(iterations * fraction)) for fraction in STEP_FRACTIONS),
         scales=STEP_SCALES,
     )
 
 
 def schedule_of(cfg: Cfg) -> Schedule:
-    """Read the schedule that a network file has.
+    """Return the schedule of a network file.
 
-    A policy other than ``steps`` or ``constant`` is not kept: the rate then stays the same.
+    A policy other than ``steps`` is read as ``constant``.
 
     Raises:
-        CfgError: No ``max_batches``, a value that is no number, or what ``Schedule`` refuses.
+        CfgError: No ``max_batches``, a value that is not a number, or an invalid schedule.
     """
     net = cfg.net
-    stepped = net.text("policy", "constant") == "steps"
+    has_steps = net.text("policy", "constant") == "steps"
     try:
         return Schedule(
             batch=net.integer("batch", 1),
@@ -151,12 +152,12 @@ def schedule_of(cfg: Cfg) -> Schedule:
             learning_rate=net.number("learning_rate", 0.001),
             max_batches=net.integer("max_batches", 0),
             burn_in=net.integer("burn_in", 0),
-            steps=tuple(net.integers("steps")) if stepped else (),
-            scales=tuple(net.numbers("scales")) if stepped else (),
+            steps=tuple(net.integers("steps")) if has_steps else (),
+            scales=tuple(net.numbers("scales")) if has_steps else (),
         )
     except UsageError as error:
         raise CfgError(
-            f"the schedule in [net] cannot be used: {error.what}",
+            f"invalid schedule in [net]: {error.what}",
             path=cfg.path,
             line=net.line,
             expected=error.expected,
@@ -165,7 +166,7 @@ def schedule_of(cfg: Cfg) -> Schedule:
         ) from None
 
 
-def overridden(
+def with_overrides(
     schedule: Schedule,
     *,
     max_batches: int | None = None,
@@ -174,14 +175,14 @@ def overridden(
     learning_rate: float | None = None,
     burn_in: int | None = None,
 ) -> Schedule:
-    """Give a schedule with some of its numbers replaced and the others still fitting.
+    """Return a schedule with some values replaced and the others adjusted to them.
 
-    Burn-in and steps keep their share of ``max_batches``, unless ``burn_in`` is given. When only
-    ``batch`` is given, ``subdivisions`` becomes the nearest divisor of it that asks for no more
-    images at once.
+    Burn-in and steps keep their share of ``max_batches``, unless ``burn_in`` is given. If only
+    ``batch`` is given, ``subdivisions`` becomes the smallest divisor of it that needs no more
+    memory than before.
 
     Raises:
-        UsageError: As ``Schedule``.
+        UsageError: As for ``Schedule``.
     """
     new = schedule
     if max_batches is not None and max_batches > 0:
@@ -195,7 +196,7 @@ def overridden(
     elif max_batches is not None:
         new = replace(new, max_batches=max_batches)
     if batch is not None:
-        parts = subdivisions or _parts(batch, schedule.batch / schedule.subdivisions)
+        parts = subdivisions or _fewest_subdivisions(batch, schedule.batch / schedule.subdivisions)
         new = replace(new, batch=batch, subdivisions=parts)
     elif subdivisions is not None:
         new = replace(new, subdivisions=subdivisions)
@@ -213,13 +214,13 @@ def for_gpus(
     keep_learning_rate: bool = False,
     keep_burn_in: bool = False,
 ) -> Schedule:
-    """Give the schedule that several GPUs need to train as one would.
+    """Return the schedule with which several GPUs train as a single one would.
 
     Args:
-        schedule: The schedule for one.
-        gpu_count: How many there are.
-        keep_learning_rate: The rate was given by the user: it stays.
-        keep_burn_in: The same of burn-in.
+        schedule: Schedule for one GPU.
+        gpu_count: Number of GPUs.
+        keep_learning_rate: Whether to keep the learning rate, because the user set it.
+        keep_burn_in: Whether to keep burn-in, because the user set it.
     """
     if gpu_count <= 1:
         return schedule
@@ -233,7 +234,7 @@ def for_gpus(
 
 
 def with_schedule(cfg: Cfg, schedule: Schedule) -> Cfg:
-    """Give a copy of a network that trains by ``schedule``."""
+    """Return a copy of a network with another schedule."""
     new = cfg.copy()
     net = new.net
     net.set("batch", schedule.batch)
@@ -252,7 +253,7 @@ def with_schedule(cfg: Cfg, schedule: Schedule) -> Cfg:
     return new.copy()
 
 
-def _parts(batch: int, images_at_once: float) -> int:
-    """Give the fewest subdivisions of a batch that ask for no more than ``images_at_once``."""
+def _fewest_subdivisions(batch: int, images_at_once: float) -> int:
+    """Return the fewest subdivisions with at most ``images_at_once`` images per part."""
     fitting = [parts for parts in divisors(batch) if batch / parts <= images_at_once]
     return fitting[0] if fitting else max(batch, 1)

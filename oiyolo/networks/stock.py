@@ -1,9 +1,9 @@
-"""The published networks, written out by code as what they are made of.
+"""Generators of the published networks, composed of their building blocks.
 
-YOLOv3 (https://arxiv.org/abs/1804.02767) is Darknet-53 and three heads; YOLOv4
-(https://arxiv.org/abs/2004.10934) is the same backbone with cross-stage partial (CSP) blocks,
-spatial pyramid pooling, and a path of features up and down again. The texts come out equal, layer
-by layer, to the files that darknet ships.
+YOLOv3 (https://arxiv.org/abs/1804.02767) is Darknet-53 with three heads. YOLOv4
+(https://arxiv.org/abs/2004.10934) adds cross-stage partial (CSP) blocks to the backbone, spatial
+pyramid pooling, and a top-down and bottom-up feature path (PANet). Layer by layer, the results
+equal the files that darknet ships.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _TINY_ANCHORS = "10,14,  23,27,  37,58,  81,82,  135,169,  344,319"
 _COCO_CLASSES = 80
 _NUMBERS_PER_ANCHOR = 4 + 1 + _COCO_CLASSES
 _STAGES = ((64, 1), (128, 2), (256, 8), (512, 8), (1024, 4))
-"""Filters and residual blocks of the backbones' five stages; each halves the picture."""
+"""Filters and residual blocks of the backbones' five stages; each halves the resolution."""
 
 _Options = dict[str, str | float]
 _V3_LOSS: _Options = {"jitter": 0.3, "ignore_thresh": 0.7, "truth_thresh": 1}
@@ -35,8 +35,8 @@ _V4_LOSS: _Options = {
 }
 
 
-class _Writer:
-    """A network file being written; each call adds a layer and gives its index."""
+class _CfgWriter:
+    """Writer of a network file; each method adds layers and returns the index of the last one."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class _Writer:
         learning_rate: float,
         max_batches: int,
         steps: str,
-        **more: str | float,
+        **overrides: str | float,
     ) -> None:
         self._sections: list[str] = []
         options: _Options = {
@@ -68,11 +68,11 @@ class _Writer:
             "steps": steps,
             "scales": ".1,.1",
         }
-        self.add("net", **(options | more))
+        self.add("net", **(options | overrides))
 
     @property
     def last(self) -> int:
-        """The index of the layer written last; [net] is none."""
+        """Index of the last layer; [net] does not count."""
         return len(self._sections) - 2
 
     def text(self) -> str:
@@ -95,7 +95,7 @@ class _Writer:
         )
 
     def bottleneck(self, narrow: int, count: int) -> int:
-        """Alternate ``count`` convolutions: 1x1 with ``narrow`` filters, 3x3 with twice that."""
+        """Add ``count`` convolutions: 1x1 (``narrow`` filters) and 3x3 (twice as many) in turn."""
         for i in range(count):
             self.conv(2 * narrow, 3) if i % 2 else self.conv(narrow, 1)
         return self.last
@@ -109,19 +109,19 @@ class _Writer:
         return self.add("maxpool", size=size, stride=stride)
 
     def route(self, *sources: int, **options: int) -> int:
-        """Join layers named by index; written as counted back from here."""
+        """Add a route to layers: absolute indices become relative ones in the file."""
         here = self.last + 1
         return self.add("route", layers=",".join(str(i - here) for i in sources), **options)
 
-    def upsampled(self, filters: int, source: int) -> int:
-        """Take up ``source``, narrow it, and double its width and height."""
+    def upsample(self, filters: int, source: int) -> int:
+        """Reduce the channels of ``source``, and double its width and height."""
         if source != self.last:
             self.route(source)
         self.conv(filters, 1)
         return self.add("upsample", stride=2)
 
     def head(self, mask: str, anchors: str, **options: str | float) -> int:
-        """Add the linear convolution and [yolo], for COCO's classes."""
+        """Add a linear convolution and a [yolo] head for COCO's classes."""
         self.add(
             "convolutional",
             size=1,
@@ -137,8 +137,8 @@ class _Writer:
 
 
 def yolov3() -> str:
-    """Write YOLOv3 for COCO at 608x608."""
-    net = _Writer(
+    """Return YOLOv3 for COCO at 608x608."""
+    net = _CfgWriter(
         side_px=608,
         subdivisions=16,
         learning_rate=0.001,
@@ -153,15 +153,15 @@ def yolov3() -> str:
             net.residual(filters // 2, filters)
         ends.append(net.last)
     trunk = _yolov3_head(net, 512, "6,7,8")
-    # The finer heads join what comes from the coarser ones with the backbone's stages.
+    # The finer heads concatenate features of the coarser ones with stages of the backbone.
     for narrow, mask, end in ((256, "3,4,5", ends[3]), (128, "0,1,2", ends[2])):
-        net.route(net.upsampled(narrow, trunk), end)
+        net.route(net.upsample(narrow, trunk), end)
         trunk = _yolov3_head(net, narrow, mask)
     return net.text()
 
 
-def _yolov3_head(net: _Writer, narrow: int, mask: str) -> int:
-    """Add a head; give the layer that the next finer one goes on from."""
+def _yolov3_head(net: _CfgWriter, narrow: int, mask: str) -> int:
+    """Add a head, and return the layer from which the next finer one branches off."""
     trunk = net.bottleneck(narrow, 5)
     net.conv(2 * narrow, 3)
     net.head(mask, _V3_ANCHORS, **_V3_LOSS, random=1)
@@ -169,8 +169,8 @@ def _yolov3_head(net: _Writer, narrow: int, mask: str) -> int:
 
 
 def yolov3_tiny() -> str:
-    """Write YOLOv3-tiny for COCO at 416x416."""
-    net = _Writer(
+    """Return YOLOv3-tiny for COCO at 416x416."""
+    net = _CfgWriter(
         side_px=416,
         subdivisions=2,
         learning_rate=0.001,
@@ -187,15 +187,15 @@ def yolov3_tiny() -> str:
     trunk = net.conv(256, 1)
     net.conv(512, 3)
     net.head("3,4,5", _TINY_ANCHORS, **_V3_LOSS, random=1)
-    net.route(net.upsampled(128, trunk), fine)
+    net.route(net.upsample(128, trunk), fine)
     net.conv(256, 3)
     net.head("0,1,2", _TINY_ANCHORS, **_V3_LOSS, random=1)
     return net.text()
 
 
 def yolov4() -> str:
-    """Write YOLOv4 for COCO at 608x608."""
-    net = _Writer(
+    """Return YOLOv4 for COCO at 608x608."""
+    net = _CfgWriter(
         side_px=608,
         subdivisions=8,
         learning_rate=0.0013,
@@ -208,19 +208,19 @@ def yolov4() -> str:
     ends = [_csp_stage(net, filters, blocks) for filters, blocks in _STAGES]
     net.bottleneck(512, 3)
     _pyramid_pooling(net)
-    # The path up: coarse features join the finer ones of the backbone.
+    # Top-down path: coarse features are concatenated with finer ones of the backbone.
     trunks = [net.bottleneck(512, 3)]
     for narrow, end in ((256, ends[3]), (128, ends[2])):
-        coarse = net.upsampled(narrow, net.last)
+        coarse = net.upsample(narrow, net.last)
         net.route(end)
         net.route(net.conv(narrow, 1), coarse)
         trunks.append(net.bottleneck(narrow, 5))
-    # The path down: fine features join the coarse ones, with a head at each size.
+    # Bottom-up path: fine features are concatenated with coarse ones, with a head at each scale.
     loss: _Options = {**_V4_LOSS, "iou_thresh": 0.213, "max_delta": 5}
     net.conv(256, 3)
     net.head("0,1,2", _V4_ANCHORS, **loss, scale_x_y=1.2)
     trunk = trunks[2]
-    for narrow, mask, end, more in (
+    for narrow, mask, end, options in (
         (256, "3,4,5", trunks[1], {"scale_x_y": 1.1}),
         (512, "6,7,8", trunks[0], {"scale_x_y": 1.05, "random": 1}),
     ):
@@ -228,38 +228,38 @@ def yolov4() -> str:
         net.route(net.conv(narrow, 3, stride=2), end)
         trunk = net.bottleneck(narrow, 5)
         net.conv(2 * narrow, 3)
-        net.head(mask, _V4_ANCHORS, **loss, **more)
+        net.head(mask, _V4_ANCHORS, **loss, **options)
     return net.text()
 
 
-def _csp_stage(net: _Writer, filters: int, blocks: int) -> int:
-    """Halve the picture; half of the channels go through residual blocks, half around them."""
+def _csp_stage(net: _CfgWriter, filters: int, blocks: int) -> int:
+    """Halve the resolution; half of the channels pass through residual blocks, half bypass them."""
     down = net.conv(filters, 3, stride=2, activation="mish")
-    # The first stage is too narrow to be shared out: both ways have its full width.
+    # The first stage is too narrow to be split: both branches have its full width.
     width = filters if blocks == 1 else filters // 2
-    around = net.conv(width, 1, activation="mish")
+    bypass = net.conv(width, 1, activation="mish")
     net.route(down)
     net.conv(width, 1, activation="mish")
     for _ in range(blocks):
         net.residual(filters // 2, width, "mish")
-    through = net.conv(width, 1, activation="mish")
-    net.route(through, around)
+    residual_branch = net.conv(width, 1, activation="mish")
+    net.route(residual_branch, bypass)
     return net.conv(filters, 1, activation="mish")
 
 
-def _pyramid_pooling(net: _Writer) -> int:
-    """Join the same features seen through windows of 1, 5, 9 and 13 cells."""
-    seen = net.last
+def _pyramid_pooling(net: _CfgWriter) -> int:
+    """Concatenate the features with their maxima in windows of 5, 9 and 13 cells."""
+    features = net.last
     pools = [net.maxpool(5, 1)]
     for size in (9, 13):
-        net.route(seen)
+        net.route(features)
         pools.append(net.maxpool(size, 1))
-    return net.route(*reversed(pools), seen)
+    return net.route(*reversed(pools), features)
 
 
 def yolov4_tiny() -> str:
-    """Write YOLOv4-tiny for COCO at 416x416."""
-    net = _Writer(
+    """Return YOLOv4-tiny for COCO at 416x416."""
+    net = _CfgWriter(
         side_px=416,
         subdivisions=1,
         learning_rate=0.00261,
@@ -270,21 +270,21 @@ def yolov4_tiny() -> str:
     net.conv(64, 3, stride=2)
     fine = 0
     for filters in (64, 128, 256):
-        # A CSP block without residuals: the second half of the channels goes through two
-        # convolutions, whose outputs are joined with each other and then with the whole.
-        whole = net.conv(filters, 3)
-        net.route(whole, groups=2, group_id=1)
+        # A CSP block without residuals: the second half of the channels passes through two
+        # convolutions, whose outputs are concatenated with each other and then with the input.
+        full = net.conv(filters, 3)
+        net.route(full, groups=2, group_id=1)
         first = net.conv(filters // 2, 3)
         net.route(net.conv(filters // 2, 3), first)
         fine = net.conv(filters, 1)
-        net.route(whole, fine)
+        net.route(full, fine)
         net.maxpool(2, 2)
     loss: _Options = {**_V4_LOSS, "scale_x_y": 1.05, "random": 0, "resize": 1.5}
     net.conv(512, 3)
     trunk = net.conv(256, 1)
     net.conv(512, 3)
     net.head("3,4,5", _TINY_ANCHORS, **loss)
-    net.route(net.upsampled(128, trunk), fine)
+    net.route(net.upsample(128, trunk), fine)
     net.conv(256, 3)
     net.head("1,2,3", _TINY_ANCHORS, **loss)
     return net.text()
@@ -293,4 +293,4 @@ def yolov4_tiny() -> str:
 TEXTS: Mapping[str, Callable[[], str]] = MappingProxyType(
     {"yolov3": yolov3, "yolov3-tiny": yolov3_tiny, "yolov4": yolov4, "yolov4-tiny": yolov4_tiny}
 )
-"""The texts by the names of the networks."""
+"""Functions that return the text of a network file, by name of the network."""

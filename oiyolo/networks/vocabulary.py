@@ -1,8 +1,8 @@
-"""The words that the lines of darknet know: activations, kinds of sections, options.
+"""Activations, section kinds, policies and options that each fork of darknet supports.
 
 From get_activation (src/activations.c), string_to_layer_type and the parse_* functions
-(src/parser.c) of pjreddie f6afaabc and AlexeyAB 59596d78. hank-ai's is a fork of AlexeyAB's and
-takes the same.
+(src/parser.c) of pjreddie f6afaabc and AlexeyAB 59596d78. hank-ai's fork is based on AlexeyAB's
+and supports the same.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ def _words(text: str) -> frozenset[str]:
 ACTIVATIONS = _words(
     "logistic loggy relu elu selu relie plse hardtan lhtan linear ramp leaky tanh stair"
 )
-ACTIVATIONS_ADDED = _words(
+ALEXEYAB_ACTIVATIONS = _words(
     "swish mish hard_mish normalize_channels normalize_channels_softmax "
     "normalize_channels_softmax_maxval relu6 gelu revleaky"
 )
-"""What AlexeyAB's line has beyond pjreddie's."""
+"""Activations that AlexeyAB's fork has and pjreddie's lacks."""
 
-KINDS_ADDED = _words(
+ALEXEYAB_KINDS = _words(
     "scale_channels sam Gaussian_yolo local_avgpool reorg3d empty implicit contrastive "
     "conv_lstm history"
 )
-"""Sections that pjreddie's line does not have."""
+"""Section kinds that AlexeyAB's fork has and pjreddie's lacks."""
 
 POLICIES = _words("constant step steps exp poly sigmoid random")
-POLICIES_ADDED = _words("sgdr")
-"""What AlexeyAB's line has beyond pjreddie's (get_policy in src/parser.c)."""
+ALEXEYAB_POLICIES = _words("sgdr")
+"""Policies that AlexeyAB's fork has and pjreddie's lacks (get_policy in src/parser.c)."""
 
 _REGION = (
     "absolute anchors bias_match class_scale classes classfix coord_scale coords jitter log map "
@@ -76,7 +76,7 @@ PJREDDIE_KEYS = {
     "avgpool": _words(""),
     "batchnorm": _words(""),
 }
-"""Options by section; those without a section can stand in any layer."""
+"""Options by section kind; those under "" are valid in any layer."""
 
 ALEXEYAB_KEYS = {
     "": _words(
@@ -136,4 +136,4 @@ ALEXEYAB_KEYS = {
     "avgpool": _words(""),
     "batchnorm": _words(""),
 }
-"""Options by section; those without a section can stand in any layer."""
+"""Options by section kind; those under "" are valid in any layer."""

@@ -1,7 +1,7 @@
-"""Official files on this machine: fetched once, checked, shared by all projects.
+"""Cache of Open Images' official files: downloaded once, verified, shared by all projects.
 
-A machine with little disk has them streamed instead, and keeps only what is known of them.
-``places`` shows what lies where.
+On a machine with little disk space the files are streamed instead, and only their metadata is kept.
+``cache_entry`` lists the files on disk.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from urllib.parse import urlsplit
 from oiyolo.core import files
 from oiyolo.core.errors import InputFormError, UnavailableError
 from oiyolo.core.progress import progress
-from oiyolo.net.client import HttpFailureError, Web
-from oiyolo.openimages.cache_entry import Facts, Place
-from oiyolo.openimages.csvscan.window import Mapped
+from oiyolo.net.client import HttpClient, HttpFailureError
+from oiyolo.openimages.cache_entry import CacheEntry, FileMetadata
+from oiyolo.openimages.csvscan.window import IndexableFile
 from oiyolo.openimages.releases import OFFICIAL_BASE_URL
 
 if TYPE_CHECKING:
@@ -29,28 +29,28 @@ if TYPE_CHECKING:
     from oiyolo.core.errors import OiyoloError
     from oiyolo.core.progress import Progress
     from oiyolo.net.client import Download, Stream
-    from oiyolo.net.ranges import Version
+    from oiyolo.net.ranges import FileVersion
     from oiyolo.openimages.releases import OfficialFile
 
-_SPARE_BYTES: Final = 256 << 20
-"""What stays free on the disk: a full one stops more than this program."""
+_RESERVED_BYTES: Final = 256 << 20
+"""Disk space to leave free, because a full disk affects other programs too."""
 
-_WORTH_MEASURING_BYTES: Final = 5_000_000
-_BANDWIDTH: Final = "bandwidth.json"
+_MIN_MEASURED_BYTES: Final = 5_000_000
+_BANDWIDTH_FILE: Final = "bandwidth.json"
 _NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 _log = logging.getLogger("oiyolo")
 
 
 @dataclass(frozen=True)
-class CachedFile(Mapped):
-    """An official file on this machine.
+class CachedFile(IndexableFile):
+    """An official file in the cache.
 
     Attributes:
-        path: Where it lies.
-        version: Its MD5: another version has another one.
-        url: Where it came from.
-        rows_checked: Every row of this version was once seen to be well-formed.
+        path: Path of the file.
+        version: MD5 of the file, in hexadecimal.
+        url: URL from which it was downloaded.
+        rows_checked: Whether all rows of this version were checked and found well-formed.
     """
 
     url: str
@@ -58,12 +58,12 @@ class CachedFile(Mapped):
 
 
 class StreamedFile:
-    """An official file that is read off the net once, and not kept.
+    """An official file that is downloaded while it is read, and not kept.
 
     Attributes:
-        where: Its address.
-        version: Its MD5, once it was read to its end; empty until then.
-        rows_checked: Nobody knows yet which version it is.
+        where: URL of the file.
+        version: MD5 of the file, in hexadecimal; empty until it was read to its end.
+        rows_checked: Always false, because the version is not known in advance.
     """
 
     rows_checked = False
@@ -71,40 +71,45 @@ class StreamedFile:
     def __init__(
         self, stream: Stream, total_bytes: int, accept: Callable[[Download], None]
     ) -> None:
-        self.where = stream.where
+        self.where = stream.url
         self.version = ""
         self._stream, self._total_bytes, self._accept = stream, total_bytes, accept
 
     def blocks(self, size_bytes: int) -> Iterator[bytes]:
-        """Give all its bytes in order, once, in blocks of about ``size_bytes``.
+        """Download the file once; yield its content in blocks of about ``size_bytes``.
 
-        What came may be used only after the last block was asked for without an error.
+        The content is verified after the last block, so do not use it before the iterator ends
+        without an error.
 
         Raises:
-            UnavailableError: It cannot be fetched, or changed while it was read.
-            InputFormError: The site does not have it, or what came is not the official file.
+            UnavailableError: The download failed, or the file changed during the download.
+            InputFormError: The site does not have the file, or sent a different one (size or MD5).
         """
         name = self.where.rsplit("/", 1)[-1]
         with (
-            _told_plainly(self.where),
-            progress(name, total=self._total_bytes or None, unit="B") as told,
+            _missing_as_input_error(self.where),
+            progress(name, total=self._total_bytes or None, unit="B") as bar,
             contextlib.closing(self._stream.blocks(size_bytes)) as blocks,
         ):
             for block in blocks:
-                told.advance(len(block))
+                bar.advance(len(block))
                 yield block
-        if self._stream.got is None:
-            raise AssertionError("a stream that ends without an error has come whole")
-        self._accept(self._stream.got)
-        self.version = self._stream.got.md5
+        if self._stream.result is None:
+            raise AssertionError("a stream that ends without an error is complete")
+        self._accept(self._stream.result)
+        self.version = self._stream.result.md5
 
 
 class Cache:
-    """Official files below one address.
+    """Cache of the official files of one base URL.
 
     Args:
-        folder: The cache folder of all projects.
-        base_url: The address above the files.
+        folder: Cache folder of all projects.
+        base_url: URL that the files' paths are appended to.
+
+    Attributes:
+        base_url: The URL, without a trailing slash.
+        folder: Folder in which the files of this URL are cached.
     """
 
     def __init__(self, folder: Path, base_url: str) -> None:
@@ -113,7 +118,7 @@ class Cache:
         self.folder = folder / "openimages" / address.netloc.replace(":", "_")
         if address.path.strip("/"):
             self.folder /= address.path.strip("/")
-        self._web = Web()
+        self._web = HttpClient()
         self._is_offline = False
 
     def close(self) -> None:
@@ -121,223 +126,230 @@ class Cache:
         self._web.close()
 
     def get(self, official: OfficialFile) -> CachedFile:
-        """Give an official file, asking its server once whether it has changed.
+        """Return an official file, downloading it if it is missing or has changed on the server.
 
-        What an earlier process left unfinished is gone on with. Without an answer, the copy that is
-        here serves, with a warning. Two processes that ask at the same time fetch it once.
+        An interrupted download is resumed. If the server cannot be reached, the cached copy is
+        used, with a warning. Two processes that need a file at the same time download it once.
 
         Raises:
-            UnavailableError: It is not here and the site cannot be reached, or it does not fit on
-                the disk.
-            InputFormError: The site answers and does not have it, or what came is not the
-                official file, by size or MD5.
+            UnavailableError: The file is not cached and the site cannot be reached, or the file
+                does not fit on the disk.
+            InputFormError: The site does not have the file, or sent a different one (size or MD5).
         """
-        place = self._place(official)
-        place.path.parent.mkdir(parents=True, exist_ok=True)
-        with place.locked():
-            place.remove_parts()
-            facts = place.copy_facts()
-            if not (facts and self._is_offline):
-                facts = self._newest(official, place, facts)
-        return CachedFile(place.path, facts.md5, place.url, facts.rows_checked)
+        entry = self._entry(official)
+        entry.path.parent.mkdir(parents=True, exist_ok=True)
+        with entry.locked():
+            entry.remove_parts()
+            metadata = entry.metadata_of_copy()
+            if not (metadata and self._is_offline):
+                metadata = self._update(official, entry, metadata)
+        return CachedFile(entry.path, metadata.md5, entry.url, metadata.rows_checked)
 
     def open_stream(self, official: OfficialFile) -> CachedFile | StreamedFile:
-        """Give an official file for reading once without keeping it.
+        """Return an official file for reading once, without keeping it.
 
-        The copy that is here serves, if it is still the newest or nobody answers; one that is not
-        goes when the newer one has come to its end. Only a copy is asked after here: whether the
-        site has the file shows with the first block.
+        A cached copy is used if it is current or the server cannot be reached. An outdated copy is
+        deleted once the newer version was read to its end. Without a cached copy this sends no
+        request: an error occurs only when the first block is read.
         """
-        place = self._place(official)
-        copy = place.copy_facts()
-        if copy is not None and self.version_now(official) == copy.md5:
-            return CachedFile(place.path, copy.md5, place.url, copy.rows_checked)
+        entry = self._entry(official)
+        copy = entry.metadata_of_copy()
+        if copy is not None and self.current_version(official) == copy.md5:
+            return CachedFile(entry.path, copy.md5, entry.url, copy.rows_checked)
 
-        def accept(got: Download) -> None:
-            self._check_official(official, place.url, got.size_bytes, got.md5)
-            place.path.parent.mkdir(parents=True, exist_ok=True)
-            with place.locked():
-                place.was_streamed(Facts.of(place.url, got))
-            self._measure(got)
+        def accept(download: Download) -> None:
+            self._check_official(official, entry.url, download.size_bytes, download.md5)
+            entry.path.parent.mkdir(parents=True, exist_ok=True)
+            with entry.locked():
+                entry.record_streamed(FileMetadata.of(entry.url, download))
+            self._save_bandwidth(download)
 
         expected_bytes = self._expected_bytes(official)
-        stream = self._web.stream(place.url, expected_bytes=expected_bytes)
+        stream = self._web.stream(entry.url, expected_bytes=expected_bytes)
         return StreamedFile(stream, expected_bytes, accept)
 
-    def version_now(self, official: OfficialFile) -> str:
-        """Ask which version the site has, by one request that brings no content.
+    def current_version(self, official: OfficialFile) -> str:
+        """Return the version that the server has now, by one request without content.
 
-        Without an answer, the last version that was seen counts, with a warning.
+        If the server cannot be reached, this is the version that was seen last, with a warning.
 
         Returns:
-            The MD5 of the version that was seen last, fetched or streamed, if it is still the one;
-            empty where it is not, or where none was ever seen (then nobody is asked).
+            MD5 of the version, in hexadecimal; empty if the server does not send the MD5 of a new
+            version, or if no version was seen before (then no request is sent).
         """
-        place = self._place(official)
-        facts = place.facts()
-        if facts is None:
+        entry = self._entry(official)
+        metadata = entry.metadata()
+        if metadata is None:
             return ""
         if self._is_offline:
-            return facts.md5
+            return metadata.md5
         try:
-            newer = self._web.newer_version(place.url, facts.conditions)
+            newer = self._web.newer_version(entry.url, metadata.conditions)
         except UnavailableError as error:
             self._go_offline(error)
-            return facts.md5
-        if newer is None or newer.same_as(facts.as_version):
-            return facts.md5
+            return metadata.md5
+        if newer is None or newer.same_as(metadata.as_version):
+            return metadata.md5
         return newer.md5
 
     def has(self, official: OfficialFile) -> bool:
-        """Tell whether a whole copy is here, without asking anybody whether it is the newest."""
-        return self._place(official).copy_facts() is not None
+        """Return whether a complete copy is cached, without checking that it is current."""
+        return self._entry(official).metadata_of_copy() is not None
 
     def missing_bytes(self, official: OfficialFile) -> int:
-        """Tell how much of a file is still to be fetched, as far as that is known here; else 0."""
-        place = self._place(official)
-        if place.copy_facts() is not None:
+        """Return how many bytes of a file are still to be downloaded; 0 if that is unknown."""
+        entry = self._entry(official)
+        if entry.metadata_of_copy() is not None:
             return 0
-        version, here_bytes = place.unfinished()
-        told_bytes = version.size_bytes if version is not None else None
-        return max(0, (told_bytes or self._expected_bytes(official)) - here_bytes)
+        version, partial_bytes = entry.find_unfinished()
+        total_bytes = version.size_bytes if version is not None else None
+        return max(0, (total_bytes or self._expected_bytes(official)) - partial_bytes)
 
     def mark_checked(self, cached: CachedFile) -> None:
-        """Remember that every row of this version was seen to be well-formed."""
-        place = Place(cached.path, cached.url)
-        with place.locked():
-            facts = place.copy_facts()
-            if facts is not None and facts.md5 == cached.version:
-                place.keep_facts(replace(facts, rows_checked=True))
+        """Record that all rows of this version were checked and found well-formed."""
+        entry = CacheEntry(cached.path, cached.url)
+        with entry.locked():
+            metadata = entry.metadata_of_copy()
+            if metadata is not None and metadata.md5 == cached.version:
+                entry.save_metadata(replace(metadata, rows_checked=True))
 
     def bandwidth_bytes_s(self) -> float | None:
-        """Give the rate of the last large download, in bytes a second; ``None`` without one."""
-        measured = files.read_json(self.folder / _BANDWIDTH)
+        """Return the speed of the last large download in bytes per second; ``None`` without one."""
+        measured = files.read_json(self.folder / _BANDWIDTH_FILE)
         try:
             return float(measured["bytes"] / measured["seconds"])
         except (KeyError, TypeError, ZeroDivisionError):
             return None
 
-    def _place(self, official: OfficialFile) -> Place:
-        return Place(self.folder / official.path, f"{self.base_url}/{official.path}")
+    def _entry(self, official: OfficialFile) -> CacheEntry:
+        return CacheEntry(self.folder / official.path, f"{self.base_url}/{official.path}")
 
-    def _newest(self, official: OfficialFile, place: Place, facts: Facts | None) -> Facts:
-        """Fetch a file if there is a newer one than the copy here; give the facts of what is."""
+    def _update(
+        self, official: OfficialFile, entry: CacheEntry, metadata: FileMetadata | None
+    ) -> FileMetadata:
+        """Download a file if it is newer than the copy; return the metadata of the cached file."""
         try:
-            with _told_plainly(place.url):
-                fetched = self._fetch(official, place, facts)
+            with _missing_as_input_error(entry.url):
+                fetched = self._fetch(official, entry, metadata)
         except (UnavailableError, InputFormError) as error:
-            of_the_site = isinstance(error.__cause__, HttpFailureError | UnavailableError)
-            if not facts or not of_the_site:
+            is_site_error = isinstance(error.__cause__, HttpFailureError | UnavailableError)
+            if not metadata or not is_site_error:
                 raise
             self._go_offline(error)
-            return facts
+            return metadata
         if fetched is not None:
             return fetched
-        place.drop_unfinished()
-        if facts is None:
-            raise AssertionError("a conditional request needs a copy here")
-        return facts
+        entry.drop_unfinished()
+        if metadata is None:
+            raise AssertionError("a conditional request requires a cached copy")
+        return metadata
 
-    def _fetch(self, official: OfficialFile, place: Place, facts: Facts | None) -> Facts | None:
-        got = self._download(official, place, facts)
-        if got.resumed and not self._is_official(official, got.size_bytes, got.md5):
-            # Two halves that do not fit: the second may be of another version, whatever was said.
-            _log.warning("%s came damaged after a break; it is fetched anew", place.url)
-            place.drop_unfinished()
-            got = self._download(official, place, facts)
-        if not got.changed:
+    def _fetch(
+        self, official: OfficialFile, entry: CacheEntry, metadata: FileMetadata | None
+    ) -> FileMetadata | None:
+        download = self._download(official, entry, metadata)
+        if download.resumed and not self._is_official(official, download.size_bytes, download.md5):
+            # The two halves may be of different versions, even if the server said otherwise.
+            _log.warning(
+                "the resumed download of %s is damaged; downloading it again from scratch",
+                entry.url,
+            )
+            entry.drop_unfinished()
+            download = self._download(official, entry, metadata)
+        if not download.changed:
             return None
         try:
-            self._check_official(official, place.url, got.size_bytes, got.md5)
+            self._check_official(official, entry.url, download.size_bytes, download.md5)
         except InputFormError:
-            place.drop_unfinished()
+            entry.drop_unfinished()
             raise
-        fetched = Facts.of(place.url, got)
-        place.finish(fetched)
-        _log.info("fetched %s (%.1f MB)", place.url, got.size_bytes / 1e6)
-        self._measure(got)
+        fetched = FileMetadata.of(entry.url, download)
+        entry.finish_download(fetched)
+        _log.info("fetched %s (%.1f MB)", entry.url, download.size_bytes / 1e6)
+        self._save_bandwidth(download)
         return fetched
 
-    def _download(self, official: OfficialFile, place: Place, facts: Facts | None) -> Download:
-        held, here_bytes = place.unfinished()
-        if held is None:
-            place.drop_unfinished()
+    def _download(
+        self, official: OfficialFile, entry: CacheEntry, metadata: FileMetadata | None
+    ) -> Download:
+        partial_version, partial_bytes = entry.find_unfinished()
+        if partial_version is None:
+            entry.drop_unfinished()
         else:
-            _log.info("going on with %s after %.1f MB", place.url, here_bytes / 1e6)
+            _log.info("resuming the download of %s after %.1f MB", entry.url, partial_bytes / 1e6)
 
-        def begin(version: Version, done: int) -> None:
+        def on_start(version: FileVersion, done: int) -> None:
             if version.size_bytes is not None:
-                self._check_official(official, place.url, version.size_bytes, "")
-                _check_room(place, version.size_bytes - done)
+                self._check_official(official, entry.url, version.size_bytes, "")
+                _check_free_space(entry, version.size_bytes - done)
             if not done:
-                place.begin(version)
+                entry.save_unfinished_version(version)
 
-        with self._progress(official, here_bytes) as told:
+        with self._progress(official, partial_bytes) as bar:
             try:
                 return self._web.download(
-                    place.url,
-                    place.unfinished_path,
-                    headers=facts.conditions if facts else {},
-                    told=told,
-                    held=held,
+                    entry.url,
+                    entry.unfinished_path,
+                    headers=metadata.conditions if metadata else {},
+                    progress=bar,
+                    partial_version=partial_version,
                     expected_bytes=self._expected_bytes(official),
-                    begin=begin,
+                    on_start=on_start,
                 )
             except InputFormError:
-                place.drop_unfinished()
+                entry.drop_unfinished()
                 raise
             except OSError as error:
                 if error.errno in _NO_SPACE:
-                    raise _no_room(place, "more than there is", "nothing free") from error
+                    raise _disk_full_error(entry, "more free space", "none left") from error
                 raise
 
     def _progress(
-        self, official: OfficialFile, here_bytes: int
+        self, official: OfficialFile, partial_bytes: int
     ) -> contextlib.AbstractContextManager[Progress]:
         return progress(
             Path(official.path).name,
             total=self._expected_bytes(official) or None,
             unit="B",
-            initial=here_bytes,
+            initial=partial_bytes,
         )
 
     def _go_offline(self, error: OiyoloError) -> None:
-        """Ask nobody any more: one warning and one wait are enough."""
+        """Send no further requests, so that there is one warning and one timeout only."""
         self._is_offline = True
-        _log.warning("%s Copies of an earlier run serve.", error)
+        _log.warning("%s Using copies that were cached earlier.", error)
 
-    def _measure(self, got: Download) -> None:
-        if got.came_bytes > _WORTH_MEASURING_BYTES:
-            measured = {"bytes": got.came_bytes, "seconds": got.seconds}
-            files.write_json(self.folder / _BANDWIDTH, measured)
+    def _save_bandwidth(self, download: Download) -> None:
+        if download.received_bytes > _MIN_MEASURED_BYTES:
+            measured = {"bytes": download.received_bytes, "seconds": download.seconds}
+            files.write_json(self.folder / _BANDWIDTH_FILE, measured)
 
     def _expected_bytes(self, official: OfficialFile) -> int:
-        """Give the size that a file must have; 0 where it is not known, or on another site."""
+        """Return the size that a file must have; 0 if it is unknown, or for another base URL."""
         return official.size_bytes if self.base_url == OFFICIAL_BASE_URL else 0
 
     def _is_official(self, official: OfficialFile, size_bytes: int, md5: str) -> bool:
         if self.base_url != OFFICIAL_BASE_URL:
             return True
-        right_md5 = not md5 or official.md5 in {"", md5}
-        return right_md5 and official.size_bytes in {0, size_bytes}
+        md5_matches = not md5 or official.md5 in {"", md5}
+        return md5_matches and official.size_bytes in {0, size_bytes}
 
     def _check_official(self, official: OfficialFile, url: str, size_bytes: int, md5: str) -> None:
-        """Refuse what is not the official file; an empty MD5 is not known yet."""
+        """Raise if a file is not the official one; ``md5`` is empty while it is not known yet."""
         if self._is_official(official, size_bytes, md5):
             return
         raise InputFormError(
-            "this is not the official file",
+            "not the official file",
             where=url,
             expected=f"{official.size_bytes} bytes, MD5 {official.md5}",
             found=f"{size_bytes} bytes" + (f", MD5 {md5}" if md5 else ""),
-            remedy="Something between here and the site may have changed it; try again, or from "
-            "another network",
+            remedy="A proxy may have altered it; try again, or from another network",
         )
 
 
 @contextlib.contextmanager
-def _told_plainly(url: str) -> Iterator[None]:
-    """Tell a site that has no such file from one that cannot be reached."""
+def _missing_as_input_error(url: str) -> Iterator[None]:
+    """Raise InputFormError if a site is reached but lacks the file; pass on other errors."""
     try:
         yield
     except UnavailableError as error:
@@ -349,22 +361,24 @@ def _told_plainly(url: str) -> Iterator[None]:
             where=url,
             expected="one of Open Images' official files",
             found=cause.detail,
-            remedy="Check [openimages] base_url and release",
+            remedy="Check base_url and release in [openimages]",
         ) from error
 
 
-def _check_room(place: Place, left_bytes: int) -> None:
-    free_bytes = shutil.disk_usage(place.path.parent).free
-    if left_bytes + min(left_bytes, _SPARE_BYTES) > free_bytes:
-        raise _no_room(place, f"{left_bytes:,} bytes, and some to spare", f"{free_bytes:,} free")
+def _check_free_space(entry: CacheEntry, needed_bytes: int) -> None:
+    free_bytes = shutil.disk_usage(entry.path.parent).free
+    if needed_bytes + min(needed_bytes, _RESERVED_BYTES) > free_bytes:
+        raise _disk_full_error(
+            entry, f"{needed_bytes:,} bytes and a reserve", f"{free_bytes:,} free"
+        )
 
 
-def _no_room(place: Place, needed: str, found: str) -> UnavailableError:
+def _disk_full_error(entry: CacheEntry, needed: str, found: str) -> UnavailableError:
     return UnavailableError(
-        f"{place.path.name} does not fit on the disk",
-        where=str(place.path.parent),
+        f"{entry.path.name} does not fit on the disk",
+        where=str(entry.path.parent),
         expected=needed,
         found=found,
-        remedy="Make room, give [openimages] cache a larger disk, or take --stream, which keeps "
-        "only the rows that are wanted and needs far less",
+        remedy="Free some space, set cache in [openimages] to a folder on a larger disk, or use "
+        "--stream, which keeps only the selected rows",
     )

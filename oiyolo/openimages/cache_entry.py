@@ -1,14 +1,14 @@
-"""Where an official file lies on this machine, and what is known of it.
+"""The files that the cache keeps for one official file.
 
-Of every file there are, beside one another:
+For ``boxes.csv`` these are, in one folder:
 
-- ``boxes.csv``: the file, whole and checked;
-- ``boxes.csv.rows``: where its rows are (``rowmap``), once they were all checked;
-- ``boxes.csv.facts.json``: what is known of the version that was seen last. It stays also where the
-  file itself was only streamed, so that a later run can ask whether that version is still the one;
-- ``boxes.csv.unfinished`` and ``boxes.csv.unfinished.json``: what came of it before a break, and of
-  which version that is;
-- ``boxes.csv.lock``.
+- ``boxes.csv``: the file, complete and verified.
+- ``boxes.csv.rows``: index of its rows (``csvscan.row_index``), written once all were checked.
+- ``boxes.csv.facts.json``: metadata of the version that was seen last. It is also kept for a file
+  that was only streamed, so that a later command can ask whether that version is still current.
+- ``boxes.csv.unfinished`` and ``boxes.csv.unfinished.json``: an interrupted download, and the
+  version that it is part of.
+- ``boxes.csv.lock``: the lock of the process that writes here.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from oiyolo.core import files, locks
-from oiyolo.net.ranges import Version
-from oiyolo.openimages.csvscan.window import MAP_SUFFIX
+from oiyolo.net.ranges import FileVersion
+from oiyolo.openimages.csvscan.window import ROW_INDEX_SUFFIX
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What is known of the version of a file that was seen last.
+class FileMetadata:
+    """Metadata of the version of a file that was seen last; written to ``.facts.json``.
 
     Attributes:
-        url: Where it came from.
-        size_bytes: Its size.
-        md5: Its MD5 in hexadecimal.
-        etag: As the server sent it.
-        last_modified: As the server sent it.
-        rows_checked: Every row of it was once seen to be well-formed.
+        url: URL of the file.
+        size_bytes: Size of the file.
+        md5: MD5 of the file, in hexadecimal.
+        etag: The server's ``ETag`` header.
+        last_modified: The server's ``Last-Modified`` header.
+        rows_checked: Whether all rows were checked and found well-formed.
     """
 
     url: str
@@ -49,111 +49,120 @@ class Facts:
     rows_checked: bool = False
 
     @classmethod
-    def of(cls, url: str, got: Download) -> Facts:
-        """Give the facts of what has just come."""
-        return cls(url, got.size_bytes, got.md5, got.etag, got.last_modified)
+    def of(cls, url: str, download: Download) -> FileMetadata:
+        """Return the metadata of a finished download."""
+        return cls(url, download.size_bytes, download.md5, download.etag, download.last_modified)
 
     @property
     def conditions(self) -> dict[str, str]:
-        """The headers that ask only for another version."""
+        """Headers of a request that is answered with content only if the file has changed."""
         if self.etag:
             return {"If-None-Match": self.etag}
         return {"If-Modified-Since": self.last_modified} if self.last_modified else {}
 
     @property
-    def as_version(self) -> Version:
-        """The same in the words of a server's answer."""
-        return Version(self.etag, self.last_modified, self.size_bytes, self.md5)
+    def as_version(self) -> FileVersion:
+        """The version, for comparison with a server's answer."""
+        return FileVersion(self.etag, self.last_modified, self.size_bytes, self.md5)
 
 
-class Place:
-    """Where one official file lies, with all that belongs to it.
+class CacheEntry:
+    """One official file in the cache, with all files that belong to it.
 
     Args:
-        path: The file's final name.
-        url: Where it comes from.
+        path: Path of the complete file.
+        url: URL of the file.
+
+    Attributes:
+        path: Path of the complete file.
+        url: URL of the file.
+        unfinished_path: Path of an interrupted download.
     """
 
     def __init__(self, path: Path, url: str) -> None:
         self.path, self.url = path, url
         self.unfinished_path = path.with_name(path.name + ".unfinished")
-        self._unfinished_facts_path = path.with_name(path.name + ".unfinished.json")
-        self._map_path = path.with_name(path.name + MAP_SUFFIX)
-        self._facts_path = path.with_name(path.name + ".facts.json")
+        self._unfinished_metadata_path = path.with_name(path.name + ".unfinished.json")
+        self._index_path = path.with_name(path.name + ROW_INDEX_SUFFIX)
+        self._metadata_path = path.with_name(path.name + ".facts.json")
         self._lock_path = path.with_name(path.name + ".lock")
 
     def locked(self) -> AbstractContextManager[None]:
-        """Be the only one who writes here; wait while another does."""
-        return locks.exclusive(self._lock_path, what=self.path.name, doing="fetch", wait=True)
+        """Return a context manager that holds the entry's lock, waiting for another holder."""
+        return locks.exclusive(self._lock_path, what=self.path.name, operation="fetch", wait=True)
 
-    def facts(self) -> Facts | None:
-        """Give what is known of the last version, whether it is here or not."""
-        known = files.read_json(self._facts_path)
-        if not isinstance(known, dict) or known.get("url") != self.url:
+    def metadata(self) -> FileMetadata | None:
+        """Return the metadata of the last version; ``None`` if it is missing or damaged.
+
+        The file itself may be missing.
+        """
+        saved = files.read_json(self._metadata_path)
+        if not isinstance(saved, dict) or saved.get("url") != self.url:
             return None
         try:
-            facts = Facts(**known)
-        except TypeError:  # more or less than these facts
+            metadata = FileMetadata(**saved)
+        except TypeError:  # fields are missing or unknown
             return None
-        texts = (facts.md5, facts.etag, facts.last_modified)
-        return facts if all(isinstance(text, str) for text in texts) else None
+        texts = (metadata.md5, metadata.etag, metadata.last_modified)
+        return metadata if all(isinstance(text, str) for text in texts) else None
 
-    def copy_facts(self) -> Facts | None:
-        """Give what is known of the copy here; ``None`` where there is no sound one."""
-        facts = self.facts()
-        if facts is None or not self.path.is_file():
+    def metadata_of_copy(self) -> FileMetadata | None:
+        """Return the metadata of the complete file; ``None`` if it is missing or damaged."""
+        metadata = self.metadata()
+        if metadata is None or not self.path.is_file():
             return None
-        return facts if self.path.stat().st_size == facts.size_bytes else None
+        return metadata if self.path.stat().st_size == metadata.size_bytes else None
 
-    def keep_facts(self, facts: Facts) -> None:
-        """Remember what is known."""
-        files.write_json(self._facts_path, asdict(facts))
+    def save_metadata(self, metadata: FileMetadata) -> None:
+        """Write the metadata to disk."""
+        files.write_json(self._metadata_path, asdict(metadata))
 
-    def unfinished(self) -> tuple[Version | None, int]:
-        """Give the version of which a part is here, and that part's size in bytes."""
-        kept = files.read_json(self._unfinished_facts_path)
-        if not isinstance(kept, dict) or not self.unfinished_path.is_file():
+    def find_unfinished(self) -> tuple[FileVersion | None, int]:
+        """Return the version and the size in bytes of an interrupted download; else (None, 0)."""
+        saved = files.read_json(self._unfinished_metadata_path)
+        if not isinstance(saved, dict) or not self.unfinished_path.is_file():
             return None, 0
-        version = Version.of_dict(kept.get("version"))
+        version = FileVersion.from_dict(saved.get("version"))
         size_bytes = self.unfinished_path.stat().st_size
-        if version is None or kept.get("url") != self.url or not size_bytes:
+        if version is None or saved.get("url") != self.url or not size_bytes:
             return None, 0
         if version.size_bytes is not None and size_bytes > version.size_bytes:
             return None, 0
         return version, size_bytes
 
-    def begin(self, version: Version) -> None:
-        """Note of which version the unfinished file is."""
-        kept = {"url": self.url, "version": version.as_dict()}
-        files.write_json(self._unfinished_facts_path, kept)
+    def save_unfinished_version(self, version: FileVersion) -> None:
+        """Record which version the unfinished file is part of."""
+        saved = {"url": self.url, "version": version.as_dict()}
+        files.write_json(self._unfinished_metadata_path, saved)
 
-    def finish(self, facts: Facts) -> None:
-        """Give the unfinished file, which is whole and checked, its final name."""
+    def finish_download(self, metadata: FileMetadata) -> None:
+        """Move the unfinished file, which is complete and verified, to its final path."""
         with self.unfinished_path.open("rb") as file:
             os.fsync(file.fileno())
-        # In this order a kill leaves no file with the facts of another, and nothing to fetch again.
+        # In this order, a kill neither leaves a file with another version's metadata nor costs a
+        # second download.
         self._drop_copy()
-        self.keep_facts(facts)
+        self.save_metadata(metadata)
         self.unfinished_path.replace(self.path)
-        self._unfinished_facts_path.unlink(missing_ok=True)
+        self._unfinished_metadata_path.unlink(missing_ok=True)
 
-    def was_streamed(self, facts: Facts) -> None:
-        """Remember a version that went by; a copy of another one is of no more use."""
-        before = self.copy_facts()
-        if before is None or before.md5 != facts.md5:
+    def record_streamed(self, metadata: FileMetadata) -> None:
+        """Save the metadata of a streamed version, and delete a copy of another version."""
+        before = self.metadata_of_copy()
+        if before is None or before.md5 != metadata.md5:
             self._drop_copy()
-            self.keep_facts(facts)
+            self.save_metadata(metadata)
 
     def _drop_copy(self) -> None:
-        self._map_path.unlink(missing_ok=True)
+        self._index_path.unlink(missing_ok=True)
         self.path.unlink(missing_ok=True)
 
     def drop_unfinished(self) -> None:
-        """Remove what came of a version that nobody waits for any more."""
-        self._unfinished_facts_path.unlink(missing_ok=True)
+        """Delete an interrupted download."""
+        self._unfinished_metadata_path.unlink(missing_ok=True)
         self.unfinished_path.unlink(missing_ok=True)
 
     def remove_parts(self) -> None:
-        """Remove what killed runs left of this file; parts of others may be in use."""
+        """Delete partly written files of this entry; those of other entries may be in use."""
         for part in self.path.parent.glob(f".{self.path.name}.*{files.PART_SUFFIX}"):
             part.unlink(missing_ok=True)

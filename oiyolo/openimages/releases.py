@@ -1,13 +1,13 @@
-"""The table of Open Images' official files: where each stands, how large it is, its MD5.
+"""Paths, sizes and MD5 checksums of Open Images' official files, by release.
 
-Sizes and checksums are those that could be established; an empty one is unknown, not absent.
-Releases share most files. v5 drew more boxes in validation and test, verified more labels and
-renamed 17 classes, but kept v4's boxes of train and all image lists; v6 and v7 only moved the boxes
-of train, and v7 gave the class descriptions a header. The hierarchy has not changed since 2018.
+A file whose size is 0 or whose checksum is empty exists, but that value is unknown. Releases share
+most files. v5 added boxes in validation and test, verified more labels and renamed 17 classes, but
+kept v4's train boxes and all image lists. v6 and v7 only moved the train boxes, and v7 added a
+header to the class descriptions. The hierarchy has not changed since 2018.
 
 - https://storage.googleapis.com/openimages/web/download_v7.html
-- Sizes and MD5 of v5 and v6: https://github.com/datasets-mila/datasets--open_images (names of its
-  annexed files)
+- Sizes and MD5 of v5 and v6: https://github.com/datasets-mila/datasets--open_images (in the names
+  of its annexed files)
 - Sizes of v4: https://github.com/tensorflow/datasets, open_images_v4/checksums.tsv
 """
 
@@ -33,9 +33,9 @@ class OfficialFile:
     """One file of a release.
 
     Attributes:
-        path: Its place below the base URL.
-        size_bytes: Its size; 0 where it is not known.
-        md5: Its MD5 in hexadecimal; empty where it is not known.
+        path: Path relative to the base URL.
+        size_bytes: Size in bytes; 0 if unknown.
+        md5: MD5 in hexadecimal; empty if unknown.
     """
 
     path: str
@@ -61,10 +61,10 @@ class Release:
     subsets: Mapping[str, SubsetFiles]
 
     def files(self, subsets: Iterable[str] = SUBSETS) -> tuple[OfficialFile, ...]:
-        """Give all files that a selection from these subsets needs, the small ones first.
+        """Return all files that a selection from these subsets needs, small files first.
 
         Raises:
-            UsageError: There is no such subset.
+            UsageError: A subset does not exist.
         """
         tables = []
         for subset in subsets:
@@ -74,8 +74,8 @@ class Release:
         return (self.classes, self.hierarchy, *tables)
 
 
-def known_bytes(officials: Iterable[OfficialFile]) -> tuple[int, int]:
-    """Give the sum of the sizes that are known, and how many files there are without one."""
+def sum_known_sizes(officials: Iterable[OfficialFile]) -> tuple[int, int]:
+    """Return the total of the known sizes in bytes, and the number of files of unknown size."""
     sizes = [official.size_bytes for official in officials]
     return sum(sizes), sizes.count(0)
 
@@ -182,10 +182,10 @@ _BY_NAME: Final = MappingProxyType(
 
 
 def release(name: str) -> Release:
-    """Give a release's files.
+    """Return the files of a release.
 
     Raises:
-        UsageError: There is no such release.
+        UsageError: The release does not exist.
     """
     if name not in _BY_NAME:
         raise UsageError(f"unknown release {name!r}", expected=", ".join(RELEASES))

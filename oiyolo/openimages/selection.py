@@ -1,8 +1,8 @@
-"""What to select: pure decisions on tables of boxes and image labels.
+"""Select images and boxes from the tables of boxes and image labels.
 
-A flag (group of, occluded, ...) is judged on the selected classes' boxes only, and -1 (unknown)
-does not count as set. A dropped box stays in the table with ``used`` false, because scoring needs
-it; an image left without a used box is not selected.
+Flags (group of, occluded, ...) are evaluated on the boxes of selected classes only, and -1
+(unknown) does not count as set. A dropped box stays in the table with ``used`` false, because the
+evaluation needs it. An image whose boxes are all dropped is not selected.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ FLAG_COLUMNS: Final = {
     "inside": "IsInside",
 }
 CORNERS: Final = ("XMin", "YMin", "XMax", "YMax")
-"""The corner columns in xyxy order (the files have them in another)."""
+"""The corner columns in xyxy order, which differs from the order in the files."""
 SEPARATOR: Final = "|"
-"""Between class names in the columns ``present`` and ``absent``; no class name holds it."""
+"""Separates class names in the columns ``present`` and ``absent``; no class name contains it."""
 
 
 @dataclass(frozen=True)
-class Selected:
-    """The outcome of a selection.
+class SelectionTables:
+    """The selected images and boxes.
 
     Attributes:
-        boxes: Every box of the selected classes in the selected images, in order of ids.
-        images: One row an image: ``ImageID``, ``Subset``, ``negative``, ``present``, ``absent``.
-        excluded: Images that hold a selected class but were not selected, by reason.
+        boxes: Every box of the selected classes in the selected images, ordered by image id.
+        images: One row per image: ``ImageID``, ``Subset``, ``negative``, ``present``, ``absent``.
+        excluded: Number of images that contain a selected class but were not selected, by reason.
     """
 
     boxes: pd.DataFrame
@@ -53,100 +53,103 @@ class Selected:
     excluded: dict[str, int]
 
 
-def decide(
+def select_images(
     boxes: pd.DataFrame,
     labels: pd.DataFrame,
     classes: Sequence[SelectedClass],
     options: DatasetOptions,
-) -> Selected:
+) -> SelectionTables:
     """Select images and boxes.
 
     Args:
-        boxes: Rows of the selected labels, corners as numbers, with a column ``Subset``.
-        labels: Human-verified image labels of the same, ``Confidence`` 0 or 1, with ``Subset``.
+        boxes: Boxes of the selected classes, with numeric corners and a column ``Subset``.
+        labels: Human-verified image labels of the same classes, with ``Confidence`` 0 or 1 and a
+            column ``Subset``.
         classes: The selected classes.
-        options: What to keep.
+        options: Options of ``[dataset]``.
     """
-    marked = _mark(boxes, classes, options)
+    marked = _mark_boxes(boxes, classes, options)
     images = _Images.of(marked, labels, classes)
-    boxed = images.among(np.ones(len(marked), dtype=bool))
-    dropped = images.among(marked["drops_image"].to_numpy())
-    with_used = images.among(marked["used"].to_numpy())
-    candidates = boxed & ~dropped & with_used
+    has_box = images.with_box(np.ones(len(marked), dtype=bool))
+    is_dropped = images.with_box(marked["drops_image"].to_numpy())
+    has_used_box = images.with_box(marked["used"].to_numpy())
+    candidates = has_box & ~is_dropped & has_used_box
     excluded = {
-        "dropped by a flag": int(dropped.sum()),
-        "no box left": int((boxed & ~dropped & ~with_used).sum()),
+        "dropped by a flag": int(is_dropped.sum()),
+        "no box left": int((has_box & ~is_dropped & ~has_used_box).sum()),
     }
     if options.require_verified:
-        complete = images.verified_for_all()
-        excluded["not verified for every class"] = int((candidates & ~complete).sum())
-        candidates &= complete
+        is_verified = images.verified_for_all()
+        excluded["not verified for every class"] = int((candidates & ~is_verified).sum())
+        candidates &= is_verified
     positives = images.first_by_hash(candidates, options.limit)
     excluded["beyond the limit"] = int(candidates.sum()) - len(positives)
 
-    wanted = round(options.negatives * len(positives))
-    # Boxed here means any box of a selected class, also a dropped one.
-    clean = images.with_pair(images.absent) & ~images.with_pair(images.present) & ~boxed
-    negatives = images.first_by_hash(clean, wanted) if wanted else positives[:0]
+    negative_count = round(options.negatives * len(positives))
+    # An image with a box of a selected class is not a negative, even if that box is dropped.
+    is_negative = images.with_pair(images.absent) & ~images.with_pair(images.present) & ~has_box
+    negatives = (
+        images.first_by_hash(is_negative, negative_count) if negative_count else positives[:0]
+    )
 
     chosen = np.sort(np.concatenate([positives, negatives]))
-    is_positive = np.isin(images.box_codes, positives)
-    order = np.argsort(images.box_codes[is_positive], kind="stable")
-    kept = marked[is_positive].drop(columns="drops_image").iloc[order]
-    return Selected(
-        kept.reset_index(drop=True),
+    in_positive = np.isin(images.box_codes, positives)
+    order = np.argsort(images.box_codes[in_positive], kind="stable")
+    kept_boxes = marked[in_positive].drop(columns="drops_image").iloc[order]
+    return SelectionTables(
+        kept_boxes.reset_index(drop=True),
         images.table(chosen, negatives, classes),
         {reason: n for reason, n in excluded.items() if n},
     )
 
 
-def _mark(
+def _mark_boxes(
     boxes: pd.DataFrame, classes: Sequence[SelectedClass], options: DatasetOptions
 ) -> pd.DataFrame:
     """Add ``class``, ``class_id``, ``used``, ``dropped_because`` and ``drops_image``."""
     marked = boxes.reset_index(drop=True)
     marked["class_id"] = _class_ids(marked, classes)
     marked["class"] = np.array([c.name for c in classes], dtype=object)[marked["class_id"]]
-    because = np.full(len(marked), "", dtype=object)
+    reasons = np.full(len(marked), "", dtype=object)
     drops_image = np.zeros(len(marked), dtype=bool)
     for option, column in FLAG_COLUMNS.items():
         choice = getattr(options, option)
         if choice in {"keep", "mask"} or column not in marked:
             continue
-        is_set = (marked[column] == 1).to_numpy()
-        because[is_set & (because == "")] = option
+        flag_is_set = (marked[column] == 1).to_numpy()
+        reasons[flag_is_set & (reasons == "")] = option
         if choice == "drop-image":
-            drops_image |= is_set
+            drops_image |= flag_is_set
     area = geometry.area(marked[list(CORNERS)].to_numpy(dtype=float))
-    because[(area < options.min_box_area) & (because == "")] = "min_box_area"
-    because[(area > options.max_box_area) & (because == "")] = "max_box_area"
-    marked["used"] = because == ""
-    marked["dropped_because"] = because
+    reasons[(area < options.min_box_area) & (reasons == "")] = "min_box_area"
+    reasons[(area > options.max_box_area) & (reasons == "")] = "max_box_area"
+    marked["used"] = reasons == ""
+    marked["dropped_because"] = reasons
     marked["drops_image"] = drops_image
     return marked
 
 
 def _class_ids(table: pd.DataFrame, classes: Sequence[SelectedClass]) -> NDArray[np.int64]:
-    """Give the class id that each row's ``LabelName`` counts as."""
+    """Return the class id of each row's ``LabelName``."""
     id_by_mid = {mid: selected.class_id for selected in classes for mid in selected.mids}
     codes, mids = table["LabelName"].factorize()
-    of_mids = np.array([id_by_mid[mid] for mid in mids], dtype=np.int64)
-    class_ids: NDArray[np.int64] = of_mids[codes]
+    id_by_code = np.array([id_by_mid[mid] for mid in mids], dtype=np.int64)
+    class_ids: NDArray[np.int64] = id_by_code[codes]
     return class_ids
 
 
 @dataclass(frozen=True)
 class _Images:
-    """All images in question, each as a number: its place among their sorted ids.
+    """All images that have a box or a label, numbered in the order of their ids.
 
     Attributes:
-        ids: Sorted ImageIDs.
-        subsets: The subset of each.
-        box_codes: The number of each box's image.
-        classes: How many classes are selected.
-        present: Pairs of image and class that humans found present, as sorted
-            ``image * classes + class_id``.
-        absent: Pairs that humans found absent, and never present.
+        ids: ImageIDs, sorted.
+        subsets: Subset of each image.
+        box_codes: Image number of each box.
+        classes: Number of selected classes.
+        present: Pairs of image and class that humans verified as present, each as the number
+            ``image * classes + class_id``, sorted.
+        absent: Pairs that humans verified as absent and that are not in ``present``, sorted.
     """
 
     ids: NDArray[np.object_]
@@ -160,13 +163,13 @@ class _Images:
     def of(
         cls, boxes: pd.DataFrame, labels: pd.DataFrame, classes: Sequence[SelectedClass]
     ) -> _Images:
-        """Number the images of boxes and labels, and say what humans found in them.
+        """Number the images of boxes and labels, and collect the human-verified pairs.
 
-        A box says present; so does a label of the class or of a descendant. Absent needs a label
-        of the class itself (no canoe does not mean no boat).
+        A class is present if there is a box or a positive label of it or of a descendant. It is
+        absent only by a negative label of the class itself ("no canoe" does not mean "no boat").
         """
         both = np.concatenate([_texts(boxes["ImageID"]), _texts(labels["ImageID"])])
-        codes, ids = _numbered(both)
+        codes, ids = _number_texts(both)
         box_codes, label_codes = codes[: len(boxes)], codes[len(boxes) :]
         subsets = np.full(len(ids), "", dtype=object)
         subsets[label_codes] = _texts(labels["Subset"])
@@ -185,24 +188,26 @@ class _Images:
         absent = np.setdiff1d(label_pairs[is_own & ~is_present], present)
         return cls(ids, subsets, box_codes, len(classes), present, absent)
 
-    def among(self, boxes: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Tell which images hold one of the boxes that a mask names."""
-        return np.bincount(self.box_codes[boxes], minlength=len(self.ids)).astype(bool)
+    def with_box(self, box_mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return a mask of the images that contain one of the boxes in ``box_mask``."""
+        return np.bincount(self.box_codes[box_mask], minlength=len(self.ids)).astype(bool)
 
     def with_pair(self, pairs: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Tell which images stand in one of these pairs."""
+        """Return a mask of the images that occur in one of the pairs."""
         return np.bincount(pairs // self.classes, minlength=len(self.ids)).astype(bool)
 
     def verified_for_all(self) -> NDArray[np.bool_]:
-        """Tell for which images humans said present or absent of every class."""
-        said = np.concatenate([self.present, self.absent]) // self.classes
-        is_complete: NDArray[np.bool_] = np.bincount(said, minlength=len(self.ids)) == self.classes
+        """Return a mask of the images for which every class is verified as present or absent."""
+        image_codes = np.concatenate([self.present, self.absent]) // self.classes
+        is_complete: NDArray[np.bool_] = (
+            np.bincount(image_codes, minlength=len(self.ids)) == self.classes
+        )
         return is_complete
 
     def first_by_hash(self, candidates: NDArray[np.bool_], limit: int) -> NDArray[np.int64]:
-        """Give the first ``limit`` candidates (0: all) in the order of a hash of their ids.
+        """Return the first ``limit`` candidates (0: all) in the order of a hash of their ids.
 
-        The order is the same on every machine and day, and 100 images are part of 200.
+        The order is the same on every machine, and a smaller limit selects a subset of a larger.
         """
         codes = np.flatnonzero(candidates)
         if not limit or limit >= len(codes):
@@ -216,8 +221,8 @@ class _Images:
         negatives: NDArray[np.int64],
         classes: Sequence[SelectedClass],
     ) -> pd.DataFrame:
-        """Give one row for each chosen image."""
-        import pandas as pd  # noqa: PLC0415  (half a second, which nothing new need not take)
+        """Return one row per chosen image."""
+        import pandas as pd  # noqa: PLC0415  (half a second, not needed if nothing changed)
 
         names = [selected.name for selected in classes]
         return pd.DataFrame(
@@ -233,12 +238,12 @@ class _Images:
     def _names(
         self, pairs: NDArray[np.int64], chosen: NDArray[np.int64], names: Sequence[str]
     ) -> NDArray[np.object_]:
-        """Give the classes that stand in a pair with each chosen image, in order of their ids."""
+        """Return the names of the classes paired with each chosen image, in order of class ids."""
         is_chosen = np.zeros(len(self.ids), dtype=bool)
         is_chosen[chosen] = True
         images, class_ids = np.divmod(pairs[is_chosen[pairs // self.classes]], self.classes)
         texts = np.full(len(self.ids), "", dtype=object)
-        # Most images have one, or there is but one class: the loop is for the others.
+        # Most images have one class; the loop appends the further classes of the others.
         is_next = np.diff(images, prepend=-1) == 0
         texts[images[~is_next]] = np.array(names, dtype=object)[class_ids[~is_next]]
         for image, class_id in zip(
@@ -248,38 +253,44 @@ class _Images:
         return texts[chosen]
 
 
-def _numbered(texts: NDArray[np.object_]) -> tuple[NDArray[np.int64], NDArray[np.object_]]:
-    """Give the place of each text among the sorted distinct ones, and these."""
-    import pandas as pd  # noqa: PLC0415  (half a second, which nothing new need not take)
+def _number_texts(texts: NDArray[np.object_]) -> tuple[NDArray[np.int64], NDArray[np.object_]]:
+    """Return the index of each text in the sorted distinct texts, and the distinct texts."""
+    import pandas as pd  # noqa: PLC0415  (half a second, not needed if nothing changed)
 
-    codes, found = pd.factorize(texts)
-    order = np.argsort(found.astype(str))  # a fifth of the time that Python's own texts take
-    places = np.empty_like(order)
-    places[order] = np.arange(len(order))
-    return places[codes], found[order]
+    codes, distinct = pd.factorize(texts)
+    order = np.argsort(distinct.astype(str))  # five times as fast as sorting Python strings
+    rank_of = np.empty_like(order)
+    rank_of[order] = np.arange(len(order))
+    return rank_of[codes], distinct[order]
 
 
 def _texts(column: pd.Series[str]) -> NDArray[np.object_]:
     return column.to_numpy(dtype=object)
 
 
-def only(selected: Selected, image_ids: AbstractSet[str], reason: str) -> Selected:
-    """Keep the images of these ids; count the others as excluded for a reason."""
-    images = selected.images[selected.images["ImageID"].isin(image_ids)].reset_index(drop=True)
-    boxes = selected.boxes[selected.boxes["ImageID"].isin(image_ids)].reset_index(drop=True)
-    lost = len(selected.images) - len(images)
-    return Selected(boxes, images, selected.excluded | ({reason: lost} if lost else {}))
+def restrict_to(
+    tables: SelectionTables, image_ids: AbstractSet[str], reason: str
+) -> SelectionTables:
+    """Return only the images with these ids; count the others as excluded for ``reason``."""
+    images = tables.images[tables.images["ImageID"].isin(image_ids)].reset_index(drop=True)
+    boxes = tables.boxes[tables.boxes["ImageID"].isin(image_ids)].reset_index(drop=True)
+    excluded_count = len(tables.images) - len(images)
+    return SelectionTables(
+        boxes, images, tables.excluded | ({reason: excluded_count} if excluded_count else {})
+    )
 
 
-def per_class(
-    selected: Selected, classes: Sequence[SelectedClass]
+def count_per_class(
+    tables: SelectionTables, classes: Sequence[SelectedClass]
 ) -> Mapping[str, Mapping[str, int]]:
-    """Count the images and used boxes of each class."""
-    used = selected.boxes[selected.boxes["used"]]
+    """Return the number of images and used boxes of each class."""
+    used = tables.boxes[tables.boxes["used"]]
     return {
-        chosen.name: {
-            "images": int(used.loc[used["class_id"] == chosen.class_id, "ImageID"].nunique()),
-            "boxes": int((used["class_id"] == chosen.class_id).sum()),
+        selected_class.name: {
+            "images": int(
+                used.loc[used["class_id"] == selected_class.class_id, "ImageID"].nunique()
+            ),
+            "boxes": int((used["class_id"] == selected_class.class_id).sum()),
         }
-        for chosen in classes
+        for selected_class in classes
     }

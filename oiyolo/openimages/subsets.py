@@ -1,8 +1,8 @@
-"""Open Images' own division of its images, and what its parts are to a detector."""
+"""Open Images' official subsets, and the splits of a dataset that correspond to them."""
 
 from __future__ import annotations
 
 from typing import Final
 
 SPLIT_OF_SUBSET: Final = {"train": "train", "validation": "valid", "test": "test"}
-"""Which of our splits an official subset is, where the subsets are the splits."""
+"""Split of each official subset's images in a dataset that keeps the official subsets."""

@@ -1,1 +1,1 @@
-"""Commands that are not stages: they inspect a project or run several stages."""
+"""Commands that are not stages: they create or inspect a project, or run several stages."""

@@ -1,4 +1,4 @@
-"""classes: the classes there are, what is above and below them, and how many were selected."""
+"""classes: list the classes of Open Images, their hierarchy, and how many images are selected."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from oiyolo.core.errors import UsageError
-from oiyolo.core.results import Result, columns, count
+from oiyolo.core.results import Result, format_table, pluralize
 from oiyolo.openimages.cache import Cache
 from oiyolo.openimages.classes import (
     ROOT_NAME,
-    containing,
     find_class,
-    nearest,
+    names_containing,
+    nearest_names,
     read_children,
     read_names,
 )
@@ -31,14 +31,14 @@ _INDENT: Final = "  "
 
 
 @dataclass(frozen=True)
-class Found:
-    """What one word stands for.
+class ClassMatch:
+    """The class that a word names, or else similar class names.
 
     Attributes:
         word: The word.
-        mid: The class that it names; empty if it names none.
-        containing: Names that contain it, if it names none.
-        nearest: Other names that are like it, if it names none.
+        mid: MID of the class that it names; empty if it names none.
+        containing: Class names that contain the word, if it names none.
+        nearest: Other class names with a similar spelling, if it names none.
     """
 
     word: str
@@ -54,22 +54,23 @@ class Classes(Result):
     Attributes:
         release: The release.
         names: Display names by MID, of every class with boxes.
-        children: MIDs directly below each MID, the root first.
-        found: What was asked for; nothing means all classes.
-        as_tree: Show all that is below each, not only its children.
-        counts: Images and boxes that the project's selection uses, by MID; empty without one.
+        children: MIDs of the children of each MID, the root first.
+        matches: Matches of the requested words; empty for all classes.
+        as_tree: Whether to show all descendants of a class instead of its children.
+        counts: Images and boxes that the project's selection uses, by MID; empty without a
+            selection.
     """
 
     release: str
     names: Mapping[str, str]
     children: Mapping[str, Sequence[str]]
-    found: Sequence[Found]
+    matches: Sequence[ClassMatch]
     as_tree: bool
     counts: Mapping[str, tuple[int, int]]
 
     @cached_property
     def parents(self) -> Mapping[str, Sequence[str]]:
-        """MIDs directly above each MID."""
+        """MIDs of the parents of each MID."""
         above: dict[str, list[str]] = {}
         for mid, below in self.children.items():
             for child in below:
@@ -77,50 +78,54 @@ class Classes(Result):
         return above
 
     @property
-    def shown(self) -> Sequence[str]:
-        """The MIDs that were found, or else all, in the order of their names."""
-        if self.found:
-            return list(dict.fromkeys(one.mid for one in self.found if one.mid))
+    def mids(self) -> Sequence[str]:
+        """The MIDs of the matches, or else all MIDs in the order of their names."""
+        if self.matches:
+            return list(dict.fromkeys(match.mid for match in self.matches if match.mid))
         return sorted(self.names, key=lambda mid: self.names[mid].casefold())
 
     def as_dict(self) -> dict[str, object]:
-        """See ``Result``."""
+        """Return the result as JSON-compatible values."""
         searches = [
-            {"word": one.word, "containing": list(one.containing), "nearest": list(one.nearest)}
-            for one in self.found
-            if not one.mid
+            {
+                "word": match.word,
+                "containing": list(match.containing),
+                "nearest": list(match.nearest),
+            }
+            for match in self.matches
+            if not match.mid
         ]
-        given: dict[str, object] = {
+        result: dict[str, object] = {
             "release": self.release,
-            "classes": [self._as_dict(mid) for mid in self.shown],
+            "classes": [self._class_dict(mid) for mid in self.mids],
             "searches": searches,
         }
         if self.as_tree:
-            given["tree"] = [self._branch(mid, ()) for mid in self._tops()]
-        return given
+            result["tree"] = [self._tree_dict(mid, ()) for mid in self._root_mids()]
+        return result
 
-    def _as_dict(self, mid: str) -> dict[str, object]:
+    def _class_dict(self, mid: str) -> dict[str, object]:
         return {
-            **self._own(mid),
+            **self._identity(mid),
             "parents": [self._name(above) for above in self.parents.get(mid, ())],
             "children": [self._name(below) for below in self.children.get(mid, ())],
         }
 
-    def _own(self, mid: str) -> dict[str, object]:
-        counted = dict(zip(("images", "boxes"), self.counts.get(mid, ()), strict=False))
-        return {"name": self._name(mid), "mid": mid, **counted}
+    def _identity(self, mid: str) -> dict[str, object]:
+        numbers = dict(zip(("images", "boxes"), self.counts.get(mid, ()), strict=False))
+        return {"name": self._name(mid), "mid": mid, **numbers}
 
-    def _branch(self, mid: str, above: tuple[str, ...]) -> dict[str, object]:
+    def _tree_dict(self, mid: str, above: tuple[str, ...]) -> dict[str, object]:
         path = (*above, mid)
-        below = [self._branch(child, path) for child in self._below(mid, path)]
-        return {**self._own(mid), "children": below}
+        below = [self._tree_dict(child, path) for child in self._children_by_name(mid, path)]
+        return {**self._identity(mid), "children": below}
 
-    def _tops(self) -> Sequence[str]:
-        """Give where trees begin: what was found, or else the root."""
-        return self.shown if self.found else list(self.children)[:1]
+    def _root_mids(self) -> Sequence[str]:
+        """Return the MIDs at which the trees begin: those of the matches, or else the root."""
+        return self.mids if self.matches else list(self.children)[:1]
 
-    def _below(self, mid: str, path: Sequence[str]) -> list[str]:
-        """Give the children in the order of their names, but for those that lead in a circle."""
+    def _children_by_name(self, mid: str, path: Sequence[str]) -> list[str]:
+        """Return the children in the order of their names, without those already in the path."""
         children = (child for child in self.children.get(mid, ()) if child not in path)
         return sorted(children, key=self._name)
 
@@ -129,27 +134,27 @@ class Classes(Result):
         return self.names.get(mid, ROOT_NAME if is_root else mid)
 
     def __str__(self) -> str:
-        told = []
+        parts = []
         if self.as_tree:
-            rows = [row for mid in self._tops() for row in self._lines(mid, ())]
-            told += [self._table(rows)] if rows else []
-        elif self.found:
-            told += [self._described(mid) for mid in self.shown]
+            rows = [row for mid in self._root_mids() for row in self._tree_rows(mid, ())]
+            parts += [self._table(rows)] if rows else []
+        elif self.matches:
+            parts += [self._description(mid) for mid in self.mids]
         else:
-            told.append(self._table([("", mid) for mid in self.shown]))
-        return "\n".join(told + [_as_search(one) for one in self.found if not one.mid])
+            parts.append(self._table([("", mid) for mid in self.mids]))
+        return "\n".join(parts + [_search_text(match) for match in self.matches if not match.mid])
 
-    def _lines(self, mid: str, above: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    def _tree_rows(self, mid: str, above: tuple[str, ...]) -> Iterator[tuple[str, str]]:
         path = (*above, mid)
         yield _INDENT * len(above), mid
-        for child in self._below(mid, path):
-            yield from self._lines(child, path)
+        for child in self._children_by_name(mid, path):
+            yield from self._tree_rows(child, path)
 
     def _table(self, rows: Sequence[tuple[str, str]]) -> str:
-        """Lay out indented names, MIDs, and counts where there are any."""
-        texts = [(indent + self._name(mid), mid, *self._counted(mid)) for indent, mid in rows]
-        # The MIDs belong to the left as the names do; only numbers belong to the right.
-        widths = [max(len(text[place]) for text in texts) for place in range(len(texts[0]))]
+        """Return a table of indented names, MIDs and, if available, counts."""
+        texts = [(indent + self._name(mid), mid, *self._count_texts(mid)) for indent, mid in rows]
+        # Names and MIDs are aligned left, numbers right.
+        widths = [max(len(text[column]) for text in texts) for column in range(len(texts[0]))]
         lines = []
         for name, mid, *numbers in texts:
             cells = [name.ljust(widths[0]), mid.ljust(widths[1])]
@@ -157,36 +162,36 @@ class Classes(Result):
             lines.append(_INDENT.join(cells).rstrip())
         return "\n".join(lines)
 
-    def _counted(self, mid: str) -> tuple[str, str]:
+    def _count_texts(self, mid: str) -> tuple[str, str]:
         if mid not in self.counts:
             return "", ""
         images, boxes = self.counts[mid]
-        return count(images, "image"), count(boxes, "box")
+        return pluralize(images, "image"), pluralize(boxes, "box")
 
-    def _described(self, mid: str) -> str:
-        counted = [", ".join(self._counted(mid))] if mid in self.counts else []
+    def _description(self, mid: str) -> str:
+        counted = [", ".join(self._count_texts(mid))] if mid in self.counts else []
         rows = [("", "parents", path) for path in self._paths(mid, ())]
-        if below := self._below(mid, ()):
+        if below := self._children_by_name(mid, ()):
             rows.append(("", "children", ", ".join(map(self._name, below))))
         head = ": ".join([f"{self._name(mid)} ({mid})", *counted])
-        return "\n".join([head, columns(rows, right=False)] if rows else [head])
+        return "\n".join([head, format_table(rows, right=False)] if rows else [head])
 
     def _paths(self, mid: str, below: tuple[str, ...]) -> list[str]:
-        """Give every way down from the root to a class, as names."""
+        """Return every path of names from the root down to a class."""
         path = (mid, *below)
         parents = [above for above in self.parents.get(mid, ()) if above not in path]
         if below and not parents:
             return [" > ".join(self._name(m) for m in path[:-1])]
-        return [told for above in parents for told in self._paths(above, path)]
+        return [text for above in parents for text in self._paths(above, path)]
 
 
-def _as_search(found: Found) -> str:
-    told = [f"{found.word!r} is no class"]
-    if found.containing:
-        told.append("contained in: " + ", ".join(found.containing))
-    if found.nearest:
-        told.append("nearest: " + ", ".join(found.nearest))
-    return "\n  ".join(told)
+def _search_text(match: ClassMatch) -> str:
+    parts = [f"{match.word!r} is not a class"]
+    if match.containing:
+        parts.append("names that contain it: " + ", ".join(match.containing))
+    if match.nearest:
+        parts.append("similar names: " + ", ".join(match.nearest))
+    return "\n  ".join(parts)
 
 
 def classes(
@@ -196,21 +201,21 @@ def classes(
     tree: bool = False,
     **options: object,
 ) -> Classes:
-    """Tell which classes there are, or where some of them stand.
+    """Return the classes of Open Images, or some of them with their parents and children.
 
-    Works in any folder; in a project's, the project's release is used, and images and boxes are
-    counted once something was selected.
+    Works in any folder. In a project's folder, it uses the project's release and, after a
+    selection, counts the selected images and boxes.
 
     Args:
-        names: Class names, MIDs, or words to look for; all classes, if none is given.
+        names: Class names, MIDs, or words to search for; all classes if omitted.
         project: An open project or its folder.
-        tree: Show all that is below each class.
+        tree: Whether to show all descendants of each class.
         **options: Keys of ``[openimages]``.
 
     Raises:
-        UsageError: A word that is no class and not near to any; an unknown option.
+        UsageError: A word names no class and resembles none, or an option is unknown.
         UnavailableError: The site cannot be reached and nothing is cached.
-        InputFormError: An official file, or the selection, is damaged.
+        InputFormError: An official file or the selection is malformed.
     """
     opened = open_or_default(project, options)
     words = [names] if isinstance(names, str) else list(names or ())
@@ -223,25 +228,25 @@ def classes(
         release=opened.config.openimages.release,
         names=names_by_mid,
         children=children,
-        found=[_look_for(word, names_by_mid) for word in words],
+        matches=[_match_word(word, names_by_mid) for word in words],
         as_tree=tree,
         counts=_counts(opened),
     )
 
 
-def _look_for(word: str, names: Mapping[str, str]) -> Found:
+def _match_word(word: str, names: Mapping[str, str]) -> ClassMatch:
     try:
-        return Found(word, find_class(word, names))
+        return ClassMatch(word, find_class(word, names))
     except UsageError:
-        within = containing(word, names.values())
-        near = [name for name in nearest(word, names.values()) if name not in within]
+        within = names_containing(word, names.values())
+        near = [name for name in nearest_names(word, names.values()) if name not in within]
         if not (within or near):
             raise
-        return Found(word, "", within, near)
+        return ClassMatch(word, "", within, near)
 
 
 def _counts(project: Project) -> dict[str, tuple[int, int]]:
-    selection = select_stage.load(project)
+    selection = select_stage.find(project)
     if selection is None:
         return {}
     boxes = selection.boxes

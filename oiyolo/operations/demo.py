@@ -1,4 +1,4 @@
-"""demo: the whole way once, on a small Open Images of our own, served on this machine."""
+"""demo: run the complete pipeline on a small generated Open Images, served on this machine."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from oiyolo.core.results import Plan, Result, columns
+from oiyolo.core.results import Plan, Result, format_table
 from oiyolo.demo_data.server import serve_mirror
-from oiyolo.demo_data.writer import SCENES
+from oiyolo.demo_data.writer import DEFAULT_SCENES
 from oiyolo.operations.run import run
 from oiyolo.project.config import FILE_NAME
 from oiyolo.project.project import create, open_project
@@ -30,18 +30,18 @@ _OPTIONS: Final = {
     "size": (96, 96),
     "network": "demo",
     "cache": "cache",
-    "tolerance": 0.1,  # of few scenes, the handful that is lost on purpose is a large share
+    "tolerance": 0.1,  # a few scenes are missing on purpose, a large share of a small dataset
 }
 
 
 @dataclass(frozen=True)
 class Demonstrated(Result):
-    """What the demo made, and where it lies.
+    """The results of the demo.
 
     Attributes:
         project: Its project.
         ran: The results of all stages.
-        seconds: How long it took.
+        seconds: Duration of the demo.
     """
 
     project: Project
@@ -49,31 +49,31 @@ class Demonstrated(Result):
     seconds: float
 
     @property
-    def places(self) -> dict[str, Path]:
-        """Where everything lies."""
-        found = self.ran.results["train"].run  # type: ignore[attr-defined]  # train's result
+    def paths(self) -> dict[str, Path]:
+        """Paths of the most important files and folders, by name."""
+        training_run = self.ran.results["train"].run  # type: ignore[attr-defined]  # train's result
         return {
-            "report": found.folder / "report.html",
-            "detections": found.panels_folder / "overview.png",
-            "charts": found.charts_folder,
-            "evaluation": found.evaluation_path,
-            "weights": found.weights_folder,
-            "log": found.log_path,
+            "report": training_run.folder / "report.html",
+            "detections": training_run.panels_folder / "overview.png",
+            "charts": training_run.charts_folder,
+            "evaluation": training_run.evaluation_path,
+            "weights": training_run.weights_folder,
+            "log": training_run.log_path,
             "dataset": self.project.dataset_folder,
             "options": self.project.options_path,
         }
 
     def as_dict(self) -> dict[str, object]:
-        """See ``Result``."""
-        places = {name: str(path) for name, path in self.places.items()}
-        return {"seconds": round(self.seconds, 1), "places": places, **self.ran.as_dict()}
+        """Return the result as JSON-compatible values."""
+        paths = {name: str(path) for name, path in self.paths.items()}
+        return {"seconds": round(self.seconds, 1), "places": paths, **self.ran.as_dict()}
 
     def __str__(self) -> str:
-        rows = [(name, str(path)) for name, path in self.places.items()]
+        rows = [(name, str(path)) for name, path in self.paths.items()]
         return (
-            f"{self.ran}\n\nThe demo took {self.seconds:.0f} s. Everything lies in "
-            f"{self.project.folder}:\n{columns(rows, right=False)}\n\n"
-            "Next, the real thing, in an empty folder:\n"
+            f"{self.ran}\n\nThe demo took {self.seconds:.0f} s. All files are in "
+            f"{self.project.folder}:\n{format_table(rows, right=False)}\n\n"
+            "Next, with real images, in an empty folder:\n"
             "  oiyolo fetch --class Boat && oiyolo split && oiyolo train && oiyolo plot"
         )
 
@@ -82,35 +82,37 @@ def demo(
     folder: str | os.PathLike[str] = FOLDER,
     *,
     seed: int = 0,
-    scenes: int = SCENES,
+    scenes: int = DEFAULT_SCENES,
     dry_run: bool = False,
     **options: object,
 ) -> Demonstrated | Plan:
-    """Make a detector of boats out of drawn scenes, by the very stages that the real site gets.
+    """Train a boat detector on drawn scenes, with the same stages as for real images.
 
-    A mirror in Open Images' official forms is written and served on this machine; from there on
-    only its addresses differ from the real ones. A second run goes on where a first one ended.
+    Writes a mirror in Open Images' official formats and serves it on this machine, so that only
+    the URLs differ from the real ones. Calling it again resumes an interrupted demo.
 
     Args:
-        folder: Where everything is made; it becomes a project.
-        seed: Another seed draws other scenes.
-        scenes: How many are drawn for train.
-        dry_run: Only tell what would be done.
+        folder: The project folder, which is created.
+        seed: Seed of the generated scenes.
+        scenes: Number of scenes in Open Images' train subset.
+        dry_run: Whether to only report what would be done.
         **options: Keys to set differently, such as ``max_batches``.
 
     Raises:
-        OiyoloError: What a stage raises.
+        OiyoloError: A stage failed.
     """
-    place = Path(folder).absolute()
+    project_folder = Path(folder).absolute()
     if dry_run:
-        return Plan("demo", [f"draw {scenes} scenes in {place}, serve them, and run all stages"])
+        return Plan(
+            "demo", [f"draw {scenes} scenes in {project_folder}, serve them, and run all stages"]
+        )
     started_s = time.monotonic()
-    with serve_mirror(place / "mirror", seed=seed, scenes=scenes) as mirror:
+    with serve_mirror(project_folder / "mirror", seed=seed, scenes=scenes) as mirror:
         urls = {"base_url": mirror.openimages_url, "mirror_url": mirror.images_url}
         _log.info("demo: a small Open Images at %s", mirror.base_url)
-        if not (place / FILE_NAME).is_file():
-            create(place, {**_OPTIONS, **urls})
-        # The port may be another one than last time.
-        project = open_project(place, {**options, **urls})
+        if not (project_folder / FILE_NAME).is_file():
+            create(project_folder, {**_OPTIONS, **urls})
+        # The port may differ from that of the last call.
+        project = open_project(project_folder, {**options, **urls})
         ran = run(project)
-    return Demonstrated(project, ran, time.monotonic() - started_s)  # type: ignore[arg-type]
+    return Demonstrated(project, ran, time.monotonic() - started_s)

@@ -1,4 +1,4 @@
-"""init: begin a project."""
+"""init: create a project."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Begun(Result):
-    """A new project's options.
+    """A new project.
 
     Attributes:
-        path: Its ``oiyolo.toml``.
+        path: Path of its ``oiyolo.toml``.
     """
 
     path: Path
 
     def as_dict(self) -> dict[str, object]:
-        """See ``Result``."""
+        """Return the result as JSON-compatible values."""
         return {"options": str(self.path)}
 
     def __str__(self) -> str:
@@ -37,15 +37,15 @@ def init(
     """Write the ``oiyolo.toml`` of a new project.
 
     Args:
-        project: Its folder, made if it is missing.
-        dry_run: Only tell what would be done.
-        **options: Any key; what is given is written.
+        project: The project's folder, created if missing.
+        dry_run: Whether to only report what would be done.
+        **options: Any key; those that are passed are written to the file.
 
     Raises:
-        UsageError: There is a project already, or an option is wrong.
+        UsageError: The folder is a project already, or an option is invalid.
     """
     folder = Path(project).absolute()
     if dry_run:
         return Plan("init", [f"write {folder / 'oiyolo.toml'}"])
-    given = {name: value for name, value in options.items() if value is not None}
-    return Begun(create(folder, given))
+    configured = {name: value for name, value in options.items() if value is not None}
+    return Begun(create(folder, configured))

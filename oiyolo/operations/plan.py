@@ -1,6 +1,6 @@
-"""plan: images, bytes, disk, hours and money of a run, before the first byte of an image.
+"""plan: estimate images, bytes, disk space, hours and cost of a run before fetching any image.
 
-Leaves ``data/plan.json``, which ``oiyolo status`` compares with what came of it.
+Writes ``data/plan.json``, which ``oiyolo status`` compares with the actual values.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 from oiyolo.core import files
 from oiyolo.core.errors import UsageError
 from oiyolo.core.results import Plan
-from oiyolo.planning.forecast import Given, outlook
+from oiyolo.planning.forecast import UserEstimates, forecast
 from oiyolo.planning.official import official_files
 from oiyolo.planning.run_plan import plan_path
 from oiyolo.project.project import open_project
 from oiyolo.stages import select as select_stage
 
 if TYPE_CHECKING:
-    from oiyolo.planning.run_plan import Planned
+    from oiyolo.planning.run_plan import RunPlan
     from oiyolo.project.project import Project, ProjectLike
 
 _log = logging.getLogger("oiyolo")
@@ -31,31 +31,31 @@ def plan(
     seconds_per_iteration: float | None = None,
     dry_run: bool = False,
     **options: object,
-) -> Planned | Plan:
-    """Tell what a run will fetch, store, take and cost, before the first byte of an image.
+) -> RunPlan | Plan:
+    """Estimate what a run will fetch, store, take and cost, before any image is fetched.
 
-    Selects first when the selection is stale. Where a bandwidth or a rate is not given, that of
-    earlier downloads and runs counts.
+    Selects first if the selection is stale. Bandwidth and iteration time default to those of
+    earlier downloads and runs.
 
     Args:
-        project: An open project or its folder; ``classes`` begins a new one there.
-        bandwidth_mb_s: Expected megabytes (10^6 bytes) a second.
-        seconds_per_iteration: Expected seconds for one iteration of the training.
-        dry_run: Only tell what selecting would fetch.
+        project: An open project or its folder; with ``classes``, a new project is created there.
+        bandwidth_mb_s: Expected bandwidth in megabytes (10^6 bytes) per second.
+        seconds_per_iteration: Expected seconds per training iteration.
+        dry_run: Whether to only report which official files the selection would fetch.
         **options: Any key, such as ``price_per_hour``.
 
     Raises:
-        UnavailableError: It does not fit on the disk, or the site cannot be reached.
-        UsageError: An unknown class or option, or a number that means nothing.
-        InputFormError: An official file or a network file is damaged.
-        LockedError: Another run changes the dataset.
+        UnavailableError: The run does not fit on the disk, or the site cannot be reached.
+        UsageError: A class or option is unknown, or a number is invalid.
+        InputFormError: An official file or a network file is malformed.
+        LockedError: Another process is changing the dataset.
     """
     opened = open_project(project, options, may_create=True, dry_run=dry_run)
-    given = _given(opened, bandwidth_mb_s, seconds_per_iteration)
+    estimates = _user_estimates(opened, bandwidth_mb_s, seconds_per_iteration)
     try:
-        given.check()
+        estimates.check()
     except UsageError:
-        opened.take_back()
+        opened.discard_if_new()
         raise
     official = official_files(opened)
     if dry_run:
@@ -66,36 +66,38 @@ def plan(
             _log.info("plan: %s", official.actions[0])
         official.check()
         select_stage.run(opened)
-        planned = outlook(opened, given)
-        files.write_json(plan_path(opened), planned.as_dict())
-    planned.check()
-    return planned
+        run_plan = forecast(opened, estimates)
+        files.write_json(plan_path(opened), run_plan.as_dict())
+    run_plan.check()
+    return run_plan
 
 
-def require_room(project: Project) -> None:
-    """Refuse a run that cannot fit.
+def require_disk_space(project: Project) -> None:
+    """Raise if a run does not fit on the disk.
 
-    Where images are still to come and the user has made no plan of this selection, this one is kept
-    for ``status`` to compare with.
+    If images are still to be fetched and the user has not planned this selection, the forecast is
+    stored as its plan, for ``status`` to compare with.
 
     Raises:
-        UnavailableError: It does not fit.
-        LockedError: Another run changes the dataset.
+        UnavailableError: The run does not fit.
+        LockedError: Another process is changing the dataset.
     """
     with project.data_lock("plan"):
-        planned = outlook(project, _given(project))
-        kept = files.read_json(plan_path(project))
-        is_kept = isinstance(kept, dict) and kept.get("selection") == planned.selection
-        if planned.pending and not is_kept:
-            files.write_json(plan_path(project), planned.as_dict())
-    planned.check()
+        run_plan = forecast(project, _user_estimates(project))
+        stored = files.read_json(plan_path(project))
+        is_stored = isinstance(stored, dict) and stored.get("selection") == run_plan.selection
+        if run_plan.pending and not is_stored:
+            files.write_json(plan_path(project), run_plan.as_dict())
+    run_plan.check()
 
 
-def _given(
+def _user_estimates(
     project: Project,
     bandwidth_mb_s: float | None = None,
     seconds_per_iteration: float | None = None,
-) -> Given:
-    """Give what the user expects, with the price that the project has."""
+) -> UserEstimates:
+    """Return the user's estimates with the project's price."""
     options = project.config.train
-    return Given(bandwidth_mb_s, seconds_per_iteration, options.price_per_hour, options.currency)
+    return UserEstimates(
+        bandwidth_mb_s, seconds_per_iteration, options.price_per_hour, options.currency
+    )

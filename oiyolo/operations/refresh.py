@@ -1,4 +1,4 @@
-"""refresh: the data stages once more, for cron."""
+"""refresh: bring the dataset up to date, for cron."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Refreshed(Result):
-    """What a refresh changed.
+    """The changes of a refresh.
 
     Attributes:
-        before: Images by split before.
-        after: Images by split now.
-        moved: Images whose split changed; 0 always, and counted to prove it.
-        excluded: Excluded images before and now.
+        before: Number of images by split before.
+        after: Number of images by split now.
+        moved: Number of images whose split changed; always 0, counted as a check.
+        excluded: Number of excluded images before and now.
     """
 
     before: Mapping[str, int]
@@ -36,7 +36,7 @@ class Refreshed(Result):
     excluded: tuple[int, int]
 
     def as_dict(self) -> dict[str, object]:
-        """See ``Result``."""
+        """Return the result as JSON-compatible values."""
         return {
             "before": dict(self.before),
             "after": dict(self.after),
@@ -46,48 +46,48 @@ class Refreshed(Result):
 
     def __str__(self) -> str:
         changes = {name: self.after[name] - self.before[name] for name in SPLITS}
-        told = [f"{name} {n:+,}" for name, n in changes.items() if n] or ["nothing new"]
-        left_out = self.excluded[1] - self.excluded[0]
-        told += [f"excluded {left_out:+,}"] if left_out else []
+        changes_text = [f"{name} {n:+,}" for name, n in changes.items() if n] or ["up to date"]
+        excluded_change = self.excluded[1] - self.excluded[0]
+        changes_text += [f"excluded {excluded_change:+,}"] if excluded_change else []
         total = sum(self.after.values())
-        return f"refresh: {', '.join(told)}; {self.moved} moved; {total:,} images in all"
+        return f"refresh: {', '.join(changes_text)}; {self.moved} moved; {total:,} images in all"
 
 
 def refresh(project: ProjectLike = ".", *, dry_run: bool = False) -> Refreshed | Plan:
-    """Run the data stages once more: add what is new, move nothing.
+    """Run the data stages again: add new images and keep existing ones in their splits.
 
-    Made for cron: no terminal, one line, an exit code that can be trusted.
+    Made for cron: it needs no terminal, prints one line and returns a reliable exit code.
 
     Args:
         project: An open project or its folder.
-        dry_run: Only tell what would be done.
+        dry_run: Whether to only report what would be done.
 
     Raises:
-        LockedError: Another run changes the dataset.
-        OiyoloError: What a stage raises.
+        LockedError: Another process is changing the dataset.
+        OiyoloError: A stage failed.
     """
     opened = open_project(project)
     if dry_run:
-        return Plan("refresh", ["select, fetch, prepare and split what is new"])
+        return Plan("refresh", ["select, fetch, prepare and split new images"])
     with opened.data_lock("refresh"):
-        before, excluded_before = _standing(opened)
+        before, excluded_before = _split_state(opened)
         select_stage.run(opened)
         fetch_stage.run(opened)
         prepare_stage.run(opened)
         split_stage.run(opened)
-        after, excluded_after = _standing(opened)
+        after, excluded_after = _split_state(opened)
     moved = sum(before[i] != after[i] for i in before.keys() & after.keys())
     return Refreshed(_by_split(before), _by_split(after), moved, (excluded_before, excluded_after))
 
 
-def _standing(project: Project) -> tuple[dict[str, str], int]:
+def _split_state(project: Project) -> tuple[dict[str, str], int]:
     with project.ledger() as ledger:
-        split_by_id = {i: str(s) for i, s in ledger.facts("state", *SPLITS).items()}
+        split_by_id = {i: str(s) for i, s in ledger.column("state", *SPLITS).items()}
         return split_by_id, len(ledger.ids(EXCLUDED))
 
 
 def _by_split(split_by_id: Mapping[str, str]) -> dict[str, int]:
-    counted = dict.fromkeys(SPLITS, 0)
+    counts = dict.fromkeys(SPLITS, 0)
     for name in split_by_id.values():
-        counted[name] += 1
-    return counted
+        counts[name] += 1
+    return counts

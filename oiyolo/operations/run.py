@@ -1,4 +1,4 @@
-"""run: all stages in a row."""
+"""run: run all stages in order."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from oiyolo.core.results import Plan, Result
-from oiyolo.operations.plan import require_room
+from oiyolo.operations.plan import require_disk_space
 from oiyolo.project.project import open_project
 from oiyolo.stages.evaluate import evaluate
 from oiyolo.stages.fetch import fetch
@@ -37,7 +37,7 @@ _STAGES: Final[Mapping[str, Callable[..., Any]]] = {
 }
 
 
-_SHOWN_AT_THE_END: Final = ("evaluate", "report")
+_FINAL_RESULTS: Final = ("evaluate", "report")
 
 
 @dataclass(frozen=True)
@@ -47,35 +47,35 @@ class Ran(Result):
     results: Mapping[str, Result]
 
     def as_dict(self) -> dict[str, object]:
-        """See ``Result``."""
+        """Return the result as JSON-compatible values."""
         return {name: result.as_dict() for name, result in self.results.items()}
 
     def __str__(self) -> str:
-        return "\n".join(str(self.results[name]) for name in _SHOWN_AT_THE_END)
+        return "\n".join(str(self.results[name]) for name in _FINAL_RESULTS)
 
 
 def run(project: ProjectLike = ".", *, dry_run: bool = False, **options: object) -> Ran | Plan:
-    """Run all stages in a row, from class names to a report; each does only what is new.
+    """Run all stages in order, from class names to a report; each skips what is up to date.
 
-    What cannot fit on the disk is refused once it is selected, before the first image is fetched.
+    A run that does not fit on the disk stops after the selection, before any image is fetched.
 
     Args:
-        project: An open project or its folder; ``classes`` begins a new one there.
-        dry_run: Only tell what would be done.
+        project: An open project or its folder; with ``classes``, a new project is created there.
+        dry_run: Whether to only report what would be done.
         **options: Any key.
 
     Raises:
-        UnavailableError: It does not fit on the disk.
-        OiyoloError: What a stage raises; what was done before stays.
+        UnavailableError: The run does not fit on the disk.
+        OiyoloError: A stage failed; the results of earlier stages are kept.
     """
     opened = open_project(project, options, may_create=True, dry_run=dry_run)
     if dry_run:
-        return Plan("run", [f"{name}, unless nothing is new" for name in _STAGES])
+        return Plan("run", [f"{name}, unless it is up to date" for name in _STAGES])
     results: dict[str, Result] = {}
     for name, stage in _STAGES.items():
         results[name] = stage(opened)
         if name == "select":
-            require_room(opened)
-        if name not in _SHOWN_AT_THE_END:
+            require_disk_space(opened)
+        if name not in _FINAL_RESULTS:
             _log.info("%s", results[name])
     return Ran(results)

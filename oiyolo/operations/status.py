@@ -1,11 +1,11 @@
-"""status: how many images are in which state, how the runs stand, and what came of the plan."""
+"""status: count the images by state and report the training runs and the progress of the plan."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from oiyolo.core.results import Result, columns, count
+from oiyolo.core.results import Result, format_table, pluralize
 from oiyolo.planning.comparison import comparison
 from oiyolo.project import journals
 from oiyolo.project.project import open_project
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from oiyolo.planning.comparison import Comparison
-    from oiyolo.project.journals import Waiting
+    from oiyolo.project.journals import MergeBacklog
     from oiyolo.project.ledger import Counts
     from oiyolo.project.project import ProjectLike
     from oiyolo.training.run import Run
@@ -23,31 +23,31 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Status(Result):
-    """How a project stands.
+    """The state of a project.
 
     Attributes:
-        counts: The ledger's sums.
+        counts: Number of images by state, from the ledger.
         runs: Training runs, the oldest first.
-        plan: What was planned, and what came of it; ``None`` without a plan.
-        waiting: What shards of a fetch did that the sums do not have yet.
+        plan: Planned and actual values; ``None`` without a plan.
+        backlog: Results of fetched shards that are not merged into the ledger yet.
     """
 
     counts: Counts
     runs: Sequence[Run]
     plan: Comparison | None
-    waiting: Waiting
+    backlog: MergeBacklog
 
     def as_dict(self) -> dict[str, object]:
-        """See ``Result``."""
+        """Return the result as JSON-compatible values."""
         runs = [{"run": run.name, "state": run.record.get("state")} for run in self.runs]
         plan = {} if self.plan is None else {"plan": self.plan.as_dict()}
-        return {**self.counts.as_dict(), "runs": runs, **plan, **self._waiting()}
+        return {**self.counts.as_dict(), "runs": runs, **plan, **self._backlog_dict()}
 
-    def _waiting(self) -> dict[str, object]:
+    def _backlog_dict(self) -> dict[str, object]:
         numbers = {
-            "not_merged": self.waiting.shards,
-            "images_not_merged": self.waiting.images,
-            "at_work": self.waiting.at_work,
+            "not_merged": self.backlog.shards,
+            "images_not_merged": self.backlog.images,
+            "at_work": self.backlog.active,
         }
         return {"shards": numbers} if any(numbers.values()) else {}
 
@@ -55,21 +55,21 @@ class Status(Result):
         rows = [(state, f"{n:,}") for state, n in self.counts.states.items() if n]
         rows += [(f"excluded: {why}", f"{n:,}") for why, n in self.counts.excluded.items()]
         rows += [("selected", f"{self.counts.selected:,}")]
-        told = [columns(rows)]
-        if self.waiting.at_work:
-            told.append(f"{count(self.waiting.at_work, 'shard')} being fetched now")
-        if self.waiting.shards:
-            told.append(
-                f"not merged yet: {count(self.waiting.images, 'image')} of "
-                f"{count(self.waiting.shards, 'shard')}; the next `oiyolo fetch` enters them"
+        lines = [format_table(rows)]
+        if self.backlog.active:
+            lines.append(f"{pluralize(self.backlog.active, 'shard')} being fetched now")
+        if self.backlog.shards:
+            lines.append(
+                f"not merged yet: {pluralize(self.backlog.images, 'image')} of "
+                f"{pluralize(self.backlog.shards, 'shard')}; the next `oiyolo fetch` merges them"
             )
-        told += [f"run {run.name}: {run.record.get('state')}" for run in self.runs]
-        told += [] if self.plan is None else [str(self.plan)]
-        return "\n".join(told)
+        lines += [f"run {run.name}: {run.record.get('state')}" for run in self.runs]
+        lines += [] if self.plan is None else [str(self.plan)]
+        return "\n".join(lines)
 
 
 def status(project: ProjectLike = ".") -> Status:
-    """Tell how many images are in which state, how the runs stand, and what came of the plan.
+    """Return the number of images by state, the training runs and the progress of the plan.
 
     Raises:
         UsageError: The project has no data yet.
@@ -80,5 +80,5 @@ def status(project: ProjectLike = ".") -> Status:
             ledger.counts(),
             runs_in(opened.runs_folder),
             comparison(opened, ledger),
-            journals.waiting(opened.data_folder, ledger),
+            journals.merge_backlog(opened.data_folder, ledger),
         )

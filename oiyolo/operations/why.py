@@ -1,4 +1,4 @@
-"""why: one image's whole story, out of the ledger."""
+"""why: the history of an image, from the ledger."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Story(Result):
-    """One image's whole story.
+class ImageHistory(Result):
+    """The history of an image.
 
     Attributes:
-        image_id: The image.
-        row: What the ledger holds of it.
-        events: Time, stage and what happened, in order.
-        training_runs: Runs by what they used the image for.
+        image_id: The ImageID.
+        row: Its row in the ledger.
+        events: Time, stage and message of each event, in order.
+        training_runs: Use of the image in each training run, by the run's name.
     """
 
     image_id: str
@@ -34,8 +34,8 @@ class Story(Result):
     training_runs: Mapping[str, str]
 
     def as_dict(self) -> dict[str, object]:
-        """See ``Result``."""
-        names = ("at", "stage", "told")
+        """Return the result as JSON-compatible values."""
+        names = ("at", "stage", "message")
         return {
             **self.row,
             "selected": bool(self.row["selected"]),
@@ -46,24 +46,24 @@ class Story(Result):
     def __str__(self) -> str:
         row = self.row
         if not row["selected"]:
-            told = [f"{self.image_id}: no longer selected"]
+            lines = [f"{self.image_id}: no longer selected"]
         elif row["state"] == EXCLUDED:
-            told = [f"{self.image_id}: excluded: {row['reason']}"]
+            lines = [f"{self.image_id}: excluded: {row['reason']}"]
         elif row["state"] in SPLITS:
-            told = [f"{self.image_id}: in the {row['state']} split"]
+            lines = [f"{self.image_id}: in the {row['state']} split"]
         else:
             reason = f" ({row['reason']})" if row["reason"] else ""
-            told = [f"{self.image_id}: {row['state']}{reason}"]
-        told += [f"  {at}  {stage}: {what}" for at, stage, what in self.events]
-        told += [f"  run {run}: {use}" for run, use in self.training_runs.items()]
-        return "\n".join(told)
+            lines = [f"{self.image_id}: {row['state']}{reason}"]
+        lines += [f"  {at}  {stage}: {what}" for at, stage, what in self.events]
+        lines += [f"  run {run}: {use}" for run, use in self.training_runs.items()]
+        return "\n".join(lines)
 
 
-def why(image_id: str, project: ProjectLike = ".") -> Story:
-    """Tell one image's story: from where it came, what was made of it, in which split it is.
+def why(image_id: str, project: ProjectLike = ".") -> ImageHistory:
+    """Return the history of an image: its source, its processing and its split.
 
     Args:
-        image_id: 16 hexadecimal digits.
+        image_id: The ImageID, 16 hexadecimal digits.
         project: An open project or its folder.
 
     Raises:
@@ -76,12 +76,12 @@ def why(image_id: str, project: ProjectLike = ".") -> Story:
             raise UsageError(
                 f"the image {image_id} was never selected in this project",
                 where=str(opened.folder),
-                remedy="data/selection/images.csv lists those that are",
+                remedy="data/selection/images.csv lists the selected images",
             )
-        events = ledger.story(image_id)
-    used = {}
+        events = ledger.events(image_id)
+    use_by_run = {}
     for run in runs_in(opened.runs_folder):
         for split in ("train", "valid"):
             if (run.folder / f"{split}.txt").is_file() and image_id in run.image_ids(split):
-                used[run.name] = "trained on it" if split == "train" else "validated on it"
-    return Story(image_id, row, events, used)
+                use_by_run[run.name] = "trained on it" if split == "train" else "validated on it"
+    return ImageHistory(image_id, row, events, use_by_run)

@@ -1,1 +1,1 @@
-"""Estimate what a run will download, store, take and cost; compare it with what happened."""
+"""Estimate the downloads, disk space, time and cost of a run, and compare them with the outcome."""

@@ -1,4 +1,4 @@
-"""The disks below folders that may not be there yet."""
+"""Query the file systems of folders that may not exist yet."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _BLOCK_BYTES = 512
-"""What ``st_blocks`` counts in, whatever the file system's own blocks are (stat(2))."""
+"""Unit of ``st_blocks``, independent of the file system's block size (stat(2))."""
 
 
-def existing(path: Path) -> Path:
-    """Give the nearest folder above that is there."""
+def nearest_folder(path: Path) -> Path:
+    """Return the folder itself, or its nearest parent that exists."""
     return next(folder for folder in (path, *path.parents) if folder.is_dir())
 
 
 def device(path: Path) -> int:
-    """Tell file systems apart."""
-    return existing(path).stat().st_dev
+    """Return the number of the file system on which a folder is or will be."""
+    return nearest_folder(path).stat().st_dev
 
 
 def free_bytes(path: Path) -> int:
-    """Give what is free where a folder is or will be."""
-    return shutil.disk_usage(existing(path)).free
+    """Return the free space of the file system on which a folder is or will be."""
+    return shutil.disk_usage(nearest_folder(path)).free
 
 
 def used_bytes(folder: Path) -> int:
-    """Give what a folder takes on its disk, in whole blocks; 0 where there is none."""
+    """Return a folder's disk usage in whole blocks; 0 if it does not exist."""
     total = 0
-    for above, _, names in os.walk(folder):
+    for parent, _, names in os.walk(folder):
         for name in names:
-            # What a live run has just taken away takes nothing any more.
+            # A running command may have just deleted the file.
             with contextlib.suppress(FileNotFoundError):
-                total += os.lstat(f"{above}/{name}").st_blocks * _BLOCK_BYTES
+                total += os.lstat(f"{parent}/{name}").st_blocks * _BLOCK_BYTES
     return total

@@ -1,6 +1,6 @@
-"""What a run will fetch, fill and take, out of what is known before it: pure arithmetic.
+"""Estimate the downloads and disk space of a run by pure arithmetic.
 
-Every constant says where it comes from. MB and GB are 10^6 and 10^9 bytes everywhere.
+Every constant states its source. MB and GB are 10^6 and 10^9 bytes everywhere.
 """
 
 from __future__ import annotations
@@ -8,21 +8,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from oiyolo.darknet.forks import LINES
+from oiyolo.darknet.forks import FORKS
 from oiyolo.net.buckets import is_bucket
 from oiyolo.sources.mirror import MIRROR_MEAN_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from oiyolo.networks.lint import DarknetLine
+    from oiyolo.networks.lint import ForkName
 
 MIRROR: Final = "mirror"
 ORIGINAL: Final = "original"
 THUMBNAIL: Final = "thumbnail"
 
-ORIGINAL_MISS_SHARE: Final = 0.08
-"""Share of originals that their site no longer has: of 3.7 million, 3.4 came in 2022
+ORIGINAL_MISSING_SHARE: Final = 0.08
+"""Share of originals that their site no longer has: 3.4 of 3.7 million were available in 2022
 (github.com/snucml/LargeLossMatters, issue 5). It was below 0.01 in 2016 and grows."""
 
 THUMBNAIL_SHARE: Final = 0.4
@@ -34,27 +34,28 @@ _LETTERBOX_SHARE: Final = 0.79
 _UNRESIZED_SHARE: Final = 0.64
 """Measured on 100 photographs of the mirror, written by ``imagery.upright`` at quality 90: means of
 4,468 bytes at 96x96, 34,873 at 320x320, 56,960 at 416x416, 111,927 at 608x608, 190,417 at 832x832,
-which a power of the pixels meets within 5 %; letterboxed 0.77 to 0.83 of that, because a photograph
-leaves a quarter of the square grey; in its own size 0.64 of the file that came."""
+which a power of the number of pixels fits within 5 %. Letterboxed 0.77 to 0.83 of that, because a
+photograph leaves a quarter of the square grey; without resizing 0.64 of the downloaded file."""
 
 _BLOCK_BYTES: Final = 4096
-"""What the smallest file takes on the usual file systems; others waste half of it on average."""
+"""Block size of common file systems; a file wastes half a block on average."""
 _RECORD_BYTES: Final = 1000
-"""An image's row and half a dozen events in the ledger."""
+"""Size of an image's row and half a dozen events in the ledger."""
 _LOG_HEAD_BYTES: Final = 250
 _LOG_HEAD_BYTES_PER_REGION: Final = 240
-"""An iteration in a log: its own line, and for each head and subdivision a region line and, in
-AlexeyAB's line, a second one. Logs of one head have 220 (Debian) to 490 bytes (AlexeyAB)."""
+"""Size of an iteration in a log: a line of its own, and for each head and subdivision a region line
+and, in AlexeyAB's fork, a second one. With one head, logs have 220 (Debian) to 490 bytes (AlexeyAB)
+per iteration."""
 _MARGIN: Final = 0.05
 
 
 class Photo(NamedTuple):
-    """An image to be fetched, as far as its size can be known.
+    """A selected image with what determines its size.
 
     Attributes:
-        image_id: The image.
+        image_id: The image's id.
         subset: Open Images' subset.
-        original_bytes: Size of the original; ``None`` where it is not listed.
+        original_bytes: Size of the original; ``None`` if it is not listed.
     """
 
     image_id: str
@@ -63,28 +64,28 @@ class Photo(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Known:
-    """What is known of the sources.
+class SourceInfo:
+    """What the estimates assume about the sources.
 
     Attributes:
         mirror_mean_bytes: Mean size of the mirror's copies, by subset.
-        miss_share: Share of originals that are gone, 0 to 1.
-        folders: Sizes of the files that a folder has, by folder and image.
+        missing_share: Share of originals that no longer exist, 0 to 1.
+        folders: File sizes by folder and image id.
     """
 
     mirror_mean_bytes: Mapping[str, float] = field(default_factory=lambda: MIRROR_MEAN_BYTES)
-    miss_share: float = ORIGINAL_MISS_SHARE
+    missing_share: float = ORIGINAL_MISSING_SHARE
     folders: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Amount:
-    """So much, and from where.
+    """An estimated number of images with the resources that they need.
 
     Attributes:
-        images: Images that are expected to come.
-        network_bytes: Over the network.
-        disk_bytes: What they will take on the disk.
+        images: Expected number of images.
+        network_bytes: Bytes to download over the network.
+        disk_bytes: Disk usage of the images.
     """
 
     images: float = 0.0
@@ -99,72 +100,73 @@ class Amount:
         )
 
     def times(self, share: float) -> Amount:
-        """Give a share of it."""
+        """Return this amount multiplied by ``share``."""
         return Amount(self.images * share, self.network_bytes * share, self.disk_bytes * share)
 
 
-def all_from(source: str, photos: Sequence[Photo], known: Known) -> Amount:
-    """Give the amount if every image that a source could have came from it.
+def amount_from(source: str, photos: Sequence[Photo], info: SourceInfo) -> Amount:
+    """Return the amount if every image that a source may have is fetched from it.
 
     Args:
-        source: "mirror", "original", "thumbnail", a bucket, which is taken to hold the mirror's
-            copies, or a folder.
+        source: "mirror", "original", "thumbnail", a bucket (assumed to hold the mirror's copies) or
+            a folder.
         photos: The images.
-        known: What is known of the sources.
+        info: Assumptions about the sources.
     """
     if source in {MIRROR, THUMBNAIL} or is_bucket(source):
         share = THUMBNAIL_SHARE if source == THUMBNAIL else 1.0
-        sizes = [share * known.mirror_mean_bytes[photo.subset] for photo in photos]
+        sizes = [share * info.mirror_mean_bytes[photo.subset] for photo in photos]
     elif source == ORIGINAL:
         sizes = _original_bytes(photos)
     else:
-        held = known.folders.get(source, {})
-        sizes = [held[photo.image_id] for photo in photos if photo.image_id in held]
+        size_of = info.folders.get(source, {})
+        sizes = [size_of[photo.image_id] for photo in photos if photo.image_id in size_of]
         return Amount(len(sizes), 0.0, on_disk(sum(sizes), len(sizes)))
     total = float(sum(sizes))
     return Amount(len(sizes), total, on_disk(total, len(sizes)))
 
 
-def in_order(sources: Sequence[str], photos: Sequence[Photo], known: Known) -> Amount:
-    """Give the amount if each image comes from the first source that has it.
+def amount_from_first(sources: Sequence[str], photos: Sequence[Photo], info: SourceInfo) -> Amount:
+    """Return the amount if each image is fetched from the first source that has it.
 
-    A folder has the images that lie in it; the mirror and a bucket have all; of originals, and
-    thumbnails on the same site, the known share is gone, and goes on to the next source.
+    A folder has the images whose files are in it, and the mirror and a bucket have all images. A
+    share (``info.missing_share``) of the originals, and of the thumbnails on the same site, is
+    missing and falls through to the next source.
     """
-    total, share, left = Amount(), 1.0, list(photos)
+    total, share, remaining = Amount(), 1.0, list(photos)
     for source in sources:
-        whole = all_from(source, left, known)
+        amount = amount_from(source, remaining, info)
         if source == MIRROR or is_bucket(source):
-            return total + whole.times(share)
+            return total + amount.times(share)
         if source in {ORIGINAL, THUMBNAIL}:
-            total += whole.times(share * (1.0 - known.miss_share))
-            share *= known.miss_share
+            total += amount.times(share * (1.0 - info.missing_share))
+            share *= info.missing_share
         else:
-            total += whole.times(share)
-            held = known.folders.get(source, {})
-            left = [photo for photo in left if photo.image_id not in held]
+            total += amount.times(share)
+            size_of = info.folders.get(source, {})
+            remaining = [photo for photo in remaining if photo.image_id not in size_of]
     return total
 
 
 def _original_bytes(photos: Sequence[Photo]) -> list[float]:
-    """Give listed sizes, and their mean where none is listed."""
+    """Return the listed sizes, and their mean for each image without one."""
     listed = [photo.original_bytes for photo in photos if photo.original_bytes is not None]
     mean = sum(listed) / len(listed) if listed else 0.0
     return [mean if p.original_bytes is None else float(p.original_bytes) for p in photos]
 
 
 def on_disk(size_bytes: float, file_count: float) -> float:
-    """Give what files take on a disk, which counts in blocks."""
+    """Return the disk usage of files, including their partly filled last blocks."""
     return size_bytes + file_count * _BLOCK_BYTES / 2
 
 
 def prepared_bytes(size_wh: tuple[int, int], fit: str, fetched_mean_bytes: float) -> float:
-    """Give the expected size of a prepared image.
+    """Return the expected size of a prepared image.
 
     Args:
-        size_wh: Its width and height in pixels, unless ``fit`` is "none".
-        fit: As in ``[images] fit``.
-        fetched_mean_bytes: Mean size of the files as they came.
+        size_wh: Width and height in pixels; not used if ``fit`` is "none".
+        fit: Value of ``[images] fit``.
+        fetched_mean_bytes: Mean size of the downloaded files.
     """
     if fit == "none":
         return _UNRESIZED_SHARE * fetched_mean_bytes
@@ -176,10 +178,10 @@ def prepared_bytes(size_wh: tuple[int, int], fit: str, fetched_mean_bytes: float
 def dataset_bytes(
     image_count: float, prepared_mean_bytes: float, tables_bytes: float
 ) -> dict[str, float]:
-    """Give what a dataset takes on the disk beside its originals.
+    """Return a dataset's disk usage, without the originals, by kind of file.
 
     Args:
-        image_count: Images in it.
+        image_count: Number of images in the dataset.
         prepared_mean_bytes: Mean size of a prepared image.
         tables_bytes: Size of the table of boxes.
     """
@@ -190,46 +192,58 @@ def dataset_bytes(
     }
 
 
-def weights_files(line: DarknetLine, max_batches: int) -> int:
-    """Give how many whole weights files a line of darknet may leave.
+def weights_file_count(fork: ForkName, max_batches: int) -> int:
+    """Return how many full-size weights files a fork of darknet may leave behind.
 
-    The numbered ones, the last one, the best one where the line keeps it, the final one.
+    These are the numbered checkpoints, the last one, the best one if the fork keeps it, and the
+    final one.
     """
-    table = LINES[line]
-    last = int(max_batches >= table.last_every)
-    return len(table.numbered(max_batches)) + last + bool(table.best_weights) + 1
+    table = FORKS[fork]
+    last = int(max_batches >= table.last_weights_interval)
+    return len(table.checkpoint_iterations(max_batches)) + last + bool(table.best_weights) + 1
 
 
 def log_bytes(max_batches: int, head_count: int, subdivisions: int) -> float:
-    """Give the expected size of a training's log."""
+    """Return the expected size of a training log."""
     per_iteration = _LOG_HEAD_BYTES + _LOG_HEAD_BYTES_PER_REGION * head_count * subdivisions
     return float(max_batches * per_iteration)
 
 
 def peak_bytes(images: float, dataset: float, training: float, *, keep_originals: bool) -> float:
-    """Give the most that the project's disk will hold at once.
+    """Return the peak disk usage of the project.
 
-    All originals come before the first is prepared; without ``keep_originals`` each of them goes
-    when its prepared image is there.
+    All originals are downloaded before the first one is prepared. Without ``keep_originals``, each
+    original is deleted once its prepared image exists.
+
+    Args:
+        images: Disk usage of the originals, in bytes.
+        dataset: Disk usage of the dataset without the originals, in bytes.
+        training: Disk usage of the training run, in bytes.
+        keep_originals: Value of ``[images] keep_originals``.
     """
     if keep_originals:
         return images + dataset + training
     return max(images, dataset + training)
 
 
-def with_margin(needed_bytes: float, spare_bytes: float) -> float:
-    """Add to what is needed what must stay free; nothing needs nothing."""
-    return needed_bytes * (1.0 + _MARGIN) + spare_bytes if needed_bytes > 0 else 0.0
+def with_margin(needed_bytes: float, min_free_bytes: float) -> float:
+    """Return the required free space with a safety margin; 0 if nothing is needed.
+
+    Args:
+        needed_bytes: Space that will be used.
+        min_free_bytes: Space that must stay free.
+    """
+    return needed_bytes * (1.0 + _MARGIN) + min_free_bytes if needed_bytes > 0 else 0.0
 
 
 def duration_s(size_bytes: float, bandwidth_bytes_s: float | None) -> float | None:
-    """Give how long something comes; ``None`` if nobody knows how fast."""
+    """Return the duration of a download in seconds; ``None`` if the bandwidth is unknown."""
     if size_bytes <= 0:
         return 0.0
     return size_bytes / bandwidth_bytes_s if bandwidth_bytes_s else None
 
 
 def total(parts: Iterable[float | None]) -> float | None:
-    """Give a sum; ``None`` if a part of it is not known."""
-    known = list(parts)
-    return None if None in known else sum(part for part in known if part is not None)
+    """Return the sum of the parts; ``None`` if one of them is unknown (``None``)."""
+    values = list(parts)
+    return None if None in values else sum(part for part in values if part is not None)

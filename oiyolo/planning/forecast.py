@@ -1,4 +1,4 @@
-"""From a selection to a plan: what is known of images, sources, disks and the training."""
+"""Forecast a run from the selection, the sources, earlier downloads and runs, and the disks."""
 
 from __future__ import annotations
 
@@ -10,13 +10,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from oiyolo.core.errors import UsageError
-from oiyolo.core.results import count
+from oiyolo.core.results import pluralize
 from oiyolo.net.buckets import is_bucket
 from oiyolo.openimages.cache import Cache
 from oiyolo.planning import estimates
 from oiyolo.planning.disks import device, free_bytes, used_bytes
-from oiyolo.planning.estimates import Known, Photo
-from oiyolo.planning.run_plan import Disk, Fetching, Planned, Price, Rate, Share
+from oiyolo.planning.estimates import Photo, SourceInfo
+from oiyolo.planning.run_plan import (
+    DiskEstimate,
+    FetchEstimate,
+    Price,
+    RateEstimate,
+    RunPlan,
+    SourceEstimate,
+)
 from oiyolo.planning.training import plan_training
 from oiyolo.project.ledger import EXCLUDED, FETCHED, PENDING, PREPARED
 from oiyolo.stages import fetch as fetch_stage
@@ -25,23 +32,23 @@ from oiyolo.stages import select as select_stage
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from oiyolo.planning.training import PlannedTraining
+    from oiyolo.planning.training import TrainingForecast
     from oiyolo.project.project import Project
     from oiyolo.stages.select import Selection
 
-_ENOUGH: Final = 20
-"""So many images of this project tell more than what is published of all."""
+_MIN_SAMPLE: Final = 20
+"""From this many fetched images on, the project's own figures replace the published ones."""
 
 
 @dataclass(frozen=True)
-class Given:
-    """What the user expects, where nothing was measured.
+class UserEstimates:
+    """The user's own estimates, which take precedence over measurements.
 
     Attributes:
-        bandwidth_mb_s: Megabytes (10^6 bytes) a second.
-        seconds_per_iteration: Of the training.
-        price_per_hour: Of the machine.
-        currency: What the price is in.
+        bandwidth_mb_s: Bandwidth in megabytes (10^6 bytes) per second.
+        seconds_per_iteration: Duration of a training iteration.
+        price_per_hour: Price of the machine.
+        currency: Currency of the price.
     """
 
     bandwidth_mb_s: float | None = None
@@ -50,28 +57,27 @@ class Given:
     currency: str | None = None
 
     def check(self) -> None:
-        """Refuse numbers that mean nothing.
+        """Raise if a value is invalid.
 
         Raises:
-            UsageError: A number that is none, or out of its bounds; a currency without a price.
+            UsageError: A value that is not a finite positive number (a price may be 0), or a
+                currency without a price.
         """
         for name in ("bandwidth_mb_s", "seconds_per_iteration", "price_per_hour"):
             value = getattr(self, name)
             is_free = name == "price_per_hour" and value == 0
             if value is not None and not (_is_number(value) and (value > 0 or is_free)):
                 raise UsageError(
-                    f"wrong value for --{name.replace('_', '-')}",
+                    f"invalid value for --{name.replace('_', '-')}",
                     expected="a number above 0",
                     found=repr(value),
                 )
         if self.currency is not None and self.price_per_hour is None:
-            raise UsageError(
-                "a currency was given, and no price", remedy="Give --price-per-hour beside it"
-            )
+            raise UsageError("--currency needs a price", remedy="Pass --price-per-hour as well")
 
     @property
     def price(self) -> Price | None:
-        """What the machine costs; ``None`` if nobody said so."""
+        """Price of the machine; ``None`` if unknown."""
         if self.price_per_hour is None:
             return None
         return Price(self.price_per_hour, self.currency or "")
@@ -82,16 +88,16 @@ def _is_number(value: object) -> bool:
 
 
 @dataclass(frozen=True)
-class _Standing:
-    """How the images stand.
+class _ImageStatus:
+    """The current state of the selected images.
 
     Attributes:
-        photos: Those that are not excluded.
-        pending: Those of them that are still to be fetched.
-        fetched: How many wait to be prepared.
-        source_and_bytes: Of each that came, where from, and its size.
-        attempted: How many were asked for.
-        train: How many train, once all are split; 0 before.
+        photos: Selected images that are not excluded.
+        pending: Those of ``photos`` that are still to be fetched.
+        fetched: Number of images that are fetched and not yet prepared.
+        source_and_bytes: Source and size of each downloaded image.
+        attempted: Number of images that were downloaded or excluded by a fetch.
+        train: Number of training images; 0 until all images are split.
     """
 
     photos: Sequence[Photo]
@@ -103,13 +109,13 @@ class _Standing:
 
     @property
     def mirror_mean_bytes(self) -> float | None:
-        """Mean size of what the mirror gave; ``None`` before it gave enough."""
+        """Mean size of images from the mirror; ``None`` if there are too few."""
         sizes = self._sizes_from(estimates.MIRROR)
-        return sum(sizes) / len(sizes) if len(sizes) >= _ENOUGH else None
+        return sum(sizes) / len(sizes) if len(sizes) >= _MIN_SAMPLE else None
 
-    def miss_share(self, sources: Sequence[str]) -> float | None:
-        """Share of originals that were gone; ``None`` before enough were asked for first."""
-        if sources[0] != estimates.ORIGINAL or self.attempted < _ENOUGH:
+    def missing_share(self, sources: Sequence[str]) -> float | None:
+        """Return the share of missing originals; ``None`` if too few were tried first."""
+        if sources[0] != estimates.ORIGINAL or self.attempted < _MIN_SAMPLE:
             return None
         return 1.0 - len(self._sizes_from(estimates.ORIGINAL)) / self.attempted
 
@@ -117,159 +123,178 @@ class _Standing:
         return [size for name, size in self.source_and_bytes if name == source]
 
 
-def _standing(project: Project, selection: Selection) -> _Standing:
+def _image_status(project: Project, selection: Selection) -> _ImageStatus:
     with project.ledger(read_only=True) as ledger:
-        state_of = ledger.facts("state")
-        source_of, bytes_of = ledger.facts("source"), ledger.facts("bytes")
-        refused = len(ledger.ids(EXCLUDED, stage=fetch_stage.STAGE))
+        state_of = ledger.column("state")
+        source_of, bytes_of = ledger.column("source"), ledger.column("bytes")
+        excluded = len(ledger.ids(EXCLUDED, stage=fetch_stage.STAGE))
         states = ledger.counts().states
     photos = [p for p in _photos(selection) if state_of.get(p.image_id) != EXCLUDED]
     pending = [p for p in photos if state_of.get(p.image_id, PENDING) == PENDING]
-    waiting = {photo.image_id for photo in pending}
-    came = [
+    pending_ids = {photo.image_id for photo in pending}
+    fetched = [
         (str(source_of[p.image_id]), int(str(bytes_of[p.image_id])))
         for p in photos
-        if p.image_id not in waiting and bytes_of[p.image_id] is not None
+        if p.image_id not in pending_ids and bytes_of[p.image_id] is not None
     ]
     unsplit = sum(states[name] for name in (PENDING, FETCHED, PREPARED))
-    return _Standing(
+    return _ImageStatus(
         photos=photos,
         pending=pending,
         fetched=states[FETCHED],
-        source_and_bytes=came,
-        attempted=len(came) + refused,
+        source_and_bytes=fetched,
+        attempted=len(fetched) + excluded,
         train=0 if unsplit else states["train"],
     )
 
 
 def _photos(selection: Selection) -> Iterator[Photo]:
-    named = (selection.images[name] for name in ("ImageID", "Subset", "OriginalSize"))
-    for image_id, subset, size in zip(*named, strict=True):
+    columns = (selection.images[name] for name in ("ImageID", "Subset", "OriginalSize"))
+    for image_id, subset, size in zip(*columns, strict=True):
         yield Photo(str(image_id), str(subset), int(size) if str(size).isdigit() else None)
 
 
-def outlook(project: Project, given: Given) -> Planned:
-    """Plan by the selection that lies there; changes nothing."""
-    selection = select_stage.load_or_complain(project)
-    standing = _standing(project, selection)
-    fetching, came = _fetching(project, standing, given.bandwidth_mb_s)
+def forecast(project: Project, user: UserEstimates) -> RunPlan:
+    """Return the plan of a run with the current selection, without changing anything.
+
+    Args:
+        project: The project, which has a selection.
+        user: The user's own estimates.
+
+    Raises:
+        UsageError: The project has no selection, or an unknown network.
+        InputFormError: The selection or the network file is damaged.
+    """
+    selection = select_stage.load(project)
+    status = _image_status(project, selection)
+    fetching, fetched = _fetch_estimate(project, status, user.bandwidth_mb_s)
     pending = fetching.planned.pending
-    share = project.config.split.train
+    train_share = project.config.split.train
     training = plan_training(
         project,
         class_count=len(selection.class_names),
-        image_count=standing.train or max(1, round(fetching.planned.whole.images * share)),
-        is_new=bool(standing.pending or standing.fetched),
-        given_rate_s=given.seconds_per_iteration,
+        image_count=status.train or max(1, round(fetching.planned.total.images * train_share)),
+        is_new=bool(status.pending or status.fetched),
+        user_rate_s=user.seconds_per_iteration,
     )
     images = project.config.images
-    mean_bytes = (pending + came).disk_bytes / max(1.0, (pending + came).images)
+    mean_bytes = (pending + fetched).disk_bytes / max(1.0, (pending + fetched).images)
     prepared = estimates.prepared_bytes(images.size, images.fit, mean_bytes)
     table_bytes = float((selection.folder / "boxes.csv").stat().st_size)
-    to_prepare = pending.images + standing.fetched
+    to_prepare = pending.images + status.fetched
     dataset = estimates.dataset_bytes(to_prepare, prepared, table_bytes if to_prepare else 0.0)
-    whole = estimates.dataset_bytes(len(standing.photos), prepared, table_bytes)
-    final = sum(whole.values()) + sum(training.whole_parts.values()) + used_bytes(selection.folder)
-    final += (pending + came).disk_bytes if images.keep_originals else 0.0
-    return Planned(
+    dataset_total = estimates.dataset_bytes(len(status.photos), prepared, table_bytes)
+    final = (
+        sum(dataset_total.values())
+        + sum(training.all_parts.values())
+        + used_bytes(selection.folder)
+    )
+    final += (pending + fetched).disk_bytes if images.keep_originals else 0.0
+    return RunPlan(
         at=dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
         selection=selection.fingerprint,
         classes=selection.class_names,
-        images=len(standing.photos),
-        pending=len(standing.pending),
+        images=len(status.photos),
+        pending=len(status.pending),
         boxes=int(selection.summary["boxes"]),
         fetching=fetching,
         disks=_disks(project, pending.disk_bytes, dataset, training),
         final_bytes=final,
         training=training.training,
-        price=given.price,
+        price=user.price,
     )
 
 
-def _fetching(
-    project: Project, standing: _Standing, bandwidth_mb_s: float | None
-) -> tuple[Fetching, estimates.Amount]:
-    """Give what the fetch will be, and what came before it."""
+def _fetch_estimate(
+    project: Project, status: _ImageStatus, bandwidth_mb_s: float | None
+) -> tuple[FetchEstimate, estimates.Amount]:
+    """Return the estimate for the fetch, and the amount that is already fetched."""
     sources = project.config.images.sources
-    own_mean, own_misses = standing.mirror_mean_bytes, standing.miss_share(sources)
-    known = Known(folders=_folders(project, standing.photos))
+    own_mean, own_share = status.mirror_mean_bytes, status.missing_share(sources)
+    info = SourceInfo(folders=_folder_sizes(project, status.photos))
     if own_mean is not None:
-        means = dict.fromkeys(known.mirror_mean_bytes, own_mean)
-        known = Known(means, known.miss_share, known.folders)
-    if own_misses is not None:
-        known = Known(known.mirror_mean_bytes, own_misses, known.folders)
-    of_mirror = "estimated from " + ("what came so far" if own_mean else "the published totals")
-    shares = {}
+        means = dict.fromkeys(info.mirror_mean_bytes, own_mean)
+        info = SourceInfo(means, info.missing_share, info.folders)
+    if own_share is not None:
+        info = SourceInfo(info.mirror_mean_bytes, own_share, info.folders)
+    mirror_basis = "estimated from " + (
+        "the images fetched so far" if own_mean else "the published totals"
+    )
+    by_source = {}
     for source in sources:
-        whole = estimates.all_from(source, standing.photos, known)
+        total = estimates.amount_from(source, status.photos, info)
         basis = {
-            estimates.MIRROR: of_mirror,
-            estimates.ORIGINAL: "as listed, if none is gone",
-            estimates.THUMBNAIL: "estimated from the mirror's copies, if none is gone or turned",
-        }.get(source, f"it has {count(int(whole.images), 'image')} of them")
+            estimates.MIRROR: mirror_basis,
+            estimates.ORIGINAL: "as listed, if none is missing",
+            estimates.THUMBNAIL: "estimated from the mirror's copies, if all are usable",
+        }.get(source, f"has {pluralize(int(total.images), 'image')} of the selection")
         if is_bucket(source):
-            basis = "if it holds all of them, as the mirror's copies"
-        pending = estimates.all_from(source, standing.pending, known)
-        shares[source] = Share(source, whole, pending, basis)
-    pending = estimates.in_order(sources, standing.pending, known)
-    over_network = [n for name, n in standing.source_and_bytes if not Path(name).is_absolute()]
-    all_bytes = sum(size for _, size in standing.source_and_bytes)
-    count_came = len(standing.source_and_bytes)
-    came = estimates.Amount(count_came, sum(over_network), estimates.on_disk(all_bytes, count_came))
-    basis = "estimated" if standing.pending else "all came"
+            basis = "if it has all of them, as large as the mirror's copies"
+        pending = estimates.amount_from(source, status.pending, info)
+        by_source[source] = SourceEstimate(source, total, pending, basis)
+    pending = estimates.amount_from_first(sources, status.pending, info)
+    network_sizes = [n for name, n in status.source_and_bytes if not Path(name).is_absolute()]
+    fetched_bytes = sum(size for _, size in status.source_and_bytes)
+    fetched_count = len(status.source_and_bytes)
+    fetched = estimates.Amount(
+        fetched_count, sum(network_sizes), estimates.on_disk(fetched_bytes, fetched_count)
+    )
+    basis = "estimated" if status.pending else "all fetched"
     if estimates.ORIGINAL in sources and sources.index(estimates.ORIGINAL) == 0:
-        basis += f"; {known.miss_share:.1%} of originals are expected to be gone"
-    planned = Share(", then ".join(sources), pending + came, pending, basis)
-    return Fetching(planned, shares, _bandwidth(project, bandwidth_mb_s)), came
+        basis += f"; {info.missing_share:.1%} of originals are expected to be missing"
+    planned = SourceEstimate(", then ".join(sources), pending + fetched, pending, basis)
+    return FetchEstimate(planned, by_source, _bandwidth(project, bandwidth_mb_s)), fetched
 
 
-def _folders(project: Project, photos: Sequence[Photo]) -> dict[str, Mapping[str, int]]:
-    """Give the sizes of the wanted files that configured folders have."""
-    found: dict[str, Mapping[str, int]] = {}
+def _folder_sizes(project: Project, photos: Sequence[Photo]) -> dict[str, Mapping[str, int]]:
+    """Return the sizes of the selected images' files in the configured folders."""
+    sizes: dict[str, Mapping[str, int]] = {}
     for source in project.config.images.sources:
-        named = {estimates.MIRROR, estimates.ORIGINAL, estimates.THUMBNAIL}
-        if source not in named and not is_bucket(source):
+        remote_names = {estimates.MIRROR, estimates.ORIGINAL, estimates.THUMBNAIL}
+        if source not in remote_names and not is_bucket(source):
             folder = project.folder / Path(source).expanduser()
-            found[source] = dict(_held(folder, photos))
-    return found
+            sizes[source] = dict(_file_sizes(folder, photos))
+    return sizes
 
 
-def _held(folder: Path, photos: Sequence[Photo]) -> Iterator[tuple[str, int]]:
+def _file_sizes(folder: Path, photos: Sequence[Photo]) -> Iterator[tuple[str, int]]:
     for photo in photos:
         with contextlib.suppress(OSError):
             yield photo.image_id, (folder / f"{photo.image_id}.jpg").stat().st_size
 
 
-def _bandwidth(project: Project, given_mb_s: float | None) -> Rate:
-    if given_mb_s is not None:
-        return Rate(given_mb_s * 1e6, "as given")
-    effort = fetch_stage.effort(project)
-    if effort.images >= _ENOUGH and effort.bandwidth_bytes_s:
-        return Rate(effort.bandwidth_bytes_s, "as images came here before")
+def _bandwidth(project: Project, user_mb_s: float | None) -> RateEstimate:
+    if user_mb_s is not None:
+        return RateEstimate(user_mb_s * 1e6, "as given")
+    stats = fetch_stage.read_stats(project)
+    if stats.images >= _MIN_SAMPLE and stats.bandwidth_bytes_s:
+        return RateEstimate(stats.bandwidth_bytes_s, "measured on this project's images")
     base_url = project.config.openimages.base_url
     with contextlib.closing(Cache(project.cache_folder, base_url)) as cache:
         measured = cache.bandwidth_bytes_s()
     if measured:
-        return Rate(measured, "as the last official file came; many small files come slower")
-    return Rate(None, "unknown; --bandwidth-mb-s gives one")
+        return RateEstimate(
+            measured, "measured on the last official file; many small files are slower"
+        )
+    return RateEstimate(None, "unknown bandwidth; set it with --bandwidth-mb-s")
 
 
 def _disks(
     project: Project,
     images_bytes: float,
     dataset: Mapping[str, float],
-    training: PlannedTraining,
-) -> list[Disk]:
-    """Give what each file system has to take; the cache's may be the project's."""
+    training: TrainingForecast,
+) -> list[DiskEstimate]:
+    """Return an estimate for each file system; the cache may share the project's."""
     needed = estimates.peak_bytes(
         images_bytes,
         sum(dataset.values()),
         sum(training.new_parts.values()),
         keep_originals=project.config.images.keep_originals,
     )
-    kept = project.config.images.keep_originals
-    told = "images" if kept else "images, until they are prepared"
-    parts = {told: images_bytes, **dataset, **training.new_parts}
+    is_kept = project.config.images.keep_originals
+    images_label = "images" if is_kept else "images, until they are prepared"
+    parts = {images_label: images_bytes, **dataset, **training.new_parts}
     cached = {f"pretrained {name}": size for name, size in training.cached_parts.items()}
     if device(project.folder) == device(project.cache_folder):
         return [_disk(project.folder, parts | cached, needed + sum(cached.values()))]
@@ -279,6 +304,6 @@ def _disks(
     return disks
 
 
-def _disk(folder: Path, parts: Mapping[str, float], needed_bytes: float) -> Disk:
-    needed = estimates.with_margin(needed_bytes, fetch_stage.SPARE_BYTES)
-    return Disk(folder, parts, needed, free_bytes(folder))
+def _disk(folder: Path, parts: Mapping[str, float], needed_bytes: float) -> DiskEstimate:
+    needed = estimates.with_margin(needed_bytes, fetch_stage.MIN_FREE_BYTES)
+    return DiskEstimate(folder, parts, needed, free_bytes(folder))

@@ -1,4 +1,4 @@
-"""What selecting has to fetch of Open Images' official files, and whether there is room for it."""
+"""Estimate which of Open Images' official files must be downloaded, and whether they fit."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from oiyolo.core.errors import UnavailableError
-from oiyolo.core.results import count
+from oiyolo.core.results import pluralize
 from oiyolo.openimages.cache import Cache
 from oiyolo.openimages.releases import release
 from oiyolo.planning import estimates
 from oiyolo.planning.disks import free_bytes
-from oiyolo.planning.units import told_bytes
-from oiyolo.stages.fetch import SPARE_BYTES
+from oiyolo.planning.units import format_bytes
+from oiyolo.stages.fetch import MIN_FREE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,81 +23,81 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Official:
-    """What selecting would fetch of the official files.
+class OfficialFiles:
+    """The official files that selecting would download.
 
     Attributes:
-        folder: The cache folder of the files.
-        missing: Files that are not there.
-        known_bytes: What is still to come of those whose size is known.
-        unknown: How many of them have no known size.
-        free_bytes: What is free.
-        streamed: They will not be kept.
+        folder: The cache folder.
+        missing: Paths, below the site's base URL, of the files that are not in the cache.
+        known_bytes: Bytes still to download of the missing files whose size is known.
+        unknown_count: Number of missing files of unknown size.
+        free_bytes: Free space on the cache's disk.
+        streamed: Whether the files are read without keeping a copy.
     """
 
     folder: Path
     missing: Sequence[str]
     known_bytes: int
-    unknown: int
+    unknown_count: int
     free_bytes: int
     streamed: bool
 
     @property
     def actions(self) -> list[str]:
-        """What would be done."""
+        """Descriptions of what would be done."""
         if not self.missing:
-            return ["look whether an official file changed, select, and plan"]
-        sizes = [told_bytes(self.known_bytes)] if self.known_bytes else []
-        sizes += [f"{self.unknown} of unknown size"] if self.unknown else []
-        kept = "keeping none of them" if self.streamed else f"into {self.folder}"
-        missing, free = count(len(self.missing), "official file"), told_bytes(self.free_bytes)
+            return ["check whether an official file changed, select, and plan"]
+        sizes = [format_bytes(self.known_bytes)] if self.known_bytes else []
+        sizes += [f"{self.unknown_count} of unknown size"] if self.unknown_count else []
+        target = "without keeping them" if self.streamed else f"into {self.folder}"
+        missing, free = pluralize(len(self.missing), "official file"), format_bytes(self.free_bytes)
         return [
-            f"fetch {missing} ({' and '.join(sizes)}), {kept} ({free} free)",
-            "select, and plan",
+            f"fetch {missing} ({' and '.join(sizes)}), {target} ({free} free)",
+            "select and plan",
         ]
 
     def as_dict(self) -> dict[str, object]:
-        """Give it as JSON knows it."""
+        """Return the estimate as JSON-compatible values."""
         return {
             "official_files": list(self.missing),
             "official_bytes": self.known_bytes,
-            "official_files_of_unknown_size": self.unknown,
+            "official_files_of_unknown_size": self.unknown_count,
             "cache": str(self.folder),
             "cache_free_bytes": self.free_bytes,
         }
 
     def check(self) -> None:
-        """Refuse what does not fit.
+        """Raise if the files do not fit.
 
         Raises:
-            UnavailableError: There is less room in the cache than is needed.
+            UnavailableError: The cache's disk has too little free space.
         """
         needed = 0.0
         if not self.streamed:
-            needed = estimates.with_margin(self.known_bytes, SPARE_BYTES)
+            needed = estimates.with_margin(self.known_bytes, MIN_FREE_BYTES)
         if needed > self.free_bytes:
             raise UnavailableError(
                 "the official files do not fit on the disk of the cache",
                 where=str(self.folder),
-                expected=f"{told_bytes(needed)} free",
-                found=told_bytes(self.free_bytes),
-                remedy="Make room, name another folder with --cache, or keep none of them with "
-                "--stream",
+                expected=f"{format_bytes(needed)} free",
+                found=format_bytes(self.free_bytes),
+                remedy="Free some space, choose another folder with --cache, or read the files "
+                "without keeping them with --stream",
             )
 
 
-def official_files(project: Project) -> Official:
-    """Look what of the official files is in the cache; asks nobody, changes nothing."""
+def official_files(project: Project) -> OfficialFiles:
+    """Return the official files that are not in the cache, without contacting the site."""
     options = project.config.openimages
-    wanted = release(options.release).files(project.config.dataset.subsets)
+    required = release(options.release).files(project.config.dataset.subsets)
     with contextlib.closing(Cache(project.cache_folder, options.base_url)) as cache:
-        missing = [official for official in wanted if not cache.has(official)]
+        missing = [official for official in required if not cache.has(official)]
         sizes = [cache.missing_bytes(official) for official in missing]
-    return Official(
+    return OfficialFiles(
         folder=cache.folder,
         missing=[official.path for official in missing],
         known_bytes=sum(sizes),
-        unknown=sizes.count(0),
+        unknown_count=sizes.count(0),
         free_bytes=free_bytes(cache.folder),
         streamed=options.stream,
     )

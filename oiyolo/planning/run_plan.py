@@ -1,4 +1,4 @@
-"""What a plan says, for a person and for ``data/plan.json``."""
+"""The plan of a run, for people and for ``data/plan.json``."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from oiyolo.core.errors import UnavailableError
-from oiyolo.core.results import Result, columns, count
+from oiyolo.core.results import Result, format_table, pluralize
 from oiyolo.planning.estimates import duration_s, total
-from oiyolo.planning.units import told_bytes, told_money, told_seconds
+from oiyolo.planning.units import format_bytes, format_duration, format_money
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,31 +22,31 @@ _HOUR_S: Final = 3600.0
 
 
 def plan_path(project: Project) -> Path:
-    """Give where a project's plan lies."""
+    """Return the path of a project's plan."""
     return project.data_folder / "plan.json"
 
 
 @dataclass(frozen=True)
-class Share:
+class SourceEstimate:
     """What would be fetched from one source, or from several in their order.
 
     Attributes:
-        told: The source, for a person.
-        whole: For all selected images.
-        pending: For those that are still to be fetched.
-        basis: Where the numbers come from.
+        label: The source, or the sources in their order, for people.
+        total: The amount for all selected images.
+        pending: The amount for the images that are still to be fetched.
+        basis: What the numbers are based on.
     """
 
-    told: str
-    whole: Amount
+    label: str
+    total: Amount
     pending: Amount
     basis: str
 
     def as_dict(self) -> dict[str, object]:
-        """Give it as JSON knows it."""
+        """Return the estimate as JSON-compatible values."""
         return {
-            "images": round(self.whole.images),
-            "bytes": round(self.whole.network_bytes),
+            "images": round(self.total.images),
+            "bytes": round(self.total.network_bytes),
             "pending_images": round(self.pending.images),
             "pending_bytes": round(self.pending.network_bytes),
             "basis": self.basis,
@@ -54,90 +54,94 @@ class Share:
 
 
 @dataclass(frozen=True)
-class Rate:
-    """A speed, and who says so.
+class RateEstimate:
+    """A rate and where it comes from.
 
     Attributes:
-        value: Bytes a second, or seconds an iteration; ``None`` if nobody knows.
-        told_by: Where it comes from, or how one can be given.
+        value: Bytes per second, or seconds per iteration; ``None`` if unknown.
+        basis: What the value is based on; if it is unknown, how to set it.
     """
 
     value: float | None
-    told_by: str
+    basis: str
 
 
 @dataclass(frozen=True)
-class Fetching:
-    """What the fetch will be.
+class FetchEstimate:
+    """The estimate for the fetch.
 
     Attributes:
-        planned: By the configured sources, in their order.
-        sources: If all came from one of them, by its name.
-        bandwidth: Bytes a second.
+        planned: Estimate for the configured sources in their order.
+        sources: Estimates for fetching all images from a single source, by source.
+        bandwidth: Bandwidth in bytes per second.
     """
 
-    planned: Share
-    sources: Mapping[str, Share]
-    bandwidth: Rate
+    planned: SourceEstimate
+    sources: Mapping[str, SourceEstimate]
+    bandwidth: RateEstimate
 
     @property
     def seconds(self) -> float | None:
-        """Expected time for all images."""
-        return duration_s(self.planned.whole.network_bytes, self.bandwidth.value)
+        """Expected duration for all images."""
+        return duration_s(self.planned.total.network_bytes, self.bandwidth.value)
 
     @property
     def pending_seconds(self) -> float | None:
-        """Expected time for those that are still to be fetched."""
+        """Expected duration for the images that are still to be fetched."""
         return duration_s(self.planned.pending.network_bytes, self.bandwidth.value)
 
     def as_dict(self) -> dict[str, object]:
-        """Give it as JSON knows it."""
+        """Return the estimate as JSON-compatible values."""
         return {
             **self.planned.as_dict(),
-            "order": self.planned.told,
+            "order": self.planned.label,
             "bandwidth_bytes_s": self.bandwidth.value,
-            "bandwidth_from": self.bandwidth.told_by,
+            "bandwidth_from": self.bandwidth.basis,
             "seconds": self.seconds,
             "pending_seconds": self.pending_seconds,
-            "sources": {name: share.as_dict() for name, share in self.sources.items()},
+            "sources": {name: estimate.as_dict() for name, estimate in self.sources.items()},
         }
 
     def __str__(self) -> str:
-        rows: list[Sequence[object]] = [("to fetch", "all", "still to come")]
-        rows.append(_row(f"  {self.planned.told}", self.planned))
-        rows += [_row(f"  if all came from {share.told}", share) for share in self.sources.values()]
-        seconds = (told_seconds(self.seconds), told_seconds(self.pending_seconds))
-        rows.append(("  time", *seconds))
-        bases = [self.planned.basis, *(share.basis for share in self.sources.values())]
-        lines = columns(rows).splitlines()
+        rows: list[Sequence[object]] = [("download", "all", "pending")]
+        rows.append(_row(f"  {self.planned.label}", self.planned))
+        rows += [_row(f"  if all from {each.label}", each) for each in self.sources.values()]
+        durations = (format_duration(self.seconds), format_duration(self.pending_seconds))
+        rows.append(("  time", *durations))
+        bases = [self.planned.basis, *(each.basis for each in self.sources.values())]
+        lines = format_table(rows).splitlines()
         width = max(map(len, lines))
-        told = [lines[0]]
-        notes = [*bases, self._told_bandwidth()]
-        told += [
+        text = [lines[0]]
+        notes = [*bases, self._bandwidth_note()]
+        text += [
             f"{line.ljust(width)}  {note}" for line, note in zip(lines[1:], notes, strict=True)
         ]
-        return "\n".join(told)
+        return "\n".join(text)
 
-    def _told_bandwidth(self) -> str:
-        value, told_by = self.bandwidth.value, self.bandwidth.told_by
-        return told_by if value is None else f"at {told_bytes(value)} a second, {told_by}"
+    def _bandwidth_note(self) -> str:
+        value, basis = self.bandwidth.value, self.bandwidth.basis
+        return basis if value is None else f"at {format_bytes(value)}/s, {basis}"
 
 
-def _row(told: str, share: Share) -> tuple[str, str, str]:
-    return told, told_bytes(share.whole.network_bytes), told_bytes(share.pending.network_bytes)
+def _row(label: str, estimate: SourceEstimate) -> tuple[str, str, str]:
+    return (
+        label,
+        format_bytes(estimate.total.network_bytes),
+        format_bytes(estimate.pending.network_bytes),
+    )
 
 
 @dataclass(frozen=True)
-class Training:
-    """What the training will be.
+class TrainingEstimate:
+    """The estimate for the training.
 
     Attributes:
         network: The network's name.
-        size_wh: Its input in pixels.
-        images: Images that train.
-        batch: Images an iteration.
-        iterations: How many there will be.
-        rate: Seconds an iteration.
+        size_wh: Width and height of its input in pixels.
+        images: Number of training images.
+        batch: Number of images per iteration.
+        iterations: Number of iterations.
+        rate: Seconds per iteration.
     """
 
     network: str
@@ -145,15 +149,15 @@ class Training:
     images: int
     batch: int
     iterations: int
-    rate: Rate
+    rate: RateEstimate
 
     @property
     def seconds(self) -> float | None:
-        """Expected time for all iterations."""
+        """Expected duration of all iterations."""
         return None if self.rate.value is None else self.iterations * self.rate.value
 
     def as_dict(self) -> dict[str, object]:
-        """Give it as JSON knows it."""
+        """Return the estimate as JSON-compatible values."""
         return {
             "network": self.network,
             "size": list(self.size_wh),
@@ -161,31 +165,31 @@ class Training:
             "batch": self.batch,
             "iterations": self.iterations,
             "seconds_per_iteration": self.rate.value,
-            "rate_from": self.rate.told_by,
+            "rate_from": self.rate.basis,
             "seconds": self.seconds,
         }
 
     def __str__(self) -> str:
         width, height = self.size_wh
         head = (
-            f"to train\n  {self.network} at {width}x{height} on {count(self.images, 'image')}: "
-            f"{count(self.iterations, 'iteration')} of {count(self.batch, 'image')}"
+            f"training\n  {self.network} at {width}x{height} on {pluralize(self.images, 'image')}: "
+            f"{pluralize(self.iterations, 'iteration')} of {pluralize(self.batch, 'image')}"
         )
         if self.rate.value is None:
-            return f"{head}\n  time ?  {self.rate.told_by}"
-        told = f"{self.rate.value:.3g} s an iteration, {self.rate.told_by}"
-        return f"{head}\n  time {told_seconds(self.seconds)}  at {told}"
+            return f"{head}\n  time ?  {self.rate.basis}"
+        rate = f"{self.rate.value:.3g} s per iteration, {self.rate.basis}"
+        return f"{head}\n  time {format_duration(self.seconds)}  at {rate}"
 
 
 @dataclass(frozen=True)
-class Disk:
-    """What one file system will have to take.
+class DiskEstimate:
+    """The estimated use of one file system.
 
     Attributes:
-        folder: A folder on it.
-        parts: What is still to come, by what it is, in bytes.
-        needed_bytes: The most that these will take at once, with a margin.
-        free_bytes: What is free.
+        folder: A folder on the file system.
+        parts: Bytes that are still to be written, by kind of file.
+        needed_bytes: Peak usage of these, with a margin.
+        free_bytes: Free space.
     """
 
     folder: Path
@@ -195,11 +199,11 @@ class Disk:
 
     @property
     def fits(self) -> bool:
-        """There is room."""
+        """Whether the free space is large enough."""
         return self.needed_bytes <= self.free_bytes
 
     def as_dict(self) -> dict[str, object]:
-        """Give it as JSON knows it."""
+        """Return the estimate as JSON-compatible values."""
         return {
             "folder": str(self.folder),
             "parts": {name: round(size) for name, size in self.parts.items()},
@@ -209,65 +213,65 @@ class Disk:
         }
 
     def __str__(self) -> str:
-        rows = [(f"  {name}", told_bytes(size)) for name, size in self.parts.items() if size > 0]
-        rows.append(("  at once, with a margin", told_bytes(self.needed_bytes)))
-        rows.append(("  free", told_bytes(self.free_bytes)))
-        return f"to store in {self.folder}\n{columns(rows)}"
+        rows = [(f"  {name}", format_bytes(size)) for name, size in self.parts.items() if size > 0]
+        rows.append(("  needed at most, with a margin", format_bytes(self.needed_bytes)))
+        rows.append(("  free", format_bytes(self.free_bytes)))
+        return f"disk space in {self.folder}\n{format_table(rows)}"
 
     def check(self) -> None:
-        """Refuse what does not fit.
+        """Raise if the disk has too little free space.
 
         Raises:
-            UnavailableError: There is less room than is needed.
+            UnavailableError: Less space is free than is needed.
         """
         if self.fits:
             return
         parts = ", ".join(
-            f"{name} {told_bytes(size)}" for name, size in self.parts.items() if size > 0
+            f"{name} {format_bytes(size)}" for name, size in self.parts.items() if size > 0
         )
         raise UnavailableError(
             "this run does not fit on the disk",
             where=str(self.folder),
-            expected=f"{told_bytes(self.needed_bytes)} free ({parts}, and a margin)",
-            found=told_bytes(self.free_bytes),
-            remedy="Make room, or take fewer images (--limit), smaller ones (--size), or "
-            "--no-keep-originals, which keeps only what was prepared",
+            expected=f"{format_bytes(self.needed_bytes)} free ({parts}, and a margin)",
+            found=format_bytes(self.free_bytes),
+            remedy="Free some space, select fewer images (--limit), prepare smaller ones (--size), "
+            "or use --no-keep-originals, which keeps only the prepared images",
         )
 
 
 @dataclass(frozen=True)
 class Price:
-    """What the machine costs.
+    """The price of the machine.
 
     Attributes:
-        per_hour: Money an hour.
-        currency: What it is in; may be empty.
+        per_hour: Price per hour.
+        currency: Currency of the price; may be empty.
     """
 
     per_hour: float
     currency: str
 
-    def of(self, seconds: float | None) -> float | None:
-        """Give what so much time costs; ``None`` for an unknown time."""
+    def cost(self, seconds: float | None) -> float | None:
+        """Return the cost of a duration; ``None`` if the duration is unknown."""
         return None if seconds is None else seconds / _HOUR_S * self.per_hour
 
 
 @dataclass(frozen=True)
-class Planned(Result):
-    """What a run will fetch, store, take and cost.
+class RunPlan(Result):
+    """The downloads, disk space, time and cost that a run is expected to need.
 
     Attributes:
-        at: When this was planned (ISO 8601, UTC).
+        at: Time of the plan (ISO 8601, UTC).
         selection: The selection's fingerprint.
         classes: Class names.
-        images: Selected images that are not excluded.
-        pending: Those of them that are still to be fetched.
-        boxes: Boxes that will be labels.
-        fetching: The fetch.
-        disks: The file systems that have to take something.
-        final_bytes: What the project will take on the disk in the end.
-        training: The training.
-        price: What the machine costs; ``None`` if nobody said so.
+        images: Number of selected images that are not excluded.
+        pending: Number of these that are still to be fetched.
+        boxes: Number of boxes that become labels.
+        fetching: Estimate for the fetch.
+        disks: Estimates for the file systems that are written to.
+        final_bytes: The project's final disk usage.
+        training: Estimate for the training.
+        price: Price of the machine; ``None`` if unknown.
     """
 
     at: str
@@ -276,18 +280,21 @@ class Planned(Result):
     images: int
     pending: int
     boxes: int
-    fetching: Fetching
-    disks: Sequence[Disk]
+    fetching: FetchEstimate
+    disks: Sequence[DiskEstimate]
     final_bytes: float
-    training: Training
+    training: TrainingEstimate
     price: Price | None
 
     @cached_property
     def money(self) -> dict[str, object] | None:
-        """What it costs: all of the fetch, all of the training; ``None`` without a price."""
+        """Cost of the whole fetch and the whole training; ``None`` without a price."""
         if self.price is None:
             return None
-        fetch, train = self.price.of(self.fetching.seconds), self.price.of(self.training.seconds)
+        fetch, train = (
+            self.price.cost(self.fetching.seconds),
+            self.price.cost(self.training.seconds),
+        )
         return {
             "price_per_hour": self.price.per_hour,
             "currency": self.price.currency,
@@ -297,7 +304,7 @@ class Planned(Result):
         }
 
     def as_dict(self) -> dict[str, object]:
-        """See ``Result``."""
+        """Return the plan as JSON-compatible values, the content of ``data/plan.json``."""
         return {
             "at": self.at,
             "selection": self.selection,
@@ -315,30 +322,34 @@ class Planned(Result):
 
     def __str__(self) -> str:
         names = ", ".join(self.classes)
-        head = f"plan for {names}: {count(self.images, 'image')}, {count(self.boxes, 'box')}"
-        told = [f"{head}; {self.pending:,} still to be fetched", str(self.fetching)]
-        told += [str(disk) for disk in self.disks]
-        told.append(str(self.training))
+        head = (
+            f"plan for {names}: {pluralize(self.images, 'image')}, {pluralize(self.boxes, 'box')}"
+        )
+        lines = [f"{head}; {self.pending:,} still to be fetched", str(self.fetching)]
+        lines += [str(disk) for disk in self.disks]
+        lines.append(str(self.training))
         if self.price is not None:
-            told.append(self._told_money(self.price))
-        return "\n".join(told)
+            lines.append(self._cost_table(self.price))
+        return "\n".join(lines)
 
-    def _told_money(self, price: Price) -> str:
+    def _cost_table(self, price: Price) -> str:
         rows = [
-            (f"  {name}", told_money(price.of(seconds), price.currency))
+            (f"  {name}", format_money(price.cost(seconds), price.currency))
             for name, seconds in (
                 ("fetch", self.fetching.seconds),
                 ("training", self.training.seconds),
-                ("together", total((self.fetching.seconds, self.training.seconds))),
+                ("total", total((self.fetching.seconds, self.training.seconds))),
             )
         ]
-        return f"to pay, at {told_money(price.per_hour, price.currency)} an hour\n{columns(rows)}"
+        return (
+            f"cost at {format_money(price.per_hour, price.currency)} per hour\n{format_table(rows)}"
+        )
 
     def check(self) -> None:
-        """Refuse what does not fit.
+        """Raise if the run does not fit on a disk.
 
         Raises:
-            UnavailableError: As ``Disk.check``.
+            UnavailableError: A disk has too little free space.
         """
         for disk in self.disks:
             disk.check()

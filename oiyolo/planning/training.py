@@ -1,4 +1,4 @@
-"""What the training of a plan will be: iterations, their rate, and what it leaves on the disk."""
+"""Forecast a training run: iterations, duration and the files that it writes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from oiyolo.networks.partial import pretrained_for
 from oiyolo.networks.schedule import schedule_of
 from oiyolo.networks.weights import PRETRAINED
 from oiyolo.planning import estimates
-from oiyolo.planning.run_plan import Rate, Training
+from oiyolo.planning.run_plan import RateEstimate, TrainingEstimate
 from oiyolo.project.value_types import AUTO
 from oiyolo.training.run import FINISHED, runs_in
 from oiyolo.trainlog.parse import read_log
@@ -24,32 +24,32 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from oiyolo.networks.cfg import Cfg
-    from oiyolo.networks.lint import DarknetLine
+    from oiyolo.networks.lint import ForkName
     from oiyolo.project.keys import TrainOptions
     from oiyolo.project.project import Project
     from oiyolo.training.run import Run
 
 _log = logging.getLogger("oiyolo")
 
-_ANY_LINE: Final[tuple[DarknetLine, ...]] = ("pjreddie", "alexeyab", "hank")
-_HOW_TO_LEARN: Final = (
-    "unknown; --seconds-per-iteration gives it, and a few minutes of `oiyolo train` show it"
+_ALL_FORKS: Final[tuple[ForkName, ...]] = ("pjreddie", "alexeyab", "hank")
+_UNKNOWN_RATE: Final = (
+    "unknown; set it with --seconds-per-iteration, or run `oiyolo train` for a few minutes"
 )
 
 
 @dataclass(frozen=True)
-class PlannedTraining:
-    """What the training will be, and what it leaves.
+class TrainingForecast:
+    """The estimate for a training run and the files that it writes.
 
     Attributes:
-        training: Network, iterations, rate.
-        whole_parts: What a run leaves in the project, in bytes.
-        new_parts: What of it is still to come.
-        cached_parts: What comes into the cache.
+        training: Network, iterations and rate.
+        all_parts: Bytes of all files that a run writes into the project, by kind.
+        new_parts: Bytes that are still to be written into the project, by kind.
+        cached_parts: Bytes that will be downloaded into the cache, by file name.
     """
 
-    training: Training
-    whole_parts: Mapping[str, float]
+    training: TrainingEstimate
+    all_parts: Mapping[str, float]
     new_parts: Mapping[str, float]
     cached_parts: Mapping[str, float]
 
@@ -60,20 +60,20 @@ def plan_training(
     class_count: int,
     image_count: int,
     is_new: bool,
-    given_rate_s: float | None,
-) -> PlannedTraining:
-    """Plan the training that is configured; changes nothing.
+    user_rate_s: float | None,
+) -> TrainingForecast:
+    """Return the forecast of the configured training run, without changing anything.
 
     Args:
         project: The project.
-        class_count: Classes of the dataset.
-        image_count: Images that train.
-        is_new: The dataset will be another one than that of earlier runs.
-        given_rate_s: Seconds an iteration, if the user gave them.
+        class_count: Number of classes in the dataset.
+        image_count: Number of training images.
+        is_new: Whether the dataset will differ from that of earlier runs.
+        user_rate_s: Seconds per iteration as set by the user; ``None`` if not set.
 
     Raises:
-        UsageError: No such network.
-        InputFormError: The user's network file is not in order.
+        UsageError: An unknown network.
+        InputFormError: The user's network file is invalid.
     """
     options = project.config.train
     network = options.network
@@ -92,30 +92,30 @@ def plan_training(
     )
     cfg = builders.build(network, class_count=class_count, size_wh=size_wh, schedule=schedule)
     name = Path(network).stem
-    runs = [run for run in runs_in(project.runs_folder) if _is_of(run, name, cfg)]
-    whole = _parts(cfg, _lines(project, network))
-    return PlannedTraining(
-        training=Training(
+    runs = [run for run in runs_in(project.runs_folder) if _is_comparable(run, name, cfg)]
+    parts = _parts(cfg, _forks(project, network))
+    return TrainingForecast(
+        training=TrainingEstimate(
             network=name,
             size_wh=cfg.size_wh,
             images=image_count,
             batch=schedule.batch,
             iterations=schedule.max_batches,
-            rate=_rate(runs, given_rate_s),
+            rate=_rate(runs, user_rate_s),
         ),
-        whole_parts=whole,
-        new_parts=whole if is_new else _still_to_come(whole, runs, schedule.max_batches),
+        all_parts=parts,
+        new_parts=parts if is_new else _remaining(parts, runs, schedule.max_batches),
         cached_parts=_to_download(project, options, network),
     )
 
 
-def _is_of(run: Run, name: str, cfg: Cfg) -> bool:
-    """Tell whether a run trained this network at this size, in such batches."""
+def _is_comparable(run: Run, name: str, cfg: Cfg) -> bool:
+    """Return whether a run trained this network with the same input size and batch."""
     if run.record.get("network") != name:
         return False
     try:
-        trained = read(run.cfg_path)
-        same = (trained.size_wh, schedule_of(trained).batch) == (
+        run_cfg = read(run.cfg_path)
+        same = (run_cfg.size_wh, schedule_of(run_cfg).batch) == (
             cfg.size_wh,
             schedule_of(cfg).batch,
         )
@@ -124,64 +124,77 @@ def _is_of(run: Run, name: str, cfg: Cfg) -> bool:
     return same
 
 
-def _rate(runs: Sequence[Run], given_s: float | None) -> Rate:
-    """Give the seconds an iteration: as given, or as the latest such run had them."""
-    if given_s is not None:
-        return Rate(given_s, "as given")
+def _rate(runs: Sequence[Run], user_s: float | None) -> RateEstimate:
+    """Return the seconds per iteration as set by the user, or as measured in the latest run."""
+    if user_s is not None:
+        return RateEstimate(user_s, "as given")
     for run in reversed(runs):
         try:
             seconds = read_log(run.log_path).metrics()["seconds"].median()
         except (OiyoloError, OSError):
             continue
         if seconds > 0:
-            return Rate(float(seconds), f"the median of {run.name}")
-    return Rate(None, _HOW_TO_LEARN)
+            return RateEstimate(float(seconds), f"the median of {run.name}")
+    return RateEstimate(None, _UNKNOWN_RATE)
 
 
-def _lines(project: Project, network: str) -> tuple[DarknetLine, ...]:
-    """Give the lines of darknet that may train: the last run's, else all that can."""
+def _forks(project: Project, network: str) -> tuple[ForkName, ...]:
+    """Return the forks of darknet that may be used: the last run's, else all that support it."""
     for run in reversed(runs_in(project.runs_folder)):
-        last = run.record.get("darknet", {}).get("line")
-        if last in _ANY_LINE:
+        darknet = run.record.get("darknet", {})
+        last = darknet.get("fork", darknet.get("line"))  # older files have "line"
+        if last in _ALL_FORKS:
             return (last,)
-    named = builders.network_named(network)
-    return named.lines if named else _ANY_LINE
+    builtin = builders.find_network(network)
+    return builtin.forks if builtin else _ALL_FORKS
 
 
-def _parts(cfg: Cfg, lines: Sequence[DarknetLine]) -> dict[str, float]:
+def _parts(cfg: Cfg, forks: Sequence[ForkName]) -> dict[str, float]:
     schedule = schedule_of(cfg)
-    weights_files = max(estimates.weights_files(line, schedule.max_batches) for line in lines)
+    file_count = max(estimates.weights_file_count(fork, schedule.max_batches) for fork in forks)
     heads = sum(layer.kind in HEAD_KINDS for layer in cfg.layers)
     weights_bytes = expected_weight_bytes(cfg)
     return {
-        f"weights, up to {weights_files} files": estimates.on_disk(
-            weights_files * weights_bytes, weights_files
+        f"weights, up to {file_count} files": estimates.on_disk(
+            file_count * weights_bytes, file_count
         ),
         "log": estimates.log_bytes(schedule.max_batches, heads, schedule.subdivisions),
     }
 
 
-def _still_to_come(
-    whole: Mapping[str, float], runs: Sequence[Run], max_batches: int
+def _remaining(
+    parts: Mapping[str, float], runs: Sequence[Run], max_batches: int
 ) -> dict[str, float]:
-    """Take off what the latest run of the same length left; a finished one needs nothing more."""
+    """Return the bytes still to be written, given the latest run with as many iterations.
+
+    A finished run needs nothing more.
+    """
     same = [run for run in runs if run.record.get("max_batches") == max_batches]
     if not same:
-        return dict(whole)
+        return dict(parts)
     if same[-1].record.get("state") == FINISHED:
-        return dict.fromkeys(whole, 0.0)
-    here = sum(p.stat().st_size for p in same[-1].weights_folder.glob("*") if p.is_file())
-    (weights, size), *others = whole.items()
-    return {weights: max(0.0, size - here), **dict(others)}
+        return dict.fromkeys(parts, 0.0)
+    written = sum(p.stat().st_size for p in same[-1].weights_folder.glob("*") if p.is_file())
+    (weights, size), *others = parts.items()
+    return {weights: max(0.0, size - written), **dict(others)}
 
 
 def _to_download(project: Project, options: TrainOptions, network: str) -> dict[str, float]:
-    """Give pretrained weights that are not in the cache; a fallback may be the whole network."""
+    """Return name and size of pretrained weights that are not in the cache.
+
+    The size is the largest that may be downloaded: a mirror may only have the whole network.
+    """
     name = options.weights
     if name == AUTO:
-        named = builders.network_named(network)
-        name = (named.pretrained if named else pretrained_for(read(Path(network)))) or ""
+        builtin = builders.find_network(network)
+        name = (builtin.pretrained if builtin else pretrained_for(read(Path(network)))) or ""
     if name not in PRETRAINED or (project.cache_folder / "weights" / name).is_file():
         return {}
-    wanted = PRETRAINED[name]
-    return {name: float(max(wanted.size_bytes, *(p.whole_bytes for p in wanted.places)))}
+    pretrained = PRETRAINED[name]
+    return {
+        name: float(
+            max(
+                pretrained.size_bytes, *(mirror.full_network_bytes for mirror in pretrained.mirrors)
+            )
+        )
+    }

@@ -1,4 +1,4 @@
-"""Bytes and durations as a person reads them."""
+"""Format bytes, durations and money for people."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Final
 _MINUTE_S: Final = 60
 _HOUR_S: Final = 3600
 _DAY_S: Final = 86_400
-_HOURS_UP_TO_S: Final = 2 * _DAY_S
+_MAX_SHOWN_IN_HOURS_S: Final = 2 * _DAY_S
 _UNKNOWN: Final = "?"
 
 
-def told_bytes(size: float | None) -> str:
-    """Give "512 B", "4.1 kB", "73.2 MB", "8.05 GB", "1.20 TB"; "?" for ``None``."""
+def format_bytes(size: float | None) -> str:
+    """Return "512 B", "4.1 kB", "73.2 MB", "8.05 GB", "1.20 TB"; "?" for ``None``."""
     if size is None:
         return _UNKNOWN
     for unit, factor, digits in (("TB", 1e12, 2), ("GB", 1e9, 2), ("MB", 1e6, 1), ("kB", 1e3, 1)):
@@ -21,8 +21,8 @@ def told_bytes(size: float | None) -> str:
     return f"{size:.0f} B"
 
 
-def told_seconds(seconds: float | None) -> str:
-    """Give "4.2 s", "31 min", "7 h 05 min", "8 d 12 h"; "?" for ``None``."""
+def format_duration(seconds: float | None) -> str:
+    """Return "4.2 s", "31 min", "7 h 05 min", "8 d 12 h"; "?" for ``None``."""
     if seconds is None:
         return _UNKNOWN
     if seconds < _MINUTE_S:
@@ -30,13 +30,13 @@ def told_seconds(seconds: float | None) -> str:
     whole_minutes = round(seconds / _MINUTE_S)
     if seconds < _HOUR_S:
         return f"{whole_minutes} min"
-    if seconds < _HOURS_UP_TO_S:
+    if seconds < _MAX_SHOWN_IN_HOURS_S:
         return f"{whole_minutes // 60} h {whole_minutes % 60:02} min"
     whole_hours = round(seconds / _HOUR_S)
     return f"{whole_hours // 24:,} d {whole_hours % 24} h"
 
 
-def told_money(amount: float | None, currency: str) -> str:
-    """Give "34.12 EUR"; "?" for ``None``."""
-    told = _UNKNOWN if amount is None else f"{amount:,.2f}"
-    return f"{told} {currency}".strip()
+def format_money(amount: float | None, currency: str) -> str:
+    """Return "34.12 EUR"; "? EUR" for ``None``."""
+    number = _UNKNOWN if amount is None else f"{amount:,.2f}"
+    return f"{number} {currency}".strip()

@@ -14,7 +14,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 from oiyolo.core.errors import InputFormError, UsageError
-from oiyolo.net.buckets import bucket_place, is_bucket
+from oiyolo.net.buckets import is_bucket, parse_bucket_url
 from oiyolo.project.keys import KEYS, KEYS_BY_NAME, SECTIONS, Config, DatasetOptions
 
 if sys.version_info >= (3, 11):
@@ -29,27 +29,27 @@ if TYPE_CHECKING:
 FILE_NAME: Final = "oiyolo.toml"
 
 
-def suggestion(word: str, known: tuple[str, ...]) -> str:
-    """Give "Did you mean ...?" with the nearest known words, or list them all."""
-    near = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
-    if near:
-        return "Did you mean " + " or ".join(near) + "?"
-    return "Known are " + ", ".join(known)
+def suggestion(word: str, choices: tuple[str, ...]) -> str:
+    """Return "Did you mean ...?" with the most similar words, or a list of all of them."""
+    similar = difflib.get_close_matches(word, choices, n=3, cutoff=0.5)
+    if similar:
+        return "Did you mean " + " or ".join(similar) + "?"
+    return "Choose one of: " + ", ".join(choices)
 
 
 def read_file(path: Path) -> dict[str, dict[str, object]]:
-    """Read an ``oiyolo.toml`` into checked values, by section and name.
+    """Return the checked values of an ``oiyolo.toml``, by section and name.
 
     Raises:
-        InputFormError: The file is not TOML; the message has the line.
+        InputFormError: The file is not valid TOML; the message has the line.
         UsageError: An unknown section or key, or a wrong value.
     """
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
-        raise InputFormError("this is not TOML", where=str(path), found=str(error)) from None
+        raise InputFormError("not valid TOML", where=str(path), found=str(error)) from None
     except UnicodeDecodeError as error:
-        raise InputFormError("this is not UTF-8 text", where=str(path), found=str(error)) from None
+        raise InputFormError("not UTF-8 text", where=str(path), found=str(error)) from None
     values: dict[str, dict[str, object]] = {}
     for section, table in raw.items():
         if section not in SECTIONS:
@@ -60,22 +60,22 @@ def read_file(path: Path) -> dict[str, dict[str, object]]:
             )
         if not isinstance(table, dict):
             raise UsageError(
-                f"{section} must be a section", where=str(path), expected=f"[{section}]"
+                f"{section} is not a section", where=str(path), expected=f"[{section}]"
             )
-        known = {key.name: key for key in KEYS if key.section == section}
+        keys_by_name = {key.name: key for key in KEYS if key.section == section}
         for name, value in table.items():
-            if name not in known:
+            if name not in keys_by_name:
                 raise UsageError(
                     f"unknown key {name} in [{section}]",
                     where=str(path),
-                    remedy=suggestion(name, tuple(known)),
+                    remedy=suggestion(name, tuple(keys_by_name)),
                 )
-            values.setdefault(section, {})[name] = known[name].value(value, where=str(path))
+            values.setdefault(section, {})[name] = keys_by_name[name].value(value, where=str(path))
     return values
 
 
 def read_environment(environment: Mapping[str, str]) -> dict[str, dict[str, object]]:
-    """Read the ``OIYOLO_...`` variables that name a key."""
+    """Return the checked values of the ``OIYOLO_...`` variables, by section and name."""
     values: dict[str, dict[str, object]] = {}
     for key in KEYS:
         if key.variable in environment:
@@ -85,10 +85,10 @@ def read_environment(environment: Mapping[str, str]) -> dict[str, dict[str, obje
 
 
 def read_options(options: Mapping[str, object]) -> dict[str, dict[str, object]]:
-    """Check keywords of a library call; one that is ``None`` was not given.
+    """Return the checked keywords of a library call, by section and name; ``None`` is ignored.
 
     Raises:
-        UsageError: A keyword that is no key, or a wrong value.
+        UsageError: A keyword is not a key, or its value is invalid.
     """
     values: dict[str, dict[str, object]] = {}
     for name, value in options.items():
@@ -104,12 +104,16 @@ def read_options(options: Mapping[str, object]) -> dict[str, dict[str, object]]:
 def load(
     path: Path, options: Mapping[str, object], environment: Mapping[str, str] | None = None
 ) -> Config:
-    """Bring file, environment and options together: the later overrides the earlier.
+    """Return the configuration: defaults, then file, then environment, then options.
 
     Args:
         path: The ``oiyolo.toml``; it need not exist.
-        options: Keywords by key name; ``None`` means not given.
-        environment: ``os.environ`` if not given.
+        options: Keywords by key name; ``None`` is ignored.
+        environment: Environment variables; ``os.environ`` by default.
+
+    Raises:
+        InputFormError: The file is not valid TOML.
+        UsageError: A key is unknown, a value is invalid, or two of them contradict each other.
     """
     layers = [
         read_file(path) if path.is_file() else {},
@@ -123,48 +127,48 @@ def load(
             merged.update(layer.get(section, {}))
         sections[section] = options_type(**merged)
     config = Config(**sections)
-    _check_together(config)
+    _check_combinations(config)
     return config
 
 
-def _check_together(config: Config) -> None:
+def _check_combinations(config: Config) -> None:
     shares = config.split.train + config.split.valid + config.split.test
     if abs(shares - 1.0) > 1e-9 or config.split.train == 0.0:  # noqa: PLR2004
         raise UsageError(
-            "[split] train, valid and test must be shares of one whole, with some to train on",
-            expected="a sum of 1",
+            "[split] train, valid and test do not add up to 1, or train is 0",
+            expected="a sum of 1, with train above 0",
             found=f"{config.split.train} + {config.split.valid} + {config.split.test} = {shares:g}",
         )
     if config.dataset.min_box_area > config.dataset.max_box_area:
         raise UsageError(
-            "[dataset] min_box_area is above max_box_area, so no box would be left",
+            "[dataset] min_box_area is larger than max_box_area, which excludes every box",
             found=f"{config.dataset.min_box_area} > {config.dataset.max_box_area}",
         )
     if config.train.backup_to is not None:
-        bucket_place(config.train.backup_to, where="[train] backup_to")
+        parse_bucket_url(config.train.backup_to, where="[train] backup_to")
     for source in config.images.sources:
         if not _is_source(source):
             raise UsageError(
                 f"unknown source {source!r} in [images] sources",
                 expected='"mirror", "original", "thumbnail", gs://bucket/prefix, or a folder that '
-                "begins with /, ~ or .",
-                remedy="For another mirror set [images] mirror_url" if "://" in source else "",
+                "starts with /, ~ or .",
+                remedy="To use another mirror, set [images] mirror_url" if "://" in source else "",
             )
 
 
 def _is_source(name: str) -> bool:
     if is_bucket(name):
-        bucket_place(name, where="[images] sources")
+        parse_bucket_url(name, where="[images] sources")
         return True
     return name in {"mirror", "original", "thumbnail"} or name.startswith((".", "/", "~"))
 
 
 def render(options: Mapping[str, object]) -> str:
-    """Write the ``oiyolo.toml`` of a new project: what was chosen, and where to read on."""
+    """Return the text of a new ``oiyolo.toml``: the options, and where to look up all others."""
     chosen = read_options({"classes": DatasetOptions().classes, **options})
     lines = [
-        "# What this project is made of. Every key and its default: `oiyolo init --help`,",
-        "# or docs/configuration.md. A key that is left out has its default.",
+        "# The options of this oiyolo project. All keys and defaults: `oiyolo init --help`",
+        "# or docs/configuration.md. A key that is absent has its default value.",
     ]
     for section in (section for section in SECTIONS if section in chosen):
         lines += ["", f"[{section}]"]
@@ -179,11 +183,11 @@ def render(options: Mapping[str, object]) -> str:
 def _toml(value: object) -> str:
     if isinstance(value, tuple):
         return "[" + ", ".join(_toml(item) for item in value) + "]"
-    # JSON's numbers, texts and true/false are TOML's too.
+    # JSON writes numbers, texts and booleans as TOML does.
     return json.dumps("" if value is None else value, ensure_ascii=False)
 
 
 def as_dict(options: object) -> dict[str, object]:
-    """Give a section's values as JSON knows them (tuples become lists)."""
+    """Return a section's options as JSON-compatible values: tuples become lists."""
     values: dict[str, object] = json.loads(json.dumps(asdict(options)))  # type: ignore[call-overload]
     return values

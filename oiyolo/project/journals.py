@@ -1,10 +1,11 @@
-"""What shards of a fetch did, in journals beside the ledger, until somebody merges them into it.
+"""Journals, in which the shards of a fetch record outcomes until they are merged into the ledger.
 
-Many machines cannot write to one SQLite file over a network file system, so each shard has a folder
-below ``data/shards/`` with a lock and a journal of its own: lines of JSON, only ever appended, on
-the disk before the images that they tell of get their names. Whoever next holds the dataset's lock
-enters them in the ledger. How far each journal was entered stands in the ledger itself and changes
-in the same transaction, so that every line counts once, wherever a kill falls.
+Several machines cannot write to one SQLite file over a network file system, so each shard has a
+folder below ``data/shards/`` with its own lock and journal. A journal is an append-only file of
+JSON lines; a line is on the disk before the image that it describes gets its final name. The next
+process that holds the dataset's lock merges the journals into the ledger. The ledger also records
+how much of each journal was merged, in the same transaction, so that every line counts exactly
+once, whenever a process is killed.
 """
 
 from __future__ import annotations
@@ -33,59 +34,61 @@ LOCK: Final = ".lock"
 JOURNAL: Final = "journal.jsonl"
 DONE: Final = "done.json"
 STAGE: Final = "fetch"
-"""Whose work the journals tell of."""
+"""The stage whose outcomes the journals hold."""
 _STATES: Final = frozenset({PENDING, FETCHED, EXCLUDED})
 _FACTS: Final = frozenset({"source", "bytes", "md5"})
-_LINES_AT_ONCE: Final = 5_000
+_OLD_KEYS: Final = {"told": "message"}
+_BATCH_LINES: Final = 5_000
 _PAGE_BYTES: Final = 1 << 20
 
 _log = logging.getLogger("oiyolo")
 
 
 @dataclass(frozen=True)
-class Waiting:
-    """What the ledger does not know yet.
+class MergeBacklog:
+    """What remains to be merged into the ledger.
 
     Attributes:
-        shards: Shards with something in their journals that was not entered.
-        images: Outcomes in these.
-        at_work: Shards that are being fetched now.
+        shards: Number of shards whose journals have unmerged lines.
+        images: Number of unmerged lines, one for each outcome.
+        active: Number of shards that are being fetched now.
     """
 
     shards: int = 0
     images: int = 0
-    at_work: int = 0
+    active: int = 0
 
 
 class Journal:
-    """A shard's journal, opened by the shard itself, under its lock.
+    """A shard's journal, opened for appending by the shard that holds its lock.
 
     Args:
         folder: The shard's folder.
-        about: Facts for a person who reads it.
+        header: Facts about the shard for people who open the file.
 
     Attributes:
-        name: What tells it from all other journals.
-        entries: What it holds, the last word on each image.
+        name: A unique name.
+        entries: The last change of each image.
+        size_bytes: Size of the complete lines.
     """
 
-    def __init__(self, folder: Path, about: Mapping[str, object]) -> None:
+    def __init__(self, folder: Path, header: Mapping[str, object]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._descriptor = os.open(
             folder / JOURNAL, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644
         )
-        reading = _Reading(folder / JOURNAL)
-        self.entries = reading.entries()
-        self.name = reading.name or uuid.uuid4().hex
-        # What a kill tore ends without its newline; the next line must not be joined to it.
-        self.size_bytes = reading.whole_bytes if reading.name else 0
+        reader = _JournalReader(folder / JOURNAL)
+        self.entries = reader.entries()
+        self.name = reader.name or uuid.uuid4().hex
+        # A kill may have left a partial line; the next line must not be appended to it.
+        self.size_bytes = reader.whole_bytes if reader.name else 0
         os.ftruncate(self._descriptor, self.size_bytes)
-        if not reading.name:
-            self._write([{"journal": self.name, **about}])
+        if not reader.name:
+            self._write([{"journal": self.name, **header}])
 
     def append(self, changes: Sequence[Change]) -> None:
-        """Write changes down; they are on the disk when this returns, all of them or none."""
-        self._write([_written(change) for change in changes])
+        """Append changes, all of them or none; they are on the disk when this returns."""
+        self._write([_to_json(change) for change in changes])
         self.entries.update((change.image_id, change) for change in changes)
 
     def close(self) -> None:
@@ -102,20 +105,20 @@ class Journal:
             while data:
                 data = data[os.write(self._descriptor, data) :]
             os.fsync(self._descriptor)
-        except OSError:  # a full disk: nothing may be left half written
+        except OSError:  # a full disk: no partial line may remain
             with contextlib.suppress(OSError):
                 os.ftruncate(self._descriptor, self.size_bytes)
             raise
         self.size_bytes = size_bytes
 
 
-class _Reading:
-    """A journal as somebody else reads it, while it may grow.
+class _JournalReader:
+    """A reader of a journal that another process may be appending to.
 
     Attributes:
-        name: Its name; empty if there is no whole first line.
-        whole_bytes: How far it has whole lines, as far as it was read.
-        bad_lines: Lines that are none of ours.
+        name: Its name; empty if its first line is incomplete.
+        whole_bytes: Where the last complete line that was read ends.
+        bad_lines: Number of invalid lines that were skipped.
     """
 
     def __init__(self, path: Path) -> None:
@@ -123,122 +126,124 @@ class _Reading:
         self.bad_lines = 0
         with path.open("rb") as file:
             first = file.readline(_PAGE_BYTES)
-        header = _parsed(first) if first.endswith(b"\n") else None
+        header = _parse_line(first) if first.endswith(b"\n") else None
         self.name = str((header or {}).get("journal", ""))
         self.whole_bytes = len(first) if self.name else 0
 
     def entries(self) -> dict[str, Change]:
-        """Give the last word on each image."""
+        """Return the last change of each image."""
         if not self.name:
             return {}
         return {c.image_id: c for changes, _ in self.changes() for c in changes}
 
-    def changes(self, after: int = 0, *, grows: bool = False) -> Iterator[tuple[list[Change], int]]:
-        """Give what it holds, some thousand lines at a time, each with where these end.
+    def changes(
+        self, after: int = 0, *, is_active: bool = False
+    ) -> Iterator[tuple[list[Change], int]]:
+        """Yield batches of changes, each with the position in bytes where the batch ends.
 
         Args:
-            after: Begin here rather than after the first line.
-            grows: Its shard is at work: what cannot be read yet may be whole later, so it ends
-                the reading, where it is passed over in a journal that nobody writes to.
+            after: Position in bytes to start from, if it is beyond the first line.
+            is_active: Whether the shard is being fetched now. An invalid line may be complete
+                later, so it ends the reading; in a journal that nobody writes to it is skipped.
         """
         self.whole_bytes = max(after, self.whole_bytes)
-        found: list[Change] = []
+        batch: list[Change] = []
         with self._path.open("rb") as file:
             file.seek(self.whole_bytes)
             for line in file:
                 if not line.endswith(b"\n"):
                     break
-                change = _change(_parsed(line))
-                if change is None and grows:
+                change = _to_change(_parse_line(line))
+                if change is None and is_active:
                     break
                 self.whole_bytes += len(line)
                 if change is None:
                     self.bad_lines += 1
                 else:
-                    found.append(change)
-                if len(found) >= _LINES_AT_ONCE:
-                    yield found, self.whole_bytes
-                    found = []
-        if found or self.bad_lines:
-            yield found, self.whole_bytes
+                    batch.append(change)
+                if len(batch) >= _BATCH_LINES:
+                    yield batch, self.whole_bytes
+                    batch = []
+        if batch or self.bad_lines:
+            yield batch, self.whole_bytes
 
 
-def entries(folder: Path) -> dict[str, Change]:
-    """Give what a shard's journal holds, the last word on each image; nothing if there is none."""
+def read_entries(folder: Path) -> dict[str, Change]:
+    """Return the last change of each image in a shard's journal; empty if there is no journal."""
     try:
-        return _Reading(folder / JOURNAL).entries()
+        return _JournalReader(folder / JOURNAL).entries()
     except FileNotFoundError:
         return {}
 
 
 def name_and_size(folder: Path) -> tuple[str, int] | None:
-    """Tell a shard's journal, as it stands, from all others; ``None`` if there is none."""
+    """Return the name and size of a shard's journal, which identify its state; else ``None``."""
     path = folder / JOURNAL
     try:
-        return _Reading(path).name, path.stat().st_size
+        return _JournalReader(path).name, path.stat().st_size
     except FileNotFoundError:
         return None
 
 
-def folder_of(data_folder: Path, name: str) -> Path:
-    """Give a shard's folder."""
+def shard_folder(data_folder: Path, name: str) -> Path:
+    """Return a shard's folder."""
     return data_folder / FOLDER / name
 
 
 def merge(data_folder: Path, ledger: Ledger) -> int:
-    """Enter in the ledger what it does not know yet; the caller holds the dataset's lock.
+    """Merge all journals into the ledger; the caller holds the dataset's lock.
 
-    A journal whose shard is at work is entered as far as it goes, and stays. Any other is removed
-    when the ledger has all of it.
+    The journal of an active shard is merged up to its last complete line, and kept. Any other
+    journal is removed when all of it is merged.
 
     Returns:
-        How many images changed.
+        Number of images that changed.
     """
-    merged = ledger.merged()
-    known = set()
+    merged = ledger.merged_bytes()
+    present = set()
     changed = 0
     paths = _journals(data_folder)
     if not paths:
         return 0
-    with progress("merge", unit="img") as told:
+    with progress("merge", unit="img") as bar:
         for path in paths:
-            grows = locks.is_held(path.with_name(LOCK))
-            reading = _Reading(path)
-            known.add(reading.name)
-            before = merged.get(reading.name, 0)
-            for changes, up_to in reading.changes(before, grows=grows):
-                changed += ledger.merge(STAGE, changes, journal=reading.name, up_to=up_to)
-                told.advance(len(changes))
-            if reading.bad_lines:
+            is_active = locks.is_held(path.with_name(LOCK))
+            reader = _JournalReader(path)
+            present.add(reader.name)
+            before = merged.get(reader.name, 0)
+            for changes, up_to in reader.changes(before, is_active=is_active):
+                changed += ledger.merge(STAGE, changes, journal=reader.name, up_to=up_to)
+                bar.advance(len(changes))
+            if reader.bad_lines:
                 _log.warning(
-                    "%s: %d damaged lines were passed over; their images are fetched again",
+                    "%s: skipped %d malformed lines; their images will be fetched again",
                     path,
-                    reading.bad_lines,
+                    reader.bad_lines,
                 )
-            if not grows:
-                _remove(path, reading.whole_bytes)
-    for name in merged.keys() - known:
+            if not is_active:
+                _remove(path, reader.whole_bytes)
+    for name in merged.keys() - present:
         ledger.forget_journal(name)
     return changed
 
 
-def waiting(data_folder: Path, ledger: Ledger) -> Waiting:
-    """Tell what a merge would enter; takes no lock."""
-    merged = ledger.merged()
-    shards = images = at_work = 0
+def merge_backlog(data_folder: Path, ledger: Ledger) -> MergeBacklog:
+    """Return what a merge would add to the ledger; takes no lock."""
+    merged = ledger.merged_bytes()
+    shards = images = active = 0
     for path in _journals(data_folder):
-        at_work += locks.is_held(path.with_name(LOCK))
-        with contextlib.suppress(FileNotFoundError):  # somebody merged it just now
-            reading = _Reading(path)
-            after = max(merged.get(reading.name, 0), reading.whole_bytes)
-            lines = _lines_after(path, after) if reading.name else 0
+        active += locks.is_held(path.with_name(LOCK))
+        with contextlib.suppress(FileNotFoundError):  # another process has just merged it
+            reader = _JournalReader(path)
+            after = max(merged.get(reader.name, 0), reader.whole_bytes)
+            lines = _count_lines(path, after) if reader.name else 0
             shards += lines > 0
             images += lines
-    return Waiting(shards, images, at_work)
+    return MergeBacklog(shards, images, active)
 
 
-def at_work(data_folder: Path) -> list[str]:
-    """Give the names of the shards that are being fetched now, on whatever machine."""
+def active_shards(data_folder: Path) -> list[str]:
+    """Return the names of the shards that are being fetched now, on any machine."""
     return [p.parent.name for p in _journals(data_folder) if locks.is_held(p.with_name(LOCK))]
 
 
@@ -247,17 +252,17 @@ def _journals(data_folder: Path) -> list[Path]:
 
 
 def _remove(path: Path, whole_bytes: int) -> None:
-    """Remove a journal that is merged, unless its shard has begun to write to it again."""
-    lock = locks.exclusive(path.with_name(LOCK), what="the shard", doing="merge")
+    """Remove a merged journal, unless its shard has started to write to it again."""
+    lock = locks.exclusive(path.with_name(LOCK), what="the shard", operation="merge")
     with contextlib.suppress(LockedError, FileNotFoundError), lock:
         with path.open("rb") as file:
             file.seek(whole_bytes)
-            torn = file.read()
-        if b"\n" not in torn:
+            rest = file.read()
+        if b"\n" not in rest:
             path.unlink()
 
 
-def _lines_after(path: Path, offset: int) -> int:
+def _count_lines(path: Path, offset: int) -> int:
     lines = 0
     with path.open("rb") as file:
         file.seek(offset)
@@ -266,12 +271,12 @@ def _lines_after(path: Path, offset: int) -> int:
     return lines
 
 
-def _written(change: Change) -> dict[str, object]:
-    """Give a change as it stands in a journal: what is empty is left out."""
+def _to_json(change: Change) -> dict[str, object]:
+    """Return a change as a journal stores it, without empty values."""
     return {name: value for name, value in asdict(change).items() if value}
 
 
-def _parsed(line: bytes) -> dict[str, Any] | None:
+def _parse_line(line: bytes) -> dict[str, Any] | None:
     try:
         value = json.loads(line)
     except (json.JSONDecodeError, UnicodeDecodeError):
@@ -279,13 +284,14 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _change(value: dict[str, Any] | None) -> Change | None:
-    """Read a line's change; ``None`` if it is none."""
+def _to_change(value: dict[str, Any] | None) -> Change | None:
+    """Return the change in a parsed line; ``None`` if it is not a valid one."""
     if value is None:
         return None
-    texts = [value.get(name, "") for name in ("image_id", "state", "told", "reason", "at")]
+    value = {_OLD_KEYS.get(key, key): part for key, part in value.items()}
+    texts = [value.get(name, "") for name in ("image_id", "state", "message", "reason", "at")]
     facts, attempts = value.get("facts", {}), value.get("attempts", 0)
-    is_ours = (
+    is_valid = (
         all(isinstance(text, str) for text in texts)
         and all(texts[:2])
         and texts[1] in _STATES
@@ -295,5 +301,5 @@ def _change(value: dict[str, Any] | None) -> Change | None:
         and type(attempts) is int
         and value.keys() <= Change.__dataclass_fields__.keys()
     )
-    image_id, state, told, reason, at = texts
-    return Change(image_id, state, told, reason, facts, attempts, at) if is_ours else None
+    image_id, state, message, reason, at = texts
+    return Change(image_id, state, message, reason, facts, attempts, at) if is_valid else None

@@ -1,4 +1,4 @@
-"""Every configuration key: its section, default, type and help text, declared once.
+"""Every configuration key, declared once: its section, default, type and help text.
 
 A key is set in ``oiyolo.toml``, in the environment (``OIYOLO_IMAGES_MIRROR_URL`` for ``[images]
 mirror_url``), as a command-line option (``--mirror-url``) or as a keyword of a library function
@@ -17,9 +17,9 @@ from oiyolo.project.value_types import (
     Capabilities,
     Choice,
     Flag,
-    Maybe,
     Number,
     OrAuto,
+    OrNone,
     SizeWh,
     Text,
     Words,
@@ -27,7 +27,7 @@ from oiyolo.project.value_types import (
 )
 
 if TYPE_CHECKING:
-    from oiyolo.project.value_types import Kind
+    from oiyolo.project.value_types import ValueType
 
 FLAG_CHOICES: Final = ("keep", "drop-box", "drop-image")
 
@@ -44,21 +44,22 @@ def _count(low: int = 0) -> Number:
     return Number(f"a whole number, {low} or more", whole=True, low=low)
 
 
-def _or_auto(kind: Kind) -> OrAuto:
-    return OrAuto(f'"auto" or {kind.described}', kind)
+def _or_auto(value_type: ValueType) -> OrAuto:
+    return OrAuto(f'"auto" or {value_type.expected}', value_type)
 
 
-def _maybe(kind: Kind) -> Maybe:
-    return Maybe(kind.described + ", or nothing", kind)
+def _or_none(value_type: ValueType) -> OrNone:
+    return OrNone(value_type.expected + ", or nothing", value_type)
 
 
-def _key(default: Any, kind: Kind, told: str, option: str = "") -> Any:  # noqa: ANN401
-    return field(default=default, metadata={"kind": kind, "told": told, "option": option})
+def _key(default: Any, value_type: ValueType, help_text: str, option: str = "") -> Any:  # noqa: ANN401
+    metadata = {"value_type": value_type, "help_text": help_text, "option": option}
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
 class DatasetOptions:
-    """``[dataset]``: which images and boxes are wanted."""
+    """``[dataset]``: which images and boxes to select."""
 
     classes: tuple[str, ...] = _key(
         ("Boat",),
@@ -67,7 +68,7 @@ class DatasetOptions:
         "class",
     )
     include_descendants: bool = _key(
-        True, Flag(), "boxes of a class's children count as that class (a canoe is a boat)"
+        True, Flag(), "include the boxes of a class's subclasses (a canoe is a boat)"
     )
     subsets: tuple[str, ...] = _key(
         ("train",),
@@ -75,22 +76,26 @@ class DatasetOptions:
         "Open Images' own subsets to take images from",
         "subset",
     )
-    limit: int = _key(0, _count(), "at most so many positive images; 0 takes all")
+    limit: int = _key(0, _count(), "select at most this many positive images; 0 selects all")
     negatives: float = _key(
         0.0,
         Number("a number, 0 or more"),
-        "verified images without the classes, as a ratio of the positive ones",
+        "images verified to lack the classes, as a ratio of the positive images",
     )
     require_verified: bool = _key(
-        False, Flag(), "only images in which humans verified every selected class"
+        False, Flag(), "select only images in which humans verified every selected class"
     )
     group_of: str = _key(
-        "keep", _choice(*FLAG_CHOICES, "mask"), "boxes round a group of more than five"
+        "keep", _choice(*FLAG_CHOICES, "mask"), "boxes around a group of more than five objects"
     )
     occluded: str = _key("keep", _choice(*FLAG_CHOICES), "boxes of partly hidden objects")
-    truncated: str = _key("keep", _choice(*FLAG_CHOICES), "boxes cut off by the image's edge")
-    depiction: str = _key("keep", _choice(*FLAG_CHOICES), "drawings, toys, statues")
-    inside: str = _key("keep", _choice(*FLAG_CHOICES), "pictures taken from inside the object")
+    truncated: str = _key(
+        "keep", _choice(*FLAG_CHOICES), "boxes of objects cut off by the image's edge"
+    )
+    depiction: str = _key("keep", _choice(*FLAG_CHOICES), "boxes of drawings, toys and statues")
+    inside: str = _key(
+        "keep", _choice(*FLAG_CHOICES), "boxes of pictures taken from inside the object"
+    )
     min_box_area: float = _key(0.0, _fraction(), "smallest box, as a fraction of the image")
     max_box_area: float = _key(1.0, _fraction(), "largest box, as a fraction of the image")
 
@@ -101,70 +106,70 @@ class OpenImagesOptions:
 
     release: str = _key("v7", _choice("v4", "v5", "v6", "v7"), "Open Images release")
     base_url: str = _key(
-        "https://storage.googleapis.com/openimages", Text("an http(s) URL"), "place of the CSVs"
+        "https://storage.googleapis.com/openimages", Text("an http(s) URL"), "base URL of the CSVs"
     )
     cache: str | None = _key(
-        None, _maybe(Text("a folder")), "where the CSVs are kept; the user's cache folder if unset"
+        None, _or_none(Text("a folder")), "folder for the CSVs; the user's cache folder if unset"
     )
-    stream: bool = _key(
-        False, Flag(), "pick the rows out while the CSVs come in, and keep no copy of them"
-    )
+    stream: bool = _key(False, Flag(), "filter the CSVs while downloading, and keep no copy")
     skip_bad_rows: bool = _key(
-        False, Flag(), "leave broken rows of the CSVs out and count them, rather than stop"
+        False, Flag(), "skip and count malformed rows of the CSVs instead of stopping"
     )
 
 
 @dataclass(frozen=True)
 class ImagesOptions:
-    """``[images]``: where the pixels come from and what is made of them."""
+    """``[images]``: where the images come from and how they are prepared."""
 
     sources: tuple[str, ...] = _key(
         ("mirror", "original"),
         Words('a list of "mirror", "original", "thumbnail", gs://bucket/prefix and folders'),
-        'where images are tried, in this order: "mirror", "original", "thumbnail", '
+        'where to get images, tried in this order: "mirror", "original", "thumbnail", '
         "gs://bucket/prefix, or a folder",
     )
     mirror_url: str = _key(
         "https://open-images-dataset.s3.amazonaws.com",
         Text("an http(s) URL"),
-        "the public mirror of 1024-px copies",
+        "base URL of the public mirror, whose copies have 1,024 px on the long side",
     )
-    jobs: int | str = _key(AUTO, _or_auto(_count(1)), "images in work at the same time")
+    jobs: int | str = _key(AUTO, _or_auto(_count(1)), "images processed at the same time")
     flickr_per_second: float = _key(
         10.0,
         Number("a number, 0 or more"),
-        "images asked of Flickr in a second, at most; 0 sets no limit",
+        "requests to Flickr per second, at most; 0 sets no limit",
     )
     transfer_project: str | None = _key(
         None,
-        _maybe(Text("the id of a Google Cloud project")),
-        "the project that runs fetch --transfer; that of the credentials if unset",
+        _or_none(Text("the id of a Google Cloud project")),
+        "Google Cloud project that runs fetch --transfer; the credentials' own if unset",
     )
-    tolerance: float = _key(0.02, _fraction(), "share of images that may be missing in the end")
-    size: tuple[int, int] = _key((416, 416), SizeWh(), "width and height of the prepared images")
+    tolerance: float = _key(0.02, _fraction(), "share of the images that may be missing at the end")
+    size: tuple[int, int] = _key(
+        (416, 416), SizeWh(), "width and height of the prepared images, in pixels"
+    )
     fit: str = _key(
-        "stretch", _choice("stretch", "letterbox", "none"), "how an image is fitted into size"
+        "stretch", _choice("stretch", "letterbox", "none"), "how images are fitted to size"
     )
-    keep_originals: bool = _key(True, Flag(), "keep what was fetched after it was prepared")
+    keep_originals: bool = _key(True, Flag(), "keep the fetched files after they are prepared")
 
 
 @dataclass(frozen=True)
 class SplitOptions:
-    """``[split]``: which images train, validate and test."""
+    """``[split]``: how images are assigned to train, valid and test."""
 
-    train: float = _key(0.8, _fraction(), "share of images to train on")
-    valid: float = _key(0.1, _fraction(), "share of images to choose weights by")
-    test: float = _key(0.1, _fraction(), "share of images that training never sees")
-    seed: int = _key(42, _count(), "another seed gives another split")
+    train: float = _key(0.8, _fraction(), "share of the images to train on")
+    valid: float = _key(0.1, _fraction(), "share of the images to select weights on")
+    test: float = _key(0.1, _fraction(), "share of the images that training never sees")
+    seed: int = _key(42, _count(), "seed of the split")
     group_by: tuple[str, ...] = _key(
         ("duplicate", "author"),
-        Words('some of "duplicate", "author"', choices=("duplicate", "author"), may_be_empty=True),
+        Words('some of "duplicate", "author"', choices=("duplicate", "author"), allow_empty=True),
         "what keeps images together in one split",
     )
     official: bool = _key(
-        False, Flag(), "Open Images' own subsets are the splits, whatever the shares above"
+        False, Flag(), "use Open Images' own subsets as splits and ignore the shares"
     )
-    look: bool = _key(True, Flag(), "leave contact sheets and charts of the dataset to look at")
+    look: bool = _key(True, Flag(), "write contact sheets and charts of the dataset")
 
 
 @dataclass(frozen=True)
@@ -172,21 +177,25 @@ class DarknetOptions:
     """``[darknet]``: the program that trains."""
 
     executable: str | None = _key(
-        None, _maybe(Text("a path to a darknet executable")), "a darknet to use before any other"
+        None,
+        _or_none(Text("a path to a darknet executable")),
+        "darknet executable to use instead of searching for one",
     )
     source: str | None = _key(
         None,
-        _maybe(Text("a folder with darknet's sources")),
-        "sources to build; darknet/ below the project, else below the checkout, if unset",
+        _or_none(Text("a folder with darknet's sources")),
+        "folder of the sources to build; darknet/ in the project, else in the checkout, if unset",
     )
     source_url: str | None = _key(
         "https://github.com/AlexeyAB/darknet.git",
-        _maybe(Text("an address that git can fetch from")),
-        "where `build` fetches darknet's sources where there are none; empty: nowhere",
+        _or_none(Text("a URL that git can fetch from")),
+        "where `build` clones darknet's sources from if there are none; empty: never",
     )
-    build_gpu: str = _key(AUTO, _choice(AUTO, "yes", "no"), "build for CUDA; auto looks for it")
+    build_gpu: str = _key(AUTO, _choice(AUTO, "yes", "no"), "build with CUDA; auto detects it")
     arch: tuple[str, ...] | str = _key(
-        AUTO, _or_auto(Capabilities()), "GPUs to build for; auto asks those of this machine"
+        AUTO,
+        _or_auto(Capabilities()),
+        "compute capabilities to build for; auto detects this machine's GPUs",
     )
 
 
@@ -194,59 +203,65 @@ class DarknetOptions:
 class TrainOptions:
     """``[train]``: the network and its schedule."""
 
-    engine: str = _key(AUTO, _choice(AUTO, "darknet"), "what trains")
+    engine: str = _key(AUTO, _choice(AUTO, "darknet"), "training engine")
     network: str = _key(
-        "yolov3", Text("a network's name or the path of a .cfg"), "a network's name or a .cfg"
+        "yolov3",
+        Text("a network's name or the path of a .cfg"),
+        "a network's name or the path of a .cfg",
     )
     size_wh: tuple[int, int] | str = _key(
-        AUTO, _or_auto(SizeWh()), "network input; auto is [images] size"
+        AUTO, _or_auto(SizeWh()), "network input width and height in pixels; auto is [images] size"
     )
     weights: str = _key(
         AUTO,
         Text('"auto", "none" or a path'),
-        'what to start from: "auto" is the network\'s own pretrained file, "none" is noise',
+        'initial weights: "auto" is the network\'s own pretrained file, "none" is random weights',
     )
-    max_batches: int | str = _key(AUTO, _or_auto(_count(1)), "iterations")
-    batch: int | str = _key(AUTO, _or_auto(_count(1)), "images an iteration")
+    max_batches: int | str = _key(AUTO, _or_auto(_count(1)), "number of iterations")
+    batch: int | str = _key(AUTO, _or_auto(_count(1)), "images per iteration")
     subdivisions: int | str = _key(
-        AUTO, _or_auto(_count(1)), "parts that a batch is cut in; auto asks the GPU's memory"
+        AUTO,
+        _or_auto(_count(1)),
+        "parts that a batch is split into; auto depends on the GPU's memory",
     )
     learning_rate: float | str = _key(
         AUTO,
         _or_auto(Number("a number above 0, 1 at most", low=1e-9, high=1.0)),
-        "the rate after burn-in; auto is the network's own, shared out among several GPUs",
+        "learning rate after burn-in; auto is the network's own, divided by the number of GPUs",
     )
     burn_in: int | str = _key(
-        AUTO, _or_auto(_count()), "iterations in which the rate climbs from 0"
+        AUTO, _or_auto(_count()), "iterations of learning-rate warm-up from 0"
     )
     anchors: tuple[float, ...] | str = _key(
         AUTO,
         Anchors(),
-        'box sizes to start from: "auto" fits own ones and takes them if they are better, "own", '
-        '"stock", or a list in pixels',
+        'anchors: "own" are fitted to the dataset, "stock" the network\'s, "auto" the better '
+        "of both, or a list in pixels",
     )
-    gpus: str | None = _key(None, _maybe(Text('GPU numbers, as "0" or "0,1"')), "GPUs to train on")
+    gpus: str | None = _key(
+        None, _or_none(Text('GPU numbers, as "0" or "0,1"')), "GPUs to train on"
+    )
     patience: int = _key(
-        0, _count(), "iterations without a better mAP (or loss) after which it ends; 0 never does"
+        0, _count(), "early stopping: iterations without a better mAP (or loss); 0 disables it"
     )
     max_rollbacks: int = _key(
-        3, _count(), "how often it goes back to good weights, slower, before it gives up"
+        3, _count(), "rollbacks to good weights, and restarts after a stall, before training fails"
     )
     stall_s: float | str = _key(
         AUTO,
         _or_auto(Number("a number of seconds, 1 or more", low=1.0)),
-        "seconds without a word after which darknet is begun anew",
+        "seconds without output after which darknet is restarted",
     )
-    colours: bool = _key(False, Flag(), "let darknet write colour codes into the log, if it can")
+    colours: bool = _key(False, Flag(), "let darknet write colour codes to the log, if it can")
     backup_to: str | None = _key(
         None,
-        _maybe(Text("a place gs://bucket/prefix")),
-        "where weights and run.json are copied to on the way and at the end",
+        _or_none(Text("a location gs://bucket/prefix")),
+        "bucket that weights and run.json are copied to, during training and at the end",
     )
     price_per_hour: float | None = _key(
-        None, _maybe(Number("a number, 0 or more")), "what the machine costs"
+        None, _or_none(Number("a number, 0 or more")), "price of the machine per hour"
     )
-    currency: str | None = _key(None, _maybe(Text()), "what the price is in")
+    currency: str | None = _key(None, _or_none(Text()), "currency of the price")
 
 
 @dataclass(frozen=True)
@@ -273,18 +288,18 @@ SECTIONS: Final[dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Key:
-    """One key: where it stands, what it takes, what it means."""
+    """One key: its section, default, type and help text."""
 
     section: str
     name: str
     default: object
-    kind: Kind
-    told: str
+    value_type: ValueType
+    help_text: str
     option: str
 
     @property
     def path(self) -> str:
-        """The key as a person writes it: ``[images] mirror_url``."""
+        """The key as shown to users: ``[images] mirror_url``."""
         return f"[{self.section}] {self.name}"
 
     @property
@@ -293,37 +308,42 @@ class Key:
         return f"OIYOLO_{self.section}_{self.name}".upper()
 
     def value(self, raw: object, *, where: str, is_text: bool = False) -> object:
-        """Read a raw value, or say what this key takes.
+        """Check a raw value; return it in the form that the program uses.
+
+        Args:
+            raw: A value from TOML or Python, or a text.
+            where: Where it was written, for the error message.
+            is_text: Whether ``raw`` is the text of an environment variable or option.
 
         Raises:
-            UsageError: The value is of a wrong kind or out of its bounds.
+            UsageError: The value is of the wrong type or out of bounds.
         """
         try:
-            return self.kind.parse(str(raw)) if is_text else self.kind.check(raw)
+            return self.value_type.parse(str(raw)) if is_text else self.value_type.check(raw)
         except WrongValueError:
             raise UsageError(
-                f"wrong value for {self.path}",
+                f"invalid value for {self.path}",
                 where=where,
-                expected=self.kind.described,
+                expected=self.value_type.expected,
                 found=repr(raw),
             ) from None
 
 
-def _declared() -> tuple[Key, ...]:
+def _all_keys() -> tuple[Key, ...]:
     return tuple(
         Key(
             section,
-            declared.name,
-            declared.default,
-            declared.metadata["kind"],
-            declared.metadata["told"],
-            declared.metadata["option"] or declared.name.replace("_", "-"),
+            option_field.name,
+            option_field.default,
+            option_field.metadata["value_type"],
+            option_field.metadata["help_text"],
+            option_field.metadata["option"] or option_field.name.replace("_", "-"),
         )
         for section, options in SECTIONS.items()
-        for declared in fields(options)
+        for option_field in fields(options)
     )
 
 
-KEYS: Final = _declared()
+KEYS: Final = _all_keys()
 KEYS_BY_NAME: Final = {key.name: key for key in KEYS}
-"""Key names are unique over all sections, so that an option or keyword needs no section."""
+"""Keys by name: names are unique across sections, so options and keywords need no section."""

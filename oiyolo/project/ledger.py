@@ -1,13 +1,13 @@
-"""One state and one reason for every selected image: a SQLite file per project.
+"""The ledger: a SQLite file per project with the state of every selected image.
 
-States run ``pending → fetched → prepared → train | valid | test``; ``excluded`` carries a reason.
-An image that a later selection no longer wants keeps its row (and above all its split, which never
-changes once it is assigned) but is not counted. Every change of state is also an event, which is
-how ``oiyolo why`` can tell an image's whole story. All writing happens in transactions, so the sums
-close at any moment, also after a ``kill -9``.
+States run ``pending → fetched → prepared → train | valid | test``; ``excluded`` has a reason. An
+image that a later selection does not contain keeps its row (above all its split, which never
+changes once it is assigned) but is not counted. Every change of state is also recorded as an event,
+from which ``oiyolo why`` prints an image's history. All writes happen in transactions, so the
+counts add up at any moment, even after a ``kill -9``.
 
-It is made for the 1.7 million images that have boxes: sums are kept rather than counted, and what
-goes through all images does so in pages.
+The ledger is designed for the 1.7 million images that have boxes: counts are maintained by triggers
+instead of being computed, and an iteration over all images reads them in pages.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ PREPARED: Final = "prepared"
 EXCLUDED: Final = "excluded"
 SPLITS: Final = ("train", "valid", "test")
 STATES: Final = (PENDING, FETCHED, PREPARED, *SPLITS)
-HAS_PREPARED: Final = (PREPARED, *SPLITS)
+PREPARED_STATES: Final = (PREPARED, *SPLITS)
 """States of an image that has a prepared file with its label."""
 
-_FORMAT: Final = 3
+_FORMAT: Final = 4
 _BUSY_TIMEOUT_S: Final = 30.0
 _CACHE_KIB: Final = 32 << 10
-"""With SQLite's own 2 MB a transaction over a million images writes each page many times."""
+"""With SQLite's default of 2 MB a transaction over a million images writes each page many times."""
 _PAGE_ROWS: Final = 10_000
-"""So many rows are read at once by what goes through all images."""
+"""Number of rows that are read or written at once."""
 _SCHEMA: Final = """
 CREATE TABLE images (
     image_id TEXT PRIMARY KEY,
@@ -68,11 +68,11 @@ CREATE TABLE events (
     at TEXT NOT NULL,
     stage TEXT NOT NULL,
     state TEXT NOT NULL,
-    told TEXT NOT NULL
+    message TEXT NOT NULL
 );
 CREATE INDEX events_by_image ON events (image_id);
 """
-_SUMS_OF_NEW: Final = """CREATE TRIGGER sums_of_new AFTER INSERT ON images
+_SUMS_INSERT_TRIGGER: Final = """CREATE TRIGGER sums_of_new AFTER INSERT ON images
 WHEN NEW.selected = 1 BEGIN
     INSERT INTO sums VALUES (NEW.state, NEW.stage, NEW.reason, 1)
         ON CONFLICT DO UPDATE SET images = images + 1;
@@ -82,7 +82,7 @@ _SUMS_SCHEMA: Final = (
         state TEXT NOT NULL, stage TEXT NOT NULL, reason TEXT NOT NULL, images INTEGER NOT NULL,
         PRIMARY KEY (state, stage, reason)
     ) WITHOUT ROWID""",
-    _SUMS_OF_NEW,
+    _SUMS_INSERT_TRIGGER,
     """CREATE TRIGGER sums_of_changed AFTER UPDATE OF selected, state, stage, reason ON images BEGIN
         UPDATE sums SET images = images - 1
             WHERE OLD.selected = 1
@@ -95,32 +95,36 @@ _SUMS_SCHEMA: Final = (
         GROUP BY state, stage, reason""",
     "CREATE TABLE journals (journal TEXT PRIMARY KEY, entered_bytes INTEGER NOT NULL)",
 )
-"""The sums, which triggers keep, because counting 1.7 million rows takes seconds; and how far each
-shard's journal was entered."""
-_EVENTS_OF_SELECT: Final = "INSERT INTO events SELECT value, ?, 'select', ?, ? FROM json_each(?)"
-"""Time, state, what is told, and a page of ids; a third of the time of a statement for each id."""
+"""The counts by state, which triggers maintain because counting 1.7 million rows takes seconds; and
+how far each shard's journal was merged."""
+_INSERT_SELECT_EVENTS: Final = (
+    "INSERT INTO events SELECT value, ?, 'select', ?, ? FROM json_each(?)"
+)
+"""Takes time, state, message and a page of ids: three times as fast as a statement for each id."""
 _SUMS_SINCE: Final = 3
+_MESSAGE_SINCE: Final = 4
+"""Before this format the column ``message`` of the events was called ``told``."""
 _ADDED_IN: Final = {2: ("phash",)}
-"""Columns of text that later formats added; an older ledger gets them when it is opened."""
+"""Text columns that later formats added; an older ledger gets them when opened for writing."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """What a stage found out about one image.
+    """A change of the state of one image.
 
     Attributes:
         image_id: The image.
         state: Its new state.
-        told: What happened, in a few words, for ``oiyolo why``.
+        message: What happened, in a few words, for ``oiyolo why``.
         reason: For ``excluded`` (or still ``pending``): a short reason that can be counted.
-        facts: Columns to set besides, such as ``bytes`` or ``md5``.
-        attempts: How often it was asked for, to be added to what was before.
-        at: When it happened (ISO 8601, UTC); now, if it is empty.
+        facts: Further columns to set, such as ``bytes`` or ``md5``.
+        attempts: Number of requests that were made for it, added to those before.
+        at: When it happened (ISO 8601, UTC); empty for now.
     """
 
     image_id: str
     state: str
-    told: str
+    message: str
     reason: str = ""
     facts: Mapping[str, object] = field(default_factory=dict)
     attempts: int = 0
@@ -129,14 +133,20 @@ class Change:
 
 @dataclass(frozen=True)
 class Counts:
-    """The sums: every selected image in exactly one state."""
+    """Counts of the selected images, each of which is in exactly one state.
+
+    Attributes:
+        selected: All selected images.
+        states: Images by state, except excluded ones.
+        excluded: Excluded images by reason.
+    """
 
     selected: int
     states: Mapping[str, int]
     excluded: Mapping[str, int]
 
     def as_dict(self) -> dict[str, object]:
-        """Give ``status --json``'s object."""
+        """Return the counts as ``status --json`` prints them."""
         return {
             "selected": self.selected,
             "states": dict(self.states),
@@ -145,8 +155,11 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class Reselection:
-    """What a new selection changed in the ledger."""
+class SelectionChange:
+    """Number of images that a new selection added, kept and dropped.
+
+    An image that is selected again counts as both added and kept.
+    """
 
     added: int
     kept: int
@@ -154,14 +167,14 @@ class Reselection:
 
 
 @dataclass(frozen=True)
-class Assigned:
-    """An image that has a split, selected or not, and what binds it to others.
+class SplitRecord:
+    """An image that has a split, selected or not, with the values that may group it with others.
 
     Attributes:
         image_id: The image.
         split: Its split.
         md5: MD5 of its file, or empty.
-        author: The author that it was split by, or empty.
+        author: The author that it was grouped by, or empty.
         phash: Its perceptual hash, or empty.
     """
 
@@ -184,16 +197,16 @@ class Ledger:
     """The ledger of one project; use it as a context manager.
 
     Args:
-        path: The SQLite file. It is made when it is missing, unless ``read_only``.
-        read_only: Reading commands take no lock and must not change anything.
+        path: The SQLite file. A missing one is created, unless ``read_only``.
+        read_only: Whether to open it for reading only, as commands without a lock do.
 
     Raises:
-        InputFormError: The file is no ledger, or one of a newer oiyolo.
+        InputFormError: The file is not a ledger, or was written by a newer oiyolo.
     """
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.path = path
-        self._lacks: frozenset[str] = frozenset()
+        self._missing_columns: frozenset[str] = frozenset()
         self._has_sums = True
         if not read_only:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -218,7 +231,7 @@ class Ledger:
                 where=str(path),
                 expected="a SQLite file written by oiyolo",
                 found=str(error),
-                remedy="Move it away and run `oiyolo fetch`; images on disk are fetched again",
+                remedy="Move it away and run `oiyolo fetch`, which fetches all images again",
             ) from None
         except InputFormError:
             self._db.close()
@@ -228,67 +241,64 @@ class Ledger:
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         (tables,) = self._db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
         if not tables and not read_only:
-            self._choose_journal()
+            self._set_journal_mode()
             with self._transaction():
-                # Another process may have made it since.
+                # Another process may have created the tables since.
                 (tables,) = self._db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
                 if not tables:
                     for statement in (*_SCHEMA.strip().split(";\n"), *_SUMS_SCHEMA):
                         self._db.execute(statement)
                     self._db.execute(f"PRAGMA user_version = {_FORMAT}")
         elif 0 < version < _FORMAT:
-            self._lacks = frozenset(
-                column
-                for added, columns in _ADDED_IN.items()
-                if added > version
-                for column in columns
-            )
+            self._missing_columns = _columns_added_after(version)
             self._has_sums = version >= _SUMS_SINCE
             if not read_only:
-                self._choose_journal()
+                self._set_journal_mode()
                 self._migrate()
         elif version != _FORMAT:
             raise InputFormError(
-                "the ledger is of another version of oiyolo",
+                "the ledger was written by another version of oiyolo",
                 where=str(self.path),
                 expected=f"format {_FORMAT} or older",
                 found=f"format {version}",
                 remedy="Use the oiyolo that wrote it",
             )
         elif not read_only:
-            self._choose_journal()
+            self._set_journal_mode()
         self._db.execute("PRAGMA synchronous = NORMAL")
         self._db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
 
-    def _choose_journal(self) -> None:
-        """Let ``status`` read while ``fetch`` writes, where all who do so are on one machine.
+    def _set_journal_mode(self) -> None:
+        """Use a write-ahead log, so that ``status`` can read while ``fetch`` writes.
 
-        SQLite's write-ahead log needs memory that its users share; over a network file system it
-        damages the file (https://www.sqlite.org/wal.html).
+        On a network file system use a rollback journal: a write-ahead log needs memory that all
+        users of the file share, and would damage the file (https://www.sqlite.org/wal.html).
         """
-        wanted = "delete" if files.on_network(self.path) else "wal"
+        best_mode = "delete" if files.is_on_network(self.path) else "wal"
         (mode,) = self._db.execute("PRAGMA journal_mode").fetchone()
-        if mode != wanted:
-            # While others read it stays as it is; whoever opens it next tries again.
+        if mode != best_mode:
+            # The mode cannot change while others read; the next process to open the file retries.
             with contextlib.suppress(sqlite3.OperationalError):
-                self._db.execute(f"PRAGMA journal_mode = {wanted}")
+                self._db.execute(f"PRAGMA journal_mode = {best_mode}")
 
     def _migrate(self) -> None:
-        """Bring a ledger of an older format into the present one, all of it or nothing."""
+        """Migrate a ledger of an older format to the current one, in one transaction."""
         with self._transaction():
-            # Another process may have done it since.
+            # Another process may have migrated it since.
             (version,) = self._db.execute("PRAGMA user_version").fetchone()
             if version < _FORMAT:
-                for column in sorted(self._lacks):
+                for column in sorted(_columns_added_after(version)):
                     self._db.execute(f"ALTER TABLE images ADD COLUMN {column} TEXT")
-                for statement in _SUMS_SCHEMA:
+                for statement in _SUMS_SCHEMA if version < _SUMS_SINCE else ():
                     self._db.execute(statement)
+                if version < _MESSAGE_SINCE:
+                    self._db.execute("ALTER TABLE events RENAME COLUMN told TO message")
                 self._db.execute(f"PRAGMA user_version = {_FORMAT}")
-        self._lacks, self._has_sums = frozenset(), True
+        self._missing_columns, self._has_sums = frozenset(), True
 
-    def _column(self, name: str) -> str:
-        """Give a column's name for a query; an older ledger that is only read may lack it."""
-        return f"NULL AS {name}" if name in self._lacks else name
+    def _expression(self, column: str) -> str:
+        """Return a column for a query; NULL if an older, read-only ledger does not have it."""
+        return f"NULL AS {column}" if column in self._missing_columns else column
 
     def __enter__(self) -> Self:
         return self
@@ -306,14 +316,14 @@ class Ledger:
             raise
         self._db.execute("COMMIT")
 
-    def reselect(self, subset_by_id: Mapping[str, str]) -> Reselection:
-        """Make these the selected images: new ones enter as pending, missing ones are uncounted."""
-        added, back, dropped = self._differences(subset_by_id)
+    def reselect(self, subset_by_id: Mapping[str, str]) -> SelectionChange:
+        """Replace the selection: new images become pending; images no longer in it do not count."""
+        added, returned, dropped = self._diff(subset_by_id)
         at = now()
         with self._transaction():
-            self._enter_new(added, subset_by_id, at)
-            for selected, ids, told in (
-                (1, back, "selected again"),
+            self._insert_images(added, subset_by_id, at)
+            for selected, ids, message in (
+                (1, returned, "selected again"),
                 (0, dropped, "no longer selected"),
             ):
                 for page in _pages(ids):
@@ -322,87 +332,92 @@ class Ledger:
                         "WHERE image_id IN (SELECT value FROM json_each(?))",
                         (selected, page),
                     )
-                    self._db.execute(_EVENTS_OF_SELECT, (at, "", told, page))
-        return Reselection(len(added) + len(back), len(subset_by_id) - len(added), len(dropped))
+                    self._db.execute(_INSERT_SELECT_EVENTS, (at, "", message, page))
+        return SelectionChange(
+            len(added) + len(returned), len(subset_by_id) - len(added), len(dropped)
+        )
 
-    def _enter_new(
+    def _insert_images(
         self, image_ids: Sequence[str], subset_by_id: Mapping[str, str], at: str
     ) -> None:
-        """Enter images as pending; their sum at once, which by a trigger takes as long as they."""
+        """Insert images as pending, and add up their number at once: a trigger is slow."""
         if not image_ids:
             return
-        of_subset: dict[str, list[str]] = {}
+        ids_by_subset: dict[str, list[str]] = {}
         for image_id in image_ids:
-            of_subset.setdefault(subset_by_id[image_id], []).append(image_id)
+            ids_by_subset.setdefault(subset_by_id[image_id], []).append(image_id)
         self._db.execute("DROP TRIGGER sums_of_new")
-        for subset, ids in of_subset.items():
+        for subset, ids in ids_by_subset.items():
             for page in _pages(ids):
                 self._db.execute(
                     "INSERT INTO images (image_id, subset) SELECT value, ? FROM json_each(?)",
                     (subset, page),
                 )
-                told = f"selected from {subset}"
-                self._db.execute(_EVENTS_OF_SELECT, (at, PENDING, told, page))
-        self._db.execute(_SUMS_OF_NEW)
+                message = f"selected from {subset}"
+                self._db.execute(_INSERT_SELECT_EVENTS, (at, PENDING, message, page))
+        self._db.execute(_SUMS_INSERT_TRIGGER)
         self._db.execute(
             "INSERT INTO sums VALUES (?, '', '', ?) "
             "ON CONFLICT DO UPDATE SET images = images + excluded.images",
             (PENDING, len(image_ids)),
         )
 
-    def _differences(
-        self, subset_by_id: Mapping[str, str]
-    ) -> tuple[list[str], list[str], list[str]]:
-        """Give the ids that are new, that are back, and that are no longer selected.
+    def _diff(self, subset_by_id: Mapping[str, str]) -> tuple[list[str], list[str], list[str]]:
+        """Return the ids that are new, that are selected again, and that are no longer selected.
 
-        Walks along both in order of their ids, so that nothing is held of what stays as it is.
+        Walks the selection and the ledger in parallel, both in order of ids, so that unchanged
+        images need no memory.
         """
         added: list[str] = []
-        back: list[str] = []
+        returned: list[str] = []
         dropped: list[str] = []
-        wanted = iter(sorted(subset_by_id))
-        next_id = next(wanted, None)
+        selected_ids = iter(sorted(subset_by_id))
+        next_id = next(selected_ids, None)
         for image_id, selected in self._db.execute(
             "SELECT image_id, selected FROM images ORDER BY image_id"
         ):
             while next_id is not None and next_id < image_id:
                 added.append(next_id)
-                next_id = next(wanted, None)
+                next_id = next(selected_ids, None)
             if next_id == image_id:
                 if not selected:
-                    back.append(image_id)
-                next_id = next(wanted, None)
+                    returned.append(image_id)
+                next_id = next(selected_ids, None)
             elif selected:
                 dropped.append(image_id)
         if next_id is not None:
-            added += [next_id, *wanted]
-        return added, back, dropped
+            added += [next_id, *selected_ids]
+        return added, returned, dropped
 
     def record(self, stage: str, changes: Iterable[Change]) -> None:
-        """Enter what a stage did, all of it or nothing."""
-        with self._transaction():
-            self._enter(stage, changes)
+        """Apply the changes of a stage, all of them or none.
 
-    def _enter(self, stage: str, changes: Iterable[Change]) -> None:
+        Raises:
+            ValueError: An image is not in the ledger, or a fact has no column.
+        """
+        with self._transaction():
+            self._apply_all(stage, changes)
+
+    def _apply_all(self, stage: str, changes: Iterable[Change]) -> None:
         at = now()
         for change in changes:
-            if not self._change(stage, change, at):
+            if not self._apply(stage, change, at):
                 raise ValueError(f"not in the ledger: {change.image_id}")
 
-    def _change(self, stage: str, change: Change, at: str, only: str = "") -> bool:
-        """Enter one change and its event; tell whether there is such an image.
+    def _apply(self, stage: str, change: Change, at: str, condition: str = "") -> bool:
+        """Apply one change and record its event; return whether an image matched.
 
         Args:
-            stage: Whose change it is.
+            stage: The stage that made the change.
             change: The change.
-            at: Its time, if it has none.
-            only: A further condition on the image's row.
+            at: Its time, if it has none of its own.
+            condition: A further SQL condition on the image's row.
         """
         _check_facts(change.facts)
         columns = "".join(f", {name} = ?" for name in change.facts)
-        changed = self._db.execute(
+        updated = self._db.execute(
             "UPDATE images SET state = ?, stage = ?, reason = ?, "
-            f"attempts = attempts + ?{columns} WHERE image_id = ?{only}",
+            f"attempts = attempts + ?{columns} WHERE image_id = ?{condition}",
             (
                 change.state,
                 stage,
@@ -412,36 +427,38 @@ class Ledger:
                 change.image_id,
             ),
         )
-        if changed.rowcount:
+        if updated.rowcount:
             self._db.execute(
                 "INSERT INTO events VALUES (?, ?, ?, ?, ?)",
-                (change.image_id, change.at or at, stage, change.state, change.told),
+                (change.image_id, change.at or at, stage, change.state, change.message),
             )
-        return bool(changed.rowcount)
+        return bool(updated.rowcount)
 
     def merge(self, stage: str, changes: Iterable[Change], *, journal: str, up_to: int) -> int:
-        """Enter a part of a journal that was kept beside the ledger, once.
+        """Apply a part of a journal, and record in the same transaction where it ends.
 
-        What the ledger learned of an image in the meantime stands: only an image that is pending,
-        or that the same stage excluded and that has come after all, is changed.
+        The ledger's newer states take precedence: a change applies only to an image that is
+        pending, or that the same stage excluded and the journal records as fetched after all.
 
         Args:
-            stage: Whose journal it is.
-            changes: The part, from where the last one ended.
-            journal: What tells it from all other journals.
+            stage: The stage that wrote the journal.
+            changes: The part of the journal, from where the previous part ended.
+            journal: Unique name of the journal.
             up_to: Where the part ends in the journal, in bytes.
 
         Returns:
-            How many images changed.
+            Number of images that changed.
         """
         at = now()
         changed = 0
         with self._transaction():
             for change in changes:
-                only = " AND state = 'pending'"
+                condition = " AND state = 'pending'"
                 if change.state == FETCHED:
-                    only = f" AND (state = 'pending' OR (state = 'excluded' AND stage = '{stage}'))"
-                changed += self._change(stage, change, at, only)
+                    condition = (
+                        f" AND (state = 'pending' OR (state = 'excluded' AND stage = '{stage}'))"
+                    )
+                changed += self._apply(stage, change, at, condition)
             self._db.execute(
                 "INSERT INTO journals VALUES (?, ?) "
                 "ON CONFLICT DO UPDATE SET entered_bytes = excluded.entered_bytes",
@@ -449,19 +466,23 @@ class Ledger:
             )
         return changed
 
-    def merged(self) -> dict[str, int]:
-        """Give the journals of which something was entered, and how many bytes of each."""
+    def merged_bytes(self) -> dict[str, int]:
+        """Return how many bytes of each journal were merged, by the journal's name."""
         if not self._has_sums:
             return {}
         return dict(self._db.execute("SELECT journal, entered_bytes FROM journals"))
 
     def forget_journal(self, journal: str) -> None:
-        """Drop what is known of a journal that is no more."""
+        """Delete the record of a journal that no longer exists."""
         with self._transaction():
             self._db.execute("DELETE FROM journals WHERE journal = ?", (journal,))
 
-    def note(self, facts_by_id: Mapping[str, Mapping[str, object]]) -> None:
-        """Enter facts that change no state, such as one that an older oiyolo did not record."""
+    def set_facts(self, facts_by_id: Mapping[str, Mapping[str, object]]) -> None:
+        """Set columns without a change of state, such as one that an older oiyolo did not record.
+
+        Raises:
+            ValueError: A fact has no column.
+        """
         with self._transaction():
             for image_id, facts in facts_by_id.items():
                 _check_facts(facts)
@@ -471,22 +492,22 @@ class Ledger:
                 )
 
     def ids(self, *states: str, stage: str | None = None) -> list[str]:
-        """Give the selected images in any of these states, in order of their ids.
+        """Return the ids of the selected images in any of these states, in order.
 
         Args:
-            states: States, or ``excluded``.
-            stage: Only those whose last change this stage made.
+            states: States of the images, such as ``pending`` or ``excluded``.
+            stage: Stage that made their last change; any stage if ``None``.
         """
-        marks = ", ".join("?" * len(states))
-        query = f"SELECT image_id FROM images WHERE selected = 1 AND state IN ({marks})"
+        placeholders = ", ".join("?" * len(states))
+        query = f"SELECT image_id FROM images WHERE selected = 1 AND state IN ({placeholders})"
         values = list(states)
         if stage is not None:
             query += " AND stage = ?"
             values.append(stage)
         return [row[0] for row in self._db.execute(query + " ORDER BY image_id", values)]
 
-    def each(self, *states: str) -> Iterator[str]:
-        """Give images as ``ids`` does, one by one in flat memory, state by state.
+    def iter_ids(self, *states: str) -> Iterator[str]:
+        """Yield the ids of the selected images, in order within each state, in constant memory.
 
         The ledger may change meanwhile, by this process or another one.
         """
@@ -500,46 +521,53 @@ class Ledger:
                 yield from (image_id for (image_id,) in page)
                 last = page[-1][0]
 
-    def facts(self, column: str, *states: str) -> dict[str, object]:
-        """Give one column of the selected images in these states (all of them, if none is given).
+    def column(self, name: str, *states: str) -> dict[str, object]:
+        """Return one column of the selected images by id.
+
+        Args:
+            name: The column.
+            states: States of the images; empty for any state.
 
         Raises:
-            ValueError: No such column.
+            ValueError: There is no such column.
         """
-        if column not in _FACTS | {"subset", "state", "reason"}:
-            raise ValueError(f"no such column: {column}")
-        query = f"SELECT image_id, {self._column(column)} FROM images WHERE selected = 1"
+        if name not in _FACTS | {"subset", "state", "reason"}:
+            raise ValueError(f"no such column: {name}")
+        query = f"SELECT image_id, {self._expression(name)} FROM images WHERE selected = 1"
         if states:
             query += f" AND state IN ({', '.join('?' * len(states))})"
         return dict(self._db.execute(query + " ORDER BY image_id", states))
 
-    def assigned(self) -> list[Assigned]:
-        """Give every image that ever got a split, selected or not, in order of the ids."""
+    def split_records(self) -> list[SplitRecord]:
+        """Return every image that has a split, selected or not, in order of ids."""
         rows = self._db.execute(
-            f"SELECT image_id, split, md5, author, {self._column('phash')} "
+            f"SELECT image_id, split, md5, author, {self._expression('phash')} "
             "FROM images WHERE split IS NOT NULL ORDER BY image_id"
         )
-        return [Assigned(row[0], row[1], *(text or "" for text in row[2:])) for row in rows]
+        return [SplitRecord(row[0], row[1], *(text or "" for text in row[2:])) for row in rows]
 
     def has_splits(self) -> bool:
-        """Tell whether any image ever got a split."""
+        """Return whether any image has a split, selected or not."""
         query = "SELECT EXISTS (SELECT 1 FROM images WHERE split IS NOT NULL)"
-        (found,) = self._db.execute(query).fetchone()
-        return bool(found)
+        (exists,) = self._db.execute(query).fetchone()
+        return bool(exists)
 
     def forget_splits(self) -> None:
-        """Take all assignments back (``split --reassign``)."""
+        """Discard all splits (``split --reassign``).
+
+        Images that had one, or that the split stage excluded, become prepared.
+        """
         with self._transaction():
             self._db.execute("UPDATE images SET split = NULL")
-            marks = ", ".join("?" * len(SPLITS))
+            placeholders = ", ".join("?" * len(SPLITS))
             self._db.execute(
                 "UPDATE images SET state = 'prepared', stage = 'prepare' "
-                f"WHERE state IN ({marks}) OR (state = 'excluded' AND stage = 'split')",
+                f"WHERE state IN ({placeholders}) OR (state = 'excluded' AND stage = 'split')",
                 SPLITS,
             )
 
     def counts(self) -> Counts:
-        """Count the selected images by state, and the excluded ones by reason."""
+        """Return the number of selected images by state, and of excluded ones by reason."""
         states = dict.fromkeys(STATES, 0)
         excluded: dict[str, int] = {}
         for (state, _, reason), count in self._sums().items():
@@ -551,15 +579,15 @@ class Ledger:
         return Counts(sum(states.values()) + sum(excluded.values()), states, excluded)
 
     def missing(self, stage: str) -> dict[str, int]:
-        """Count by reason what is pending and what a stage excluded; the most frequent first."""
+        """Return by reason how many images are pending or excluded by a stage, largest first."""
         missing: dict[str, int] = {}
-        for (state, by, reason), count in self._sums().items():
-            if state == PENDING or (state == EXCLUDED and by == stage):
+        for (state, changed_by, reason), count in self._sums().items():
+            if state == PENDING or (state == EXCLUDED and changed_by == stage):
                 missing[reason] = missing.get(reason, 0) + count
         return dict(sorted(missing.items(), key=lambda item: (-item[1], item[0])))
 
     def _sums(self) -> dict[tuple[str, str, str], int]:
-        """Count the selected images by state, stage and reason."""
+        """Return the number of selected images by state, stage and reason."""
         query = "SELECT state, stage, reason, images FROM sums WHERE images > 0"
         if not self._has_sums:
             query = (
@@ -569,24 +597,31 @@ class Ledger:
         return {tuple(row[:3]): row[3] for row in self._db.execute(query)}
 
     def row(self, image_id: str) -> dict[str, object] | None:
-        """Give all that is known of one image; ``None`` if it was never selected."""
+        """Return all columns of one image; ``None`` if it was never selected."""
         cursor = self._db.execute("SELECT * FROM images WHERE image_id = ?", (image_id,))
-        found = cursor.fetchone()
-        if found is None:
+        values = cursor.fetchone()
+        if values is None:
             return None
-        return {column[0]: value for column, value in zip(cursor.description, found, strict=True)}
+        return {column[0]: value for column, value in zip(cursor.description, values, strict=True)}
 
-    def story(self, image_id: str) -> list[tuple[str, str, str]]:
-        """Give an image's events in order: time (ISO 8601, UTC), stage, what happened."""
-        return list(
-            self._db.execute(
-                "SELECT at, stage, told FROM events WHERE image_id = ? ORDER BY rowid", (image_id,)
-            )
-        )
+    def events(self, image_id: str) -> list[tuple[str, str, str]]:
+        """Return an image's events in order: time (ISO 8601, UTC), stage, message."""
+        # All columns by position, because the last one has another name in an older ledger.
+        query = "SELECT * FROM events WHERE image_id = ? ORDER BY rowid"
+        return [
+            (at, stage, message)
+            for _, at, stage, _, message in self._db.execute(query, (image_id,))
+        ]
+
+
+def _columns_added_after(version: int) -> frozenset[str]:
+    return frozenset(
+        column for added, columns in _ADDED_IN.items() if added > version for column in columns
+    )
 
 
 def _pages(image_ids: Sequence[str]) -> Iterator[str]:
-    """Give the ids as JSON arrays, which SQLite takes for rows: many in one statement."""
+    """Yield JSON arrays of ids, which SQLite reads as rows, so that a statement takes many."""
     for at in range(0, len(image_ids), _PAGE_ROWS):
         yield json.dumps(image_ids[at : at + _PAGE_ROWS])
 
@@ -597,5 +632,5 @@ def _check_facts(facts: Mapping[str, object]) -> None:
 
 
 def now() -> str:
-    """Give the time as the ledger writes it: ISO 8601, UTC, in whole seconds."""
+    """Return the current time as the ledger records it: ISO 8601, UTC, in whole seconds."""
     return dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds")

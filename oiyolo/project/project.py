@@ -1,4 +1,4 @@
-"""A project: a folder with an ``oiyolo.toml``, and where everything in it lies."""
+"""A project: a folder with an ``oiyolo.toml``, and the paths of the files in it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from oiyolo.core import files, locks
 from oiyolo.core.errors import UsageError
 from oiyolo.net.urls import without_secrets
-from oiyolo.project import config as options_of
+from oiyolo.project import config as project_config
 from oiyolo.project import journals
 from oiyolo.project.keys import KEYS_BY_NAME
 from oiyolo.project.ledger import Ledger
@@ -29,61 +29,64 @@ _log = logging.getLogger("oiyolo")
 
 @dataclass(frozen=True)
 class Project:
-    """Paths and options of one project; nothing here changes the disk but ``create``."""
+    """Paths and options of one project."""
 
     folder: Path
     config: Config
     is_new: bool = False
-    """Its ``oiyolo.toml`` was written when it was opened."""
+    """Whether its ``oiyolo.toml`` was created when it was opened."""
 
     @property
     def options_path(self) -> Path:
         """The project's ``oiyolo.toml``."""
-        return self.folder / options_of.FILE_NAME
+        return self.folder / project_config.FILE_NAME
 
     @property
     def data_folder(self) -> Path:
-        """All that the data stages leave."""
+        """The output of the data stages."""
         return self.folder / "data"
 
     @property
     def selection_folder(self) -> Path:
-        """What select leaves: ``boxes.csv``, ``images.csv``, ``selection.json``, URL lists."""
+        """The output of select: ``boxes.csv``, ``images.csv``, ``selection.json``, URL lists."""
         return self.data_folder / "selection"
 
     @property
     def images_folder(self) -> Path:
-        """What fetch leaves: ``<ImageID>.jpg``, exactly as served."""
+        """The output of fetch: ``<ImageID>.jpg``, exactly as served."""
         return self.data_folder / "images"
 
     @property
     def dataset_folder(self) -> Path:
-        """What prepare and split leave: ``obj/``, ``boxes.csv``, lists, names."""
+        """The output of prepare and split: ``obj/``, ``boxes.csv``, lists, names."""
         return self.data_folder / "dataset"
 
     @property
     def objects_folder(self) -> Path:
-        """Prepared images with their labels beside them, in a folder darknet cannot mangle."""
+        """Prepared images and their labels.
+
+        Darknet derives the path of a label from that of its image; this folder name is safe.
+        """
         return self.dataset_folder / "obj"
 
     @property
     def runs_folder(self) -> Path:
-        """One folder below for each training run."""
+        """The folder of all training runs, which have a subfolder each."""
         return self.folder / "runs"
 
     @property
     def shards_folder(self) -> Path:
-        """One folder below for each shard of a fetch on several machines."""
+        """The folder of all shards of a fetch on several machines, which have a subfolder each."""
         return self.data_folder / journals.FOLDER
 
     @property
     def ledger_path(self) -> Path:
-        """The project's one SQLite file."""
+        """The ledger, a SQLite file."""
         return self.data_folder / "ledger.sqlite"
 
     @property
     def cache_folder(self) -> Path:
-        """Where Open Images' files, builds and pretrained weights are kept for all projects."""
+        """The folder of Open Images' files, builds and pretrained weights, which projects share."""
         configured = self.config.openimages.cache
         if configured is not None:
             return (self.folder / Path(configured).expanduser()).resolve()
@@ -94,36 +97,40 @@ class Project:
         """Open the ledger.
 
         Raises:
-            UsageError: It is to be read, and nothing was selected yet.
+            UsageError: ``read_only`` is true, and the project has no ledger yet.
         """
         if read_only and not self.ledger_path.is_file():
             raise UsageError(
                 "this project has no data yet",
                 where=str(self.folder),
-                remedy="Begin with `oiyolo fetch`",
+                remedy="Run `oiyolo fetch` first",
             )
         return Ledger(self.ledger_path, read_only=read_only)
 
-    def take_back(self) -> None:
-        """Remove the options of a project that has only just begun, because they are wrong."""
+    def discard_if_new(self) -> None:
+        """Remove the ``oiyolo.toml`` if opening the project created it: its options are invalid."""
         if self.is_new:
             self.options_path.unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def data_lock(self, doing: str) -> Iterator[None]:
-        """Be the only one to change the dataset; ``LockedError`` if somebody else is.
+    def data_lock(self, operation: str) -> Iterator[None]:
+        """Hold the dataset's lock while the block runs, after merging the journals of shards.
 
-        What shards did since is entered in the ledger first, so that nobody works on less.
+        Args:
+            operation: What the caller is doing, for the error message in another process.
+
+        Raises:
+            LockedError: Another process holds the lock.
         """
-        with locks.exclusive(self.data_folder / ".lock", what="the dataset", doing=doing):
+        with locks.exclusive(self.data_folder / ".lock", what="the dataset", operation=operation):
             self.merge_shards()
             yield
 
     def merge_shards(self) -> int:
-        """Enter what shards did in the ledger; the caller holds the dataset's lock.
+        """Merge the journals of shards into the ledger; the caller holds the dataset's lock.
 
         Returns:
-            How many images changed.
+            Number of images that changed.
         """
         if not (self.shards_folder.is_dir() and self.ledger_path.is_file()):
             return 0
@@ -132,7 +139,7 @@ class Project:
 
 
 ProjectLike = Project | str | os.PathLike[str]
-"""What a stage takes as its project: an open one, or the path of its folder."""
+"""An open project, or the path of its folder."""
 
 
 def open_project(
@@ -146,95 +153,97 @@ def open_project(
 
     Args:
         project: An open project (``options`` are not allowed then), or a folder.
-        options: Keywords by key name; ``None`` values were not given.
-        may_create: Where there is no ``oiyolo.toml`` but classes are given, write one that
-            holds ``options``, as ``oiyolo init`` would.
-        dry_run: Write nothing; a project that would be begun is given as it would be.
+        options: Values by key name; ``None`` means that the option is not set.
+        may_create: Whether to create a missing ``oiyolo.toml`` from ``options``, as
+            ``oiyolo init`` would, if they or the environment name classes.
+        dry_run: Whether to return a new project without creating its ``oiyolo.toml``.
 
     Raises:
-        UsageError: No project there, or a wrong option.
+        UsageError: There is no project, or an option is invalid.
     """
-    given = {name: value for name, value in (options or {}).items() if value is not None}
+    overrides = {name: value for name, value in (options or {}).items() if value is not None}
     if isinstance(project, Project):
-        if given:
+        if overrides:
             raise UsageError(
-                "options were given beside an open project",
-                remedy="Give them to open_project, or give the project's folder",
+                "options cannot be combined with an open project",
+                remedy="Pass them to open_project, or pass the project's folder",
             )
         return project
     folder = Path(project).absolute()
-    path = folder / options_of.FILE_NAME
+    path = folder / project_config.FILE_NAME
     is_new = not path.is_file()
     if is_new:
-        environment = options_of.read_environment(os.environ).get("dataset", {})
-        named = {name: environment[name] for name in ("classes",) if name in environment} | given
-        if not (may_create and "classes" in named):
+        environment = project_config.read_environment(os.environ).get("dataset", {})
+        initial = {n: environment[n] for n in ("classes",) if n in environment} | overrides
+        if not (may_create and "classes" in initial):
             raise UsageError(
-                f"no {options_of.FILE_NAME} here, so this is no project",
+                f"not an oiyolo project: it has no {project_config.FILE_NAME}",
                 where=str(folder),
-                remedy="Begin one with `oiyolo init --class Boat`, or name its folder with "
-                "--project",
+                remedy="Create one with `oiyolo init --class Boat`, or pass a project's folder "
+                "with --project",
             )
         if not dry_run:
-            create(folder, named)
-    config = options_of.load(path, given)
+            create(folder, initial)
+    config = project_config.load(path, overrides)
     if not is_new:
-        _tell_overridden(path, given)
+        _log_overrides(path, overrides)
     return Project(folder, config, is_new)
 
 
 def open_or_default(
     project: ProjectLike = ".", options: Mapping[str, object] | None = None
 ) -> Project:
-    """Open a project; a folder that is none is given as one with defaults, and left alone.
+    """Open a project; return one with defaults for a folder without ``oiyolo.toml``.
+
+    Nothing is written to such a folder.
 
     Args:
-        project: See ``open_project``.
-        options: See ``open_project``.
+        project: An open project (``options`` are not allowed then), or a folder.
+        options: Values by key name; ``None`` means that the option is not set.
 
     Raises:
-        UsageError: There is no such folder, or an option is wrong.
+        UsageError: There is no such folder, or an option is invalid.
     """
     if isinstance(project, Project):
         return open_project(project, options)
     folder = Path(project).absolute()
-    path = folder / options_of.FILE_NAME
+    path = folder / project_config.FILE_NAME
     if path.is_file() or not folder.is_dir():
         return open_project(folder, options)
-    given = {name: value for name, value in (options or {}).items() if value is not None}
-    return Project(folder, options_of.load(path, given))
+    overrides = {name: value for name, value in (options or {}).items() if value is not None}
+    return Project(folder, project_config.load(path, overrides))
 
 
-def _tell_overridden(path: Path, given: Mapping[str, object]) -> None:
-    """Say which options differ from the file, so that nobody takes them for kept."""
-    in_file = options_of.read_file(path)
-    for section, values in options_of.read_options(given).items():
+def _log_overrides(path: Path, overrides: Mapping[str, object]) -> None:
+    """Log the options that differ from the file, to show that they are not saved."""
+    in_file = project_config.read_file(path)
+    for section, values in project_config.read_options(overrides).items():
         for name, value in values.items():
-            kept = in_file.get(section, {}).get(name, KEYS_BY_NAME[name].default)
-            if kept != value:
+            saved = in_file.get(section, {}).get(name, KEYS_BY_NAME[name].default)
+            if saved != value:
                 _log.info(
-                    "for this call only: [%s] %s is %s, where %s has %s",
+                    "for this call only: [%s] %s is %s (%s has %s)",
                     section,
                     name,
                     without_secrets(str(value)),
                     path.name,
-                    without_secrets(str(kept)),
+                    without_secrets(str(saved)),
                 )
 
 
 def create(folder: Path, options: Mapping[str, object]) -> Path:
-    """Write a new project's ``oiyolo.toml``.
+    """Write a new project's ``oiyolo.toml``; return its path.
 
     Raises:
-        UsageError: There is one already, or an option is wrong.
+        UsageError: The folder has one already, or an option is invalid.
     """
-    path = folder / options_of.FILE_NAME
+    path = folder / project_config.FILE_NAME
     if path.exists():
         raise UsageError(
-            "there is a project here already",
+            "this folder already contains a project",
             where=str(path),
-            remedy="Edit the file, or begin in another folder",
+            remedy="Edit the file, or use another folder",
         )
-    options_of.load(path, options, {})
-    files.write_text(path, options_of.render(options))
+    project_config.load(path, options, {})
+    files.write_text(path, project_config.render(options))
     return path

@@ -1,7 +1,7 @@
-"""Shards of a dataset: which images one machine of several takes.
+"""Shards of a dataset: the images that one of several machines fetches.
 
-A shard is written ``i/n``: the i-th of n, counted from 0, as batch systems count their tasks. An
-ImageID alone decides its shard, so that no machine has to ask another one.
+A shard is written ``i/n``: the i-th of n, counted from 0, as batch systems count their tasks. The
+ImageID alone determines the shard of an image, so machines need no communication.
 """
 
 from __future__ import annotations
@@ -13,72 +13,74 @@ from typing import Final
 
 from oiyolo.core.errors import UsageError
 
-_WRITTEN: Final = re.compile(r"([0-9]{1,9})/([0-9]{1,9})")
-MOST: Final = 10_000
-"""More shards than that would be smaller than what a machine takes to begin."""
+_PATTERN: Final = re.compile(r"([0-9]{1,9})/([0-9]{1,9})")
+MAX_SHARDS: Final = 10_000
+"""With more, a shard would take less time than a machine takes to start."""
 
 
 @dataclass(frozen=True)
 class Shard:
-    """One of ``of`` parts, which have no image in common and together have all.
+    """One of ``total`` disjoint parts, which together contain all images.
 
     Attributes:
-        index: Counted from 0.
-        of: How many there are.
+        index: Its number, counted from 0.
+        total: Number of shards.
     """
 
     index: int
-    of: int
+    total: int
 
     def __str__(self) -> str:
-        return f"{self.index}/{self.of}"
+        return f"{self.index}/{self.total}"
 
     @property
     def name(self) -> str:
-        """The name of its folder, which sorts as its number does."""
-        return f"{self.index:05}-of-{self.of:05}"
+        """The name of its folder; names sort like numbers."""
+        return f"{self.index:05}-of-{self.total:05}"
 
-    def holds(self, image_id: str) -> bool:
-        """Tell whether an image belongs to it."""
+    def contains(self, image_id: str) -> bool:
+        """Return whether an image belongs to this shard."""
         digest = hashlib.sha256(image_id.encode()).digest()
-        return int.from_bytes(digest[:8], "big") % self.of == self.index
+        return int.from_bytes(digest[:8], "big") % self.total == self.index
 
 
-def shard(text: str) -> Shard:
-    """Read ``i/n``.
+def parse_shard(text: str) -> Shard:
+    """Parse ``i/n``.
 
     Raises:
-        UsageError: It is not in this form, or there is no such part.
+        UsageError: The text has another form, or there is no such shard.
     """
-    found = _WRITTEN.fullmatch(text.strip())
-    if found is None:
+    match = _PATTERN.fullmatch(text.strip())
+    if match is None:
         raise UsageError(
-            "wrong --shard",
-            expected="i/n, as 0/8 for the first of eight parts",
+            "invalid --shard",
+            expected="i/n, such as 0/8 for the first of eight shards",
             found=repr(text),
-            remedy="An empty number means that the batch system's variable is not set",
+            remedy="A missing number means that the batch system's variable is not set",
         )
-    index, of = int(found[1]), int(found[2])
-    _check_count(of)
-    if index >= of:
+    index, total = int(match[1]), int(match[2])
+    _check_total(total)
+    if index >= total:
         raise UsageError(
             "there is no such shard",
-            expected=f"0/{of} to {of - 1}/{of}, because shards are counted from 0",
+            expected=f"0/{total} to {total - 1}/{total}, because shards are counted from 0",
             found=text.strip(),
         )
-    return Shard(index, of)
+    return Shard(index, total)
 
 
-def all_shards(of: int) -> tuple[Shard, ...]:
-    """Give all of so many parts.
+def all_shards(total: int) -> tuple[Shard, ...]:
+    """Return all shards of a dataset that is divided into ``total``.
 
     Raises:
-        UsageError: None, or too many.
+        UsageError: The number is 0 or too large.
     """
-    _check_count(of)
-    return tuple(Shard(index, of) for index in range(of))
+    _check_total(total)
+    return tuple(Shard(index, total) for index in range(total))
 
 
-def _check_count(of: int) -> None:
-    if not 1 <= of <= MOST:
-        raise UsageError("wrong number of shards", expected=f"1 to {MOST}", found=str(of))
+def _check_total(total: int) -> None:
+    if not 1 <= total <= MAX_SHARDS:
+        raise UsageError(
+            "invalid number of shards", expected=f"1 to {MAX_SHARDS}", found=str(total)
+        )

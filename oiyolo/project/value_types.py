@@ -15,249 +15,257 @@ _LARGEST_ANCHOR_PX: Final = 10_000
 
 
 class WrongValueError(ValueError):
-    """A value that a kind does not take; its text says what it would take."""
+    """A value of the wrong type or out of bounds; its text says what is expected."""
 
 
 @dataclass(frozen=True)
-class Kind(ABC):
-    """How one key's value is written, read and checked."""
+class ValueType(ABC):
+    """How one key's value is written, parsed and checked.
 
-    described: str
+    Attributes:
+        expected: What a valid value is, for error messages.
+    """
+
+    expected: str
 
     @property
     def placeholder(self) -> str:
-        """What stands for the value in a command's help."""
+        """The metavariable for the value in a command's help."""
         return "TEXT"
 
     @abstractmethod
     def check(self, value: object) -> object:
-        """Give the value as the program uses it, from TOML or Python; ``WrongValueError`` else."""
+        """Return a value from TOML or Python in the form that the program uses.
+
+        Raises:
+            WrongValueError: The value is of the wrong type or out of bounds.
+        """
 
     def parse(self, text: str) -> object:
-        """Give the value from the text of an environment variable or option."""
+        """Return the value of the text of an environment variable or option."""
         return self.check(text)
 
-    def reject(self) -> WrongValueError:
-        """Give the error that says what would be taken."""
-        return WrongValueError(self.described)
+    def error(self) -> WrongValueError:
+        """Return the error that says what is expected."""
+        return WrongValueError(self.expected)
 
 
 @dataclass(frozen=True)
-class Text(Kind):
-    """Any text that is not empty."""
+class Text(ValueType):
+    """Any text that is not blank."""
 
-    described: str = "a text"
+    expected: str = "a text"
 
     def check(self, value: object) -> str:
-        """See ``Kind``."""
+        """Return the checked value; raise ``WrongValueError`` if it is invalid."""
         if isinstance(value, Path):
             value = str(value)
         if not isinstance(value, str) or not value.strip():
-            raise self.reject()
+            raise self.error()
         return value
 
 
 @dataclass(frozen=True)
-class Choice(Kind):
-    """One of a few words."""
+class Choice(ValueType):
+    """One of a fixed set of words."""
 
-    described: str = ""
+    expected: str = ""
     words: tuple[str, ...] = ()
 
     @property
     def placeholder(self) -> str:
-        """See ``Kind``."""
+        """The metavariable for the value in a command's help."""
         return "|".join(self.words)
 
     def check(self, value: object) -> str:
-        """See ``Kind``."""
+        """Return the checked value; raise ``WrongValueError`` if it is invalid."""
         if not isinstance(value, str) or value not in self.words:
-            raise self.reject()
+            raise self.error()
         return value
 
 
 @dataclass(frozen=True)
-class Flag(Kind):
-    """Yes or no."""
+class Flag(ValueType):
+    """True or false."""
 
-    described: str = "true or false"
+    expected: str = "true or false"
 
     def check(self, value: object) -> bool:
-        """See ``Kind``."""
+        """Return the checked value; raise ``WrongValueError`` if it is invalid."""
         if not isinstance(value, bool):
-            raise self.reject()
+            raise self.error()
         return value
 
     def parse(self, text: str) -> bool:
-        """See ``Kind``."""
+        """Return the value of a text; raise ``WrongValueError`` if it is invalid."""
         words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
         if text.strip().lower() not in words:
-            raise self.reject()
+            raise self.error()
         return words[text.strip().lower()]
 
 
 @dataclass(frozen=True)
-class Number(Kind):
-    """A number between two bounds, whole or not."""
+class Number(ValueType):
+    """A number within inclusive bounds; ``whole`` accepts integers only."""
 
-    described: str = ""
+    expected: str = ""
     whole: bool = False
     low: float = 0.0
     high: float = float("inf")
 
     @property
     def placeholder(self) -> str:
-        """See ``Kind``."""
+        """The metavariable for the value in a command's help."""
         return "N" if self.whole else "NUMBER"
 
     def check(self, value: object) -> float:
-        """See ``Kind``."""
+        """Return the checked value; raise ``WrongValueError`` if it is invalid."""
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise self.reject()
-        if not math.isfinite(value):  # TOML knows nan and inf
-            raise self.reject()
+            raise self.error()
+        if not math.isfinite(value):  # TOML has nan and inf
+            raise self.error()
         if (self.whole and value != int(value)) or not self.low <= value <= self.high:
-            raise self.reject()
+            raise self.error()
         return int(value) if self.whole else float(value)
 
     def parse(self, text: str) -> float:
-        """See ``Kind``."""
+        """Return the value of a text; raise ``WrongValueError`` if it is invalid."""
         try:
             return self.check(float(text))
         except (ValueError, OverflowError):
-            raise self.reject() from None
+            raise self.error() from None
 
 
 @dataclass(frozen=True)
-class Words(Kind):
-    """A list of texts, one or more; in the environment they stand between commas."""
+class Words(ValueType):
+    """A list of texts; separated by commas in the environment."""
 
-    described: str = "a list of texts"
+    expected: str = "a list of texts"
     choices: tuple[str, ...] = ()
-    may_be_empty: bool = False
+    allow_empty: bool = False
 
     def check(self, value: object) -> tuple[str, ...]:
-        """See ``Kind``."""
+        """Return the checked value; raise ``WrongValueError`` if it is invalid."""
         if isinstance(value, str):
             value = [value]
-        if not isinstance(value, (list, tuple)) or not (value or self.may_be_empty):
-            raise self.reject()
+        if not isinstance(value, (list, tuple)) or not (value or self.allow_empty):
+            raise self.error()
         words = []
         for word in value:
             if not isinstance(word, str) or not word.strip():
-                raise self.reject()
+                raise self.error()
             if self.choices and word not in self.choices:
-                raise self.reject()
+                raise self.error()
             words.append(word.strip())
         return tuple(dict.fromkeys(words))
 
     def parse(self, text: str) -> tuple[str, ...]:
-        """See ``Kind``."""
+        """Return the value of a text; raise ``WrongValueError`` if it is invalid."""
         return self.check([word for word in text.split(",") if word.strip()])
 
 
 @dataclass(frozen=True)
-class SizeWh(Kind):
-    """Width and height in pixels, multiples of 32 as YOLO's three strides ask."""
+class SizeWh(ValueType):
+    """Width and height in pixels, multiples of 32: the largest of YOLO's three strides."""
 
-    described: str = 'a width and height that 32 divides, as [416, 416] or "416x416"'
+    expected: str = 'a width and height that are multiples of 32, such as [416, 416] or "416x416"'
 
     @property
     def placeholder(self) -> str:
-        """See ``Kind``."""
+        """The metavariable for the value in a command's help."""
         return "WIDTHxHEIGHT"
 
     def check(self, value: object) -> tuple[int, int]:
-        """See ``Kind``."""
+        """Return the checked value; raise ``WrongValueError`` if it is invalid."""
         if isinstance(value, str):
             value = value.lower().replace("x", ",").split(",")
         if not isinstance(value, (list, tuple)) or len(value) != 2:  # noqa: PLR2004
-            raise self.reject()
+            raise self.error()
         if not all(isinstance(side, (int, str)) for side in value):
-            raise self.reject()
+            raise self.error()
         try:
             width, height = (int(side) for side in value)
         except ValueError:
-            raise self.reject() from None
+            raise self.error() from None
         if min(width, height) < NETWORK_STRIDE_PX or width % 32 or height % 32:
-            raise self.reject()
+            raise self.error()
         return width, height
 
 
 @dataclass(frozen=True)
-class Anchors(Kind):
-    """Whose anchors, or a list of widths and heights in pixels."""
+class Anchors(ValueType):
+    """Which anchors to use, or a list of widths and heights in pixels."""
 
-    described: str = '"auto", "own", "stock", or widths and heights as [10, 13, 16, 30]'
+    expected: str = '"auto", "own", "stock", or widths and heights such as [10, 13, 16, 30]'
     words: tuple[str, ...] = (AUTO, "own", "stock")
 
     @property
     def placeholder(self) -> str:
-        """See ``Kind``."""
+        """The metavariable for the value in a command's help."""
         return "|".join((*self.words, "W,H,W,H..."))
 
     def check(self, value: object) -> object:
-        """See ``Kind``."""
+        """Return the checked value; raise ``WrongValueError`` if it is invalid."""
         if isinstance(value, str):
             if value in self.words:
                 return value
             value = value.split(",")
         if not isinstance(value, (list, tuple)) or not value or len(value) % 2:
-            raise self.reject()
+            raise self.error()
         try:
             sizes = tuple(float(side) for side in value)
         except (TypeError, ValueError):
-            raise self.reject() from None
+            raise self.error() from None
         if not all(0 < side <= _LARGEST_ANCHOR_PX for side in sizes):
-            raise self.reject()
+            raise self.error()
         return sizes
 
 
 @dataclass(frozen=True)
-class Capabilities(Kind):
-    """Compute capabilities of GPUs, given as "8.6", "86" or "75;86"; kept as ("75", "86")."""
+class Capabilities(ValueType):
+    """CUDA compute capabilities: "8.6", "86" or "75;86" becomes ("75", "86")."""
 
-    described: str = 'compute capabilities of GPUs, such as "8.6" or "75;86"'
+    expected: str = 'compute capabilities of GPUs, such as "8.6" or "75;86"'
 
     def check(self, value: object) -> tuple[str, ...]:
-        """See ``Kind``."""
+        """Return the checked value; raise ``WrongValueError`` if it is invalid."""
         texts = [value] if isinstance(value, str) else value
         if not isinstance(texts, (list, tuple)):
-            raise self.reject()
+            raise self.error()
         words = [word for text in texts for word in str(text).replace(";", ",").split(",")]
         numbers = [word.strip().removeprefix("sm_").removeprefix("compute_") for word in words]
         if not all(re.fullmatch(r"\d{1,2}\.\d|\d{2,3}", number) for number in numbers):
-            raise self.reject()
+            raise self.error()
         return tuple(dict.fromkeys(number.replace(".", "") for number in numbers))
 
 
 @dataclass(frozen=True)
-class OrAuto(Kind):
-    """Another kind, or the word "auto"."""
+class OrAuto(ValueType):
+    """A value of another type, or the word "auto"."""
 
-    described: str = ""
-    kind: Kind = field(default_factory=Text)
+    expected: str = ""
+    value_type: ValueType = field(default_factory=Text)
 
     def check(self, value: object) -> object:
-        """See ``Kind``."""
-        return AUTO if value == AUTO else self.kind.check(value)
+        """Return the checked value; raise ``WrongValueError`` if it is invalid."""
+        return AUTO if value == AUTO else self.value_type.check(value)
 
     def parse(self, text: str) -> object:
-        """See ``Kind``."""
-        return AUTO if text == AUTO else self.kind.parse(text)
+        """Return the value of a text; raise ``WrongValueError`` if it is invalid."""
+        return AUTO if text == AUTO else self.value_type.parse(text)
 
 
 @dataclass(frozen=True)
-class Maybe(Kind):
-    """Another kind, or nothing at all (the key is left out, or empty)."""
+class OrNone(ValueType):
+    """A value of another type, or none (the key is absent or empty)."""
 
-    described: str = ""
-    kind: Kind = field(default_factory=Text)
+    expected: str = ""
+    value_type: ValueType = field(default_factory=Text)
 
     def check(self, value: object) -> object:
-        """See ``Kind``."""
-        return None if value is None or value == "" else self.kind.check(value)
+        """Return the checked value; raise ``WrongValueError`` if it is invalid."""
+        return None if value is None or value == "" else self.value_type.check(value)
 
     def parse(self, text: str) -> object:
-        """See ``Kind``."""
-        return None if text == "" else self.kind.parse(text)
+        """Return the value of a text; raise ``WrongValueError`` if it is invalid."""
+        return None if text == "" else self.value_type.parse(text)

@@ -1,1 +1,1 @@
-"""Where images come from (mirror, original, bucket, ...) and where they are stored."""
+"""Sources of images (mirror, original, bucket, ...) and stores for the fetched ones."""

@@ -1,24 +1,24 @@
-"""A source that blocks, made one that does not."""
+"""Adapter that runs a blocking source in worker threads."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from oiyolo.net.workers import Threads
-    from oiyolo.sources.image import BlockingSource, Check, WantedImage
+    from oiyolo.net.workers import WorkerThreads
+    from oiyolo.sources.image import BlockingSource, ImageRequest, Verifier
 
 
-class InThreads:
-    """Asks a source in threads of their own, so that one that hangs holds up nobody."""
+class ThreadedSource:
+    """A ``Source`` that runs a blocking one in worker threads, so the event loop never blocks."""
 
-    told = ""
+    note = ""
 
-    def __init__(self, source: BlockingSource, threads: Threads) -> None:
+    def __init__(self, source: BlockingSource, threads: WorkerThreads) -> None:
         self.name = source.name
         self._source, self._threads = source, threads
 
-    async def get(self, wanted: WantedImage) -> Check:
-        """See ``Source``: it is verified already."""
-        fetched = await self._threads.run(lambda: self._source.get(wanted))
+    async def get(self, request: ImageRequest) -> Verifier:
+        """Fetch an image in a thread; the blocking source has verified it already."""
+        fetched = await self._threads.run(lambda: self._source.get(request))
         return lambda: fetched

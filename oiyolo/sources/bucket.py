@@ -1,4 +1,4 @@
-"""The user's own bucket: ``<ImageID>.jpg``, or the names that Storage Transfer gives."""
+"""The user's own bucket as a source: ``<ImageID>.jpg``, or names from Storage Transfer."""
 
 from __future__ import annotations
 
@@ -8,113 +8,123 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from oiyolo.imagery import jpeg
-from oiyolo.net.buckets import bucket_place
+from oiyolo.net.buckets import parse_bucket_url
 from oiyolo.net.download import HttpFailureError
 from oiyolo.net.gcs import BucketClient
 from oiyolo.sources.image import MAX_IMAGE_BYTES, FetchedImage, NotFetchedError
-from oiyolo.sources.original import what_is_wrong
+from oiyolo.sources.original import file_problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from oiyolo.sources.image import WantedImage
+    from oiyolo.sources.image import ImageRequest
 
 _log = logging.getLogger("oiyolo")
 
 _DEADLINE_S: Final = 120.0
-_NOT_THERE: Final = "HTTP 404"
+_NOT_FOUND: Final = "HTTP 404"
 
 
 class Bucket:
-    """A folder in a bucket of Google Cloud Storage; threads may share it.
+    """A folder in a Google Cloud Storage bucket; threads may share it.
 
-    A copy named by its address is the author's own file, as Storage Transfer took it over, and is
-    held against OriginalSize and OriginalMD5; of one named by its ImageID only the bucket's own
-    checksum and the JPEG's markers tell whether it is whole.
+    An object named by its URL is the author's own file, as Storage Transfer copied it, and is
+    verified by OriginalSize and OriginalMD5. An object named by its ImageID can only be verified
+    by the bucket's own checksum and the JPEG's markers.
 
     Args:
         name: ``gs://bucket/prefix``.
-        client: What asks the bucket; its own if not given.
+        client: Client for the folder; created if ``None``.
 
     Raises:
-        UsageError: ``name`` is no such address.
+        UsageError: ``name`` is not a Cloud Storage URL.
     """
 
     def __init__(self, name: str, client: BucketClient | None = None) -> None:
-        self._client = client or BucketClient(bucket_place(name))
-        self.name = str(self._client.place)
-        self._looking = threading.Lock()
-        self._looked = False
-        self._first = 0
+        self._client = client or BucketClient(parse_bucket_url(name))
+        self.name = str(self._client.folder)
+        self._check_lock = threading.Lock()
+        self._is_checked = False
+        self._first_scheme = 0
 
-    def get(self, wanted: WantedImage) -> FetchedImage:
-        """See ``BlockingSource``.
+    def get(self, request: ImageRequest) -> FetchedImage:
+        """Return a complete, verified file, by either of its names.
 
         Raises:
-            NotFetchedError: It has no such image, or not a whole one.
+            NotFetchedError: The bucket has no such image, or only a damaged one.
             UsageError: There is no such bucket.
-            UnavailableError: Google does not take the credentials.
+            UnavailableError: Google rejects the credentials.
         """
-        self._look()
-        # Nearly all of a bucket's images are named alike: what was right last is asked for first.
-        first = self._first
+        self._check_bucket()
+        # Nearly all images of a bucket are named alike, so try the latest successful scheme first.
+        first = self._first_scheme
         try:
-            return self._get(wanted, first)
+            return self._get(request, first)
         except NotFetchedError as failure:
             if failure.transient:
                 raise
-            before = failure
+            first_failure = failure
         try:
-            fetched = self._get(wanted, 1 - first)
+            fetched = self._get(request, 1 - first)
         except NotFetchedError as failure:
-            raise _together(before, failure) from failure
-        self._first = 1 - first
-        return FetchedImage(fetched.content, fetched.attempts + before.attempts)
+            raise _combine(first_failure, failure) from failure
+        self._first_scheme = 1 - first
+        return FetchedImage(fetched.content, fetched.attempts + first_failure.attempts)
 
-    def _look(self) -> None:
-        """Look once whether the bucket is there, or each image would be missing for that reason."""
-        with self._looking:
-            if self._looked:
+    def _check_bucket(self) -> None:
+        """Raise if there is no such bucket; without this check every image would be missing.
+
+        It is done once. An empty folder causes a warning.
+        """
+        with self._check_lock:
+            if self._is_checked:
                 return
-            if self._client.holds_anything() is False:
-                _log.warning("fetch: nothing lies in %s", self.name)
-            self._looked = True
+            if self._client.has_objects() is False:
+                _log.warning("fetch: %s is empty", self.name)
+            self._is_checked = True
 
-    def _get(self, wanted: WantedImage, form: int) -> FetchedImage:
-        below, check = _named(wanted, form)
-        shown = f"{self.name}/{below}"
+    def _get(self, request: ImageRequest, scheme: int) -> FetchedImage:
+        name, find_problem = _name_and_check(request, scheme)
+        url = f"{self.name}/{name}"
         try:
-            came = self._client.read(below, limit_bytes=MAX_IMAGE_BYTES, deadline_s=_DEADLINE_S)
+            stored = self._client.read(name, limit_bytes=MAX_IMAGE_BYTES, deadline_s=_DEADLINE_S)
         except HttpFailureError as failure:
             raise NotFetchedError(
                 failure.reason,
-                f"{shown}: {failure.detail}",
+                f"{url}: {failure.detail}",
                 transient=failure.transient,
                 reached=failure.reached,
                 attempts=failure.attempts,
             ) from failure
-        fetched = FetchedImage(came.content, came.attempts)
-        if wrong := check(fetched):
-            raise NotFetchedError(wrong, f"{shown}: {wrong}", attempts=came.attempts)
+        fetched = FetchedImage(stored.content, stored.attempts)
+        if problem := find_problem(fetched):
+            raise NotFetchedError(problem, f"{url}: {problem}", attempts=stored.attempts)
         return fetched
 
 
-def _named(wanted: WantedImage, form: int) -> tuple[str, Callable[[FetchedImage], str | None]]:
-    """Give an image's name below the bucket's prefix, and what tells what is wrong with it."""
-    if form == 0:
-        return f"{wanted.image_id}.jpg", lambda fetched: jpeg.what_is_wrong(fetched.content)
-    name = name_of_address(wanted.original_url)
+def _name_and_check(
+    request: ImageRequest, scheme: int
+) -> tuple[str, Callable[[FetchedImage], str | None]]:
+    """Return an image's name in the bucket's folder, and the function that finds its problem.
+
+    Args:
+        request: The image.
+        scheme: 0 to name it by its ImageID, 1 to name it by its OriginalURL.
+    """
+    if scheme == 0:
+        return f"{request.image_id}.jpg", lambda fetched: jpeg.find_defect(fetched.content)
+    name = transfer_name(request.original_url)
     if not name:
-        told = "the image list has no OriginalURL, by which it could be named"
-        raise NotFetchedError(_NOT_THERE, told, attempts=0)
-    return name, lambda fetched: what_is_wrong(wanted, fetched)
+        detail = "the image list has no OriginalURL to name it by"
+        raise NotFetchedError(_NOT_FOUND, detail, attempts=0)
+    return name, lambda fetched: file_problem(request, fetched)
 
 
-def name_of_address(url: str) -> str:
-    """Give the name under which Storage Transfer keeps an address: ``<host>/<path>``.
+def transfer_name(url: str) -> str:
+    """Return the object name that Storage Transfer gives to a URL: ``<host>/<path>``, no port.
 
-    Without the port (https://cloud.google.com/storage-transfer/docs/create-url-list). Empty if it
-    is no address.
+    The name is empty if ``url`` is invalid. The format is described at
+    https://cloud.google.com/storage-transfer/docs/create-url-list.
     """
     try:
         parts = urlsplit(url)
@@ -124,11 +134,11 @@ def name_of_address(url: str) -> str:
     return host + parts.path if host and parts.path.strip("/") else ""
 
 
-def _together(*failures: NotFetchedError) -> NotFetchedError:
-    """Give the failure that tells most: what was there and was wrong, rather than not there."""
-    telling = next((f for f in failures if f.reason != _NOT_THERE), failures[0])
+def _combine(*failures: NotFetchedError) -> NotFetchedError:
+    """Return one failure for all; its reason is a damaged object rather than a missing one."""
+    main = next((f for f in failures if f.reason != _NOT_FOUND), failures[0])
     return NotFetchedError(
-        telling.reason,
+        main.reason,
         "; ".join(f.detail for f in failures),
         transient=any(f.transient for f in failures),
         reached=any(f.reached for f in failures),

@@ -1,7 +1,7 @@
-"""Many images at once: one event loop in a thread of its own asks the sources and keeps what comes.
+"""Fetches many images at once: an event loop in its own thread asks the sources and stores files.
 
-The caller's thread feeds it, so many images ahead and no more, and takes the outcomes: memory stays
-the same whatever the number of images.
+The caller's thread submits a limited number of images in advance and takes the outcomes, so memory
+use does not depend on the number of images.
 """
 
 from __future__ import annotations
@@ -21,35 +21,35 @@ from oiyolo.sources.image import NotFetchedError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 
-    from oiyolo.net.workers import Threads
-    from oiyolo.sources.image import Check, FetchedImage, Source, WantedImage
+    from oiyolo.net.workers import WorkerThreads
+    from oiyolo.sources.image import FetchedImage, ImageRequest, Source, Verifier
     from oiyolo.sources.store import Store
 
-_GATHERED_FOR_S: Final = 0.01
-"""Outcomes are handed over this often, not one by one: each hand-over wakes a thread."""
-_QUIET_S: Final = 0.1
-_FAREWELL_S: Final = 0.7
-_JOIN_S: Final = 0.2
+_BATCH_S: Final = 0.01
+"""Outcomes are collected for this long, because each hand-over wakes a thread."""
+_POLL_S: Final = 0.1
+_SHUTDOWN_TIMEOUT_S: Final = 0.7
+_JOIN_TIMEOUT_S: Final = 0.2
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one image.
+    """The outcome of one image.
 
     Attributes:
-        image_id: The image.
-        told: What happened, at length.
-        attempts: Requests in all.
-        source: The source that had it; ``None`` if none had.
-        size_bytes: Its size.
-        md5: Its MD5 in hexadecimal.
-        reason: Why no source had it, in a form that can be counted.
-        transient: A later try may go better.
-        reached: Some source answered at all.
+        image_id: ImageID.
+        message: What happened, in full, for the ledger.
+        attempts: Number of requests, over all sources.
+        source: Name of the source that had the image; ``None`` if none had it.
+        size_bytes: Size of the file.
+        md5: MD5 of the file, in hexadecimal.
+        reason: Why no source had the image, in short parts that can be counted.
+        transient: Whether a later attempt may succeed.
+        reached: Whether any source responded at all; true if none was sent a request.
     """
 
     image_id: str
-    told: str
+    message: str
     attempts: int
     source: str | None = None
     size_bytes: int = 0
@@ -60,177 +60,180 @@ class Outcome:
 
 
 def fetch_images(
-    wanted: Iterable[WantedImage],
+    requests: Iterable[ImageRequest],
     sources: Sequence[Source],
     store: Store,
     *,
-    threads: Threads,
-    in_work: int,
+    threads: WorkerThreads,
+    max_in_flight: int,
     close: Callable[[], Awaitable[None]] | None = None,
 ) -> Generator[list[Outcome], None, None]:
-    """Fetch images into a store, and give their outcomes as they come, some at a time.
+    """Fetch images into a store; yield their outcomes in batches, as they arrive.
 
-    Where none come for a moment it gives an empty list, so that the caller can see to its books.
+    If none arrives for a moment, it yields an empty list, so that the caller can do periodic work.
 
-    An image that was fetched has no final name yet: the caller enters it in its books and then
-    calls ``store.finish``. When the caller stops taking outcomes (an exception, Ctrl-C), all ends
-    within two seconds, and what was not handed over is dropped.
+    A fetched image has no final name yet: the caller records it and then calls ``store.finish``.
+    When the caller stops taking outcomes (an exception, Ctrl-C), everything ends within two
+    seconds, and files whose outcomes were not yielded are dropped.
 
     Args:
-        wanted: The images; taken as they are needed.
-        sources: Where to ask, in this order.
-        store: Where they are kept.
-        threads: Where files are verified and written.
-        in_work: Images in work at the same time, those included that wait for their turn.
-        close: Is awaited at the end, in the event loop.
+        requests: The images, taken as they are needed.
+        sources: Sources to ask, in this order.
+        store: Store for the files.
+        threads: Threads that verify and write files; closed at the end.
+        max_in_flight: Maximum number of images in progress at the same time, including those that
+            wait for their turn at a site.
+        close: Coroutine function that is awaited at the end, in the event loop.
     """
-    engine = _Engine(sources, store, threads, in_work, close)
-    left = iter(wanted)
+    engine = _FetchThread(sources, store, threads, max_in_flight, close)
+    left = iter(requests)
     engine.start()
     try:
-        under_way = engine.feed(itertools.islice(left, in_work))
-        while under_way:
-            outcomes = engine.take()
-            under_way += engine.feed(itertools.islice(left, len(outcomes))) - len(outcomes)
-            engine.handed_over(outcomes)
+        in_flight = engine.submit(itertools.islice(left, max_in_flight))
+        while in_flight:
+            outcomes = engine.collect()
+            in_flight += engine.submit(itertools.islice(left, len(outcomes))) - len(outcomes)
+            engine.release(outcomes)
             yield outcomes
     finally:
         engine.stop()
 
 
-class _Engine:
-    """The thread with the event loop, and how others speak to it."""
+class _FetchThread:
+    """The thread with the event loop, and the methods that other threads call."""
 
     def __init__(
         self,
         sources: Sequence[Source],
         store: Store,
-        threads: Threads,
-        in_work: int,
+        threads: WorkerThreads,
+        max_in_flight: int,
         close: Callable[[], Awaitable[None]] | None,
     ) -> None:
         self._sources, self._store, self._threads = sources, store, threads
-        self._in_work, self._close = in_work, close
+        self._max_in_flight, self._close = max_in_flight, close
         self._outcomes: queue.SimpleQueue[Outcome | BaseException] = queue.SimpleQueue()
         self._loop = asyncio.new_event_loop()
-        self._todo: asyncio.Queue[WantedImage] = asyncio.Queue()
+        self._requests: asyncio.Queue[ImageRequest] = asyncio.Queue()
         self._workers: list[asyncio.Task[None]] = []
-        self._asked_to_stop = asyncio.Event()
-        self._put: set[str] = set()
-        # A daemon, because one that hangs must not hold up a Ctrl-C.
+        self._stop_requested = asyncio.Event()
+        self._unreleased_ids: set[str] = set()
+        # A daemon, so that a hanging loop cannot delay a Ctrl-C.
         self._thread = threading.Thread(target=self._run, name="oiyolo-fetch", daemon=True)
 
-    # --- in the caller's thread ---------------------------------------------------------------
+    # --- called in the caller's thread --------------------------------------------------------
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
-    def feed(self, images: Iterable[WantedImage]) -> int:
-        """Hand over images to fetch; give how many these are."""
-        batch = list(images)
+    def submit(self, requests: Iterable[ImageRequest]) -> int:
+        """Pass images to the event loop; return how many."""
+        batch = list(requests)
         if batch:
-            self._loop.call_soon_threadsafe(self._take_up, batch)
+            self._loop.call_soon_threadsafe(self._enqueue, batch)
         return len(batch)
 
-    def take(self) -> list[Outcome]:
-        """Wait a moment for outcomes; raise what went wrong in the other thread."""
+    def collect(self) -> list[Outcome]:
+        """Wait a moment for outcomes; raise an exception of the event loop's thread."""
         try:
-            found = [self._outcomes.get(timeout=_QUIET_S)]
+            items = [self._outcomes.get(timeout=_POLL_S)]
         except queue.Empty:
             return []
-        time.sleep(_GATHERED_FOR_S)
+        time.sleep(_BATCH_S)
         with contextlib.suppress(queue.Empty):
             while True:
-                found.append(self._outcomes.get_nowait())
+                items.append(self._outcomes.get_nowait())
         outcomes = []
-        for outcome in found:
+        for outcome in items:
             if isinstance(outcome, BaseException):
                 raise outcome
             outcomes.append(outcome)
         return outcomes
 
-    def handed_over(self, outcomes: Iterable[Outcome]) -> None:
-        """Note what is the caller's by now, to finish or to drop."""
-        self._put.difference_update([outcome.image_id for outcome in outcomes])
+    def release(self, outcomes: Iterable[Outcome]) -> None:
+        """Hand over the files of these images to the caller, which finishes or drops them."""
+        self._unreleased_ids.difference_update([outcome.image_id for outcome in outcomes])
 
     def stop(self) -> None:
-        """End within moments, and leave nothing that nobody knows of."""
-        with contextlib.suppress(RuntimeError):  # it has ended
-            self._loop.call_soon_threadsafe(self._asked_to_stop.set)
-        self._thread.join(2 * _FAREWELL_S)
+        """End the thread within two seconds, and drop the files that are not the caller's."""
+        with contextlib.suppress(RuntimeError):  # the loop has ended already
+            self._loop.call_soon_threadsafe(self._stop_requested.set)
+        self._thread.join(2 * _SHUTDOWN_TIMEOUT_S)
         self._threads.close()
-        self._threads.join(_JOIN_S)
-        self._store.drop(sorted(self._put))
+        self._threads.join(_JOIN_TIMEOUT_S)
+        self._store.drop(sorted(self._unreleased_ids))
 
-    # --- in the loop's thread -----------------------------------------------------------------
+    # --- called in the event loop's thread ----------------------------------------------------
 
     def _run(self) -> None:
         try:
             self._loop.run_until_complete(self._serve())
-        except BaseException as error:  # noqa: BLE001  (raised again by the caller's thread)
+        except BaseException as error:  # noqa: BLE001  (raised again in the caller's thread)
             self._outcomes.put(error)
         finally:
             self._loop.close()
 
     async def _serve(self) -> None:
         try:
-            await self._asked_to_stop.wait()
+            await self._stop_requested.wait()
         finally:
             for worker in self._workers:
                 worker.cancel()
             if self._workers:
-                await asyncio.wait(self._workers, timeout=_FAREWELL_S)
+                await asyncio.wait(self._workers, timeout=_SHUTDOWN_TIMEOUT_S)
             if self._close is not None:
                 with contextlib.suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(self._close(), _FAREWELL_S)
+                    await asyncio.wait_for(self._close(), _SHUTDOWN_TIMEOUT_S)
 
-    def _take_up(self, images: list[WantedImage]) -> None:
-        for image in images:
-            self._todo.put_nowait(image)
-        while len(self._workers) < min(self._in_work, self._todo.qsize() + len(self._workers)):
+    def _enqueue(self, requests: list[ImageRequest]) -> None:
+        for request in requests:
+            self._requests.put_nowait(request)
+        while len(self._workers) < min(
+            self._max_in_flight, self._requests.qsize() + len(self._workers)
+        ):
             self._workers.append(self._loop.create_task(self._work()))
-            if len(self._workers) >= self._in_work:
+            if len(self._workers) >= self._max_in_flight:
                 break
 
     async def _work(self) -> None:
-        """Be one worker: take an image, fetch it, tell."""
+        """Fetch one image after the other and report each outcome."""
         while True:
-            image = await self._todo.get()
+            request = await self._requests.get()
             try:
-                self._outcomes.put(await self._fetch_one(image))
+                self._outcomes.put(await self._fetch_one(request))
             except asyncio.CancelledError:
                 raise
-            except BaseException as error:  # noqa: BLE001  (raised again by the caller's thread)
+            except BaseException as error:  # noqa: BLE001  (raised again in the caller's thread)
                 self._outcomes.put(error)
 
-    async def _fetch_one(self, image: WantedImage) -> Outcome:
+    async def _fetch_one(self, request: ImageRequest) -> Outcome:
         """Try the sources in their order."""
         failures: list[tuple[str, NotFetchedError]] = []
         for source in self._sources:
             try:
-                check = await source.get(image)
-                self._put.add(image.image_id)
-                keep = functools.partial(_keep, self._store, image.image_id, check)
-                fetched = await self._threads.run(keep)
+                verify = await source.get(request)
+                self._unreleased_ids.add(request.image_id)
+                put = functools.partial(_verify_and_put, self._store, request.image_id, verify)
+                fetched = await self._threads.run(put)
             except NotFetchedError as failure:
-                self._put.discard(image.image_id)
+                self._unreleased_ids.discard(request.image_id)
                 failures.append((source.name, failure))
                 continue
-            return _came(image, source, fetched, failures)
-        return _failed(image, failures)
+            return _success(request, source, fetched, failures)
+        return _failure(request, failures)
 
 
-def _keep(store: Store, image_id: str, check: Check) -> FetchedImage:
-    """Verify and write, in a thread."""
-    fetched = check()
+def _verify_and_put(store: Store, image_id: str, verify: Verifier) -> FetchedImage:
+    """Verify a file and write it; called in a worker thread."""
+    fetched = verify()
     store.put(image_id, fetched.content)
-    _ = fetched.md5  # computed here, where it holds up nobody
+    _ = fetched.md5  # computed here, where it blocks nothing else
     return fetched
 
 
-def _came(
-    image: WantedImage,
+def _success(
+    request: ImageRequest,
     source: Source,
     fetched: FetchedImage,
     failures: Sequence[tuple[str, NotFetchedError]],
@@ -238,8 +241,8 @@ def _came(
     size_bytes = len(fetched.content)
     before = "".join(f"; not from {name}: {failure.detail}" for name, failure in failures)
     return Outcome(
-        image.image_id,
-        f"fetched from {source.name}{source.told}, {size_bytes:,} bytes{before}",
+        request.image_id,
+        f"fetched from {source.name}{source.note}, {size_bytes:,} bytes{before}",
         fetched.attempts + sum(failure.attempts for _, failure in failures),
         source=source.name,
         size_bytes=size_bytes,
@@ -247,13 +250,13 @@ def _came(
     )
 
 
-def _failed(image: WantedImage, failures: Sequence[tuple[str, NotFetchedError]]) -> Outcome:
-    asked = [failure for _, failure in failures if failure.attempts]
+def _failure(request: ImageRequest, failures: Sequence[tuple[str, NotFetchedError]]) -> Outcome:
+    requested = [failure for _, failure in failures if failure.attempts]
     return Outcome(
-        image.image_id,
+        request.image_id,
         "; ".join(f"{name}: {failure.detail}" for name, failure in failures),
         sum(failure.attempts for _, failure in failures),
         reason=", ".join(f"{name}: {failure.reason}" for name, failure in failures),
         transient=any(failure.transient for _, failure in failures),
-        reached=not asked or any(failure.reached for failure in asked),
+        reached=not requested or any(failure.reached for failure in requested),
     )

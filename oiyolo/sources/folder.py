@@ -1,4 +1,4 @@
-"""An existing download: a folder of ``<ImageID>.jpg``."""
+"""An existing download as a source: a folder of ``<ImageID>.jpg``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from oiyolo.sources.image import FetchedImage, NotFetchedError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from oiyolo.sources.image import WantedImage
+    from oiyolo.sources.image import ImageRequest
 
 
 class Folder:
@@ -20,13 +20,13 @@ class Folder:
         self.name = str(folder)
         self._folder = folder
 
-    def get(self, wanted: WantedImage) -> FetchedImage:
-        """See ``Source``: verified by the JPEG's markers."""
-        path = self._folder / f"{wanted.image_id}.jpg"
+    def get(self, request: ImageRequest) -> FetchedImage:
+        """Return the image's file, verified by the JPEG's markers."""
+        path = self._folder / f"{request.image_id}.jpg"
         try:
             content = path.read_bytes()
         except OSError as error:
             raise NotFetchedError("not in the folder", f"{path}: {error.strerror}") from None
-        if wrong := jpeg.what_is_wrong(content):
-            raise NotFetchedError(wrong, f"{path}: {wrong}")
+        if problem := jpeg.find_defect(content):
+            raise NotFetchedError(problem, f"{path}: {problem}")
         return FetchedImage(content)

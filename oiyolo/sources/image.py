@@ -1,4 +1,4 @@
-"""What a source is asked for, what it gives, and how it says no."""
+"""Interfaces of the sources: the request for an image, the fetched file, and the failure."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ MAX_IMAGE_BYTES: Final = 100 << 20
 
 
 @dataclass(frozen=True)
-class WantedImage:
-    """One row of the image list, as far as fetching needs it.
+class ImageRequest:
+    """The columns of one row of the image list that fetching needs.
 
     Attributes:
-        image_id: The image.
+        image_id: ImageID.
         subset: Open Images' subset.
-        original_url: Where its author's file is; empty if none is listed.
-        original_size_bytes: Its listed size.
-        original_md5: Its listed MD5, in base64; empty if none is listed.
-        thumbnail_url: Where a copy of about 300,000 pixels is; empty if none is listed.
-        rotation: Degrees counterclockwise that make it upright; ``None`` where nobody knows.
+        original_url: OriginalURL, the author's own file; empty if none is listed.
+        original_size_bytes: OriginalSize; ``None`` if none is listed.
+        original_md5: OriginalMD5, in base64; empty if none is listed.
+        thumbnail_url: Thumbnail300KURL, a copy of about 300,000 pixels; empty if none is listed.
+        rotation: Rotation, in degrees counterclockwise, that makes the image upright; ``None`` if
+            unknown.
     """
 
     image_id: str
@@ -37,14 +38,19 @@ class WantedImage:
 
 @dataclass(frozen=True)
 class FetchedImage:
-    """A whole, verified file."""
+    """A complete, verified file.
+
+    Attributes:
+        content: The file's bytes.
+        attempts: Number of requests made.
+    """
 
     content: bytes
     attempts: int = 1
 
     @cached_property
     def md5(self) -> str:
-        """The MD5 of the file in hexadecimal."""
+        """MD5 of the file, in hexadecimal."""
         return hashlib.md5(self.content, usedforsecurity=False).hexdigest()
 
 
@@ -52,11 +58,11 @@ class NotFetchedError(Exception):
     """A source has no usable file for an image.
 
     Attributes:
-        reason: A short reason that can be counted: "HTTP 404", "truncated JPEG".
-        detail: The same at length, with the address.
-        transient: Another try later may go better.
-        reached: The source answered at all.
-        attempts: How often it was asked.
+        reason: Short reason that can be counted: "HTTP 404", "truncated JPEG".
+        detail: Full reason, with the URL or path.
+        transient: Whether a later attempt may succeed.
+        reached: Whether the source responded at all.
+        attempts: Number of requests made.
     """
 
     def __init__(
@@ -76,37 +82,43 @@ class NotFetchedError(Exception):
         self.attempts = attempts
 
 
-Check = Callable[[], FetchedImage]
-"""Verifies what came, in a thread: a digest of a large file must not hold up an event loop."""
+Verifier = Callable[[], FetchedImage]
+"""Function that verifies a response, in a worker thread: hashing must not block the event loop."""
 
 
 class Source(Protocol):
-    """A place that images come from, asked in an event loop.
+    """A source of images that runs in an event loop.
 
     Attributes:
-        name: As the ledger names it.
-        told: What ``oiyolo why`` says beside the name; mostly empty.
+        name: Name in the ledger.
+        note: Remark after the name in ``oiyolo why``; usually empty.
     """
 
     name: str
-    told: str
+    note: str
 
-    async def get(self, wanted: WantedImage) -> Check:
-        """Get what there is; what is given verifies it, and may raise ``NotFetchedError`` too.
+    async def get(self, request: ImageRequest) -> Verifier:
+        """Download an image; return the function that verifies it.
+
+        That function may raise ``NotFetchedError``, too.
 
         Raises:
-            NotFetchedError: There is nothing.
+            NotFetchedError: The source has no such image.
         """
 
 
 class BlockingSource(Protocol):
-    """A place that images come from, asked in threads: a folder, a bucket."""
+    """A source of images that blocks its thread: a folder, a bucket.
+
+    Attributes:
+        name: Name in the ledger.
+    """
 
     name: str
 
-    def get(self, wanted: WantedImage) -> FetchedImage:
-        """Give a whole, verified file.
+    def get(self, request: ImageRequest) -> FetchedImage:
+        """Return a complete, verified file.
 
         Raises:
-            NotFetchedError: It has none.
+            NotFetchedError: The source has no such image, or only a damaged one.
         """

@@ -1,4 +1,4 @@
-"""The photograph as its author uploaded it, from the address in the image list."""
+"""The photograph as its author uploaded it, from the URL in the image list."""
 
 from __future__ import annotations
 
@@ -8,51 +8,51 @@ from typing import TYPE_CHECKING
 
 from oiyolo.imagery import jpeg
 from oiyolo.sources.image import FetchedImage, NotFetchedError
-from oiyolo.sources.web import ask, refused, wrong_type
+from oiyolo.sources.web import content_type_problem, fetch_body, unusable_error
 
 if TYPE_CHECKING:
-    from oiyolo.net.client_pool import Body, ManyWeb
-    from oiyolo.sources.image import Check, WantedImage
+    from oiyolo.net.client_pool import Body, HttpClientPool
+    from oiyolo.sources.image import ImageRequest, Verifier
 
 
 class Original:
-    """``OriginalURL``; only a file of the listed size and MD5 counts.
+    """``OriginalURL``; only a file of the listed size and MD5 is accepted.
 
     What a photo site serves for a removed picture (a redirect to a placeholder, an HTML page) has
-    another size and MD5 and is therefore never stored. A file that has them is the one that was
-    annotated, also where it is a PNG whose name ends in ``.jpg``.
+    another size and MD5 and is therefore never stored. A file that has the listed ones is the one
+    that was annotated, even if it is a PNG whose name ends in ``.jpg``.
     """
 
     name = "original"
-    told = ""
+    note = ""
 
-    def __init__(self, web: ManyWeb) -> None:
+    def __init__(self, web: HttpClientPool) -> None:
         self._web = web
 
-    async def get(self, wanted: WantedImage) -> Check:
-        """See ``Source``: verified by OriginalSize and OriginalMD5, or else the JPEG's markers."""
-        url = wanted.original_url
+    async def get(self, request: ImageRequest) -> Verifier:
+        """Download the file, verified by OriginalSize and OriginalMD5, or else by its markers."""
+        url = request.original_url
         if not url:
-            told = "the image list has no OriginalURL"
-            raise NotFetchedError("no address", told, reached=False, attempts=0)
-        return functools.partial(_check, wanted, await ask(self._web, url))
+            detail = "the image list has no OriginalURL"
+            raise NotFetchedError("no URL", detail, reached=False, attempts=0)
+        return functools.partial(_verify, request, await fetch_body(self._web, url))
 
 
-def _check(wanted: WantedImage, body: Body) -> FetchedImage:
+def _verify(request: ImageRequest, body: Body) -> FetchedImage:
     fetched = FetchedImage(body.content, body.attempts)
-    wrong = wrong_type(body) or what_is_wrong(wanted, fetched)
-    if wrong:
-        raise refused(wanted.original_url, wrong, body)
+    problem = content_type_problem(body) or file_problem(request, fetched)
+    if problem:
+        raise unusable_error(request.original_url, problem, body)
     return fetched
 
 
-def what_is_wrong(wanted: WantedImage, fetched: FetchedImage) -> str | None:
-    """Tell what is wrong with a copy of an original, in a few words; ``None`` if nothing is."""
+def file_problem(request: ImageRequest, fetched: FetchedImage) -> str | None:
+    """Return why a file is not the listed original, in a few words; ``None`` if it is."""
     if not fetched.content:
         return "empty"
-    if wanted.original_size_bytes not in {None, len(fetched.content)}:
-        return "another size than listed"
-    if not wanted.original_md5:
-        return jpeg.what_is_wrong(fetched.content)
-    came = base64.b64encode(bytes.fromhex(fetched.md5)).decode()
-    return None if came == wanted.original_md5 else "another MD5 than listed"
+    if request.original_size_bytes not in {None, len(fetched.content)}:
+        return "OriginalSize mismatch"
+    if not request.original_md5:
+        return jpeg.find_defect(fetched.content)
+    md5 = base64.b64encode(bytes.fromhex(fetched.md5)).decode()
+    return None if md5 == request.original_md5 else "OriginalMD5 mismatch"

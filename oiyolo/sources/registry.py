@@ -1,4 +1,4 @@
-"""Where images come from; each source gives a whole, verified file or says why not."""
+"""Creates the configured sources; each returns a complete, verified file or says why it cannot."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from oiyolo.net.buckets import is_bucket
-from oiyolo.sources.blocking import InThreads
+from oiyolo.sources.blocking import ThreadedSource
 from oiyolo.sources.folder import Folder
 from oiyolo.sources.mirror import Mirror
 from oiyolo.sources.original import Original
@@ -15,34 +15,39 @@ from oiyolo.sources.thumbnail import Thumbnail
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from oiyolo.net.client_pool import ManyWeb
-    from oiyolo.net.workers import Threads
+    from oiyolo.net.client_pool import HttpClientPool
+    from oiyolo.net.workers import WorkerThreads
     from oiyolo.sources.image import BlockingSource, Source
 
 
-def sources_of(
-    names: Sequence[str], *, mirror_url: str, base: Path, web: ManyWeb, threads: Threads
+def make_sources(
+    names: Sequence[str],
+    *,
+    mirror_url: str,
+    base: Path,
+    web: HttpClientPool,
+    threads: WorkerThreads,
 ) -> list[Source]:
-    """Give the configured sources in their order.
+    """Return the configured sources in their order.
 
     Args:
-        names: As in ``[images] sources``.
-        mirror_url: The mirror's address.
-        base: Folders with a relative path lie below it.
-        web: The connections to use.
-        threads: Where the sources that block are asked.
+        names: Value of ``[images] sources``.
+        mirror_url: Value of ``[images] mirror_url``.
+        base: Folder that relative paths start from.
+        web: Client for the sources on the web.
+        threads: Threads for the sources that block.
     """
-    made: list[Source] = []
+    sources: list[Source] = []
     for name in names:
         if name == "mirror":
-            made.append(Mirror(web, mirror_url))
+            sources.append(Mirror(web, mirror_url))
         elif name == "original":
-            made.append(Original(web))
+            sources.append(Original(web))
         elif name == "thumbnail":
-            made.append(Thumbnail(web))
+            sources.append(Thumbnail(web))
         else:
-            made.append(InThreads(_blocking(name, base), threads))
-    return made
+            sources.append(ThreadedSource(_blocking(name, base), threads))
+    return sources
 
 
 def _blocking(name: str, base: Path) -> BlockingSource:

@@ -1,7 +1,7 @@
-"""Where fetched images are kept: without their final names first, with them once that is recorded.
+"""Stores for fetched images: a file gets its final name only after it has been recorded.
 
-In between the caller enters them in its books. So a ``kill -9`` at any moment leaves nothing that
-has to be fetched twice: what is recorded but lacks its final name gets it from the next run.
+The caller puts a file, records it, and then finishes it. So after a ``kill -9`` at any moment no
+recorded image is fetched again: the next fetch finishes each recorded file without a final name.
 """
 
 from __future__ import annotations
@@ -22,51 +22,51 @@ _SAFE_ID: Final = re.compile(r"[0-9A-Za-z_-]{1,64}")
 
 
 class Store(Protocol):
-    """A place for fetched images.
+    """A folder or bucket that receives fetched images.
 
     Attributes:
-        folder: On whose disk they are kept, which must not fill up; ``None`` if on nobody's here.
-        at_once: So many may be put at the same time.
+        folder: Folder whose disk must keep free space; ``None`` if images are stored remotely.
+        concurrent_puts: Maximum number of concurrent calls of ``put``.
     """
 
     @property
     def folder(self) -> Path | None:
-        """See above."""
+        """Folder whose disk must keep free space; ``None`` if images are stored remotely."""
 
     @property
-    def at_once(self) -> int:
-        """See above."""
+    def concurrent_puts(self) -> int:
+        """Maximum number of concurrent calls of ``put``."""
 
     def put(self, image_id: str, content: bytes) -> None:
-        """Keep a whole, verified file, not yet under its final name; called from many threads."""
+        """Store a complete, verified file, not yet under its final name; thread-safe."""
 
     def finish(self, image_ids: Iterable[str]) -> None:
-        """Give final names to what was put and is recorded by now."""
+        """Rename stored files to their final names, once they are recorded."""
 
     def drop(self, image_ids: Iterable[str]) -> None:
-        """Forget what was put and will not be recorded."""
+        """Delete stored files that will not be recorded."""
 
 
 class FolderStore:
     """A folder of ``<ImageID>.jpg``.
 
     Args:
-        folder: The folder; it is made when it is missing.
-        mark: Letters that keep the unfinished files of several processes apart. One process at a
-            time may use a folder with the same mark.
+        folder: The folder; it is created if it is missing.
+        tag: Letters in the names of unfinished files. Processes that write to the same folder at
+            the same time need different tags.
     """
 
-    at_once: Final = 4
+    concurrent_puts: Final = 4
 
-    def __init__(self, folder: Path, mark: str = "fetch") -> None:
+    def __init__(self, folder: Path, tag: str = "fetch") -> None:
         self.folder = folder
-        self._tail = f".jpg.{mark}{PART_SUFFIX}"
+        self._part_suffix = f".jpg.{tag}{PART_SUFFIX}"
         folder.mkdir(parents=True, exist_ok=True)
 
     def put(self, image_id: str, content: bytes) -> None:
-        """See ``Store``."""
-        check_id(image_id)
-        # Plain texts and descriptors take half of what pathlib does; this is done for each image.
+        """Write a complete, verified file, under its temporary name."""
+        check_image_id(image_id)
+        # Once per image: plain strings and file descriptors take half the time of pathlib.
         descriptor = os.open(self._part(image_id), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
         try:
             view = memoryview(content)
@@ -76,47 +76,48 @@ class FolderStore:
             os.close(descriptor)
 
     def finish(self, image_ids: Iterable[str]) -> None:
-        """See ``Store``."""
+        """Rename stored files to their final names."""
         for image_id in image_ids:
-            os.replace(self._part(image_id), f"{self.folder}/{image_id}.jpg")  # noqa: PTH105  (texts)
+            os.replace(self._part(image_id), f"{self.folder}/{image_id}.jpg")  # noqa: PTH105  (strings)
 
     def drop(self, image_ids: Iterable[str]) -> None:
-        """See ``Store``."""
+        """Delete stored files that will not be recorded."""
         for image_id in image_ids:
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(self._part(image_id))  # noqa: PTH108  (texts, as above)
+                os.unlink(self._part(image_id))  # noqa: PTH108  (strings, as above)
 
     def recover(self, recorded_bytes: Callable[[str], int | None]) -> int:
-        """Finish what a killed process had recorded, and drop what it had not.
+        """Finish the files that a killed process had recorded, and delete its other files.
 
         Args:
-            recorded_bytes: Gives the size of an image that is recorded as fetched, else ``None``.
+            recorded_bytes: Function that returns the size of an image that is recorded as fetched,
+                and ``None`` for any other image.
 
         Returns:
-            How many images got their final names.
+            Number of files that got their final names.
         """
         with os.scandir(self.folder) as entries:
-            parts = {
-                entry.name[1 : -len(self._tail)]: entry.stat().st_size
+            size_by_id = {
+                entry.name[1 : -len(self._part_suffix)]: entry.stat().st_size
                 for entry in entries
-                if entry.name.startswith(".") and entry.name.endswith(self._tail)
+                if entry.name.startswith(".") and entry.name.endswith(self._part_suffix)
             }
-        whole = [i for i, size_bytes in parts.items() if recorded_bytes(i) == size_bytes]
-        self.finish(whole)
-        self.drop(parts.keys() - set(whole))
-        return len(whole)
+        complete = [i for i, size_bytes in size_by_id.items() if recorded_bytes(i) == size_bytes]
+        self.finish(complete)
+        self.drop(size_by_id.keys() - set(complete))
+        return len(complete)
 
     def _part(self, image_id: str) -> str:
-        return f"{self.folder}/.{image_id}{self._tail}"
+        return f"{self.folder}/.{image_id}{self._part_suffix}"
 
 
-def check_id(image_id: str) -> None:
-    """Refuse a name that could lead out of a folder.
+def check_image_id(image_id: str) -> None:
+    """Raise if an ImageID could lead out of a folder.
 
     Raises:
-        InputFormError: It holds more than letters, digits, ``_`` and ``-``.
+        InputFormError: It has other characters than letters, digits, ``_`` and ``-``.
     """
     if not _SAFE_ID.fullmatch(image_id):
         raise InputFormError(
-            "this is no ImageID", expected="16 hexadecimal digits", found=repr(image_id)
+            "not an ImageID", expected="16 hexadecimal digits", found=repr(image_id)
         )

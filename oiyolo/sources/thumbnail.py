@@ -1,4 +1,4 @@
-"""A copy of about 300,000 pixels, made by the photo site when it is asked for: the last resort."""
+"""A copy of about 300,000 pixels, which the photo site generates on demand: the last resort."""
 
 from __future__ import annotations
 
@@ -7,42 +7,44 @@ from typing import TYPE_CHECKING
 
 from oiyolo.imagery import jpeg
 from oiyolo.sources.image import FetchedImage, NotFetchedError
-from oiyolo.sources.web import ask, refused, wrong_type
+from oiyolo.sources.web import content_type_problem, fetch_body, unusable_error
 
 if TYPE_CHECKING:
-    from oiyolo.net.client_pool import Body, ManyWeb
-    from oiyolo.sources.image import Check, WantedImage
+    from oiyolo.net.client_pool import Body, HttpClientPool
+    from oiyolo.sources.image import ImageRequest, Verifier
 
 
 class Thumbnail:
     """``Thumbnail300KURL``, of images whose Rotation is 0.
 
-    The site may have turned the others upright already, and then their boxes would lie wrong. No
-    list vouches for a thumbnail: they are "generated on the fly and their contents and even
+    The site may have turned the others upright already, which would misplace their boxes. No list
+    has the size or MD5 of a thumbnail: they are "generated on the fly and their contents and even
     resolution might be different every day" (Open Images' README of version 3).
     """
 
     name = "thumbnail"
-    told = " (a small copy that no list vouches for)"
+    note = " (a small copy, for which Open Images lists no checksum)"
 
-    def __init__(self, web: ManyWeb) -> None:
+    def __init__(self, web: HttpClientPool) -> None:
         self._web = web
 
-    async def get(self, wanted: WantedImage) -> Check:
-        """See ``Source``: verified by length and the JPEG's markers."""
-        url = wanted.thumbnail_url
+    async def get(self, request: ImageRequest) -> Verifier:
+        """Download the copy, verified by its length and the JPEG's markers."""
+        url = request.thumbnail_url
         if not url:
-            told = "the image list has no Thumbnail300KURL"
-            raise NotFetchedError("no address", told, reached=False, attempts=0)
-        if wanted.rotation != 0.0:
-            is_known = wanted.rotation is not None
-            told = f"its Rotation is {wanted.rotation:g}" if is_known else "its Rotation is unknown"
+            detail = "the image list has no Thumbnail300KURL"
+            raise NotFetchedError("no URL", detail, reached=False, attempts=0)
+        if request.rotation != 0.0:
+            is_known = request.rotation is not None
+            detail = (
+                f"its Rotation is {request.rotation:g}" if is_known else "its Rotation is unknown"
+            )
             reason = "rotated" if is_known else "rotation unknown"
-            raise NotFetchedError(reason, told, reached=False, attempts=0)
-        return functools.partial(_check, url, await ask(self._web, url))
+            raise NotFetchedError(reason, detail, reached=False, attempts=0)
+        return functools.partial(_verify, url, await fetch_body(self._web, url))
 
 
-def _check(url: str, body: Body) -> FetchedImage:
-    if wrong := wrong_type(body) or jpeg.what_is_wrong(body.content):
-        raise refused(url, wrong, body)
+def _verify(url: str, body: Body) -> FetchedImage:
+    if problem := content_type_problem(body) or jpeg.find_defect(body.content):
+        raise unusable_error(url, problem, body)
     return FetchedImage(body.content, body.attempts)

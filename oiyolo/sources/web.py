@@ -1,4 +1,4 @@
-"""Asking the web for an image: what the sources with an address have in common."""
+"""Shared by the sources on the web: requests, and the ways in which a response is unusable."""
 
 from __future__ import annotations
 
@@ -6,54 +6,60 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from oiyolo.net.download import HttpFailureError
-from oiyolo.net.urls import shown
+from oiyolo.net.urls import display_url
 from oiyolo.sources.image import MAX_IMAGE_BYTES, NotFetchedError
 
 if TYPE_CHECKING:
-    from oiyolo.net.client_pool import Body, ManyWeb
+    from oiyolo.net.client_pool import Body, HttpClientPool
 
 _REMOVED: Final = "removed by its author"
 _PLACEHOLDER_DOMAIN: Final = "yimg.com"
 _PLACEHOLDER_NAME: Final = "photo_unavailable"
-_UNTELLING_TYPES: Final = frozenset({"", "application/octet-stream", "binary/octet-stream"})
+_GENERIC_TYPES: Final = frozenset({"", "application/octet-stream", "binary/octet-stream"})
 
 
-async def ask(web: ManyWeb, url: str) -> Body:
-    """Give an image's body; ``NotFetchedError`` instead of a failure of the web."""
+async def fetch_body(web: HttpClientPool, url: str) -> Body:
+    """Return the body of an image's URL.
+
+    Raises:
+        NotFetchedError: The request failed.
+    """
     try:
-        return await web.get(url, limit_bytes=MAX_IMAGE_BYTES, dead_end=placeholder)
+        return await web.get(url, limit_bytes=MAX_IMAGE_BYTES, reject_redirect=removal_reason)
     except HttpFailureError as failure:
         raise NotFetchedError(
             failure.reason,
-            f"{shown(url)}: {failure.detail}",
+            f"{display_url(url)}: {failure.detail}",
             transient=failure.transient,
             reached=failure.reached,
             attempts=failure.attempts,
         ) from failure
 
 
-def placeholder(url: str) -> str | None:
-    """Tell what a redirect to Flickr's "photo unavailable" picture means.
+def removal_reason(url: str) -> str | None:
+    """Return what a redirect to Flickr's "photo unavailable" picture means; else ``None``.
 
-    It is on s.yimg.com, and its name begins with "photo_unavailable"
+    The picture is on s.yimg.com, and its name begins with "photo_unavailable"
     (github.com/openimages/dataset, issue 9).
     """
     parts = urlsplit(url)
     host = (parts.hostname or "").lower()
-    on_its_host = host == _PLACEHOLDER_DOMAIN or host.endswith(f".{_PLACEHOLDER_DOMAIN}")
-    return _REMOVED if on_its_host or _PLACEHOLDER_NAME in parts.path else None
+    is_placeholder_host = host == _PLACEHOLDER_DOMAIN or host.endswith(f".{_PLACEHOLDER_DOMAIN}")
+    return _REMOVED if is_placeholder_host or _PLACEHOLDER_NAME in parts.path else None
 
 
-def wrong_type(body: Body) -> str | None:
-    """Tell whether an answer says itself that it is no image."""
-    said = body.content_type.partition(";")[0].strip().lower()
-    if said in _UNTELLING_TYPES or said.startswith("image/"):
+def content_type_problem(body: Body) -> str | None:
+    """Return what a response's Content-Type says it is instead of an image; else ``None``."""
+    media_type = body.content_type.partition(";")[0].strip().lower()
+    if media_type in _GENERIC_TYPES or media_type.startswith("image/"):
         return None
-    return "a page instead of an image" if said == "text/html" else "not an image"
+    return "HTML instead of an image" if media_type == "text/html" else "not an image"
 
 
-def refused(url: str, wrong: str, body: Body, *, transient: bool = False) -> NotFetchedError:
-    """Give the error for an answer that is of no use."""
+def unusable_error(
+    url: str, problem: str, body: Body, *, transient: bool = False
+) -> NotFetchedError:
+    """Return the error for a response that is not a usable image."""
     return NotFetchedError(
-        wrong, f"{shown(url)}: {wrong}", transient=transient, attempts=body.attempts
+        problem, f"{display_url(url)}: {problem}", transient=transient, attempts=body.attempts
     )

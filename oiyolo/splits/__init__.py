@@ -1,1 +1,1 @@
-"""Assign images to train, valid and test: pure decisions about groups of images."""
+"""Assign images to the splits train, valid and test, in groups."""

@@ -1,9 +1,10 @@
-"""Who trains, who validates, who tests: pure decisions about groups of images.
+"""Assign images to the splits train, valid and test, in whole groups; pure functions.
 
-Images that share a key (the same bytes, the same look, the same author) stay together. An image
-that has a split keeps it for ever; a new image follows the group that it joins, and one that would
-join groups of different splits is left out. New groups go where the shares lack most, those of the
-whole and those of each class, so that they heal as the dataset grows.
+Images that share a key (identical bytes, near-duplicates, the same author) form a group, which is
+never divided. An image that has a split keeps it permanently. A new image gets the split of the
+group that it joins; one that would join groups of different splits is left out. New groups are
+assigned by stratification: they go to the splits that are furthest below their share of all images
+and of each class, so that the shares approach the ratios as the dataset grows.
 """
 
 from __future__ import annotations
@@ -11,55 +12,55 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from oiyolo.splits.groups import Member, bonds, group_members, straddling
-from oiyolo.splits.stratify import Bundle, deal
+from oiyolo.splits.groups import Member, group_members, keys_across_splits, links
+from oiyolo.splits.stratify import SplitUnit, stratify
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["STRADDLES", "Assignment", "Member", "assign", "straddling"]
+__all__ = ["CONFLICT_REASON", "Assignment", "Member", "assign", "keys_across_splits"]
 
-STRADDLES: Final = "would join groups of different splits"
+CONFLICT_REASON: Final = "would join groups of different splits"
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """The outcome.
+    """The splits and groups of images.
 
     Attributes:
         split_by_id: The split of every image that has one now.
-        group_by_id: The group of each of them: the smallest id in it.
-        bond_by_id: What binds an image to its group: a key, and another image that has it too. An
-            image that is alone is missing.
-        left_out: New images that would join groups of different splits: those splits, each with a
-            key that binds the image to it.
+        group_by_id: The group of each of these images: the smallest id in it.
+        link_by_id: Why an image is in its group: a key, and another image that shares it. Images
+            that are alone in their group are missing.
+        conflicts: New images that get no split because they would join groups of different splits;
+            for each image, those splits, each with a key that the image shares there.
     """
 
     split_by_id: dict[str, str]
     group_by_id: dict[str, str]
-    bond_by_id: dict[str, tuple[str, str]]
-    left_out: dict[str, dict[str, str]]
+    link_by_id: dict[str, tuple[str, str]]
+    conflicts: dict[str, dict[str, str]]
 
 
 def assign(members: Iterable[Member], ratios: Mapping[str, float], seed: int) -> Assignment:
-    """Give every image a split.
+    """Assign a split to every image.
 
     Args:
-        members: All images, those that have a split among them.
+        members: All images, including those that have a split.
         ratios: The share of each split; they sum to 1.
-        seed: Another seed deals new groups differently.
+        seed: Decides between equally good assignments of new groups.
 
     Returns:
-        The assignment; deterministic, whatever the order of ``members``.
+        The assignment, which does not depend on the order of ``members``.
     """
-    groups, left_out = group_members(members)
-    bundles = [Bundle(group.name, group.split, *group.weights()) for group in groups]
-    dealt = deal(bundles, ratios, seed)
+    groups, conflicts = group_members(members)
+    units = [SplitUnit(group.name, group.split, *group.image_counts()) for group in groups]
+    splits = stratify(units, ratios, seed)
     split_by_id, group_by_id = {}, {}
-    bond_by_id: dict[str, tuple[str, str]] = {}
-    for group, bundle, split in zip(groups, bundles, dealt, strict=True):
+    link_by_id: dict[str, tuple[str, str]] = {}
+    for group, unit, split in zip(groups, units, splits, strict=True):
         for member in group.members:
             split_by_id[member.image_id] = split
-            group_by_id[member.image_id] = bundle.name
-        bond_by_id |= bonds(group.members)
-    return Assignment(split_by_id, group_by_id, bond_by_id, left_out)
+            group_by_id[member.image_id] = unit.name
+        link_by_id |= links(group.members)
+    return Assignment(split_by_id, group_by_id, link_by_id, conflicts)

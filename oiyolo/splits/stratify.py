@@ -1,10 +1,10 @@
-"""Which split each new group goes to: iterative stratification, of groups rather than of images.
+"""Iterative stratification, of groups of images rather than of single images.
 
-The class with the fewest images left comes first, because it has the fewest chances to come out
-right; each of its groups, the largest first, goes where that class lacks most. This is the method
-of Sechidis, Tsoumakas and Vlahavas, "On the Stratification of Multi-Label Data" (ECML PKDD 2011),
-with two changes: what is dealt is a group, and only splits that still lack images in all are dealt
-to, so that the shares of the whole come out exact, too.
+The class with the fewest remaining images comes first, because it has the fewest chances to reach
+its share. Each of its groups, the largest first, goes to the split with the largest deficit of that
+class. This is the method of Sechidis, Tsoumakas and Vlahavas, "On the Stratification of Multi-Label
+Data" (ECML PKDD 2011), with two changes: the unit is a group, and a split that already has its
+share of all images gets no more groups, so that the overall shares are exact as well.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-_NOTHING: Final = 1e-9
-_MOST_COMPARED: Final = 200
-"""Of the groups that would even the shares out as well, so many are compared by their classes."""
+_TOLERANCE: Final = 1e-9
+_MAX_COMPARED: Final = 200
+"""Maximum number of equally good moves that are compared by their classes."""
 
 
 @dataclass(frozen=True)
-class Bundle:
-    """Images that go to a split together.
+class SplitUnit:
+    """A group of images that is assigned to a split as a whole.
 
     Attributes:
-        name: Its name, by which it is dealt.
-        split: The split that it has already, if any.
-        size: How many of its images count.
-        by_class: How many of them show each class; negatives are a class, too.
+        name: A unique name, which with the seed determines the order of units of the same size.
+        split: The split that it already has, if any.
+        size: Number of its images that count towards the ratios.
+        by_class: Number of these images by class; negatives are a class of their own.
     """
 
     name: str
@@ -39,116 +39,122 @@ class Bundle:
     by_class: Mapping[str, int]
 
 
-class _Lacks:
-    """How many images each split lacks: of all, and of each class. Below 0 it has too many."""
+class _Deficits:
+    """The deficit of each split, in all images and in those of each class; negative: a surplus."""
 
-    def __init__(self, bundles: Iterable[Bundle], ratios: Mapping[str, float]) -> None:
+    def __init__(self, units: Iterable[SplitUnit], ratios: Mapping[str, float]) -> None:
         total = 0
         by_class: dict[str, int] = defaultdict(int)
-        for bundle in bundles:
-            total += bundle.size
-            for name, number in bundle.by_class.items():
+        for unit in units:
+            total += unit.size
+            for name, number in unit.by_class.items():
                 by_class[name] += number
-        self.open = [split for split, share in ratios.items() if share > 0]
+        self.splits = [split for split, share in ratios.items() if share > 0]
         self.images = {split: share * total for split, share in ratios.items()}
-        self.of_class = {
+        self.by_class = {
             name: {split: share * number for split, share in ratios.items()}
             for name, number in by_class.items()
         }
 
-    def give(self, split: str, bundle: Bundle, times: int = 1) -> None:
-        """Let a split have a bundle (or, with -1, give it back)."""
-        self.images[split] = self.images.get(split, 0.0) - times * bundle.size
-        for name, number in bundle.by_class.items():
-            lacks = self.of_class[name]
-            lacks[split] = lacks.get(split, 0.0) - times * number
+    def add(self, split: str, unit: SplitUnit, times: int = 1) -> None:
+        """Add a unit to a split (or remove it, if ``times`` is -1)."""
+        self.images[split] = self.images.get(split, 0.0) - times * unit.size
+        for name, number in unit.by_class.items():
+            deficit = self.by_class[name]
+            deficit[split] = deficit.get(split, 0.0) - times * number
 
     def best_for(self, name: str) -> str:
-        """Choose the split that lacks most of a class, of those that lack images at all."""
-        lacks = self.of_class[name]
-        lacking = [split for split in self.open if self.images[split] > _NOTHING] or self.open
-        return max(lacking, key=lambda split: (lacks[split], self.images[split]))
+        """Return the split with the largest deficit of a class, among those that need images."""
+        deficit = self.by_class[name]
+        below = [split for split in self.splits if self.images[split] > _TOLERANCE] or self.splits
+        return max(below, key=lambda split: (deficit[split], self.images[split]))
 
-    def worth_of_moving(self, bundle: Bundle, source: str, target: str) -> float:
-        """Tell by how much a move brings the classes nearer to their shares, in squared images."""
+    def gain_of_move(self, unit: SplitUnit, source: str, target: str) -> float:
+        """Return how much closer a move brings the classes to their shares, in squared images."""
         return sum(
-            number * (lacks[target] - lacks[source] - number)
-            for name, number in bundle.by_class.items()
-            for lacks in (self.of_class[name],)
+            number * (deficit[target] - deficit[source] - number)
+            for name, number in unit.by_class.items()
+            for deficit in (self.by_class[name],)
         )
 
 
-def deal(bundles: Sequence[Bundle], ratios: Mapping[str, float], seed: int) -> list[str]:
-    """Give the split of each bundle; those that have one keep it.
+def stratify(units: Sequence[SplitUnit], ratios: Mapping[str, float], seed: int) -> list[str]:
+    """Return the split of each unit; units that have a split keep it.
 
-    The first time, each split gets its share of all images to within the largest bundle.
+    If no unit has a split yet, the share of each split in all images is exact to within the size of
+    the largest unit.
 
     Args:
-        bundles: All of them, in any order.
+        units: All units, in any order.
         ratios: The share of each split; they sum to 1.
-        seed: Another seed deals bundles of equal worth differently.
+        seed: Determines the order of units of the same size.
     """
-    lacks = _Lacks(bundles, ratios)
-    split_of = {bundle.name: bundle.split for bundle in bundles if bundle.split is not None}
-    for bundle in bundles:
-        if bundle.split is not None:
-            lacks.give(bundle.split, bundle)
-    new = [bundle for bundle in bundles if bundle.split is None]
-    new.sort(key=lambda bundle: (-bundle.size, _drawn(bundle.name, seed)))
-    for name, bundle in _rarest_first(new):
-        split = lacks.best_for(name)
-        split_of[bundle.name] = split
-        lacks.give(split, bundle)
-    _even_out(new, split_of, lacks)
-    return [split_of[bundle.name] for bundle in bundles]
+    deficits = _Deficits(units, ratios)
+    split_of = {unit.name: unit.split for unit in units if unit.split is not None}
+    for unit in units:
+        if unit.split is not None:
+            deficits.add(unit.split, unit)
+    new = [unit for unit in units if unit.split is None]
+    new.sort(key=lambda unit: (-unit.size, _random_key(unit.name, seed)))
+    for name, unit in _rarest_first(new):
+        split = deficits.best_for(name)
+        split_of[unit.name] = split
+        deficits.add(split, unit)
+    _even_out(new, split_of, deficits)
+    return [split_of[unit.name] for unit in units]
 
 
-def _drawn(name: str, seed: int) -> bytes:
+def _random_key(name: str, seed: int) -> bytes:
     return hashlib.sha256(f"{seed}:{name}".encode()).digest()
 
 
-def _rarest_first(new: Sequence[Bundle]) -> Iterable[tuple[str, Bundle]]:
-    """Give each bundle once, with the class for whose sake it comes now."""
-    with_class: dict[str, list[Bundle]] = defaultdict(list)
-    left: dict[str, int] = defaultdict(int)
-    for bundle in new:
-        for name, number in bundle.by_class.items():
-            with_class[name].append(bundle)
-            left[name] += number
+def _rarest_first(new: Sequence[SplitUnit]) -> Iterable[tuple[str, SplitUnit]]:
+    """Yield each unit once, with the rarest class at that moment, which it contains."""
+    units_by_class: dict[str, list[SplitUnit]] = defaultdict(list)
+    remaining: dict[str, int] = defaultdict(int)
+    for unit in new:
+        for name, number in unit.by_class.items():
+            units_by_class[name].append(unit)
+            remaining[name] += number
     done: set[str] = set()
-    while left:
-        rarest = min(left, key=lambda name: (left[name], name))
-        for bundle in with_class[rarest]:
-            if bundle.name not in done:
-                done.add(bundle.name)
-                for name, number in bundle.by_class.items():
-                    left[name] -= number
-                yield rarest, bundle
-        del left[rarest]
+    while remaining:
+        rarest = min(remaining, key=lambda name: (remaining[name], name))
+        for unit in units_by_class[rarest]:
+            if unit.name not in done:
+                done.add(unit.name)
+                for name, number in unit.by_class.items():
+                    remaining[name] -= number
+                yield rarest, unit
+        del remaining[rarest]
 
 
-def _even_out(new: Sequence[Bundle], split_of: dict[str, str], lacks: _Lacks) -> None:
-    """Move new bundles from a split that has too much to one that lacks, while that helps."""
-    largest = max((bundle.size for bundle in new), default=0)
-    in_split: dict[str, list[Bundle]] = defaultdict(list)
-    for bundle in new:
-        in_split[split_of[bundle.name]].append(bundle)
-    # A move that helps brings two splits nearer to their shares by a whole image at least.
-    for _ in range(2 * largest * len(lacks.open)):
-        over = min(lacks.open, key=lambda split: lacks.images[split])
-        under = max(lacks.open, key=lambda split: lacks.images[split])
-        surplus, lack = -lacks.images[over], lacks.images[under]
+def _even_out(new: Sequence[SplitUnit], split_of: dict[str, str], deficits: _Deficits) -> None:
+    """Move new units from the split with the largest surplus to that with the largest deficit.
 
-        def error_after(bundle: Bundle, surplus: float = surplus, lack: float = lack) -> float:
-            return abs(surplus - bundle.size) + abs(lack - bundle.size)
+    Stops when no move brings the two splits closer to their shares.
+    """
+    largest = max((unit.size for unit in new), default=0)
+    in_split: dict[str, list[SplitUnit]] = defaultdict(list)
+    for unit in new:
+        in_split[split_of[unit.name]].append(unit)
+    # Each useful move brings two splits closer to their shares by at least one image.
+    for _ in range(2 * largest * len(deficits.splits)):
+        over = min(deficits.splits, key=lambda split: deficits.images[split])
+        under = max(deficits.splits, key=lambda split: deficits.images[split])
+        surplus, deficit = -deficits.images[over], deficits.images[under]
 
-        best = min(map(error_after, in_split[over]), default=abs(surplus) + abs(lack))
-        if best > abs(surplus) + abs(lack) - _NOTHING:
+        def error_after(
+            unit: SplitUnit, surplus: float = surplus, deficit: float = deficit
+        ) -> float:
+            return abs(surplus - unit.size) + abs(deficit - unit.size)
+
+        best = min(map(error_after, in_split[over]), default=abs(surplus) + abs(deficit))
+        if best > abs(surplus) + abs(deficit) - _TOLERANCE:
             return
-        as_good = [b for b in in_split[over] if error_after(b) <= best + _NOTHING]
-        chosen = max(as_good[:_MOST_COMPARED], key=lambda b: lacks.worth_of_moving(b, over, under))
+        ties = [u for u in in_split[over] if error_after(u) <= best + _TOLERANCE]
+        chosen = max(ties[:_MAX_COMPARED], key=lambda u: deficits.gain_of_move(u, over, under))
         in_split[over].remove(chosen)
         in_split[under].append(chosen)
-        lacks.give(over, chosen, times=-1)
-        lacks.give(under, chosen)
+        deficits.add(over, chosen, times=-1)
+        deficits.add(under, chosen)
         split_of[chosen.name] = under

@@ -1,10 +1,10 @@
-"""build: a darknet executable that has proved that it trains.
+"""build: find or build a darknet executable and verify that it trains.
 
-In this order: ``[darknet] executable``; sources, which are built once and again when they change
-(``[darknet] source``, ``darknet/`` below the project, below the checkout, or what was fetched
-before); a darknet that was built here before; ``darknet`` on PATH. ``oiyolo build`` itself, where
-there are no sources, fetches them first (``[darknet] source_url``, one known commit) and only goes
-on to the last two when that fails. The other commands fetch no sources.
+A darknet is taken from the first of these: ``[darknet] executable``; sources, which are built once
+and again after a change (``[darknet] source``, ``darknet/`` in the project, ``darknet/`` in the
+checkout, or sources that were fetched before); an earlier build on this machine; ``darknet`` on
+PATH. Without sources, ``oiyolo build`` first fetches them (``[darknet] source_url``, one pinned
+commit) and uses the last two only if that fails. Other commands never fetch sources.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from oiyolo.core.errors import DarknetError, UnavailableError
 from oiyolo.core.results import Plan, Result
 from oiyolo.darknet import program
 from oiyolo.darknet.build import builder, flags, toolchain, tree
-from oiyolo.darknet.build.clone import PINNED_COMMIT, clone, folder_in
-from oiyolo.darknet.build.proof import prove
-from oiyolo.darknet.forks import LINES
-from oiyolo.darknet.program import Darknet, ask
+from oiyolo.darknet.build.clone import PINNED_COMMIT, clone, clone_folder
+from oiyolo.darknet.build.proof import verify
+from oiyolo.darknet.forks import FORKS
+from oiyolo.darknet.program import Darknet, probe
 from oiyolo.project.project import open_or_default
 
 if TYPE_CHECKING:
-    from oiyolo.darknet.build.builder import Made, Order
+    from oiyolo.darknet.build.builder import BuildOutput, BuildSpec
     from oiyolo.project.project import Project, ProjectLike
 
 _log = logging.getLogger("oiyolo")
 
 STAGE: Final = "build"
-_PROOFS: Final = "proofs"
-_BUILDS: Final = "builds"
-_NOT_YET: Final = "it has not trained its proof here yet"
+_PROOF_FOLDER: Final = "proofs"
+_BUILD_FOLDER: Final = "builds"
+_NOT_VERIFIED: Final = "it has not trained two iterations on this machine yet"
 _NO_DRIVER: Final = "it is built for CUDA, and this machine has no NVIDIA driver"
 
 
@@ -45,158 +45,167 @@ class Built(Result):
 
     Attributes:
         darknet: The program.
-        proved_now: It was proved by this call; else by an earlier one, or not at all.
-        revision: Its revision; empty where nobody knows it.
-        made: How it was built; ``None`` where it was found as it is.
-        why_unproved: Why it could not be tried on this machine; empty: it was proved.
+        verified_now: Whether this call verified it; otherwise an earlier one did, or none.
+        revision: Its revision; empty if unknown.
+        build_output: Its build; ``None`` if it was not built from sources.
+        unverified_reason: Why it could not be verified on this machine; empty if it was.
     """
 
     darknet: Darknet
-    proved_now: bool
+    verified_now: bool
     revision: str = ""
-    made: Made | None = None
-    why_unproved: str = ""
+    build_output: BuildOutput | None = None
+    unverified_reason: str = ""
 
     @property
-    def proved(self) -> bool:
-        """Whether it has trained on this machine."""
-        return not self.why_unproved
+    def verified(self) -> bool:
+        """Whether it has trained two iterations on this machine."""
+        return not self.unverified_reason
 
     def as_dict(self) -> dict[str, object]:
-        """See ``Result``."""
+        """Return the result as JSON-compatible values."""
         return {
             **self.darknet.as_dict(),
             "revision": self.revision,
-            "flags": None if self.made is None else self.made.flags.as_dict(),
-            "log": None if self.made is None else str(self.made.log),
-            "built_because": None if self.made is None else self.made.reason,
-            "proved": self.proved,
-            "proved_now": self.proved_now,
-            "why_unproved": self.why_unproved,
+            "flags": None if self.build_output is None else self.build_output.flags.as_dict(),
+            "log": None if self.build_output is None else str(self.build_output.log),
+            "built_because": None if self.build_output is None else self.build_output.reason,
+            "proved": self.verified,
+            "proved_now": self.verified_now,
+            "why_unproved": self.unverified_reason,
         }
 
     def __str__(self) -> str:
-        proof = "trained two iterations as a proof" if self.proved_now else "proved before"
-        if not self.proved:
-            proof = f"not proved: {self.why_unproved}"
-        text = f"darknet: {self.darknet}, {proof}"
+        state = "verified by training two iterations" if self.verified_now else "verified before"
+        if not self.verified:
+            state = f"not verified: {self.unverified_reason}"
+        text = f"darknet: {self.darknet}, {state}"
         facts = [f"revision {self.revision}"] if self.revision else []
-        if self.made is not None:
-            facts += [str(self.made.flags), f"log: {self.made.log}"]
+        if self.build_output is not None:
+            facts += [str(self.build_output.flags), f"log: {self.build_output.log}"]
         return "\n".join([text, *(["; ".join(facts)] if facts else [])])
 
 
 def build(project: ProjectLike = ".", *, dry_run: bool = False, **options: object) -> Built | Plan:
-    """Find a darknet, or build one from its sources, and prove that it trains.
+    """Find a darknet, or build one from its sources, and verify that it trains.
 
-    A build for CUDA on a machine without a driver cannot be tried; the result says so. Nothing
-    trains with it here.
+    A CUDA build cannot be verified on a machine without the NVIDIA driver. The result says so, and
+    stages that need darknet refuse to use it there.
 
     Args:
-        project: An open project or its folder; a folder that is none has the default options.
-        dry_run: Only tell what would be done.
+        project: An open project or its folder; the default options apply in any other folder.
+        dry_run: Whether to only report what would be done.
         **options: Keys of ``[darknet]``.
 
     Raises:
-        DarknetError: None was found, or it cannot be built, or does not train.
+        DarknetError: No darknet was found, or it cannot be built or does not train.
     """
     opened = open_or_default(project, options)
     if dry_run:
-        return Plan("build", [_action(opened)])
+        return Plan("build", [_planned_action(opened)])
     return _run(opened, may_fetch=True)
 
 
 def run(project: Project) -> Built:
-    """Find or build for a stage that uses it, and prove; no sources are fetched.
+    """Find or build a darknet for another stage and verify it; no sources are fetched.
 
     Raises:
-        DarknetError: As ``build``; also where it cannot be tried on this machine.
+        DarknetError: As for ``build``, or the darknet cannot be run on this machine.
     """
     built = _run(project, may_fetch=False)
-    if not built.proved:
+    if not built.verified:
         raise DarknetError(
             "this darknet cannot train on this machine",
             where=str(built.darknet.executable),
-            found=built.why_unproved,
-            remedy="Install the driver, or set [darknet] build_gpu to no",
+            found=built.unverified_reason,
+            remedy="Install the NVIDIA driver, or set [darknet] build_gpu to no",
         )
     return built
 
 
 def source_folder(project: Project) -> Path | None:
-    """Give the folder with darknet's sources; ``None`` if there is none.
+    """Return the folder with darknet's sources, or ``None``.
 
     Raises:
-        DarknetError: ``[darknet] source`` names a folder without them.
+        DarknetError: ``[darknet] source`` names a folder without sources.
     """
     configured = project.config.darknet.source
     if configured is not None:
         folder = (project.folder / Path(configured).expanduser()).resolve()
         if not tree.has_sources(folder):
             raise DarknetError(
-                "[darknet] source holds no sources of darknet that could be built",
+                "[darknet] source contains no darknet sources",
                 where=str(folder),
-                expected="AlexeyAB's, pjreddie's or hank-ai's tree, with its Makefile or "
+                expected="AlexeyAB's, pjreddie's or hank-ai's source tree, with its Makefile or "
                 "CMakeLists.txt",
             )
         return folder
     checkout = Path(__file__).resolve().parents[2]
-    places = (project.folder / "darknet", checkout / "darknet", folder_in(project.cache_folder))
-    return next((folder for folder in places if tree.has_sources(folder)), None)
+    candidates = (
+        project.folder / "darknet",
+        checkout / "darknet",
+        clone_folder(project.cache_folder),
+    )
+    return next((folder for folder in candidates if tree.has_sources(folder)), None)
 
 
-def needs_building(project: Project) -> str | None:
-    """Tell why darknet would have to be compiled before it can be used; ``None`` if not."""
+def rebuild_reason(project: Project) -> str | None:
+    """Return why darknet must be compiled before it can be used; ``None`` if it need not be."""
     source = source_folder(project)
     if project.config.darknet.executable or source is None:
         return None
-    order, _ = _order(project, source)
-    return order.stale_reason
+    spec, _ = _build_spec(project, source)
+    return spec.stale_reason
 
 
-def look(project: Project) -> tuple[Built | None, str | None]:
-    """Give the darknet that a training would use as things stand; builds and proves nothing.
+def inspect(project: Project) -> tuple[Built | None, str | None]:
+    """Return the darknet that ``train`` would use now, without building or verifying one.
 
     Returns:
-        It, or ``None`` where there is none; and why it would be built (anew), or ``None``.
+        The darknet, or ``None`` if none exists yet; and why it would be built (again), or
+        ``None``.
 
     Raises:
-        DarknetError: What is configured, or was built, cannot be used.
+        DarknetError: The configured or built program cannot be used.
     """
     options = project.config.darknet
     source = None if options.executable is not None else source_folder(project)
     if source is None:
         if options.executable is not None:
-            return _as_known(project, _configured(project, options.executable)), None
+            return _with_verification(
+                project, _configured_darknet(project, options.executable)
+            ), None
         darknet = _without_sources(project)
-        return None if darknet is None else _as_known(project, darknet), None
-    order, _ = _order(project, source)
-    executable, origin = order.folder / builder.EXECUTABLE, f"built from {source}"
+        return None if darknet is None else _with_verification(project, darknet), None
+    spec, _ = _build_spec(project, source)
+    executable, origin = spec.folder / builder.EXECUTABLE, f"built from {source}"
     if not executable.is_file():
-        return None, order.stale_reason
-    if order.flags.gpu and not order.toolchain.has_driver:
-        darknet = Darknet(executable, LINES[order.line], gpu=True, origin=origin)
-        return Built(darknet, proved_now=False, why_unproved=_NO_DRIVER), order.stale_reason
-    return _as_known(project, ask(executable, origin)), order.stale_reason
+        return None, spec.stale_reason
+    if spec.flags.gpu and not spec.toolchain.has_driver:
+        darknet = Darknet(executable, FORKS[spec.fork], gpu=True, origin=origin)
+        return Built(darknet, verified_now=False, unverified_reason=_NO_DRIVER), spec.stale_reason
+    return _with_verification(project, probe(executable, origin)), spec.stale_reason
 
 
-def _as_known(project: Project, darknet: Darknet) -> Built:
-    """Give a darknet with what is known of it from its proof."""
-    path, proof = _proof_of(project, darknet)
-    if staleness.stale_reason(path, proof) is not None:
-        known = program.revision(darknet)
-        return Built(darknet, proved_now=False, revision=known, why_unproved=_NOT_YET)
-    known = str(files.read_json(path).get("revision", ""))
-    return Built(darknet, proved_now=False, revision=known)
+def _with_verification(project: Project, darknet: Darknet) -> Built:
+    """Return a darknet with the result of its earlier verification, if there is one."""
+    path, recipe = _verification_record(project, darknet)
+    if staleness.stale_reason(path, recipe) is not None:
+        revision = program.revision(darknet)
+        return Built(
+            darknet, verified_now=False, revision=revision, unverified_reason=_NOT_VERIFIED
+        )
+    revision = str(files.read_json(path).get("revision", ""))
+    return Built(darknet, verified_now=False, revision=revision)
 
 
-def _configured(project: Project, executable: str) -> Darknet:
+def _configured_darknet(project: Project, executable: str) -> Darknet:
     path = Path(shutil.which(executable) or project.folder / Path(executable).expanduser())
-    return ask(path, "[darknet] executable")
+    return probe(path, "[darknet] executable")
 
 
-def _action(project: Project) -> str:
-    """Tell what ``build`` would do."""
+def _planned_action(project: Project) -> str:
+    """Return what ``build`` would do, in words."""
     options = project.config.darknet
     if options.executable:
         return f"use {options.executable}"
@@ -204,104 +213,114 @@ def _action(project: Project) -> str:
     if source is None and options.source_url:
         return f"fetch {options.source_url} at {PINNED_COMMIT[:12]} and build it"
     if source is None:
-        return f"use {shutil.which('darknet') or 'no darknet: none was found'}"
-    order, _ = _order(project, source)
-    reason = order.stale_reason
-    return f"build {source}: {order.flags} ({reason})" if reason else f"use {source}, built"
+        return f"use {shutil.which('darknet') or 'no darknet, because none was found'}"
+    spec, _ = _build_spec(project, source)
+    reason = spec.stale_reason
+    return (
+        f"build {source}: {spec.flags} ({reason})"
+        if reason
+        else f"use {source}, which is already built"
+    )
 
 
-def _order(project: Project, source: Path) -> tuple[Order, tuple[str, ...]]:
-    """Give what is to be built, and what to say about it."""
+def _build_spec(project: Project, source: Path) -> tuple[BuildSpec, tuple[str, ...]]:
+    """Return the specification of the build, and notes for the user."""
     options = project.config.darknet
-    here = toolchain.find()
-    line = tree.line_of(source) or "alexeyab"
+    tools = toolchain.find()
+    fork = tree.fork_of(source) or "alexeyab"
     arch = () if isinstance(options.arch, str) else options.arch
-    choice = flags.choose(here, line, build_gpu=options.build_gpu, arch=arch)
-    folder = project.cache_folder / _BUILDS / staleness.fingerprint(str(source))
-    return builder.order(source, folder, choice.flags, here), choice.notes
+    choice = flags.choose(tools, fork, build_gpu=options.build_gpu, arch=arch)
+    folder = project.cache_folder / _BUILD_FOLDER / staleness.fingerprint(str(source))
+    return builder.build_spec(source, folder, choice.flags, tools), choice.notes
 
 
 def _run(project: Project, *, may_fetch: bool) -> Built:
     options = project.config.darknet
     if options.executable is not None:
-        return _proved(project, _configured(project, options.executable))
+        return _verify_once(project, _configured_darknet(project, options.executable))
     source = source_folder(project)
-    not_fetched = None
+    fetch_error = None
     if source is None and may_fetch and options.source_url:
         try:
             source = clone(options.source_url, project.cache_folder)
         except UnavailableError as error:
-            not_fetched = error
+            fetch_error = error
             _log.warning("build: %s", error)
     if source is not None:
         return _from_sources(project, source)
     darknet = _without_sources(project)
     if darknet is None:
-        raise _none_found(not_fetched)
-    return _proved(project, darknet)
+        raise _not_found_error(fetch_error)
+    return _verify_once(project, darknet)
 
 
 def _from_sources(project: Project, source: Path) -> Built:
-    order, notes = _order(project, source)
+    spec, notes = _build_spec(project, source)
     for note in notes:
         _log.info("build: %s", note)
-    made = builder.build(order)
+    build_output = builder.build(spec)
     origin = f"built from {source}"
-    why = _NO_DRIVER
-    if not made.flags.gpu or order.toolchain.has_driver:
+    unverified_reason = _NO_DRIVER
+    if not build_output.flags.gpu or spec.toolchain.has_driver:
         try:
-            return _proved(project, ask(made.executable, origin), made)
+            return _verify_once(project, probe(build_output.executable, origin), build_output)
         except DarknetError as error:
-            # A GPU may be there and not answer nvidia-smi, which some machines do not have.
-            if not made.flags.gpu or order.toolchain.gpus:
+            # Without nvidia-smi no GPUs are listed, but the program may still find one.
+            if not build_output.flags.gpu or spec.toolchain.gpus:
                 raise
-            why = error.what
+            unverified_reason = error.what
     return Built(
-        Darknet(made.executable, LINES[made.line], gpu=True, origin=origin),
-        proved_now=False,
-        revision=made.revision,
-        made=made,
-        why_unproved=why,
+        Darknet(build_output.executable, FORKS[build_output.fork], gpu=True, origin=origin),
+        verified_now=False,
+        revision=build_output.revision,
+        build_output=build_output,
+        unverified_reason=unverified_reason,
     )
 
 
 def _without_sources(project: Project) -> Darknet | None:
-    builds = (project.cache_folder / _BUILDS).glob(f"*/{builder.EXECUTABLE}")
-    earlier = sorted(builds, key=lambda path: path.stat().st_mtime)
-    if earlier:
-        return ask(earlier[-1], "built here before")
+    builds = (project.cache_folder / _BUILD_FOLDER).glob(f"*/{builder.EXECUTABLE}")
+    builds_by_age = sorted(builds, key=lambda path: path.stat().st_mtime)
+    if builds_by_age:
+        return probe(builds_by_age[-1], "built earlier on this machine")
     on_path = shutil.which("darknet")
-    return None if on_path is None else ask(Path(on_path), "on PATH")
+    return None if on_path is None else probe(Path(on_path), "on PATH")
 
 
-def _none_found(not_fetched: UnavailableError | None) -> DarknetError:
+def _not_found_error(fetch_error: UnavailableError | None) -> DarknetError:
     return DarknetError(
-        "no darknet was found",
+        "no darknet found",
         expected="[darknet] executable, sources in darknet/, or darknet on PATH",
-        found="" if not_fetched is None else f"{not_fetched.what} ({not_fetched.where})",
-        remedy="Ways to get one: `oiyolo build`, which fetches the sources where there is a "
-        "network (CPU or CUDA); `apt-get install darknet` (Debian and Ubuntu, CPU); `git submodule "
-        "update --init darknet` in the checkout and then `oiyolo build`; or set [darknet] "
-        "executable to one that you have",
+        found="" if fetch_error is None else f"{fetch_error.what} ({fetch_error.where})",
+        remedy="Run `oiyolo build` with a network connection to fetch and build the sources (CPU "
+        "or CUDA); or `apt-get install darknet` (Debian and Ubuntu, CPU); or `git submodule update "
+        "--init darknet` in the checkout, then `oiyolo build`; or set [darknet] executable to an "
+        "existing darknet",
     )
 
 
-def _proved(project: Project, darknet: Darknet, made: Made | None = None) -> Built:
-    """Prove a darknet, once for as long as its file stays as it is."""
-    path, proof = _proof_of(project, darknet)
-    if staleness.stale_reason(path, proof) is None:
-        known = str(files.read_json(path).get("revision", ""))
-        return Built(darknet, proved_now=False, revision=known, made=made)
-    prove(darknet)
-    revision = made.revision if made is not None else program.revision(darknet)
-    staleness.write(path, {**proof, "revision": revision})
-    return Built(darknet, proved_now=True, revision=revision, made=made)
+def _verify_once(
+    project: Project, darknet: Darknet, build_output: BuildOutput | None = None
+) -> Built:
+    """Verify a darknet unless this executable file has been verified before."""
+    path, recipe = _verification_record(project, darknet)
+    if staleness.stale_reason(path, recipe) is None:
+        revision = str(files.read_json(path).get("revision", ""))
+        return Built(darknet, verified_now=False, revision=revision, build_output=build_output)
+    verify(darknet)
+    revision = build_output.revision if build_output is not None else program.revision(darknet)
+    staleness.write_recipe(path, {**recipe, "revision": revision})
+    return Built(darknet, verified_now=True, revision=revision, build_output=build_output)
 
 
-def _proof_of(project: Project, darknet: Darknet) -> tuple[Path, dict[str, object]]:
-    """Give where the proof of a darknet is noted, and what it was proved as."""
+def _verification_record(project: Project, darknet: Darknet) -> tuple[Path, dict[str, object]]:
+    """Return the file that records a darknet's verification, and the identity of its executable."""
     status = darknet.executable.stat()
-    path = project.cache_folder / _PROOFS / f"{staleness.fingerprint(str(darknet.executable))}.json"
+    path = (
+        project.cache_folder
+        / _PROOF_FOLDER
+        / f"{staleness.fingerprint(str(darknet.executable))}.json"
+    )
     return path, {
         "executable": str(darknet.executable),
         "size": status.st_size,

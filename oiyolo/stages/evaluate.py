@@ -1,6 +1,6 @@
-"""evaluate: what the detector finds on images that training never saw.
+"""evaluate: score the detector on images that were not used in training.
 
-Leaves ``runs/<run>/evaluation.json`` and ``runs/<run>/panels/``. Detections come from ``darknet
+Writes ``runs/<run>/evaluation.json`` and ``runs/<run>/panels/``. The detections come from ``darknet
 detector valid`` on the test split.
 """
 
@@ -19,12 +19,12 @@ import numpy as np
 from oiyolo import __version__
 from oiyolo.core import files, locks, process, staleness
 from oiyolo.core.errors import DarknetError, UsageError
-from oiyolo.core.results import Plan, Result, shown
+from oiyolo.core.results import Plan, Result, images_html
 from oiyolo.darknet import lists
 from oiyolo.darknet.detections import read_detections
 from oiyolo.darknet.forks import FINAL_WEIGHTS
 from oiyolo.darknet.program import data_file, valid_command
-from oiyolo.evaluation.panels import judge_images, save_panels
+from oiyolo.evaluation.panels import evaluate_images, save_panels
 from oiyolo.evaluation.summary import Evaluation, evaluate_detections
 from oiyolo.evaluation.tables import GroundTruth, verification
 from oiyolo.openimages.selection import CORNERS, FLAG_COLUMNS, SEPARATOR
@@ -34,10 +34,11 @@ from oiyolo.stages import build as build_stage
 from oiyolo.stages import prepare as prepare_stage
 from oiyolo.stages import select as select_stage
 from oiyolo.stages import split as split_stage
-from oiyolo.training.run import BASE, find_run, ids_in
+from oiyolo.training.run import BASE_NAME, find_run, ids_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from typing import Literal
 
     from oiyolo.darknet.program import Darknet
     from oiyolo.evaluation.tables import Detections, Verified
@@ -49,7 +50,7 @@ _log = logging.getLogger("oiyolo")
 STAGE: Final = "evaluate"
 _PREFIX: Final = "found_"
 _RESULTS: Final = "results"
-_STAMP: Final = ".evaluated-from.json"
+_RECIPE_NAME: Final = ".evaluated-from.json"
 _WORK_PREFIX: Final = ".evaluate-"
 _TIMEOUT_S: Final = 24 * 3600.0
 
@@ -59,11 +60,11 @@ class Evaluated(Result):
     """A scored detector.
 
     Attributes:
-        run: Its run.
-        split: The split that it was scored on.
-        weights: The weights that were scored.
+        run: The run that trained it.
+        split: The split on which it was scored.
+        weights: The scored weights.
         evaluation: The scores.
-        panels: Pictures of detections.
+        panels: Pictures of the detections, by file name.
     """
 
     run: Run
@@ -73,7 +74,7 @@ class Evaluated(Result):
     panels: Mapping[str, Path]
 
     def as_dict(self) -> dict[str, object]:
-        """See ``Result``."""
+        """Return the result as JSON-compatible values."""
         return {
             "run": self.run.name,
             "split": self.split,
@@ -83,19 +84,19 @@ class Evaluated(Result):
         }
 
     def __str__(self) -> str:
-        wrote = ", ".join(str(p) for p in [self.run.evaluation_path, *self.panels.values()])
-        return f"{self.run.name} on {self.split}:\n{self.evaluation}\nsee {wrote}"
+        paths = ", ".join(str(p) for p in [self.run.evaluation_path, *self.panels.values()])
+        return f"{self.run.name} on {self.split}:\n{self.evaluation}\nsee {paths}"
 
     def _repr_html_(self) -> str:
-        return self.evaluation._repr_html_() + shown(self.panels.values())
+        return self.evaluation._repr_html_() + images_html(self.panels.values())
 
 
 def evaluate(
     project: ProjectLike = ".",
     *,
     run: str | None = None,
-    split: str = "test",
-    weights: str | None = None,
+    split: Literal["test", "valid"] = "test",
+    weights: str | Path | None = None,
     dry_run: bool = False,
     **options: object,
 ) -> Evaluated | Plan:
@@ -103,55 +104,53 @@ def evaluate(
 
     Args:
         project: An open project or its folder.
-        run: A run's name; the latest one if not given.
-        split: "test", or "valid".
-        weights: A weights file of this network; the run's final ones if not given.
-        dry_run: Only tell what would be done.
+        run: The name of a run; by default the latest one.
+        split: "test" or "valid".
+        weights: A weights file of the run's network; by default the run's final weights.
+        dry_run: Whether to only report what would be done.
         **options: Keys of ``[darknet]``.
 
     Raises:
-        UsageError: No such run, an empty split, or one that the run was trained on.
-        DarknetError: No darknet, or it wrote no detections.
+        UsageError: There is no such run, the split is empty, or the run has seen its images.
+        DarknetError: There is no darknet, or it wrote no detections.
     """
     if split not in SPLITS[1:]:
         raise UsageError(
             f"cannot evaluate on {split!r}",
             expected=" or ".join(SPLITS[1:]),
-            remedy="A score on the images of the training says nothing about others",
+            remedy="Choose a split that was not used in training",
         )
     opened = open_project(project, options)
-    found = find_run(opened.runs_folder, run)
-    weights_path = Path(weights).absolute() if weights else _final_weights(found)
+    target = find_run(opened.runs_folder, run)
+    weights_path = Path(weights).absolute() if weights else _final_weights(target)
     if not weights_path.is_file():
         raise UsageError(
-            f"the run {found.name} has no weights to evaluate",
+            f"the run {target.name} has no weights to evaluate",
             where=str(weights_path),
-            remedy="Run `oiyolo train`, which goes on with it; or name others with --weights",
+            remedy="Run `oiyolo train`, which resumes the run, or choose others with --weights",
         )
-    paths = _unseen(opened, found, split)
+    paths = _unseen_paths(opened, target, split)
     if dry_run:
         return Plan("evaluate", [f"score {weights_path} on {len(paths)} images of {split}"])
-    made_from = _made_from(opened, split, weights_path, paths)
-    done = _load(found, split, weights_path, made_from)
-    if done is not None:
-        _log.info("evaluate: nothing new")
-        return done
+    recipe = _recipe(opened, split, weights_path, paths)
+    evaluated = _find_saved(target, split, weights_path, recipe)
+    if evaluated is not None:
+        _log.info("evaluate: up to date")
+        return evaluated
     darknet = build_stage.run(opened).darknet
-    # A lock of its own: weights can be scored while the run goes on.
-    lock = locks.exclusive(found.folder / ".evaluate.lock", what="the evaluation", doing=STAGE)
+    # A lock of its own, because weights can be scored while the run is training.
+    lock = locks.exclusive(target.folder / ".evaluate.lock", what="the evaluation", operation=STAGE)
     with lock:
-        for left in found.folder.glob(f"{_WORK_PREFIX}*"):  # by a killed run
-            shutil.rmtree(left, ignore_errors=True)
-        (found.folder / _STAMP).unlink(missing_ok=True)
-        detections = _detect(darknet, found, weights_path, paths)
-        done = _score(opened, found, split, weights_path, paths, detections)
-        staleness.write(found.folder / _STAMP, made_from)
-        return done
+        for leftover in target.folder.glob(f"{_WORK_PREFIX}*"):  # of a killed evaluation
+            shutil.rmtree(leftover, ignore_errors=True)
+        (target.folder / _RECIPE_NAME).unlink(missing_ok=True)
+        detections = _detect(darknet, target, weights_path, paths)
+        evaluated = _score(opened, target, split, weights_path, paths, detections)
+        staleness.write_recipe(target.folder / _RECIPE_NAME, recipe)
+        return evaluated
 
 
-def _made_from(
-    project: Project, split: str, weights: Path, paths: Sequence[str]
-) -> dict[str, object]:
+def _recipe(project: Project, split: str, weights: Path, paths: Sequence[str]) -> dict[str, object]:
     return {
         "split": split,
         "weights": files.sha256_of(weights),
@@ -161,60 +160,63 @@ def _made_from(
     }
 
 
-def _load(run: Run, split: str, weights: Path, made_from: Mapping[str, object]) -> Evaluated | None:
-    """Give the scores that lie in the run's folder; ``None``, and say why, if they are stale."""
+def _find_saved(
+    run: Run, split: str, weights: Path, recipe: Mapping[str, object]
+) -> Evaluated | None:
+    """Return the scores saved in the run's folder; ``None``, with a log line, if they are stale."""
     saved = files.read_json(run.evaluation_path)
-    reason = staleness.stale_reason(run.folder / _STAMP, made_from)
+    reason = staleness.stale_reason(run.folder / _RECIPE_NAME, recipe)
     panels = {path.name: path for path in sorted(run.panels_folder.glob("*.png"))}
     if reason is None and saved is not None and panels:
         return Evaluated(run, split, weights, Evaluation.from_json(saved), panels)
-    _log.info("evaluate: %s", reason or "scores or panels are gone")
+    _log.info("evaluate: %s", reason or "scores or panels are missing")
     return None
 
 
 def _final_weights(run: Run) -> Path:
-    return run.weights_folder / f"{BASE}{FINAL_WEIGHTS}"
+    return run.weights_folder / f"{BASE_NAME}{FINAL_WEIGHTS}"
 
 
-def _unseen(project: Project, run: Run, split: str) -> list[str]:
-    """Give the split's list of paths.
+def _unseen_paths(project: Project, run: Run, split: str) -> list[str]:
+    """Return the paths of the split's images.
 
     Raises:
-        UsageError: It is empty, or the run saw some of its images.
+        UsageError: The split is empty, the classes differ from the run's, or the run has seen
+            some of the images.
     """
-    dataset = split_stage.load_or_complain(project)
+    dataset = split_stage.load(project)
     names = (run.folder / "obj.names").read_text(encoding="utf-8").splitlines()
     if names != list(dataset.class_names):
         raise UsageError(
-            f"the dataset has other classes than the run {run.name}",
+            f"the classes of the dataset differ from those of the run {run.name}",
             where=str(run.folder / "obj.names"),
             expected=", ".join(names),
             found=", ".join(dataset.class_names),
-            remedy="Train anew, or bring the classes back",
+            remedy="Train a new run, or restore the classes of this one",
         )
     list_path = dataset.list_path(split)
     paths = list_path.read_text(encoding="utf-8").splitlines()
     if not paths:
         raise UsageError(
-            f"there is no image in {split}",
+            f"the {split} split has no images",
             where=str(list_path),
-            remedy=f"Give [split] {split} a share, or fetch more images",
+            remedy=f"Set [split] {split} above 0, or fetch more images",
         )
     seen = set(run.image_ids("train"))
     if split == "test":
         seen |= set(run.image_ids("valid"))
-    if known := seen.intersection(ids_in("\n".join(paths))):
+    if overlap := seen.intersection(ids_in("\n".join(paths))):
         raise UsageError(
-            f"the run {run.name} has seen {len(known)} images of {split}",
+            f"the run {run.name} has seen {len(overlap)} images of {split}",
             where=str(list_path),
-            found=f"for example {min(known)}",
-            remedy="The dataset was dealt anew since; train anew to get an honest score",
+            found=f"for example {min(overlap)}",
+            remedy="The dataset was split again after training; train a new run for a fair score",
         )
     lists.check(paths, list_path)
     trained_on = run.record.get("made_from", {}).get("images")
-    if trained_on != (now := prepare_stage.prepared_as(project)):
+    if trained_on != (now := prepare_stage.prepared_options(project)):
         _log.warning(
-            "evaluate: %s was trained on images prepared as %s, and these are %s",
+            "evaluate: %s was trained on images prepared as %s, but these were prepared as %s",
             run.name,
             trained_on,
             now,
@@ -231,18 +233,18 @@ def _score(  # noqa: PLR0917  (the parts of one result)
     detections: Detections,
 ) -> Evaluated:
     image_ids = ids_in("\n".join(paths))
-    class_names = split_stage.load_or_complain(project).class_names
+    class_names = split_stage.load(project).class_names
     truth = _truth(project, image_ids, class_names)
     evaluation = evaluate_detections(detections, truth, class_names)
     sizes_wh = None
-    if prepare_stage.prepared_as(project)["fit"] == "stretch":
+    if prepare_stage.prepared_options(project)["fit"] == "stretch":
         with project.ledger(read_only=True) as ledger:
-            widths, heights = ledger.facts("width_px"), ledger.facts("height_px")
+            widths, heights = ledger.column("width_px"), ledger.column("height_px")
         sizes_wh = {i: (int(str(widths[i])), int(str(heights[i]))) for i in image_ids}
     panels = save_panels(
         run.panels_folder,
         image_paths={i: Path(path) for i, path in zip(image_ids, paths, strict=True)},
-        verdicts=judge_images(detections, truth, class_names, evaluation.score_thresholds),
+        results=evaluate_images(detections, truth, class_names, evaluation.score_thresholds),
         original_sizes_wh=sizes_wh,
     )
     files.write_json(
@@ -253,16 +255,16 @@ def _score(  # noqa: PLR0917  (the parts of one result)
 
 
 def _detect(darknet: Darknet, run: Run, weights: Path, paths: Sequence[str]) -> Detections:
-    """Let darknet write its detections, in a folder beside the run's files, and read them."""
+    """Return darknet's detections, which it writes to a temporary folder in the run's folder."""
     from PIL import Image  # noqa: PLC0415  (only sizes are read)
 
     class_count = len((run.folder / "obj.names").read_text(encoding="utf-8").splitlines())
     with tempfile.TemporaryDirectory(prefix=_WORK_PREFIX, dir=run.folder) as name:
         folder = Path(name)
-        # Debian's dies of a missing results folder.
+        # Debian's darknet crashes if the results folder is missing.
         (folder / _RESULTS).mkdir()
-        (folder / "list.txt").write_text("".join(f"{path}\n" for path in lists.padded(paths)))
-        # Numbers for names, because darknet makes file names of them.
+        (folder / "list.txt").write_text("".join(f"{path}\n" for path in lists.pad(paths)))
+        # Numbers instead of names, because darknet uses them as file names.
         (folder / "numbers.names").write_text("".join(f"{n}\n" for n in range(class_count)))
         (folder / "obj.data").write_text(
             data_file(
@@ -282,8 +284,8 @@ def _detect(darknet: Darknet, run: Run, weights: Path, paths: Sequence[str]) -> 
             weights=os.path.relpath(weights, folder),
             prefix=_PREFIX,
         )
-        done = process.run(argv, cwd=folder, timeout_s=_TIMEOUT_S)
-        files.write_text(run.folder / "valid_log.txt", done.output)
+        finished = process.run(argv, cwd=folder, timeout_s=_TIMEOUT_S)
+        files.write_text(run.folder / "valid_log.txt", finished.output)
         sizes_wh = {}
         for path in paths:
             with Image.open(path) as image:
@@ -297,9 +299,9 @@ def _detect(darknet: Darknet, run: Run, weights: Path, paths: Sequence[str]) -> 
             )
         except DarknetError as error:
             raise DarknetError(
-                f"darknet wrote no detections ({done.ended})",
+                f"darknet wrote no detections ({finished.exit_description})",
                 where=str(run.folder / "valid_log.txt"),
-                found=f"its last words:\n{done.output.strip()[-500:]}\n",
+                found=f"the end of its output:\n{finished.output.strip()[-500:]}\n",
                 remedy="Check that the weights belong to the run's network",
             ) from error
 
@@ -310,7 +312,8 @@ def _truth(project: Project, image_ids: Sequence[str], class_names: Sequence[str
     group_of = np.zeros(len(boxes), dtype=bool)
     if FLAG_COLUMNS["group_of"] in boxes:
         group_of = boxes[FLAG_COLUMNS["group_of"]].to_numpy() == 1
-    # A group that was dropped from training is still no place for false alarms.
+    # A group box that was not used in training still counts, so that a detection there is no false
+    # positive.
     counted = boxes["used"].to_numpy(dtype=bool) | group_of
     boxes, group_of = boxes[counted], group_of[counted]
     return GroundTruth.from_rows(
@@ -324,7 +327,7 @@ def _truth(project: Project, image_ids: Sequence[str], class_names: Sequence[str
 
 
 def _verified(project: Project, image_ids: Sequence[str], class_names: Sequence[str]) -> Verified:
-    images = select_stage.load_or_complain(project).images
+    images = select_stage.load(project).images
     images = images[images["ImageID"].isin(set(image_ids))]
     class_id = {name: number for number, name in enumerate(class_names)}
 

@@ -1,6 +1,6 @@
-"""report: one page about a run, in one file that opens anywhere.
+"""report: write a page about a run, in one file that opens anywhere.
 
-Leaves ``runs/<run>/report.html``: pictures are inside it, nothing is loaded from elsewhere.
+Writes ``runs/<run>/report.html``. The page contains its pictures and loads nothing else.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from oiyolo import __version__
 from oiyolo.core import files, staleness
 from oiyolo.core.results import Plan, Result, data_url
+from oiyolo.evaluation.summary import with_current_keys
 from oiyolo.project.ledger import SPLITS
 from oiyolo.project.project import open_project
 from oiyolo.stages import plot as plot_stage
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("oiyolo")
 
 STAGE: Final = "report"
-_STAMP: Final = ".reported-from.json"
+_RECIPE_NAME: Final = ".reported-from.json"
 _TEMPLATE: Final = "report.html.j2"
 
 
@@ -40,59 +41,59 @@ class Report(Result):
 
     Attributes:
         path: The page.
-        run: Its run.
+        run: The name of its run.
     """
 
     path: Path
     run: str
 
     def as_dict(self) -> dict[str, object]:
-        """See ``Result``."""
+        """Return the result as JSON-compatible values."""
         return {"run": self.run, "report": str(self.path)}
 
     def __str__(self) -> str:
         return f"{self.run}: see {self.path}"
 
     def _repr_html_(self) -> str:
-        address = html.escape(os.path.relpath(self.path))
-        return f'{html.escape(self.run)}: see <a href="{address}" target="_blank">{address}</a>'
+        url = html.escape(os.path.relpath(self.path))
+        return f'{html.escape(self.run)}: see <a href="{url}" target="_blank">{url}</a>'
 
 
 def report(
     project: ProjectLike = ".", *, run: str | None = None, dry_run: bool = False
 ) -> Report | Plan:
-    """Write a page with a run's scores, pictures and charts, and the dataset's facts.
+    """Write a page with a run's scores, pictures and charts, and the dataset's figures.
 
-    What is there is shown: a run that was not evaluated yet has a page without scores.
+    The page has what exists: there are no scores if the run is not evaluated yet.
 
     Args:
         project: An open project or its folder.
-        run: A run's name; the latest one if not given.
-        dry_run: Only tell what would be done.
+        run: The name of a run; by default the latest one.
+        dry_run: Whether to only report what would be done.
 
     Raises:
         UsageError: There is no such run.
     """
     opened = open_project(project)
-    found = find_run(opened.runs_folder, run)
-    path = found.folder / "report.html"
+    target = find_run(opened.runs_folder, run)
+    path = target.folder / "report.html"
     if dry_run:
         return Plan("report", [f"write {path}"])
-    if not list(found.charts_folder.glob("*.png")) and found.log_path.is_file():
-        plot_stage.plot(opened, run=found.name)
-    made_from = _made_from(opened, found)
-    reason = staleness.stale_reason(found.folder / _STAMP, made_from)
+    if not list(target.charts_folder.glob("*.png")) and target.log_path.is_file():
+        plot_stage.plot(opened, run=target.name)
+    recipe = _recipe(opened, target)
+    reason = staleness.stale_reason(target.folder / _RECIPE_NAME, recipe)
     if reason is None and path.is_file():
-        _log.info("report: nothing new")
-        return Report(path, found.name)
-    _log.info("report: %s", reason or "the page is gone")
-    (found.folder / _STAMP).unlink(missing_ok=True)
-    files.write_text(path, _render(opened, found))
-    staleness.write(found.folder / _STAMP, made_from)
-    return Report(path, found.name)
+        _log.info("report: up to date")
+        return Report(path, target.name)
+    _log.info("report: %s", reason or "the page is missing")
+    (target.folder / _RECIPE_NAME).unlink(missing_ok=True)
+    files.write_text(path, _render(opened, target))
+    staleness.write_recipe(target.folder / _RECIPE_NAME, recipe)
+    return Report(path, target.name)
 
 
-def _made_from(project: Project, run: Run) -> dict[str, object]:
+def _recipe(project: Project, run: Run) -> dict[str, object]:
     pictures = sorted([*run.charts_folder.glob("*.png"), *run.panels_folder.glob("*.png")])
     dataset = _dataset(project)
     return {
@@ -116,8 +117,9 @@ def _render(project: Project, run: Run) -> str:
         lstrip_blocks=True,
     )
     environment.filters["percent"] = _percent
-    environment.filters["inside"] = data_url
-    evaluation = files.read_json(run.evaluation_path)
+    environment.filters["data_url"] = data_url
+    saved = files.read_json(run.evaluation_path)
+    evaluation = with_current_keys(saved) if saved else None
     return environment.get_template(_TEMPLATE).render(
         run=run,
         record=run.record,
@@ -133,7 +135,7 @@ def _render(project: Project, run: Run) -> str:
 
 
 def _dataset(project: Project) -> dict[str, Any] | None:
-    dataset = split_stage.load(project) if project.ledger_path.is_file() else None
+    dataset = split_stage.find(project) if project.ledger_path.is_file() else None
     if dataset is None:
         return None
     with project.ledger(read_only=True) as ledger:
@@ -151,4 +153,4 @@ def _pictures(folder: Path, names: tuple[str, ...]) -> dict[str, Path]:
 
 
 def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1%}"  # noqa: RUF001  (an en dash, for a person)
+    return "–" if value is None else f"{value:.1%}"  # noqa: RUF001  (an en dash)

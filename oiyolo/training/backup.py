@@ -1,4 +1,4 @@
-"""Copies of a run's weights in a bucket: a machine that is taken away takes nothing with it."""
+"""Back up a run's weights to a bucket, so that losing the machine loses no weights."""
 
 from __future__ import annotations
 
@@ -10,116 +10,119 @@ from typing import TYPE_CHECKING, Final
 
 from oiyolo.core import progress
 from oiyolo.core.errors import OiyoloError
-from oiyolo.training.monitors import Rule
+from oiyolo.training.monitors import Monitor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from oiyolo.training.checkpoints import Checkpoints, Keeper
+    from oiyolo.training.checkpoints import CheckpointKeeper, Checkpoints
     from oiyolo.training.run import Run
 
     Upload = Callable[[Sequence[Path], str], None]
 
 _log = logging.getLogger("oiyolo")
 
-EVERY_S: Final = 900.0
+INTERVAL_S: Final = 900.0
 
 
-def upload(paths: Sequence[Path], place: str) -> None:
-    """Copy files to a ``gs://`` place."""
-    from oiyolo.net import gcs  # noqa: PLC0415  (heavy, and most trainings need none)
+def upload(paths: Sequence[Path], destination: str) -> None:
+    """Upload files to a ``gs://bucket/prefix``."""
+    from oiyolo.net import gcs  # noqa: PLC0415  (slow to import, and most runs do not need it)
 
-    gcs.upload(paths, place)
+    gcs.upload(paths, destination)
 
 
-class Backup(Rule):
-    """Copies the last and the best weights on the way, beside the training; never ends it.
+class Backup(Monitor):
+    """A monitor that uploads the last and the best weights in the background; it never stops a run.
 
-    What fails is told, and tried again with the next weights.
+    A failed upload is logged and repeated with the next weights.
     """
 
     def __init__(
         self,
         run: Run,
         checkpoints: Checkpoints,
-        keeper: Keeper,
+        keeper: CheckpointKeeper,
         *,
-        place: str,
-        every_s: float = EVERY_S,
+        destination: str,
+        interval_s: float = INTERVAL_S,
         copy: Upload = upload,
     ) -> None:
-        """Begin.
+        """Create the monitor.
 
         Args:
             run: The run.
             checkpoints: Its weights.
-            keeper: Tells when there are new ones.
-            place: ``gs://bucket/prefix``; a folder with the run's name lies below it.
-            every_s: Seconds between two copies at least.
-            copy: Copies files to a place.
+            keeper: The monitor that keeps the weights; its count shows when there are new ones.
+            destination: ``gs://bucket/prefix``; files go to a folder with the run's name below it.
+            interval_s: Minimum time between two uploads, in seconds.
+            copy: Function that uploads files to a destination.
         """
         self._run = run
         self._checkpoints = checkpoints
         self._keeper = keeper
-        self._place = f"{place.rstrip('/')}/{run.name}"
-        self._every_s = every_s
+        self._destination = f"{destination.rstrip('/')}/{run.name}"
+        self._interval_s = interval_s
         self._copy = copy
-        self._copied = 0
+        self._copied_count = 0
         self._next_s = 0.0
         self._thread: threading.Thread | None = None
 
-    def look(self, at_s: float, quiet_s: float) -> None:  # noqa: ARG002  (talking or not)
-        """See ``Rule``."""
+    def on_tick(self, at_s: float, quiet_s: float) -> None:  # noqa: ARG002  (silence does not matter)
+        """Upload the kept weights in a thread if there are new ones and no upload is running."""
         is_busy = self._thread is not None and self._thread.is_alive()
-        if is_busy or at_s < self._next_s or self._keeper.kept == self._copied:
+        if is_busy or at_s < self._next_s or self._keeper.kept_count == self._copied_count:
             return
-        self._copied = self._keeper.kept
-        self._next_s = at_s + self._every_s
-        paths = self._staged()
+        self._copied_count = self._keeper.kept_count
+        self._next_s = at_s + self._interval_s
+        paths = self._stage_files()
         self._thread = threading.Thread(target=self._send, args=(paths,), daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Copy what there is now, the log last, and wait for it: the training has ended."""
+        """Upload all files a last time, with the log, and wait until that is done."""
         if self._thread is not None:
             self._thread.join()
         log = self._run.log_path
-        self._send([*self._staged(), *([log] if log.is_file() else [])])
+        self._send([*self._stage_files(), *([log] if log.is_file() else [])])
 
-    def _staged(self) -> list[Path]:
-        """Give the files under the names that darknet gives them, none of which changes any more.
+    def _stage_files(self) -> list[Path]:
+        """Return links to the weights under darknet's own file names, and the path of the record.
 
-        Those that darknet writes into would be torn: their copies are linked instead.
+        Darknet overwrites its own files during an upload, so the kept copies are linked instead.
         """
         folder = self._run.weights_folder / "kept" / "to_copy"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        known, best = self._checkpoints, self._checkpoints.best
-        sources = {known.last_path.name: known.newest_kept, known.final_path.name: known.final_path}
-        if best is not None and known.best_path is not None:
-            sources[known.best_path.name] = best.path
-        staged = []
+        weights, best = self._checkpoints, self._checkpoints.best
+        sources = {
+            weights.last_path.name: weights.newest_kept,
+            weights.final_path.name: weights.final_path,
+        }
+        if best is not None and weights.best_path is not None:
+            sources[weights.best_path.name] = best.path
+        links = []
         for name, source in sources.items():
             if source is not None and source.is_file():
-                staged.append(_linked(source, folder / name))
-        return [*staged, self._run.record_path]
+                links.append(_link_or_copy(source, folder / name))
+        return [*links, self._run.record_path]
 
     def _send(self, paths: Sequence[Path]) -> None:
-        token = progress.shown.set(False)  # the bar of the training stands there already
+        token = progress.enabled.set(False)  # the run's progress bar is shown already
         try:
-            self._copy(paths, self._place)
+            self._copy(paths, self._destination)
         except (OiyoloError, OSError) as error:
-            _log.warning("train: the weights were not copied to %s: %s", self._place, error)
+            _log.warning("train: cannot copy the weights to %s: %s", self._destination, error)
         else:
-            _log.info("train: copied %s files to %s", len(paths), self._place)
+            _log.info("train: copied %s files to %s", len(paths), self._destination)
         finally:
-            progress.shown.reset(token)
+            progress.enabled.reset(token)
 
 
-def _linked(source: Path, target: Path) -> Path:
+def _link_or_copy(source: Path, target: Path) -> Path:
     try:
         os.link(source, target)
-    except OSError:  # a file system without links
+    except OSError:  # a file system without hard links
         shutil.copyfile(source, target)
     return target

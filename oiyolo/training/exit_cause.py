@@ -1,4 +1,4 @@
-"""Why a training ended too early, by what darknet said, never by its exit code."""
+"""Determine from darknet's output why a run ended too early; its exit code is unreliable."""
 
 from __future__ import annotations
 
@@ -13,80 +13,83 @@ if TYPE_CHECKING:
 _LAST_LINES: Final = 5
 
 
-class Cause(NamedTuple):
-    """Why it ended.
+class ExitCause(NamedTuple):
+    """Why a run ended.
 
     Attributes:
-        name: A few words; empty if nothing that is known was said.
+        name: The cause in a few words; empty if the output matches no known cause.
         remedy: What to do.
-        words: Darknet's own.
+        output: The lines of darknet's output that show the cause.
     """
 
     name: str
     remedy: str
-    words: str
+    output: str
 
 
-class _Known(NamedTuple):
-    says: re.Pattern[str]
+class _CausePattern(NamedTuple):
+    pattern: re.Pattern[str]
     name: str
     remedy: str
 
 
-def _known(says: str, name: str, remedy: str) -> _Known:
-    return _Known(re.compile(says), name, remedy)
+def _cause_pattern(pattern: str, name: str, remedy: str) -> _CausePattern:
+    return _CausePattern(re.compile(pattern), name, remedy)
 
 
-_GO_ON: Final = "then `oiyolo train` goes on from the last weights it saved"
-_KNOWN: Final = (
-    _known(
+_RESUME: Final = "then run `oiyolo train` again to resume from the last saved weights"
+_CAUSE_PATTERNS: Final = (
+    _cause_pattern(
         r"l\.outputs == params\.inputs|filters= in the \[convolutional\]",
-        "the filters before a [yolo] layer do not fit its classes and mask",
-        "Set filters to (classes + 5) times the numbers in mask, or leave [train] network a name",
+        "the filters before a [yolo] layer do not match its classes and mask",
+        "Set filters to (classes + 5) times the length of mask, or set [train] network to a "
+        "built-in name",
     ),
-    _known(
+    _cause_pattern(
         r"(?:Couldn't open file|[Cc]an't (?:load|open)(?: file)?).*\.txt\b|[Cc]an't open label file"
         r"|Failed to (?:infer|open) label",
         "a label is missing",
-        "Run `oiyolo prepare` and `oiyolo split`, " + _GO_ON,
+        "Run `oiyolo prepare` and `oiyolo split`, " + _RESUME,
     ),
-    _known(
+    _cause_pattern(
         r"(?:Couldn't open file|[Cc](?:an't|annot|ouldn't) (?:load|open)).*\.(?:backup|weights)\b",
-        "weights could not be written or read",
-        "See that the run's folder weights/ is there and can be written to, " + _GO_ON,
+        "weights cannot be written or read",
+        "Check that the run's folder weights/ exists and is writable, " + _RESUME,
     ),
-    _known(
+    _cause_pattern(
         r"[Cc](?:annot|an't|ouldn't) load image|[Cc]annot load",
-        "an image could not be read",
-        "Run `oiyolo prepare` and `oiyolo split`, " + _GO_ON,
+        "an image cannot be read",
+        "Run `oiyolo prepare` and `oiyolo split`, " + _RESUME,
     ),
-    _known(
+    _cause_pattern(
         r"driver version is insufficient|no CUDA-capable device|invalid device ordinal"
         r"|cannot open shared object file",
-        "the GPU or its driver was not found",
-        "Look whether nvidia-smi answers, and at [train] gpus, " + _GO_ON,
+        "the GPU or its driver is missing",
+        "Check nvidia-smi and [train] gpus, " + _RESUME,
     ),
-    _known(
+    _cause_pattern(
         r"[MCmcR]?e?alloc error|bad_alloc|out of CPU RAM|^\s*Killed\b",
-        "the machine's memory is full",
-        "End what else uses it, " + _GO_ON,
+        "the machine is out of memory",
+        "Close other programs that use much memory, " + _RESUME,
     ),
-    _known(
-        r"No space left on device|Disk quota exceeded", "the disk is full", "Make room, " + _GO_ON
+    _cause_pattern(
+        r"No space left on device|Disk quota exceeded",
+        "the disk is full",
+        "Free up space, " + _RESUME,
     ),
 )
 
 
-def cause_of(log: Sequence[str], iterations: int) -> Cause:
-    """Find out why a training ended, from the lines of its last attempt.
+def find_cause(log: Sequence[str], iterations: int) -> ExitCause:
+    """Return why a run ended, judged by the output of its last attempt.
 
     Args:
-        log: The lines.
-        iterations: How many lines of iterations there were.
+        log: The lines of that output.
+        iterations: Number of logged iterations.
     """
-    words = "\n".join(complaints(log) or log[-_LAST_LINES:])
-    for known in _KNOWN:
-        if any(known.says.search(line) for line in log):
-            return Cause(known.name, known.remedy, words)
+    output = "\n".join(complaints(log) or log[-_LAST_LINES:])
+    for cause in _CAUSE_PATTERNS:
+        if any(cause.pattern.search(line) for line in log):
+            return ExitCause(cause.name, cause.remedy, output)
     name = "" if iterations else "nothing was trained"
-    return Cause(name, "Mend the cause, " + _GO_ON, words)
+    return ExitCause(name, "Fix the cause, " + _RESUME, output)

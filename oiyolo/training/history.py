@@ -1,35 +1,37 @@
-"""What an earlier part of a training told, out of its log."""
+"""Read the events and mAP values of earlier attempts from a run's log."""
 
 from __future__ import annotations
 
 import heapq
 from typing import TYPE_CHECKING
 
-from oiyolo.training.monitors import Measured, Point
+from oiyolo.training.monitors import IterationStats, MapMeasured
 from oiyolo.trainlog.parse import read_log
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from oiyolo.training.monitors import Fact
+    from oiyolo.training.monitors import TrainingEvent
 
 
-def facts_of(log_path: Path) -> Iterator[Fact]:
-    """Give the iterations and mAPs of a log, in its order; none where there is no log yet."""
+def events_in(log_path: Path) -> Iterator[TrainingEvent]:
+    """Yield the iterations and mAP values of a log in their order; nothing if there is no log."""
     if not log_path.is_file():
         return
     log = read_log(log_path, regions=False)
     columns = [log.column(name).tolist() for name in ("line", "iteration", "loss", "avg_loss")]
-    points = ((row[0], Point(*row[1:])) for row in zip(*columns, strict=True))
-    measured = ((point.line, Measured(point.map)) for point in log.map_points)
-    in_order: Iterator[tuple[int, Fact]] = heapq.merge(points, measured, key=lambda row: row[0])
-    for _, fact in in_order:
-        yield fact
+    iterations = ((row[0], IterationStats(*row[1:])) for row in zip(*columns, strict=True))
+    maps = ((point.line, MapMeasured(point.map)) for point in log.map_points)
+    in_order: Iterator[tuple[int, TrainingEvent]] = heapq.merge(
+        iterations, maps, key=lambda row: row[0]
+    )
+    for _, event in in_order:
+        yield event
 
 
-def measured_in(log_path: Path) -> dict[int, float]:
-    """Give the mAP of each iteration after which a log has one; the later one of two."""
+def map_by_iteration(log_path: Path) -> dict[int, float]:
+    """Return the mAP values in a log by iteration; of several at one iteration, the last."""
     if not log_path.is_file():
         return {}
     points = read_log(log_path, regions=False).map_points

@@ -1,4 +1,4 @@
-"""What a training starts from: pretrained weights fetched, the user's own checked, or nothing."""
+"""Initial weights of a run: download pretrained ones or check the user's own."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any, Final
 from oiyolo.core import locks
 from oiyolo.core.files import sha256_of
 from oiyolo.core.progress import progress
-from oiyolo.net.client import Web
+from oiyolo.net.client import HttpClient
 from oiyolo.networks.layers import expected_weight_bytes
-from oiyolo.networks.partial import cut, usable
+from oiyolo.networks.partial import find_transferable_layers, write_partial_weights
 from oiyolo.networks.weights import PRETRAINED, check_weights, obtain, origin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from oiyolo.net.ranges import Version
+    from oiyolo.net.ranges import FileVersion
     from oiyolo.networks.cfg import Cfg
     from oiyolo.networks.weights import Fetch, Pretrained
 
@@ -27,15 +27,15 @@ _SHOWN_DIGITS: Final = 16
 
 
 @dataclass(frozen=True)
-class Start:
-    """What a training starts from.
+class InitialWeights:
+    """The weights that a run starts from.
 
     Attributes:
-        path: The weights to give to darknet; ``None`` where it starts from noise.
-        filled_layers: The first so many layers of the network are filled by them.
-        layer_count: How many layers it has.
-        origin: Where they came from, as JSON takes it: ``url`` or ``path``, ``sha256``,
-            ``size_bytes``, ``layers``, and ``note`` where there is something to know.
+        path: The weights file for darknet; ``None`` to start from random weights.
+        filled_layers: Number of layers, counted from the first, that the file fills.
+        layer_count: Number of layers of the network.
+        origin: Where the weights come from, as JSON-compatible values: ``url`` or ``path``,
+            ``sha256``, ``size_bytes``, ``layers``, and an optional ``note``.
     """
 
     path: Path | None
@@ -44,104 +44,110 @@ class Start:
     origin: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def told(self) -> str:
-        """The start in a line."""
+    def summary(self) -> str:
+        """The weights in one line."""
         if self.path is None:
-            return "starts from noise, with no weights"
-        whence = self.origin.get("url") or self.origin.get("path") or self.path
+            return "starts from random weights"
+        source = self.origin.get("url") or self.origin.get("path") or self.path
         note = f" ({self.origin['note']})" if self.origin.get("note") else ""
         return (
-            f"starts from {whence}: the first {self.filled_layers} of {self.layer_count} layers "
+            f"starts from {source}: the first {self.filled_layers} of {self.layer_count} layers "
             f"are used{note}"
         )
 
 
-def start_weights(
+def prepare_initial_weights(
     weights: str,
     cfg: Cfg,
     *,
     base: Path,
     cache_folder: Path,
-    known: Mapping[str, Pretrained] = PRETRAINED,
-    web: Web | None = None,
-) -> Start:
-    """Give what a training starts from; fetches and cuts what is needed for that.
+    pretrained: Mapping[str, Pretrained] = PRETRAINED,
+    client: HttpClient | None = None,
+) -> InitialWeights:
+    """Return the initial weights of a run, after downloading or truncating them if necessary.
 
     Args:
         weights: "none", the name of pretrained weights, or a path.
-        cfg: The network that will be trained.
-        base: A relative path lies below it.
-        cache_folder: The folder that all projects share.
-        known: The pretrained weights there are.
-        web: Connections to use; its own by default.
+        cfg: The network to train.
+        base: The folder that a relative path starts from.
+        cache_folder: The cache folder, which all projects share.
+        pretrained: The pretrained weights by name.
+        client: The HTTP client to use; by default a new one.
 
     Raises:
         UsageError: There is no such file.
-        InputFormError: It is no weights file, or one of another network.
-        UnavailableError: The pretrained weights cannot be fetched.
+        InputFormError: The file is not a weights file, or belongs to another network.
+        UnavailableError: The pretrained weights cannot be downloaded.
     """
     if weights == NO_WEIGHTS:
-        return Start(None)
+        return InitialWeights(None)
     folder = cache_folder / "weights"
-    if weights not in known:
-        return _own(base / Path(weights).expanduser(), cfg, folder)
+    if weights not in pretrained:
+        return _user_weights(base / Path(weights).expanduser(), cfg, folder)
     with contextlib.ExitStack() as stack:
-        if web is None:
-            web = stack.enter_context(contextlib.closing(Web()))
-        lock = locks.exclusive(folder / f"{weights}.lock", what=weights, doing="fetch", wait=True)
+        if client is None:
+            client = stack.enter_context(contextlib.closing(HttpClient()))
+        lock = locks.exclusive(
+            folder / f"{weights}.lock", what=weights, operation="fetch", wait=True
+        )
         stack.enter_context(lock)
-        path = obtain(weights, cache=folder, fetch=_fetch_with(web, weights), known=known)
+        path = obtain(
+            weights, cache=folder, fetch=_fetch_with(client, weights), pretrained=pretrained
+        )
     report = check_weights(path, cfg)
     filled, count = report.filled_layers or 0, report.layer_count or 0
-    known_facts = {k: v for k, v in origin(path).items() if k != "mtime_ns"}
-    return Start(path, filled, count, {"name": weights, **known_facts, "layers": filled})
+    source = {k: v for k, v in origin(path).items() if k != "mtime_ns"}
+    return InitialWeights(path, filled, count, {"name": weights, **source, "layers": filled})
 
 
-def _fetch_with(web: Web, name: str) -> Fetch:
+def _fetch_with(client: HttpClient, name: str) -> Fetch:
     def fetch(
         url: str,
         part: Path,
         *,
-        held: Version | None,
+        partial_version: FileVersion | None,
         expected_bytes: int,
-        begin: Callable[[Version, int], None],
+        on_start: Callable[[FileVersion, int], None],
     ) -> None:
-        here_bytes = part.stat().st_size if held is not None and part.is_file() else 0
-        with progress(name, total=expected_bytes, unit="B", initial=here_bytes) as told:
-            web.download(
+        existing_bytes = (
+            part.stat().st_size if partial_version is not None and part.is_file() else 0
+        )
+        with progress(name, total=expected_bytes, unit="B", initial=existing_bytes) as bar:
+            client.download(
                 url,
                 part,
                 headers={},
-                told=told,
-                held=held,
+                progress=bar,
+                partial_version=partial_version,
                 expected_bytes=expected_bytes,
-                begin=begin,
+                on_start=on_start,
             )
 
     return fetch
 
 
-def _own(path: Path, cfg: Cfg, folder: Path) -> Start:
-    """Take a file of the user's, or the part of it that fits."""
+def _user_weights(path: Path, cfg: Cfg, folder: Path) -> InitialWeights:
+    """Return the user's file, or a copy of its first layers if only those fit."""
     path = path.absolute()
-    fits = usable(path, cfg)
+    transferable = find_transferable_layers(path, cfg)
     sha256 = sha256_of(path)
-    facts = {
+    source = {
         "path": str(path),
         "sha256": sha256,
         "size_bytes": path.stat().st_size,
-        "layers": fits.layers,
+        "layers": transferable.filled_layers,
     }
-    if not fits.must_be_cut:
-        return Start(path, fits.layers, fits.layer_count, facts)
-    target = folder / "cut" / f"{sha256[:_SHOWN_DIGITS]}-{fits.layers}.weights"
-    if not _is_cut(target, cfg, fits.layers):
-        cut(path, cfg, fits.layers, target)
-    facts["note"] = f"it was trained for {fits.class_count} classes"
-    return Start(target, fits.layers, fits.layer_count, facts)
+    if not transferable.needs_truncation:
+        return InitialWeights(path, transferable.filled_layers, transferable.layer_count, source)
+    target = folder / "cut" / f"{sha256[:_SHOWN_DIGITS]}-{transferable.filled_layers}.weights"
+    if not _is_truncated(target, cfg, transferable.filled_layers):
+        write_partial_weights(path, cfg, transferable.filled_layers, target)
+    source["note"] = f"it was trained for {transferable.class_count} classes"
+    return InitialWeights(target, transferable.filled_layers, transferable.layer_count, source)
 
 
-def _is_cut(target: Path, cfg: Cfg, layer_count: int) -> bool:
-    """Tell whether the part is there already; its name holds the checksum of the whole."""
-    wanted = expected_weight_bytes(cfg, layer_count)
-    return target.is_file() and target.stat().st_size == wanted
+def _is_truncated(target: Path, cfg: Cfg, layer_count: int) -> bool:
+    """Return whether the truncated copy exists; its name contains the checksum of the original."""
+    size_bytes = expected_weight_bytes(cfg, layer_count)
+    return target.is_file() and target.stat().st_size == size_bytes

@@ -1,7 +1,8 @@
-"""Darknet's lines into facts, one line at a time, with next to no work for most of them.
+"""Convert darknet's lines to training events, one at a time and cheaply.
 
-``trainlog.parse`` makes tables of a log and keeps what it read; this keeps nothing, because it runs
-beside a training for days. Which line is what, both take from ``trainlog.dialects``.
+``trainlog.parse`` builds tables from a log and keeps everything it read. This reader keeps almost
+nothing, because it runs alongside training for days. Both recognise lines by
+``trainlog.dialects``.
 """
 
 from __future__ import annotations
@@ -10,97 +11,99 @@ import math
 import re
 from typing import TYPE_CHECKING, Final
 
-from oiyolo.training.monitors import Complaint, Measured, Point, Saved
-from oiyolo.trainlog.dialects import DIALECTS, NUMBER, number, numbers_of_iteration
+from oiyolo.training.monitors import ErrorReported, IterationStats, MapMeasured, WeightsSaved
+from oiyolo.trainlog.dialects import DIALECTS, NUMBER, iteration_values, parse_number
 from oiyolo.trainlog.dialects import WORD_GROUPS as WORDS
-from oiyolo.trainlog.line_matcher import event, recognised, without_codes
+from oiyolo.trainlog.line_matcher import find_event, find_matches, strip_terminal_codes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from oiyolo.training.monitors import Fact
-    from oiyolo.trainlog.line_matcher import Found
+    from oiyolo.training.monitors import TrainingEvent
+    from oiyolo.trainlog.line_matcher import LineMatch
 
-# All forms of region lines in one, as only two of their numbers are wanted here.
+# One pattern for all formats of region lines, because only two of their numbers are needed here.
 _REGION: Final = re.compile(rf"Avg \(?IOU: ({NUMBER}).{{1,200}}?count: (\d{{1,9}})")
 _REGION_MARKS: Final = (b"Avg IOU: ", b"Avg (IOU: ")
 _ITERATION_MARKS: Final = (b" avg, ", b" avg loss, ", b": loss=")
 _MAP_MARK: Final = b"(mAP"
-_PLAIN: Final = (b"Loaded: ", b" total_bbox", b"total_bbox", b"Resizing", b"Syncing")
+_IGNORED_STARTS: Final = (b"Loaded: ", b" total_bbox", b"total_bbox", b"Resizing", b"Syncing")
 _OUT_OF_MEMORY: Final = re.compile(
     r"\bout of memory\b|OUT_OF_MEMORY|cudaErrorMemoryAllocation|STATUS_ALLOC_FAILED"
     r"|Try to set subdivisions=",
 )
 _SAVED_TO: Final = re.compile(r"Saving weights to\s+(\S.*)")
-_ITERATIONS: Final = frozenset(dialect.iteration for dialect in DIALECTS)
-_MAPS: Final = frozenset(form for dialect in DIALECTS for form in dialect.maps)
+_ITERATION_FORMATS: Final = frozenset(dialect.iteration for dialect in DIALECTS)
+_MAP_FORMATS: Final = frozenset(line_format for dialect in DIALECTS for line_format in dialect.maps)
 
 
-class Reader:
-    """Takes the lines of any darknet, as bytes without their newline, and gives their facts."""
+class LiveReader:
+    """A callable that converts lines of any fork of darknet to training events."""
 
-    def __init__(self, *, not_to_go_on: Sequence[str] = ()) -> None:
-        """Begin.
+    def __init__(self, *, not_resumable: Sequence[str] = ()) -> None:
+        """Create the reader.
 
         Args:
-            not_to_go_on: Ends of the names of weights that a training does not go on from.
+            not_resumable: Suffixes of weights files from which a run cannot resume.
         """
-        self._not_to_go_on = tuple(not_to_go_on)
+        self._not_resumable = tuple(not_resumable)
         self._iou_sum = 0.0
         self._iou_count = 0
         self._map: float | None = None
 
-    def __call__(self, line: bytes) -> Sequence[Fact]:
-        """Give the facts of a line; most have none."""
+    def __call__(self, line: bytes) -> Sequence[TrainingEvent]:
+        """Return the events of a line (bytes without the newline); most lines have none."""
         if any(mark in line for mark in _REGION_MARKS):
-            self._take_region(line)
+            self._add_region(line)
         if _MAP_MARK in line or any(mark in line for mark in _ITERATION_MARKS):
-            found = recognised(without_codes(line.decode("utf-8", errors="replace")))
-            return [fact for part in found if (fact := self._fact_of(part)) is not None]
-        if not line or line.startswith(_PLAIN) or b" count: " in line:
+            matches = find_matches(strip_terminal_codes(line.decode("utf-8", errors="replace")))
+            return [event for match in matches if (event := self._event_of(match)) is not None]
+        if not line or line.startswith(_IGNORED_STARTS) or b" count: " in line:
             return ()
-        return self._other(without_codes(line.decode("utf-8", errors="replace")))
+        return self._read_other(strip_terminal_codes(line.decode("utf-8", errors="replace")))
 
-    def _take_region(self, line: bytes) -> None:
+    def _add_region(self, line: bytes) -> None:
         for iou_text, count_text in _REGION.findall(line.decode("utf-8", errors="replace")):
-            iou, count = number(iou_text), int(count_text)
-            # AlexeyAB's layers count 1 and print 0 where no object met them.
+            iou, count = parse_number(iou_text), int(count_text)
+            # AlexeyAB's layers print count 1 and IOU 0 when no object was assigned to them.
             if count and math.isfinite(iou) and not (count == 1 and iou == 0):
                 self._iou_sum += iou * count
                 self._iou_count += count
 
-    def _fact_of(self, found: Found) -> Fact | None:
-        _, form, match = found
-        if form in _ITERATIONS:
-            return self._point(match)
-        return self._measured(match) if form in _MAPS else None
+    def _event_of(self, line_match: LineMatch) -> TrainingEvent | None:
+        _, line_format, match = line_match
+        if line_format in _ITERATION_FORMATS:
+            return self._iteration_stats(match)
+        return self._map_measured(match) if line_format in _MAP_FORMATS else None
 
-    def _point(self, match: re.Match[str]) -> Point:
+    def _iteration_stats(self, match: re.Match[str]) -> IterationStats:
         groups = {name: text for name, text in match.groupdict().items() if text is not None}
         words = {name: groups.pop(name) for name in WORDS & groups.keys()}
-        numbers = {name: number(text) for name, text in groups.items()}
-        found = numbers_of_iteration(numbers, words)
+        numbers = {name: parse_number(text) for name, text in groups.items()}
+        figures = iteration_values(numbers, words)
         iteration, images = int(groups["iteration"]), int(groups["images"])
-        seconds = found["seconds"]
-        known = iteration > 0 and images > 0 and seconds > 0
+        seconds = figures["seconds"]
+        has_speed = iteration > 0 and images > 0 and seconds > 0
         iou = self._iou_sum / self._iou_count if self._iou_count else math.nan
         self._iou_sum, self._iou_count = 0.0, 0
         self._map = None
-        speed = images / iteration / seconds if known else math.nan
-        return Point(iteration, found["loss"], found["avg_loss"], speed, iou)
+        speed = images / iteration / seconds if has_speed else math.nan
+        return IterationStats(iteration, figures["loss"], figures["avg_loss"], speed, iou)
 
-    def _measured(self, match: re.Match[str]) -> Measured | None:
-        value = number(match["map"]) / (100 if match["percent"] else 1)
-        if value == self._map:  # AlexeyAB's prints it twice
+    def _map_measured(self, match: re.Match[str]) -> MapMeasured | None:
+        value = parse_number(match["map"]) / (100 if match["percent"] else 1)
+        if value == self._map:  # AlexeyAB's fork prints it twice
             return None
         self._map = value
-        return Measured(value)
+        return MapMeasured(value)
 
-    def _other(self, text: str) -> Sequence[Fact]:
+    def _read_other(self, text: str) -> Sequence[TrainingEvent]:
         if saved := _SAVED_TO.search(text):
             path = saved[1].strip()
-            return (Saved(path, to_go_on=not path.endswith(self._not_to_go_on)),)
+            return (WeightsSaved(path, resumable=not path.endswith(self._not_resumable)),)
         if _OUT_OF_MEMORY.search(text):
-            return (Complaint(text, out_of_memory=True),)
-        found = event(text)
-        return (Complaint(text),) if found is not None and found[0] == "error" else ()
+            return (ErrorReported(text, out_of_memory=True),)
+        event_match = find_event(text)
+        return (
+            (ErrorReported(text),) if event_match is not None and event_match[0] == "error" else ()
+        )

@@ -1,4 +1,4 @@
-"""Memory that nobody needs any more, given back: a training runs for days."""
+"""Return unused memory to the system, because a training runs for days."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import gc
 
 
 def release() -> None:
-    """Free what was used to plan, and have the C library give it back to the system."""
+    """Free the memory that planning used and make the C library return it to the system."""
     gc.collect()
-    with contextlib.suppress(OSError, AttributeError):  # glibc has it, others do not
+    with contextlib.suppress(OSError, AttributeError):  # only glibc has malloc_trim
         ctypes.CDLL(None).malloc_trim(0)

@@ -1,12 +1,12 @@
-"""Watchdogs over a training: pure rules over what its log says and over the clock.
+"""Monitors that decide from the log and the clock when a run must be stopped.
 
-A rule is told facts (``hear``) and, about once a second, the time (``look``); it answers with a
-verdict, and the training is stopped for it. Nothing here starts, stops or reads anything, and
-nothing knows what trains.
+A monitor receives each event (``on_event``) and, about once a second, the time (``on_tick``). When
+it returns a ``StopReason``, the caller stops the run. Monitors start, stop and read nothing
+themselves, and do not depend on which program trains.
 
-What the rules take for granted: a loss that is no number for some iterations in a row stays so; one
-that leaves all that was before it by far, after burn-in, does not come back; and a program that has
-said nothing for much longer than it ever has hangs.
+They assume that a loss that is not a number for several iterations in a row stays so, that a loss
+that rises far above all earlier values after burn-in does not recover, and that a program that has
+been silent for much longer than ever before hangs.
 """
 
 from __future__ import annotations
@@ -18,45 +18,46 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from oiyolo.trainlog.verdict import (
-    CHANGE,
-    MAP_SAME,
-    NAN_LEAST,
-    WINDOW_LEAST,
+    MAP_TOLERANCE,
+    MIN_CHANGE,
+    NAN_MIN_ITERATIONS,
+    WINDOW_MIN,
     WINDOW_SHARE,
-    window_of,
+    window_size,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-Kind = Literal["nan", "explosion", "stall", "disk", "memory", "patience", "warm-up"]
+StopKind = Literal["nan", "explosion", "stall", "disk", "memory", "patience", "warm-up"]
 
-EXPLODED_RATIO: Final = 20.0
-"""So many times the lowest median before it, the loss has left everything behind. ``plot`` calls a
-training diverging from three times on, which may mend; this is what never did."""
+EXPLOSION_RATIO: Final = 20.0
+"""A loss this many times the lowest earlier median has exploded. ``plot`` reports a run as
+diverging from three times on, and some of those recover; none that reached this ratio did."""
 
-EXPLODED_TAIL: Final = 5
-"""Iterations whose median has to be so high: single images stand out tenfold."""
+EXPLOSION_TAIL: Final = 5
+"""Iterations whose median must reach the ratio; a single image can raise the loss tenfold."""
 
 STALL_FLOOR_S: Final = 900.0
 STALL_START_S: Final = 1800.0
-"""Before the first iteration CUDA may compile for minutes, and weights come off a slow disk."""
+"""Limit before the first iteration: CUDA may compile for minutes, and weights may come from a slow
+disk."""
 
 _STALL_RATIO: Final = 20.0
-_QUIET_RATIO: Final = 5.0
+_MAP_TIME_RATIO: Final = 5.0
 _EXPLOSION_WINDOW: Final = 50
-_DISK_EVERY_S: Final = 10.0
+_DISK_CHECK_INTERVAL_S: Final = 10.0
 
 
-class Point(NamedTuple):
-    """An iteration that ended.
+class IterationStats(NamedTuple):
+    """The figures of a completed iteration.
 
     Attributes:
         iteration: Its number.
-        loss: Its own loss.
-        avg_loss: The running average as the program has it.
-        images_per_s: nan where it is not told.
-        iou: nan where it is not told.
+        loss: The loss of this iteration alone.
+        avg_loss: The running average that the program prints.
+        images_per_s: Training speed; NaN if unknown.
+        iou: Mean IOU of the objects in this iteration; NaN if unknown.
     """
 
     iteration: int
@@ -66,361 +67,370 @@ class Point(NamedTuple):
     iou: float = math.nan
 
 
-class Measured(NamedTuple):
+class MapMeasured(NamedTuple):
     """A mean average precision on the validation images, 0 to 1."""
 
     map: float
 
 
-class Saved(NamedTuple):
-    """The program began to save weights; they are whole when the next point comes.
+class WeightsSaved(NamedTuple):
+    """The program began to save weights; the file is complete when the next iteration ends.
 
     Attributes:
-        path: Where.
-        to_go_on: A training can go on from them.
+        path: The weights file.
+        resumable: Whether a run can resume from these weights.
     """
 
     path: str
-    to_go_on: bool = True
+    resumable: bool = True
 
 
-class Complaint(NamedTuple):
-    """The program's own words for what went wrong.
+class ErrorReported(NamedTuple):
+    """A line in which the program reports an error.
 
     Attributes:
-        words: A line.
-        out_of_memory: It says that the GPU's memory is full.
+        text: The line.
+        out_of_memory: Whether the line says that the GPU is out of memory.
     """
 
-    words: str
+    text: str
     out_of_memory: bool = False
 
 
-Fact = Point | Measured | Saved | Complaint
+TrainingEvent = IterationStats | MapMeasured | WeightsSaved | ErrorReported
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """Why a training is stopped.
+class StopReason:
+    """Why a run is stopped.
 
     Attributes:
         kind: nan, explosion, stall, disk, memory, patience or warm-up.
-        sentence: The same for a person, with the figures.
-        iteration: The last one that was heard of.
-        good_until: The last iteration that nothing is wrong with.
+        message: The reason in words, with the figures.
+        iteration: The latest iteration that was logged.
+        last_good_iteration: The last iteration before the fault.
     """
 
-    kind: Kind
-    sentence: str
+    kind: StopKind
+    message: str
     iteration: int
-    good_until: int
+    last_good_iteration: int
 
 
-class Rule:
-    """A rule that finds nothing; the others say what they look for."""
+class Monitor:
+    """The base of all monitors, which never stops a run."""
 
-    def hear(self, fact: Fact, at_s: float) -> Verdict | None:  # noqa: ARG002  (for others)
-        """Take a fact that came at this moment of ``time.monotonic``."""
+    def on_event(self, event: TrainingEvent, at_s: float) -> StopReason | None:  # noqa: ARG002  (for subclasses)
+        """Process an event that arrived at ``at_s`` (``time.monotonic``)."""
         return None
 
-    def look(self, at_s: float, quiet_s: float) -> Verdict | None:  # noqa: ARG002  (the same)
-        """Take the time, and for how long the program has not said anything at all."""
+    def on_tick(self, at_s: float, quiet_s: float) -> StopReason | None:  # noqa: ARG002  (for subclasses)
+        """Check the time ``at_s``, after ``quiet_s`` seconds without any output of the program."""
         return None
 
 
-class _AtWeights(Rule):
-    """A rule that ends a training only when weights to go on from have just become whole."""
+class _CheckpointMonitor(Monitor):
+    """A monitor that stops a run only right after a complete checkpoint."""
 
     def __init__(self) -> None:
         self._is_saved = False
 
-    def has_weights(self, fact: Fact) -> bool:
-        """Tell whether weights have just become whole."""
-        if isinstance(fact, Saved):
-            self._is_saved |= fact.to_go_on
-        elif isinstance(fact, Point):
+    def checkpoint_completed(self, event: TrainingEvent) -> bool:
+        """Return whether resumable weights are complete as of this event."""
+        if isinstance(event, WeightsSaved):
+            self._is_saved |= event.resumable
+        elif isinstance(event, IterationStats):
             was_saved, self._is_saved = self._is_saved, False
             return was_saved
         return False
 
 
-class NotANumber(Rule):
-    """The average loss is no number: pjreddie's darknet never recovers.
+class NanLoss(Monitor):
+    """Stop when the average loss is not a number, from which pjreddie's darknet never recovers.
 
-    Region lines without an object have a nan too, which is harmless; no fact is made of them.
+    Region lines without an object contain a harmless NaN too; they yield no event.
     """
 
     def __init__(self) -> None:
         self._in_a_row = 0
 
-    def hear(self, fact: Fact, at_s: float) -> Verdict | None:  # noqa: ARG002  (any time)
-        """See ``Rule``."""
-        if not isinstance(fact, Point):
+    def on_event(self, event: TrainingEvent, at_s: float) -> StopReason | None:  # noqa: ARG002  (time does not matter)
+        """Count iterations in a row whose average loss is not a number."""
+        if not isinstance(event, IterationStats):
             return None
-        self._in_a_row = 0 if math.isfinite(fact.avg_loss) else self._in_a_row + 1
-        if self._in_a_row < NAN_LEAST:
+        self._in_a_row = 0 if math.isfinite(event.avg_loss) else self._in_a_row + 1
+        if self._in_a_row < NAN_MIN_ITERATIONS:
             return None
-        since = fact.iteration - self._in_a_row + 1
-        told = f"the average loss is no number since iteration {since:,}"
-        return Verdict("nan", told, fact.iteration, since - 1)
+        since = event.iteration - self._in_a_row + 1
+        message = f"the average loss has been NaN since iteration {since:,}"
+        return StopReason("nan", message, event.iteration, since - 1)
 
 
-class Explosion(Rule):
-    """The loss has left everything behind that it ever was since burn-in."""
+class Explosion(Monitor):
+    """Stop when the loss rises far above its lowest median since burn-in."""
 
     def __init__(self, burn_in: int) -> None:
-        """Begin.
+        """Create the monitor.
 
         Args:
-            burn_in: Iterations in which the rate climbs; the loss may do anything.
+            burn_in: Iterations during which the learning rate rises; their loss is ignored.
         """
         self._burn_in = burn_in
-        self._tail: deque[Point] = deque(maxlen=EXPLODED_TAIL)
-        self._before: deque[float] = deque(maxlen=_EXPLOSION_WINDOW)
+        self._tail: deque[IterationStats] = deque(maxlen=EXPLOSION_TAIL)
+        self._history: deque[float] = deque(maxlen=_EXPLOSION_WINDOW)
         self._since_median = 0
         self._lowest = math.inf
 
-    def hear(self, fact: Fact, at_s: float) -> Verdict | None:  # noqa: ARG002  (any time)
-        """See ``Rule``."""
-        if not isinstance(fact, Point) or fact.iteration <= self._burn_in:
+    def on_event(self, event: TrainingEvent, at_s: float) -> StopReason | None:  # noqa: ARG002  (time does not matter)
+        """Compare the median loss of the latest iterations with the earlier medians."""
+        if not isinstance(event, IterationStats) or event.iteration <= self._burn_in:
             return None
-        if not math.isfinite(fact.loss):
+        if not math.isfinite(event.loss):
             return None
-        if len(self._tail) == EXPLODED_TAIL:
-            self._leave_behind(self._tail[0].loss)
-        self._tail.append(fact)
-        if len(self._before) < WINDOW_LEAST:
+        if len(self._tail) == EXPLOSION_TAIL:
+            self._add_to_history(self._tail[0].loss)
+        self._tail.append(event)
+        if len(self._history) < WINDOW_MIN:
             return None
         now = statistics.median(point.loss for point in self._tail)
-        window = statistics.median(self._before)
+        window = statistics.median(self._history)
         lowest = min(self._lowest, window)
         if not (
-            lowest > 0 and now >= EXPLODED_RATIO * lowest and now >= EXPLODED_RATIO / 2 * window
+            lowest > 0 and now >= EXPLOSION_RATIO * lowest and now >= EXPLOSION_RATIO / 2 * window
         ):
             return None
-        told = (
-            f"the loss exploded to {now:,.6g} over the last {EXPLODED_TAIL} iterations, "
-            f"{now / lowest:,.0f} times the lowest before ({lowest:.6g})"
+        message = (
+            f"the loss exploded to {now:,.6g} over the last {EXPLOSION_TAIL} iterations, "
+            f"{now / lowest:,.0f} times its lowest earlier median ({lowest:.6g})"
         )
-        return Verdict("explosion", told, fact.iteration, self._tail[0].iteration - 1)
+        return StopReason("explosion", message, event.iteration, self._tail[0].iteration - 1)
 
-    def replay(self, facts: Iterable[Fact], until: int) -> None:
-        """Take what an earlier part of the training told of iterations up to ``until``.
+    def replay(self, events: Iterable[TrainingEvent], until: int) -> None:
+        """Add the losses of earlier iterations, up to and including iteration ``until``.
 
-        Without it, a loss that explodes just after a break would be all that was ever known.
+        Without them, a loss that explodes right after a resume has nothing to be compared with.
         """
-        for fact in facts:
-            if not isinstance(fact, Point) or not math.isfinite(fact.loss):
+        for event in events:
+            if not isinstance(event, IterationStats) or not math.isfinite(event.loss):
                 continue
-            if self._burn_in < fact.iteration <= until:
-                self._leave_behind(fact.loss)
+            if self._burn_in < event.iteration <= until:
+                self._add_to_history(event.loss)
 
-    def _leave_behind(self, loss: float) -> None:
-        self._before.append(loss)
+    def _add_to_history(self, loss: float) -> None:
+        self._history.append(loss)
         self._since_median += 1
-        if self._since_median >= WINDOW_LEAST <= len(self._before):
+        if self._since_median >= WINDOW_MIN <= len(self._history):
             self._since_median = 0
-            self._lowest = min(self._lowest, statistics.median(self._before))
+            self._lowest = min(self._lowest, statistics.median(self._history))
 
 
-class OutOfMemory(Rule):
-    """The program said that the GPU's memory is full."""
+class OutOfMemory(Monitor):
+    """Stop when the program reports that the GPU is out of memory."""
 
     def __init__(self) -> None:
         self._iteration = 0
 
-    def hear(self, fact: Fact, at_s: float) -> Verdict | None:  # noqa: ARG002  (any time)
-        """See ``Rule``."""
-        if isinstance(fact, Point):
-            self._iteration = fact.iteration
-        if isinstance(fact, Complaint) and fact.out_of_memory:
-            told = f"the GPU's memory is full ({fact.words.strip()})"
-            return Verdict("memory", told, self._iteration, self._iteration)
+    def on_event(self, event: TrainingEvent, at_s: float) -> StopReason | None:  # noqa: ARG002  (time does not matter)
+        """Note the iteration, or stop if the event reports a lack of GPU memory."""
+        if isinstance(event, IterationStats):
+            self._iteration = event.iteration
+        if isinstance(event, ErrorReported) and event.out_of_memory:
+            message = f"the GPU is out of memory ({event.text.strip()})"
+            return StopReason("memory", message, self._iteration, self._iteration)
         return None
 
 
-class Stall(Rule):
-    """Nothing was heard for much longer than ever.
+class Stall(Monitor):
+    """Stop when the program has been silent for much longer than ever before.
 
-    How long that is adapts: twenty of the latest iterations, or the time that the validation images
-    take several times over, but never under a quarter of an hour. What is not known yet is given
-    half an hour.
+    The limit adapts: 20 times the slowest of the latest iterations or 5 times the time that
+    measuring mAP takes, whichever is longer, but at least 15 minutes. While the speed is unknown,
+    the limit assumes 30 minutes.
     """
 
-    def __init__(self, limit_s: float | None = None, quiet_images: int = 0) -> None:
-        """Begin.
+    def __init__(self, limit_s: float | None = None, map_image_count: int = 0) -> None:
+        """Create the monitor.
 
         Args:
-            limit_s: A fixed limit instead.
-            quiet_images: So many images may be gone through without a word (to measure mAP).
+            limit_s: A fixed limit instead of the adaptive one.
+            map_image_count: Images that the program processes silently to measure mAP.
         """
         self._limit_s = limit_s
-        self._quiet_images = quiet_images
+        self._map_image_count = map_image_count
         self._iteration = 0
         self._last_s: float | None = None
-        self._paces: deque[float] = deque(maxlen=20)
+        self._iteration_times_s: deque[float] = deque(maxlen=20)
         self._images_per_s = math.nan
 
     @property
     def limit_s(self) -> float:
-        """How long it may say nothing now."""
+        """The current limit on silence, in seconds."""
         if self._limit_s is not None:
             return self._limit_s
-        if not self._paces:
+        if not self._iteration_times_s:
             return STALL_START_S
-        quiet = self._quiet_images / self._images_per_s if self._images_per_s > 0 else 0.0
-        if self._quiet_images and not self._images_per_s > 0:
-            quiet = STALL_START_S
-        return max(STALL_FLOOR_S, _STALL_RATIO * max(self._paces), _QUIET_RATIO * quiet)
+        map_s = self._map_image_count / self._images_per_s if self._images_per_s > 0 else 0.0
+        if self._map_image_count and not self._images_per_s > 0:
+            map_s = STALL_START_S
+        return max(
+            STALL_FLOOR_S, _STALL_RATIO * max(self._iteration_times_s), _MAP_TIME_RATIO * map_s
+        )
 
-    def hear(self, fact: Fact, at_s: float) -> Verdict | None:
-        """See ``Rule``."""
-        if isinstance(fact, Point):
+    def on_event(self, event: TrainingEvent, at_s: float) -> StopReason | None:
+        """Note how long the iteration took and how fast it was."""
+        if isinstance(event, IterationStats):
             if self._last_s is not None:
-                self._paces.append(at_s - self._last_s)
+                self._iteration_times_s.append(at_s - self._last_s)
             self._last_s = at_s
-            self._iteration = fact.iteration
-            self._images_per_s = fact.images_per_s
+            self._iteration = event.iteration
+            self._images_per_s = event.images_per_s
         return None
 
-    def look(self, at_s: float, quiet_s: float) -> Verdict | None:  # noqa: ARG002  (how long says it)
-        """See ``Rule``."""
+    def on_tick(self, at_s: float, quiet_s: float) -> StopReason | None:  # noqa: ARG002  (only silence matters)
+        """Stop if the silence has reached the limit."""
         limit_s = self.limit_s
         if quiet_s < limit_s:
             return None
-        told = (
-            f"nothing was heard for {quiet_s:,.0f} s after iteration {self._iteration:,}, "
-            f"where {limit_s:,.0f} s are much"
+        message = (
+            f"no output from darknet for {quiet_s:,.0f} s after iteration {self._iteration:,} "
+            f"(limit {limit_s:,.0f} s)"
         )
-        return Verdict("stall", told, self._iteration, self._iteration)
+        return StopReason("stall", message, self._iteration, self._iteration)
 
 
-class DiskFull(Rule):
-    """There is no room for the next weights."""
+class DiskFull(Monitor):
+    """Stop when the disk has no room for the next weights."""
 
     def __init__(self, needed_bytes: int, free_bytes: Callable[[], int]) -> None:
-        """Begin.
+        """Create the monitor.
 
         Args:
-            needed_bytes: What is written the next time.
-            free_bytes: Tells how much room there is.
+            needed_bytes: Size of the weights that are written next, all files together.
+            free_bytes: Function that returns the free space on the disk, in bytes.
         """
         self._needed_bytes = needed_bytes
         self._free_bytes = free_bytes
         self._next_s = -math.inf
         self._iteration = 0
 
-    def hear(self, fact: Fact, at_s: float) -> Verdict | None:  # noqa: ARG002  (any time)
-        """See ``Rule``."""
-        if isinstance(fact, Point):
-            self._iteration = fact.iteration
+    def on_event(self, event: TrainingEvent, at_s: float) -> StopReason | None:  # noqa: ARG002  (time does not matter)
+        """Note the iteration."""
+        if isinstance(event, IterationStats):
+            self._iteration = event.iteration
         return None
 
-    def look(self, at_s: float, quiet_s: float) -> Verdict | None:  # noqa: ARG002  (talking or not)
-        """See ``Rule``."""
+    def on_tick(self, at_s: float, quiet_s: float) -> StopReason | None:  # noqa: ARG002  (silence does not matter)
+        """Check the free space on the disk, at most every ten seconds."""
         if at_s < self._next_s:
             return None
-        self._next_s = at_s + _DISK_EVERY_S
+        self._next_s = at_s + _DISK_CHECK_INTERVAL_S
         free = self._free_bytes()
         if free >= self._needed_bytes:
             return None
-        told = (
-            f"the disk is nearly full: {free / 1e6:,.0f} MB are free, and the next weights need "
+        message = (
+            f"the disk is nearly full: {free / 1e6:,.0f} MB are free, but the next weights need "
             f"{self._needed_bytes / 1e6:,.0f} MB"
         )
-        return Verdict("disk", told, self._iteration, self._iteration)
+        return StopReason("disk", message, self._iteration, self._iteration)
 
 
-class Patience(_AtWeights):
-    """It does not get better any more: by mAP where it is measured, by the loss where it is not.
+class EarlyStopping(_CheckpointMonitor):
+    """Stop when mAP, or the loss if mAP is not measured, has stopped improving.
 
-    mAP is better by half a point, the loss if its median over a window is lower by 3 % than the
-    lowest before (the figures that ``plot`` judges by). The training ends at the next weights.
+    mAP improves when it exceeds the best one by half a point; the loss, when its median over a
+    window is 3 % below the lowest earlier one. ``plot`` uses the same thresholds. The run stops at
+    the next complete checkpoint.
     """
 
     def __init__(self, patience: int, *, measures_map: bool) -> None:
-        """Begin.
+        """Create the monitor.
 
         Args:
-            patience: Iterations without a better one.
-            measures_map: The program measures mAP, so that the loss says nothing here.
+            patience: Iterations without an improvement after which the run stops.
+            measures_map: Whether the program measures mAP; the loss is then ignored.
         """
         super().__init__()
         self._patience = patience
         self._measures_map = measures_map
         self._losses: list[float] = []
-        self._window = window_of(patience * WINDOW_SHARE)
-        self._measures: list[tuple[int, float]] = []
+        self._window = window_size(patience * WINDOW_SHARE)
+        self._measurements: list[tuple[int, float]] = []
         self._latest = 0
-        self._impatient: str | None = None
+        self._plateau_message: str | None = None
 
-    def hear(self, fact: Fact, at_s: float) -> Verdict | None:  # noqa: ARG002  (any time)
-        """See ``Rule``."""
-        has_weights = self.has_weights(fact)
-        if has_weights and self._impatient is not None:
-            return Verdict("patience", self._impatient, self._latest, self._latest)
-        if isinstance(fact, Measured) and self._measures_map:
-            self._measure(fact.map)
-        elif isinstance(fact, Point):
-            self._take(fact)
+    def on_event(self, event: TrainingEvent, at_s: float) -> StopReason | None:  # noqa: ARG002  (time does not matter)
+        """Note mAP or loss, and stop at a complete checkpoint once neither improves."""
+        checkpoint_completed = self.checkpoint_completed(event)
+        if checkpoint_completed and self._plateau_message is not None:
+            return StopReason("patience", self._plateau_message, self._latest, self._latest)
+        if isinstance(event, MapMeasured) and self._measures_map:
+            self._add_measurement(event.map)
+        elif isinstance(event, IterationStats):
+            self._on_iteration(event)
         return None
 
-    def replay(self, facts: Iterable[Fact]) -> None:
-        """Take what an earlier part of the training told."""
-        for fact in facts:
-            if not isinstance(fact, Saved):
-                self.hear(fact, 0.0)
+    def replay(self, events: Iterable[TrainingEvent]) -> None:
+        """Process the events of earlier attempts, which do not stop the run."""
+        for event in events:
+            if not isinstance(event, WeightsSaved):
+                self.on_event(event, 0.0)
 
-    def _take(self, point: Point) -> None:
-        if point.iteration <= self._latest:  # it went back to older weights
+    def _on_iteration(self, point: IterationStats) -> None:
+        if point.iteration <= self._latest:  # resumed from an older checkpoint
             self._losses.clear()
-            self._measures = [known for known in self._measures if known[0] < point.iteration]
-            self._impatient = None
+            self._measurements = [row for row in self._measurements if row[0] < point.iteration]
+            self._plateau_message = None
         self._latest = point.iteration
         if not self._measures_map:
             self._losses.append(point.loss)
             if len(self._losses) >= self._window:
-                self._measure(statistics.median(self._losses))
+                self._add_measurement(statistics.median(self._losses))
                 self._losses.clear()
 
-    def _measure(self, value: float) -> None:
-        self._measures.append((self._latest, value))
+    def _add_measurement(self, value: float) -> None:
+        self._measurements.append((self._latest, value))
         best_at, best = self._best()
-        self._impatient = None
+        self._plateau_message = None
         if best is not None and self._latest - best_at >= self._patience:
-            told = f"mAP {best:.2%}" if self._measures_map else f"loss {best:.4g}"
-            self._impatient = (
-                f"no better than {told} of iteration {best_at:,} for "
+            best_text = f"mAP {best:.2%}" if self._measures_map else f"loss {best:.4g}"
+            self._plateau_message = (
+                f"no improvement over {best_text} at iteration {best_at:,} for "
                 f"{self._latest - best_at:,} iterations"
             )
 
     def _best(self) -> tuple[int, float | None]:
         best_at, best = 0, None
-        for iteration, value in self._measures:
+        for iteration, value in self._measurements:
             if math.isfinite(value) and (best is None or self._is_better(value, best)):
                 best_at, best = iteration, value
         return best_at, best
 
     def _is_better(self, value: float, best: float) -> bool:
-        return value > best + MAP_SAME if self._measures_map else value < best * (1 - CHANGE)
+        return (
+            value > best + MAP_TOLERANCE if self._measures_map else value < best * (1 - MIN_CHANGE)
+        )
 
 
-class WarmUp(_AtWeights):
-    """The part of a training that has to run by itself is over: some weights of it were saved."""
+class WarmUp(_CheckpointMonitor):
+    """Stop at the first complete checkpoint after the warm-up, so that all GPUs can take over."""
 
     def __init__(self, until: int) -> None:
-        """Begin.
+        """Create the monitor.
 
         Args:
-            until: Iterations.
+            until: The last iteration of the warm-up.
         """
         super().__init__()
         self._until = until
 
-    def hear(self, fact: Fact, at_s: float) -> Verdict | None:  # noqa: ARG002  (any time)
-        """See ``Rule``."""
-        has_weights = self.has_weights(fact)
-        if not (isinstance(fact, Point) and has_weights and fact.iteration > self._until):
+    def on_event(self, event: TrainingEvent, at_s: float) -> StopReason | None:  # noqa: ARG002  (time does not matter)
+        """Stop at the first complete checkpoint after the warm-up."""
+        checkpoint_completed = self.checkpoint_completed(event)
+        if not (
+            isinstance(event, IterationStats)
+            and checkpoint_completed
+            and event.iteration > self._until
+        ):
             return None
-        told = f"the warm-up of {self._until:,} iterations is over"
-        return Verdict("warm-up", told, fact.iteration, fact.iteration)
+        message = f"the warm-up of {self._until:,} iterations is complete"
+        return StopReason("warm-up", message, event.iteration, event.iteration)

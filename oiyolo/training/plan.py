@@ -1,4 +1,4 @@
-"""What a training will be: the network fitted to the dataset and the machine, and why so."""
+"""Plan a run: fit the network to the dataset and the machine, and record why."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 
 from oiyolo.core import staleness
 from oiyolo.core.errors import UsageError
-from oiyolo.core.results import count
+from oiyolo.core.results import pluralize
 from oiyolo.networks import builders, lint, memory
-from oiyolo.networks.anchors import AnchorChoice, choose
+from oiyolo.networks.anchors import AnchorChoice, choose_anchors
 from oiyolo.networks.cfg import CfgError
 from oiyolo.networks.partial import pretrained_for
 from oiyolo.networks.schedule import (
@@ -37,26 +37,27 @@ if TYPE_CHECKING:
     from oiyolo.networks.schedule import Schedule
     from oiyolo.project.keys import TrainOptions
 
-__all__ = ["NO_WEIGHTS", "Course", "identity_of", "plan"]
+__all__ = ["NO_WEIGHTS", "TrainingPlan", "identity_of", "make_plan"]
 
 _GIB: Final = 1 << 30
-_OF_THE_MACHINE: Final = ("subdivisions", "mosaic")
-"""Options of [net] that say how a machine trains, and not what is trained."""
+_MACHINE_OPTIONS: Final = ("subdivisions", "mosaic")
+"""Options of [net] that depend on the machine and not on what is trained."""
 
 
 @dataclass(frozen=True)
-class Course:
-    """What a training will be.
+class TrainingPlan:
+    """The network, schedule and initial weights of a run.
 
     Attributes:
-        network: A plain name for it.
+        network: The network's name: a stock network, or the stem of the user's file.
         stock: The network before it was fitted to the dataset.
-        cfg: The network that is trained.
-        anchors: How its anchors were chosen.
+        cfg: The network to train.
+        anchors: The chosen anchors and the figures behind the choice.
         weights: "none", the name of pretrained weights, or a path.
-        warnings: What the linter finds odd but not wrong.
-        identity: The same for trainings of which one can go on with the other, on whatever machine.
-        reasons: Why each number is what it is, a sentence each without its full stop.
+        warnings: The linter's warnings about the network.
+        identity: Fingerprint of network and schedule, equal on all machines: a run can be resumed
+            if it has the same identity.
+        reasons: Why each number has its value, one sentence each without a full stop.
     """
 
     network: str
@@ -70,39 +71,39 @@ class Course:
 
     @property
     def schedule(self) -> Schedule:
-        """The schedule that stands in the network's file."""
+        """The schedule in the network file."""
         return schedule_of(self.cfg)
 
     @property
     def diff(self) -> str:
-        """What was changed in the network, as a unified diff; empty where nothing was."""
+        """The changes to the stock network as a unified diff; empty if there are none."""
         return builders.diff(self.stock, self.cfg)
 
     @property
-    def told(self) -> str:
-        """The course in a line."""
+    def summary(self) -> str:
+        """The plan in one line."""
         schedule = self.schedule
         width, height = self.cfg.size_wh
         return (
             f"{self.network} at {width}x{height}, {schedule.max_batches:,} iterations of "
-            f"{schedule.batch} images; {self.anchors.told}"
+            f"{schedule.batch} images; {self.anchors.summary}"
         )
 
 
 def identity_of(cfg: Cfg) -> str:
-    """Give what tells a network and its schedule from others, however its file is written.
+    """Return a fingerprint of a network and its schedule that ignores how the file is formatted.
 
-    Left out is what only suits a machine: how often a batch is cut, and mosaics, which a darknet
-    without OpenCV cannot make.
+    It also ignores the options that depend on the machine: subdivisions, and mosaic, which a
+    darknet without OpenCV does not support.
     """
     bare = cfg.copy()
-    for key in _OF_THE_MACHINE:
+    for key in _MACHINE_OPTIONS:
         bare.net.unset(key)
-    # As ASCII, because bytes that are no UTF-8 are kept as they are.
-    return staleness.fingerprint(json.dumps(bare.meaning()))
+    # As ASCII, because bytes that are not UTF-8 are kept as surrogates.
+    return staleness.fingerprint(json.dumps(bare.canonical()))
 
 
-def plan(
+def make_plan(
     options: TrainOptions,
     *,
     base: Path,
@@ -112,33 +113,33 @@ def plan(
     images_size_wh: tuple[int, int],
     box_wh: npt.NDArray[np.float64],
     gpus: Sequence[Gpu] = (),
-) -> Course:
-    """Fit the configured network to a dataset and a machine; changes nothing on the disk.
+) -> TrainingPlan:
+    """Return the plan for the configured network, a dataset and a machine, without writing files.
 
     Args:
         options: ``[train]``.
-        base: Relative paths in the options lie below it.
-        darknet: What will train it.
-        class_count: Classes of the dataset.
-        image_count: Images to train on.
+        base: The folder that relative paths in the options start from.
+        darknet: The program that will train the network.
+        class_count: Number of classes in the dataset.
+        image_count: Number of images to train on.
         images_size_wh: Size of the prepared images in pixels.
         box_wh: Widths and heights of the training boxes, fractions of the image, shape (n, 2).
         gpus: The GPUs of this machine.
 
     Raises:
-        UsageError: No such network, or one that this line of darknet cannot train; numbers that
-            do not go together.
-        InputFormError: The user's network file is not in order; the message has the line.
+        UsageError: There is no such network or GPU, this fork of darknet cannot train the network,
+            or options contradict each other.
+        InputFormError: The user's network file is invalid; the message has the line.
     """
     network = options.network
     if network.endswith(builders.CFG_SUFFIX):
         network = str(base / Path(network).expanduser())
-    named = builders.network_named(network)
-    if named is not None and darknet.line.name not in named.lines:
+    named = builders.find_network(network)
+    if named is not None and darknet.fork.name not in named.forks:
         raise UsageError(
-            f"{darknet.line.title} cannot train {named.name}",
+            f"{darknet.fork.title} cannot train {named.name}",
             where=str(darknet.executable),
-            expected=f"one of the lines {', '.join(named.lines)}",
+            expected=f"one of the forks {', '.join(named.forks)}",
             remedy="Choose yolov3 or yolov3-tiny, or build AlexeyAB's darknet",
         )
     size_wh = images_size_wh if isinstance(options.size_wh, str) else options.size_wh
@@ -148,120 +149,121 @@ def plan(
         network,
         class_count=class_count,
         image_count=image_count,
-        max_batches=_whole(options.max_batches),
-        batch=_whole(options.batch),
-        subdivisions=_whole(options.subdivisions),
-        learning_rate=_number(options.learning_rate),
-        burn_in=_whole(options.burn_in),
+        max_batches=_int_or_none(options.max_batches),
+        batch=_int_or_none(options.batch),
+        subdivisions=_int_or_none(options.subdivisions),
+        learning_rate=_float_or_none(options.learning_rate),
+        burn_in=_int_or_none(options.burn_in),
     )
     cfg = builders.build(
         network,
         class_count=class_count,
         size_wh=size_wh,
         schedule=schedule,
-        anchors=None if choice.used == "stock" else choice.anchors,
-        multi_scale=None if builders.multi_scale_suits(size_wh, image_count) else False,
+        anchors=None if choice.source == "stock" else choice.anchors,
+        multi_scale=None if builders.suits_multi_scale(size_wh, image_count) else False,
     )
-    here, reasons_here = _for_machine(cfg, options, darknet, gpus)
-    findings = lint.check(here, class_count=class_count, line=darknet.line.name)
+    adapted, machine_reasons = _adapt_to_machine(cfg, options, darknet, gpus)
+    findings = lint.check(adapted, class_count=class_count, fork=darknet.fork.name)
     weights = options.weights
     if weights == AUTO:
         weights = (named.pretrained if named else pretrained_for(cfg)) or NO_WEIGHTS
     stock = builders.stock(network)
-    return Course(
+    return TrainingPlan(
         network=Path(network).stem,
         stock=stock,
-        cfg=here,
+        cfg=adapted,
         anchors=choice,
         weights=weights,
         warnings=tuple(str(finding) for finding in findings),
         identity=identity_of(cfg),
         reasons=(
-            _why_so_long(options, schedule, class_count, image_count, stock),
-            *_why_this_rate(options, schedule),
-            f"{choice.told}: {choice.why}",
-            *_why_one_size(stock, cfg, image_count),
-            *reasons_here,
-            *_why_these_weights(options, weights, is_named=named is not None),
+            _max_batches_reason(options, schedule, class_count, image_count, stock),
+            *_rate_reasons(options, schedule),
+            f"{choice.summary}: {choice.reason}",
+            *_multi_scale_reasons(stock, cfg, image_count),
+            *machine_reasons,
+            *_weights_reasons(options, weights, is_named=named is not None),
         ),
     )
 
 
 def _anchors(options: TrainOptions, fitted: Cfg, box_wh: npt.NDArray[np.float64]) -> AnchorChoice:
-    """Choose anchors; those of a network whose heads do not share any stay as they are."""
-    asked = options.anchors
-    wanted: Literal["auto", "own", "stock"] | npt.NDArray[np.float64]
-    if isinstance(asked, tuple):
-        wanted = np.array(asked, dtype=np.float64).reshape(-1, 2)
+    """Return the chosen anchors; a network whose heads do not share anchors keeps its own."""
+    option = options.anchors
+    choice: Literal["auto", "own", "stock"] | npt.NDArray[np.float64]
+    if isinstance(option, tuple):
+        choice = np.array(option, dtype=np.float64).reshape(-1, 2)
     else:
-        wanted = "own" if asked == "own" else "stock" if asked == "stock" else "auto"
+        choice = "own" if option == "own" else "stock" if option == "stock" else "auto"
     try:
         stock = builders.anchors_of(fitted)
     except CfgError as error:
-        if asked not in {AUTO, "stock"}:
+        if option not in {AUTO, "stock"}:
             raise
         nan = float("nan")
         return AnchorChoice(np.empty((0, 2)), nan, nan, "stock", error.what)
-    return choose(box_wh, stock, wanted=wanted)
+    return choose_anchors(box_wh, stock, preference=choice)
 
 
-def _for_machine(
+def _adapt_to_machine(
     cfg: Cfg, options: TrainOptions, darknet: Darknet, gpus: Sequence[Gpu]
 ) -> tuple[Cfg, list[str]]:
-    """Fit a network to what will train it: memory, number of GPUs, what darknet was built with."""
+    """Return a network adapted to GPU memory, GPU count and darknet's build, with the reasons."""
     reasons = []
     schedule = schedule_of(cfg)
     if not darknet.gpu:
         cfg = builders.without_mosaic(cfg)
-    used = _used(options.gpus, gpus) if darknet.gpu else []
+    selected = _selected_gpus(options.gpus, gpus) if darknet.gpu else []
     gpu_count = len(_indices(options.gpus))
     if darknet.gpu and gpu_count > 1:
         schedule = for_gpus(
             schedule,
             gpu_count,
-            keep_learning_rate=_number(options.learning_rate) is not None,
-            keep_burn_in=_whole(options.burn_in) is not None,
+            keep_learning_rate=_float_or_none(options.learning_rate) is not None,
+            keep_burn_in=_int_or_none(options.burn_in) is not None,
         )
         reasons.append(
             f"learning_rate={schedule.learning_rate:g} and burn_in={schedule.burn_in} for "
-            f"{gpu_count} GPUs: darknet multiplies the rate by their number, and counts an "
-            "iteration for each"
+            f"{gpu_count} GPUs: darknet multiplies the rate by their number, and counts one "
+            "iteration per GPU"
         )
         cfg = with_schedule(cfg, schedule)
-    if used:
-        cfg, why = _fitting(cfg, options, darknet, used)
+    if selected:
+        cfg, why = _fit_to_memory(cfg, options, darknet, selected)
         reasons.append(why)
     return cfg, reasons
 
 
-def _fitting(
-    cfg: Cfg, options: TrainOptions, darknet: Darknet, used: Sequence[Gpu]
+def _fit_to_memory(
+    cfg: Cfg, options: TrainOptions, darknet: Darknet, selected: Sequence[Gpu]
 ) -> tuple[Cfg, str]:
-    """Cut batches so that they fit into the memory that is free, unless the user said how."""
-    line = darknet.line.name
-    smallest = min(used, key=lambda gpu: gpu.free_bytes)
-    parts = _whole(options.subdivisions) or memory.choose_subdivisions(
-        cfg, free_bytes=smallest.free_bytes, line=line, cudnn=darknet.cudnn
+    """Return a network whose subdivisions fit into the free GPU memory, or that the user set."""
+    fork = darknet.fork.name
+    smallest = min(selected, key=lambda gpu: gpu.free_bytes)
+    subdivisions = _int_or_none(options.subdivisions) or memory.choose_subdivisions(
+        cfg, free_bytes=smallest.free_bytes, fork=fork, cudnn=darknet.cudnn
     )
     new = cfg.copy()
-    new.net.set("subdivisions", parts)
-    needed = memory.need(new, line=line, cudnn=darknet.cudnn)
-    images = new.net.integer("batch", 1) // parts
+    new.net.set("subdivisions", subdivisions)
+    needed = memory.estimate_memory(new, fork=fork, cudnn=darknet.cudnn)
+    images = new.net.integer("batch", 1) // subdivisions
     width, height = needed.size_wh
     why = (
-        f"subdivisions={parts}: {count(images, 'image')} at once of {width}x{height}, the largest "
-        f"size it trains at, take {needed.bytes_for(images) / _GIB:.1f} GiB of the "
-        f"{smallest.free_bytes / _GIB:.1f} that are free on GPU {smallest.index} ({smallest.name})"
+        f"subdivisions={subdivisions}: {pluralize(images, 'image')} at once of "
+        f"{width}x{height}, the largest training size, take "
+        f"{needed.bytes_for(images) / _GIB:.1f} GiB of the "
+        f"{smallest.free_bytes / _GIB:.1f} GiB free on GPU {smallest.index} ({smallest.name})"
     )
     return new, why
 
 
 def _indices(gpus: str | None) -> list[int]:
-    """Read "0,1"; darknet's own choice without it is the first."""
+    """Return the GPU indices in "0,1"; the first GPU if ``None``, which is darknet's default."""
     numbers = [part.strip() for part in (gpus or "0").split(",")]
     if not all(number.isdecimal() for number in numbers):
         raise UsageError(
-            "these are no numbers of GPUs",
+            "not a list of GPU numbers",
             where="[train] gpus",
             expected='such as "0" or "0,1"',
             found=repr(gpus),
@@ -269,76 +271,76 @@ def _indices(gpus: str | None) -> list[int]:
     return [int(number) for number in dict.fromkeys(numbers)]
 
 
-def _used(asked: str | None, gpus: Sequence[Gpu]) -> list[Gpu]:
-    """Give the GPUs that will train; none where the driver does not tell of any.
+def _selected_gpus(option: str | None, gpus: Sequence[Gpu]) -> list[Gpu]:
+    """Return the GPUs to train on; empty if the driver reports no GPUs.
 
     Raises:
-        UsageError: One that was asked for is not there.
+        UsageError: A GPU in the option does not exist.
     """
     by_index = {gpu.index: gpu for gpu in gpus}
-    indices = _indices(asked)
+    indices = _indices(option)
     missing = [index for index in indices if index not in by_index]
-    if gpus and missing and asked is not None:
+    if gpus and missing and option is not None:
         raise UsageError(
             f"there is no GPU {missing[0]}",
             where="[train] gpus",
             expected=", ".join(f"{gpu.index} ({gpu.name})" for gpu in gpus),
-            found=asked,
+            found=option,
         )
     return [by_index[index] for index in indices if index in by_index]
 
 
-def _why_so_long(
+def _max_batches_reason(
     options: TrainOptions, schedule: Schedule, class_count: int, image_count: int, stock: Cfg
 ) -> str:
     iterations = schedule.max_batches
     steps = " and ".join(f"{step:,}" for step in schedule.steps)
     parts = f"max_batches={iterations}, steps at {steps}" if steps else f"max_batches={iterations}"
-    if _whole(options.max_batches) is not None:
-        return f"{parts}: as [train] max_batches says"
+    if _int_or_none(options.max_batches) is not None:
+        return f"{parts}: set by [train] max_batches"
     if stock.net.integer("max_batches", 0) == iterations:
-        return f"{parts}: as the network's own file has it"
+        return f"{parts}: as in the network's own file"
     return (
-        f"{parts}: the most of {MIN_ITERATIONS:,}, {ITERATIONS_PER_CLASS:,} for each of "
-        f"{count(class_count, 'class')} and one for each of "
-        f"{count(image_count, 'image')}"
+        f"{parts}: the largest of {MIN_ITERATIONS:,}, {ITERATIONS_PER_CLASS:,} per class "
+        f"({pluralize(class_count, 'class')}) and 1 per image "
+        f"({pluralize(image_count, 'image')})"
     )
 
 
-def _why_this_rate(options: TrainOptions, schedule: Schedule) -> list[str]:
-    said = [
-        f"{key}={getattr(schedule, key):g}: as [train] {key} says"
+def _rate_reasons(options: TrainOptions, schedule: Schedule) -> list[str]:
+    reasons = [
+        f"{key}={getattr(schedule, key):g}: set by [train] {key}"
         for key in ("learning_rate", "burn_in")
         if getattr(options, key) != AUTO
     ]
     if options.burn_in == AUTO:
-        said.append(f"burn_in={schedule.burn_in}: a small part of the whole, 1,000 at most")
-    return said
+        reasons.append(f"burn_in={schedule.burn_in}: a small part of training, at most 1,000")
+    return reasons
 
 
-def _why_one_size(stock: Cfg, cfg: Cfg, image_count: int) -> list[str]:
-    """Tell why ``random`` was switched off, where it was."""
-    was, now = (net.layers[-1].number("random", 0) for net in (stock, cfg))
-    if not was or now:
+def _multi_scale_reasons(stock: Cfg, cfg: Cfg, image_count: int) -> list[str]:
+    """Return why ``random`` was switched off; empty if it was not."""
+    before, now = (net.layers[-1].number("random", 0) for net in (stock, cfg))
+    if not before or now:
         return []
     width, height = cfg.size_wh
     why = (
-        f"random=0: changing sizes are for squares of {lint.MULTI_SCALE_MIN_PX} to "
-        f"{lint.MULTI_SCALE_MAX_PX} pixels and {builders.MULTI_SCALE_MIN_IMAGES:,} images or more, "
-        f"not for {width}x{height} and {count(image_count, 'image')}"
+        f"random=0: multi-scale training needs a square size of {lint.MULTI_SCALE_MIN_PX} "
+        f"to {lint.MULTI_SCALE_MAX_PX} pixels and at least {builders.MULTI_SCALE_MIN_IMAGES:,} "
+        f"images, not {width}x{height} and {pluralize(image_count, 'image')}"
     )
     return [why]
 
 
-def _why_these_weights(options: TrainOptions, weights: str, *, is_named: bool) -> list[str]:
+def _weights_reasons(options: TrainOptions, weights: str, *, is_named: bool) -> list[str]:
     if options.weights != AUTO or is_named or weights == NO_WEIGHTS:
         return []
-    return [f"weights={weights}: the first layers of the file are those that they fill"]
+    return [f"weights={weights}: they match the first layers of the network file"]
 
 
-def _whole(value: int | str) -> int | None:
+def _int_or_none(value: int | str) -> int | None:
     return value if isinstance(value, int) else None
 
 
-def _number(value: float | str) -> float | None:
+def _float_or_none(value: float | str) -> float | None:
     return None if isinstance(value, str) else float(value)

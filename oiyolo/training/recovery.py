@@ -1,4 +1,7 @@
-"""What a training tries next after it was stopped, and the network's file for that; pure."""
+"""Recovery of a stopped run: choose how to retry and adjust the network for it.
+
+These functions read and write no files.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from oiyolo.networks.schedule import divisors
 if TYPE_CHECKING:
     from oiyolo.networks.cfg import Cfg
     from oiyolo.networks.schedule import Schedule
-    from oiyolo.training.monitors import Verdict
+    from oiyolo.training.monitors import StopReason
 
 RATE_STEP: Final = 0.5
 _USUAL_WARM_UP: Final = 1000
@@ -18,13 +21,13 @@ _WARM_UP_SHARE: Final = 10
 
 
 @dataclass(frozen=True)
-class Tuning:
-    """What was changed of a training on its way; it stands in ``run.json``.
+class RecoveryState:
+    """The changes that recovery made to a run; ``run.json`` stores them under ``tuning``.
 
     Attributes:
-        rate_factor: Of the learning rate.
-        subdivisions: Instead of the network's, which needed too much memory; 0 leaves them.
-        rollbacks: How often it was taken back since it was begun, or since it gave up.
+        rate_factor: Factor on the learning rate.
+        subdivisions: Subdivisions that fit into memory; 0 if the network's own do.
+        rollbacks: How often the run was rolled back since its start or its last failure.
     """
 
     rate_factor: float = 1.0
@@ -32,125 +35,126 @@ class Tuning:
     rollbacks: int = 0
 
     @classmethod
-    def of(cls, record: dict[str, Any]) -> Tuning:
-        """Read it from a run's record; what was never changed is not there."""
-        found = record.get("tuning")
-        known = found if isinstance(found, dict) else {}
+    def of(cls, record: dict[str, Any]) -> RecoveryState:
+        """Return the state in a run's record; defaults if nothing was changed."""
+        value = record.get("tuning")
+        saved = value if isinstance(value, dict) else {}
         return cls(
-            float(known.get("rate_factor", 1.0)),
-            int(known.get("subdivisions", 0)),
-            int(known.get("rollbacks", 0)),
+            float(saved.get("rate_factor", 1.0)),
+            int(saved.get("subdivisions", 0)),
+            int(saved.get("rollbacks", 0)),
         )
 
 
 @dataclass(frozen=True)
-class Again:
-    """Try once more.
+class Retry:
+    """Train again from a checkpoint.
 
     Attributes:
-        tuning: With these changes.
-        until: From weights with at most so many iterations; ``None`` takes the newest.
-        told: What is done, for a person.
+        state: The changes to make.
+        max_iteration: Resume from the newest weights with at most this many iterations; ``None``
+            for the newest of all.
+        action: What is changed, in words.
     """
 
-    tuning: Tuning
-    until: int | None
-    told: str
+    state: RecoveryState
+    max_iteration: int | None
+    action: str
 
 
 @dataclass(frozen=True)
-class GiveUp:
-    """It cannot be mended from here.
+class Abort:
+    """End the run with an error, because a retry would not help.
 
     Attributes:
-        remedy: What a person can do.
-        is_disk: It is the disk's fault, not darknet's.
+        remedy: What the user can do.
+        is_disk_full: Whether the cause is a full disk and not darknet.
     """
 
     remedy: str
-    is_disk: bool = False
+    is_disk_full: bool = False
 
 
-def decide(
-    verdict: Verdict, tuning: Tuning, schedule: Schedule, max_rollbacks: int
-) -> Again | GiveUp:
-    """Tell what to do after a training was stopped for one of the faults."""
-    if verdict.kind == "disk":
-        return GiveUp("Make room, then `oiyolo train` goes on", is_disk=True)
-    if verdict.kind == "memory":
-        return _with_less_memory(tuning, schedule)
-    if tuning.rollbacks >= max_rollbacks:
-        return GiveUp(_REMEDIES[verdict.kind] + f"; it was taken back {tuning.rollbacks} times")
-    if verdict.kind == "stall":
-        return Again(replace(tuning, rollbacks=tuning.rollbacks + 1), None, "begins darknet anew")
+def choose_recovery(
+    reason: StopReason, state: RecoveryState, schedule: Schedule, max_rollbacks: int
+) -> Retry | Abort:
+    """Return what to do after a monitor has stopped a run because of a fault."""
+    if reason.kind == "disk":
+        return Abort("Free up space, then run `oiyolo train` again to resume", is_disk_full=True)
+    if reason.kind == "memory":
+        return _increase_subdivisions(state, schedule)
+    if state.rollbacks >= max_rollbacks:
+        return Abort(_REMEDIES[reason.kind] + f"; the run was rolled back {state.rollbacks} times")
+    if reason.kind == "stall":
+        return Retry(replace(state, rollbacks=state.rollbacks + 1), None, "restarts darknet")
     slower = replace(
-        tuning, rate_factor=tuning.rate_factor * RATE_STEP, rollbacks=tuning.rollbacks + 1
+        state, rate_factor=state.rate_factor * RATE_STEP, rollbacks=state.rollbacks + 1
     )
     rate = schedule.learning_rate * slower.rate_factor
-    return Again(slower, verdict.good_until, f"halves the learning rate to {rate:.6g}")
+    return Retry(slower, reason.last_good_iteration, f"halves the learning rate to {rate:.6g}")
 
 
 _DIVERGED: Final = (
-    "Look at the labels (`oiyolo split` leaves contact sheets), or begin a new run with a lower "
+    "Check the labels (`oiyolo split` draws contact sheets), or start a new run with a lower "
     "--learning-rate"
 )
 _REMEDIES: Final = {
     "nan": _DIVERGED,
     "explosion": _DIVERGED,
-    "stall": "Look at nvidia-smi and dmesg; set [train] stall_s if it only was slow",
+    "stall": "Check nvidia-smi and dmesg; set a larger [train] stall_s if darknet was only slow",
 }
 
 
-def _with_less_memory(tuning: Tuning, schedule: Schedule) -> Again | GiveUp:
-    batch, now = schedule.batch, tuning.subdivisions or schedule.subdivisions
+def _increase_subdivisions(state: RecoveryState, schedule: Schedule) -> Retry | Abort:
+    batch, now = schedule.batch, state.subdivisions or schedule.subdivisions
     more = next((d for d in divisors(batch) if d >= 2 * now), batch)
     if now >= batch:
-        return GiveUp(
+        return Abort(
             f"Subdivisions are {now} already, one image at a time: set a smaller [train] size_wh, "
-            "a smaller network, or end what else uses the GPU"
+            "a smaller network, or close other programs that use the GPU"
         )
-    return Again(
-        replace(tuning, subdivisions=more), None, f"sets subdivisions from {now} to {more}"
+    return Retry(
+        replace(state, subdivisions=more), None, f"raises subdivisions from {now} to {more}"
     )
 
 
-def fitted(cfg: Cfg, tuning: Tuning) -> Cfg:
-    """Give the network's file for an attempt; the course's own where nothing was changed."""
+def adjust(cfg: Cfg, state: RecoveryState) -> Cfg:
+    """Return the network for an attempt; ``cfg`` itself if recovery has changed nothing."""
     fewest = cfg.net.integer("subdivisions", 1)
-    if tuning.rate_factor == 1.0 and tuning.subdivisions <= fewest:
+    if state.rate_factor == 1.0 and state.subdivisions <= fewest:
         return cfg
     new = cfg.copy()
-    if tuning.rate_factor != 1.0:
-        new.net.set("learning_rate", _rate(cfg) * tuning.rate_factor)
-    if tuning.subdivisions > fewest:
-        new.net.set("subdivisions", tuning.subdivisions)
+    if state.rate_factor != 1.0:
+        new.net.set("learning_rate", _rate(cfg) * state.rate_factor)
+    if state.subdivisions > fewest:
+        new.net.set("subdivisions", state.subdivisions)
     return new.copy()
 
 
 def for_one_gpu(cfg: Cfg, gpu_count: int) -> Cfg:
-    """Give a network's file as one GPU has to have it that was made for several.
+    """Return a network that was adapted to several GPUs, adapted to one GPU instead.
 
-    Darknet multiplies the rate by the number of GPUs, and so ``schedule.for_gpus`` divides it, and
-    has burn-in take as many times as long.
+    Darknet multiplies the learning rate by the number of GPUs. ``schedule.for_gpus`` therefore
+    divides the rate by that number and multiplies burn-in by it; this function reverts both.
     """
     if gpu_count <= 1:
         return cfg
     new = cfg.copy()
-    # Six digits: a third of it, written out and taken three times, is the same again.
+    # Six digits, so that a third of the rate, written to a file, times three is the rate again.
     new.net.set("learning_rate", float(f"{_rate(cfg) * gpu_count:.6g}"))
     new.net.set("burn_in", cfg.net.integer("burn_in", 0) // gpu_count)
     return new.copy()
 
 
-def warm_up_of(cfg: Cfg) -> int:
-    """Give the iterations that have to be done on one GPU before there may be several.
+def warm_up_iterations(cfg: Cfg) -> int:
+    """Return how many iterations to train on one GPU before several may be used.
 
-    With several from the beginning, darknet's gradients run away
-    (https://github.com/AlexeyAB/darknet#how-to-train-with-multi-gpu): first about 1,000 on one,
-    then the weights of that on all; from pretrained weights too.
+    With several GPUs from the start, darknet's gradients diverge
+    (https://github.com/AlexeyAB/darknet#how-to-train-with-multi-gpu). It must train about 1,000
+    iterations on one GPU first, and resume on all of them, even with pretrained weights.
 
     Args:
-        cfg: The network as one GPU has it.
+        cfg: The network adapted to one GPU.
     """
     usual = min(_USUAL_WARM_UP, cfg.net.integer("max_batches", 0) // _WARM_UP_SHARE)
     return max(cfg.net.integer("burn_in", 0), usual)

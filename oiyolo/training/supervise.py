@@ -1,7 +1,8 @@
-"""Watching a program that trains: its log whole, its progress live, stopped when a rule says so.
+"""Run a training program: write its log, show its progress and stop it when a monitor says so.
 
-Knows nothing of what trains. A reader turns its lines into facts, rules turn facts and time into a
-verdict (``watch``), and on a verdict the program is asked to end, then killed.
+Any program can be supervised. ``read`` converts its lines to events, and the monitors decide from
+the events and the time whether it must stop; it is then asked to terminate, and killed if it does
+not.
 """
 
 from __future__ import annotations
@@ -14,37 +15,37 @@ from typing import TYPE_CHECKING, Final
 
 from oiyolo.core import process
 from oiyolo.core.progress import progress
-from oiyolo.training.monitors import Measured, Point
+from oiyolo.training.monitors import IterationStats, MapMeasured
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from oiyolo.core.progress import Progress
-    from oiyolo.training.monitors import Fact, Rule, Verdict
+    from oiyolo.training.monitors import Monitor, StopReason, TrainingEvent
 
-    Reader = Callable[[bytes], Sequence[Fact]]
+    ReadLine = Callable[[bytes], Sequence[TrainingEvent]]
 
-_LOOK_EVERY_S: Final = 1.0
-_PACES: Final = 50
+_TICK_INTERVAL_S: Final = 1.0
+_SPEED_WINDOW: Final = 50
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86_400
 
 
 @dataclass(frozen=True)
-class Ended:
-    """How a part of a training ended.
+class AttemptResult:
+    """How an attempt to train ended.
 
     Attributes:
-        exit_code: The program's, which says little: judge it by what it wrote.
-        verdict: Why it was stopped; ``None`` if it ended by itself.
-        iteration: The last one that was heard of; 0 if there was none.
-        iterations: How many lines of iterations there were.
+        exit_code: The program's exit code, which is no proof of success: check what it wrote.
+        stop_reason: Why it was stopped; ``None`` if it ended by itself.
+        last_iteration: The last iteration that was logged; 0 if there was none.
+        iteration_count: How many iterations were logged.
     """
 
     exit_code: int
-    verdict: Verdict | None
-    iteration: int
-    iterations: int
+    stop_reason: StopReason | None
+    last_iteration: int
+    iteration_count: int
 
 
 def supervise(
@@ -52,133 +53,137 @@ def supervise(
     *,
     cwd: Path,
     log_path: Path,
-    read: Reader,
-    rules: Sequence[Rule] = (),
+    read: ReadLine,
+    monitors: Sequence[Monitor] = (),
     total: int,
-    done: int = 0,
+    start_iteration: int = 0,
     environment: Mapping[str, str] | None = None,
-    typed: str = "",
-) -> Ended:
-    """Run a training to its end; append its lines to the log and show how it goes.
+    stdin_text: str = "",
+) -> AttemptResult:
+    """Run a training program to its end, append its output to the log and show its progress.
 
     Args:
         argv: The command.
-        cwd: The folder it runs in.
-        log_path: Both of its streams go there as whole lines, in the order they were written.
-        read: Gives the facts of a line.
-        rules: What watches it, in the order in which they are asked.
-        total: Iterations in all.
-        done: Iterations that were done before.
-        environment: Variables to set beside ours.
-        typed: What a person would have to type.
+        cwd: Its working folder.
+        log_path: The log of stdout and stderr, in whole lines and in the order they were written.
+        read: Function that returns the events of a line.
+        monitors: The monitors, in the order in which they are called.
+        total: Iterations of the whole run.
+        start_iteration: Iterations of earlier attempts.
+        environment: Variables to set in addition to those of this process.
+        stdin_text: Content of its stdin.
     """
     with (
         log_path.open("ab", buffering=0) as log,
-        progress("train", total=total, unit="it", initial=done) as told,
+        progress("train", total=total, unit="it", initial=start_iteration) as bar,
     ):
         if log.tell() and not _ends_in_newline(log_path):
-            log.write(b"\n")  # what a kill left of a line stays apart from what follows
-        watched = _Watched(read, rules, _Shown(told, total, done))
+            log.write(b"\n")  # end a line that was cut off when darknet was killed
+        output = _MonitoredOutput(read, monitors, _ProgressDisplay(bar, total, start_iteration))
 
         def on_line(_: str, line: bytes) -> None:
             log.write(line + b"\n")
-            watched.take(line)
+            output.add(line)
 
         exit_code = process.stream(
             argv,
             on_line,
             cwd=cwd,
             environment=environment,
-            typed=typed,
-            should_end=watched.should_end,
+            stdin_text=stdin_text,
+            should_end=output.should_end,
         )
-        verdict = watched.verdict
-        return Ended(exit_code, verdict, watched.shown.last.iteration, watched.iterations)
+        stop_reason = output.stop_reason
+        return AttemptResult(
+            exit_code, stop_reason, output.display.last.iteration, output.iteration_count
+        )
 
 
-class _Watched:
-    """What was heard of the program so far, and what the rules said to it."""
+class _MonitoredOutput:
+    """The output of the program, passed on to the progress display and the monitors."""
 
-    def __init__(self, read: Reader, rules: Sequence[Rule], shown: _Shown) -> None:
-        self.shown = shown
-        self.verdict: Verdict | None = None
-        self.iterations = 0
+    def __init__(
+        self, read: ReadLine, monitors: Sequence[Monitor], display: _ProgressDisplay
+    ) -> None:
+        self.display = display
+        self.stop_reason: StopReason | None = None
+        self.iteration_count = 0
         self._read = read
-        self._rules = rules
-        self._next_look_s = 0.0
+        self._monitors = monitors
+        self._next_tick_s = 0.0
 
-    def take(self, line: bytes) -> None:
-        """Take a line; after a verdict nobody is asked any more, as the end is near."""
-        facts = self._read(line)
-        if not facts:
+    def add(self, line: bytes) -> None:
+        """Process a line; once there is a stop reason, the monitors are not called any more."""
+        events = self._read(line)
+        if not events:
             return
         at_s = time.monotonic()
-        for fact in facts:
-            self.iterations += isinstance(fact, Point)
-            self.shown.take(fact, at_s)
-            if self.verdict is None:
-                self._ask(lambda rule, fact=fact: rule.hear(fact, at_s))  # type: ignore[misc]
+        for event in events:
+            self.iteration_count += isinstance(event, IterationStats)
+            self.display.add(event, at_s)
+            if self.stop_reason is None:
+                self._call(lambda monitor, event=event: monitor.on_event(event, at_s))  # type: ignore[misc]
 
     def should_end(self, quiet_s: float) -> bool:
-        """Tell whether the program has to end; asked all the time."""
-        if self.verdict is None:
+        """Return whether the program must stop, after ``quiet_s`` seconds without output."""
+        if self.stop_reason is None:
             at_s = time.monotonic()
-            if at_s >= self._next_look_s:
-                self._next_look_s = at_s + _LOOK_EVERY_S
-                self._ask(lambda rule: rule.look(at_s, quiet_s))
-        return self.verdict is not None
+            if at_s >= self._next_tick_s:
+                self._next_tick_s = at_s + _TICK_INTERVAL_S
+                self._call(lambda monitor: monitor.on_tick(at_s, quiet_s))
+        return self.stop_reason is not None
 
-    def _ask(self, question: Callable[[Rule], Verdict | None]) -> None:
-        """Ask all of them, as some only keep count; the first answer counts."""
-        for rule in self._rules:
-            answer = question(rule)
-            self.verdict = self.verdict or answer
+    def _call(self, method: Callable[[Monitor], StopReason | None]) -> None:
+        """Call all monitors, because some only collect figures; the first stop reason counts."""
+        for monitor in self._monitors:
+            reason = method(monitor)
+            self.stop_reason = self.stop_reason or reason
 
 
-class _Shown:
-    """The live progress."""
+class _ProgressDisplay:
+    """The progress bar and its figures."""
 
-    def __init__(self, told: Progress, total: int, done: int) -> None:
-        self.last = Point(0, math.nan, math.nan)
-        self._told = told
+    def __init__(self, bar: Progress, total: int, start_iteration: int) -> None:
+        self.last = IterationStats(0, math.nan, math.nan)
+        self._bar = bar
         self._total = total
-        self._done = done
+        self._done = start_iteration
         self._map = math.nan
-        self._moments: deque[tuple[float, int]] = deque(maxlen=_PACES)
+        self._times: deque[tuple[float, int]] = deque(maxlen=_SPEED_WINDOW)
 
-    def take(self, fact: Fact, at_s: float) -> None:
-        """Show a fact."""
-        if isinstance(fact, Measured):
-            self._map = fact.map
-        if isinstance(fact, Point):
-            self.last = fact
-            self._moments.append((at_s, fact.iteration))
-            self._told.tell(**self._figures())
-            self._told.advance(max(0, fact.iteration - self._done))
-            self._done = max(self._done, fact.iteration)
+    def add(self, event: TrainingEvent, at_s: float) -> None:
+        """Show the figures of an event."""
+        if isinstance(event, MapMeasured):
+            self._map = event.map
+        if isinstance(event, IterationStats):
+            self.last = event
+            self._times.append((at_s, event.iteration))
+            self._bar.set_postfix(**self._figures())
+            self._bar.advance(max(0, event.iteration - self._done))
+            self._done = max(self._done, event.iteration)
 
     def _figures(self) -> dict[str, object]:
         point = self.last
-        known = {
+        figures = {
             "loss": f"{point.loss:.3f}",
             "avg": f"{point.avg_loss:.3f}",
             "IOU": "" if math.isnan(point.iou) else f"{point.iou:.2f}",
             "mAP": "" if math.isnan(self._map) else f"{self._map:.1%}",
             "img/s": "" if math.isnan(point.images_per_s) else f"{point.images_per_s:.0f}",
-            "left": self._left(),
+            "left": self._time_left(),
         }
-        return {name: text for name, text in known.items() if text}
+        return {name: text for name, text in figures.items() if text}
 
-    def _left(self) -> str:
-        """Give the time that is left at the pace of the last iterations."""
-        (first_s, first), (last_s, last) = self._moments[0], self._moments[-1]
+    def _time_left(self) -> str:
+        """Return the remaining time at the speed of the latest iterations."""
+        (first_s, first), (last_s, last) = self._times[0], self._times[-1]
         if last <= first:
             return ""
-        return told_time((last_s - first_s) / (last - first) * max(0, self._total - last))
+        return format_time((last_s - first_s) / (last - first) * max(0, self._total - last))
 
 
-def told_time(seconds: float) -> str:
-    """Give a time as a person says it: "2 d 3 h", "1 h 5 min", "12 min", "40 s"."""
+def format_time(seconds: float) -> str:
+    """Return a duration in two units at most: "2 d 3 h", "1 h 5 min", "12 min", "40 s"."""
     whole = round(seconds)
     if whole >= _DAY_S:
         return f"{whole // _DAY_S} d {whole % _DAY_S // _HOUR_S} h"

@@ -1,8 +1,8 @@
-"""A block of whole lines into records: at once where lines are plain, carefully where not.
+"""Read a block of whole lines into records: plain lines all at once, the others one by one.
 
-The plain lines of a block are known after ``shapes.Shapes.scan``. What is left goes, in its place
-among them, through ``careful.LineReader``, which alone knows what a line means after others;
-so both together give what the careful reader gives alone.
+``line_templates.TemplateScanner`` reads the plain lines of a block. ``line_reader.LineReader``,
+which alone interprets lines in context, reads the remaining lines in their original order. The
+result is the same as if the line reader had read every line.
 """
 
 from __future__ import annotations
@@ -11,110 +11,116 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from oiyolo.trainlog.line_templates import COLUMNS, Kind
+from oiyolo.trainlog.line_templates import COLUMNS, LineKind
 
 if TYPE_CHECKING:
     from oiyolo.trainlog.line_reader import LineReader
-    from oiyolo.trainlog.line_templates import Shapes
+    from oiyolo.trainlog.line_templates import TemplateScanner
     from oiyolo.trainlog.records import Values
 
-_FEW_ITERATIONS = 3  # in a row: below, columns cost more than careful reading
+_MIN_ITERATIONS = 3  # in a row; for fewer, reading line by line is faster
 
 
-def take_block(reader: LineReader, shapes: Shapes, block: bytes) -> None:
-    """Take a block of whole lines."""
-    _Block(reader, shapes, block).take()
+def read_block(reader: LineReader, scanner: TemplateScanner, block: bytes) -> None:
+    """Read a block of whole lines into the reader's records."""
+    _Block(reader, scanner, block).read()
 
 
 class _Block:
-    def __init__(self, reader: LineReader, shapes: Shapes, block: bytes) -> None:
+    def __init__(self, reader: LineReader, scanner: TemplateScanner, block: bytes) -> None:
         self._reader = reader
         self._text = block
-        self._found = shapes.scan(block)
-        self._kinds = self._found.kinds
-        # Lines of the file before the block; a line may have begun before it.
+        self._contents = scanner.scan(block)
+        self._kinds = self._contents.kinds
+        # Lines of the file before the block, whose first line may have started earlier.
         self._lines_before = reader.records.lines - reader.within_line
-        rows = (self._kinds == Kind.REGION) & reader.records.keep_regions
+        rows = (self._kinds == LineKind.REGION) & reader.records.keep_regions
         self._regions_before = np.concatenate([[0], np.cumsum(rows)])
-        self._added = 0  # region lines before this line are among the records
-        self._next = 0  # the first line that was not taken by itself yet
+        self._added_until = 0  # region lines before this line are in the records
+        self._next_line = 0  # first line that the line reader has not read yet
 
-    def take(self) -> None:
+    def read(self) -> None:
         records, kinds = self._reader.records, self._kinds
-        for dialect, line in self._found.dialects.items():
-            records.saw(dialect.name, self._lines_before + line + 1)
-        if self._reader.waits:
-            self._take_carefully(0)
-        stops = np.flatnonzero((kinds == Kind.CAREFUL) | (kinds == Kind.ITERATION))
-        numbers = self._column(Kind.ITERATION, "iteration", stops)
-        plain = kinds[stops] == Kind.ITERATION
-        follows = plain[1:] & plain[:-1] & (numbers[1:] > numbers[:-1])
-        ends = np.append(np.flatnonzero(~follows) + 1, len(stops))
+        for dialect, line in self._contents.dialects.items():
+            records.add_dialect(dialect.name, self._lines_before + line + 1)
+        if self._reader.expects_continuation:
+            self._read_line(0)
+        stops = np.flatnonzero((kinds == LineKind.SLOW) | (kinds == LineKind.ITERATION))
+        iterations = self._column(LineKind.ITERATION, "iteration", stops)
+        is_plain = kinds[stops] == LineKind.ITERATION
+        continues = is_plain[1:] & is_plain[:-1] & (iterations[1:] > iterations[:-1])
+        ends = np.append(np.flatnonzero(~continues) + 1, len(stops))
         stop = 0
         while stop < len(stops):
             line = int(stops[stop])
-            if line < self._next:
+            if line < self._next_line:
                 stop += 1
                 continue
             end = int(ends[np.searchsorted(ends, stop, "right")])
             if (
-                plain[stop]
-                and end - stop >= _FEW_ITERATIONS
-                and self._reader.goes_on_with(int(numbers[stop]))
+                is_plain[stop]
+                and end - stop >= _MIN_ITERATIONS
+                and self._reader.continues_run(int(iterations[stop]))
             ):
-                self._take_iterations(stops[stop:end])
+                self._add_iterations(stops[stop:end])
                 stop = end
             else:
-                self._take_carefully(line)
+                self._read_line(line)
                 stop += 1
         self._add_regions(len(kinds))
         records.lines = self._lines_before + len(kinds)
-        records.other += int(np.count_nonzero(kinds == Kind.OTHER))
+        records.other += int(np.count_nonzero(kinds == LineKind.OTHER))
 
-    def _take_carefully(self, line: int) -> None:
-        """Take one line by itself, and those after it that may be its rest."""
+    def _read_line(self, line: int) -> None:
+        """Read one line with the line reader, and the lines after it that may continue it."""
         reader, kinds = self._reader, self._kinds
         while True:
-            start, end = self._found.starts[line], self._found.ends[line]
+            start, end = self._contents.starts[line], self._contents.ends[line]
             text = self._text[start:end]
-            if reader.waits or b"count: " in text:  # it may add a region line itself
+            # The reader may add a region line, so the earlier ones must be added first.
+            if reader.expects_continuation or b"count: " in text:
                 self._add_regions(line)
-                self._added = line + 1
-            reader.regions_ahead = int(
-                self._regions_before[line] - self._regions_before[min(self._added, line)]
+                self._added_until = line + 1
+            reader.buffered_regions = int(
+                self._regions_before[line] - self._regions_before[min(self._added_until, line)]
             )
             if not reader.within_line:
                 reader.records.lines = self._lines_before + line
-            reader.take(text)
-            kinds[line] = Kind.CAREFUL
+            reader.read_line(text)
+            kinds[line] = LineKind.SLOW
             line += 1
-            self._next = line
-            if not reader.waits or line == len(kinds):
+            self._next_line = line
+            if not reader.expects_continuation or line == len(kinds):
                 break
-        reader.regions_ahead = 0
+        reader.buffered_regions = 0
 
-    def _take_iterations(self, lines: Values) -> None:
+    def _add_iterations(self, lines: Values) -> None:
         columns = {
-            name: self._column(Kind.ITERATION, name, lines) for name in COLUMNS[Kind.ITERATION]
+            name: self._column(LineKind.ITERATION, name, lines)
+            for name in COLUMNS[LineKind.ITERATION]
         }
         columns["line"] = lines + self._lines_before + 1
-        already = len(self._reader.records.regions) - self._regions_before[self._added]
-        self._reader.take_iterations(columns, self._regions_before[lines] + already)
+        offset = len(self._reader.records.regions) - self._regions_before[self._added_until]
+        self._reader.add_iterations(columns, self._regions_before[lines] + offset)
 
     def _add_regions(self, stop: int) -> None:
-        """Add the region lines before line ``stop`` that are not added yet."""
-        lines = np.flatnonzero(self._kinds[self._added : stop] == Kind.REGION) + self._added
-        self._added = max(self._added, stop)
+        """Add the region lines before line ``stop`` that are not in the records yet."""
+        lines = (
+            np.flatnonzero(self._kinds[self._added_until : stop] == LineKind.REGION)
+            + self._added_until
+        )
+        self._added_until = max(self._added_until, stop)
         records = self._reader.records
         if not records.keep_regions:
             records.regions_counted += len(lines)
         elif len(lines):
             columns = {
-                name: self._column(Kind.REGION, name, lines) for name in COLUMNS[Kind.REGION]
+                name: self._column(LineKind.REGION, name, lines)
+                for name in COLUMNS[LineKind.REGION]
             }
-            records.regions_empty += int(np.count_nonzero(columns.pop("met") == 0))
+            records.regions_empty += int(np.count_nonzero(columns.pop("iou_objects") == 0))
             records.regions.extend({**columns, "line": lines + self._lines_before + 1})
 
-    def _column(self, kind: Kind, name: str, lines: Values) -> Values:
-        values: Values = self._found.values[COLUMNS[kind].index(name), lines]
+    def _column(self, kind: LineKind, name: str, lines: Values) -> Values:
+        values: Values = self._contents.values[COLUMNS[kind].index(name), lines]
         return values

@@ -1,13 +1,13 @@
-"""The forms of the log lines of the three lines of darknet, one small table for each.
+"""The log formats of the three forks of darknet, one small table for each fork.
 
-A form is a regular expression with named groups and a marker: a piece of text that every such
-line holds, looked for first because that is cheaper than the expression. Forms are searched
-anywhere in a line (prompts, times and other text may stand before them) and exclude each other,
-so a file may mix the dialects. C's ``%f`` prints up to 39 digits of a float, and ``nan``,
-``-nan``, ``inf`` or, on Windows, ``-nan(ind)`` and ``1.#INF``: ``NUMBER`` takes them all. No
-part of an expression may run without a bound, or one line of junk could take minutes.
+A line format is a regular expression with named groups, plus a marker: a substring of every such
+line, checked first because that is cheaper than the expression. A format may match anywhere in a
+line (after prompts, timestamps or other text), and no two formats match the same text, so one file
+may mix dialects. C's ``%f`` prints up to 39 digits of a float, as well as ``nan``, ``-nan``,
+``inf`` or, on Windows, ``-nan(ind)`` and ``1.#INF``; ``NUMBER`` matches them all. Every repetition
+in an expression is bounded, because one line of junk could otherwise take minutes.
 
-Darknet's line numbers below are those of pjreddie f6afaabc, AlexeyAB 59596d78 and hank-ai
+Line numbers of darknet's sources refer to pjreddie f6afaabc, AlexeyAB 59596d78 and hank-ai
 f684e1d7.
 """
 
@@ -29,14 +29,14 @@ NUMBER = (
 )
 
 
-class Form(NamedTuple):
-    """One form of a line.
+class LineFormat(NamedTuple):
+    """The format of one type of line.
 
     Attributes:
-        marker: Text that every line of this form holds.
-        pattern: What is read, as named groups.
-        zero_is_empty: Whether an IOU of exactly 0 over a count of 1 means that no object met
-            the layer: AlexeyAB's layers count at least 1 so as not to divide by zero.
+        marker: Substring of every line in this format.
+        pattern: The expression, with a named group for each value.
+        zero_is_empty: Whether an IOU of exactly 0 with a count of 1 means that no object was
+            assigned to the layer: AlexeyAB's layers count at least 1 to avoid dividing by zero.
     """
 
     marker: str
@@ -45,31 +45,31 @@ class Form(NamedTuple):
 
 
 class Dialect(NamedTuple):
-    """The log lines of one line of darknet.
+    """The log format of one fork of darknet.
 
     Attributes:
-        name: What summaries call it.
-        iteration: The line that ends an iteration.
-        regions: The lines of the detection layers, one per layer and subdivision.
-        maps: The lines that give a mean average precision.
-        without_regions: Why a log of this dialect may hold no region lines.
+        name: Name used in summaries.
+        iteration: Format of the line that ends an iteration.
+        regions: Formats of the region lines: one line per detection layer and subdivision.
+        maps: Formats of the lines that report a mean average precision.
+        missing_regions_reason: Why a log of this dialect may have no region lines.
     """
 
     name: str
-    iteration: Form
-    regions: tuple[Form, ...]
-    maps: tuple[Form, ...]
-    without_regions: str
+    iteration: LineFormat
+    regions: tuple[LineFormat, ...]
+    maps: tuple[LineFormat, ...]
+    missing_regions_reason: str
 
 
-def _form(marker: str, pattern: str, *, zero_is_empty: bool = False) -> Form:
-    """Compile a form; ``@name`` in ``pattern`` stands for a number called ``name``."""
-    written_out = re.sub(r"@([a-z]\w*)", lambda match: f"(?P<{match[1]}>{NUMBER})", pattern)
-    return Form(marker, re.compile(written_out, re.ASCII), zero_is_empty)
+def _line_format(marker: str, pattern: str, *, zero_is_empty: bool = False) -> LineFormat:
+    """Return a line format; ``@name`` in ``pattern`` stands for a number in the group ``name``."""
+    expression = re.sub(r"@([a-z]\w*)", lambda match: f"(?P<{match[1]}>{NUMBER})", pattern)
+    return LineFormat(marker, re.compile(expression, re.ASCII), zero_is_empty)
 
 
 _ITERATION = r"(?<![\w./])(?P<iteration>\d{1,12}): "
-_IMAGES = r"(?P<images>-?\d{1,18}) images\b"  # darknet counts in an int: negative above 2^31
+_IMAGES = r"(?P<images>-?\d{1,18}) images\b"  # a 32-bit int in darknet: negative above 2^31
 _LAYER = r"Region (?P<layer>\d{1,9}) "
 _COUNT = r"count: (?P<count>\d{1,9})"
 _SCORES = r"Class: @class_score, Obj: @obj, No Obj: @no_obj, "
@@ -79,29 +79,29 @@ _NORMALIZER = r"Normalizer: \([^()]{0,120}\) "
 PJREDDIE = Dialect(
     name="pjreddie",
     # examples/detector.c:129
-    iteration=_form(
+    iteration=_line_format(
         " avg, ", _ITERATION + "@loss, @avg_loss avg, @rate rate, @seconds seconds, " + _IMAGES
     ),
     regions=(
-        # src/yolo_layer.c:239. A class_loss behind the count makes it AlexeyAB's.
-        _form(
+        # src/yolo_layer.c:239. With class_loss after the count it is AlexeyAB's.
+        _line_format(
             "Avg IOU: ",
             _LAYER + r"Avg IOU: @iou, " + _SCORES + _RECALLS + _COUNT + r"(?!\d|, class_loss)",
         ),
-        # src/region_layer.c:320, YOLOv2: one layer, which has no number here.
-        _form(
+        # src/region_layer.c:320, YOLOv2: a single layer, whose number is not printed.
+        _line_format(
             "Avg Recall: ",
             r"Region Avg IOU: @iou, " + _SCORES + r"Avg Recall: @recall50, {1,2}" + _COUNT,
         ),
     ),
     maps=(),
-    without_regions="the log has no IOU",
+    missing_regions_reason="the log has no IOU",
 )
 
 ALEXEYAB = Dialect(
     name="AlexeyAB",
-    # src/detector.c:325; before mid-2020 without the hours
-    iteration=_form(
+    # src/detector.c:325; without the hours before mid-2020
+    iteration=_line_format(
         " avg loss, ",
         _ITERATION
         + "@loss, @avg_loss avg loss, @rate rate, @seconds seconds, "
@@ -109,8 +109,8 @@ ALEXEYAB = Dialect(
         + "(?:, @hours_left hours left)?",
     ),
     regions=(
-        # src/yolo_layer.c:865, 921; the scores and GIOU until mid-2020
-        _form(
+        # src/yolo_layer.c:865, 921; with scores and GIOU until mid-2020
+        _line_format(
             " Avg (IOU: ",
             r"v3 \(\w{1,16} loss, "
             + _NORMALIZER
@@ -123,7 +123,7 @@ ALEXEYAB = Dialect(
             zero_is_empty=True,
         ),
         # src/gaussian_yolo_layer.c:694
-        _form(
+        _line_format(
             "Avg IOU: ",
             _LAYER
             + r"Avg IOU: @iou, "
@@ -136,19 +136,19 @@ ALEXEYAB = Dialect(
         ),
     ),
     maps=(
-        # src/detector.c: once with a blank and percent, once more with an underscore
-        _form(
+        # src/detector.c: printed twice, with a space and percent, and with an underscore
+        _line_format(
             "precision (mAP",
             r"mean[_ ]average[_ ]precision \(mAP(?:@@threshold)?\) = @map(?P<percent>\s?%)?",
         ),
     ),
-    without_regions="the log was taken without 2>&1, so it has no IOU",
+    missing_regions_reason="the log was captured without 2>&1, so it has no IOU",
 )
 
 HANK = Dialect(
     name="hank-ai",
-    # src-lib/detector.cpp:604-618; V3 has the time where V5 has "train="
-    iteration=_form(
+    # src-lib/detector.cpp:604-618; V3 prints the time where V5 prints "train="
+    iteration=_line_format(
         ": loss=",
         _ITERATION
         + r"loss=@loss, avg loss=@avg_loss,.{0,120}? rate=@rate, "
@@ -158,7 +158,7 @@ HANK = Dialect(
     ),
     regions=(
         # src-lib/yolo_layer.cpp:1135
-        _form(
+        _line_format(
             " Avg (IOU: ",
             r"v3 \w{1,16} loss, "
             + _NORMALIZER
@@ -171,38 +171,40 @@ HANK = Dialect(
         ),
     ),
     maps=(
-        _form("precision (mAP", r"mean average precision \(mAP@@threshold\)=@map(?P<percent>%)?"),
+        _line_format(
+            "precision (mAP", r"mean average precision \(mAP@@threshold\)=@map(?P<percent>%)?"
+        ),
     ),
-    without_regions="this darknet prints them only with -verbose, so the log has no IOU",
+    missing_regions_reason="this fork prints them only with -verbose, so the log has no IOU",
 )
 
 DIALECTS = (PJREDDIE, ALEXEYAB, HANK)
 
-FORMS = tuple(
-    (dialect, form)
+LINE_FORMATS = tuple(
+    (dialect, line_format)
     for dialect in DIALECTS
-    for form in (dialect.iteration, *dialect.regions, *dialect.maps)
+    for line_format in (dialect.iteration, *dialect.regions, *dialect.maps)
 )
-"""Every form of every dialect."""
+"""Every line format of every dialect."""
 
-LEARNING_STARTS = re.compile(r"\bLearning Rate: ")
-"""Every dialect prints this once as a training starts, before its first iteration."""
+TRAINING_START = re.compile(r"\bLearning Rate: ")
+"""Printed once by every fork when training starts, before the first iteration."""
 
-NETWORK_SHOWN = re.compile(r"^\s*(?:# +line +)?layer +filters\b")
-"""The head of the table of layers, which a process prints as soon as it reads its network."""
+LAYER_TABLE_HEADER = re.compile(r"^\s*(?:# +line +)?layer +filters\b")
+"""Header of the layer table, which darknet prints as soon as it has parsed the network."""
 
-SIZE = re.compile(r"\s*\d{1,9}(?: x \d{1,9})?\s*", re.ASCII)
-"""The line after ``Resizing``: one number in pjreddie's, width and height in AlexeyAB's."""
+RESIZE_VALUE = re.compile(r"\s*\d{1,9}(?: x \d{1,9})?\s*", re.ASCII)
+"""The line after ``Resizing``: one number in pjreddie's fork, width and height in AlexeyAB's."""
 
-LOOKS_BROKEN = re.compile(
+LINE_FRAGMENT = re.compile(
     r"Avg \(?IOU: |, {1,2}count: \d|[\dnf)] avg\b|avg loss[,=]|[\dnf)] seconds,"
     r"|seconds, -?\d{1,18} images",
     re.ASCII,
 )
-"""What only stands in iteration and region lines: in a line that is neither, a piece of one."""
+"""Text that occurs only in iteration and region lines; any other line with it is a fragment."""
 
-ITERATION_BEGINS = re.compile(rf"{_ITERATION}(?:loss=)?{NUMBER}, ", re.ASCII)
-"""The head of an iteration line, whole or cut."""
+ITERATION_START = re.compile(rf"{_ITERATION}(?:loss=)?{NUMBER}, ", re.ASCII)
+"""The start of an iteration line, complete or truncated."""
 
 EventKind = Literal["start", "resize", "saved", "loaded", "resume", "warning", "error"]
 
@@ -210,11 +212,11 @@ EVENTS: tuple[tuple[EventKind, re.Pattern[str]], ...] = (
     ("saved", re.compile(r"Saving weights to\s")),
     ("loaded", re.compile(r"Loading weights from\s")),
     ("resize", re.compile(r"\bResizing\b")),
-    ("start", LEARNING_STARTS),
+    ("start", TRAINING_START),
     (
         "error",
         re.compile(
-            # GPU: out of memory, a driver that is missing or too old
+            # GPU: out of memory, driver missing or too old
             r"\b(?:CUDA|cuDNN|CUDNN|cuBLAS|cuRAND|CURAND)\b.{0,80}?\b[Ee]rror\b"
             r"|\bcudaError|\bout of memory\b"
             r"|Try to set subdivisions="
@@ -222,7 +224,7 @@ EVENTS: tuple[tuple[EventKind, re.Pattern[str]], ...] = (
             r"|Couldn't open file|[Cc](?:annot|an't|ouldn't) (?:load|open) "
             r"|Failed to infer label file name|Label file name is too short"
             r"|cannot open shared object file|No such file or directory"
-            # the cfg: the filters before a yolo layer, a batch of 1
+            # .cfg: filters before a [yolo] layer, a batch of 1
             r"|\bAssertion\b.{0,200}?\bfailed|Darknet error location"
             r"|(?:^|[\s:*])(?:error|Error|ERROR)(?:: | in | (?:location|message)\.*:)"
             # the process
@@ -238,15 +240,15 @@ EVENTS: tuple[tuple[EventKind, re.Pattern[str]], ...] = (
         ),
     ),
 )
-"""What else a log tells: the first kind that is found in a line is its kind."""
+"""Other events in a log. A line's kind is the first one whose pattern it contains."""
 
 WORD_GROUPS = frozenset({"unit", "left_unit", "percent"})
-"""The groups of the forms that hold no number."""
+"""Groups of the line formats that are not numbers."""
 
 LITERAL_DIGITS = re.compile(r"v0 |\.0R: |\.00R: |0\.#")
-"""Where the expressions above ask for certain digits, in text whose digits are all zeros: ``v3``,
-``.5R``, ``.75R`` and ``1.#IND``. Any other digit may be any digit, which is what reading many
-lines at once rests on (``shapes``)."""
+"""Digits that the expressions above require literally, in text whose digits are all replaced by
+zeros: ``v3``, ``.5R``, ``.75R`` and ``1.#IND``. Every other digit may be any digit, and
+``line_templates`` relies on that to read many lines at once."""
 
 _SECONDS_BY_UNIT = {
     "nanosecond": 1e-9,
@@ -260,50 +262,50 @@ _SECONDS_BY_UNIT = {
 _SECONDS_PER_HOUR = 3600.0
 
 
-def number(text: str) -> float:
-    """Read a number as C prints it."""
+def parse_number(text: str) -> float:
+    """Parse a number as C prints it, including nan and infinity."""
     try:
         return float(text)
-    except ValueError:  # on Windows: nan(ind), 1.#IND, 1.#INF
+    except ValueError:  # Windows: nan(ind), 1.#IND, 1.#INF
         if "INF" not in text:
             return math.nan
         return -math.inf if text.startswith("-") else math.inf
 
 
-def unit_s(unit: str) -> float:
-    """Give the seconds of a unit that hank-ai prints, ``milliseconds``; nan for another word."""
+def seconds_per_unit(unit: str) -> float:
+    """Return the length in seconds of a unit such as ``milliseconds``; NaN if it is unknown."""
     return _SECONDS_BY_UNIT.get(unit.removesuffix("s"), math.nan)
 
 
 Number = TypeVar("Number", float, "npt.NDArray[np.float64]")
 
 
-def numbers_of_iteration(
-    found: Mapping[str, Number], words: Mapping[str, str]
+def iteration_values(
+    numbers: Mapping[str, Number], words: Mapping[str, str]
 ) -> dict[str, Number | float]:
-    """Give the columns of an iteration line, or of many that are alike.
+    """Return the column values of an iteration line, or of many lines in the same format.
 
     Args:
-        found: The groups of the form that hold numbers and that took part in the match.
-        words: The other groups that took part.
+        numbers: Matched groups that are numbers.
+        words: The other matched groups, such as units.
 
     Returns:
-        loss, avg_loss, rate, seconds, hours_left; nan where it is not printed.
+        loss, avg_loss, rate, seconds and hours_left; NaN where darknet does not print the value.
     """
-    in_seconds: Number | float = math.nan
-    if "seconds" in found:
-        in_seconds = found["seconds"]
-    elif "time" in found:
-        in_seconds = found["time"] * unit_s(words["unit"])
+    seconds: Number | float = math.nan
+    if "seconds" in numbers:
+        seconds = numbers["seconds"]
+    elif "time" in numbers:
+        seconds = numbers["time"] * seconds_per_unit(words["unit"])
     hours_left: Number | float = math.nan
-    if "hours_left" in found:
-        hours_left = found["hours_left"]
-    elif "left" in found:
-        hours_left = found["left"] * unit_s(words["left_unit"]) / _SECONDS_PER_HOUR
+    if "hours_left" in numbers:
+        hours_left = numbers["hours_left"]
+    elif "left" in numbers:
+        hours_left = numbers["left"] * seconds_per_unit(words["left_unit"]) / _SECONDS_PER_HOUR
     return {
-        "loss": found["loss"],
-        "avg_loss": found["avg_loss"],
-        "rate": found["rate"],
-        "seconds": in_seconds,
+        "loss": numbers["loss"],
+        "avg_loss": numbers["avg_loss"],
+        "rate": numbers["rate"],
+        "seconds": seconds,
         "hours_left": hours_left,
     }

@@ -1,4 +1,4 @@
-"""A log that grows while it is read: each look costs what was appended since the last."""
+"""Follow a growing log; each update reads only what was appended since the last one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from oiyolo.trainlog.parse import BLOCK_BYTES, LogParser, Utf8, unreadable
+from oiyolo.trainlog.parse import BLOCK_BYTES, LogParser, Utf8Converter, unreadable_log_error
 
 if TYPE_CHECKING:
     from io import BufferedReader
@@ -17,45 +17,44 @@ _TAIL_BYTES = 256
 
 
 class LogFollower:
-    """Reads a log that something else writes, again and again, each byte once.
+    """Follows a log that another process writes, and reads each byte once.
 
-    The log need not be there yet. One that was cut short, replaced, or written anew is read from
-    its beginning; one that is gone stays as it was last seen. A last line that has no end yet is
-    left for later.
+    The file need not exist yet. If it is truncated, replaced or rewritten, it is read again from
+    the start; if it is deleted, ``log`` stays as it was. An incomplete last line waits for its end.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, regions: bool = True) -> None:
-        """Begin; nothing is read before ``update``.
+        """Create a follower; nothing is read before ``update``.
 
         Args:
-            path: The log; see ``read_log``.
-            regions: See ``read_log``.
+            path: The log.
+            regions: Whether region lines are read, as in ``read_log``.
         """
         self.path = Path(path)
         self._regions = regions
         self._log: TrainLog | None = None
         self._parser = LogParser(regions=regions)
-        self._utf8 = Utf8()
-        self._file: tuple[int, int] | None = None  # device and inode
-        self._size_bytes = 0  # how far it was read
-        self._tail = b""  # what was read last
+        self._utf8 = Utf8Converter()
+        self._file_id: tuple[int, int] | None = None  # device and inode
+        self._offset_bytes = 0  # position of the next read
+        self._tail = b""  # the last bytes read
 
     @property
     def log(self) -> TrainLog:
-        """Everything so far, the same object until more comes.
+        """Everything read so far; the same object until the log grows.
 
-        To have it costs nothing; a table of it costs what copying its columns costs, when it is
-        first asked for. The IOU of iterations was worked out as they were read.
+        Access is free. Each table costs one copy of its columns on first access. The IOUs of
+        iterations are computed as they are read.
         """
         if self._log is None:
             self._log = self._parser.log(str(self.path))
         return self._log
 
     def update(self) -> bool:
-        """Read what was appended since; tell whether ``log`` is another now.
+        """Read what was appended; return whether ``log`` has changed.
 
         Raises:
-            InputFormError: There is something that cannot be read.
+            InputFormError: The path exists but cannot be read.
         """
         try:
             with self.path.open("rb") as file:
@@ -63,42 +62,42 @@ class LogFollower:
         except FileNotFoundError:
             return False
         except OSError as error:
-            raise unreadable(self.path, error) from error
+            raise unreadable_log_error(self.path, error) from error
 
     def _update_from(self, file: BufferedReader) -> bool:
-        anew = not self._is_the_same(file)
-        if anew:
-            self._start_over()
-        file.seek(self._size_bytes)
-        more = False
+        restarted = not self._is_same_file(file)
+        if restarted:
+            self._restart()
+        file.seek(self._offset_bytes)
+        has_grown = False
         while block := file.read(BLOCK_BYTES):
-            more = True
-            self._parser.take(self._utf8(block))
-            self._size_bytes += len(block)
+            has_grown = True
+            self._parser.feed_bytes(self._utf8(block))
+            self._offset_bytes += len(block)
             self._tail = (self._tail + block)[-_TAIL_BYTES:]
-        self._file = _identity(file)
-        if anew or more:
+        self._file_id = _identity(file)
+        if restarted or has_grown:
             self._log = None
-        return anew or more
+        return restarted or has_grown
 
-    def _is_the_same(self, file: BufferedReader) -> bool:
-        """Tell whether a file goes on from what was read, or is another one by that name."""
-        if self._file is None:
+    def _is_same_file(self, file: BufferedReader) -> bool:
+        """Return whether a file continues what was read, and is not a new file of that name."""
+        if self._file_id is None:
             return True
-        if self._file != _identity(file) or os.fstat(file.fileno()).st_size < self._size_bytes:
+        if self._file_id != _identity(file) or os.fstat(file.fileno()).st_size < self._offset_bytes:
             return False
-        # A file that was written anew may have kept its inode, or got it back, and be longer.
-        file.seek(self._size_bytes - len(self._tail))
+        # A rewritten file may be longer and still have the same inode.
+        file.seek(self._offset_bytes - len(self._tail))
         return file.read(len(self._tail)) == self._tail
 
-    def _start_over(self) -> None:
+    def _restart(self) -> None:
         self._parser = LogParser(regions=self._regions)
-        self._utf8 = Utf8()
-        self._file = None
-        self._size_bytes = 0
+        self._utf8 = Utf8Converter()
+        self._file_id = None
+        self._offset_bytes = 0
         self._tail = b""
 
 
 def _identity(file: BufferedReader) -> tuple[int, int]:
-    found = os.fstat(file.fileno())
-    return found.st_dev, found.st_ino
+    status = os.fstat(file.fileno())
+    return status.st_dev, status.st_ino

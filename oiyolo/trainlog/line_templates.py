@@ -1,14 +1,14 @@
-"""Many lines at once: lines that are alike but for their digits are read as one matrix.
+"""Read many lines at once: lines that differ only in their digits are read as one matrix.
 
-Darknet prints a million region lines in a handful of shapes: the shape of a line is the line with
-every digit as 0. What a line is depends on its shape (``dialects.LITERAL_DIGITS`` lists the few
-digits that the expressions ask for), so one line of each shape goes through the expressions, and
-its groups tell where in all the others the numbers stand. Their digits times powers of ten give
-whole numbers, which doubles hold exactly; divided once by a power of ten they are the doubles
-that ``float`` reads, to the last bit.
+A million region lines of darknet follow a handful of templates, where the template of a line is the
+line with every digit replaced by 0. The template determines the type of a line, except for the few
+digits in ``dialects.LITERAL_DIGITS``. So only one line per template is matched against the
+expressions, and its groups locate the numbers in all the others. The digits are multiplied by
+powers of ten and summed to whole numbers, which doubles represent exactly. One division by a power
+of ten then gives the same double as ``float``, to the last bit.
 
-What is left to the careful path: shapes that are rare, numbers of more than 15 digits, lines with
-letters outside ASCII, and every line that is more than a number's line (events, torn lines).
+``line_reader`` reads the remaining lines: rare templates, numbers of more than 15 digits, non-ASCII
+text, and all lines that are neither plain numbers nor plain text (events, torn lines).
 """
 
 from __future__ import annotations
@@ -23,36 +23,42 @@ import numpy.typing as npt
 
 from oiyolo.trainlog.dialects import (
     DIALECTS,
+    LAYER_TABLE_HEADER,
+    LINE_FRAGMENT,
     LITERAL_DIGITS,
-    LOOKS_BROKEN,
-    NETWORK_SHOWN,
-    SIZE,
+    RESIZE_VALUE,
     WORD_GROUPS,
-    number,
-    numbers_of_iteration,
+    iteration_values,
+    parse_number,
 )
-from oiyolo.trainlog.line_matcher import event, places_without_codes, recognised, without_codes
+from oiyolo.trainlog.line_matcher import (
+    find_event,
+    find_matches,
+    strip_terminal_codes,
+    stripped_positions,
+)
 from oiyolo.trainlog.records import REGION_NUMBERS
 from oiyolo.trainlog.rows import NO_LAYER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from oiyolo.trainlog.dialects import Dialect, Form
+    from oiyolo.trainlog.dialects import Dialect, LineFormat
 
 Bytes = npt.NDArray[np.uint8]
 Words = npt.NDArray[np.uint64]
-Places = npt.NDArray[np.intp]
+Indices = npt.NDArray[np.intp]
 Floats = npt.NDArray[np.float64]
 
 _ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
 _ZEROS_IN_TEXT = str.maketrans("123456789", "0" * 9)
 _NEWLINE = 10
 _WORD = 8
-_LONGEST_LINE = 512
-_LEARNT_FROM = 2  # lines of one shape in one block: a shape that comes once may never come again
-_MOST_SHAPES = 4096
-_MOST_DIGITS = 15  # a double holds every whole number of as many digits
+_MAX_LINE_BYTES = 512
+# A line format seen only once in a block may never occur again.
+_MIN_LINES_PER_TEMPLATE = 2
+_MAX_TEMPLATES = 4096
+_MAX_DIGITS = 15  # a double represents every whole number of this many digits exactly
 _PLAIN = re.compile(r"([-+]?)(\d+)\.?((?<=\.)\d+|)", re.ASCII)
 _BYTE = np.uint64(8)
 _ROUNDS = tuple(
@@ -64,62 +70,62 @@ _ROUNDS = tuple(
     )
 )
 
-# Weights of a hash over a line's words; odd, and fixed so that a log is always read in one way.
+# Weights of a hash over a line's words: odd, and fixed so that parsing is deterministic.
 _HASH = np.random.default_rng(0).integers(
-    0, 1 << 63, _LONGEST_LINE // _WORD, dtype=np.uint64
+    0, 1 << 63, _MAX_LINE_BYTES // _WORD, dtype=np.uint64
 ) * np.uint64(2) + np.uint64(1)
 
 
-class Kind(enum.IntEnum):
-    """What becomes of a line."""
+class LineKind(enum.IntEnum):
+    """How a line is read."""
 
-    CAREFUL = 0
-    """It goes through the expressions by itself."""
+    SLOW = 0
+    """The line reader matches it against the expressions."""
     BLANK = 1
     OTHER = 2
-    """It holds nothing for the tables."""
+    """It contains nothing for the tables."""
     REGION = 3
     ITERATION = 4
 
 
-COLUMNS: dict[Kind, tuple[str, ...]] = {
-    Kind.REGION: ("layer", "count", *REGION_NUMBERS, "met"),
-    Kind.ITERATION: (
+COLUMNS: dict[LineKind, tuple[str, ...]] = {
+    LineKind.REGION: ("layer", "count", *REGION_NUMBERS, "iou_objects"),
+    LineKind.ITERATION: (
         *("iteration", "images", "loss", "avg_loss", "rate", "seconds", "hours_left"),
         "dialect",
     ),
 }
-"""Rows of ``Scanned.values``; ``met`` is the number of objects that an IOU is a mean over."""
+"""Rows of ``BlockContents.values``; ``iou_objects`` is the number of objects in a mean IOU."""
 
 _WIDTH = max(map(len, COLUMNS.values()))
 
 
-class Scanned(NamedTuple):
-    """A block of whole lines.
+class BlockContents(NamedTuple):
+    """The contents of a block of whole lines.
 
     Attributes:
-        starts: Where each line starts.
-        ends: Where its newline stands.
-        kinds: Its ``Kind``.
-        values: Shape (columns, lines): what it says, rows by ``COLUMNS`` of its kind.
-        dialects: The dialects in it, and the index of the first line of each.
+        starts: Offset of each line's first byte.
+        ends: Offset of each line's newline.
+        kinds: ``LineKind`` of each line.
+        values: Numbers of each line, shape (columns, lines); rows as in ``COLUMNS`` of its kind.
+        dialects: The dialects in the block, each with the index of its first line.
     """
 
-    starts: Places
-    ends: Places
+    starts: Indices
+    ends: Indices
     kinds: Bytes
     values: Floats
     dialects: dict[Dialect, int]
 
 
-class _Number(NamedTuple):
-    """How a number is put together: the value of each word times its power of ten, over all.
+class _NumberField(NamedTuple):
+    """How to compute a number: the sum of its words times their powers, over the divisor.
 
     Attributes:
-        name: The group.
-        words: Rows of ``_Reading.places``; the first has the last digits.
-        powers: A power of ten for each; 1 for the first.
-        divisor: A power of ten that makes a fraction of the whole number; negative after a minus.
+        name: Name of the group.
+        words: Indices into ``_FieldLayout.positions``; the first word has the last digits.
+        powers: A power of ten for each word; 1 for the first.
+        divisor: Power of ten by which the whole number is divided; negative after a minus sign.
     """
 
     name: str
@@ -127,8 +133,8 @@ class _Number(NamedTuple):
     powers: tuple[float, ...]
     divisor: float
 
-    def of(self, values: Floats) -> Floats:
-        """Put the values of all words together; shape (words, lines)."""
+    def compute(self, values: Floats) -> Floats:
+        """Return the number on each line from the word values, shape (words, lines)."""
         whole = values[self.words[0]]
         for word, power in zip(self.words[1:], self.powers[1:], strict=True):
             whole = whole + values[word] * power
@@ -137,47 +143,49 @@ class _Number(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Reading:
-    """Where the numbers of a shape stand: in words of eight bytes that end with a digit.
+class _FieldLayout:
+    """The positions of the numbers in a template, in eight-byte words that end with a digit.
 
     Attributes:
-        places: Where each word begins within the line.
-        shifts: Shape (words, 1): bits by which a word is moved up that would begin before it.
-        before: Shape (words, 1): which bits of a word are digits before the point.
-        after: The same for those behind it, or all where there is no point.
-        numbers: How words become numbers.
-        constants: The groups without digits: nan and inf.
-        units: The groups that hold no number.
+        positions: Offset of each word in the line.
+        shifts: Bits by which to shift up a word that would start before the line; shape (words, 1).
+        integer_mask: Mask of the digits before the decimal point, shape (words, 1).
+        fraction_mask: Mask of the digits after the point, or of all digits if there is no point.
+        numbers: How to compute each number from the words.
+        constants: Values of the groups without digits (nan and inf).
+        units: Groups that are not numbers.
     """
 
-    places: tuple[int, ...]
+    positions: tuple[int, ...]
     shifts: Words
-    before: Words
-    after: Words
-    numbers: tuple[_Number, ...]
+    integer_mask: Words
+    fraction_mask: Words
+    numbers: tuple[_NumberField, ...]
     constants: dict[str, float]
     units: dict[str, str]
 
     def read(self, lines: Bytes) -> dict[str, Floats]:
-        """Read lines of this shape; shape (lines, width)."""
-        words = np.empty((len(self.places), len(lines)), "<u8")
-        for word, place in zip(words, self.places, strict=True):
+        """Return the numbers on lines of this template, shape (lines, width), by group."""
+        words = np.empty((len(self.positions), len(lines)), "<u8")
+        for word, position in zip(words, self.positions, strict=True):
             word[:] = np.ndarray(
-                len(lines), "<u8", lines, offset=place, strides=(lines.strides[0],)
+                len(lines), "<u8", lines, offset=position, strides=(lines.strides[0],)
             )
         if self.shifts.any():
             words <<= self.shifts
-        whole = _whole_numbers(((words & self.before) << _BYTE) | (words & self.after))
-        values = whole.view(np.int64).astype(np.float64)  # signed ones are converted in vectors
-        found = {number.name: number.of(values) for number in self.numbers}
+        whole = _whole_numbers(
+            ((words & self.integer_mask) << _BYTE) | (words & self.fraction_mask)
+        )
+        values = whole.view(np.int64).astype(np.float64)  # conversion from int64 is vectorized
+        numbers = {number.name: number.compute(values) for number in self.numbers}
         constants = {name: np.full(len(lines), value) for name, value in self.constants.items()}
-        return {**found, **constants}
+        return {**numbers, **constants}
 
 
 def _whole_numbers(words: Words) -> Words:
-    """Read eight digits in each word, the last in its highest byte; changes ``words``.
+    """Return the number in each word of eight digits, the last in its highest byte; in place.
 
-    Digits become numbers of two, of four, then of eight, each step in all their places at once.
+    Digits are combined into numbers of two, then four, then eight digits, in all words at once.
     """
     for factor, bits, mask in _ROUNDS:
         upper = words >> bits
@@ -188,113 +196,120 @@ def _whole_numbers(words: Words) -> Words:
 
 
 @dataclass(frozen=True)
-class _Shape:
-    """One shape of lines.
+class _Template:
+    """Lines that differ only in their digits.
 
     Attributes:
-        kind: What such lines are.
-        words: The line, digits as zeros.
-        fixed: Places of the digits that must be those of the line it was learnt from.
+        kind: Kind of these lines.
+        words: The line with every digit replaced by 0, as words.
+        fixed: Positions of the digits that must be the same on all lines.
         fixed_digits: Those digits.
+        dialect: Dialect of these lines.
+        line_format: Format of these lines.
+        layout: Where the numbers are.
     """
 
-    kind: Kind
+    kind: LineKind
     words: Words
-    fixed: Places
+    fixed: Indices
     fixed_digits: Bytes
     dialect: Dialect | None = None
-    form: Form | None = None
-    reading: _Reading | None = None
+    line_format: LineFormat | None = None
+    layout: _FieldLayout | None = None
 
 
 @dataclass
-class Shapes:
-    """Reads blocks of lines; remembers the shapes that it has learnt.
+class TemplateScanner:
+    """Reads blocks of lines, and keeps their templates for later blocks.
 
     Attributes:
-        regions: Whether region lines are read, or only told apart.
+        regions: Whether the numbers on region lines are read; if not, the lines are only counted.
     """
 
     regions: bool = True
-    _known: dict[tuple[int, int], _Shape] = field(default_factory=dict)
+    _templates: dict[tuple[int, int], _Template] = field(default_factory=dict)
 
-    def scan(self, block: bytes) -> Scanned:
-        """Read what can be read at once; ``block`` ends with a newline."""
+    def scan(self, block: bytes) -> BlockContents:
+        """Return the lines of a block that ends with a newline, with the numbers on plain lines."""
         text = np.frombuffer(block + b"\n" * _WORD, np.uint8)
-        shape_text = np.frombuffer(block.translate(_ZEROS) + b"\n" * _WORD, np.uint8)
+        zeroed_text = np.frombuffer(block.translate(_ZEROS) + b"\n" * _WORD, np.uint8)
         ends = np.flatnonzero(text[:-_WORD] == _NEWLINE)
         starts = np.concatenate([[0], ends[:-1] + 1])
         n = len(ends)
-        found = Scanned(
+        contents = BlockContents(
             starts, ends, np.zeros(n, np.uint8), np.full((_WIDTH, n), np.nan), dialects={}
         )
-        lengths = np.minimum(ends - starts, _LONGEST_LINE + 1).astype(np.uint16)
+        lengths = np.minimum(ends - starts, _MAX_LINE_BYTES + 1).astype(np.uint16)
         by_length = np.argsort(lengths, kind="stable")
         for lines in np.split(by_length, np.flatnonzero(np.diff(lengths[by_length])) + 1):
             length = int(lengths[lines[0]])
             if length == 0:
-                found.kinds[lines] = Kind.BLANK
-            elif length <= _LONGEST_LINE:
-                self._scan_length(found, text, shape_text, lines, length)
-        return found
+                contents.kinds[lines] = LineKind.BLANK
+            elif length <= _MAX_LINE_BYTES:
+                self._scan_length(contents, text, zeroed_text, lines, length)
+        return contents
 
     def _scan_length(
-        self, found: Scanned, text: Bytes, shape_text: Bytes, lines: Places, length: int
+        self, contents: BlockContents, text: Bytes, zeroed_text: Bytes, lines: Indices, length: int
     ) -> None:
-        """Read lines of one length."""
-        words = _gather(shape_text, found.starts[lines], length).view("<u8")
-        if length % _WORD:  # what follows the line is not part of it
+        """Read lines of the same length into ``contents``."""
+        words = _gather(zeroed_text, contents.starts[lines], length).view("<u8")
+        if length % _WORD:  # clear the bytes after the line
             words[:, -1] &= np.uint64((1 << (8 * (length % _WORD))) - 1)
         hashes = np.einsum("ij,j->i", words, _HASH[: words.shape[1]])
         order = np.argsort(hashes, kind="stable")
         for group in np.split(order, np.flatnonzero(np.diff(hashes[order])) + 1):
             key = length, int(hashes[group[0]])
-            shape = self._known.get(key)
-            if shape is None:
-                if len(group) < _LEARNT_FROM or len(self._known) >= _MOST_SHAPES:
+            template = self._templates.get(key)
+            if template is None:
+                if len(group) < _MIN_LINES_PER_TEMPLATE or len(self._templates) >= _MAX_TEMPLATES:
                     continue
-                start = int(found.starts[lines[group[0]]])
+                start = int(contents.starts[lines[group[0]]])
                 line = text[start : start + length].tobytes()
-                shape = self._known[key] = _learn(line, words[group[0]].copy())
-            if shape.kind is not Kind.CAREFUL:
-                same = (words[group] == shape.words).all(axis=1)
-                self._scan_shape(found, text, lines[group[same]], shape, length)
+                template = self._templates[key] = _build_template(line, words[group[0]].copy())
+            if template.kind is not LineKind.SLOW:
+                same = (words[group] == template.words).all(axis=1)
+                self._scan_template(contents, text, lines[group[same]], template, length)
 
-    def _scan_shape(
-        self, found: Scanned, text: Bytes, lines: Places, shape: _Shape, length: int
+    def _scan_template(
+        self, contents: BlockContents, text: Bytes, lines: Indices, template: _Template, length: int
     ) -> None:
-        """Read lines of one shape."""
-        wanted = shape.reading is not None and (self.regions or shape.kind is not Kind.REGION)
-        if wanted or len(shape.fixed):
-            rows = _gather(text, found.starts[lines], length)
-            if len(shape.fixed):
-                same = (rows[:, shape.fixed] == shape.fixed_digits).all(axis=1)
+        """Read lines of the same template into ``contents``."""
+        reads_numbers = template.layout is not None and (
+            self.regions or template.kind is not LineKind.REGION
+        )
+        if reads_numbers or len(template.fixed):
+            rows = _gather(text, contents.starts[lines], length)
+            if len(template.fixed):
+                same = (rows[:, template.fixed] == template.fixed_digits).all(axis=1)
                 rows, lines = rows[same], lines[same]
         if not len(lines):
             return
-        found.kinds[lines] = shape.kind
-        if shape.dialect is None:
+        contents.kinds[lines] = template.kind
+        if template.dialect is None:
             return
         first = int(lines.min())
-        found.dialects[shape.dialect] = min(first, found.dialects.get(shape.dialect, first))
-        if wanted and shape.reading is not None and shape.form is not None:
-            values = shape.reading.read(rows)
+        contents.dialects[template.dialect] = min(
+            first, contents.dialects.get(template.dialect, first)
+        )
+        if reads_numbers and template.layout is not None and template.line_format is not None:
+            values = template.layout.read(rows)
             columns = (
-                _region_columns(values, zero_is_empty=shape.form.zero_is_empty)
-                if shape.kind is Kind.REGION
+                _region_columns(values, zero_is_empty=template.line_format.zero_is_empty)
+                if template.kind is LineKind.REGION
                 else {
                     **values,
-                    **numbers_of_iteration(values, shape.reading.units),
-                    "dialect": DIALECTS.index(shape.dialect),
+                    **iteration_values(values, template.layout.units),
+                    "dialect": DIALECTS.index(template.dialect),
                 }
             )
-            for row, name in enumerate(COLUMNS[shape.kind]):
+            for row, name in enumerate(COLUMNS[template.kind]):
                 if name in columns:
-                    found.values[row, lines] = columns[name]
+                    contents.values[row, lines] = columns[name]
 
 
-def _gather(text: Bytes, starts: Places, length: int) -> Bytes:
-    """Copy lines into the rows of a matrix, as wide as whole words."""
+def _gather(text: Bytes, starts: Indices, length: int) -> Bytes:
+    """Return lines as rows of a matrix whose width is a multiple of the word size."""
     width = -(-length // _WORD) * _WORD
     windows = np.ndarray((len(text) - width + 1,), f"V{width}", text, strides=(1,))
     return windows[starts].view(np.uint8).reshape(len(starts), width)
@@ -302,127 +317,145 @@ def _gather(text: Bytes, starts: Places, length: int) -> Bytes:
 
 def _region_columns(values: dict[str, Floats], *, zero_is_empty: bool) -> dict[str, Floats]:
     count, iou = values["count"], values["iou"]
-    empty = count == 0
+    is_empty = count == 0
     if zero_is_empty:
-        empty |= (count == 1) & (iou == 0)
+        is_empty |= (count == 1) & (iou == 0)
     layer = values.get("layer", np.full(len(count), float(NO_LAYER)))
     return {
         **values,
         "layer": layer,
-        "iou": np.where(empty, np.nan, iou),
-        "met": np.where(empty, 0.0, count),
+        "iou": np.where(is_empty, np.nan, iou),
+        "iou_objects": np.where(is_empty, 0.0, count),
     }
 
 
-def _learn(line: bytes, words: Words) -> _Shape:
-    """Tell what the lines of a shape are, by one of them."""
-    careful = _Shape(Kind.CAREFUL, words, np.zeros(0, np.intp), np.zeros(0, np.uint8))
+def _build_template(line: bytes, words: Words) -> _Template:
+    """Return the template of a line."""
+    slow_template = _Template(LineKind.SLOW, words, np.zeros(0, np.intp), np.zeros(0, np.uint8))
     raw = line.decode("ascii", errors="replace").removesuffix("\r")
     if "\r" in raw or not line.isascii():
-        return careful
-    text = without_codes(raw)
+        return slow_template
+    text = strip_terminal_codes(raw)
     if not text or text.isspace():
-        return replace(careful, kind=Kind.BLANK)
-    places = places_without_codes(raw)
+        return replace(slow_template, kind=LineKind.BLANK)
+    positions = stripped_positions(raw)
     zeros = text.translate(_ZEROS_IN_TEXT)
-    literal = list(LITERAL_DIGITS.finditer(zeros))
-    if any("#" in match[0] for match in literal):
-        return careful
+    literals = list(LITERAL_DIGITS.finditer(zeros))
+    if any("#" in match[0] for match in literals):
+        return slow_template
     fixed = np.array(
-        [places[i] for match in literal for i in range(*match.span()) if zeros[i] == "0"], np.intp
+        [positions[i] for match in literals for i in range(*match.span()) if zeros[i] == "0"],
+        np.intp,
     )
-    shape = replace(careful, fixed=fixed, fixed_digits=np.frombuffer(line, np.uint8)[fixed])
-    found = recognised(text)
-    if not found:
-        return careful if _is_something(text) else replace(shape, kind=Kind.OTHER)
-    dialect, form, match = found[0]
+    template = replace(
+        slow_template, fixed=fixed, fixed_digits=np.frombuffer(line, np.uint8)[fixed]
+    )
+    matches = find_matches(text)
+    if not matches:
+        return (
+            slow_template if _is_event_or_fragment(text) else replace(template, kind=LineKind.OTHER)
+        )
+    dialect, line_format, match = matches[0]
     rest = text[match.end() :]
-    reading = _reading(match, places)
-    if len(found) > 1 or form in dialect.maps or reading is None or (rest and not rest.isspace()):
-        return careful
-    kind = Kind.ITERATION if form is dialect.iteration else Kind.REGION
-    return replace(shape, kind=kind, dialect=dialect, form=form, reading=reading)
+    layout = _field_layout(match, positions)
+    if (
+        len(matches) > 1
+        or line_format in dialect.maps
+        or layout is None
+        or (rest and not rest.isspace())
+    ):
+        return slow_template
+    kind = LineKind.ITERATION if line_format is dialect.iteration else LineKind.REGION
+    return replace(template, kind=kind, dialect=dialect, line_format=line_format, layout=layout)
 
 
-def _is_something(text: str) -> bool:
-    """Tell whether text that is no number's line is more than other text all the same."""
+def _is_event_or_fragment(text: str) -> bool:
+    """Return whether text without numbers for the tables still needs the line reader."""
     return bool(
-        event(text)
-        or NETWORK_SHOWN.match(text)
-        or SIZE.fullmatch(text)
-        or LOOKS_BROKEN.search(text)
+        find_event(text)
+        or LAYER_TABLE_HEADER.match(text)
+        or RESIZE_VALUE.fullmatch(text)
+        or LINE_FRAGMENT.search(text)
     )
 
 
-def _reading(match: re.Match[str], places: list[int]) -> _Reading | None:
-    """Tell where the numbers of a match stand; ``None`` where they are more than plain digits."""
+def _field_layout(match: re.Match[str], positions: list[int]) -> _FieldLayout | None:
+    """Return the positions of a match's numbers; ``None`` unless all are plain decimals."""
     constants: dict[str, float] = {}
     units: dict[str, str] = {}
-    numbers: list[_Number] = []
-    words: list[_Word] = []
+    numbers: list[_NumberField] = []
+    words: list[_DigitWord] = []
     for name, text in match.groupdict().items():
         if text is None:
             continue
         if name in WORD_GROUPS:
             units[name] = text
         elif not any(letter.isdigit() for letter in text):
-            constants[name] = number(text)
+            constants[name] = parse_number(text)
         else:
-            plain = _PLAIN.fullmatch(text)
-            start = places[match.start(name)]
-            together = places[match.end(name) - 1] - start == len(text) - 1
-            if plain is None or not together or len(plain[2] + plain[3]) > _MOST_DIGITS:
+            decimal = _PLAIN.fullmatch(text)
+            start = positions[match.start(name)]
+            is_contiguous = positions[match.end(name) - 1] - start == len(text) - 1
+            if decimal is None or not is_contiguous or len(decimal[2] + decimal[3]) > _MAX_DIGITS:
                 return None
-            own = list(_words(start, plain))
-            sign = -1.0 if plain[1] == "-" else 1.0
+            field_words = list(_digit_words(start, decimal))
+            sign = -1.0 if decimal[1] == "-" else 1.0
             numbers.append(
-                _Number(
+                _NumberField(
                     name,
-                    tuple(range(len(words), len(words) + len(own))),
-                    tuple(word.power for word in own),
-                    sign * 10.0 ** len(plain[3]),
+                    tuple(range(len(words), len(words) + len(field_words))),
+                    tuple(word.power for word in field_words),
+                    sign * 10.0 ** len(decimal[3]),
                 )
             )
-            words += own
-    return _Reading(
+            words += field_words
+    return _FieldLayout(
         tuple(max(0, word.end - _WORD) for word in words),
         np.array([[max(0, _WORD - word.end) * 8] for word in words], np.uint64),
-        np.array([[word.before] for word in words], np.uint64),
-        np.array([[word.after] for word in words], np.uint64),
+        np.array([[word.integer_mask] for word in words], np.uint64),
+        np.array([[word.fraction_mask] for word in words], np.uint64),
         tuple(numbers),
         constants,
         units,
     )
 
 
-class _Word(NamedTuple):
-    """Up to eight digits of a number; see ``_Reading``."""
+class _DigitWord(NamedTuple):
+    """Up to eight digits of a number; fields as in ``_FieldLayout`` and ``_NumberField``."""
 
     end: int
-    before: int
-    after: int
+    integer_mask: int
+    fraction_mask: int
     power: float
 
 
-def _words(start: int, plain: re.Match[str]) -> Iterator[_Word]:
-    """Cut a number into words.
+def _digit_words(start: int, decimal: re.Match[str]) -> Iterator[_DigitWord]:
+    """Yield the words of a number.
 
     Args:
-        start: Where it stands in its line.
-        plain: Sign, digits before and digits after the point.
+        start: Position of the number in its line.
+        decimal: Match with the sign, the digits before and the digits after the point.
     """
-    whole, fraction = len(plain[2]), len(plain[3])
-    end_of_whole, end = start + plain.end(2), start + plain.end()
-    if fraction and whole + fraction < _WORD:
-        yield _Word(end, _digits(whole, above=fraction + 1), _digits(fraction), 1.0)
+    integer_digits, fraction_digits = len(decimal[2]), len(decimal[3])
+    integer_end, end = start + decimal.end(2), start + decimal.end()
+    if fraction_digits and integer_digits + fraction_digits < _WORD:
+        yield _DigitWord(
+            end,
+            _digit_mask(integer_digits, above=fraction_digits + 1),
+            _digit_mask(fraction_digits),
+            1.0,
+        )
         return
-    for first, n, power in ((end, fraction, 0), (end_of_whole, whole, fraction)):
-        for taken in range(0, n, _WORD):
-            digits = min(_WORD, n - taken)
-            yield _Word(first - taken, 0, _digits(digits), 10.0 ** (power + taken))
+    for last_byte, n, power in (
+        (end, fraction_digits, 0),
+        (integer_end, integer_digits, fraction_digits),
+    ):
+        for done in range(0, n, _WORD):
+            digits = min(_WORD, n - done)
+            yield _DigitWord(last_byte - done, 0, _digit_mask(digits), 10.0 ** (power + done))
 
 
-def _digits(n: int, above: int = 0) -> int:
-    """Give the bits of ``n`` digits in a word that stand before its last ``above`` bytes."""
+def _digit_mask(n: int, above: int = 0) -> int:
+    """Return the bit mask of the ``n`` digits in a word before its last ``above`` bytes."""
     last = _WORD - above
     return sum(0x0F << (8 * byte) for byte in range(last - n, last))

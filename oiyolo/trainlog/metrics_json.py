@@ -1,4 +1,4 @@
-"""A training's numbers as JSON: what ``metrics.json`` holds."""
+"""The contents of ``metrics.json``: the figures of a run."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from oiyolo.trainlog.lineage import lineage
+from oiyolo.trainlog.lineage import build_lineage
 from oiyolo.trainlog.smoothing import smooth_curve
-from oiyolo.trainlog.verdict import judge
+from oiyolo.trainlog.verdict import assess
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,47 +18,47 @@ if TYPE_CHECKING:
     from oiyolo.trainlog.lineage import Lineage, Values
     from oiyolo.trainlog.tables import TrainLog
 
-_LAST: Final = (
+_LAST_FIELDS: Final = (
     *("iteration", "loss", "avg_loss", "rate", "seconds", "images", "hours_left"),
     *("images_per_s", "iou", "map"),
 )
-_WHOLE: Final = frozenset({"iteration", "images", "run", "line"})
+_INTEGER_FIELDS: Final = frozenset({"iteration", "images", "run", "line"})
 
 
-def digest(log: TrainLog, *, name: str) -> dict[str, Any]:
-    """Give a log's numbers as JSON knows them; what is no number is ``None``.
+def build_metrics(log: TrainLog, *, name: str) -> dict[str, Any]:
+    """Return the figures of a run as JSON-compatible values, ``None`` in place of NaN.
 
     Args:
         log: A training log.
-        name: What it is called.
+        name: Name of the run.
 
     Returns:
-        name, verdict, last, best, resumed, saved, rate_steps, map_points, events and summary; see
-        ``docs/files.md``.
+        name, verdict, last, best, saved, resumed, rate_steps, map_points, events, summary and
+        complaints; see ``docs/files.md``.
     """
-    led = lineage(log)
-    found = {
+    lineage = build_lineage(log)
+    values = {
         "name": name,
-        "verdict": judge(led).as_dict(),
-        "last": _last(led),
-        "best": _best(led),
-        "saved": list(led.saved),
-        "resumed": list(led.resumed),
-        "rate_steps": [step._asdict() for step in led.rate_steps],
+        "verdict": assess(lineage).as_dict(),
+        "last": _latest_values(lineage),
+        "best": _best_values(lineage),
+        "saved": list(lineage.saved_iterations),
+        "resumed": list(lineage.resumed_iterations),
+        "rate_steps": [step._asdict() for step in lineage.rate_steps],
         "map_points": _rows(log.maps),
         "events": _rows(log.events),
         "summary": {**asdict(log.summary), "text": str(log.summary)},
         "complaints": log.complaints(),
     }
-    return {key: strict(value) for key, value in found.items()}
+    return {key: to_strict_json(value) for key, value in values.items()}
 
 
-def strict(value: object) -> Any:  # noqa: ANN401  (JSON is what it is)
-    """Give a value as strict JSON has it: null for nan and infinity, lists, plain numbers."""
+def to_strict_json(value: object) -> Any:  # noqa: ANN401  (JSON)
+    """Return a value as strict JSON: null for NaN and infinity, lists, built-in numbers."""
     if isinstance(value, dict):
-        return {str(key): strict(item) for key, item in value.items()}
+        return {str(key): to_strict_json(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [strict(item) for item in value]
+        return [to_strict_json(item) for item in value]
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
@@ -66,47 +66,47 @@ def strict(value: object) -> Any:  # noqa: ANN401  (JSON is what it is)
     return value
 
 
-def _last(led: Lineage) -> dict[str, Any] | None:
-    """Give the latest iteration's numbers, with the last mAP that was measured."""
-    if not len(led):
+def _latest_values(lineage: Lineage) -> dict[str, Any] | None:
+    """Return the figures of the latest iteration, with the last mAP measured so far."""
+    if not len(lineage):
         return None
-    row = led.table.iloc[-1]
-    latest = led.log.latest
+    row = lineage.table.iloc[-1]
+    latest = lineage.log.latest
     hours_left = math.nan if latest is None else latest.hours_left
-    values = {**{str(key): row[key] for key in led.table.columns}, "hours_left": hours_left}
-    if not led.maps.empty:
-        values["map"] = led.maps["map"].iloc[-1]
-    found = {key: values[key] for key in (*_LAST, *led.layers)}
-    found |= {key: int(found[key]) for key in _WHOLE & set(found)}
+    row_values = {**{str(key): row[key] for key in lineage.table.columns}, "hours_left": hours_left}
+    if not lineage.maps.empty:
+        row_values["map"] = lineage.maps["map"].iloc[-1]
+    values = {key: row_values[key] for key in (*_LAST_FIELDS, *lineage.layers)}
+    values |= {key: int(values[key]) for key in _INTEGER_FIELDS & set(values)}
     for key, column in (("loss_smoothed", "loss"), ("iou_smoothed", "iou")):
-        curve = _smoothed(led, column)[1]
-        found[key] = float(curve[-1]) if len(curve) else None
-    return found
+        curve = _smoothed(lineage, column)[1]
+        values[key] = float(curve[-1]) if len(curve) else None
+    return values
 
 
-def _best(led: Lineage) -> dict[str, Any]:
-    """Give the lowest average and smoothed loss, the highest smoothed IOU, and the highest mAP."""
-    average = led.column("avg_loss")
-    points = led.maps
+def _best_values(lineage: Lineage) -> dict[str, Any]:
+    """Return the lowest average and smoothed loss, the highest smoothed IOU and the highest mAP."""
+    average = lineage.column("avg_loss")
+    points = lineage.maps
     return {
-        "avg_loss": _extreme(led.column("iteration"), average, lowest=True),
-        "loss_smoothed": _extreme(*_smoothed(led, "loss"), lowest=True),
-        "iou_smoothed": _extreme(*_smoothed(led, "iou")),
-        "map": _extreme(points["iteration"].to_numpy(float), points["map"].to_numpy(float)),
+        "avg_loss": _extremum(lineage.column("iteration"), average, lowest=True),
+        "loss_smoothed": _extremum(*_smoothed(lineage, "loss"), lowest=True),
+        "iou_smoothed": _extremum(*_smoothed(lineage, "iou")),
+        "map": _extremum(points["iteration"].to_numpy(float), points["map"].to_numpy(float)),
     }
 
 
-def _smoothed(led: Lineage, column: str) -> tuple[Values, Values]:
-    x, y, _ = smooth_curve(led.column("iteration"), led.column(column))
+def _smoothed(lineage: Lineage, column: str) -> tuple[Values, Values]:
+    x, y, _ = smooth_curve(lineage.column("iteration"), lineage.column(column))
     return x, y
 
 
-def _extreme(x: Values, y: Values, *, lowest: bool = False) -> dict[str, Any] | None:
-    known = np.flatnonzero(np.isfinite(y))
-    if not len(known):
+def _extremum(x: Values, y: Values, *, lowest: bool = False) -> dict[str, Any] | None:
+    finite = np.flatnonzero(np.isfinite(y))
+    if not len(finite):
         return None
-    at = known[np.argmin(y[known]) if lowest else np.argmax(y[known])]
-    return {"value": float(y[at]), "iteration": int(x[at])}
+    index = finite[np.argmin(y[finite]) if lowest else np.argmax(y[finite])]
+    return {"value": float(y[index]), "iteration": int(x[index])}
 
 
 def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:

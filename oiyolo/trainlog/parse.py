@@ -1,6 +1,6 @@
-"""A training log into tables: ``read_log``, ``parse_log``, and ``LogParser`` while it grows.
+"""Parse training logs into tables: ``read_log``, ``parse_log``, and ``LogParser`` for growing logs.
 
-Nothing in a log is an error: what cannot be read is skipped and counted in the summary.
+No content of a log is an error: lines that cannot be parsed are skipped and counted in the summary.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from oiyolo.core.errors import InputFormError
-from oiyolo.trainlog.blocks import take_block
-from oiyolo.trainlog.line_reader import LONGEST_PART, LineReader, end_of_part
-from oiyolo.trainlog.line_templates import Shapes
+from oiyolo.trainlog.blocks import read_block
+from oiyolo.trainlog.line_reader import MAX_PART_BYTES, LineReader, end_of_part
+from oiyolo.trainlog.line_templates import TemplateScanner
 from oiyolo.trainlog.records import Records
 from oiyolo.trainlog.tables import (
     NO_LAYER,
@@ -38,119 +38,125 @@ __all__ = [
     "RunRow",
     "Summary",
     "TrainLog",
-    "Utf8",
+    "Utf8Converter",
     "complaints",
     "parse_log",
     "read_log",
-    "unreadable",
+    "unreadable_log_error",
     "write_metrics_csv",
 ]
 
 BLOCK_BYTES = 1 << 23
-_AT_ONCE_FROM_BYTES = 1 << 15  # below, matrices cost more than they save
-_LONGEST_BOM = 3
+_BLOCK_THRESHOLD_BYTES = 1 << 15  # for less, reading line by line is faster
+_MAX_BOM_BYTES = 3
 
 
 class LogParser:
-    """Reads a log piece by piece, each piece once, so that a growing log can be followed.
+    """Parses a log incrementally, so that a growing log can be followed.
 
-    ``feed`` takes text as it comes, ``feed_line`` whole lines; both return the iterations that
-    the piece completed, and ``log`` gives tables of everything so far.
+    ``feed`` accepts arbitrary pieces of text, ``feed_line`` whole lines. Both return the iterations
+    that the piece completed. ``log`` returns tables of everything read so far.
     """
 
     def __init__(
-        self, *, regions: bool = True, at_once_from_bytes: int = _AT_ONCE_FROM_BYTES
+        self, *, regions: bool = True, block_threshold_bytes: int = _BLOCK_THRESHOLD_BYTES
     ) -> None:
-        """Begin a log.
+        """Create a parser for one log.
 
         Args:
-            regions: Whether region lines become rows; without, they are only counted.
-            at_once_from_bytes: From which size on whole lines are read at once. What is read does
-                not depend on it.
+            regions: Whether region lines become rows; if not, they are only counted.
+            block_threshold_bytes: Smallest block of lines that is read as a whole. It affects only
+                the speed.
         """
         self._records = Records(keep_regions=regions)
         self._reader = LineReader(self._records)
-        self._shapes = Shapes(regions=regions)
-        self._at_once_from_bytes = at_once_from_bytes
-        self._unfinished = bytearray()  # the last line, until its end comes
+        self._scanner = TemplateScanner(regions=regions)
+        self._block_threshold_bytes = block_threshold_bytes
+        self._unfinished = bytearray()  # the last line, while incomplete
 
     @property
     def latest(self) -> Iteration | None:
-        """The iteration line read last."""
+        """The last iteration line so far; ``None`` before the first."""
         return self._records.iteration(n - 1) if (n := len(self._records.iterations)) else None
 
     def feed(self, piece: str | bytes) -> list[Iteration]:
-        """Take the next piece of a log, cut anywhere; bytes are UTF-8.
+        """Parse the next piece of a log, which may end anywhere; bytes are UTF-8.
 
         Returns:
-            The iterations whose lines ended within the piece.
+            The iterations whose lines ended in this piece.
         """
         before = len(self._records.iterations)
-        self.take(piece.encode("utf-8", errors="replace") if isinstance(piece, str) else piece)
-        return self._since(before)
+        self.feed_bytes(
+            piece.encode("utf-8", errors="replace") if isinstance(piece, str) else piece
+        )
+        return self._iterations_since(before)
 
     def feed_line(self, line: str) -> list[Iteration]:
-        """Take one whole line, with or without its line end."""
+        """Parse one whole line, with or without its line ending."""
         return self.feed(line if line.endswith("\n") else line + "\n")
 
-    def take(self, piece: bytes) -> None:
-        """Take the next piece of a log in UTF-8, cut anywhere."""
+    def feed_bytes(self, piece: bytes) -> None:
+        """Parse the next piece of a log in UTF-8, which may end anywhere."""
         for start in range(0, len(piece), BLOCK_BYTES):
-            self._take_block(piece[start : start + BLOCK_BYTES])
-        self._records.settle()
+            self._feed_block(piece[start : start + BLOCK_BYTES])
+        self._records.update_ious()
 
     def close(self) -> list[Iteration]:
-        """Take what stands after the last line end; the log has come to its end."""
+        """Parse the unterminated last line, if any; the log is then complete.
+
+        Returns:
+            The iterations that the line completed.
+        """
         before = len(self._records.iterations)
         if self._unfinished:
-            self._reader.take(bytes(self._unfinished))
+            self._reader.read_line(bytes(self._unfinished))
             self._unfinished.clear()
-        self._reader.end()
-        self._records.settle()
-        return self._since(before)
+        self._reader.finish()
+        self._records.update_ious()
+        return self._iterations_since(before)
 
     def log(self, name: str = "", *, finished: bool = False) -> TrainLog:
-        """Give the tables of all that was read so far; they do not change when more is fed.
+        """Return the tables of everything read so far; later pieces do not change them.
 
         Args:
-            name: What to call the log.
-            finished: Nothing will be fed any more: tables share the memory of what was read.
+            name: Name of the log.
+            finished: Whether nothing more will be fed; the tables then share the parser's memory.
         """
-        return TrainLog(self._records.until_now(finished=finished), name)
+        return TrainLog(self._records.snapshot(finished=finished), name)
 
-    def _since(self, before: int) -> list[Iteration]:
+    def _iterations_since(self, before: int) -> list[Iteration]:
         return [self._records.iteration(i) for i in range(before, len(self._records.iterations))]
 
-    def _take_block(self, piece: bytes) -> None:
+    def _feed_block(self, piece: bytes) -> None:
         end = piece.rfind(b"\n") + 1
         if end:
             lines = bytes(self._unfinished) + piece[:end]
             self._unfinished = bytearray(piece[end:])
-            if len(lines) >= self._at_once_from_bytes:
-                take_block(self._reader, self._shapes, lines)
+            if len(lines) >= self._block_threshold_bytes:
+                read_block(self._reader, self._scanner, lines)
             else:
                 for line in lines.split(b"\n")[:-1]:
-                    self._reader.take(line)
+                    self._reader.read_line(line)
         else:
             self._unfinished += piece
-        while len(self._unfinished) > LONGEST_PART:
+        while len(self._unfinished) > MAX_PART_BYTES:
             cut = end_of_part(self._unfinished, 0)
-            self._reader.take(bytes(self._unfinished[:cut]), ends=False)
+            self._reader.read_line(bytes(self._unfinished[:cut]), ends=False)
             del self._unfinished[:cut]
 
 
-class Utf8:
-    """Brings the bytes of a log into UTF-8, piece by piece: PowerShell's ``>`` writes UTF-16."""
+class Utf8Converter:
+    """Converts a log to UTF-8, piece by piece: PowerShell's ``>`` writes UTF-16."""
 
     def __init__(self) -> None:
-        self._head: bytes | None = b""  # until it is long enough to tell
+        self._head: bytes | None = b""  # until long enough to detect a byte order mark
         self._decoder: codecs.IncrementalDecoder | None = None
 
     def __call__(self, piece: bytes, *, final: bool = False) -> bytes:
-        """Give the next piece; with ``final``, everything that was held back too."""
+        """Return the next piece as UTF-8; with ``final``, also the bytes held back so far."""
         if self._head is not None:
             piece = self._head + piece
-            if len(piece) < _LONGEST_BOM and not final:
+            if len(piece) < _MAX_BOM_BYTES and not final:
                 self._head = piece
                 return b""
             self._head = None
@@ -165,50 +171,51 @@ class Utf8:
 def parse_log(
     source: str | bytes | Iterable[str | bytes], *, name: str = "", regions: bool = True
 ) -> TrainLog:
-    """Parse a log that is already here: its text, its bytes, or its lines.
+    """Parse a log in memory: its text, bytes or lines.
 
     Args:
-        source: A whole text, or lines (or pieces that end in line ends) of any of the dialects.
-        name: What to call it.
-        regions: See ``read_log``.
+        source: The whole log, or its lines (or pieces that end at line endings), in any dialect.
+        name: Name of the log.
+        regions: Whether region lines are read, as in ``read_log``.
     """
     parser = LogParser(regions=regions)
     if isinstance(source, (str, bytes)):
-        parser.take(_utf8(source))
+        parser.feed_bytes(_to_utf8(source))
     else:
         for line in source:
-            piece = _utf8(line)
-            parser.take(piece if piece.endswith(b"\n") else piece + b"\n")
-    return _finished(parser, name)
+            piece = _to_utf8(line)
+            parser.feed_bytes(piece if piece.endswith(b"\n") else piece + b"\n")
+    return _finish(parser, name)
 
 
-def _utf8(piece: str | bytes) -> bytes:
+def _to_utf8(piece: str | bytes) -> bytes:
     if isinstance(piece, str):
         return piece.encode("utf-8", errors="replace")
-    return Utf8()(piece, final=True)
+    return Utf8Converter()(piece, final=True)
 
 
-def _finished(parser: LogParser, name: str) -> TrainLog:
-    """Give the tables of a log that nothing is added to any more."""
+def _finish(parser: LogParser, name: str) -> TrainLog:
+    """Close the parser and return the tables of the complete log."""
     parser.close()
     return parser.log(name, finished=True)
 
 
 def read_log(path: str | os.PathLike[str], *, regions: bool = True) -> TrainLog:
-    """Read a training log of any line of darknet: pjreddie's and Debian's, AlexeyAB's, hank-ai's.
+    """Read a training log of any fork of darknet: pjreddie's and Debian's, AlexeyAB's, hank-ai's.
 
-    Each line is recognised by itself, so a file may mix dialects and hold anything else: layer
-    tables, prompts, terminal codes, lines torn by another stream, several trainings, junk. What is
-    not recognised is skipped, counted, and told by ``summary``.
+    Each line is recognised on its own, so a file may mix dialects and contain anything else: layer
+    tables, prompts, terminal codes, lines torn by another stream, several runs, junk. Lines that
+    are not recognised are skipped, counted and reported by ``summary``.
 
     Args:
         path: The log: darknet's stdout, or stdout and stderr together (``2>&1``), in UTF-8 or
-            UTF-16, with any line ends. AlexeyAB's region lines, and so every IOU, are on stderr.
-        regions: Whether the region lines are read, which are most of a log. Without, they are only
-            counted, and no iteration has an IOU.
+            UTF-16, with any line endings. AlexeyAB's fork prints its region lines, which contain
+            all IOUs, on stderr.
+        regions: Whether to read the region lines, which are most of a log. If not, they are only
+            counted, and iterations have no IOU.
 
     Returns:
-        A log, whose tables are made when they are first asked for:
+        A log, whose tables are built on first access:
 
         - ``iterations``, one row per iteration line: iteration, loss, avg_loss, rate, seconds,
           images, hours_left, iou, run, line;
@@ -217,48 +224,50 @@ def read_log(path: str | os.PathLike[str], *, regions: bool = True) -> TrainLog:
         - ``maps``, one row per mean average precision: iteration, map (0 to 1), threshold, run,
           line;
         - ``events``: line, iteration, kind (start, resize, saved, loaded, resume, warning or
-          error), text (darknet's own words);
-        - ``runs``, one row per training: run, dialect, first_iteration, last_iteration,
+          error), text (the line as darknet printed it);
+        - ``runs``, one row per run in the file: run, dialect, first_iteration, last_iteration,
           iterations, first_line, last_line;
         - ``metrics()``, one row per iteration number as in ``metrics.csv``, with one column
-          ``iou_<layer>`` for each layer; of a number that stands twice the later one counts;
-        - ``summary``, what was found and what was left out; ``complaints()``, what went wrong.
+          ``iou_<layer>`` for each layer; of repeated iteration numbers, the last one is kept;
+        - ``summary``, counts of what was recognised and skipped; ``complaints()``, the errors that
+          darknet reported.
 
-        An iteration's IOU is the mean over its region lines, weighted by their counts; those are
-        the lines between the iteration line before and its own. ``docs/logs.md`` has all of it.
+        An iteration's IOU is the mean over its region lines, weighted by their counts. Its region
+        lines are those between the previous iteration line and its own. ``docs/logs.md`` has the
+        details.
 
     Raises:
-        InputFormError: There is no file, or it cannot be read. What stands in it is no error.
+        InputFormError: The file is missing or cannot be read. Its contents are never an error.
     """
     path = Path(path)
     parser = LogParser(regions=regions)
-    utf8 = Utf8()
+    utf8 = Utf8Converter()
     try:
         with path.open("rb") as file:
             while block := file.read(BLOCK_BYTES):
-                parser.take(utf8(block))
-            parser.take(utf8(b"", final=True))
+                parser.feed_bytes(utf8(block))
+            parser.feed_bytes(utf8(b"", final=True))
     except OSError as error:
-        raise unreadable(path, error) from error
-    return _finished(parser, str(path))
+        raise unreadable_log_error(path, error) from error
+    return _finish(parser, str(path))
 
 
-def unreadable(path: Path, error: OSError) -> InputFormError:
-    """Say that a log cannot be read."""
+def unreadable_log_error(path: Path, error: OSError) -> InputFormError:
+    """Return the error for a log that cannot be read."""
     return InputFormError(
         "cannot read the training log",
         where=str(path),
         found=error.strerror or type(error).__name__,
-        expected="the text that darknet printed while training",
+        expected="the output of darknet while training",
         remedy="Train first, or give the path of a log",
     )
 
 
 def complaints(source: TrainLog | str | bytes | Iterable[str | bytes]) -> list[str]:
-    """Give darknet's own words for what went wrong, each once; empty when it says nothing.
+    """Return the errors in a log, each once: darknet's messages, and an unrecovered divergence.
 
     Args:
-        source: A log that is already parsed, or its text or lines (stderr alone will do).
+        source: A parsed log, or its text or lines (stderr alone is enough for darknet's errors).
     """
     log = source if isinstance(source, TrainLog) else parse_log(source)
     return log.complaints()

@@ -1,4 +1,4 @@
-"""The rows of a training log's tables, as tuples."""
+"""Row types of a training log's tables."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ if TYPE_CHECKING:
     from oiyolo.trainlog.dialects import EventKind
 
 NO_LAYER = -1
-"""The layer of a YOLOv2 region line, which does not name one."""
+"""Layer of a YOLOv2 region line, which has no layer number."""
 
 UNASSIGNED = -1
-"""The iteration of what stands before or after all iteration lines."""
+"""Iteration of lines that belong to no iteration."""
 
 
 class Iteration(NamedTuple):
     """One iteration line, and the IOU of the region lines before it.
 
     Attributes:
-        iteration: Its number as printed.
+        iteration: Iteration number as printed.
         loss: Loss of this iteration's images.
-        avg_loss: The running average that darknet prints: 0.9 of the last and 0.1 of the loss.
+        avg_loss: Darknet's running average: 0.9 times the previous average plus 0.1 times the loss.
         rate: Learning rate.
-        seconds: Time the iteration took, without loading images.
-        images: Images seen so far as printed (negative above 2^31).
-        hours_left: Darknet's own estimate; nan where none is printed.
-        iou: Count-weighted mean IOU over the iteration's region lines; nan without any.
-        run: 0-based number of the training within the file.
-        line: 1-based line in the file.
+        seconds: Duration of the iteration in seconds, without loading images.
+        images: Images processed so far, as printed (negative above 2^31).
+        hours_left: Darknet's estimate of the remaining hours; NaN if not printed.
+        iou: Count-weighted mean IOU over the iteration's region lines; NaN without any.
+        run: 0-based number of the run in the file.
+        line: 1-based line number in the file.
     """
 
     iteration: int
@@ -44,21 +44,21 @@ class Iteration(NamedTuple):
 
     @property
     def images_per_s(self) -> float:
-        """Images trained per second; nan where the line does not tell."""
+        """Images trained per second; NaN if the line has no time or image count."""
         if self.iteration <= 0 or self.images <= 0 or not self.seconds > 0:
             return math.nan
         return self.images / self.iteration / self.seconds
 
 
 class MapPoint(NamedTuple):
-    """A mean average precision that darknet measured while training.
+    """A mean average precision that darknet measured during training.
 
     Attributes:
-        iteration: The iteration line before it; -1 where there is none.
+        iteration: Number of the preceding iteration line; -1 before the first one.
         map: Mean average precision, 0 to 1.
-        threshold: IOU from which a detection counts; nan where it is not printed.
-        run: 0-based number of the training within the file.
-        line: 1-based line in the file.
+        threshold: Minimum IOU of a true positive; NaN if not printed.
+        run: 0-based number of the run in the file.
+        line: 1-based line number in the file.
     """
 
     iteration: int
@@ -69,14 +69,14 @@ class MapPoint(NamedTuple):
 
 
 class Event(NamedTuple):
-    """Something else that a log tells.
+    """An event in a log.
 
     Attributes:
-        line: 1-based line in the file.
-        iteration: The iteration line before it in the file; -1 where there is none. (Where
-            stdout was buffered, what came through stderr stands earlier than it happened.)
+        line: 1-based line number in the file.
+        iteration: Number of the preceding iteration line; -1 before the first one. (If
+            stdout was buffered, lines from stderr appear earlier than they happened.)
         kind: start, resize, saved, loaded, resume, warning or error.
-        text: Darknet's own words.
+        text: The line as darknet printed it.
     """
 
     line: int
@@ -86,16 +86,16 @@ class Event(NamedTuple):
 
 
 class RunRow(NamedTuple):
-    """One training within a log.
+    """One run in a log.
 
     Attributes:
-        run: 0-based number.
-        dialect: The line of darknet that printed its first iteration line.
-        first_iteration: Number of its first iteration line.
-        last_iteration: Number of its last one.
-        iterations: How many there are.
-        first_line: 1-based line of the first one in the file.
-        last_line: 1-based line of the last one.
+        run: 0-based number of the run.
+        dialect: Dialect of its first iteration line.
+        first_iteration: Number of its first iteration.
+        last_iteration: Number of its last iteration.
+        iterations: Number of iteration lines.
+        first_line: 1-based line number of the first iteration line.
+        last_line: 1-based line number of the last iteration line.
     """
 
     run: int

@@ -1,4 +1,4 @@
-"""Curves for a person: smoothed, and thinned to what a picture can show."""
+"""Smooth curves, and downsample them to what a chart can show."""
 
 from __future__ import annotations
 
@@ -13,87 +13,89 @@ if TYPE_CHECKING:
 
     Values = npt.NDArray[np.float64]
 
-DRAWN_MOST: Final = 1600
-"""Points of a drawn line, about as many as a chart is wide."""
+MAX_POINTS: Final = 1600
+"""Maximum number of points of a curve, about the width of a chart in pixels."""
 
 _BLOCK_VALUES: Final = 1 << 22
 
 
-def smoothed(values: Values, window: int) -> Values:
-    """Smooth a curve: a running median, and a short running mean that takes its steps away.
+def smooth(values: Values, window: int) -> Values:
+    """Return a smoothed curve: a running median, then a short running mean that removes its steps.
+
+    The median comes first because a single iteration with hard images can be ten times higher or
+    lower than its neighbours and would distort a mean.
 
     Args:
-        values: Shape (n,); nan where there is none.
-        window: Values per window, at least 1; at the ends, windows are cut off.
+        values: Values, shape (n,); NaN for missing ones.
+        window: Window size, at least 1; windows are truncated at the ends.
 
     Returns:
-        Shape (n,), nan where there was nan. A median first, because single iterations with hard
-        images stand out tenfold in both directions and would pull a mean along.
+        Smoothed values, shape (n,); NaN where the input is NaN.
     """
-    everywhere = np.arange(len(values))
-    median = _running(np.median, values, window, everywhere)
-    mean = _running(np.mean, median, window // 3, everywhere)
+    all_indices = np.arange(len(values))
+    median = _rolling(np.median, values, window, all_indices)
+    mean = _rolling(np.mean, median, window // 3, all_indices)
     return np.where(np.isfinite(values), mean, np.nan)
 
 
 def smoothing_window(n: int) -> int:
-    """Give the window, an odd number of iterations, that suits a curve of ``n`` points."""
+    """Return the window size for a curve of ``n`` points, an odd number of iterations."""
     return max(1, min(301, n // 20), n // 200) | 1
 
 
 def smooth_curve(x: Values, y: Values) -> tuple[Values, Values, int]:
-    """Give a smoothed curve through the values that there are, with few enough points to draw.
+    """Return a smoothed curve through the finite values, with few enough points to draw.
 
     Args:
-        x: Shape (n,).
-        y: Shape (n,); values that are not finite are left out.
+        x: x values, shape (n,).
+        y: y values, shape (n,); values that are not finite are ignored.
 
     Returns:
-        x and y, shape (m,), m at most ``DRAWN_MOST``, the first and the last among them; and the
-        values per window.
+        x and y, each of shape (m,) with m at most ``MAX_POINTS``, including the first and the last
+        point, and the window size.
     """
-    known = np.isfinite(y)
-    x, y = x[known], y[known]
+    is_finite = np.isfinite(y)
+    x, y = x[is_finite], y[is_finite]
     window = smoothing_window(len(y))
-    if len(y) <= DRAWN_MOST:
-        return x, smoothed(y, window), window
-    places = np.linspace(0, len(y) - 1, DRAWN_MOST).astype(np.int64)
-    median = _running(np.median, y, window, places)
-    step = len(y) / DRAWN_MOST
-    mean = _running(np.mean, median, int(window / 3 / step), np.arange(len(places)))
-    return x[places], mean, window
+    if len(y) <= MAX_POINTS:
+        return x, smooth(y, window), window
+    indices = np.linspace(0, len(y) - 1, MAX_POINTS).astype(np.int64)
+    median = _rolling(np.median, y, window, indices)
+    step = len(y) / MAX_POINTS
+    mean = _rolling(np.mean, median, int(window / 3 / step), np.arange(len(indices)))
+    return x[indices], mean, window
 
 
-def thinned(x: Values, y: Values) -> tuple[Values, Values]:
-    """Leave out points that a picture cannot show; the highest and lowest of each part stay.
+def downsample(x: Values, y: Values) -> tuple[Values, Values]:
+    """Return a curve with fewer points, which keeps the minimum and maximum of each part.
 
     Args:
-        x: Shape (n,), rising.
-        y: Shape (n,); nan breaks the line, and still does where a whole part is nan.
+        x: x values in ascending order, shape (n,).
+        y: y values, shape (n,); NaN interrupts the line, also in the result if a whole part is NaN.
 
     Returns:
-        x and y, shape (m,), m at most ``DRAWN_MOST``.
+        x and y, each of shape (m,) with m at most ``MAX_POINTS``.
     """
     n = len(y)
-    if n <= DRAWN_MOST:
+    if n <= MAX_POINTS:
         return x, y
-    parts = DRAWN_MOST // 2
+    parts = MAX_POINTS // 2
     size = -(-n // parts)
     padded = np.full(size * parts, np.nan)
     padded[:n] = y
     table = padded.reshape(parts, size)
-    known = np.isfinite(table)
-    low = np.where(known, table, np.inf).argmin(axis=1)
-    high = np.where(known, table, -np.inf).argmax(axis=1)
-    places = np.sort(np.stack([low, high], axis=1), axis=1) + np.arange(parts)[:, None] * size
-    chosen = np.unique(np.minimum(places, n - 1))
-    return x[chosen], y[chosen]
+    is_finite = np.isfinite(table)
+    low = np.where(is_finite, table, np.inf).argmin(axis=1)
+    high = np.where(is_finite, table, -np.inf).argmax(axis=1)
+    indices = np.sort(np.stack([low, high], axis=1), axis=1) + np.arange(parts)[:, None] * size
+    unique_indices = np.unique(np.minimum(indices, n - 1))
+    return x[unique_indices], y[unique_indices]
 
 
-def _running(
-    statistic: Callable[..., Values], values: Values, window: int, places: npt.NDArray[np.int64]
+def _rolling(
+    statistic: Callable[..., Values], values: Values, window: int, indices: npt.NDArray[np.int64]
 ) -> Values:
-    """Give a statistic over a centred window around some places; nan where it holds no value."""
+    """Return a statistic over centred windows around some indices; NaN for empty windows."""
     if not len(values):
         return np.zeros(0)
     half = window // 2
@@ -101,18 +103,18 @@ def _running(
     windows = np.lib.stride_tricks.sliding_window_view(
         np.concatenate([margin, values, margin]), 2 * half + 1
     )
-    out = np.full(len(places), np.nan)
-    # By blocks: all windows of a training of weeks at once would be gigabytes.
+    out = np.full(len(indices), np.nan)
+    # In blocks, because all windows of a long run would take gigabytes.
     block = max(1, _BLOCK_VALUES // (2 * half + 1))
-    for start in range(0, len(places), block):
-        chosen = windows[places[start : start + block]]
-        known = np.isfinite(chosen)
-        whole = known.all(axis=1)
-        result = np.full(len(chosen), np.nan)
-        if whole.any():
-            result[whole] = statistic(chosen[whole], axis=1)
-        # Row by row is slow, but only windows at the ends and around gaps are not whole.
-        for row in np.flatnonzero(known.any(axis=1) & ~whole):
-            result[row] = statistic(chosen[row][known[row]])
+    for start in range(0, len(indices), block):
+        block_windows = windows[indices[start : start + block]]
+        is_finite = np.isfinite(block_windows)
+        is_complete = is_finite.all(axis=1)
+        result = np.full(len(block_windows), np.nan)
+        if is_complete.any():
+            result[is_complete] = statistic(block_windows[is_complete], axis=1)
+        # Row by row is slow, but only windows at the ends and around gaps are incomplete.
+        for row in np.flatnonzero(is_finite.any(axis=1) & ~is_complete):
+            result[row] = statistic(block_windows[row][is_finite[row]])
         out[start : start + block] = result
     return out

@@ -1,4 +1,4 @@
-"""A training log as tables, made of what a parser has gathered when they are asked for."""
+"""A training log as tables, built from the parser's records on first access."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ from oiyolo.core.files import write_text
 from oiyolo.trainlog.dialects import DIALECTS
 from oiyolo.trainlog.records import REGION_NUMBERS
 from oiyolo.trainlog.rows import NO_LAYER, UNASSIGNED, Event, Iteration, MapPoint, RunRow
-from oiyolo.trainlog.summary import Summary, complaints_of, overfull, summary_of
+from oiyolo.trainlog.summary import (
+    Summary,
+    collect_complaints,
+    iterations_with_excess_regions,
+    summarize,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,13 +42,13 @@ __all__ = [
 
 
 class TrainLog:
-    """The tables of a training log; a notebook shows it as its summary and last iterations.
+    """The tables of a training log; notebooks show its summary and last iterations.
 
-    A log holds what was read until it was asked for, and does not change when the file grows.
-    Each table is made when it is first asked for; that costs as much as copying its columns.
+    It contains everything read at the time of its creation, and does not change when the file
+    grows. Each table is built on first access, which costs as much as copying its columns.
 
     Attributes:
-        name: Where it was read from; empty for text.
+        name: Path of the log; empty if it was parsed from text.
     """
 
     def __init__(self, records: Records, name: str = "") -> None:
@@ -51,7 +56,7 @@ class TrainLog:
         self.name = name
 
     def __len__(self) -> int:
-        """Count the iteration lines."""
+        """Return the number of iteration lines."""
         return len(self._records.iterations)
 
     def __repr__(self) -> str:
@@ -59,22 +64,22 @@ class TrainLog:
 
     @property
     def latest(self) -> Iteration | None:
-        """The last iteration line of the file."""
+        """The last iteration line of the file; ``None`` if the log has no iterations."""
         return self._records.iteration(len(self) - 1) if len(self) else None
 
     def column(self, name: str) -> Values:
-        """Give a column of the iterations, without a table; any but ``iou``."""
+        """Return a column of the iterations other than ``iou``, without building the table."""
         return self._records.iterations.read(name)
 
     @property
     def map_points(self) -> tuple[MapPoint, ...]:
-        """The rows of ``maps``, without a table."""
+        """The rows of ``maps``, without building the table."""
         return tuple(self._records.maps)
 
     @cached_property
     def iterations(self) -> pd.DataFrame:
-        """One row per iteration line, in the order of the file; columns as ``Iteration``'s."""
-        import pandas as pd  # noqa: PLC0415  (heavy, and following a log needs no tables)
+        """One row per iteration line, in file order; columns as in ``Iteration``."""
+        import pandas as pd  # noqa: PLC0415  (slow import, not needed to follow a log)
 
         columns = {
             name: self._overall_iou if name == "iou" else self._records.iterations.read(name)
@@ -84,49 +89,49 @@ class TrainLog:
 
     @cached_property
     def regions(self) -> pd.DataFrame:
-        """One row per region line, in the order of the file.
+        """One row per region line, in file order.
 
-        Columns: iteration (missing where a line belongs to none), layer (-1 in YOLOv2's), iou
-        (nan where count is 0), count (objects), class_score, obj, no_obj, recall50, recall75,
-        giou, class_loss, iou_loss, total_loss (nan where not printed), run, line.
+        Columns: iteration (missing if the line belongs to none), layer (-1 for YOLOv2), iou (NaN if
+        count is 0), count (objects), class_score, obj, no_obj, recall50, recall75, giou,
+        class_loss, iou_loss, total_loss (NaN if not printed), run, line.
         """
-        import pandas as pd  # noqa: PLC0415  (heavy, and following a log needs no tables)
+        import pandas as pd  # noqa: PLC0415  (slow import, not needed to follow a log)
 
-        found = self._records
+        records = self._records
         starts, stops = self._region_ranges
         order = ("layer", "iou", "count", *REGION_NUMBERS[1:], "line")
-        columns = {name: found.regions.read(name, shared=found.finished) for name in order}
+        columns = {name: records.regions.read(name, shared=records.finished) for name in order}
         table = pd.DataFrame(columns, copy=False)
-        for place, name in ((0, "iteration"), (len(order) - 1, "run")):
+        for position, name in ((0, "iteration"), (len(order) - 1, "run")):
             values = np.full(len(table), UNASSIGNED)
-            at = _ranges(starts, stops)
-            values[at] = np.repeat(found.iterations.read(name), stops - starts)
+            rows = _concatenate_ranges(starts, stops)
+            values[rows] = np.repeat(records.iterations.read(name), stops - starts)
             missing = np.ones(len(table), dtype=bool)
-            missing[at] = False
+            missing[rows] = False
             column = pd.Series(pd.arrays.IntegerArray(values, missing), copy=False)
-            table.insert(place, name, column)
+            table.insert(position, name, column)
         return table
 
     @cached_property
     def maps(self) -> pd.DataFrame:
-        """One row per mean average precision; columns as ``MapPoint``'s."""
+        """One row per mean average precision; columns as in ``MapPoint``."""
         return _frame(MapPoint, self._records.maps)
 
     @cached_property
     def events(self) -> pd.DataFrame:
-        """One row per event; columns as ``Event``'s."""
+        """One row per event; columns as in ``Event``."""
         return _frame(Event, self._records.events)
 
     @cached_property
     def runs(self) -> pd.DataFrame:
-        """One row per training in the file; columns as ``RunRow``'s."""
+        """One row per run in the file; columns as in ``RunRow``."""
         read = self._records.iterations.read
         run, number, line, dialect = (
             read(name) for name in ("run", "iteration", "line", "dialect")
         )
         starts = np.flatnonzero(np.diff(run, prepend=-1))
-        lasts = np.append(starts[1:], len(run)) - 1 if len(run) else starts
-        rows = [
+        ends = np.append(starts[1:], len(run)) - 1 if len(run) else starts
+        run_rows = [
             RunRow(
                 run=int(run[first]),
                 dialect=DIALECTS[dialect[first]].name,
@@ -136,24 +141,24 @@ class TrainLog:
                 first_line=int(line[first]),
                 last_line=int(line[last]),
             )
-            for first, last in zip(starts, lasts, strict=True)
+            for first, last in zip(starts, ends, strict=True)
         ]
-        return _frame(RunRow, rows)
+        return _frame(RunRow, run_rows)
 
     @cached_property
     def summary(self) -> Summary:
         """What was recognised, what was skipped, and why."""
-        return summary_of(self._records)
+        return summarize(self._records)
 
     def metrics(self) -> pd.DataFrame:
-        """Give one row per iteration, as ``metrics.csv`` holds it.
+        """Return one row per iteration, as in ``metrics.csv``.
 
         Columns: iteration, loss, avg_loss, rate, seconds, images, iou (count-weighted mean over
-        the iteration's region lines), iou_<layer> for each layer (the same of its lines; nan
-        where no object met it), map (0 to 1; nan but where darknet measured it). Of an iteration
-        that stands twice in the log, after a resume, the later one counts.
+        the iteration's region lines), iou_<layer> for each layer (the same over its lines; NaN if
+        the layer had no object), map (0 to 1; NaN unless darknet measured it). If a resume repeats
+        an iteration number, the last one is kept.
         """
-        import pandas as pd  # noqa: PLC0415  (heavy, and following a log needs no tables)
+        import pandas as pd  # noqa: PLC0415  (slow import, not needed to follow a log)
 
         key = ["run", "iteration"]
         names = ["loss", "avg_loss", "rate", "seconds", "images", "iou"]
@@ -161,48 +166,52 @@ class TrainLog:
         table: pd.DataFrame = pd.concat([self.iterations[[*key, *names]], layers], axis=1)
         table = table.drop_duplicates("iteration", keep="last").sort_values("iteration")
         points = self.maps.drop_duplicates(key, keep="last").set_index(key)["map"]
-        whole: pd.DataFrame = table.join(points, on=key).drop(columns="run").reset_index(drop=True)
-        return whole
+        metrics: pd.DataFrame = (
+            table.join(points, on=key).drop(columns="run").reset_index(drop=True)
+        )
+        return metrics
 
     def complaints(self) -> list[str]:
-        """Give darknet's own words for what went wrong, each once, in the order of the log."""
-        return complaints_of(self._records)
+        """Return the errors that darknet printed and an unrecovered divergence, each once."""
+        return collect_complaints(self._records)
 
     @cached_property
-    def _overfull(self) -> Values:
-        return overfull(self._records)
+    def _excess_region_rows(self) -> Values:
+        return iterations_with_excess_regions(self._records)
 
     @cached_property
     def _region_ranges(self) -> tuple[Values, Values]:
-        """The first region line of each iteration, and the one after its last."""
+        """First region row of each iteration, and the row after its last one."""
         read = self._records.iterations.read
         starts, stops = read("regions_from"), read("regions_to")
-        stops[self._overfull] = starts[self._overfull]
+        stops[self._excess_region_rows] = starts[self._excess_region_rows]
         return starts, stops
 
     @cached_property
     def _overall_iou(self) -> Values:
         iou = self._records.ious.overall.read(0, len(self))
-        iou[self._overfull] = np.nan
+        iou[self._excess_region_rows] = np.nan
         return iou
 
     def _layer_ious(self) -> dict[str, Values]:
-        """Give ``iou_<layer>`` for each layer that any iteration has lines of."""
-        found = self._records
-        lines = dict(found.ious.lines)
-        for row in self._overfull:
+        """Return the column ``iou_<layer>`` for each layer with region lines in an iteration."""
+        records = self._records
+        iteration_counts = dict(records.ious.iteration_counts)
+        for row in self._excess_region_rows:
             bounds = (
-                int(found.iterations.read(n, row, row + 1)[0])
+                int(records.iterations.read(n, row, row + 1)[0])
                 for n in ("regions_from", "regions_to")
             )
-            for layer in np.unique(found.regions.read("layer", *bounds)):
-                lines[int(layer)] = lines.get(int(layer), 0) - 1
+            for layer in np.unique(records.regions.read("layer", *bounds)):
+                iteration_counts[int(layer)] = iteration_counts.get(int(layer), 0) - 1
         columns = {}
-        for layer in sorted(layer for layer in found.ious.by_layer if lines[layer] > 0):
+        for layer in sorted(
+            layer for layer in records.ious.by_layer if iteration_counts[layer] > 0
+        ):
             column = np.full(len(self), np.nan)
-            known = found.ious.by_layer[layer].read(0, len(self))
-            column[: len(known)] = known
-            column[self._overfull] = np.nan
+            ious = records.ious.by_layer[layer].read(0, len(self))
+            column[: len(ious)] = ious
+            column[self._excess_region_rows] = np.nan
             columns[f"iou_{layer}"] = column
         return columns
 
@@ -218,8 +227,8 @@ _DTYPES = {
 
 
 def _frame(row: type[NamedTuple], rows: Sequence[NamedTuple]) -> pd.DataFrame:
-    """Make a table with one column per field, typed also where there are no rows."""
-    import pandas as pd  # noqa: PLC0415  (heavy, and following a log needs no tables)
+    """Return a table with one column per field, with the right types even if it is empty."""
+    import pandas as pd  # noqa: PLC0415  (slow import, not needed to follow a log)
 
     table: pd.DataFrame = pd.DataFrame(rows, columns=list(row._fields)).astype(
         {name: _DTYPES.get(name, "int64") for name in row._fields}
@@ -227,8 +236,8 @@ def _frame(row: type[NamedTuple], rows: Sequence[NamedTuple]) -> pd.DataFrame:
     return table
 
 
-def _ranges(starts: Values, stops: Values) -> Values:
-    """Give the numbers of all ranges, one after the other."""
+def _concatenate_ranges(starts: Values, stops: Values) -> Values:
+    """Return the concatenated numbers of all ranges."""
     sizes = stops - starts
     numbers: Values = np.arange(sizes.sum())
     numbers += np.repeat(starts - (np.cumsum(sizes) - sizes), sizes)
@@ -236,7 +245,7 @@ def _ranges(starts: Values, stops: Values) -> Values:
 
 
 def write_metrics_csv(log: TrainLog, path: Path) -> None:
-    """Write ``log.metrics()`` as CSV, whole or not at all; what is not a number stays empty."""
+    """Write ``log.metrics()`` as CSV atomically, with empty cells for NaN."""
     text = io.StringIO()
     log.metrics().to_csv(text, index=False, lineterminator="\n")
     write_text(path, text.getvalue())

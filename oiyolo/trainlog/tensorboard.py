@@ -1,13 +1,13 @@
-"""A training's numbers as TensorBoard's event files, written without TensorFlow or TensorBoard.
+"""Write TensorBoard event files of a run, without TensorFlow or TensorBoard.
 
-An event file is a row of records, each ``length (8 bytes), masked CRC-32C of it, data, masked
-CRC-32C of the data`` (TFRecord; tensorflow/core/lib/io/record_writer.cc), and each record's data is
-an ``Event`` message of protocol buffers (tensorflow/core/util/event.proto) with a time, a step and
-values. Only the handful of fields below is needed.
+An event file is a sequence of records, each ``length (8 bytes), masked CRC-32C of the length, data,
+masked CRC-32C of the data`` (TFRecord; tensorflow/core/lib/io/record_writer.cc). The data of each
+record is a protocol buffer ``Event`` message (tensorflow/core/util/event.proto) with a time, a step
+and values. Only the few fields below are needed.
 
-An event file can only grow. What a resume takes the place of stays in it: before the first
-iteration of the run that goes on stands a ``SessionLog`` with ``START``, at which TensorBoard's
-readers drop what they read for that step and later ones.
+An event file can only grow, so iterations that a resume replaces stay in it. A ``SessionLog`` with
+``START`` before the first iteration of the resumed run makes TensorBoard drop the data that it read
+for that step and later ones.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 
 from oiyolo.core import files
 from oiyolo.core.errors import UsageError
-from oiyolo.trainlog.lineage import lineage
+from oiyolo.trainlog.lineage import build_lineage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
     from oiyolo.trainlog.tables import TrainLog
 
 _WRITER: Final = "oiyolo"
-_STATE: Final = ".oiyolo-events.json"
+_STATE_FILE: Final = ".oiyolo-events.json"
 _SCALARS: Final = ("loss", "avg_loss", "rate", "images_per_s", "iou")
-_ALWAYS: Final = frozenset({"loss", "avg_loss", "rate"})
-"""Tags that are written as nan where they are nan; the others are left out there."""
+_NAN_TAGS: Final = frozenset({"loss", "avg_loss", "rate"})
+"""Tags that are also written when their value is NaN; other tags are omitted."""
 
-# Fields of Event, Summary, Summary.Value and SessionLog: number and wire type in one byte.
+# Fields of Event, Summary, Summary.Value and SessionLog: field number and wire type in one byte.
 _WALL_TIME: Final = b"\x09"  # 1, 64 bits
 _STEP: Final = b"\x10"  # 2, varint
 _FILE_VERSION: Final = b"\x1a"  # 3, bytes
@@ -51,40 +51,40 @@ _STATUS_START: Final = b"\x08\x01"  # SessionLog: 1, varint, START
 
 _VERSION: Final = b"brain.Event:2"
 _DOUBLE: Final = struct.Struct("<d")
-_LARGEST_FLOAT32: Final = 3.4028234e38
+_MAX_FLOAT32: Final = 3.4028234e38
 _POLYNOMIAL: Final = 0x82F63B78  # of CRC-32C, reversed
 _MASK_DELTA: Final = 0xA282EAD8
 
 
 class Step(NamedTuple):
-    """What is written for one iteration.
+    """The values to write for one iteration.
 
     Attributes:
-        line: 1-based line in the log.
+        line: 1-based line number in the log.
         iteration: The step.
-        wall_time_s: Seconds since 1970.
-        values: By tag.
-        starts: What was written for this step and later ones no longer holds.
+        wall_time_s: Time in seconds since 1970.
+        values: Values by tag.
+        is_session_start: Whether earlier values for this step and later ones are invalid.
     """
 
     line: int
     iteration: int
     wall_time_s: float
     values: Mapping[str, float]
-    starts: bool = False
+    is_session_start: bool = False
 
 
 @dataclass(frozen=True)
 class _State:
-    """How far an event file goes.
+    """The state of an event file after the last write.
 
     Attributes:
-        file: Its name.
-        size_bytes: Its size when it was complete.
-        line: The log's last line that is in it.
-        head: The log's first iteration, by which another log is known.
-        wall_time_s: The latest time in it.
-        highest: The highest step in it.
+        file: Name of the event file.
+        size_bytes: Size of its complete part.
+        line: Last line of the log that was written.
+        head: First iteration of the log, which identifies the log.
+        wall_time_s: Latest time in the file.
+        highest: Highest step in the file.
     """
 
     file: str
@@ -96,17 +96,20 @@ class _State:
 
 
 class EventWriter:
-    """Writes what is new in a log to an event file; nothing where nothing is.
+    """Appends new iterations of a log to an event file.
 
     Args:
-        folder: Where the event file lies; TensorBoard takes the folder's name for the run's.
+        folder: Folder of the event file; TensorBoard uses its name as the name of the run.
+
+    Raises:
+        UsageError: The path exists and is not a folder.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         if folder.exists() and not folder.is_dir():
             raise UsageError(
-                "this is no folder for event files", where=str(folder), remedy="Name another one"
+                "cannot write event files: not a folder", where=str(folder), remedy="Name a folder"
             )
 
     @property
@@ -120,17 +123,17 @@ class EventWriter:
 
         Args:
             log: The log so far.
-            written_at_s: When its last line was written, in seconds since 1970. Earlier
-                iterations get their times from the seconds that each took.
+            written_at_s: Time of its last line, in seconds since 1970. The times of earlier
+                iterations are computed from their durations.
 
         Returns:
-            How many steps were written.
+            Number of steps written.
         """
-        led = lineage(log)
-        if not len(led):
+        lineage = build_lineage(log)
+        if not len(lineage):
             return 0
-        state = self._continued(led)
-        steps = list(_steps(led, state, written_at_s))
+        state = self._resume_state(lineage)
+        steps = list(_steps(lineage, state, written_at_s))
         if not steps:
             return 0
         head = [] if state.size_bytes else [_file_version(steps[0].wall_time_s)]
@@ -138,37 +141,37 @@ class EventWriter:
         return len(steps)
 
     def _state(self) -> _State | None:
-        found = files.read_json(self.folder / _STATE)
+        state = files.read_json(self.folder / _STATE_FILE)
         try:
-            return _State(**found)
+            return _State(**state)
         except TypeError:
             return None
 
-    def _continued(self, led: Lineage) -> _State:
-        """Give the state to go on from; a new event file's where there is none, or another's."""
-        head = _head(led)
+    def _resume_state(self, lineage: Lineage) -> _State:
+        """Return the state to resume from; that of a new file if none fits this log."""
+        head = _head(lineage)
         state = self._state()
         if state is not None and state.head == head:
             path = self.folder / state.file
             if path.is_file() and path.stat().st_size >= state.size_bytes:
                 return state
-        for old in self.folder.glob(f"events.out.tfevents.*.{_WRITER}"):
-            old.unlink()  # another log's, or of unknown extent
+        for old_path in self.folder.glob(f"events.out.tfevents.*.{_WRITER}"):
+            old_path.unlink()  # of another log, or of unknown size
         return _State("", 0, 0, head, 0.0, -1)
 
     def _append(self, state: _State, events: Sequence[bytes], steps: Sequence[Step]) -> None:
-        # TensorBoard reads a file on as it grows, so this is the one file that is not replaced
-        # as a whole; what a kill left behind its complete part is cut off first.
+        # TensorBoard keeps reading the file as it grows, so this file alone is not replaced
+        # atomically. Bytes after its complete part, left by a killed process, are removed first.
         self.folder.mkdir(parents=True, exist_ok=True)
         name = state.file or f"events.out.tfevents.{steps[0].wall_time_s:010.0f}.{_WRITER}"
         path = self.folder / name
         with path.open("r+b" if state.size_bytes else "wb") as file:
             file.truncate(state.size_bytes)
             file.seek(state.size_bytes)
-            file.write(records(events))
+            file.write(frame_records(events))
             size_bytes = file.tell()
         files.write_json(
-            self.folder / _STATE,
+            self.folder / _STATE_FILE,
             {
                 "file": name,
                 "size_bytes": size_bytes,
@@ -180,20 +183,20 @@ class EventWriter:
         )
 
 
-def _head(led: Lineage) -> list[float]:
-    """Tell a log from another: by its first iteration line, which no longer changes."""
-    first = led.log.iterations.iloc[0]
+def _head(lineage: Lineage) -> list[float]:
+    """Return numbers that identify a log: its first iteration line, which never changes."""
+    first = lineage.log.iterations.iloc[0]
     values = [float(first[name]) for name in ("line", "iteration", "loss", "seconds")]
     return [value if math.isfinite(value) else -1.0 for value in values]
 
 
-def _steps(led: Lineage, state: _State, written_at_s: float) -> Iterator[Step]:
-    """Give what is new: iterations in their order, and mAP after its iteration."""
-    table = led.table[led.table["line"] > state.line]
-    times = _wall_times(led, table.index.to_numpy(), written_at_s, state.wall_time_s)
-    tags = [*_SCALARS, *led.layers]
+def _steps(lineage: Lineage, state: _State, written_at_s: float) -> Iterator[Step]:
+    """Return the new iterations in log order, each mAP after its iteration."""
+    table = lineage.table[lineage.table["line"] > state.line]
+    times = _wall_times(lineage, table.index.to_numpy(), written_at_s, state.wall_time_s)
+    tags = [*_SCALARS, *lineage.layers]
     columns = [table[tag].to_numpy(float).tolist() for tag in tags]
-    first_lines = set(led.log.iterations.drop_duplicates("run")["line"])
+    first_lines = set(lineage.log.iterations.drop_duplicates("run")["line"])
     steps = [
         Step(
             line,
@@ -202,9 +205,9 @@ def _steps(led: Lineage, state: _State, written_at_s: float) -> Iterator[Step]:
             {
                 tag: value
                 for tag, value in zip(tags, values, strict=True)
-                if value == value or tag in _ALWAYS  # noqa: PLR0124  (nan)
+                if value == value or tag in _NAN_TAGS  # noqa: PLR0124  (nan)
             },
-            starts=line in first_lines and iteration <= state.highest,
+            is_session_start=line in first_lines and iteration <= state.highest,
         )
         for line, iteration, time_s, values in zip(
             table["line"].tolist(),
@@ -214,124 +217,135 @@ def _steps(led: Lineage, state: _State, written_at_s: float) -> Iterator[Step]:
             strict=True,
         )
     ]
-    at = dict(zip(table["iteration"].tolist(), times.tolist(), strict=True))
-    points = led.maps[led.maps["line"] > state.line]
+    times_by_iteration = dict(zip(table["iteration"].tolist(), times.tolist(), strict=True))
+    points = lineage.maps[lineage.maps["line"] > state.line]
     for line, iteration, value in zip(
         points["line"].tolist(), points["iteration"].tolist(), points["map"].tolist(), strict=True
     ):
-        time_s = at.get(iteration, max(state.wall_time_s, min(at.values(), default=written_at_s)))
+        time_s = times_by_iteration.get(
+            iteration,
+            max(state.wall_time_s, min(times_by_iteration.values(), default=written_at_s)),
+        )
         steps.append(Step(line, iteration, time_s, {"map": value}))
     return iter(sorted(steps, key=lambda step: step.line))
 
 
 def _wall_times(
-    led: Lineage, rows: npt.NDArray[np.int64], written_at_s: float, not_before_s: float
+    lineage: Lineage, rows: npt.NDArray[np.int64], written_at_s: float, not_before_s: float
 ) -> npt.NDArray[np.float64]:
-    """Count back from the time of the log's last line by what the iterations took."""
-    seconds = led.column("seconds")
-    took = np.where(np.isfinite(seconds) & (seconds > 0), seconds, 0.0)
-    after = np.concatenate([np.cumsum(took[::-1])[::-1][1:], [0.0]]) if len(took) else took
-    times: npt.NDArray[np.float64] = np.maximum(written_at_s - after[rows], not_before_s)
+    """Return the times of iterations, counted back from the log's last line by their durations."""
+    seconds = lineage.column("seconds")
+    durations_s = np.where(np.isfinite(seconds) & (seconds > 0), seconds, 0.0)
+    remaining_s = (
+        np.concatenate([np.cumsum(durations_s[::-1])[::-1][1:], [0.0]])
+        if len(durations_s)
+        else durations_s
+    )
+    times: npt.NDArray[np.float64] = np.maximum(written_at_s - remaining_s[rows], not_before_s)
     return np.maximum(times, 0.0)
 
 
 def _events(steps: Sequence[Step]) -> Iterator[bytes]:
-    """Give each step's messages: one with its values, and before it one that takes others back."""
+    """Yield the messages of each step: a session start if needed, then the values."""
     packers: dict[tuple[str, ...], tuple[struct.Struct, list[bytes]]] = {}
     for step in steps:
         tags = tuple(step.values)
         if tags not in packers:
             packers[tags] = _packer(tags)
-        packer, between = packers[tags]
+        packer, prefixes = packers[tags]
         parts = [
             part
-            for pair in zip(between, map(_in_float32, step.values.values()), strict=True)
+            for pair in zip(prefixes, map(_clip_to_float32, step.values.values()), strict=True)
             for part in pair
         ]
         head = _WALL_TIME + _DOUBLE.pack(step.wall_time_s) + _STEP + _varint(step.iteration)
-        if step.starts:
-            yield head + _SESSION_LOG + _sized(_STATUS_START)
+        if step.is_session_start:
+            yield head + _SESSION_LOG + _length_prefixed(_STATUS_START)
         yield head + packer.pack(*parts)
 
 
 def _packer(tags: Sequence[str]) -> tuple[struct.Struct, list[bytes]]:
-    """Prepare a summary: a way to pack it, and what stands before each value."""
-    before = [_TAG + _sized(tag.encode()) + _SIMPLE_VALUE for tag in tags]
-    before = [_VALUE + _varint(len(text) + 4) + text for text in before]
-    size = sum(len(text) + 4 for text in before)
-    before[0] = _SUMMARY + _varint(size) + before[0]
-    return struct.Struct("<" + "".join(f"{len(text)}sf" for text in before)), before
+    """Return the structure of a summary with these tags, and the bytes before each value."""
+    prefixes = [_TAG + _length_prefixed(tag.encode()) + _SIMPLE_VALUE for tag in tags]
+    prefixes = [_VALUE + _varint(len(text) + 4) + text for text in prefixes]
+    size = sum(len(text) + 4 for text in prefixes)
+    prefixes[0] = _SUMMARY + _varint(size) + prefixes[0]
+    return struct.Struct("<" + "".join(f"{len(text)}sf" for text in prefixes)), prefixes
 
 
 def _file_version(wall_time_s: float) -> bytes:
-    return _WALL_TIME + _DOUBLE.pack(wall_time_s) + _FILE_VERSION + _sized(_VERSION)
+    return _WALL_TIME + _DOUBLE.pack(wall_time_s) + _FILE_VERSION + _length_prefixed(_VERSION)
 
 
-def _in_float32(value: float) -> float:
-    """Give a value that 32 bits can hold: darknet prints sums that they cannot."""
-    return math.copysign(math.inf, value) if abs(value) > _LARGEST_FLOAT32 else value
+def _clip_to_float32(value: float) -> float:
+    """Return a value as infinity if it exceeds 32-bit floats, as sums that darknet prints can."""
+    return math.copysign(math.inf, value) if abs(value) > _MAX_FLOAT32 else value
 
 
-def _sized(data: bytes) -> bytes:
+def _length_prefixed(data: bytes) -> bytes:
     return _varint(len(data)) + data
 
 
 def _varint(value: int) -> bytes:
     out = bytearray()
-    while value > 0x7F:  # noqa: PLR2004  (seven bits a byte)
+    while value > 0x7F:  # noqa: PLR2004  (seven bits per byte)
         out.append(value & 0x7F | 0x80)
         value >>= 7
     out.append(value)
     return bytes(out)
 
 
-def records(events: Sequence[bytes]) -> bytes:
-    """Frame events as records, with their lengths and checksums."""
+def frame_records(events: Sequence[bytes]) -> bytes:
+    """Return events as records with their lengths and checksums."""
     lengths = [struct.pack("<Q", len(event)) for event in events]
-    of_lengths, of_events = masked_crcs(lengths), masked_crcs(events)
+    length_crcs, event_crcs = masked_crcs(lengths), masked_crcs(events)
     return b"".join(
         part
-        for framed in zip(lengths, of_lengths, events, of_events, strict=True)
-        for part in framed
+        for fields in zip(lengths, length_crcs, events, event_crcs, strict=True)
+        for part in fields
     )
 
 
 def masked_crcs(texts: Sequence[bytes]) -> list[bytes]:
-    """Give the masked CRC-32C of each text: 4 bytes, little-endian.
+    """Return the masked CRC-32C of each text as 4 bytes, little-endian.
 
-    A byte at a time for all texts of one length at once: Python alone takes a microsecond a byte.
+    All texts of one length are processed together, byte by byte, because pure Python would take a
+    microsecond per byte.
     """
     out: list[bytes] = [b""] * len(texts)
-    for length, places in _by_length(texts):
-        data = np.frombuffer(b"".join(texts[i] for i in places), np.uint8)
-        crc = np.full(len(places), 0xFFFFFFFF, np.uint32)
-        for column in np.ascontiguousarray(data.reshape(len(places), length).T):
-            crc = _TABLE[(crc ^ column) & 0xFF] ^ (crc >> np.uint32(8))
+    for length, indices in _group_by_length(texts):
+        data = np.frombuffer(b"".join(texts[i] for i in indices), np.uint8)
+        crc = np.full(len(indices), 0xFFFFFFFF, np.uint32)
+        for column in np.ascontiguousarray(data.reshape(len(indices), length).T):
+            crc = _CRC_TABLE[(crc ^ column) & 0xFF] ^ (crc >> np.uint32(8))
         crc ^= np.uint32(0xFFFFFFFF)
         masked = (crc >> np.uint32(15) | crc << np.uint32(17)) + np.uint32(_MASK_DELTA)
         packed = masked.astype("<u4").tobytes()
-        for place, i in enumerate(places):
-            out[i] = packed[4 * place : 4 * place + 4]
+        for row, i in enumerate(indices):
+            out[i] = packed[4 * row : 4 * row + 4]
     return out
 
 
-def _by_length(texts: Iterable[bytes]) -> Iterable[tuple[int, list[int]]]:
+def _group_by_length(texts: Iterable[bytes]) -> Iterable[tuple[int, list[int]]]:
     groups: dict[int, list[int]] = {}
     for i, text in enumerate(texts):
         groups.setdefault(len(text), []).append(i)
     return groups.items()
 
 
-def _table() -> npt.NDArray[np.uint32]:
+def _crc_table() -> npt.NDArray[np.uint32]:
     table = np.arange(256, dtype=np.uint32)
     for _ in range(8):
         table = np.where(table & 1, table >> 1 ^ np.uint32(_POLYNOMIAL), table >> 1)
     return table.astype(np.uint32)
 
 
-_TABLE: Final = _table()
+_CRC_TABLE: Final = _crc_table()
 
 
 def write_events(log: TrainLog, folder: Path, *, log_path: Path) -> int:
-    """Write what is new in a log; see ``EventWriter.write``. The file's time is its last line's."""
+    """Append new iterations of a log to the event file in ``folder``; return the number of steps.
+
+    The modification time of ``log_path`` is used as the time of the log's last line.
+    """
     return EventWriter(folder).write(log, written_at_s=log_path.stat().st_mtime)

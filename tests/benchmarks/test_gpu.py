@@ -1,4 +1,4 @@
-"""The benchmark of GPUs, as far as a machine without one can try it."""
+"""The GPU benchmark works as far as can be tested without a GPU."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "gpu.py"
 
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The script as a module."""
+    """Return the script as a module."""
     monkeypatch.syspath_prepend(str(SCRIPT.parent))
     spec = importlib.util.spec_from_file_location("benchmark_gpu", SCRIPT)
     assert spec is not None
@@ -34,13 +34,13 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Any:
     return module
 
 
-def test_without_a_gpu_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_script_fails_without_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     done = subprocess.run(
         [sys.executable, SCRIPT, "--project", tmp_path], capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    assert done.stderr.startswith("No GPU answers nvidia-smi here")
+    assert done.stderr.startswith("nvidia-smi reports no GPU")
     assert done.stdout == ""
 
 
@@ -53,21 +53,23 @@ def test_without_a_gpu_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         ("", []),
     ],
 )
-def test_samples_of_nvidia_smi(gpu: Any, text: str, expected: list[tuple[float, ...]]) -> None:
-    found = [(use.busy, use.memory_mib, use.power_w) for use in gpu.parse_uses(text)]
-    assert found == expected
+def test_the_output_of_nvidia_smi_is_parsed(
+    gpu: Any, text: str, expected: list[tuple[float, ...]]
+) -> None:
+    samples = [(s.busy, s.memory_mib, s.power_w) for s in gpu.parse_samples(text)]
+    assert samples == expected
 
 
-def test_power_may_be_untold(gpu: Any) -> None:
-    (use,) = gpu.parse_uses("97, 10240, [N/A]\n")
-    assert math.isnan(use.power_w)
-    assert gpu.summary([use])[:2] == (97.0, 10240.0)
-    assert math.isnan(gpu.summary([use])[2])
+def test_power_is_nan_if_it_is_not_reported(gpu: Any) -> None:
+    (sample,) = gpu.parse_samples("97, 10240, [N/A]\n")
+    assert math.isnan(sample.power_w)
+    assert gpu.summary([sample])[:2] == (97.0, 10240.0)
+    assert math.isnan(gpu.summary([sample])[2])
 
 
-def test_idle_samples_are_left_out(gpu: Any) -> None:
-    uses = gpu.parse_uses("0, 5, 30\n80, 900, 200\n100, 700, 300\n0, 5, 30\n")
-    assert gpu.summary(uses) == (90.0, 900.0, 250.0)
+def test_idle_samples_are_ignored(gpu: Any) -> None:
+    samples = gpu.parse_samples("0, 5, 30\n80, 900, 200\n100, 700, 300\n0, 5, 30\n")
+    assert gpu.summary(samples) == (90.0, 900.0, 250.0)
     assert all(map(math.isnan, gpu.summary([])))
 
 
@@ -79,19 +81,19 @@ def test_speed_is_the_median_after_the_warm_up(gpu: Any) -> None:
     assert gpu.speed(metrics) == (64.0, 32.0)
 
 
-def test_the_table_compares_with_the_cpu(gpu: Any) -> None:
+def test_the_table_shows_the_speed_up_over_the_cpu(gpu: Any) -> None:
     trainings = [
         gpu.Training("demo", "CPU", 20, 64, 10.0, 8.0),
         gpu.Training("demo", "GPU", 300, 64, 450.0, 300.0, 93.4, 2048, math.nan),
     ]
-    head, cpu, on_gpu = gpu.rows(trainings)
-    assert len(head) == len(cpu) == len(on_gpu)
-    assert cpu == ("demo, CPU", "20", "64", "10.0", "8.0", "1.0", "-", "-", "-")
-    assert on_gpu[5:] == ("45.0", "93 %", "2048 MiB", "-")
+    header, cpu_row, gpu_row = gpu.rows(trainings)
+    assert len(header) == len(cpu_row) == len(gpu_row)
+    assert cpu_row == ("demo, CPU", "20", "64", "10.0", "8.0", "1.0", "-", "-", "-")
+    assert gpu_row[5:] == ("45.0", "93 %", "2048 MiB", "-")
 
 
 @pytest.mark.slow
-def test_the_whole_of_it_with_a_stand_in_for_nvidia_smi(
+def test_the_whole_script_runs_with_a_fake_nvidia_smi(
     tmp_path: Path, make_project: Callable[..., Path], *, darknet: Path,
     digests: Callable[[Path], dict[str, str]], tiny_cfg: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -102,7 +104,7 @@ def test_the_whole_of_it_with_a_stand_in_for_nvidia_smi(
     tools = tmp_path / "tools"
     tools.mkdir()
     (tools / "nvidia-smi").write_text(
-        '#!/bin/sh\ncase "$1" in *compute_cap*) echo "0, Stand-in, 16000, 15000, 8.0, 580.1";;\n'
+        '#!/bin/sh\ncase "$1" in *compute_cap*) echo "0, Fake GPU, 16000, 15000, 8.0, 580.1";;\n'
         '*) echo "90, 1000, 100.5";; esac\n'
     )
     (tools / "nvidia-smi").chmod(0o755)
@@ -116,13 +118,13 @@ def test_the_whole_of_it_with_a_stand_in_for_nvidia_smi(
         capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    measured = json.loads((tmp_path / "out" / "gpu.json").read_text())
-    assert [(m["device"], m["iterations"], m["batch"]) for m in measured] == [
+    trainings = json.loads((tmp_path / "out" / "gpu.json").read_text())
+    assert [(t["device"], t["iterations"], t["batch"]) for t in trainings] == [
         ("CPU", 10, 4.0), ("GPU", 40, 4.0),
     ]  # fmt: skip
-    assert all(m["images_per_s"] > 0 for m in measured)
-    assert "Stand-in" in done.stdout
-    after = digests(project)  # SQLite keeps two files beside the ledger once it was read
+    assert all(t["images_per_s"] > 0 for t in trainings)
+    assert "Fake GPU" in done.stdout
+    after = digests(project)  # SQLite adds two files next to the ledger when it is read
     assert {name: digest for name, digest in after.items() if name in before} == before
     assert {name for name in after if name not in before} <= {
         *("data/ledger.sqlite-shm", "data/ledger.sqlite-wal"),

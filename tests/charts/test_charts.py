@@ -1,4 +1,4 @@
-"""Charts: drawn on any axes, saved whole, the same bytes for the same log, never blank."""
+"""Charts: drawn on any axes, saved reproducibly, and never blank."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from oiyolo.charts import canvas, comparison, training
 from oiyolo.charts.training import overview_sheet
 from oiyolo.core.errors import InputFormError
 from oiyolo.trainlog import smoothing
-from oiyolo.trainlog.lineage import lineage
+from oiyolo.trainlog.lineage import build_lineage
 from oiyolo.trainlog.parse import parse_log, read_log
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 REAL = Path(__file__).parents[3] / "shared" / "real"
 
 
-BEGINS = "Learning Rate: 0.001, Momentum: 0.9, Decay: 0.0005\n"
+START = "Learning Rate: 0.001, Momentum: 0.9, Decay: 0.0005\n"
 
 
 def log_text(
@@ -65,11 +65,11 @@ def is_drawn(path: Path) -> bool:
         assert image.width == canvas.SIZE_PX[0]
         assert image.height in {canvas.SIZE_PX[1], training.OVERVIEW_PX[1]}
         pixels = np.asarray(image.convert("L"))
-    ET.parse(path.with_suffix(".svg"))  # noqa: S314  (we have just written it)
+    ET.parse(path.with_suffix(".svg"))  # noqa: S314  (the test has just written it)
     return float((pixels < 250).mean()) > 0.005
 
 
-def test_saved_charts(tmp_path: Path) -> None:
+def test_all_charts_are_saved(tmp_path: Path) -> None:
     paths = training.save_charts(parse_log(log_text(200)), tmp_path / "charts", title="boats")
     assert [path.name for path in paths] == ["loss.png", "iou.png", "map.png", "overview.png"]
     assert all(is_drawn(path) for path in paths)
@@ -77,7 +77,9 @@ def test_saved_charts(tmp_path: Path) -> None:
     assert names == {f"{n}.{e}" for n in ("loss", "iou", "map", "overview") for e in ("png", "svg")}
 
 
-def test_same_log_same_bytes(tmp_path: Path, digests: Callable[[Path], dict[str, str]]) -> None:
+def test_the_same_log_gives_the_same_bytes(
+    tmp_path: Path, digests: Callable[[Path], dict[str, str]]
+) -> None:
     log = parse_log(log_text(60, layers=(16,)))
     for name in ("a", "b"):
         training.save_charts(log, tmp_path / name, title="x")
@@ -96,30 +98,28 @@ def test_same_log_same_bytes(tmp_path: Path, digests: Callable[[Path], dict[str,
         pytest.param(log_text(3, nan_from=1), id="nan throughout"),
         pytest.param(log_text(40, layers=()), id="no region lines"),
         pytest.param(log_text(40, layers=tuple(range(70))), id="seventy layers"),
-        pytest.param(
-            "1: 0.0, 0.0 avg, 0.0 rate, 0.0 seconds, 8 images\n" * 3, id="nothing but zeros"
-        ),
+        pytest.param("1: 0.0, 0.0 avg, 0.0 rate, 0.0 seconds, 8 images\n" * 3, id="only zeros"),
         pytest.param(
             f"1: {'9' * 60}, -{'9' * 39} avg, 0.0 rate, 0.0 seconds, 8 images\n"
             f"2: {'3' * 38}, 0.000001 avg, 0.0 rate, 0.0 seconds, 8 images\n",
             id="huge numbers",
         ),
-        pytest.param(log_text(40) + BEGINS + log_text(20), id="begun anew"),
+        pytest.param(log_text(40) + START + log_text(20), id="restarted from scratch"),
         pytest.param(
-            BEGINS + log_text(60) + (BEGINS + log_text(60, first=31)) * 2, id="resumed twice"
+            START + log_text(60) + (START + log_text(60, first=31)) * 2, id="resumed twice"
         ),
-        pytest.param(log_text(40).replace("0.1 seconds", "0.0 seconds"), id="no times"),
+        pytest.param(log_text(40).replace("0.1 seconds", "0.0 seconds"), id="no iteration times"),
         pytest.param(log_text(120).replace("(mAP@0.50)", "(mAP@0.75)", 1), id="two thresholds"),
         pytest.param("9" * 12 + ": 1, 1 avg, 1 rate, 1 seconds, 1 images\n", id="huge iteration"),
     ],
 )
-def test_odd_logs_still_give_charts(tmp_path: Path, text: str) -> None:
+def test_unusual_logs_still_give_charts(tmp_path: Path, text: str) -> None:
     paths = training.save_charts(parse_log(text), tmp_path, title="$odd_{run} 船")
     assert all(is_drawn(path) for path in paths)
 
 
 @pytest.mark.parametrize("plot", [training.plot_loss, training.plot_iou, training.plot_map])
-def test_empty_log_is_refused(plot: type, tmp_path: Path) -> None:
+def test_a_log_without_iterations_is_an_error(plot: type, tmp_path: Path) -> None:
     log = parse_log("Loading weights from x...Done!\n", name="some.log")
     with pytest.raises(InputFormError, match=r"some\.log: no iteration lines"):
         plot(log)
@@ -128,23 +128,23 @@ def test_empty_log_is_refused(plot: type, tmp_path: Path) -> None:
     assert not (tmp_path / "charts").exists()
 
 
-def test_draws_on_given_axes() -> None:
+def test_charts_are_drawn_on_given_axes() -> None:
     log = parse_log(log_text(100))
     ax = canvas.new_figure().subplots()
     assert training.plot_loss(log, ax, title="boats") is ax
     assert "boats" in texts(ax)
-    assert "iteration 100 · loss 10.000 · average 10.000" in texts(ax)
+    assert "iteration 100 · loss 10.000 · average loss 10.000" in texts(ax)
     assert ax.get_yscale() == "log"
-    late = training.plot_loss(log, since=67)
-    assert late.get_yscale() == "linear"
-    assert late.get_xlim()[0] > 60
+    last_third = training.plot_loss(log, since=67)
+    assert last_third.get_yscale() == "linear"
+    assert last_third.get_xlim()[0] > 60
     with pytest.raises(InputFormError, match="no iteration from 101 on"):
         training.plot_loss(log, since=101)
     other = canvas.new_figure().subplots()
     assert training.plot_iou(log, ax=other) is other
 
 
-def test_nothing_of_pyplot_is_touched() -> None:
+def test_pyplot_is_not_imported() -> None:
     code = (
         "import sys; from oiyolo.charts import training;"
         "from oiyolo.trainlog.parse import parse_log;"
@@ -157,20 +157,20 @@ def test_nothing_of_pyplot_is_touched() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_what_happened_is_marked_once_each() -> None:
-    text = BEGINS + log_text(100)
+def test_each_kind_of_event_has_one_legend_entry() -> None:
+    text = START + log_text(100)
     text += "".join(f"Saving weights to backup/x_{i}.weights\n" for i in range(1, 101))
-    text += BEGINS + log_text(180, first=81).replace("0.001000 rate", "0.000100 rate")
+    text += START + log_text(180, first=81).replace("0.001000 rate", "0.000100 rate")
     ax = training.plot_loss(parse_log(text))
     assert {"learning-rate step", "resumed (1)", "weights saved (100)"} <= set(labels(ax))
-    assert "of earlier runs, replaced" in labels(ax)
+    assert "earlier runs (replaced)" in labels(ax)
     assert len(labels(ax)) == len(set(labels(ax)))
     assert "0.0001" in texts(ax).splitlines()
     (ticks,) = [line for line in ax.lines if str(line.get_label()).startswith("weights")]
     assert len(np.asarray(ticks.get_xdata())) <= 60
 
 
-def test_iou_axis_and_layers() -> None:
+def test_the_iou_chart_has_a_curve_per_layer() -> None:
     text = log_text(100) + log_text(1, layers=(99,)).replace("count: 1", "count: 0")
     ax = training.plot_iou(parse_log(text.replace("1: 1000", "101: 1000")))
     assert ax.get_ylim() == (0, 1)
@@ -180,7 +180,7 @@ def test_iou_axis_and_layers() -> None:
     assert len(many) < 12
 
 
-def test_charts_say_what_is_wrong() -> None:
+def test_charts_without_data_show_the_reason() -> None:
     assert "without 2>&1" in texts(
         training.plot_iou(parse_log("1: 1.0, 1.0 avg loss, 0.1 rate, 0.1 seconds, 64 images"))
     ).replace("\n", " ")
@@ -189,7 +189,7 @@ def test_charts_say_what_is_wrong() -> None:
     assert "nan or inf (36, first at 5)" in diverged
 
 
-def test_a_long_log_gives_few_points_and_small_pictures(tmp_path: Path) -> None:
+def test_a_long_log_gives_few_points_and_small_files(tmp_path: Path) -> None:
     n = 30_000
     lines = [
         f"{i}: {900 if i == 12_345 else 1 + i % 7:f}, 4.0 avg, 0.001 rate, 0.1 seconds, {i} images"
@@ -199,23 +199,23 @@ def test_a_long_log_gives_few_points_and_small_pictures(tmp_path: Path) -> None:
     ax = training.plot_loss(log)
     drawn = [np.asarray(line.get_ydata(), dtype=float) for line in ax.lines]
     assert max(len(values) for values in drawn) <= 1600
-    assert max(values.max() for values in drawn) == 900  # the one that stands out is still there
+    assert max(values.max() for values in drawn) == 900  # the outlier is kept
     for path in training.save_charts(log, tmp_path, title="long"):
         assert path.with_suffix(".svg").stat().st_size < 400_000
 
 
-def test_the_overview_says_how_it_goes() -> None:
-    text = BEGINS + log_text(200)
-    sheet = overview_sheet(lineage(parse_log(text)), "boats")
-    words = " ".join(text.get_text() for text in sheet.figure.texts)
-    assert words.startswith("boats iteration 200 · loss 5.000")
-    assert "falling: loss 5.435 over the last 33 iterations" in words
+def test_the_overview_includes_the_verdict() -> None:
+    log = START + log_text(200)
+    sheet = overview_sheet(build_lineage(parse_log(log)), "boats")
+    text = " ".join(item.get_text() for item in sheet.figure.texts)
+    assert text.startswith("boats iteration 200 · loss 5.000")
+    assert "falling: loss 5.435 over the last 33 iterations" in text
     assert set(sheet.panels) == {"loss", "iou", "map", "rate", "speed"}
-    without = overview_sheet(lineage(parse_log(log_text(20))), "boats")
+    without = overview_sheet(build_lineage(parse_log(log_text(20))), "boats")
     assert "map" not in without.panels
 
 
-def test_a_comparison_names_each_run_once(tmp_path: Path) -> None:
+def test_a_comparison_of_many_runs_is_saved(tmp_path: Path) -> None:
     logs = {f"run-{i}": parse_log(log_text(30 * i, layers=(16,) * (i % 2))) for i in range(1, 10)}
     (path,) = comparison.save_comparison(logs, tmp_path)
     with Image.open(path) as image:
@@ -226,7 +226,7 @@ def test_a_comparison_names_each_run_once(tmp_path: Path) -> None:
     assert not (tmp_path / "b").exists()
 
 
-def test_map_chart() -> None:
+def test_the_map_chart_shows_the_latest_map() -> None:
     ax = training.plot_map(parse_log(log_text(200)))
     assert "iteration 200 · mAP 1.000" in texts(ax)
     assert ax.get_ylim() == (0, 1)
@@ -234,25 +234,25 @@ def test_map_chart() -> None:
         training.plot_map(parse_log(log_text(10)))
 
 
-def test_smoothed() -> None:
+def test_smoothing_removes_outliers_and_keeps_gaps() -> None:
     values = np.array([1.0, 1.0, 100.0, 1.0, np.nan, 1.0, 1.0])
-    out = smoothing.smoothed(values, 5)
+    out = smoothing.smooth(values, 5)
     np.testing.assert_allclose(out, [1, 1, 1, 1, np.nan, 1, 1])
-    np.testing.assert_array_equal(smoothing.smoothed(values, 1), values)
-    assert len(smoothing.smoothed(np.array([]), 5)) == 0
+    np.testing.assert_array_equal(smoothing.smooth(values, 1), values)
+    assert len(smoothing.smooth(np.array([]), 5)) == 0
     long = np.arange(10_000.0)
-    np.testing.assert_allclose(smoothing.smoothed(long, 31)[100:-100], long[100:-100])
+    np.testing.assert_allclose(smoothing.smooth(long, 31)[100:-100], long[100:-100])
 
 
-def test_smoothing_windows_are_odd() -> None:
+def test_smoothing_windows_are_odd_and_bounded() -> None:
     windows = [smoothing.smoothing_window(n) for n in range(0, 60_000, 7)]
     assert all(window % 2 == 1 for window in windows)
     assert (min(windows), max(windows)) == (1, 301)
     assert smoothing.smoothing_window(500_000) == 2501
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="there are no real logs at ../shared/real")
-def test_real_logs_give_charts(tmp_path: Path) -> None:
+@pytest.mark.skipif(not REAL.is_dir(), reason="there are no real logs in ../shared/real")
+def test_charts_of_real_logs(tmp_path: Path) -> None:
     def saved(log: TrainLog, name: str) -> list[str]:
         paths = training.save_charts(log, tmp_path / name, title=name)
         assert all(is_drawn(path) for path in paths)
@@ -266,10 +266,10 @@ def test_real_logs_give_charts(tmp_path: Path) -> None:
     assert saved(hank, "hank") == ["loss.png", "iou.png", "map.png", "overview.png"]
 
 
-def test_long_names_of_compared_trainings_are_shortened_and_stay_apart() -> None:
-    begun, ended = "a" * 30, "z" * 30
+def test_long_names_in_a_comparison_are_shortened_but_unique() -> None:
+    prefix, suffix = "a" * 30, "z" * 30
     labels = comparison._labels(
-        ["short", f"{begun}1{ended}", f"{begun}2{ended}", f"b{begun}{ended}"]
+        ["short", f"{prefix}1{suffix}", f"{prefix}2{suffix}", f"b{prefix}{suffix}"]
     )
     assert labels[0] == "short"
     assert len(set(labels)) == 4

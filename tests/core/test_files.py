@@ -1,4 +1,4 @@
-"""Files that are whole or absent."""
+"""Atomic writes, partial files, checksums and the detection of network file systems."""
 
 from __future__ import annotations
 
@@ -17,54 +17,54 @@ from oiyolo.core import files
 
 
 class Broken(Exception):  # noqa: N818
-    """What a test raises in the middle of writing."""
+    """Raised by a test in the middle of writing."""
 
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def break_off(path: Path, error: type[BaseException]) -> None:
-    with files.whole_file(path) as part:
-        part.write_text("half")
+def interrupt_write(path: Path, error: type[BaseException]) -> None:
+    with files.atomic_write(path) as part:
+        part.write_text("partial")
         raise error
 
 
 @pytest.mark.parametrize("durable", [True, False])
-def test_a_file_takes_its_name_when_the_block_ends(tmp_path: Path, *, durable: bool) -> None:
+def test_the_file_gets_its_final_name_when_the_block_ends(tmp_path: Path, *, durable: bool) -> None:
     path = tmp_path / "deep" / "below" / "a.txt"
-    with files.whole_file(path, durable=durable) as part:
-        part.write_text("whole")
+    with files.atomic_write(path, durable=durable) as part:
+        part.write_text("complete")
         assert part.parent == path.parent
         assert not path.exists()
-    assert path.read_text() == "whole"
+    assert path.read_text() == "complete"
     assert names(path.parent) == ["a.txt"]
 
 
 @pytest.mark.parametrize("error", [Broken, KeyboardInterrupt, SystemExit])
-def test_an_exception_in_the_block_leaves_nothing(
+def test_an_exception_in_the_block_leaves_no_file(
     tmp_path: Path, error: type[BaseException]
 ) -> None:
     with pytest.raises(error):
-        break_off(tmp_path / "a.txt", error)
+        interrupt_write(tmp_path / "a.txt", error)
     assert names(tmp_path) == []
 
 
-def test_an_exception_in_the_block_leaves_what_was_there_before(tmp_path: Path) -> None:
+def test_an_exception_in_the_block_keeps_the_previous_file(tmp_path: Path) -> None:
     files.write_text(tmp_path / "a.txt", "old")
     with pytest.raises(Broken):
-        break_off(tmp_path / "a.txt", Broken)
+        interrupt_write(tmp_path / "a.txt", Broken)
     assert names(tmp_path) == ["a.txt"]
     assert (tmp_path / "a.txt").read_text() == "old"
 
 
-def test_a_block_that_wrote_nothing_is_an_error_and_not_an_empty_file(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError), files.whole_file(tmp_path / "a.txt"):
+def test_a_block_that_writes_nothing_raises_and_leaves_no_empty_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), files.atomic_write(tmp_path / "a.txt"):
         pass
     assert names(tmp_path) == []
 
 
-def test_threads_that_write_the_same_name_do_not_share_a_part(tmp_path: Path) -> None:
+def test_threads_that_write_the_same_file_use_different_partial_files(tmp_path: Path) -> None:
     path = tmp_path / "a.bin"
     contents = [bytes([number]) * 50_000 for number in range(8)]
 
@@ -81,35 +81,35 @@ def test_threads_that_write_the_same_name_do_not_share_a_part(tmp_path: Path) ->
     assert names(tmp_path) == ["a.bin"]
 
 
-def test_what_a_killed_process_leaves_has_no_final_name_and_is_removed(tmp_path: Path) -> None:
+def test_the_partial_file_of_a_killed_process_is_removed(tmp_path: Path) -> None:
     script = textwrap.dedent(
         """
         import os, pathlib, signal, sys
         from oiyolo.core import files
-        with files.whole_file(pathlib.Path(sys.argv[1]) / "a.txt") as part:
-            part.write_text("half")
+        with files.atomic_write(pathlib.Path(sys.argv[1]) / "a.txt") as part:
+            part.write_text("partial")
             os.kill(os.getpid(), signal.SIGKILL)
         """
     )
     done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False)
     assert done.returncode == -signal.SIGKILL
-    (left,) = names(tmp_path)
-    assert left.endswith(files.PART_SUFFIX)
-    (tmp_path / "whole.txt").write_text("")
+    (partial,) = names(tmp_path)
+    assert partial.endswith(files.PART_SUFFIX)
+    (tmp_path / "complete.txt").write_text("")
     assert files.remove_parts(tmp_path) == 1
-    assert names(tmp_path) == ["whole.txt"]
+    assert names(tmp_path) == ["complete.txt"]
 
 
-def test_removing_parts_where_there_is_no_folder_removes_none(tmp_path: Path) -> None:
-    assert files.remove_parts(tmp_path / "absent") == 0
+def test_in_a_missing_folder_there_are_no_partial_files(tmp_path: Path) -> None:
+    assert files.remove_parts(tmp_path / "missing") == 0
 
 
-def test_text_is_written_as_it_is(tmp_path: Path) -> None:
+def test_text_is_written_without_newline_translation(tmp_path: Path) -> None:
     files.write_text(tmp_path / "a.txt", "é\r\n\n")
     assert (tmp_path / "a.txt").read_bytes() == "é\r\n\n".encode()
 
 
-def test_json_is_read_back_and_a_person_can_read_it(tmp_path: Path) -> None:
+def test_json_round_trips_and_keeps_non_ascii_characters_readable(tmp_path: Path) -> None:
     value = {"name": "Bär", "list": [1, 2.5, None, True]}
     files.write_json(tmp_path / "a.json", value)
     assert files.read_json(tmp_path / "a.json") == value
@@ -117,16 +117,14 @@ def test_json_is_read_back_and_a_person_can_read_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [None, b"", b"{", b'{"a": 1', b"\xff\xfe"])
-def test_json_that_is_absent_or_damaged_reads_as_none(
-    tmp_path: Path, content: bytes | None
-) -> None:
+def test_missing_or_damaged_json_reads_as_none(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "a.json"
     if content is not None:
         path.write_bytes(content)
     assert files.read_json(path) is None
 
 
-def test_a_digest_is_that_of_the_whole_file(
+def test_the_checksum_covers_the_whole_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(files, "_READ_BLOCK_BYTES", 7)
@@ -146,7 +144,7 @@ MOUNTS = [
 
 
 @pytest.mark.parametrize(
-    ("path", "told"),
+    ("path", "expected"),
     [
         ("/home/me", False),
         ("/shared", True),
@@ -156,17 +154,17 @@ MOUNTS = [
         ("/twice/x", True),
     ],
 )
-def test_a_network_file_system_is_known_by_its_mount(
-    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, told: bool
+def test_a_network_file_system_is_recognised_by_its_mount(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, expected: bool
 ) -> None:
     mounts = tmp_path / "mountinfo"
     mounts.write_text("\n".join(MOUNTS) + "\n")
     monkeypatch.setattr(files, "_MOUNTS", mounts)
-    assert files.on_network(Path(path)) is told
+    assert files.is_on_network(Path(path)) is expected
 
 
-def test_without_a_list_of_mounts_a_disk_is_taken_for_local(
+def test_without_a_list_of_mounts_a_path_counts_as_local(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "_MOUNTS", tmp_path / "none")
-    assert not files.on_network(tmp_path)
+    monkeypatch.setattr(files, "_MOUNTS", tmp_path / "missing")
+    assert not files.is_on_network(tmp_path)

@@ -20,18 +20,18 @@ HOLDER = textwrap.dedent(
     """
     import pathlib, sys, time
     from oiyolo.core import locks
-    with locks.exclusive(pathlib.Path(sys.argv[1]), what="the dataset", doing="fetch"):
-        print("held", flush=True)
+    with locks.exclusive(pathlib.Path(sys.argv[1]), what="the dataset", operation="fetch"):
+        print("locked", flush=True)
         time.sleep(60)
     """
 )
-SECOND = textwrap.dedent(
+CONTENDER = textwrap.dedent(
     """
     import pathlib, sys
     from oiyolo.core import locks
     from oiyolo.core.errors import OiyoloError
     try:
-        with locks.exclusive(pathlib.Path(sys.argv[1]), what="the dataset", doing="split"):
+        with locks.exclusive(pathlib.Path(sys.argv[1]), what="the dataset", operation="split"):
             pass
     except OiyoloError as error:
         print(error)
@@ -40,12 +40,12 @@ SECOND = textwrap.dedent(
 )
 
 
-def second(path: Path) -> subprocess.CompletedProcess[str]:
-    argv = [sys.executable, "-c", SECOND, str(path)]
+def try_to_lock(path: Path) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, "-c", CONTENDER, str(path)]
     return subprocess.run(argv, capture_output=True, text=True, check=False)
 
 
-def test_a_second_process_is_told_who_holds_the_lock_and_gets_it_after_a_kill(
+def test_an_error_names_the_holder_and_a_killed_holder_releases_the_lock(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "data" / ".lock"
@@ -53,55 +53,58 @@ def test_a_second_process_is_told_who_holds_the_lock_and_gets_it_after_a_kill(
     with subprocess.Popen(argv, stdout=subprocess.PIPE) as holder:
         try:
             assert holder.stdout is not None
-            assert holder.stdout.readline() == b"held\n"
-            refused = second(path)
-            with pytest.raises(LockedError) as caught, locks.exclusive(path, what="x", doing="y"):
+            assert holder.stdout.readline() == b"locked\n"
+            refused = try_to_lock(path)
+            with (
+                pytest.raises(LockedError) as caught,
+                locks.exclusive(path, what="x", operation="y"),
+            ):
                 pass
         finally:
             holder.send_signal(signal.SIGKILL)
     assert refused.returncode == 6
-    assert "the dataset is in use by another run" in refused.stdout
+    assert "the dataset is in use by another process" in refused.stdout
     assert f"oiyolo fetch, process {holder.pid}" in refused.stdout
     assert caught.value.where == str(path.parent)
     assert caught.value.remedy
-    assert second(path).returncode == 0
+    assert try_to_lock(path).returncode == 0
 
 
-def test_a_lock_is_free_again_after_its_block_also_after_an_exception(tmp_path: Path) -> None:
+def test_a_lock_is_released_after_its_block_even_after_an_exception(tmp_path: Path) -> None:
     path = tmp_path / ".lock"
     for _ in range(2):
-        with pytest.raises(KeyError), locks.exclusive(path, what="x", doing="y"):
+        with pytest.raises(KeyError), locks.exclusive(path, what="x", operation="y"):
             raise KeyError
-    with locks.exclusive(path, what="x", doing="y"):
-        assert second(path).returncode == 6
-    assert second(path).returncode == 0
+    with locks.exclusive(path, what="x", operation="y"):
+        assert try_to_lock(path).returncode == 6
+    assert try_to_lock(path).returncode == 0
 
 
-def test_a_holder_inside_the_same_process_counts_too(tmp_path: Path) -> None:
+def test_a_lock_also_excludes_its_own_process(tmp_path: Path) -> None:
     path = tmp_path / ".lock"
     with (
-        locks.exclusive(path, what="x", doing="train"),
+        locks.exclusive(path, what="x", operation="train"),
         pytest.raises(LockedError, match="oiyolo train"),
-        locks.exclusive(path, what="x", doing="y"),
+        locks.exclusive(path, what="x", operation="y"),
     ):
         pass
 
 
-def test_who_waits_gets_the_lock_when_the_holder_ends(tmp_path: Path) -> None:
+def test_a_waiting_process_gets_the_lock_when_the_holder_ends(tmp_path: Path) -> None:
     path = tmp_path / ".lock"
     script = HOLDER.replace("time.sleep(60)", "time.sleep(0.3)")
     argv = [sys.executable, "-c", script, str(path)]
     with subprocess.Popen(argv, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
-        assert holder.stdout.readline() == b"held\n"
-        with locks.exclusive(path, what="x", doing="y", wait=True):
+        assert holder.stdout.readline() == b"locked\n"
+        with locks.exclusive(path, what="x", operation="y", wait=True):
             holder.wait()
         assert holder.returncode == 0
 
 
-def test_a_lock_leaves_no_open_file_to_children(tmp_path: Path) -> None:
+def test_child_processes_do_not_inherit_a_lock(tmp_path: Path) -> None:
     path = tmp_path / ".lock"
-    with locks.exclusive(path, what="x", doing="y"):
+    with locks.exclusive(path, what="x", operation="y"):
         script = "import os, time; print('up', flush=True); time.sleep(60)"
         child = subprocess.Popen(
             [sys.executable, "-S", "-c", script], stdout=subprocess.PIPE, close_fds=False
@@ -109,16 +112,16 @@ def test_a_lock_leaves_no_open_file_to_children(tmp_path: Path) -> None:
         assert child.stdout is not None
         child.stdout.readline()
     try:
-        assert second(path).returncode == 0
+        assert try_to_lock(path).returncode == 0
     finally:
         child.kill()
         child.stdout.close()
         child.wait()
 
 
-def test_a_look_tells_whether_a_lock_is_held(tmp_path: Path) -> None:
+def test_is_held_returns_whether_a_process_holds_the_lock(tmp_path: Path) -> None:
     path = tmp_path / ".lock"
     assert not locks.is_held(path)
-    with locks.exclusive(path, what="it", doing="test"):
+    with locks.exclusive(path, what="it", operation="test"):
         assert locks.is_held(path)
     assert not locks.is_held(path)

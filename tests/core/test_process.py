@@ -1,4 +1,4 @@
-"""The door to other programs: whole lines, in order, and nobody left behind."""
+"""Other programs: their output in whole lines and in order, and no process is left running."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ def lines_of(argv: list[str]) -> tuple[int, list[tuple[str, str]]]:
 
 
 def is_alive(pid: int) -> bool:
-    """Tell whether a process runs; one that ended and waits to be collected does not."""
+    """Return whether a process is running; a zombie is not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
 
 
-def soon(happened: Callable[[], bool]) -> bool:
+def becomes_true(condition: Callable[[], bool]) -> bool:
     end_s = time.monotonic() + WAIT_S
-    while not happened():
+    while not condition():
         if time.monotonic() > end_s:
             return False
         time.sleep(0.02)
     return True
 
 
-def test_lines_of_both_streams_come_whole_in_the_order_in_which_they_were_written() -> None:
+def test_both_streams_arrive_in_whole_lines_and_in_the_order_of_writing() -> None:
     script = """
         import os
         for n in range(40):
@@ -71,19 +71,19 @@ def test_lines_of_both_streams_come_whole_in_the_order_in_which_they_were_writte
     ]
 
 
-def test_the_end_without_a_newline_comes_last() -> None:
-    script = "import os; os.write(2, b'half an error'); os.write(1, b'one\\n\\nhalf a line')"
+def test_last_lines_without_a_newline_arrive_at_the_end() -> None:
+    script = "import os; os.write(2, b'partial error'); os.write(1, b'one\\n\\npartial line')"
     code, lines = lines_of(python(script))
     assert code == 0
     assert lines == [
         ("stdout", "one"),
         ("stdout", ""),
-        ("stdout", "half a line"),
-        ("stderr", "half an error"),
+        ("stdout", "partial line"),
+        ("stderr", "partial error"),
     ]
 
 
-def test_a_flood_is_not_lost() -> None:
+def test_no_output_is_lost_when_there_is_much_of_it() -> None:
     script = """
         import os
         for n in range(300):
@@ -95,11 +95,11 @@ def test_a_flood_is_not_lost() -> None:
     assert {len(line) for _, line in lines} == {6000}
 
 
-def test_a_line_comes_while_the_program_runs(tmp_path: Path) -> None:
+def test_a_line_arrives_while_the_program_is_running(tmp_path: Path) -> None:
     flag = tmp_path / "seen"
     script = """
         import os, sys, time
-        print("first")  # a C program's stdout, made line by line
+        print("first")  # like the line-buffered stdout of a C program
         sys.stdout.flush()
         end = time.time() + 5
         while not os.path.exists(sys.argv[1]) and time.time() < end:
@@ -116,7 +116,7 @@ def test_a_line_comes_while_the_program_runs(tmp_path: Path) -> None:
     assert lines == [b"first", b"seen"]
 
 
-def test_the_program_has_no_terminal_and_no_input_and_runs_where_it_is_told(
+def test_the_program_gets_its_folder_and_environment_but_no_input(
     tmp_path: Path,
 ) -> None:
     script = "import os, sys; print(os.getcwd(), os.environ['A'], sys.stdin.read() == '')"
@@ -139,49 +139,49 @@ def test_the_program_has_no_terminal_and_no_input_and_runs_where_it_is_told(
         ("import os; os.abort()", -6, "signal SIGABRT"),
     ],
 )
-def test_how_a_program_ended_is_told_in_words(script: str, code: int, words: str) -> None:
+def test_an_exit_code_is_described_in_words(script: str, code: int, words: str) -> None:
     done = process.run(python(script))
-    assert (done.exit_code, done.ended) == (code, words)
+    assert (done.exit_code, done.exit_description) == (code, words)
     assert process.stream(python(script), lambda *_: None) == code
 
 
-def test_a_signal_that_has_no_name_is_told_by_its_number() -> None:
-    assert process.how_ended(-250) == "exit code -250"
+def test_a_signal_without_a_name_is_described_by_its_number() -> None:
+    assert process.describe_exit(-250) == "exit code -250"
 
 
-def test_a_program_that_is_not_found_gives_127_and_says_so(tmp_path: Path) -> None:
-    absent = str(tmp_path / "darknet")
-    done = process.run([absent, "detector"])
+def test_a_missing_program_exits_with_127_and_a_message(tmp_path: Path) -> None:
+    missing = str(tmp_path / "darknet")
+    done = process.run([missing, "detector"])
     assert done.exit_code == 127
     assert "darknet" in done.output
     assert "No such file" in done.output
-    assert done.argv == (absent, "detector")
-    code, lines = lines_of([absent])
+    assert done.argv == (missing, "detector")
+    code, lines = lines_of([missing])
     assert code == 127
     assert "No such file" in lines[0][1]
 
 
-def test_a_file_that_is_no_program_gives_an_error_code(tmp_path: Path) -> None:
+def test_a_file_that_is_not_executable_exits_with_an_error_code(tmp_path: Path) -> None:
     (tmp_path / "darknet").write_text("")
     assert process.run([str(tmp_path / "darknet")]).exit_code in {126, 127}
 
 
-def test_both_streams_come_back_together() -> None:
+def test_run_returns_both_streams_combined() -> None:
     script = "import os; os.write(1, b'a'); os.write(2, b'b'); os.write(1, b'\\xff')"
     assert process.run(python(script)).output == "ab\ufffd"
 
 
-def test_a_program_that_takes_too_long_is_killed_and_what_it_wrote_is_kept() -> None:
+def test_a_program_that_takes_too_long_is_killed_and_its_output_is_kept() -> None:
     script = "import os, time; os.write(1, b'so far'); time.sleep(30)"
     started_s = time.monotonic()
     done = process.run(python(script), timeout_s=0.5)
-    assert done.ended == "signal SIGKILL"
+    assert done.exit_description == "signal SIGKILL"
     assert done.output == "so far"
     assert time.monotonic() - started_s < 10
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
-def test_an_interrupt_ends_the_program(tmp_path: Path, error: type[BaseException]) -> None:
+def test_an_exception_terminates_the_program(tmp_path: Path, error: type[BaseException]) -> None:
     script = """
         import os, sys, time
         print(os.getpid(), flush=True)
@@ -198,7 +198,7 @@ def test_an_interrupt_ends_the_program(tmp_path: Path, error: type[BaseException
     assert not is_alive(pids[0])
 
 
-def test_a_program_that_ignores_the_request_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_that_ignores_sigterm_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "_GRACE_S", 0.2)
     script = """
         import os, signal, time
@@ -214,10 +214,10 @@ def test_a_program_that_ignores_the_request_is_killed(monkeypatch: pytest.Monkey
 
     with pytest.raises(KeyboardInterrupt):
         process.stream(python(script), on_line)
-    assert soon(lambda: not is_alive(pids[0]))
+    assert becomes_true(lambda: not is_alive(pids[0]))
 
 
-def test_what_the_program_started_ends_with_it() -> None:
+def test_child_processes_of_the_program_are_terminated_too() -> None:
     script = """
         import subprocess, sys, time
         child = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(60)"])
@@ -232,12 +232,12 @@ def test_what_the_program_started_ends_with_it() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         process.stream(python(script), on_line)
-    assert soon(lambda: not is_alive(pids[0]))
+    assert becomes_true(lambda: not is_alive(pids[0]))
 
 
-@pytest.mark.parametrize("door", ["stream", "run"])
-def test_a_program_dies_when_we_are_killed(tmp_path: Path, door: str) -> None:
-    note = tmp_path / "pid"
+@pytest.mark.parametrize("function", ["stream", "run"])
+def test_a_program_dies_when_its_parent_is_killed(tmp_path: Path, function: str) -> None:
+    pid_path = tmp_path / "pid"
     script = """
         import sys
         from oiyolo.core import process
@@ -249,17 +249,17 @@ def test_a_program_dies_when_we_are_killed(tmp_path: Path, door: str) -> None:
         else:
             process.stream(child, lambda *_: None)
     """
-    argv = [sys.executable, "-c", textwrap.dedent(script), door, str(note)]
+    argv = [sys.executable, "-c", textwrap.dedent(script), function, str(pid_path)]
     with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as parent:
         try:
-            assert soon(note.exists)
-            child = int(note.read_text())
+            assert becomes_true(pid_path.exists)
+            child = int(pid_path.read_text())
             assert is_alive(child)
         finally:
             parent.send_signal(signal.SIGKILL)
             parent.wait()
     try:
-        assert soon(lambda: not is_alive(child))
+        assert becomes_true(lambda: not is_alive(child))
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.kill(child, signal.SIGKILL)

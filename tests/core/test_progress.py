@@ -1,4 +1,4 @@
-"""Progress: a bar for a person, a line now and then for a log, nothing where it is quiet."""
+"""Progress: a bar on a terminal, plain lines elsewhere, nothing if it is disabled."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from oiyolo.core import progress as module
-from oiyolo.core.progress import progress, shown
+from oiyolo.core.progress import enabled, progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,11 +22,11 @@ class Terminal(io.StringIO):
 
 
 @pytest.fixture(autouse=True)
-def shown_and_in_no_notebook(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def enabled_and_not_in_a_notebook(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
-    token = shown.set(True)
+    token = enabled.set(True)
     yield
-    shown.reset(token)
+    enabled.reset(token)
 
 
 @pytest.fixture
@@ -38,24 +38,24 @@ def lines(
     return caplog
 
 
-def test_without_a_terminal_there_is_a_plain_line_every_so_often(
+def test_without_a_terminal_plain_lines_are_logged_at_intervals(
     lines: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(module, "PLAIN_LINE_EVERY_S", 0.0)
-    with progress("fetch", total=3, unit="img", initial=1) as told:
-        told.advance()
-        told.tell(MB=5, failed=0)
-        told.advance()
+    with progress("fetch", total=3, unit="img", initial=1) as bar:
+        bar.advance()
+        bar.set_postfix(MB=5, failed=0)
+        bar.advance()
     assert lines.messages == ["fetch: 2 of 3", "fetch: 3 of 3 (MB 5, failed 0)"]
     assert capsys.readouterr().err == ""
 
 
-def test_quick_work_needs_no_line(lines: pytest.LogCaptureFixture) -> None:
-    with progress("fetch", total=1000) as told:
+def test_quick_work_logs_no_line(lines: pytest.LogCaptureFixture) -> None:
+    with progress("fetch", total=1000) as bar:
         for _ in range(1000):
-            told.advance()
+            bar.advance()
     assert lines.messages == []
 
 
@@ -68,7 +68,7 @@ def test_quick_work_needs_no_line(lines: pytest.LogCaptureFixture) -> None:
         (7, "img", 0, "x: 0 of 7"),
     ],
 )
-def test_a_line_tells_as_much_as_is_known(
+def test_a_line_shows_the_total_and_unit_if_they_are_known(
     *,
     lines: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
@@ -78,46 +78,46 @@ def test_a_line_tells_as_much_as_is_known(
     line: str,
 ) -> None:
     monkeypatch.setattr(module, "PLAIN_LINE_EVERY_S", 0.0)
-    with progress("x", total=total, unit=unit) as told:
-        told.advance(count)
+    with progress("x", total=total, unit=unit) as bar:
+        bar.advance(count)
     assert lines.messages == [line]
 
 
 def test_on_a_terminal_there_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
-    with progress("train", total=4, unit="it", initial=1) as told:
-        told.tell(loss="1.250")
-        told.advance(3)
+    with progress("train", total=4, unit="it", initial=1) as bar:
+        bar.set_postfix(loss="1.250")
+        bar.advance(3)
     assert "train: 100%" in terminal.getvalue()
     assert "4/4" in terminal.getvalue()
     assert "loss=1.250" in terminal.getvalue()
     assert terminal.getvalue().endswith("\n")
 
 
-def test_a_bar_of_bytes_counts_in_larger_units(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bar_of_bytes_shows_larger_units(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
-    with progress("boxes.csv", total=4 << 20, unit="B") as told:
-        told.advance(4 << 20)
+    with progress("boxes.csv", total=4 << 20, unit="B") as bar:
+        bar.advance(4 << 20)
     assert "4.00M/4.00M" in terminal.getvalue()
 
 
-def test_what_is_quiet_shows_nothing_also_on_a_terminal(
+def test_disabled_progress_shows_nothing_even_on_a_terminal(
     lines: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setattr(module, "PLAIN_LINE_EVERY_S", 0.0)
-    shown.set(False)
-    with progress("fetch", total=3) as told:
-        told.advance()
-        told.tell(loss=1)
+    enabled.set(False)
+    with progress("fetch", total=3) as bar:
+        bar.advance()
+        bar.set_postfix(loss=1)
     assert terminal.getvalue() == ""
     assert lines.messages == []
 
 
-def test_a_bar_is_closed_after_an_exception(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_exception_closes_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     with pytest.raises(KeyboardInterrupt), progress("fetch", total=3):
@@ -126,12 +126,12 @@ def test_a_bar_is_closed_after_an_exception(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("count", [0, 1])
-def test_a_bar_of_bytes_begins_with_the_first_of_them(
+def test_a_bar_of_bytes_appears_with_the_first_byte(
     monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
-    with progress("boxes.csv", unit="B") as told:
+    with progress("boxes.csv", unit="B") as bar:
         for _ in range(count):
-            told.advance(100)
+            bar.advance(100)
     assert bool(terminal.getvalue()) == bool(count)

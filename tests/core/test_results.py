@@ -1,14 +1,14 @@
-"""What stages return, for a person, a notebook and a program."""
+"""Results: text for a person, HTML for a notebook, values for ``--json``."""
 
 from __future__ import annotations
 
 import pytest
 
-from oiyolo.core.results import Plan, Result, columns, count
+from oiyolo.core.results import Plan, Result, format_table, pluralize
 
 
 @pytest.mark.parametrize(
-    ("number", "noun", "told"),
+    ("number", "noun", "text"),
     [
         (0, "image", "0 images"),
         (1, "image", "1 image"),
@@ -19,21 +19,21 @@ from oiyolo.core.results import Plan, Result, columns, count
         (1234567, "iteration", "1,234,567 iterations"),
     ],
 )
-def test_a_number_of_things_is_told_as_a_person_would(number: int, noun: str, told: str) -> None:
-    assert count(number, noun) == told
+def test_a_noun_agrees_with_its_number(number: int, noun: str, text: str) -> None:
+    assert pluralize(number, noun) == text
 
 
-def test_columns_are_aligned_the_first_to_the_left_the_others_to_the_right() -> None:
+def test_a_table_aligns_the_first_column_left_and_the_others_right() -> None:
     rows = [("class", "boxes"), ("Boat", 12), ("Tennis racket", 1234)]
-    assert columns(rows).splitlines() == [
+    assert format_table(rows).splitlines() == [
         "class          boxes",
         "Boat              12",
         "Tennis racket   1234",
     ]
-    assert columns(rows, right=False).splitlines()[1] == "Boat           12"
+    assert format_table(rows, right=False).splitlines()[1] == "Boat           12"
 
 
-def test_a_plan_tells_its_actions_one_a_line() -> None:
+def test_a_plan_lists_one_action_a_line() -> None:
     plan = Plan("fetch", ["select first", "fetch 3 images"], {"pending": 3})
     assert str(plan) == "fetch would select first\nfetch would fetch 3 images"
     assert plan.as_dict() == {
@@ -43,16 +43,16 @@ def test_a_plan_tells_its_actions_one_a_line() -> None:
     }
 
 
-def test_a_plan_without_actions_says_so() -> None:
+def test_a_plan_without_actions_has_nothing_to_do() -> None:
     assert str(Plan("fetch", [])) == "fetch: nothing to do"
     assert Plan("fetch", []).as_dict() == {"command": "fetch", "would": []}
 
 
-def test_a_notebook_shows_the_text_and_takes_no_tag_for_one() -> None:
-    shown = Plan("x", ["<b>"])._repr_html_()
-    assert shown.startswith("<pre")
-    assert shown.endswith(">x would &lt;b&gt;</pre>")
+def test_html_of_a_result_is_its_escaped_text() -> None:
+    page = Plan("x", ["<b>"])._repr_html_()
+    assert page.startswith("<pre")
+    assert page.endswith(">x would &lt;b&gt;</pre>")
 
 
-def test_a_result_needs_a_text_and_a_dict_of_its_own() -> None:
+def test_a_result_class_must_define_its_text_and_its_values() -> None:
     assert Result.__abstractmethods__ == {"__str__", "as_dict"}

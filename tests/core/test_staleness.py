@@ -1,4 +1,4 @@
-"""Stamps: why an artifact is stale, in words."""
+"""Staleness: why an artifact is stale, in words."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from oiyolo.core import staleness
 if TYPE_CHECKING:
     from pathlib import Path
 
-MADE_FROM: dict[str, Any] = {
+RECIPE: dict[str, Any] = {
     "options": {"limit": 5, "size": (416, 416)},
     "version": "0.1.0",
     "count": 3,
@@ -22,9 +22,9 @@ MADE_FROM: dict[str, Any] = {
 }
 
 
-def test_what_was_stamped_and_did_not_change_is_up_to_date(tmp_path: Path) -> None:
-    staleness.write(tmp_path / "s.json", MADE_FROM)
-    assert staleness.stale_reason(tmp_path / "s.json", MADE_FROM) is None
+def test_an_unchanged_recipe_means_up_to_date(tmp_path: Path) -> None:
+    staleness.write_recipe(tmp_path / "s.json", RECIPE)
+    assert staleness.stale_reason(tmp_path / "s.json", RECIPE) is None
 
 
 @pytest.mark.parametrize(
@@ -38,18 +38,20 @@ def test_what_was_stamped_and_did_not_change_is_up_to_date(tmp_path: Path) -> No
         ({"new": 1}, "new was not recorded"),
     ],
 )
-def test_a_change_is_told_in_words(tmp_path: Path, change: dict[str, object], reason: str) -> None:
-    staleness.write(tmp_path / "s.json", MADE_FROM)
-    assert staleness.stale_reason(tmp_path / "s.json", {**MADE_FROM, **change}) == reason
+def test_a_changed_recipe_is_explained_in_words(
+    tmp_path: Path, change: dict[str, object], reason: str
+) -> None:
+    staleness.write_recipe(tmp_path / "s.json", RECIPE)
+    assert staleness.stale_reason(tmp_path / "s.json", {**RECIPE, **change}) == reason
 
 
 @pytest.mark.parametrize("content", [None, "", "[1]", "{", '"text"'])
-def test_no_stamp_or_a_damaged_one_means_that_it_was_not_made(
+def test_without_a_valid_recipe_the_output_does_not_exist_yet(
     tmp_path: Path, content: str | None
 ) -> None:
     if content is not None:
         (tmp_path / "s.json").write_text(content)
-    assert staleness.stale_reason(tmp_path / "s.json", {}) == "it was not made yet"
+    assert staleness.stale_reason(tmp_path / "s.json", {}) == "the output does not exist yet"
 
 
 JSON = st.recursive(
@@ -61,10 +63,10 @@ JSON = st.recursive(
 
 @settings(max_examples=40)
 @given(st.dictionaries(st.text(), JSON), st.dictionaries(st.text(), JSON))
-def test_a_fingerprint_is_that_of_the_value_whatever_the_order_of_its_names(
+def test_a_fingerprint_depends_on_the_value_and_not_on_the_order_of_its_keys(
     value: dict[str, object], other: dict[str, object]
 ) -> None:
-    turned = dict(reversed(value.items()))
-    assert staleness.fingerprint(value) == staleness.fingerprint(turned)
+    reordered = dict(reversed(value.items()))
+    assert staleness.fingerprint(value) == staleness.fingerprint(reordered)
     same_text = json.dumps(value, sort_keys=True) == json.dumps(other, sort_keys=True)
     assert (staleness.fingerprint(value) == staleness.fingerprint(other)) == same_text

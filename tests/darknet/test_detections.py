@@ -1,4 +1,4 @@
-"""Reading what ``darknet detector valid`` writes."""
+"""Reading the detections that ``darknet detector valid`` writes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from oiyolo.darknet.detections import read_detections, to_fractions
 from oiyolo.core.errors import DarknetError, InputFormError
+from oiyolo.darknet.detections import read_detections, to_fractions
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,11 +40,11 @@ def test_pixels_counted_from_one_become_fractions(tmp_path: Path) -> None:
         ((-20.0, -3.0, 120.0, 400.0), (0.0, 0.0, 1.0, 1.0)),  # larger than the image
         ((24.0, 48.0, 72.0, 90.0), (0.25, 0.5, 0.75, 0.9375)),
         ((48.0, 48.0, 95.5, 94.0), (0.5, 0.5, 1.0, 94 / 96)),  # the last pixel is the edge
-        ((-30.0, 10.0, -12.0, 20.0), (0.0, 10 / 96, 0.0, 20 / 96)),  # beside the image
+        ((-30.0, 10.0, -12.0, 20.0), (0.0, 10 / 96, 0.0, 20 / 96)),  # outside the image
         ((110.0, 10.0, 130.0, 20.0), (1.0, 10 / 96, 1.0, 20 / 96)),
     ],
 )
-def test_undoes_what_darknet_does_before_it_prints(
+def test_printed_boxes_are_converted_back_to_fractions(
     true_px: tuple[float, ...], back: tuple[float, ...]
 ) -> None:
     printed = np.array(true_px) + 1
@@ -62,7 +62,7 @@ def test_an_image_repeated_to_pad_the_list_counts_once(tmp_path: Path) -> None:
     assert table.class_id.tolist() == [0, 0, 1]
 
 
-def test_numbers_that_are_none_are_dropped_and_counted(tmp_path: Path) -> None:
+def test_detections_with_nan_or_infinity_are_dropped_and_counted(tmp_path: Path) -> None:
     write(
         tmp_path,
         "0a 0.9 11 6 61 26\n0a nan 1 2 3 4\n0a 0.5 -nan 2 3 4\n0a 0.5 1 -inf inf 4\n"
@@ -74,7 +74,7 @@ def test_numbers_that_are_none_are_dropped_and_counted(tmp_path: Path) -> None:
     assert table.duplicates == 0
 
 
-def test_nothing_detected(tmp_path: Path) -> None:
+def test_without_detections_the_table_is_empty(tmp_path: Path) -> None:
     table = read_detections(
         write(tmp_path, "", ""), class_count=2, prefix="d_", image_sizes_wh=SIZES_WH
     )
@@ -83,14 +83,14 @@ def test_nothing_detected(tmp_path: Path) -> None:
     assert table.image_ids == ("0a", "1e5", "nan")
 
 
-def test_names_with_spaces_and_full_stops(tmp_path: Path) -> None:
+def test_image_names_may_contain_spaces_and_full_stops(tmp_path: Path) -> None:
     sizes = {"my boat (2).final": (10, 10), 'a "b"': (10, 10)}
     write(tmp_path, 'my boat (2) 0.5 1 1 5 5\na "b" 0.25 1 1 5 5\n')
     table = read_detections(tmp_path, class_count=1, prefix="d_", image_sizes_wh=sizes)
     assert [table.image_ids[i] for i in table.image] == ["my boat (2).final", 'a "b"']
 
 
-def test_names_that_darknet_prints_alike_are_refused(tmp_path: Path) -> None:
+def test_names_that_are_equal_up_to_the_first_full_stop_are_refused(tmp_path: Path) -> None:
     sizes = {"boat.1": (10, 10), "boat.2": (10, 10)}
     with pytest.raises(InputFormError, match=r"'boat\.1' and 'boat\.2'"):
         read_detections(write(tmp_path, ""), class_count=1, prefix="d_", image_sizes_wh=sizes)
@@ -100,15 +100,15 @@ def test_names_that_darknet_prints_alike_are_refused(tmp_path: Path) -> None:
     "broken",
     [
         "0a 0.9 11 6 61\n",  # too few fields
-        "0a 0.9 11 6 61 26 7 8\n",  # too many: a name that nobody was shown
+        "0a 0.9 11 6 61 26 7 8\n",  # too many: a name that is not in the list
         "0a 0.9 11 six 61 26\n",
         "0a 0.9 11 6 61 2",  # cut off within a number
         "\n",
-        "0b 0.9 11 6 61 26\n",  # an image that was not shown
+        "0b 0.9 11 6 61 26\n",  # an image that is not in the list
         "0a 0.9 11 6 61 \n",
     ],
 )
-def test_a_broken_line_is_named(tmp_path: Path, broken: str) -> None:
+def test_a_malformed_line_is_named(tmp_path: Path, broken: str) -> None:
     good = "0a 0.9 11 6 61 26\n"
     write(tmp_path, good, good + good + broken)
     with pytest.raises(InputFormError) as caught:
@@ -116,7 +116,7 @@ def test_a_broken_line_is_named(tmp_path: Path, broken: str) -> None:
     assert caught.value.where == f"{tmp_path / 'd_1.txt'}:3"
 
 
-def test_a_class_without_a_file(tmp_path: Path) -> None:
+def test_a_missing_file_of_a_class_is_an_error(tmp_path: Path) -> None:
     write(tmp_path, "")
     with pytest.raises(DarknetError, match=r"d_1\.txt"):
         read_detections(tmp_path, class_count=2, prefix="d_", image_sizes_wh=SIZES_WH)
@@ -135,5 +135,5 @@ def test_many_lines_are_read_quickly(tmp_path: Path) -> None:
     started = time.perf_counter()
     table = read_detections(tmp_path, class_count=1, prefix="d_", image_sizes_wh=sizes)
     assert len(table) == 120_000
-    # Measured 0.4 s; a generous bound, so that a busy machine does not fail it.
+    # It took 0.4 s; the bound is generous so that a busy machine does not fail the test.
     assert time.perf_counter() - started < 10

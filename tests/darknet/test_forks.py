@@ -1,4 +1,4 @@
-"""The three lines of darknet: how each is known, and how each is called."""
+"""The three forks of darknet: how they are recognised, and their command lines."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from oiyolo.darknet.forks import LINES, line_of
-from oiyolo.darknet.program import Darknet, ask, data_file, train_command, valid_command
 from oiyolo.core.errors import DarknetError
+from oiyolo.darknet.forks import FORKS, identify_fork
+from oiyolo.darknet.program import Darknet, data_file, probe, train_command, valid_command
 
 if TYPE_CHECKING:
-    from oiyolo.darknet.forks import Line
+    from oiyolo.darknet.forks import Fork
 
 DEBIAN = "usage: darknet detector [train/test/valid] [cfg] [weights (optional)]\n"
 ALEXEYAB = (
@@ -39,14 +39,16 @@ HANK = (
         ("error while loading shared libraries: libcudart.so.12", None),
     ],
 )
-def test_a_line_is_known_by_its_usage(printed: str, name: str | None) -> None:
-    line = line_of(printed)
-    assert (line.name if line else None) == name
+def test_a_fork_is_recognised_by_its_usage(printed: str, name: str | None) -> None:
+    fork = identify_fork(printed)
+    assert (fork.name if fork else None) == name
 
 
-def test_no_line_is_taken_for_another() -> None:
-    for line in LINES.values():
-        assert [other.name for other in LINES.values() if other.says in line.says] == [line.name]
+def test_no_fork_is_mistaken_for_another() -> None:
+    for fork in FORKS.values():
+        assert [
+            other.name for other in FORKS.values() if other.usage_marker in fork.usage_marker
+        ] == [fork.name]
 
 
 @pytest.mark.parametrize(
@@ -59,8 +61,10 @@ def test_no_line_is_taken_for_another() -> None:
         ("pjreddie", DEBIAN, ""),
     ],
 )
-def test_a_revision_is_what_the_program_says(name: str, printed: str, revision: str) -> None:
-    assert line_named(name).revision_in(printed) == revision
+def test_a_revision_is_read_from_the_programs_output(
+    name: str, printed: str, revision: str
+) -> None:
+    assert fork_named(name).parse_revision(printed) == revision
 
 
 @pytest.mark.parametrize(
@@ -80,11 +84,11 @@ def test_a_revision_is_what_the_program_says(name: str, printed: str, revision: 
         ("/d/a", "/d/a", "/d/a", "/d/a.txt"),
     ],
 )  # fmt: skip
-def test_each_line_looks_for_a_label_in_its_own_way(
+def test_each_fork_derives_label_paths_in_its_own_way(
     image: str, pjreddie: str, alexeyab: str, hank: str
 ) -> None:
-    found = {name: line.label_of(image) for name, line in LINES.items()}
-    assert found == {"pjreddie": pjreddie, "alexeyab": alexeyab, "hank": hank}
+    label_paths = {name: fork.label_path(image) for name, fork in FORKS.items()}
+    assert label_paths == {"pjreddie": pjreddie, "alexeyab": alexeyab, "hank": hank}
 
 
 @pytest.mark.parametrize(
@@ -100,17 +104,19 @@ def test_each_line_looks_for_a_label_in_its_own_way(
         ("hank", 20_001, [10_000, 20_000]),
     ],
 )
-def test_numbered_weights(name: str, max_batches: int, numbered: list[int]) -> None:
-    assert line_named(name).numbered(max_batches) == numbered
+def test_each_fork_saves_numbered_weights_at_its_own_iterations(
+    name: str, max_batches: int, numbered: list[int]
+) -> None:
+    assert fork_named(name).checkpoint_iterations(max_batches) == numbered
 
 
-def line_named(name: str) -> Line:
-    (line,) = [line for line in LINES.values() if line.name == name]
-    return line
+def fork_named(name: str) -> Fork:
+    (fork,) = [fork for fork in FORKS.values() if fork.name == name]
+    return fork
 
 
 def darknet(name: str) -> Darknet:
-    return Darknet(Path("/opt/darknet"), line_named(name), gpu=False, origin="here")
+    return Darknet(Path("/opt/darknet"), fork_named(name), gpu=False, origin="here")
 
 
 @pytest.mark.parametrize(
@@ -128,7 +134,7 @@ def darknet(name: str) -> Darknet:
          ["w", "-clear", "-dont_show", "-nocolour", "-verbose", "-map"]),
     ],
 )  # fmt: skip
-def test_the_command_that_trains(
+def test_the_training_command_has_the_flags_of_its_fork(
     name: str,
     weights: str | None,
     gpus: str | None,
@@ -144,8 +150,8 @@ def test_the_command_that_trains(
     assert argv == ("/opt/darknet", "detector", "train", "obj.data", "network.cfg", *after_cfg)
 
 
-@pytest.mark.parametrize("name", [line.name for line in LINES.values()])
-def test_the_command_that_writes_detections(name: str) -> None:
+@pytest.mark.parametrize("name", [fork.name for fork in FORKS.values()])
+def test_the_command_that_writes_detections_names_their_prefix(name: str) -> None:
     argv = valid_command(darknet(name), data="d", cfg="c", weights="w", prefix="det_")
     assert argv[:6] == ("/opt/darknet", "detector", "valid", "d", "c", "w")
     assert argv[argv.index("-out") + 1] == "det_"
@@ -164,21 +170,21 @@ def program(path: Path, script: str) -> Path:
 
 @pytest.mark.parametrize(("usage", "name"), [(DEBIAN, "pjreddie"), (ALEXEYAB, "alexeyab")])
 @pytest.mark.parametrize("stream", ["1", "2"])
-def test_a_program_is_asked_which_line_it_is(
+def test_probing_a_program_tells_its_fork(
     tmp_path: Path, usage: str, name: str, stream: str
 ) -> None:
     (tmp_path / "usage").write_text(usage)
     path = program(
         tmp_path / "darknet", f'[ "$*" = detector ] && cat "{tmp_path}/usage" >&{stream}'
     )
-    found = ask(path, "named")
-    assert found.line.name == name
-    assert found.executable == path
-    assert not found.gpu
-    assert found.as_dict() == {
-        "executable": str(path), "line": name, "gpu": False, "origin": "named",
+    darknet = probe(path, "named")
+    assert darknet.fork.name == name
+    assert darknet.executable == path
+    assert not darknet.gpu
+    assert darknet.as_dict() == {
+        "executable": str(path), "fork": name, "gpu": False, "origin": "named",
     }  # fmt: skip
-    assert str(path) in str(found)
+    assert str(path) in str(darknet)
 
 
 @pytest.mark.parametrize(
@@ -189,32 +195,32 @@ def test_a_program_is_asked_which_line_it_is(
         ("libcudart.so.13 libcudnn.so.9", True, True),
     ],
 )
-def test_what_a_program_is_linked_with_tells_what_it_computes_on(
+def test_the_linked_libraries_tell_whether_a_program_uses_a_gpu(
     *, tmp_path: Path, libraries: str, gpu: bool, cudnn: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program(tmp_path / "ldd", f"echo {libraries}")
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     path = program(tmp_path / "darknet", f"cat << 'END' >&2\n{DEBIAN}\nEND")
-    found = ask(path, "named")
-    assert (found.gpu, found.cudnn) == (gpu, cudnn)
+    darknet = probe(path, "named")
+    assert (darknet.gpu, darknet.cudnn) == (gpu, cudnn)
 
 
-def test_a_program_that_is_no_darknet_is_refused_with_what_it_said(tmp_path: Path) -> None:
+def test_a_program_that_is_not_darknet_is_refused_with_its_output(tmp_path: Path) -> None:
     path = program(tmp_path / "darknet", "echo libcudart.so.12: cannot open; exit 127")
     with pytest.raises(DarknetError) as caught:
-        ask(path, "named")
+        probe(path, "named")
     assert "exit code 127" in caught.value.found
     assert "libcudart" in caught.value.found
 
 
-@pytest.mark.parametrize("kind", ["absent", "folder", "no program"])
-def test_what_cannot_be_started_is_refused(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("kind", ["missing", "folder", "not executable"])
+def test_a_path_that_cannot_be_executed_is_refused(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "darknet"
     if kind == "folder":
         path.mkdir()
-    elif kind == "no program":
+    elif kind == "not executable":
         path.write_text("")
-    with pytest.raises(DarknetError, match="no executable file") as caught:
-        ask(path, "named")
+    with pytest.raises(DarknetError, match="not an executable file") as caught:
+        probe(path, "named")
     assert caught.value.exit_code == 5
     assert caught.value.where == str(path)

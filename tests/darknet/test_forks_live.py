@@ -1,6 +1,6 @@
-"""The table of each line of darknet, held against the programs that are installed here.
+"""The table of each fork of darknet, compared with the programs that are installed here.
 
-That is ``darknet`` on PATH and those that ``OIYOLO_TEST_DARKNETS`` names, with colons between them.
+These are ``darknet`` on PATH and the programs in ``OIYOLO_TEST_DARKNETS``, separated by colons.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import pytest
 from PIL import Image
 
 from oiyolo.core import process
-from oiyolo.darknet.forks import FINAL_WEIGHTS, LINES
-from oiyolo.darknet.program import ask, data_file, revision, train_command, valid_command
+from oiyolo.darknet.forks import FINAL_WEIGHTS, FORKS
+from oiyolo.darknet.program import data_file, probe, revision, train_command, valid_command
 from oiyolo.networks import cfg as cfgs
 from oiyolo.networks.weights import check_weights
 
@@ -33,9 +33,9 @@ PROGRAMS: Final = [
     *filter(None, [shutil.which("darknet")]),
     *filter(None, os.environ.get("OIYOLO_TEST_DARKNETS", "").split(os.pathsep)),
 ]
-PICTURES: Final = 4
+IMAGES: Final = 4
 ITERATIONS: Final = 110
-"""So many that the first of the weights that are saved on the way are there."""
+"""Enough that each fork saves weights during the training."""
 TIMEOUT_S: Final = 60.0
 NETWORK: Final = """[net]
 batch=4
@@ -75,8 +75,8 @@ REGION: Final = re.compile(r"Region \d+ .*count: (\d+)")
 
 
 @dataclass(frozen=True)
-class Said:
-    """What a darknet said, by its streams, and how it ended."""
+class Output:
+    """The output of a darknet by stream, and its exit code."""
 
     exit_code: int
     lines: tuple[tuple[str, str], ...]
@@ -85,8 +85,8 @@ class Said:
     def text(self) -> str:
         return "\n".join(line for _, line in self.lines)
 
-    def streams_of(self, form: re.Pattern[str]) -> set[str]:
-        return {stream for stream, line in self.lines if form.search(line)}
+    def streams_of(self, pattern: re.Pattern[str]) -> set[str]:
+        return {stream for stream, line in self.lines if pattern.search(line)}
 
     @property
     def iterations(self) -> list[int]:
@@ -101,14 +101,14 @@ class Said:
 def prepare(
     folder: Path, darknet: Darknet, *, images: str = "obj", iterations: int = 2, labels: bool = True
 ) -> None:
-    """Make four pictures with an object in each, their labels where this line looks for them."""
+    """Write four images with an object in each, and labels where this fork looks for them."""
     (folder / images).mkdir(parents=True)
     (folder / "out").mkdir()
-    paths = [str(folder / images / f"{number}.jpg") for number in range(PICTURES)]
+    paths = [str(folder / images / f"{number}.jpg") for number in range(IMAGES)]
     for number, path in enumerate(paths):
         Image.new("RGB", (32, 32), (60 * number, 90, 120)).save(path)
         if labels:
-            label = Path(darknet.line.label_of(path))
+            label = Path(darknet.fork.label_path(path))
             label.parent.mkdir(parents=True, exist_ok=True)
             label.write_text("0 0.5 0.5 0.5 0.5\n")
     (folder / "list.txt").write_text("".join(f"{path}\n" for path in paths))
@@ -120,15 +120,15 @@ def prepare(
     )
 
 
-def say(argv: Sequence[str], folder: Path, typed: str) -> Said:
+def run_darknet(argv: Sequence[str], folder: Path, stdin_text: str) -> Output:
     lines: list[tuple[str, str]] = []
     exit_code = process.stream(
         ["timeout", "-s", "KILL", f"{TIMEOUT_S:g}", *argv],
         lambda stream, line: lines.append((stream, line.decode(errors="replace"))),
         cwd=folder,
-        typed=typed,
+        stdin_text=stdin_text,
     )
-    return Said(exit_code, tuple(lines))
+    return Output(exit_code, tuple(lines))
 
 
 def train(
@@ -138,14 +138,14 @@ def train(
     data: str = "obj.data",
     weights: str | None = None,
     measure_map: bool = False,
-) -> Said:
+) -> Output:
     argv = train_command(
         darknet, data=data, cfg="tiny.cfg", weights=weights, resume=True, measure_map=measure_map
     )
-    return say([*argv, *more], folder, darknet.line.typed)
+    return run_darknet([*argv, *more], folder, darknet.fork.confirmation)
 
 
-def final_of(folder: Path) -> Path:
+def final_weights(folder: Path) -> Path:
     return folder / "out" / f"tiny{FINAL_WEIGHTS}"
 
 
@@ -153,13 +153,13 @@ def final_of(folder: Path) -> Path:
 def program(request: pytest.FixtureRequest) -> Darknet:
     if not request.param:
         pytest.skip("no darknet on PATH (Debian and Ubuntu: apt-get install darknet)")
-    return ask(Path(request.param), "installed")
+    return probe(Path(request.param), "installed")
 
 
 @dataclass(frozen=True)
 class Training:
     folder: Path
-    said: Said
+    output: Output
 
 
 @pytest.fixture(scope="module")
@@ -169,79 +169,85 @@ def training(program: Darknet, tmp_path_factory: pytest.TempPathFactory) -> Trai
     return Training(folder, train(program, folder, measure_map=True))
 
 
-def test_a_program_is_of_one_line(program: Darknet) -> None:
+def test_a_program_is_of_exactly_one_fork(program: Darknet) -> None:
     printed = process.run([str(program.executable), "detector"]).output
-    assert [line for line in LINES.values() if line.says in printed] == [program.line]
-    assert bool(program.line.revision_in(printed)) == bool(program.line.revision_says)
+    assert [fork for fork in FORKS.values() if fork.usage_marker in printed] == [program.fork]
+    assert bool(program.fork.parse_revision(printed)) == bool(program.fork.revision_pattern)
     assert "\x1b" not in revision(program)
 
 
-def test_it_trains_to_the_end_and_leaves_the_weights_of_the_table(
-    program: Darknet, training: Training
-) -> None:
-    line = program.line
-    numbered = {f"_{n}.weights" for n in line.numbered(ITERATIONS)}
-    best = {line.best_weights} - {""}
-    expected = numbered | best | {line.last_weights, FINAL_WEIGHTS}
+def test_a_training_writes_the_weights_of_the_table(program: Darknet, training: Training) -> None:
+    fork = program.fork
+    numbered = {f"_{n}.weights" for n in fork.checkpoint_iterations(ITERATIONS)}
+    best = {fork.best_weights} - {""}
+    expected = numbered | best | {fork.last_weights, FINAL_WEIGHTS}
     found = {path.name.removeprefix("tiny") for path in (training.folder / "out").glob("tiny*")}
-    assert found == expected, training.said.text[-2000:]
-    assert training.said.iterations == list(range(1, ITERATIONS + 1))
-    assert bool(line.map_flags) == ("mAP@0.50" in training.said.text)
+    assert found == expected, training.output.text[-2000:]
+    assert training.output.iterations == list(range(1, ITERATIONS + 1))
+    assert bool(fork.map_flags) == ("mAP@0.50" in training.output.text)
 
 
-def test_iterations_and_regions_come_on_the_streams_of_the_table(
+def test_iteration_and_region_lines_are_on_the_streams_of_the_table(
     program: Darknet, training: Training
 ) -> None:
-    assert training.said.streams_of(ITERATION) == {program.line.iterations_on}
-    assert training.said.streams_of(REGION) == {program.line.regions_on}
-    assert "\x1b]" not in training.said.text or program.line.map_flags
+    assert training.output.streams_of(ITERATION) == {program.fork.iteration_stream}
+    assert training.output.streams_of(REGION) == {program.fork.region_stream}
+    assert "\x1b]" not in training.output.text or program.fork.map_flags
 
 
-def test_the_last_weights_are_gone_on_from(program: Darknet, training: Training) -> None:
-    weights = training.folder / "out" / f"tiny{program.line.last_weights}"
+def test_a_training_resumes_from_the_last_weights(program: Darknet, training: Training) -> None:
+    weights = training.folder / "out" / f"tiny{program.fork.last_weights}"
     cfg = cfgs.parse((training.folder / "tiny.cfg").read_text(), path="tiny.cfg")
-    assert check_weights(weights, cfg).header.iteration(4) == program.line.last_every
+    assert check_weights(weights, cfg).header.iteration(4) == program.fork.last_weights_interval
     again = train(program, training.folder, weights=str(weights))
-    assert again.iterations == list(range(program.line.last_every + 1, ITERATIONS + 1))
+    assert again.iterations == list(range(program.fork.last_weights_interval + 1, ITERATIONS + 1))
 
 
-def test_finished_weights_are_not_trained_on(program: Darknet, training: Training) -> None:
-    again = train(program, training.folder, weights=str(final_of(training.folder)))
+def test_final_weights_are_not_trained_further(program: Darknet, training: Training) -> None:
+    again = train(program, training.folder, weights=str(final_weights(training.folder)))
     assert again.iterations == []
 
 
-def test_detections_go_where_they_are_told_to_go(program: Darknet, training: Training) -> None:
+def test_detections_are_written_to_the_results_folder(program: Darknet, training: Training) -> None:
     argv = valid_command(
         program,
         data="obj.data",
         cfg="tiny.cfg",
-        weights=str(final_of(training.folder)),
+        weights=str(final_weights(training.folder)),
         prefix="d_",
     )
-    said = say(argv, training.folder, "")
-    assert (training.folder / "out" / "d_thing.txt").is_file(), said.text
+    output = run_darknet(argv, training.folder, "")
+    assert (training.folder / "out" / "d_thing.txt").is_file(), output.text
 
 
-def test_a_flag_that_it_does_not_know(program: Darknet, tmp_path: Path) -> None:
+def test_an_unknown_flag_is_ignored_or_taken_for_a_weights_file(
+    program: Darknet, tmp_path: Path
+) -> None:
     prepare(tmp_path, program)
-    said = train(program, tmp_path, "-a_flag_of_nobody")
-    assert final_of(tmp_path).is_file() == program.line.takes_flags, said.text
-    assert ("Couldn't open file: -a_flag_of_nobody" in said.text) != program.line.takes_flags
+    output = train(program, tmp_path, "-a_flag_of_nobody")
+    assert final_weights(tmp_path).is_file() == program.fork.ignores_unknown_flags, output.text
+    assert (
+        "Couldn't open file: -a_flag_of_nobody" in output.text
+    ) != program.fork.ignores_unknown_flags
 
 
-def test_a_file_that_is_not_there_ends_it_in_its_own_way(program: Darknet, tmp_path: Path) -> None:
+def test_a_missing_file_ends_the_training_with_the_exit_code_of_the_table(
+    program: Darknet, tmp_path: Path
+) -> None:
     prepare(tmp_path, program)
-    said = train(program, tmp_path, data="absent.data")
-    assert said.exit_code == program.line.ends_on_missing_file
-    assert ("absent.data" in said.text) == program.line.names_missing_file
+    output = train(program, tmp_path, data="absent.data")
+    assert output.exit_code == program.fork.missing_file_exit_code
+    assert ("absent.data" in output.text) == program.fork.names_missing_file
 
 
-def test_it_trains_only_if_its_question_is_answered(program: Darknet, tmp_path: Path) -> None:
+def test_a_fork_that_asks_for_confirmation_does_not_train_without_it(
+    program: Darknet, tmp_path: Path
+) -> None:
     prepare(tmp_path, program)
-    silent = dataclasses.replace(program, line=dataclasses.replace(program.line, typed=""))
+    silent = dataclasses.replace(program, fork=dataclasses.replace(program.fork, confirmation=""))
     train(silent, tmp_path)
-    asks = bool(program.line.typed) and not program.gpu
-    assert final_of(tmp_path).is_file() != asks
+    asks = bool(program.fork.confirmation) and not program.gpu
+    assert final_weights(tmp_path).is_file() != asks
 
 
 FOLDERS: Final = (
@@ -251,15 +257,19 @@ FOLDERS: Final = (
 
 
 @pytest.mark.parametrize("images", FOLDERS)
-def test_labels_are_where_the_table_says(program: Darknet, tmp_path: Path, images: str) -> None:
+def test_labels_are_found_where_the_table_says(
+    program: Darknet, tmp_path: Path, images: str
+) -> None:
     prepare(tmp_path, program, images=images)
-    said = train(program, tmp_path)
-    assert final_of(tmp_path).is_file(), said.text
-    assert said.objects == PICTURES, said.text
+    output = train(program, tmp_path)
+    assert final_weights(tmp_path).is_file(), output.text
+    assert output.objects == IMAGES, output.text
 
 
-def test_a_missing_label_ends_it_or_goes_unnoticed(program: Darknet, tmp_path: Path) -> None:
+def test_a_missing_label_ends_the_training_or_counts_as_a_negative(
+    program: Darknet, tmp_path: Path
+) -> None:
     prepare(tmp_path, program, labels=False)
-    said = train(program, tmp_path)
-    assert final_of(tmp_path).is_file() == program.line.trains_without_labels, said.text
-    assert said.objects < PICTURES
+    output = train(program, tmp_path)
+    assert final_weights(tmp_path).is_file() == program.fork.trains_without_labels, output.text
+    assert output.objects < IMAGES

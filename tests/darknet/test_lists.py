@@ -1,4 +1,4 @@
-"""Lists of images as darknet reads them."""
+"""Darknet's image lists."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from oiyolo.darknet import lists
 from oiyolo.core.errors import InputFormError
+from oiyolo.darknet import lists
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
         (list("abcde"), list("abcde")),
     ],
 )
-def test_a_list_has_four_images_at_least_or_none(paths: list[str], expected: list[str]) -> None:
-    assert lists.padded(paths) == expected
+def test_a_list_has_at_least_four_images_or_is_empty(paths: list[str], expected: list[str]) -> None:
+    assert lists.pad(paths) == expected
 
 
 @pytest.fixture
@@ -36,16 +36,16 @@ def images(tmp_path: Path) -> list[str]:
     return [str(path) for path in paths]
 
 
-def test_a_whole_list_passes(images: list[str], tmp_path: Path) -> None:
+def test_a_complete_list_passes(images: list[str], tmp_path: Path) -> None:
     lists.check(images, tmp_path / "train.txt")
 
 
-@pytest.mark.parametrize("gone", ["b.jpg", "b.txt"])
-def test_a_lost_image_or_label_is_named_with_its_line(
-    images: list[str], tmp_path: Path, gone: str
+@pytest.mark.parametrize("missing", ["b.jpg", "b.txt"])
+def test_a_missing_image_or_label_is_named_with_its_line(
+    images: list[str], tmp_path: Path, missing: str
 ) -> None:
-    (tmp_path / gone).unlink()
+    (tmp_path / missing).unlink()
     with pytest.raises(InputFormError) as caught:
         lists.check(images, tmp_path / "train.txt")
     assert caught.value.where == f"{tmp_path / 'train.txt'}:2"
-    assert caught.value.expected == str(tmp_path / gone)
+    assert caught.value.expected == str(tmp_path / missing)

@@ -1,4 +1,4 @@
-"""Paths in which every line of darknet finds its labels."""
+"""Paths in which every fork of darknet finds its labels."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from oiyolo.core.errors import UsageError
 from oiyolo.darknet import paths
 from oiyolo.darknet.paths import is_safe, safe_alias
-from oiyolo.core.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,12 +40,12 @@ if TYPE_CHECKING:
         ("/data/" + "ä" * 1500, False),
     ],
 )
-def test_a_path_is_safe_when_no_darknet_would_change_it(folder: str, *, safe: bool) -> None:
+def test_a_path_is_safe_if_no_fork_of_darknet_would_change_it(folder: str, *, safe: bool) -> None:
     assert is_safe(folder) == safe
 
 
-def pjreddies_label(path: str) -> str:
-    """Do what fill_truth_detection in pjreddie's src/data.c does: each replaces the first."""
+def pjreddie_label_path(path: str) -> str:
+    """Replace the first of each word, as fill_truth_detection in pjreddie's src/data.c does."""
     for old, new in [("images", "labels"), ("JPEGImages", "labels"), ("raw", "labels"),
                      (".jpg", ".txt"), (".png", ".txt"), (".JPG", ".txt"),
                      (".JPEG", ".txt")]:  # fmt: skip
@@ -58,16 +58,16 @@ WORDS = st.sampled_from(["data", "images", "raw", "draw", "JPEGImages", "obj", "
 
 
 @given(st.lists(WORDS, min_size=1, max_size=5).map("/".join))
-def test_in_a_safe_folder_the_label_stands_beside_the_image(folder: str) -> None:
+def test_in_a_safe_folder_the_label_is_next_to_the_image(folder: str) -> None:
     if is_safe(f"/{folder}"):
-        assert pjreddies_label(f"/{folder}/0123456789abcdef.jpg") == (
+        assert pjreddie_label_path(f"/{folder}/0123456789abcdef.jpg") == (
             f"/{folder}/0123456789abcdef.txt"
         )
 
 
 @pytest.fixture
 def plain() -> Iterator[Path]:
-    """Give a folder whose own path is safe; pytest's own may not be."""
+    """A folder whose path is safe, which pytest's temporary folder may not be."""
     for place in (Path("/var/tmp"), Path(tempfile.gettempdir())):  # noqa: S108
         if is_safe(str(place)):
             with tempfile.TemporaryDirectory(dir=place, prefix="oiyolo-test-") as folder:
@@ -81,7 +81,7 @@ def test_a_safe_folder_is_its_own_alias(plain: Path) -> None:
     assert not (plain / "cache").exists()
 
 
-def test_an_unsafe_folder_gets_a_link_that_leads_to_it(plain: Path) -> None:
+def test_an_unsafe_folder_gets_a_link_that_points_to_it(plain: Path) -> None:
     folder = plain / "my images" / "obj"
     folder.mkdir(parents=True)
     (folder / "a.txt").write_text("label")
@@ -94,13 +94,13 @@ def test_an_unsafe_folder_gets_a_link_that_leads_to_it(plain: Path) -> None:
     assert len(list(alias.parent.iterdir())) == 1
 
 
-@pytest.mark.parametrize("damage", ["elsewhere", "dangling", "gone"])
-def test_a_link_that_leads_elsewhere_is_mended(plain: Path, damage: str) -> None:
+@pytest.mark.parametrize("damage", ["elsewhere", "dangling", "missing"])
+def test_a_link_that_points_elsewhere_is_replaced(plain: Path, damage: str) -> None:
     folder = plain / "images"
     folder.mkdir()
     alias = safe_alias(folder, plain / "cache")
     alias.unlink()
-    if damage != "gone":
+    if damage != "missing":
         alias.symlink_to(plain if damage == "elsewhere" else plain / "absent")
     assert safe_alias(folder, plain / "cache") == alias
     assert alias.resolve() == folder.resolve()
@@ -111,7 +111,7 @@ def test_two_folders_have_two_links(plain: Path) -> None:
     assert len(aliases) == 2
 
 
-def test_where_the_caches_own_path_is_unsafe_the_link_is_elsewhere(plain: Path) -> None:
+def test_a_link_is_not_created_in_a_cache_folder_with_an_unsafe_path(plain: Path) -> None:
     folder = plain / "raw"
     folder.mkdir()
     alias = safe_alias(folder, plain / "images" / "cache")
@@ -123,10 +123,10 @@ def test_where_the_caches_own_path_is_unsafe_the_link_is_elsewhere(plain: Path) 
         alias.unlink()
 
 
-def test_where_there_is_no_safe_place_the_word_in_the_path_is_told(
+def test_without_any_safe_folder_for_links_it_is_an_error(
     plain: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(paths, "_places", lambda folder: [folder / "paths"])
+    monkeypatch.setattr(paths, "_link_folders", lambda folder: [folder / "paths"])
     with pytest.raises(UsageError, match="because of a word in the path") as caught:
         safe_alias(plain / "images", plain / "images" / "cache")
     assert caught.value.where == str(plain / "images")

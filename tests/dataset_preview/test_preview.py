@@ -1,4 +1,4 @@
-"""All of it: what is left in the folder, and when."""
+"""The files of a preview, and when they are written again."""
 
 from __future__ import annotations
 
@@ -11,105 +11,113 @@ import pytest
 from PIL import Image
 
 from oiyolo.dataset_preview.charts import NAMES
-from oiyolo.dataset_preview.facts import Pair
-from oiyolo.dataset_preview.preview import look
-from oiyolo.dataset_preview.sampling import by_lot
+from oiyolo.dataset_preview.dataset import Pair
+from oiyolo.dataset_preview.preview import write_preview
+from oiyolo.dataset_preview.sampling import random_ids
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from oiyolo.dataset_preview.facts import Facts
+    from oiyolo.dataset_preview.dataset import PreviewDataset
 
 CHARTS = {f"{name}.{kind}" for name in NAMES for kind in ("png", "svg")}
 BOX = (0.25, 0.25, 0.75, 0.75)
 PAIRS = [Pair("0003", "0004", 2)]
 
 
-def state(folder: Path) -> dict[str, int]:
+def modification_times(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
 
 
 @pytest.fixture(scope="module")
-def looked(
-    many: Callable[..., Facts], tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Facts, Path, list[Path]]:
-    folder = tmp_path_factory.mktemp("looked")
-    facts = many(folder / "obj", 60, rotation_by_id={"0001": 90, "0002": 270}, duplicates=PAIRS)
-    return facts, folder / "look", look(facts, folder / "look")
+def preview(
+    make_random_dataset: Callable[..., PreviewDataset], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[PreviewDataset, Path, list[Path]]:
+    folder = tmp_path_factory.mktemp("preview")
+    dataset = make_random_dataset(
+        folder / "obj", 60, rotation_by_id={"0001": 90, "0002": 270}, duplicates=PAIRS
+    )
+    return dataset, folder / "look", write_preview(dataset, folder / "look")
 
 
-def test_everything_is_there_and_readable(looked: tuple[Facts, Path, list[Path]]) -> None:
-    _, folder, made = looked
+def test_all_sheets_and_charts_are_written_and_readable(
+    preview: tuple[PreviewDataset, Path, list[Path]],
+) -> None:
+    _, folder, paths = preview
     sheets = ["train", "valid", "test", "rotated-1", "smallest", "largest", "duplicates"]
     expected = {"index.html", *(f"{name}.jpg" for name in sheets), *CHARTS}
-    assert made[0] == folder / "index.html"
-    assert {path.name for path in made} == expected
+    assert paths[0] == folder / "index.html"
+    assert {path.name for path in paths} == expected
     assert {path.name for path in folder.iterdir()} == {*expected, ".looked-from.json"}
-    for path in made:
+    for path in paths:
         if path.suffix in {".jpg", ".png"}:
             with Image.open(path) as image:
                 image.load()
                 assert image.width == 1200
 
 
-def test_the_page_shows_every_picture_that_is_there(
-    looked: tuple[Facts, Path, list[Path]],
+def test_the_page_shows_every_image_file(
+    preview: tuple[PreviewDataset, Path, list[Path]],
 ) -> None:
-    _, folder, made = looked
+    _, folder, paths = preview
     html = (folder / "index.html").read_text(encoding="utf-8")
-    shown = re.findall(r'(?:src|href)="([^"#]+)"', html)
-    assert set(shown) == {path.name for path in made} - {"index.html"}
+    urls = re.findall(r'(?:src|href)="([^"#]+)"', html)
+    assert set(urls) == {path.name for path in paths} - {"index.html"}
     assert "<script" not in html
     assert "http" not in html
     anchors = set(re.findall(r'href="#(\w+)"', html))
     assert anchors == set(re.findall(r'<h2 id="(\w+)"', html))
 
 
-def test_a_second_look_does_nothing(looked: tuple[Facts, Path, list[Path]]) -> None:
-    facts, folder, made = looked
-    before = state(folder)
-    assert look(facts, folder) == made
-    assert state(folder) == before
+def test_an_unchanged_dataset_is_not_drawn_again(
+    preview: tuple[PreviewDataset, Path, list[Path]],
+) -> None:
+    dataset, folder, paths = preview
+    before = modification_times(folder)
+    assert write_preview(dataset, folder) == paths
+    assert modification_times(folder) == before
 
 
 @pytest.fixture
-def copied(looked: tuple[Facts, Path, list[Path]], tmp_path: Path) -> tuple[Facts, Path]:
-    """Give what was looked at, for one test alone."""
-    facts, folder, _ = looked
+def preview_copy(
+    preview: tuple[PreviewDataset, Path, list[Path]], tmp_path: Path
+) -> tuple[PreviewDataset, Path]:
+    """Return a copy of the dataset and its preview that a test may change."""
+    dataset, folder, _ = preview
     shutil.copytree(folder.parent, tmp_path / "copy")
     images_folder = tmp_path / "copy" / "obj"
-    return dataclasses.replace(facts, images_folder=images_folder), tmp_path / "copy" / "look"
+    return dataclasses.replace(dataset, images_folder=images_folder), tmp_path / "copy" / "look"
 
 
-def test_a_picture_that_is_gone_is_made_again_to_the_same_bytes(
-    looked: tuple[Facts, Path, list[Path]], copied: tuple[Facts, Path]
+def test_a_missing_file_is_drawn_again_with_identical_bytes(
+    preview: tuple[PreviewDataset, Path, list[Path]], preview_copy: tuple[PreviewDataset, Path]
 ) -> None:
-    facts, folder = copied
+    dataset, folder = preview_copy
     (folder / "classes.svg").unlink()
-    (folder / "train.jpg").write_bytes(b"not even looked at")
-    for first, second in zip(looked[2], look(facts, folder), strict=True):
+    (folder / "train.jpg").write_bytes(b"damaged")
+    for first, second in zip(preview[2], write_preview(dataset, folder), strict=True):
         assert first.read_bytes() == second.read_bytes(), first.name
 
 
-def test_new_pixels_are_looked_at(copied: tuple[Facts, Path]) -> None:
-    facts, folder = copied
+def test_a_changed_image_is_drawn_again(preview_copy: tuple[PreviewDataset, Path]) -> None:
+    dataset, folder = preview_copy
     before = (folder / "train.jpg").read_bytes()
-    shown = by_lot(facts.ids_of["train"], 1)[0]
-    Image.new("RGB", (64, 64), (250, 0, 0)).save(facts.image_path(shown))
-    look(facts, folder)
+    image_id = random_ids(dataset.ids_by_split["train"], 1)[0]
+    Image.new("RGB", (64, 64), (250, 0, 0)).save(dataset.image_path(image_id))
+    write_preview(dataset, folder)
     assert (folder / "train.jpg").read_bytes() != before
 
 
-def changed_boxes(facts: Facts) -> dict[str, Any]:
-    boxes = facts.boxes.copy()
+def changed_boxes(dataset: PreviewDataset) -> dict[str, Any]:
+    boxes = dataset.boxes.copy()
     boxes.loc[0, "XMin"] = 0.0
     return {"boxes": boxes}
 
 
-CHANGES: dict[str, Callable[[Facts], dict[str, Any]]] = {
+CHANGES: dict[str, Callable[[PreviewDataset], dict[str, Any]]] = {
     "the boxes": changed_boxes,
-    "the splits": lambda facts: {"split_by_id": {**facts.split_by_id, "0000": "test"}},
+    "the splits": lambda dataset: {"split_by_id": {**dataset.split_by_id, "0000": "test"}},
     "classes": lambda _: {"class_names": ["Ship", "Oar"]},
     "size": lambda _: {"size_wh": (608, 416)},
     "rotations": lambda _: {"rotation_by_id": {"0001": 180}},
@@ -119,54 +127,61 @@ CHANGES: dict[str, Callable[[Facts], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("what", CHANGES)
-def test_whatever_is_shown_is_in_the_fingerprint(
-    many: Callable[..., Facts], tmp_path: Path, what: str
+@pytest.mark.parametrize("changed_input", CHANGES)
+def test_every_input_is_in_the_fingerprint(
+    make_random_dataset: Callable[..., PreviewDataset], tmp_path: Path, changed_input: str
 ) -> None:
-    given = {"rotation_by_id": {"0001": 90, "0002": 0}, "duplicates": PAIRS}
-    facts = many(tmp_path, 20, **given)
-    before = facts.fingerprint()
-    changed = dataclasses.replace(facts, **CHANGES[what](facts)).fingerprint()
-    assert {name for name in before if before[name] != changed[name]} == {what}
-    assert many(tmp_path, 20, **given).fingerprint() == before
+    options = {"rotation_by_id": {"0001": 90, "0002": 0}, "duplicates": PAIRS}
+    dataset = make_random_dataset(tmp_path, 20, **options)
+    before = dataset.fingerprint()
+    changed = dataclasses.replace(dataset, **CHANGES[changed_input](dataset)).fingerprint()
+    assert {name for name in before if before[name] != changed[name]} == {changed_input}
+    assert make_random_dataset(tmp_path, 20, **options).fingerprint() == before
 
 
-def test_a_change_is_looked_at_and_what_is_gone_is_removed(
-    many: Callable[..., Facts], tmp_path: Path
+def test_a_changed_dataset_is_drawn_again_and_old_sheets_are_removed(
+    make_random_dataset: Callable[..., PreviewDataset], tmp_path: Path
 ) -> None:
     folder = tmp_path / "look"
-    look(many(tmp_path / "obj", 12, rotation_by_id={"0001": 90}, duplicates=PAIRS), folder)
-    (folder / "my-own.jpg").write_bytes(b"mine")
+    write_preview(
+        make_random_dataset(tmp_path / "obj", 12, rotation_by_id={"0001": 90}, duplicates=PAIRS),
+        folder,
+    )
+    (folder / "my-own.jpg").write_bytes(b"of the user")
     (folder / ".train.jpg.1-1.part").write_bytes(b"half")
-    names = {path.name for path in look(many(tmp_path / "obj", 12), folder)}
+    names = {path.name for path in write_preview(make_random_dataset(tmp_path / "obj", 12), folder)}
     assert not {"rotated-1.jpg", "duplicates.jpg"} & names
     assert {path.name for path in folder.iterdir()} == {*names, ".looked-from.json", "my-own.jpg"}
 
 
-def test_a_look_that_was_cut_short_is_made_again(
-    many: Callable[..., Facts], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_interrupted_preview_is_drawn_again(
+    make_random_dataset: Callable[..., PreviewDataset],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def interrupted(*_: object) -> None:
+    def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
     folder = tmp_path / "look"
-    facts = many(tmp_path / "obj", 12)
+    dataset = make_random_dataset(tmp_path / "obj", 12)
     with monkeypatch.context() as patch:
-        patch.setattr("oiyolo.dataset_preview.charts.save_charts", interrupted)
+        patch.setattr("oiyolo.dataset_preview.charts.save_charts", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            look(facts, folder)
+            write_preview(dataset, folder)
     assert (folder / "train.jpg").is_file()
     assert not {"index.html", ".looked-from.json"} & {path.name for path in folder.iterdir()}
-    assert all(path.is_file() for path in look(facts, folder))
+    assert all(path.is_file() for path in write_preview(dataset, folder))
 
 
-def test_without_any_image_there_is_nothing(facts_of: Callable[..., Facts], tmp_path: Path) -> None:
-    assert look(facts_of(tmp_path / "obj", [], {}), tmp_path / "look") == []
+def test_a_dataset_without_images_has_no_preview(
+    make_dataset: Callable[..., PreviewDataset], tmp_path: Path
+) -> None:
+    assert write_preview(make_dataset(tmp_path / "obj", [], {}), tmp_path / "look") == []
     assert not (tmp_path / "look").exists()
 
 
 SCRIPTS = ["Boat & <b>Co</b>", "Лодка", "船", "قارب", "\U0001bc99", "$x_1$", "x" * 200]
-EDGES: dict[str, tuple[list[Any], dict[str, str], dict[str, Any], set[str]]] = {
+EDGE_CASES: dict[str, tuple[list[Any], dict[str, str], dict[str, Any], set[str]]] = {
     "one image and one box": ([("a", 0, BOX, True)], {"a": "train"}, {},
                               {"train", "smallest", "largest"}),
     "negatives only": ([], {"a": "train", "b": "valid"}, {}, {"train", "valid"}),
@@ -186,17 +201,17 @@ QUICK = {"one image and one box", "names in any script, no test split"}
 
 
 @pytest.mark.parametrize(
-    "case", [pytest.param(n, marks=[] if n in QUICK else pytest.mark.slow) for n in EDGES]
+    "case", [pytest.param(n, marks=[] if n in QUICK else pytest.mark.slow) for n in EDGE_CASES]
 )
-def test_small_and_odd_datasets_are_looked_at(
-    facts_of: Callable[..., Facts], tmp_path: Path, case: str
+def test_small_and_unusual_datasets_are_drawn(
+    make_dataset: Callable[..., PreviewDataset], tmp_path: Path, case: str
 ) -> None:
-    rows, splits, more, sheets = EDGES[case]
-    facts = facts_of(tmp_path / "obj", rows, splits, **more)
-    made = look(facts, tmp_path / "look")
-    assert {path.name for path in made} == {"index.html", *(f"{n}.jpg" for n in sheets), *CHARTS}
-    html = made[0].read_text(encoding="utf-8")
+    rows, splits, options, sheets = EDGE_CASES[case]
+    dataset = make_dataset(tmp_path / "obj", rows, splits, **options)
+    paths = write_preview(dataset, tmp_path / "look")
+    assert {path.name for path in paths} == {"index.html", *(f"{n}.jpg" for n in sheets), *CHARTS}
+    html = paths[0].read_text(encoding="utf-8")
     assert "<b>Co" not in html
-    for name in facts.class_names:
+    for name in dataset.class_names:
         if "<" not in name:
             assert name in html

@@ -9,13 +9,13 @@ from oiyolo.demo_data.writer import write_mirror
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from oiyolo.demo_data.writer import Mirror
+    from oiyolo.demo_data.writer import DemoMirror
 
 SCENES = 32
 
 
 @pytest.fixture(scope="session")
-def mirror(tmp_path_factory: pytest.TempPathFactory) -> Mirror:
-    """Give a small mirror that nobody changes."""
+def mirror(tmp_path_factory: pytest.TempPathFactory) -> DemoMirror:
+    """Return a small mirror; tests must not change it."""
     folder: Path = tmp_path_factory.mktemp("demo") / "mirror"
     return write_mirror(folder, base_url="http://127.0.0.1:1", seed=5, scenes=SCENES)

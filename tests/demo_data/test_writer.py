@@ -1,3 +1,5 @@
+"""The files of the demo mirror have the official formats and match its statistics."""
+
 from __future__ import annotations
 
 import base64
@@ -16,16 +18,16 @@ from PIL import Image
 from oiyolo import boxes
 from oiyolo.core.errors import UsageError
 from oiyolo.demo_data import catalogue, writer
-from oiyolo.demo_data.scenes import BOAT_FAMILY, DrawnObject, Kind, Scene
-from oiyolo.demo_data.writer import Fate, plan, write_mirror
+from oiyolo.demo_data.scenes import BOAT_FAMILY, DrawnObject, Scene, SceneKind
+from oiyolo.demo_data.writer import Fate, plan_images, write_mirror
 
 if TYPE_CHECKING:
-    from oiyolo.demo_data.writer import Mirror
+    from oiyolo.demo_data.writer import DemoMirror
 
 REAL = Path(__file__).parents[2] / ".." / "shared" / "real" / "metadata"
 
 
-def _table(mirror: Mirror, name: str) -> pd.DataFrame:
+def _table(mirror: DemoMirror, name: str) -> pd.DataFrame:
     return pd.read_csv(mirror.folder / "openimages" / name, dtype=str, keep_default_na=False)
 
 
@@ -37,7 +39,7 @@ def _content(folder: Path) -> dict[str, bytes]:
     }
 
 
-def test_the_tables_have_the_official_columns(mirror: Mirror) -> None:
+def test_the_tables_have_the_official_columns(mirror: DemoMirror) -> None:
     train = _table(mirror, "v6/oidv6-train-annotations-bbox.csv")
     assert len(train.columns) == 21
     assert list(train.columns[:8]) == [
@@ -58,7 +60,7 @@ def test_the_tables_have_the_official_columns(mirror: Mirror) -> None:
         assert list(_table(mirror, name).columns) == list(train.columns[:4])
 
 
-def test_the_class_descriptions_come_without_and_with_a_header(mirror: Mirror) -> None:
+def test_the_class_descriptions_are_written_without_and_with_a_header(mirror: DemoMirror) -> None:
     folder = mirror.folder / "openimages"
     old, new = ((folder / name).read_bytes() for name in writer.CLASS_FILES)
     assert b"LabelName" not in old
@@ -68,27 +70,27 @@ def test_the_class_descriptions_come_without_and_with_a_header(mirror: Mirror) -
     assert b"\r" not in new
 
 
-def test_the_hierarchy_is_a_tree_of_known_classes(mirror: Mirror) -> None:
+def test_the_hierarchy_is_a_tree_of_known_classes(mirror: DemoMirror) -> None:
     tree = json.loads((mirror.folder / "openimages" / writer.HIERARCHY_FILE).read_text())
     assert tree["LabelName"] == "/m/0bl9f"
-    found: dict[str, set[str]] = {}
+    children: dict[str, set[str]] = {}
 
     def walk(node: dict[str, object]) -> None:
-        below = node.get("Subcategory", [])
-        assert isinstance(below, list)
-        found.setdefault(str(node["LabelName"]), set()).update(c["LabelName"] for c in below)
-        for child in below:
+        nodes = node.get("Subcategory", [])
+        assert isinstance(nodes, list)
+        children.setdefault(str(node["LabelName"]), set()).update(c["LabelName"] for c in nodes)
+        for child in nodes:
             walk(child)
 
     walk(tree)
-    named = {mid: name for name, mid in catalogue.MIDS.items()}
-    assert {named[mid] for mid in found["/m/019jd"]} == {"Barge", "Canoe", "Gondola"}
-    # A part is no subcategory: it stands in the class list, but not in the walk.
-    assert set(found) - {"/m/0bl9f"} == set(named) - {catalogue.MIDS["Human face"]}
+    names = {mid: name for name, mid in catalogue.MIDS.items()}
+    assert {names[mid] for mid in children["/m/019jd"]} == {"Barge", "Canoe", "Gondola"}
+    # A part is in the class list but not a subcategory.
+    assert set(children) - {"/m/0bl9f"} == set(names) - {catalogue.MIDS["Human face"]}
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="needs ../shared/real/metadata")
-def test_every_mid_is_the_official_one() -> None:
+def test_every_mid_is_official() -> None:
     text = (REAL / "class-descriptions-boxable.turpan9076.csv").read_text(encoding="utf-8")
     official = dict(line.split(",", 1) for line in text.splitlines())
     assert {name: official[mid] for name, mid in catalogue.MIDS.items()} == {
@@ -96,7 +98,7 @@ def test_every_mid_is_the_official_one() -> None:
     }
 
 
-def test_boxes_are_fractions_in_image_order_with_six_decimals(mirror: Mirror) -> None:
+def test_boxes_are_sorted_by_image_and_are_fractions_with_six_decimals(mirror: DemoMirror) -> None:
     for subset, name in writer.BOX_FILES.items():
         table = _table(mirror, name)
         assert table.ImageID.is_monotonic_increasing
@@ -111,24 +113,24 @@ def test_boxes_are_fractions_in_image_order_with_six_decimals(mirror: Mirror) ->
         assert set(table.IsOccluded) <= ({"0", "1", "-1"} if subset == "train" else {"0", "1"})
 
 
-def test_boxes_and_images_match_what_the_mirror_says_of_itself(mirror: Mirror) -> None:
-    named = {mid: name for name, mid in catalogue.MIDS.items()}
+def test_the_statistics_of_the_mirror_match_its_tables(mirror: DemoMirror) -> None:
+    names = {mid: name for name, mid in catalogue.MIDS.items()}
     for subset, name in writer.BOX_FILES.items():
-        counts = _table(mirror, name).LabelName.map(named).value_counts().to_dict()
+        counts = _table(mirror, name).LabelName.map(names).value_counts().to_dict()
         assert counts == mirror.boxes[subset]
         images = _table(mirror, writer.IMAGE_FILES[subset])
         assert len(images) == mirror.images[subset]
         assert images.ImageID.is_monotonic_increasing
         assert set(images.Subset) == {subset}
     train = _table(mirror, writer.BOX_FILES["train"])
-    family = train.LabelName.map(named).isin(BOAT_FAMILY)
+    family = train.LabelName.map(names).isin(BOAT_FAMILY)
     assert train[family].ImageID.nunique() == mirror.boat_images["train"]
     assert (train.IsGroupOf == "1").sum() == mirror.flags["IsGroupOf"] > 0
     assert (train.IsDepiction == "1").sum() == mirror.flags["IsDepiction"] > 0
     assert (train.IsInside == "1").sum() == mirror.flags["IsInside"] > 0
 
 
-def test_clicks_lie_on_the_edges_of_their_box(mirror: Mirror) -> None:
+def test_clicks_are_on_the_edges_of_their_box(mirror: DemoMirror) -> None:
     table = _table(mirror, writer.BOX_FILES["train"])
     proposed = table.Source == "activemil"
     assert (table[proposed].XClick1X == "-1.000000").all()
@@ -139,7 +141,7 @@ def test_clicks_lie_on_the_edges_of_their_box(mirror: Mirror) -> None:
     assert (clicked.XClick4X == clicked.XMax).all()
 
 
-def test_the_image_list_names_authors_originals_and_rotations(mirror: Mirror) -> None:
+def test_the_image_list_contains_authors_originals_and_rotations(mirror: DemoMirror) -> None:
     images = _table(mirror, writer.IMAGE_FILES["train"])
     assert images.Author.nunique() > 5
     assert images.Author.value_counts().max() <= 6
@@ -153,15 +155,15 @@ def test_the_image_list_names_authors_originals_and_rotations(mirror: Mirror) ->
     ).all()
 
 
-def test_each_image_is_where_its_fate_says(mirror: Mirror) -> None:
+def test_the_fate_of_an_image_determines_which_of_its_files_exist(mirror: DemoMirror) -> None:
     ids = {fate: set(mirror.fates[fate.value]) for fate in Fate if fate is not Fate.FINE}
     assert all(ids.values())
     absent = ids[Fate.GONE_404] | ids[Fate.GONE_410] | ids[Fate.MOVED] | ids[Fate.ORIGINAL_ONLY]
     dead = ids[Fate.GONE_404] | ids[Fate.GONE_410] | ids[Fate.MOVED] | ids[Fate.CORRUPT]
     images = _table(mirror, writer.IMAGE_FILES["train"])
     for row in images.itertuples():
-        mirrored = mirror.folder / "open-images-dataset" / "train" / f"{row.ImageID}.jpg"
-        assert mirrored.is_file() == (row.ImageID not in absent)
+        copy = mirror.folder / "open-images-dataset" / "train" / f"{row.ImageID}.jpg"
+        assert copy.is_file() == (row.ImageID not in absent)
         original = mirror.folder / urlsplit(str(row.OriginalURL)).path.lstrip("/")
         assert original.is_file() == (row.ImageID not in dead)
         if original.is_file():
@@ -169,8 +171,8 @@ def test_each_image_is_where_its_fate_says(mirror: Mirror) -> None:
             assert len(content) == int(str(row.OriginalSize))
             digest = hashlib.md5(content, usedforsecurity=False).digest()
             assert base64.b64encode(digest).decode() == row.OriginalMD5
-            if mirrored.is_file():
-                assert mirrored.read_bytes() != content
+            if copy.is_file():
+                assert copy.read_bytes() != content
     broken = ids[Fate.CORRUPT] | ids[Fate.CUT_SHORT]
     for path in (mirror.folder / "open-images-dataset" / "train").iterdir():
         if path.stem not in broken:
@@ -178,7 +180,7 @@ def test_each_image_is_where_its_fate_says(mirror: Mirror) -> None:
                 image.load()
 
 
-def test_the_corrupt_file_has_its_head_and_its_end_and_does_not_decode(mirror: Mirror) -> None:
+def test_the_corrupt_file_has_a_header_and_an_end_but_cannot_be_decoded(mirror: DemoMirror) -> None:
     (corrupt,) = mirror.fates["corrupt"]
     path = mirror.folder / "open-images-dataset" / "train" / f"{corrupt}.jpg"
     content = path.read_bytes()
@@ -190,7 +192,7 @@ def test_the_corrupt_file_has_its_head_and_its_end_and_does_not_decode(mirror: M
             image.load()
 
 
-def test_the_cut_file_lacks_its_end(mirror: Mirror) -> None:
+def test_the_file_that_was_cut_short_has_no_end(mirror: DemoMirror) -> None:
     (cut,) = mirror.fates["cut-short"]
     path = mirror.folder / "open-images-dataset" / "train" / f"{cut}.jpg"
     assert not path.read_bytes().endswith(b"\xff\xd9")
@@ -198,94 +200,98 @@ def test_the_cut_file_lacks_its_end(mirror: Mirror) -> None:
         image.load()
 
 
-def test_labels_verify_what_has_boxes_and_deny_boats_where_they_say_so(mirror: Mirror) -> None:
+def test_classes_with_boxes_are_labelled_present_and_boats_absent_only_without_boats(
+    mirror: DemoMirror,
+) -> None:
     labels = _table(mirror, writer.LABEL_FILES["train"])
     table = _table(mirror, writer.BOX_FILES["train"])
     positive = labels[labels.Confidence == "1"]
-    boxed = set(zip(table.ImageID, table.LabelName, strict=True))
-    assert set(zip(positive.ImageID, positive.LabelName, strict=True)) == boxed
-    denied = labels[(labels.Confidence == "0") & (labels.LabelName == catalogue.MIDS["Boat"])]
+    with_boxes = set(zip(table.ImageID, table.LabelName, strict=True))
+    assert set(zip(positive.ImageID, positive.LabelName, strict=True)) == with_boxes
+    without_boats = labels[
+        (labels.Confidence == "0") & (labels.LabelName == catalogue.MIDS["Boat"])
+    ]
     family = {catalogue.MIDS[name] for name in BOAT_FAMILY}
     with_boats = set(table[table.LabelName.isin(family)].ImageID)
-    assert len(denied) == mirror.verified_negatives > 0
-    assert not with_boats & set(denied.ImageID)
+    assert len(without_boats) == mirror.verified_negatives > 0
+    assert not with_boats & set(without_boats.ImageID)
     assert mirror.unverified_negatives > 0
 
 
-@pytest.mark.parametrize("turn", [0, 90, 180, 270])
-def test_turning_by_the_rotation_puts_image_and_boxes_upright(turn: int) -> None:
-    picture = Image.new("RGB", (40, 20), (0, 0, 200))
-    picture.paste((250, 0, 0), (4, 2, 20, 8))
+@pytest.mark.parametrize("rotation", [0, 90, 180, 270])
+def test_rotating_the_stored_image_makes_image_and_boxes_upright(rotation: int) -> None:
+    image = Image.new("RGB", (40, 20), (0, 0, 200))
+    image.paste((250, 0, 0), (4, 2, 20, 8))
     xyxy = (0.1, 0.1, 0.5, 0.4)
     clicks = ((0.2, 0.1), (0.1, 0.3), (0.4, 0.4), (0.5, 0.2))
-    scene = Scene(picture, (DrawnObject("Boat", xyxy, clicks),), Kind.BOATS)
-    stored, (drawn,) = writer._turned(scene, (360 - turn) % 360)
-    upright = stored.rotate(turn, expand=True)
-    assert upright.tobytes() == picture.tobytes()
-    assert boxes.rotate_ccw(np.array([drawn.xyxy]), turn)[0] == pytest.approx(xyxy)
-    # In the stored pixels the colour is where the stored box says.
+    scene = Scene(image, (DrawnObject("Boat", xyxy, clicks),), SceneKind.BOATS)
+    stored, (item,) = writer._rotate(scene, (360 - rotation) % 360)
+    upright = stored.rotate(rotation, expand=True)
+    assert upright.tobytes() == image.tobytes()
+    assert boxes.rotate_ccw(np.array([item.xyxy]), rotation)[0] == pytest.approx(xyxy)
+    # In the stored image, the colour fills the stored box exactly.
     width, height = stored.size
     left, top, right, bottom = (
         round(value * side)
-        for value, side in zip(drawn.xyxy, (width, height, width, height), strict=True)
+        for value, side in zip(item.xyxy, (width, height, width, height), strict=True)
     )
     inside = np.asarray(stored)[top:bottom, left:right]
     assert (inside[..., 0] == 250).all()
     assert (np.asarray(stored)[..., 0] == 250).sum() == inside[..., 0].size
-    at_top, at_left, at_bottom, at_right = drawn.clicks
+    at_top, at_left, at_bottom, at_right = item.clicks
     edges = (at_left[0], at_top[1], at_right[0], at_bottom[1])
-    assert edges == pytest.approx(drawn.xyxy)
+    assert edges == pytest.approx(item.xyxy)
 
 
-def test_originals_of_turned_images_say_so_in_their_exif(mirror: Mirror) -> None:
+def test_originals_of_rotated_images_have_an_exif_orientation(mirror: DemoMirror) -> None:
     images = _table(mirror, writer.IMAGE_FILES["train"])
-    turned = images[images.Rotation.isin(["90.0", "180.0", "270.0"])]
-    assert len(turned) == sum(mirror.rotated.values()) == 3
-    for row in turned.itertuples():
+    rotated = images[images.Rotation.isin(["90.0", "180.0", "270.0"])]
+    assert len(rotated) == sum(mirror.rotated.values()) == 3
+    for row in rotated.itertuples():
         path = mirror.folder / urlsplit(str(row.OriginalURL)).path.lstrip("/")
         with Image.open(path) as image:
             assert "exif" in image.info
             assert image.getexif()[0x0112] == {"90.0": 8, "180.0": 3, "270.0": 6}[str(row.Rotation)]
 
 
-def test_few_mirrored_files_kept_their_exif(mirror: Mirror) -> None:
+def test_some_mirrored_files_of_rotated_images_keep_their_exif(mirror: DemoMirror) -> None:
     folder = mirror.folder / "open-images-dataset" / "train"
-    kept = 0
+    with_exif = 0
     for path in folder.iterdir():
         with Image.open(path) as image:
-            kept += "exif" in image.info
-    assert 0 < kept < sum(mirror.rotated.values())
+            with_exif += "exif" in image.info
+    assert 0 < with_exif < sum(mirror.rotated.values())
 
 
-def test_a_full_mirror_is_planned_with_many_authors_of_moderate_shares() -> None:
-    shots = [shot for shot in plan(0, writer.SCENES) if shot.subset == "train"]
-    assert len(shots) == writer.SCENES
-    assert [shot.image_id for shot in shots] == sorted({shot.image_id for shot in shots})
-    authors = pd.Series([shot.author for shot in shots]).value_counts()
+def test_a_full_mirror_has_many_authors_and_every_kind_of_image() -> None:
+    plans = [plan for plan in plan_images(0, writer.DEFAULT_SCENES) if plan.subset == "train"]
+    assert len(plans) == writer.DEFAULT_SCENES
+    assert [plan.image_id for plan in plans] == sorted({plan.image_id for plan in plans})
+    authors = pd.Series([plan.author for plan in plans]).value_counts()
     assert len(authors) >= 40
     assert authors.max() <= 22
-    marinas = sum(shot.kind is Kind.MARINA for shot in shots)
-    assert 0 < marinas <= 0.03 * len(shots)
-    boats = sum(shot.kind is not Kind.NO_BOATS and shot.fate is Fate.FINE for shot in shots)
+    marinas = sum(plan.kind is SceneKind.MARINA for plan in plans)
+    assert 0 < marinas <= 0.03 * len(plans)
+    boats = sum(plan.kind is not SceneKind.NO_BOATS and plan.fate is Fate.FINE for plan in plans)
     assert boats >= 640
-    turned = [shot for shot in shots if shot.rotation]
-    assert {shot.rotation for shot in turned} == {90, 180, 270}
-    assert 0.02 < len(turned) / len(shots) < 0.04
-    assert all(shot.kind is Kind.BOATS and shot.fate is Fate.FINE for shot in turned)
+    rotated = [plan for plan in plans if plan.rotation]
+    assert {plan.rotation for plan in rotated} == {90, 180, 270}
+    assert 0.02 < len(rotated) / len(plans) < 0.04
+    assert all(plan.kind is SceneKind.BOATS and plan.fate is Fate.FINE for plan in rotated)
 
 
-def test_another_seed_is_another_mirror() -> None:
-    first, second = ({shot.image_id for shot in plan(seed, 40)} for seed in (0, 1))
+def test_another_seed_produces_another_mirror() -> None:
+    first, second = ({plan.image_id for plan in plan_images(seed, 40)} for seed in (0, 1))
     assert not first & second
 
 
-def test_too_few_scenes_are_refused() -> None:
+def test_too_few_scenes_are_rejected() -> None:
     with pytest.raises(UsageError, match="at least 20, found 3"):
-        plan(0, 3)
+        plan_images(0, 3)
 
 
-def test_writing_again_gives_the_same_bytes_and_writing_twice_does_nothing(
-    mirror: Mirror, tmp_path: Path
+def test_a_mirror_is_reproducible_and_is_not_rewritten_without_need(
+    mirror: DemoMirror, tmp_path: Path
 ) -> None:
     again = write_mirror(
         tmp_path / "m", base_url=mirror.base_url, seed=mirror.seed, scenes=mirror.scenes, workers=1
@@ -300,7 +306,7 @@ def test_writing_again_gives_the_same_bytes_and_writing_twice_does_nothing(
         == again
     )
     assert {path: path.stat().st_mtime_ns for path in again.folder.rglob("*")} == before
-    # Another address changes the lists that hold addresses, and nothing else.
+    # Another base URL changes only the files that contain it.
     moved = write_mirror(
         tmp_path / "m", base_url="http://127.0.0.1:65000", seed=mirror.seed, scenes=mirror.scenes
     )
@@ -314,10 +320,16 @@ def test_writing_again_gives_the_same_bytes_and_writing_twice_does_nothing(
         assert new[name] == old[name].replace(b"127.0.0.1:1/", b"127.0.0.1:65000/").replace(
             b'127.0.0.1:1"', b'127.0.0.1:65000"'
         )
-    # What a killed run left is written anew.
+    # The mirror of a killed run is written again.
     (tmp_path / "m" / "mirror.json").write_text(
         json.dumps(
-            {"made_from": {"form": writer.FORM, "seed": mirror.seed, "scenes": mirror.scenes}}
+            {
+                "made_from": {
+                    "form": writer.FORMAT_VERSION,
+                    "seed": mirror.seed,
+                    "scenes": mirror.scenes,
+                }
+            }
         )
     )
     (tmp_path / "m" / "openimages" / writer.HIERARCHY_FILE).unlink()
@@ -325,8 +337,8 @@ def test_writing_again_gives_the_same_bytes_and_writing_twice_does_nothing(
     assert _content(tmp_path / "m") == old
 
 
-def test_a_folder_with_other_things_in_it_is_left_alone(tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_rejected_and_not_changed(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("mine")
-    with pytest.raises(UsageError, match="no demo mirror"):
+    with pytest.raises(UsageError, match="not a demo mirror"):
         write_mirror(tmp_path, base_url="http://127.0.0.1:1", scenes=20)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]

@@ -1,4 +1,4 @@
-"""Contact sheets, whatever is on them."""
+"""Contact sheets: the layout of the grid and the order of drawing."""
 
 from __future__ import annotations
 
@@ -6,34 +6,34 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from oiyolo.drawing.sheet import Cell, Form, contact_sheet
+from oiyolo.drawing.sheet import Cell, SheetLayout, contact_sheet
 
-FORM = Form(columns=4, is_grid=True, width_px=800)
+LAYOUT = SheetLayout(columns=4, is_grid=True, width_px=800)
 
 
 def plain(colour: tuple[int, int, int], aspect: float = 4 / 3) -> Cell:
-    return Cell(aspect, ("id", "told"), lambda size_wh: Image.new("RGB", size_wh, colour))
+    return Cell(aspect, ("id", "caption"), lambda size_wh: Image.new("RGB", size_wh, colour))
 
 
 def extent(sheet: Image.Image, colour: tuple[int, int, int]) -> tuple[int, int, int, int]:
-    """Left, top, right and bottom of what has a colour."""
+    """Return left, top, right and bottom of the pixels that have a colour."""
     rows, columns = np.nonzero((np.asarray(sheet) == colour).all(axis=2))
     return int(columns.min()), int(rows.min()), int(columns.max()), int(rows.max())
 
 
 @pytest.mark.parametrize("count", [1, 3, 4, 5, 9])
-def test_in_a_grid_every_picture_gets_the_same_room(count: int) -> None:
-    colours = [(10 + place, 200, 100) for place in range(count)]
-    sheet = contact_sheet([plain(c) for c in colours], title="t", legend=(), form=FORM)
-    found = [extent(sheet, colour) for colour in colours]
-    sizes = {(right - left, bottom - top) for left, top, right, bottom in found}
+def test_images_in_a_grid_have_the_same_size(count: int) -> None:
+    colours = [(10 + index, 200, 100) for index in range(count)]
+    sheet = contact_sheet([plain(c) for c in colours], title="t", legend=(), layout=LAYOUT)
+    extents = [extent(sheet, colour) for colour in colours]
+    sizes = {(right - left, bottom - top) for left, top, right, bottom in extents}
     assert len(sizes) == 1
-    assert [left for left, *_ in found] == [found[place % 4][0] for place in range(count)]
-    assert len({top for _, top, *_ in found}) == -(-count // 4)
-    assert max(right for *_, right, _ in found) < sheet.width == 800
+    assert [left for left, *_ in extents] == [extents[index % 4][0] for index in range(count)]
+    assert len({top for _, top, *_ in extents}) == -(-count // 4)
+    assert max(right for *_, right, _ in extents) < sheet.width == 800
 
 
-def test_pictures_are_drawn_one_after_the_other() -> None:
+def test_images_are_drawn_one_after_the_other() -> None:
     drawn: list[int] = []
 
     def cell(number: int) -> Cell:
@@ -45,5 +45,5 @@ def test_pictures_are_drawn_one_after_the_other() -> None:
 
     cells = [cell(number) for number in range(6)]
     assert drawn == []
-    contact_sheet(cells, title="t", legend=(), form=FORM)
+    contact_sheet(cells, title="t", legend=(), layout=LAYOUT)
     assert drawn == list(range(6))

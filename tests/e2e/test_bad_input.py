@@ -1,4 +1,4 @@
-"""What bad input gets: the right exit code, and a sentence that helps; never a traceback."""
+"""Bad input: the right exit code and a helpful message, never a traceback."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BOAT = "/m/019jd"
 
 @pytest.fixture
 def dead_url() -> str:
-    """An address that nobody listens at."""
+    """Return a URL at which no server listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{probe.getsockname()[1]}"
@@ -39,15 +39,15 @@ def dead_url() -> str:
 
 @pytest.fixture
 def no_darknet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A machine without any: nothing on PATH, no sources, nothing built before."""
-    nothing = tmp_path / "nothing-on-path"
-    nothing.mkdir()
-    monkeypatch.setenv("PATH", str(nothing))
+    """Simulate a machine without darknet: not on PATH, no sources, no earlier build."""
+    empty_folder = tmp_path / "nothing-on-path"
+    empty_folder.mkdir()
+    monkeypatch.setenv("PATH", str(empty_folder))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "empty-cache"))
     monkeypatch.setattr("oiyolo.darknet.build.tree.has_sources", lambda _: False)
 
 
-def left_overs(*folders: Path) -> list[Path]:
+def partial_files(*folders: Path) -> list[Path]:
     return [path for folder in folders for path in folder.rglob("*.part")]
 
 
@@ -59,17 +59,17 @@ def first_line_with(path: Path, word: str) -> int:
 # --- unknown names ---------------------------------------------------------------------------
 
 
-def test_an_unknown_class_exits_2_and_names_the_nearest(
+def test_an_unknown_class_exits_2_and_suggests_similar_names(
     cli: Cli, site: Site, tmp_path: Path
 ) -> None:
     done = cli("fetch", "--class", "Baot", "--base-url", site.urls["base_url"], project=tmp_path)
     assert done.code == 2
     assert "'Baot'" in done.err
-    assert "Boat" in done.err.split("Nearest are")[1]
+    assert "Boat" in done.err.split("Similar names:")[1]
     assert not (tmp_path / "data" / "selection" / "selection.json").exists()
 
 
-def test_a_misspelt_class_is_not_kept_for_the_next_command(
+def test_a_misspelt_class_is_not_saved_for_the_next_command(
     cli: Cli, site: Site, tmp_path: Path
 ) -> None:
     url = site.urls["base_url"]
@@ -78,7 +78,7 @@ def test_a_misspelt_class_is_not_kept_for_the_next_command(
     assert '"Boat"' in (tmp_path / "oiyolo.toml").read_text(encoding="utf-8")
 
 
-def test_no_project_here_says_how_to_begin_one(cli: Cli, tmp_path: Path) -> None:
+def test_without_a_project_the_error_says_how_to_create_one(cli: Cli, tmp_path: Path) -> None:
     for command in ("fetch", "prepare", "split", "train", "plot", "status", "refresh"):
         done = cli(command, project=tmp_path)
         assert done.code == 2, command
@@ -98,7 +98,7 @@ def test_no_project_here_says_how_to_begin_one(cli: Cli, tmp_path: Path) -> None
     ],
     ids=["key", "section", "value", "ratios", "size", "not-toml"],
 )
-def test_a_wrong_oiyolo_toml_is_told_with_what_would_be_right(
+def test_an_invalid_oiyolo_toml_fails_with_what_was_expected(
     cli: Cli, tmp_path: Path, text: str, code: int, words: list[str]
 ) -> None:
     (tmp_path / "oiyolo.toml").write_text(text, encoding="utf-8")
@@ -108,7 +108,7 @@ def test_a_wrong_oiyolo_toml_is_told_with_what_would_be_right(
         assert word in done.err
 
 
-def test_a_wrong_environment_variable_is_named(
+def test_an_invalid_environment_variable_is_named(
     cli: Cli, make_project: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OIYOLO_DATASET_LIMIT", "many")
@@ -125,10 +125,10 @@ def test_an_unknown_option_or_command_exits_2(cli: Cli, tmp_path: Path) -> None:
     assert cli("fetsh").code == 2
 
 
-# --- a site that is not there ----------------------------------------------------------------
+# --- an unreachable site ---------------------------------------------------------------------
 
 
-def test_an_unreachable_site_exits_4_and_leaves_nothing_half_written(
+def test_an_unreachable_site_exits_4_and_leaves_no_partial_files(
     cli: Cli, tmp_path: Path, dead_url: str
 ) -> None:
     cache = tmp_path / "cache"
@@ -137,7 +137,7 @@ def test_an_unreachable_site_exits_4_and_leaves_nothing_half_written(
     assert done.code == 4
     assert f"{dead_url}/v7/oidv7-class-descriptions-boxable.csv" in done.err
     assert "attempts: 4" in done.err
-    assert not left_overs(tmp_path)
+    assert not partial_files(tmp_path)
     assert not list(cache.rglob("*.csv"))
     assert not (tmp_path / "data" / "selection").exists()
     assert not (tmp_path / "data" / "images").exists()
@@ -158,7 +158,7 @@ def test_an_unreachable_mirror_exits_4_and_the_next_run_fetches(
     assert again.code == 0, again.err
 
 
-def test_a_file_that_the_site_does_not_have_is_named_with_its_address(
+def test_a_file_missing_from_the_site_is_named_with_its_url(
     cli: Cli, make_project: Callable[..., Path], own_site: Site
 ) -> None:
     (own_site.mirror.folder / "openimages" / BOXES).unlink()
@@ -176,7 +176,7 @@ def test_too_many_missing_images_exit_4_with_reasons(
     assert done.code == 4
     for word in ("HTTP 404", "HTTP 410", "removed by its author", "tolerance"):
         assert word in done.err
-    # What could be fetched is here and counted nevertheless.
+    # The images that were fetched are kept and counted nevertheless.
     status = cli.ok("status", "--json", project=folder).json
     assert status["states"]["fetched"] == len(list((folder / "data" / "images").glob("*.jpg")))
 
@@ -184,58 +184,73 @@ def test_too_many_missing_images_exit_4_with_reasons(
 # --- damaged tables --------------------------------------------------------------------------
 
 
-def lose_a_field(lines: list[str], at: int) -> None:
+def remove_field(lines: list[str], at: int) -> None:
     lines[at] = lines[at].rpartition(",")[0]
 
 
-def junk(lines: list[str], at: int) -> None:
+def replace_by_junk(lines: list[str], at: int) -> None:
     lines[at] = "\x00\x07 what is this"
 
 
-def no_number(lines: list[str], at: int) -> None:
+def make_xmin_invalid(lines: list[str], at: int) -> None:
     fields = lines[at].split(",")
     fields[4] = "0.1x"
     lines[at] = ",".join(fields)
 
 
-def infinite(lines: list[str], at: int) -> None:
+def make_xmax_infinite(lines: list[str], at: int) -> None:
     fields = lines[at].split(",")
     fields[5] = "1e999"
     lines[at] = ",".join(fields)
 
 
-def html(lines: list[str], at: int) -> None:  # noqa: ARG001  (one form for all)
+def replace_by_html(lines: list[str], at: int) -> None:  # noqa: ARG001  (one signature for all)
     lines[:] = ["<!DOCTYPE html>", "<html><body>Sign in to the hotel's network</body></html>"]
 
 
-def lose_a_column(lines: list[str], at: int) -> None:  # noqa: ARG001  (one form for all)
+def rename_column(lines: list[str], at: int) -> None:  # noqa: ARG001  (one signature for all)
     lines[0] = lines[0].replace("LabelName", "Label")
 
 
-def be_cut_off(lines: list[str], at: int) -> None:
+def truncate(lines: list[str], at: int) -> None:
     del lines[at + 1 :]
     lines[at] = lines[at][:25]
 
 
-def another_confidence(lines: list[str], at: int) -> None:
+def make_confidence_invalid(lines: list[str], at: int) -> None:
     lines[at] = lines[at].rpartition(",")[0] + ",maybe"
 
 
 @pytest.mark.parametrize(
     ("file", "damage", "line_1", "words"),
     [
-        (BOXES, html, True, ["no Open Images boxes file", "<!DOCTYPE html>"]),
-        (BOXES, lose_a_column, True, ["no Open Images boxes file", "LabelName"]),
-        (BOXES, lose_a_field, False, ["broken row", "21 fields", "20 in"]),
-        (BOXES, junk, False, ["broken row", "21 fields", "1 in"]),
-        (BOXES, be_cut_off, False, ["broken row", "21 fields"]),
-        (BOXES, no_number, False, ["wrong XMin", "a number", "'0.1x'"]),
-        (BOXES, infinite, False, ["wrong XMax", "a number", "'1e999'"]),
-        (LABELS, lose_a_field, False, ["broken row", "4 fields"]),
-        (LABELS, another_confidence, False, ["wrong Confidence", "a number", "'maybe'"]),
-        (IMAGES, html, True, ["no Open Images image list file", "<!DOCTYPE html>"]),
-        (CLASSES, html, True, ["class descriptions", "<!DOCTYPE html>"]),
-        (CLASSES, junk, False, ["class descriptions", "a MID and a name", "what is this"]),
+        (BOXES, replace_by_html, True, ["Open Images boxes: unexpected header", "<!DOCTYPE html>"]),
+        (BOXES, rename_column, True, ["Open Images boxes: unexpected header", "LabelName"]),
+        (BOXES, remove_field, False, ["malformed row", "21 fields", "20 in"]),
+        (BOXES, replace_by_junk, False, ["malformed row", "21 fields", "1 in"]),
+        (BOXES, truncate, False, ["malformed row", "21 fields"]),
+        (BOXES, make_xmin_invalid, False, ["XMin is not a number", "a finite number", "'0.1x'"]),
+        (BOXES, make_xmax_infinite, False, ["XMax is not a number", "a finite number", "'1e999'"]),
+        (LABELS, remove_field, False, ["malformed row", "4 fields"]),
+        (
+            LABELS,
+            make_confidence_invalid,
+            False,
+            ["Confidence is not a number", "a finite number", "'maybe'"],
+        ),
+        (
+            IMAGES,
+            replace_by_html,
+            True,
+            ["Open Images image list: unexpected header", "<!DOCTYPE html>"],
+        ),
+        (CLASSES, replace_by_html, True, ["class descriptions", "<!DOCTYPE html>"]),
+        (
+            CLASSES,
+            replace_by_junk,
+            False,
+            ["class descriptions", "a MID and a name", "what is this"],
+        ),
     ],
     ids=lambda value: getattr(value, "__name__", None) or str(value)[-24:],
 )
@@ -263,23 +278,23 @@ def test_a_damaged_table_exits_3_with_path_line_expected_and_found(
     assert int(where[2]) == (1 if line_1 else at + 1)
     for word in ["expected", "found", *words]:
         assert word in done.err
-    assert not left_overs(folder)
+    assert not partial_files(folder)
     assert not (folder / "data" / "selection" / "selection.json").exists()
 
 
-def test_a_damaged_table_is_fetched_again_once_the_site_is_mended(
+def test_a_damaged_table_is_fetched_again_once_the_site_is_repaired(
     cli: Cli, make_project: Callable[..., Path], own_site: Site
 ) -> None:
     path = own_site.mirror.folder / "openimages" / BOXES
-    whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
     folder = make_project(**own_site.urls)
     assert cli("select", project=folder).code == 3
-    path.write_bytes(whole)
+    path.write_bytes(content)
     cli.ok("select", project=folder)
 
 
-def test_a_broken_hierarchy_exits_3(
+def test_a_damaged_hierarchy_exits_3(
     cli: Cli, make_project: Callable[..., Path], own_site: Site
 ) -> None:
     path = own_site.mirror.folder / "openimages" / HIERARCHY_FILE
@@ -302,7 +317,7 @@ def test_an_image_id_that_is_a_path_is_refused(
     assert "'../../../evil'" in done.err
 
 
-def test_an_image_without_a_row_in_the_list_is_named(
+def test_an_image_missing_from_the_image_list_is_named(
     cli: Cli, make_project: Callable[..., Path], own_site: Site
 ) -> None:
     path = own_site.mirror.folder / "openimages" / IMAGES
@@ -319,7 +334,7 @@ def test_an_image_without_a_row_in_the_list_is_named(
 
 @pytest.mark.parametrize("name", ["boxes.csv", "images.csv"])
 @pytest.mark.parametrize("damage", ["missing", "cut", "junk"])
-def test_our_own_damaged_tables_are_noticed(
+def test_a_damaged_table_of_the_selection_is_detected(
     cli: Cli, make_project: Callable[..., Path], name: str, damage: str
 ) -> None:
     folder = make_project(limit=10, sources=["mirror"], tolerance=1.0)
@@ -337,21 +352,21 @@ def test_our_own_damaged_tables_are_noticed(
     assert done.code == 3, done.err
     assert str(path) in done.err
     assert "oiyolo select" in done.err
-    # The remedy that is named helps.
+    # The suggested remedy works.
     cli.ok("select", project=folder)
     cli.ok("prepare", project=folder)
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut", "junk"])
-def test_a_damaged_table_of_prepared_boxes_is_noticed(
+def test_a_damaged_table_of_prepared_boxes_is_detected(
     cli: Cli, make_project: Callable[..., Path], damage: str
 ) -> None:
     folder = make_project(limit=20)
     cli.ok("fetch", project=folder)
     cli.ok("split", project=folder)
     path = folder / "data" / "dataset" / "boxes.csv"
-    whole = path.read_text(encoding="utf-8")
-    lines = whole.splitlines(keepends=True)
+    original = path.read_text(encoding="utf-8")
+    lines = original.splitlines(keepends=True)
     if damage == "missing":
         path.unlink()
     elif damage == "cut":
@@ -365,11 +380,11 @@ def test_a_damaged_table_of_prepared_boxes_is_noticed(
     assert "oiyolo prepare" in done.err
     path.unlink(missing_ok=True)
     cli.ok("prepare", project=folder)
-    assert path.read_text(encoding="utf-8") == whole
+    assert path.read_text(encoding="utf-8") == original
 
 
 @pytest.mark.parametrize("name", ["train.txt", "obj.names"])
-def test_a_list_that_is_gone_is_noticed_and_written_again(
+def test_a_missing_list_is_detected_and_written_again(
     cli: Cli, make_project: Callable[..., Path], name: str
 ) -> None:
     folder = make_project(limit=20)
@@ -388,16 +403,16 @@ def test_a_list_that_is_gone_is_noticed_and_written_again(
 # --- images ----------------------------------------------------------------------------------
 
 
-def test_a_broken_image_is_excluded_with_its_reason_and_why_tells_it(
+def test_a_damaged_image_is_excluded_with_a_reason_that_why_prints(
     cli: Cli, make_project: Callable[..., Path], site: Site
 ) -> None:
     folder = make_project()
     cli.ok("fetch", project=folder)
-    victim = min((folder / "data" / "images").glob("*.jpg"))
-    victim.write_bytes(victim.read_bytes()[:3000])
+    path = min((folder / "data" / "images").glob("*.jpg"))
+    path.write_bytes(path.read_bytes()[:3000])
     cli.ok("prepare", project=folder)
-    story = cli.ok("why", victim.stem, project=folder)
-    assert "excluded: " in story.out
+    done = cli.ok("why", path.stem, project=folder)
+    assert "excluded: " in done.out
     status = cli.ok("status", "--json", project=folder).json
     assert sum(status["states"].values()) + sum(status["excluded"].values()) == status["selected"]
     assert status["selected"] == site.mirror.boat_images["train"]
@@ -407,7 +422,7 @@ def test_a_broken_image_is_excluded_with_its_reason_and_why_tells_it(
 
 
 @pytest.mark.usefixtures("no_darknet")
-def test_without_a_darknet_the_three_ways_to_get_one_are_told(
+def test_without_a_darknet_the_error_names_three_ways_to_get_one(
     cli: Cli, make_project: Callable[..., Path]
 ) -> None:
     done = cli("build", project=make_project(executable=None))
@@ -417,7 +432,7 @@ def test_without_a_darknet_the_three_ways_to_get_one_are_told(
 
 
 @pytest.mark.usefixtures("no_darknet")
-def test_train_without_a_darknet_exits_5_and_begins_no_run(
+def test_train_without_a_darknet_exits_5_and_starts_no_run(
     cli: Cli, make_project: Callable[..., Path]
 ) -> None:
     folder = make_project(executable=None, limit=20)
@@ -429,39 +444,41 @@ def test_train_without_a_darknet_exits_5_and_begins_no_run(
     assert not (folder / "runs").exists()
 
 
-def test_a_program_that_is_no_darknet_is_refused(
+def test_a_program_that_is_not_darknet_is_rejected(
     cli: Cli, make_project: Callable[..., Path], tmp_path: Path
 ) -> None:
     done = cli("build", "--executable", str(shutil.which("true")), project=make_project())
     assert done.code == 5
-    assert "does not answer as darknet" in done.err
+    assert "does not respond as darknet" in done.err
     missing = tmp_path / "no-such-darknet"
     done = cli("build", "--executable", str(missing), project=make_project())
     assert done.code == 5
     assert str(missing) in done.err
 
 
-def test_a_darknet_is_built_and_proved_without_a_project(
+def test_build_works_without_a_project(
     cli: Cli, darknet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OIYOLO_OPENIMAGES_CACHE", str(tmp_path / "cache"))
     words = ("--executable", str(darknet))
     (tmp_path / "empty").mkdir()
-    told = cli.ok("build", *words, project=tmp_path / "empty").out
-    assert "trained two iterations as a proof" in told
+    out = cli.ok("build", *words, project=tmp_path / "empty").out
+    assert "verified by training two iterations" in out
     assert list((tmp_path / "empty").iterdir()) == []
-    gone = cli("build", *words, project=tmp_path / "gone")
-    assert gone.code == 2
-    assert "is no project" in gone.err
+    failed = cli("build", *words, project=tmp_path / "gone")
+    assert failed.code == 2
+    assert "not an oiyolo project" in failed.err
 
 
-def test_train_before_split_says_so(cli: Cli, make_project: Callable[..., Path]) -> None:
+def test_train_before_split_names_the_missing_step(
+    cli: Cli, make_project: Callable[..., Path]
+) -> None:
     done = cli("train", project=make_project())
     assert done.code == 2
     assert "oiyolo split" in done.err
 
 
-def test_a_file_that_is_no_log_is_refused(cli: Cli, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_log_is_rejected(cli: Cli, tmp_path: Path) -> None:
     page = tmp_path / "train_log.txt"
     page.write_text("<html>not found</html>\n", encoding="utf-8")
     done = cli("plot", page)
@@ -470,16 +487,16 @@ def test_a_file_that_is_no_log_is_refused(cli: Cli, tmp_path: Path) -> None:
     assert not (tmp_path / "train_log-charts").exists()
 
 
-# --- two at once -----------------------------------------------------------------------------
+# --- two processes ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("command", ["select", "fetch", "prepare", "split", "refresh"])
-def test_the_second_writer_exits_6_and_is_told_who_is_first(
+def test_the_second_writer_exits_6_and_names_the_first(
     cli: Cli, make_project: Callable[..., Path], command: str
 ) -> None:
     folder = make_project(limit=10, sources=["mirror"], tolerance=1.0)
     cli.ok("fetch", project=folder)
-    with locks.exclusive(folder / "data" / ".lock", what="the dataset", doing="a long fetch"):
+    with locks.exclusive(folder / "data" / ".lock", what="the dataset", operation="a long fetch"):
         done = cli(command, project=folder)
         assert done.code == 6
         assert "a long fetch" in done.err
@@ -489,33 +506,33 @@ def test_the_second_writer_exits_6_and_is_told_who_is_first(
     cli.ok(command, project=folder)
 
 
-def test_two_real_processes_at_once(
+def test_a_second_process_exits_6_with_the_id_of_the_first(
     shell: Shell,
     make_project: Callable[..., Path],
     own_site: Site,
     monkeypatch: pytest.MonkeyPatch,
     wait_until: Callable[[Callable[[], bool]], None],
 ) -> None:
-    go_on = threading.Event()
+    may_continue = threading.Event()
     file_of = own_site.server.file_of
 
-    def held(url_path: str) -> Path | None:
+    def wait_for_images(url_path: str) -> Path | None:
         if url_path.endswith(".jpg"):
-            go_on.wait(60)
+            may_continue.wait(60)
         return file_of(url_path)
 
     folder = make_project(**own_site.urls)
-    monkeypatch.setattr(own_site.server, "file_of", held)
+    monkeypatch.setattr(own_site.server, "file_of", wait_for_images)
     first = shell.start("fetch", "--project", folder)
     wait_until((folder / "data" / "images").is_dir)
     second = shell("fetch", "--project", folder)
-    go_on.set()
+    may_continue.set()
     assert second.code == 6
     assert str(first.pid) in second.err
     assert shell.end_of(first).code == 0
 
 
-# --- the form of an error --------------------------------------------------------------------
+# --- the format of errors --------------------------------------------------------------------
 
 
 def test_an_error_as_json_is_one_object_on_stdout(
@@ -537,10 +554,10 @@ def test_an_error_as_json_is_one_object_on_stdout(
 def test_errors_of_the_library_are_exceptions_with_the_same_parts(
     make_project: Callable[..., Path],
 ) -> None:
-    with pytest.raises(oiyolo.UsageError, match="Nearest are") as raised:
+    with pytest.raises(oiyolo.UsageError, match="Similar names:") as raised:
         oiyolo.select(make_project(classes=["Baot"]))
     assert raised.value.exit_code == 2
-    assert raised.value.as_dict()["remedy"].startswith("Nearest are")
+    assert raised.value.as_dict()["remedy"].startswith("Similar names:")
 
 
 @pytest.mark.parametrize(
@@ -552,7 +569,7 @@ def test_errors_of_the_library_are_exceptions_with_the_same_parts(
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
 )
-def test_a_real_process_without_terminal_and_stdin_gives_a_sentence(
+def test_a_process_without_terminal_and_stdin_prints_one_message(
     shell: Shell, make_project: Callable[..., Path], words: list[str], code: int
 ) -> None:
     folder = make_project(classes=["Baot"])
@@ -563,7 +580,7 @@ def test_a_real_process_without_terminal_and_stdin_gives_a_sentence(
     assert not done.out
 
 
-def test_a_traceback_is_shown_when_asked_for(cli: Cli, make_project: Callable[..., Path]) -> None:
+def test_a_traceback_is_shown_only_with_vv(cli: Cli, make_project: Callable[..., Path]) -> None:
     folder = make_project(classes=["Baot"])
     assert "Traceback" not in cli("select", "-v", project=folder).err
     assert "Traceback" in cli("select", "-vv", project=folder).err

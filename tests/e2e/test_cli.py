@@ -1,4 +1,4 @@
-"""The command line says the same as the library: a table of both."""
+"""Each command calls the library function of the same name with the same options."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ COMMANDS = (
     ),
     *("report", "run", "refresh", "status", "why", "doctor", "demo"),
 )
-SWITCHES = {"as_json", "quiet", "verbose"}
+COMMON_OPTIONS = {"as_json", "quiet", "verbose"}
 
-TABLE: dict[str, tuple[str, dict[str, object]]] = {
+CALLS: dict[str, tuple[str, dict[str, object]]] = {
     "init --class Boat --class Canoe --project p": (
         "init",
         {"classes": ("Boat", "Canoe"), "project": "p"},
@@ -122,13 +122,13 @@ TABLE: dict[str, tuple[str, dict[str, object]]] = {
 }
 
 
-class Recorded:
-    """What a command called, in place of the library's function."""
+class CallRecorder:
+    """Records the calls of a command in place of the library function."""
 
     def __init__(self) -> None:
         self.calls: list[dict[str, object]] = []
 
-    def __call__(self, **keywords: object) -> Recorded:
+    def __call__(self, **keywords: object) -> CallRecorder:
         self.calls.append(keywords)
         return self
 
@@ -139,33 +139,33 @@ class Recorded:
         return "done"
 
 
-@pytest.mark.parametrize("words", TABLE)
-def test_a_command_is_one_call(
+@pytest.mark.parametrize("words", CALLS)
+def test_a_command_makes_one_call(
     cli: Cli, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, words: str
 ) -> None:
     monkeypatch.chdir(request.config.rootpath)
-    name, expected = TABLE[words]
-    recorded = Recorded()
-    monkeypatch.setattr(oiyolo, name, recorded)
+    name, expected = CALLS[words]
+    recorder = CallRecorder()
+    monkeypatch.setattr(oiyolo, name, recorder)
     done = cli.ok(*words.split())
     assert done.out == "done\n"
-    (call,) = recorded.calls
-    usual: dict[str, object] = {"project": "."} if name != "demo" else {}
-    switched_off = {key for key, value in call.items() if value is False and key not in expected}
-    assert switched_off <= {
+    (call,) = recorder.calls
+    defaults: dict[str, object] = {"project": "."} if name != "demo" else {}
+    false_flags = {key for key, value in call.items() if value is False and key not in expected}
+    assert false_flags <= {
         *("dry_run", "reassign", "again", "check", "tree", "follow", "offline"),
     }
-    given = {k: v for k, v in call.items() if v is not None and k not in switched_off}
-    assert given == {**usual, **expected}
+    options = {k: v for k, v in call.items() if v is not None and k not in false_flags}
+    assert options == {**defaults, **expected}
 
 
-def test_every_command_of_the_table_is_there_in_the_order_of_the_work() -> None:
+def test_the_commands_are_listed_in_the_order_of_the_work() -> None:
     context = click.Context(commands)
     assert tuple(commands.list_commands(context)) == COMMANDS
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_has_help_that_tells_of_every_option(cli: Cli, name: str) -> None:
+def test_the_help_of_every_command_describes_every_option(cli: Cli, name: str) -> None:
     done = cli.ok(name, "--help")
     assert done.out == cli.ok(name, "-h").out
     command = commands.commands[name]
@@ -184,23 +184,21 @@ def test_every_option_is_a_keyword_of_the_function(name: str) -> None:
     parameters = inspect.signature(function).parameters
     takes_keys = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     for option in commands.commands[name].params:
-        if option.name in SWITCHES:
+        if option.name in COMMON_OPTIONS:
             continue
         assert option.name in parameters or (takes_keys and option.name in KEYS_BY_NAME)
     own = {n for n, p in parameters.items() if p.kind is not p.VAR_KEYWORD}
     assert own - {"scenes"} <= {option.name for option in commands.commands[name].params}
 
 
-def test_json_has_no_word_that_json_does_not_know(
-    cli: Cli, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(oiyolo, "status", Recorded())
+def test_json_output_is_valid_json(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(oiyolo, "status", CallRecorder())
     done = cli.ok("status", "--json")
     assert json.loads(done.out) == {"a": 1, "nothing": None, "Ä": [None]}
     assert done.out.count("\n") == 1
 
 
-def test_the_version(cli: Cli) -> None:
+def test_the_version_is_printed(cli: Cli) -> None:
     assert oiyolo.__version__ in cli.ok("--version").out
 
 
@@ -213,11 +211,11 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     heavy = {"numpy", "pandas", "matplotlib", "PIL", "requests", "jinja2", "sqlite3", "tqdm"}
-    loaded: Any = set(eval(done.stderr))  # noqa: S307  (our own list)
+    loaded: Any = set(eval(done.stderr))  # noqa: S307  (printed by this test)
     assert heavy & loaded == set()
 
 
-def test_quiet_leaves_the_result_alone(cli: Cli, tmp_path: Path) -> None:
+def test_quiet_output_is_only_the_result(cli: Cli, tmp_path: Path) -> None:
     done = cli.ok("init", "-q", project=tmp_path)
     assert done.err == ""
     assert str(tmp_path / "oiyolo.toml") in done.out

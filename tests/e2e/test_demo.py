@@ -1,4 +1,4 @@
-"""The demo: the whole way on scenes that it draws itself."""
+"""The demo: the complete pipeline on generated scenes."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ pytestmark = pytest.mark.darknet
 FEW: dict[str, Any] = {"scenes": 60, "max_batches": 120, "tolerance": 0.2}
 
 
-def standing(folder: Path) -> dict[str, int]:
-    """Give when each file was last written, but for locks, the ledger and the mirror's address."""
-    apart = {".lock", ".evaluate.lock", "mirror.json"}
+def modification_times(folder: Path) -> dict[str, int]:
+    """Return the modification time of each file except locks, the ledger and the mirror's URL."""
+    ignored = {".lock", ".evaluate.lock", "mirror.json"}
     return {
         str(path): path.stat().st_mtime_ns
         for below in ("data", "runs")
         for path in (folder / below).rglob("*")
-        if path.is_file() and path.name not in apart and "ledger" not in path.name
+        if path.is_file() and path.name not in ignored and "ledger" not in path.name
     }
 
 
 @pytest.mark.slow
-def test_a_short_demo_leaves_everything_and_a_second_one_does_nothing(
+def test_a_short_demo_writes_all_outputs_and_a_second_one_does_nothing(
     tmp_path: Path, darknet: Path
 ) -> None:
     folder = tmp_path / "demo"
     done = oiyolo.demo(folder, executable=str(darknet), **FEW)
     assert isinstance(done, Demonstrated)
-    for name, place in done.places.items():
+    for name, place in done.paths.items():
         assert place.exists(), name
         assert place.is_relative_to(folder)
         assert str(place) in str(done)
@@ -53,13 +53,15 @@ def test_a_short_demo_leaves_everything_and_a_second_one_does_nothing(
     assert (run / "report.html").stat().st_size > 50_000
     json.dumps(done.as_dict())
 
-    before = standing(folder)
+    before = modification_times(folder)
     again = oiyolo.demo(folder, executable=str(darknet), **FEW)
-    assert standing(folder) == before
+    assert modification_times(folder) == before
     assert again.as_dict()["evaluate"] == done.as_dict()["evaluate"]
 
 
-def test_the_command_without_a_terminal(shell: Shell, tmp_path: Path, darknet: Path) -> None:
+def test_the_demo_refuses_a_folder_with_other_files(
+    shell: Shell, tmp_path: Path, darknet: Path
+) -> None:
     done = shell("demo", "--dry-run", cwd=tmp_path)
     assert done.code == 0
     assert not list(tmp_path.iterdir())
@@ -68,14 +70,14 @@ def test_the_command_without_a_terminal(shell: Shell, tmp_path: Path, darknet: P
     (tmp_path / "busy" / "mirror" / "mine.txt").write_text("mine")
     refused = shell("demo", "busy", "--executable", darknet, cwd=tmp_path)
     assert refused.code == 2
-    assert "no demo mirror" in refused.err
+    assert "not a demo mirror" in refused.err
     assert (tmp_path / "busy" / "mirror" / "mine.txt").read_text() == "mine"
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("seed", range(3))
-def test_the_demo_makes_a_good_detector(tmp_path: Path, darknet: Path, seed: int) -> None:
+def test_the_demo_trains_a_good_detector(tmp_path: Path, darknet: Path, seed: int) -> None:
     oiyolo.demo(tmp_path, seed=seed, executable=str(darknet))
     scores = json.loads((tmp_path / "runs" / "demo-001" / "evaluation.json").read_text())
     assert scores["images"] >= 60

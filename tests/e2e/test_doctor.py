@@ -1,4 +1,4 @@
-"""The doctor on this machine, on machines that are made up, and where things hang."""
+"""The doctor on this machine, on simulated machines, and with programs and servers that hang."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import oiyolo
-from oiyolo.networks.weights import Place, Pretrained
+from oiyolo.networks.weights import MirrorUrl, Pretrained
 from oiyolo.operations.doctor import collect, reachability
 from oiyolo.project import config
 from oiyolo.project.project import Project
@@ -35,7 +35,7 @@ GARBAGE = "\\377\\376\\000\\001 release NaN, Driver Version: , compute_\\n,,,,,\
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Give a machine its tools of NVIDIA's: programs that print what theirs do."""
+    """Simulate a machine's NVIDIA tools by programs that print what the real ones print."""
     folder = tmp_path / "machine" / "bin"
     folder.mkdir(parents=True)
     for tool in ("gcc", "g++", "make", "git", "cmake", "ldd", "env", "sh", "cat", "sleep",
@@ -71,12 +71,12 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., No
     return make
 
 
-def states(found: Examination) -> dict[str, str]:
-    return {finding.topic: finding.state for finding in found.findings}
+def states(examination: Examination) -> dict[str, str]:
+    return {result.topic: result.state for result in examination.results}
 
 
-def told(found: Examination, topic: str) -> str:
-    return next(f"{f.found} {f.remedy}" for f in found.findings if f.topic == topic)
+def text_of(examination: Examination, topic: str) -> str:
+    return next(f"{f.found} {f.remedy}" for f in examination.results if f.topic == topic)
 
 
 def smi(driver: str, cuda: str) -> str:
@@ -92,7 +92,7 @@ MACHINES: dict[str, tuple[dict[str, Any], dict[str, str], dict[str, str]]] = {
         {"smi": smi("580.65.06", "13.0"), "nvcc": NVCC.format(cuda="13.0"), "arch": "75 80 90",
          "rows": row("NVIDIA H100 80GB HBM3", 81559, "9.0", "580.65.06")},
         {"driver": "ok", "GPU 0": "ok", "CUDA": "ok"},
-        {"GPU 0": "NVIDIA H100", "driver": "serves CUDA up to 13.0"},
+        {"GPU 0": "NVIDIA H100", "driver": "supports CUDA up to 13.0"},
     ),
     "T4 with an old driver": (
         {"smi": smi("550.54.15", "12.4"), "nvcc": NVCC.format(cuda="13.0"), "arch": "75 80 90",
@@ -104,7 +104,7 @@ MACHINES: dict[str, tuple[dict[str, Any], dict[str, str], dict[str, str]]] = {
         {"smi": smi("470.256.02", "11.4"), "nvcc": NVCC.format(cuda="12.2"), "arch": "50 60 75 90",
          "rows": row("Tesla K80", 11441, "3.7", "470.256.02")},
         {"driver": "ok", "GPU 0": "warning", "CUDA": "warning"},
-        {"GPU 0": "CUDA 11.8 is the last that serves it"},
+        {"GPU 0": "CUDA 11.8 is the last version that supports it"},
     ),
     "no driver": (
         {"smi": "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.\n",
@@ -115,89 +115,91 @@ MACHINES: dict[str, tuple[dict[str, Any], dict[str, str], dict[str, str]]] = {
     "nonsense": (
         {"smi": GARBAGE, "nvcc": "x"},
         {"driver": "warning", "CUDA": "warning"},
-        {"CUDA": "does not tell its version"},
+        {"CUDA": "does not report its version"},
     ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", MACHINES)
-def test_a_machine_is_judged_by_what_its_tools_print(
+def test_a_machine_is_checked_by_the_output_of_its_tools(
     machine: Callable[..., None], tmp_path: Path, darknet: Path, name: str
 ) -> None:
     prints, expected, words = MACHINES[name]
     machine(**prints)
-    found = oiyolo.doctor(tmp_path, offline=True, executable=str(darknet))
-    assert expected.items() <= states(found).items()
+    examination = oiyolo.doctor(tmp_path, offline=True, executable=str(darknet))
+    assert expected.items() <= states(examination).items()
     for topic, part in words.items():
-        assert part in told(found, topic)
-    assert found.exit_code == 0, str(found)  # a CPU will do
-    assert str(found)
+        assert part in text_of(examination, topic)
+    assert examination.exit_code == 0, str(examination)  # a CPU is enough to train
+    assert str(examination)
 
 
-def test_a_tool_that_hangs_is_waited_for_some_seconds_only(
+def test_a_tool_that_hangs_delays_the_doctor_by_a_few_seconds_only(
     machine: Callable[..., None], tmp_path: Path, darknet: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("oiyolo.operations.doctor._LOCAL_S", 0.5)
+    monkeypatch.setattr("oiyolo.operations.doctor._DEADLINE_S", 0.5)
     monkeypatch.setattr("oiyolo.darknet.build.toolchain._TIMEOUT_S", 1.0)
     monkeypatch.setattr("oiyolo.darknet.gpus._TIMEOUT_S", 1.0)
-    monkeypatch.setattr(collect, "_ANSWER_S", 1.0)
+    monkeypatch.setattr(collect, "_TIMEOUT_S", 1.0)
     machine(smi="hangs", nvcc="x")
     began_s = time.monotonic()
-    found = oiyolo.doctor(tmp_path, offline=True, executable=str(darknet))
+    examination = oiyolo.doctor(tmp_path, offline=True, executable=str(darknet))
     assert time.monotonic() - began_s < 20
-    assert states(found)["tools"] == "warning"
-    assert "no answer within 0.5 s" in told(found, "driver")
+    assert states(examination)["tools"] == "warning"
+    assert "no answer within 0.5 s" in text_of(examination, "driver")
     for thread in threading.enumerate():
         if thread.name.startswith("doctor"):
-            thread.join(30)  # what hung was killed
+            thread.join(30)  # the program that hung was killed
             assert not thread.is_alive()
 
 
-def test_the_table_and_the_json_say_the_same_and_nothing_is_changed(
+def test_the_table_and_the_json_agree_and_nothing_is_changed(
     cli: Cli, make_project: Callable[..., Path], digests: Callable[[Path], dict[str, str]],
     darknet: Path,
 ) -> None:  # fmt: skip
     folder = make_project()
     before = digests(folder)
     table = cli.ok("doctor", project=folder).out
-    told_json = cli.ok("doctor", "--json", project=folder).json
+    output = cli.ok("doctor", "--json", project=folder).json
     assert digests(folder) == before
-    assert told_json["can_train"]
-    assert told_json["darknet"]["executable"] == str(darknet)
+    assert output["can_train"]
+    assert output["darknet"]["executable"] == str(darknet)
     assert {"Python", "packages", "darknet", "git", "disk: project", "annotations", "mirror"} <= {
-        found["topic"] for found in told_json["findings"]
+        result["topic"] for result in output["findings"]
     }
-    for found in told_json["findings"]:
-        assert found["topic"] in table
-        assert bool(found["remedy"]) == (found["state"] != "ok"), found
-    assert table.splitlines()[-1] == told_json["verdict"]
+    for result in output["findings"]:
+        assert result["topic"] in table
+        assert bool(result["remedy"]) == (result["state"] != "ok"), result
+    assert table.splitlines()[-1] == output["verdict"]
     assert max(map(len, table.splitlines())) <= 100
-    reached = {place["what"]: place["problem"] for place in told_json["reached"]}
+    reached = {place["what"]: place["problem"] for place in output["reached"]}
     assert (reached["annotations"], reached["mirror"]) == ("", "")
 
 
 @pytest.mark.usefixtures("darknet")
-def test_it_needs_no_project(cli: Cli, tmp_path: Path) -> None:
+def test_the_doctor_works_outside_of_projects(cli: Cli, tmp_path: Path) -> None:
     done = cli.ok("doctor", "--offline", project=tmp_path / "absent")
     assert "none in" in done.out
     assert not list(tmp_path.iterdir())
 
 
-def test_it_runs_without_a_terminal_in_a_process_of_its_own(shell: Shell, tmp_path: Path) -> None:
+def test_the_doctor_runs_without_a_terminal(shell: Shell, tmp_path: Path) -> None:
     done = shell("doctor", "--offline", "--json", cwd=tmp_path)
     assert done.code in {0, 5}
     assert done.json["exit_code"] == done.code
     assert done.err == ""
 
 
-def test_a_proved_darknet_is_told_from_one_that_is_not(tmp_path: Path, darknet: Path) -> None:
+def test_a_verified_darknet_is_distinguished_from_an_unverified_one(
+    tmp_path: Path, darknet: Path
+) -> None:
     options: dict[str, Any] = {"executable": str(darknet), "cache": str(tmp_path / "cache")}
     first = oiyolo.doctor(tmp_path, offline=True, **options)
-    assert "not proved yet" in told(first, "darknet")
+    assert "not verified yet" in text_of(first, "darknet")
     oiyolo.init(tmp_path, **options)
     oiyolo.build(tmp_path)
     second = oiyolo.doctor(tmp_path, offline=True)
-    assert "not proved" not in told(second, "darknet")
+    assert "not verified" not in text_of(second, "darknet")
     assert second.as_dict()["darknet"]["proved"] is True  # type: ignore[index]
 
 
@@ -205,11 +207,11 @@ def test_a_proved_darknet_is_told_from_one_that_is_not(tmp_path: Path, darknet: 
     ("toml", "code", "words"),
     [
         ("[images]\nsizes = 3\n", 2, "unknown key sizes"),
-        ("[images\n", 3, "this is not TOML"),
-        ("[train]\nnetwork = 'yolov9000'\n", 2, "there is no network 'yolov9000'"),
+        ("[images\n", 3, "not valid TOML"),
+        ("[train]\nnetwork = 'yolov9000'\n", 2, "unknown network 'yolov9000'"),
     ],
 )
-def test_a_project_that_cannot_be_read_is_a_finding(
+def test_an_invalid_project_file_is_a_result(
     cli: Cli, tmp_path: Path, darknet: Path, *, toml: str, code: int, words: str
 ) -> None:
     (tmp_path / "oiyolo.toml").write_text(toml)
@@ -218,11 +220,11 @@ def test_a_project_that_cannot_be_read_is_a_finding(
     assert words in " ".join(done.out.split())
 
 
-def test_a_wrong_option_is_refused(cli: Cli, tmp_path: Path) -> None:
+def test_an_invalid_option_is_refused(cli: Cli, tmp_path: Path) -> None:
     assert cli("doctor", "--jobs", "many", project=tmp_path).code == 2
 
 
-def test_without_darknet_and_without_a_way_to_one_it_says_so(
+def test_without_darknet_and_a_compiler_training_is_blocked(
     cli: Cli, machine: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine()
@@ -234,11 +236,11 @@ def test_without_darknet_and_without_a_way_to_one_it_says_so(
         project=tmp_path,
     )  # fmt: skip
     assert done.code == 5
-    assert "g++ would be needed" in " ".join(done.out.split())
-    assert done.out.splitlines()[-1] == "No training can start here yet: see darknet."
+    assert "requires g++" in " ".join(done.out.split())
+    assert done.out.splitlines()[-1] == "This machine cannot train yet: see darknet."
 
 
-def test_a_full_disk_is_a_hindrance(
+def test_a_full_disk_blocks_training(
     cli: Cli, tmp_path: Path, darknet: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(collect, "free_bytes", lambda _: 1000)
@@ -247,10 +249,10 @@ def test_a_full_disk_is_a_hindrance(
     assert "disk: project" in done.out.splitlines()[-1]
 
 
-def test_a_program_that_is_no_darknet_is_a_hindrance(cli: Cli, tmp_path: Path) -> None:
+def test_a_program_that_is_not_darknet_blocks_training(cli: Cli, tmp_path: Path) -> None:
     done = cli("doctor", "--offline", "--executable", "/bin/true", project=tmp_path)
     assert done.code == 5
-    assert "does not answer as darknet does" in " ".join(done.out.split())
+    assert "does not respond as darknet does" in " ".join(done.out.split())
 
 
 def opened(folder: Path, **options: object) -> Project:
@@ -258,7 +260,7 @@ def opened(folder: Path, **options: object) -> Project:
 
 
 class _Pages(http.server.BaseHTTPRequestHandler):
-    """A site: the path begins with the status to answer with; what ends in .html is a page."""
+    """A site whose paths begin with the status to respond with; those with .html are pages."""
 
     def do_GET(self) -> None:
         kind = "text/html" if self.path.endswith(".html") else "application/octet-stream"
@@ -268,7 +270,7 @@ class _Pages(http.server.BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -283,7 +285,7 @@ def pages() -> Iterator[str]:
 
 @pytest.fixture
 def black_hole() -> Iterator[str]:
-    """A server that takes every connection, and then says nothing or one letter at a time."""
+    """A server that accepts connections and then sends one byte at a time, without an end."""
     ended = threading.Event()
 
     def drip(connection: socket.socket) -> None:
@@ -307,12 +309,16 @@ def black_hole() -> Iterator[str]:
         ended.set()
 
 
-def test_places_that_never_answer_hold_nothing_up(black_hole: str, tmp_path: Path) -> None:
+def test_servers_that_never_respond_do_not_block_the_doctor(
+    black_hole: str, tmp_path: Path
+) -> None:
     project = opened(tmp_path, base_url=black_hole, mirror_url=black_hole, sources=["mirror"])
     began_s = time.monotonic()
-    found = reachability.reached(project, f"{black_hole}/darknet.git", deadline_s=0.5)
+    endpoints = reachability.check_endpoints(project, f"{black_hole}/darknet.git", deadline_s=0.5)
     assert time.monotonic() - began_s < 10
-    silent = {place.what: place.problem for place in found if place.what != "weights"}
+    silent = {
+        endpoint.what: endpoint.problem for endpoint in endpoints if endpoint.what != "weights"
+    }
     assert silent == dict.fromkeys(
         ("annotations", "mirror", "darknet's sources"), "no answer within 0.5 s"
     )
@@ -327,13 +333,15 @@ def test_places_that_never_answer_hold_nothing_up(black_hole: str, tmp_path: Pat
         ("503", "answers HTTP 503", "answers HTTP 503"),
     ],
 )
-def test_annotations_have_to_be_there_and_the_mirror_has_to_answer(
+def test_annotations_must_exist_and_the_mirror_must_respond(
     pages: str, tmp_path: Path, below: str, annotations: str, mirror: str
 ) -> None:
     url = f"{pages}/{below}"
     project = opened(tmp_path, base_url=url, mirror_url=url, sources=["mirror"], weights="none")
-    found = {place.what: place.problem for place in reachability.reached(project)}
-    assert found == {"annotations": annotations, "mirror": mirror}
+    problems = {
+        endpoint.what: endpoint.problem for endpoint in reachability.check_endpoints(project)
+    }
+    assert problems == {"annotations": annotations, "mirror": mirror}
 
 
 @pytest.mark.parametrize(
@@ -341,22 +349,22 @@ def test_annotations_have_to_be_there_and_the_mirror_has_to_answer(
     [
         (["404/w", "200/w"], ""),
         (["200/w.html", "404/w"], "HTTP 404"),
-        (["200/w.html"], "a page of HTML in their place"),
+        (["200/w.html"], "an HTML page instead of the weights"),
     ],
 )
-def test_weights_are_wanted_from_one_address_at_least(
+def test_one_url_that_provides_the_weights_is_enough(
     pages: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, paths: list[str], problem: str
 ) -> None:
-    places = tuple(Place(f"{pages}/{path}") for path in paths)
+    places = tuple(MirrorUrl(f"{pages}/{path}") for path in paths)
     wanted = {"darknet53.conv.74": Pretrained("darknet53.conv.74", 1, 75, places)}
     monkeypatch.setattr(reachability, "PRETRAINED", wanted)
     project = opened(tmp_path, base_url=pages, mirror_url=pages, sources=["mirror"])
-    (found,) = [place for place in reachability.reached(project) if place.what == "weights"]
-    assert problem in found.problem
-    assert bool(found.problem) == bool(problem)
+    (endpoint,) = [e for e in reachability.check_endpoints(project) if e.what == "weights"]
+    assert problem in endpoint.problem
+    assert bool(endpoint.problem) == bool(problem)
 
 
-def test_folders_are_looked_for_and_kept_weights_are_not_asked_for(
+def test_folders_are_checked_and_cached_weights_are_not_requested(
     pages: str, tmp_path: Path
 ) -> None:
     (tmp_path / "here").mkdir()
@@ -366,7 +374,9 @@ def test_folders_are_looked_for_and_kept_weights_are_not_asked_for(
     project = opened(
         tmp_path, base_url=f"{pages}/200", sources=["./here", "./gone"], cache="./cache"
     )
-    found = {place.place: place.problem for place in reachability.reached(project)}
-    assert found[str(tmp_path / "here")] == ""
-    assert found[str(tmp_path / "gone")] == "no such folder"
-    assert found[str(kept)] == ""
+    problems = {
+        endpoint.place: endpoint.problem for endpoint in reachability.check_endpoints(project)
+    }
+    assert problems[str(tmp_path / "here")] == ""
+    assert problems[str(tmp_path / "gone")] == "no such folder"
+    assert problems[str(kept)] == ""

@@ -1,4 +1,4 @@
-"""Projects whose own path holds what darknet mangles; and other darknets than the one on PATH."""
+"""Projects in paths that darknet would change, and other darknets than the one on PATH."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ITERATIONS = 30
 
 
 def train_and_evaluate(cli: Cli, folder: Path) -> Path:
-    """Go from fetch to evaluate; give the run's folder, in which darknet found every label."""
+    """Run the stages from fetch to evaluate and return the run's folder; every label was found."""
     for stage in ("fetch", "split", "train"):
         cli.ok(stage, project=folder)
     scores = cli.ok("evaluate", "--json", project=folder).json
@@ -38,20 +38,20 @@ def train_and_evaluate(cli: Cli, folder: Path) -> Path:
     assert "Can't open label file" not in log
     counts = [int(count) for count in re.findall(r"count: (\d+)", log)]
     assert len(counts) >= ITERATIONS
-    # Batches of four images with a boat at least in each, negatives apart.
+    # Batches of four images with at least one boat in each, except for negatives.
     assert sum(counts) > 2 * ITERATIONS
     return run
 
 
 @pytest.mark.darknet
 @pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
-def test_a_path_that_darknet_would_mangle(
+def test_a_project_in_a_path_that_darknet_would_change_trains(
     cli: Cli, make_project: Callable[..., Path], tmp_path: Path, darknet: Path, name: str
 ) -> None:
     folder = tmp_path / name
     make_project(at=folder, executable=str(darknet), max_batches=ITERATIONS)
     run = train_and_evaluate(cli, folder)
-    # The lists have lines that are paths of files, whatever is in the name.
+    # Every line of the list is the path of a file, whatever the project's path contains.
     for path in (run / "train.txt").read_text(encoding="utf-8").splitlines():
         assert Path(path).is_file()
     label_paths = (folder / "data" / "dataset" / "obj").glob("*.txt")
@@ -59,7 +59,7 @@ def test_a_path_that_darknet_would_mangle(
 
 
 @pytest.mark.darknet
-def test_a_moved_project_is_split_anew_and_trains_in_its_new_place(
+def test_a_moved_project_trains_after_another_split(
     cli: Cli, make_project: Callable[..., Path], tmp_path: Path, darknet: Path
 ) -> None:
     folder = make_project(at=tmp_path / "before", executable=str(darknet), limit=20)
@@ -78,7 +78,7 @@ def test_a_moved_project_is_split_anew_and_trains_in_its_new_place(
 @pytest.mark.skipif(not OTHERS, reason="OIYOLO_TEST_DARKNETS names no other darknets")
 @pytest.mark.parametrize("executable", OTHERS)
 @pytest.mark.parametrize("name", ["plain", "images"])
-def test_another_darknet(
+def test_another_darknet_trains_and_evaluates(
     cli: Cli, make_project: Callable[..., Path], tmp_path: Path, executable: str, name: str
 ) -> None:
     folder = make_project(

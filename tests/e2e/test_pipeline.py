@@ -1,4 +1,4 @@
-"""The whole way with a real darknet, through the library and through the command line."""
+"""The whole pipeline with a real darknet, through the library and the command line."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ STAGES = ("select", "fetch", "prepare", "split", "build", "train", "plot", "eval
 QUICK_S = 5.0
 
 
-class Made(NamedTuple):
-    """A project in which every stage was run once through the library."""
+class FinishedProject(NamedTuple):
+    """A project in which every stage has run once through the library."""
 
     folder: Path
     results: dict[str, Any]
@@ -39,7 +39,7 @@ class Made(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def made(make_project: Callable[..., Path], darknet: Path) -> Made:
+def finished(make_project: Callable[..., Path], darknet: Path) -> FinishedProject:
     folder = make_project(
         size=(96, 96),
         network="demo",
@@ -48,7 +48,7 @@ def made(make_project: Callable[..., Path], darknet: Path) -> Made:
         group_of="drop-box",
         executable=str(darknet),
     )
-    return Made(folder, {stage: getattr(oiyolo, stage)(folder) for stage in STAGES})
+    return FinishedProject(folder, {stage: getattr(oiyolo, stage)(folder) for stage in STAGES})
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -60,8 +60,8 @@ def lines_of(path: Path) -> list[str]:
     return path.read_text(encoding="utf-8").splitlines()
 
 
-def standing(folder: Path) -> dict[str, int]:
-    """Give when each file was last written, but for locks and the ledger's own."""
+def modification_times(folder: Path) -> dict[str, int]:
+    """Return when each file was last written, except locks and the ledger's files."""
     return {
         str(path): path.stat().st_mtime_ns
         for path in folder.rglob("*")
@@ -69,12 +69,12 @@ def standing(folder: Path) -> dict[str, int]:
     }
 
 
-# --- what each stage leaves ------------------------------------------------------------------
+# --- the outputs of the stages ---------------------------------------------------------------
 
 
-def test_every_artifact_of_the_table_is_there(made: Made) -> None:
-    data, run = made.folder / "data", made.run
-    wanted = [
+def test_every_documented_artifact_exists(finished: FinishedProject) -> None:
+    data, run = finished.folder / "data", finished.run
+    expected = [
         *(data / "selection" / n for n in ("boxes.csv", "images.csv", "selection.json")),
         data / "selection" / "url-list-0001.tsv",
         data / "images",
@@ -85,12 +85,14 @@ def test_every_artifact_of_the_table_is_there(made: Made) -> None:
         *(run / "charts" / f"{n}.png" for n in ("loss", "iou")),
         *(run / n for n in ("metrics.csv", "evaluation.json", "panels", "report.html")),
     ]
-    assert [path for path in wanted if not path.exists()] == []
-    assert not list(made.folder.rglob("*.part"))
+    assert [path for path in expected if not path.exists()] == []
+    assert not list(finished.folder.rglob("*.part"))
 
 
-def test_selection_json_and_boxes_csv_hold_to_the_contract(made: Made, site: Site) -> None:
-    folder = made.folder / "data" / "selection"
+def test_selection_json_and_boxes_csv_follow_the_contract(
+    finished: FinishedProject, site: Site
+) -> None:
+    folder = finished.folder / "data" / "selection"
     summary = json.loads((folder / "selection.json").read_text(encoding="utf-8"))
     boxes = rows_of(folder / "boxes.csv")
     used = [row for row in boxes if row["used"] == "True"]
@@ -108,13 +110,13 @@ def test_selection_json_and_boxes_csv_hold_to_the_contract(made: Made, site: Sit
     assert 0 < lost <= 2  # of the one image that holds nothing but a group
 
 
-def test_the_images_are_upright_small_without_exif_with_their_labels_beside_them(
-    made: Made,
+def test_the_images_are_upright_resized_and_without_exif_and_have_labels(
+    finished: FinishedProject,
 ) -> None:
-    objects = made.folder / "data" / "dataset" / "obj"
+    objects = finished.folder / "data" / "dataset" / "obj"
     jpegs = sorted(objects.glob("*.jpg"))
     assert [path.stem for path in jpegs] == sorted(path.stem for path in objects.glob("*.txt"))
-    images = rows_of(made.folder / "data" / "selection" / "images.csv")
+    images = rows_of(finished.folder / "data" / "selection" / "images.csv")
     negatives = {row["ImageID"] for row in images if row["negative"] == "True"}
     assert negatives
     for path in jpegs:
@@ -131,8 +133,8 @@ def test_the_images_are_upright_small_without_exif_with_their_labels_beside_them
                 assert middle + side / 2 <= 1 + 1e-6
 
 
-def test_lists_split_csv_and_ledger_say_the_same(made: Made, cli: Cli) -> None:
-    dataset = made.folder / "data" / "dataset"
+def test_lists_split_csv_and_ledger_agree(finished: FinishedProject, cli: Cli) -> None:
+    dataset = finished.folder / "data" / "dataset"
     listed = {
         path.split("/")[-1].removesuffix(".jpg"): name
         for name in ("train", "valid", "test")
@@ -140,114 +142,115 @@ def test_lists_split_csv_and_ledger_say_the_same(made: Made, cli: Cli) -> None:
     }
     table = {row["ImageID"]: row["split"] for row in rows_of(dataset / "split.csv")}
     assert listed == table
-    states = cli.ok("status", "--json", project=made.folder).json["states"]
+    states = cli.ok("status", "--json", project=finished.folder).json["states"]
     for name in ("train", "valid", "test"):
         assert states[name] == sum(split == name for split in listed.values()) > 0
     assert lines_of(dataset / "obj.names") == ["Boat"]
 
 
-def test_no_author_and_no_duplicate_is_in_two_splits(made: Made) -> None:
+def test_each_author_is_in_one_split(finished: FinishedProject) -> None:
     split_of = {
         row["ImageID"]: row["split"]
-        for row in rows_of(made.folder / "data" / "dataset" / "split.csv")
+        for row in rows_of(finished.folder / "data" / "dataset" / "split.csv")
     }
     splits_of_author: dict[str, set[str]] = {}
-    for row in rows_of(made.folder / "data" / "selection" / "images.csv"):
+    for row in rows_of(finished.folder / "data" / "selection" / "images.csv"):
         if row["ImageID"] in split_of:
             author = splits_of_author.setdefault(row["AuthorProfileURL"], set())
             author.add(split_of[row["ImageID"]])
     assert max(len(splits) for splits in splits_of_author.values()) == 1
 
 
-def test_the_sums_close(made: Made, cli: Cli, site: Site) -> None:
-    status = cli.ok("status", "--json", project=made.folder).json
+def test_the_counts_of_status_add_up(finished: FinishedProject, cli: Cli, site: Site) -> None:
+    status = cli.ok("status", "--json", project=finished.folder).json
     assert list(status["states"]) == ["pending", "fetched", "prepared", "train", "valid", "test"]
     total = sum(status["states"].values()) + sum(status["excluded"].values())
     assert total == status["selected"]
-    summary = made.results["select"].as_dict()
+    summary = finished.results["select"].as_dict()
     assert status["selected"] == summary["images"]
     dead = {"gone-404", "gone-410", "moved-to-placeholder", "corrupt"}
     lost = sum(len(site.mirror.fates[fate]) for fate in dead)
     assert sum(status["excluded"].values()) == lost
 
 
-def test_why_tells_of_an_image_that_is_gone_and_of_one_that_trains(
-    made: Made, cli: Cli, site: Site
+def test_why_explains_a_missing_image_and_a_training_image(
+    finished: FinishedProject, cli: Cli, site: Site
 ) -> None:
     (gone,) = site.mirror.fates["gone-410"]
-    told = cli.ok("why", gone, project=made.folder).out
-    assert "excluded: mirror: HTTP 404, original: HTTP 410" in told
-    trained = lines_of(made.run / "train.txt")[0].split("/")[-1].removesuffix(".jpg")
-    story = cli.ok("why", trained, "--json", project=made.folder).json
+    text = cli.ok("why", gone, project=finished.folder).out
+    assert "excluded: mirror: HTTP 404, original: HTTP 410" in text
+    trained = lines_of(finished.run / "train.txt")[0].split("/")[-1].removesuffix(".jpg")
+    story = cli.ok("why", trained, "--json", project=finished.folder).json
     assert [event["stage"] for event in story["events"]] == ["select", "fetch", "prepare", "split"]
+    assert all(event.keys() == {"at", "stage", "message"} for event in story["events"])
     assert story["runs"] == {"demo-001": "trained on it"}
-    assert cli("why", "0000000000000000", project=made.folder).code == 2
+    assert cli("why", "0000000000000000", project=finished.folder).code == 2
 
 
-def test_the_log_has_every_iteration_in_a_whole_line(made: Made) -> None:
-    lines = lines_of(made.run / "train_log.txt")
-    form = r"(\d+): [\d.]+, [\d.]+ avg, [\d.]+ rate, [\d.]+ seconds, (\d+) images"
-    found = [match for line in lines if (match := re.fullmatch(form, line))]
-    assert [int(match[1]) for match in found] == list(range(1, ITERATIONS + 1))
-    assert [int(match[2]) for match in found] == list(range(4, 4 * ITERATIONS + 1, 4))
+def test_the_log_has_every_iteration_in_a_complete_line(finished: FinishedProject) -> None:
+    lines = lines_of(finished.run / "train_log.txt")
+    pattern = r"(\d+): [\d.]+, [\d.]+ avg, [\d.]+ rate, [\d.]+ seconds, (\d+) images"
+    matches = [match for line in lines if (match := re.fullmatch(pattern, line))]
+    assert [int(match[1]) for match in matches] == list(range(1, ITERATIONS + 1))
+    assert [int(match[2]) for match in matches] == list(range(4, 4 * ITERATIONS + 1, 4))
     regions = [line for line in lines if re.fullmatch(r"Region \d+ Avg IOU: .*count: \d+", line)]
     assert len(regions) == ITERATIONS
-    # Nothing else speaks of iterations: no line was torn.
+    # No other line mentions an average: no line is incomplete.
     assert sum("avg" in line.lower() for line in lines) == 2 * ITERATIONS
     assert any(line.startswith("Saving weights to weights") for line in lines)
-    summary = made.results["plot"].log.summary
+    summary = finished.results["plot"].log.summary
     assert (summary.torn, summary.mended, summary.runs) == (0, 0, 1)
 
 
-def test_metrics_csv_holds_to_the_contract(made: Made) -> None:
-    table = pd.read_csv(made.run / "metrics.csv")
+def test_metrics_csv_follows_the_contract(finished: FinishedProject) -> None:
+    table = pd.read_csv(finished.run / "metrics.csv")
     fixed = ["iteration", "loss", "avg_loss", "rate", "seconds", "images", "iou"]
     assert list(table.columns[:7]) == fixed
     assert all(re.fullmatch(r"iou_\d+", name) for name in table.columns[7:-1])
     assert table.columns[-1] == "map"
     assert table["iteration"].tolist() == list(range(1, ITERATIONS + 1))
-    assert table["avg_loss"].iloc[-1] == made.results["train"].avg_loss
+    assert table["avg_loss"].iloc[-1] == finished.results["train"].avg_loss
     assert table["avg_loss"].iloc[-1] < table["avg_loss"].iloc[0]
 
 
-def test_evaluation_json_holds_to_the_contract(made: Made) -> None:
-    found = json.loads((made.run / "evaluation.json").read_text(encoding="utf-8"))
+def test_evaluation_json_follows_the_contract(finished: FinishedProject) -> None:
+    evaluation = json.loads((finished.run / "evaluation.json").read_text(encoding="utf-8"))
     scores = ("map50", "map50_95", "openimages_map")
-    assert found["split"] == "test"
-    assert set(found["classes"]) == {"Boat"}
-    for part in (found, found["classes"]["Boat"]):
+    assert evaluation["split"] == "test"
+    assert set(evaluation["classes"]) == {"Boat"}
+    for part in (evaluation, evaluation["classes"]["Boat"]):
         assert all(0.0 <= part[name] <= 1.0 for name in scores)
-    boat = found["classes"]["Boat"]
-    test_ids = {row["ImageID"] for row in split_rows(made, "test")}
-    boxes = rows_of(made.folder / "data" / "dataset" / "boxes.csv")
+    boat = evaluation["classes"]["Boat"]
+    test_ids = {row["ImageID"] for row in split_rows(finished, "test")}
+    boxes = rows_of(finished.folder / "data" / "dataset" / "boxes.csv")
     truth = [row for row in boxes if row["ImageID"] in test_ids and row["used"] == "True"]
     assert boat["boxes"] == len(truth)
-    assert boat["true_positives"] + boat["misses"] == boat["boxes"]
-    assert found["images"] == len(test_ids)
+    assert boat["true_positives"] + boat["false_negatives"] == boat["boxes"]
+    assert evaluation["images"] == len(test_ids)
 
 
-def split_rows(made: Made, name: str) -> list[dict[str, str]]:
-    rows = rows_of(made.folder / "data" / "dataset" / "split.csv")
+def split_rows(finished: FinishedProject, name: str) -> list[dict[str, str]]:
+    rows = rows_of(finished.folder / "data" / "dataset" / "split.csv")
     return [row for row in rows if row["split"] == name]
 
 
-def test_the_report_is_one_file_that_needs_nothing_else(made: Made) -> None:
-    page = (made.run / "report.html").read_text(encoding="utf-8")
+def test_the_report_is_a_self_contained_file(finished: FinishedProject) -> None:
+    page = (finished.run / "report.html").read_text(encoding="utf-8")
     sources = re.findall(r"""\b(?:src|href)\s*=\s*["']([^"']*)""", page)
     assert len([s for s in sources if s.startswith("data:image/png;base64,")]) >= 3
     assert not [s for s in sources if s.startswith(("http:", "//", "/", "."))]
     assert "demo-001" in page
 
 
-def test_results_are_good_for_notebooks_and_for_json(made: Made) -> None:
-    for stage, result in made.results.items():
+def test_every_result_has_json_text_and_html(finished: FinishedProject) -> None:
+    for stage, result in finished.results.items():
         assert json.loads(json.dumps(result.as_dict())), stage
         assert str(result), stage
         assert "<" in result._repr_html_(), stage
 
 
-def test_run_json_tells_what_was_trained(made: Made, darknet: Path) -> None:
-    record = json.loads((made.run / "run.json").read_text(encoding="utf-8"))
+def test_run_json_describes_the_training(finished: FinishedProject, darknet: Path) -> None:
+    record = json.loads((finished.run / "run.json").read_text(encoding="utf-8"))
     assert record["state"] == "finished"
     assert record["darknet"]["executable"] == str(darknet)
     assert record["command"][:3] == [str(darknet), "detector", "train"]
@@ -258,34 +261,38 @@ def test_run_json_tells_what_was_trained(made: Made, darknet: Path) -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_second_time_does_nothing_quickly_and_says_so(made: Made, cli: Cli, stage: str) -> None:
-    before = standing(made.folder)
-    began_s = time.monotonic()
-    done = cli.ok(stage, project=made.folder)
-    assert time.monotonic() - began_s < QUICK_S
-    assert standing(made.folder) == before
-    words = ("nothing", "proved before", "up to date")
-    assert any(word in done.out + done.err for word in words), done.out + done.err
+def test_a_repeated_stage_does_nothing_quickly_and_says_so(
+    finished: FinishedProject, cli: Cli, stage: str
+) -> None:
+    before = modification_times(finished.folder)
+    start_s = time.monotonic()
+    done = cli.ok(stage, project=finished.folder)
+    assert time.monotonic() - start_s < QUICK_S
+    assert modification_times(finished.folder) == before
+    phrases = ("nothing to do", "verified before", "up to date")
+    assert any(phrase in done.out + done.err for phrase in phrases), done.out + done.err
 
 
-def test_run_after_all_stages_does_nothing(made: Made, cli: Cli) -> None:
-    before = standing(made.folder)
-    done = cli.ok("run", project=made.folder)
-    assert standing(made.folder) == before
+def test_run_after_all_stages_does_nothing(finished: FinishedProject, cli: Cli) -> None:
+    before = modification_times(finished.folder)
+    done = cli.ok("run", project=finished.folder)
+    assert modification_times(finished.folder) == before
     assert "mAP@0.5" in done.out
 
 
-def test_refresh_twice_prints_one_line_and_moves_nothing(made: Made, shell: Shell) -> None:
-    before = standing(made.folder)
+def test_a_repeated_refresh_prints_one_line_and_changes_nothing(
+    finished: FinishedProject, shell: Shell
+) -> None:
+    before = modification_times(finished.folder)
     for _ in range(2):
-        done = shell("refresh", "--project", made.folder)
+        done = shell("refresh", "--project", finished.folder)
         assert done.code == 0
         assert done.err == ""
-        assert re.fullmatch(r"refresh: nothing new; 0 moved; \d+ images in all\n", done.out)
-    assert standing(made.folder) == before
+        assert re.fullmatch(r"refresh: up to date; 0 moved; \d+ images in all\n", done.out)
+    assert modification_times(finished.folder) == before
 
 
-def test_a_new_dataset_is_a_new_run_and_the_old_one_stays(
+def test_a_new_schedule_starts_a_new_run_and_the_old_one_stays(
     make_project: Callable[..., Path], cli: Cli, darknet: Path
 ) -> None:
     folder = make_project(limit=20, executable=str(darknet), max_batches=10)
@@ -299,7 +306,7 @@ def test_a_new_dataset_is_a_new_run_and_the_old_one_stays(
     assert "nothing to do; tiny-002" in cli.ok("train", "--max-batches", "12", project=folder).out
 
 
-def test_the_network_is_as_large_as_the_images_were_prepared(
+def test_the_network_has_the_size_of_the_prepared_images(
     make_project: Callable[..., Path], cli: Cli, darknet: Path
 ) -> None:
     folder = make_project(limit=20, executable=str(darknet), max_batches=2)
@@ -333,7 +340,7 @@ def test_growing_the_dataset_moves_no_image(make_project: Callable[..., Path], c
     assert {image_id: after[image_id] for image_id in before} == before
     status = cli.ok("status", "--json", project=folder).json
     assert sum(status["states"].values()) + sum(status["excluded"].values()) == status["selected"]
-    # Smaller again: what is no longer wanted keeps its split for when it comes back.
+    # Smaller again: images that are not selected any more keep their split until they return.
     cli.ok("fetch", project=folder)
     cli.ok("split", project=folder)
     assert splits() == before
@@ -353,8 +360,8 @@ def test_new_ratios_need_reassign(make_project: Callable[..., Path], cli: Cli) -
     assert refused.code == 2
     assert "--reassign" in refused.err
     assert path.read_text(encoding="utf-8") == before
-    dealt = cli.ok("split", *words, "--reassign", "--json", project=folder).json["images"]
-    assert abs(dealt["train"] / sum(dealt.values()) - 0.6) < 0.05
+    images = cli.ok("split", *words, "--reassign", "--json", project=folder).json["images"]
+    assert abs(images["train"] / sum(images.values()) - 0.6) < 0.05
     assert cli("split", project=folder).code == 2
     cli.ok("split", "--reassign", project=folder)
     assert path.read_text(encoding="utf-8") == before
@@ -365,19 +372,19 @@ def test_a_dry_run_changes_nothing(make_project: Callable[..., Path], cli: Cli) 
     cli.ok("fetch", "--dry-run", project=folder)
     assert sorted(path.name for path in folder.iterdir()) == ["oiyolo.toml"]
     cli.ok("fetch", project=folder)
-    before = standing(folder)
+    before = modification_times(folder)
     for stage in ("select", "fetch", "prepare", "split", "refresh"):
         cli.ok(stage, "--dry-run", project=folder)
-    assert standing(folder) == before
+    assert modification_times(folder) == before
 
 
-# --- what a beginner types -------------------------------------------------------------------
+# --- a first project -------------------------------------------------------------------------
 
 
 def test_fetch_split_train_plot_in_an_empty_folder(
     shell: Shell, site: Site, tmp_path: Path, tiny_cfg: Path, darknet: Path
 ) -> None:
-    outside = {
+    environment = {
         "OIYOLO_OPENIMAGES_BASE_URL": site.urls["base_url"],
         "OIYOLO_IMAGES_MIRROR_URL": site.urls["mirror_url"],
         "OIYOLO_IMAGES_TOLERANCE": "0.2",
@@ -387,18 +394,18 @@ def test_fetch_split_train_plot_in_an_empty_folder(
         "OIYOLO_DARKNET_EXECUTABLE": str(darknet),
     }
     for words in (["fetch", "--class", "Boat"], ["split"], ["train"], ["plot"]):
-        done = shell(*words, cwd=tmp_path, **outside)
+        done = shell(*words, cwd=tmp_path, **environment)
         assert done.code == 0, done.err
         assert "Traceback" not in done.err
     toml = (tmp_path / "oiyolo.toml").read_text(encoding="utf-8")
     assert 'classes = ["Boat"]' in toml
-    # What came from the environment stays there.
+    # Values from the environment are not written to the file.
     assert "127.0.0.1" not in toml
     assert len(rows_of(tmp_path / "runs" / "tiny-001" / "metrics.csv")) == 30
     assert (tmp_path / "runs" / "tiny-001" / "charts" / "loss.png").is_file()
 
 
-def test_run_does_it_all_from_an_empty_folder(
+def test_run_runs_all_stages_in_an_empty_folder(
     cli: Cli, site: Site, tmp_path: Path, tiny_cfg: Path, darknet: Path
 ) -> None:
     words = ["--class", "Boat", "--tolerance", "0.2", "--size", "32x32", "--max-batches", "30"]

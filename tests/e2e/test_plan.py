@@ -1,4 +1,4 @@
-"""`oiyolo plan`: what it foretells, what it refuses, and what `status` makes of it afterwards."""
+"""`oiyolo plan`: its forecasts, its errors, and the comparison with the outcome in `status`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     SetFree = Callable[[float], None]
 
-LOTS = 1e13
+LARGE_DISK_BYTES = 1e13
 MEAN = MIRROR_MEAN_BYTES["train"]
 GIVEN = (
     *("--bandwidth-mb-s", "2", "--seconds-per-iteration", "1.5"),
@@ -35,7 +35,7 @@ GIVEN = (
 
 
 class Usage(NamedTuple):
-    """What ``shutil.disk_usage`` gives."""
+    """The result of ``shutil.disk_usage``."""
 
     total: int
     used: int
@@ -44,10 +44,10 @@ class Usage(NamedTuple):
 
 @pytest.fixture
 def set_free(monkeypatch: pytest.MonkeyPatch) -> SetFree:
-    """Make every disk have so many bytes free."""
+    """Return a function that sets the free space of every disk."""
 
     def set_free(free_bytes: float) -> None:
-        usage = Usage(int(LOTS), int(LOTS - free_bytes), int(free_bytes))
+        usage = Usage(int(LARGE_DISK_BYTES), int(LARGE_DISK_BYTES - free_bytes), int(free_bytes))
         monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
 
     return set_free
@@ -60,7 +60,7 @@ def project(make_project: Callable[..., Path], tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def fetched(make_project: Callable[..., Path]) -> Path:
-    """A project whose images came; to be read, not to be changed."""
+    """A project with fetched images; tests must not change it."""
     folder = make_project()
     oiyolo.plan(folder, bandwidth_mb_s=2.0, seconds_per_iteration=1.5, price_per_hour=1.2)
     oiyolo.fetch(folder)
@@ -76,10 +76,10 @@ def images_of(folder: Path) -> pd.DataFrame:
     return pd.read_csv(folder / "data" / "selection" / "images.csv")
 
 
-# --- what it tells ---------------------------------------------------------------------------
+# --- forecasts -------------------------------------------------------------------------------
 
 
-def test_a_plan_selects_first_and_fetches_no_image(cli: Cli, project: Path) -> None:
+def test_a_plan_selects_first_and_downloads_no_images(cli: Cli, project: Path) -> None:
     done = cli.ok("plan", *GIVEN, "--json", project=project)
     assert not (project / "data" / "images").exists()
     assert not (project / "runs").exists()
@@ -93,7 +93,7 @@ def test_a_plan_selects_first_and_fetches_no_image(cli: Cli, project: Path) -> N
     assert plan["fits"] is True
 
 
-def test_bytes_are_told_for_each_source_and_for_their_order(cli: Cli, project: Path) -> None:
+def test_a_plan_has_the_bytes_of_each_source_and_of_their_order(cli: Cli, project: Path) -> None:
     fetch = cli.ok("plan", "--json", project=project).json["fetch"]
     images = images_of(project)
     listed = pd.to_numeric(images["OriginalSize"], errors="coerce")
@@ -106,33 +106,33 @@ def test_bytes_are_told_for_each_source_and_for_their_order(cli: Cli, project: P
     assert fetch["bytes"] == fetch["pending_bytes"] == fetch["sources"]["mirror"]["bytes"]
 
 
-def test_originals_first_leave_a_share_to_the_mirror(cli: Cli, project: Path) -> None:
+def test_missing_originals_are_fetched_from_the_mirror(cli: Cli, project: Path) -> None:
     words = ("--sources", "original", "--sources", "mirror", "--json")
     fetch = cli.ok("plan", *words, project=project).json["fetch"]
     of_originals, of_mirror = (fetch["sources"][name]["bytes"] for name in ("original", "mirror"))
     assert fetch["bytes"] == pytest.approx(0.92 * of_originals + 0.08 * of_mirror, abs=2)
-    assert "8.0% of originals are expected to be gone" in fetch["basis"]
+    assert "8.0% of originals are expected to be missing" in fetch["basis"]
     assert fetch["images"] == len(images_of(project))
 
 
-def test_what_a_folder_has_needs_no_network(
+def test_images_in_a_folder_source_need_no_network(
     cli: Cli, make_project: Callable[..., Path], fetched: Path, tmp_path: Path
 ) -> None:
-    held = tmp_path / "held"
-    held.mkdir()
+    local = tmp_path / "local"
+    local.mkdir()
     for path in sorted((fetched / "data" / "images").glob("*.jpg"))[:5]:
-        shutil.copy(path, held)
-    (held / "0000000000000000.jpg").write_bytes(b"of another selection")
-    folder = make_project(sources=[str(held), "mirror"])
+        shutil.copy(path, local)
+    (local / "0000000000000000.jpg").write_bytes(b"not selected")
+    folder = make_project(sources=[str(local), "mirror"])
     fetch = cli.ok("plan", "--json", project=folder).json["fetch"]
-    assert fetch["sources"][str(held)]["images"] == 5
-    assert fetch["sources"][str(held)]["bytes"] == 0
+    assert fetch["sources"][str(local)]["images"] == 5
+    assert fetch["sources"][str(local)]["bytes"] == 0
     assert fetch["bytes"] == round(MEAN * (len(images_of(folder)) - 5))
     assert fetch["images"] == len(images_of(folder))
-    assert f"if all came from {held}" in cli.ok("plan", project=folder).out
+    assert f"if all from {local}" in cli.ok("plan", project=folder).out
 
 
-def test_time_and_money_follow_from_what_is_given(cli: Cli, project: Path) -> None:
+def test_duration_and_cost_follow_from_the_users_estimates(cli: Cli, project: Path) -> None:
     plan = cli.ok("plan", *GIVEN, "--json", project=project).json
     fetch_s, train_s = plan["fetch"]["bytes"] / 2e6, 30 * 1.5
     assert plan["fetch"]["seconds"] == pytest.approx(fetch_s, rel=1e-6)
@@ -145,23 +145,23 @@ def test_time_and_money_follow_from_what_is_given(cli: Cli, project: Path) -> No
         "training": pytest.approx(train_s / 3600 * 1.2),
         "total": pytest.approx((fetch_s + train_s) / 3600 * 1.2, rel=1e-6),
     }
-    told = cli.ok("plan", *GIVEN, project=project).out
-    assert "at 2.0 MB a second, as given" in told
-    assert "1.5 s an iteration, as given" in told
-    assert "to pay, at 1.20 EUR an hour" in told
+    out = cli.ok("plan", *GIVEN, project=project).out
+    assert "at 2.0 MB/s, as given" in out
+    assert "1.5 s per iteration, as given" in out
+    assert "cost at 1.20 EUR per hour" in out
 
 
-def test_what_is_unknown_is_said_to_be_with_how_to_give_it(cli: Cli, project: Path) -> None:
+def test_an_unknown_duration_comes_with_the_option_that_sets_it(cli: Cli, project: Path) -> None:
     done = cli.ok("plan", "--price-per-hour", "2", project=project)
-    assert "--bandwidth-mb-s gives one" in done.out
-    assert "--seconds-per-iteration gives it" in done.out
-    assert "together  ?" in done.out
+    assert "set it with --bandwidth-mb-s" in done.out
+    assert "set it with --seconds-per-iteration" in done.out
+    assert "total     ?" in done.out
     plan = planned(project)
     assert (plan["fetch"]["seconds"], plan["training"]["seconds"]) == (None, None)
     assert plan["money"]["total"] is None
 
 
-def test_the_training_is_that_of_the_network_and_the_share_that_trains(
+def test_the_training_forecast_uses_the_network_and_the_share_of_training_images(
     cli: Cli, project: Path
 ) -> None:
     words = ("--network", "yolov3", "--max-batches", "auto", "--size", "416x416", "--json")
@@ -172,14 +172,14 @@ def test_the_training_is_that_of_the_network_and_the_share_that_trains(
     assert plan["training"]["iterations"] == 6000
     parts = {name: size for disk in plan["disks"] for name, size in disk["parts"].items()}
     (weights,) = (name for name in parts if name.startswith("weights"))
-    one = expected_weight_bytes(build("yolov3", class_count=1, size_wh=(416, 416)))
-    assert weights == "weights, up to 11 files"  # pjreddie's nine small numbers, backup, final
-    assert parts[weights] == pytest.approx(11 * one, rel=0.001)
+    file_bytes = expected_weight_bytes(build("yolov3", class_count=1, size_wh=(416, 416)))
+    assert weights == "weights, up to 11 files"  # pjreddie's nine early checkpoints, backup, final
+    assert parts[weights] == pytest.approx(11 * file_bytes, rel=0.001)
     assert parts["pretrained darknet53.conv.74"] == 248_007_048
     assert parts["prepared images"] == pytest.approx(59_000 * plan["images"], rel=0.01)
 
 
-def test_a_plan_begins_a_project_as_fetch_does(cli: Cli, site: Site, tmp_path: Path) -> None:
+def test_plan_creates_a_project_as_fetch_does(cli: Cli, site: Site, tmp_path: Path) -> None:
     urls = ("--base-url", site.urls["base_url"], "--mirror-url", site.urls["mirror_url"])
     cli.ok("plan", "--class", "boat", "--network", "demo", *urls, project=tmp_path)
     assert 'classes = ["boat"]' in (tmp_path / "oiyolo.toml").read_text(encoding="utf-8")
@@ -189,7 +189,7 @@ def test_a_plan_begins_a_project_as_fetch_does(cli: Cli, site: Site, tmp_path: P
 # --- the official files ----------------------------------------------------------------------
 
 
-def test_a_dry_run_tells_what_selecting_would_fetch_and_changes_nothing(
+def test_a_dry_run_lists_the_official_files_to_download_and_changes_nothing(
     cli: Cli, tmp_path: Path, set_free: SetFree
 ) -> None:
     set_free(4.2e9)
@@ -202,7 +202,7 @@ def test_a_dry_run_tells_what_selecting_would_fetch_and_changes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_official_files_that_cannot_fit_are_refused_but_for_a_stream(
+def test_official_files_must_fit_on_the_disk_unless_streamed(
     cli: Cli, tmp_path: Path, set_free: SetFree
 ) -> None:
     set_free(3.4e9)
@@ -212,15 +212,15 @@ def test_official_files_that_cannot_fit_are_refused_but_for_a_stream(
     assert "official files do not fit" in done.err
     assert "3.40 GB" in done.err
     assert "--stream" in done.err
-    assert "keeping none of them" in cli.ok(*words, "--stream", project=tmp_path).out
+    assert "without keeping them" in cli.ok(*words, "--stream", project=tmp_path).out
 
 
-def test_what_is_in_the_cache_is_not_fetched_again(cli: Cli, project: Path) -> None:
+def test_cached_official_files_are_not_downloaded_again(cli: Cli, project: Path) -> None:
     cli.ok("plan", project=project)
     assert cli.ok("plan", "--dry-run", "--json", project=project).json["official_files"] == []
 
 
-# --- what does not fit -----------------------------------------------------------------------
+# --- disk space ------------------------------------------------------------------------------
 
 
 def needed_bytes(folder: Path) -> float:
@@ -228,12 +228,12 @@ def needed_bytes(folder: Path) -> float:
 
 
 @pytest.mark.parametrize("command", ["plan", "run"])
-def test_a_run_that_cannot_fit_is_refused_before_the_first_image(
+def test_a_run_that_does_not_fit_is_refused_before_the_first_download(
     cli: Cli, project: Path, set_free: SetFree, command: str
 ) -> None:
     cli.ok("plan", project=project)
     needed = needed_bytes(project)
-    assert needed > 200e6  # what must stay free is part of it
+    assert needed > 200e6  # includes the space that must stay free
     (project / "data" / "plan.json").unlink()
     set_free(needed * 0.99)
     done = cli(command, "--json", project=project)
@@ -248,7 +248,9 @@ def test_a_run_that_cannot_fit_is_refused_before_the_first_image(
     cli.ok("plan", project=project)
 
 
-def test_without_originals_it_may_fit(cli: Cli, project: Path, set_free: SetFree) -> None:
+def test_a_run_may_fit_without_keeping_originals(
+    cli: Cli, project: Path, set_free: SetFree
+) -> None:
     cli.ok("plan", "--fit", "none", project=project)
     needed = needed_bytes(project)
     cli.ok("plan", "--fit", "none", "--no-keep-originals", project=project)
@@ -258,7 +260,7 @@ def test_without_originals_it_may_fit(cli: Cli, project: Path, set_free: SetFree
     cli.ok("plan", "--fit", "none", "--no-keep-originals", project=project)
 
 
-def test_what_is_here_already_needs_no_room(cli: Cli, fetched: Path, tmp_path: Path) -> None:
+def test_files_that_exist_already_need_no_space(cli: Cli, fetched: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(fetched, tmp_path / "copy")
     plan = cli.ok("plan", "--json", project=folder).json
     parts = plan["disks"][0]["parts"]
@@ -269,31 +271,31 @@ def test_what_is_here_already_needs_no_room(cli: Cli, fetched: Path, tmp_path: P
     assert plan["fetch"]["pending_seconds"] == 0
 
 
-# --- what was measured -----------------------------------------------------------------------
+# --- measurements ----------------------------------------------------------------------------
 
 
-def test_after_a_fetch_its_own_mean_and_bandwidth_count(
+def test_after_a_fetch_the_measured_image_size_and_bandwidth_are_used(
     cli: Cli, fetched: Path, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(fetched, tmp_path / "copy")
-    effort = json.loads((folder / "data" / "fetch.json").read_text(encoding="utf-8"))
+    stats = json.loads((folder / "data" / "fetch.json").read_text(encoding="utf-8"))
     fetch = cli.ok("plan", "--json", project=folder).json["fetch"]
     assert fetch["bandwidth_bytes_s"] == pytest.approx(
-        effort["network_bytes"] / effort["seconds"], rel=1e-6
+        stats["network_bytes"] / stats["seconds"], rel=1e-6
     )
-    assert "as images came here before" in fetch["bandwidth_from"]
-    assert fetch["bytes"] == effort["network_bytes"]
+    assert "measured on this project's images" in fetch["bandwidth_from"]
+    assert fetch["bytes"] == stats["network_bytes"]
     with Ledger(folder / "data" / "ledger.sqlite", read_only=True) as ledger:
-        sizes, sources = ledger.facts("bytes"), ledger.facts("source")
-    own = [int(str(sizes[i])) for i, source in sources.items() if source == "mirror"]
-    assert "what came so far" in fetch["sources"]["mirror"]["basis"]
+        sizes, sources = ledger.column("bytes"), ledger.column("source")
+    mirror_sizes = [int(str(sizes[i])) for i, source in sources.items() if source == "mirror"]
+    assert "the images fetched so far" in fetch["sources"]["mirror"]["basis"]
     per_image = fetch["sources"]["mirror"]["bytes"] / fetch["sources"]["mirror"]["images"]
-    assert per_image == pytest.approx(sum(own) / len(own), rel=1e-3)
-    given = cli.ok("plan", "--bandwidth-mb-s", "5", "--json", project=folder).json
-    assert given["fetch"]["bandwidth_bytes_s"] == 5e6
+    assert per_image == pytest.approx(sum(mirror_sizes) / len(mirror_sizes), rel=1e-3)
+    user_set = cli.ok("plan", "--bandwidth-mb-s", "5", "--json", project=folder).json
+    assert user_set["fetch"]["bandwidth_bytes_s"] == 5e6
 
 
-def test_before_a_fetch_the_rate_of_an_official_file_counts(
+def test_before_a_fetch_the_bandwidth_of_an_official_file_is_used(
     cli: Cli, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("oiyolo.openimages.cache.Cache.bandwidth_bytes_s", lambda _: 7e6)
@@ -303,16 +305,16 @@ def test_before_a_fetch_the_rate_of_an_official_file_counts(
 
 
 def make_run(project: Path, *, seconds: list[float], **record: object) -> None:
-    """Make a run as a training leaves it, of the project's own network."""
-    course = oiyolo.plan(project).as_dict()["training"]
-    assert isinstance(course, dict)
+    """Write a run's files as a training does, for the project's own network."""
+    training = oiyolo.plan(project).as_dict()["training"]
+    assert isinstance(training, dict)
     folder = project / "runs" / "tiny-001"
     (folder / "weights").mkdir(parents=True)
     cfg = next((project.parent).rglob("tiny.cfg"), None)
     text = (cfg or Path(oiyolo.open_project(project).config.train.network)).read_text()
     (folder / "network.cfg").write_text(text.replace("filters=12", "filters=18"))
-    usual = {"network": "tiny", "max_batches": 30, "state": "interrupted", "began_at": "2026"}
-    (folder / "run.json").write_text(json.dumps({**usual, **record}))
+    defaults = {"network": "tiny", "max_batches": 30, "state": "interrupted", "began_at": "2026"}
+    (folder / "run.json").write_text(json.dumps({**defaults, **record}))
     lines = [
         f"{n}: 1.000000, 1.000000 avg, 0.001000 rate, {s:.6f} seconds, {n * 4} images\n"
         for n, s in enumerate(seconds, start=1)
@@ -320,7 +322,7 @@ def make_run(project: Path, *, seconds: list[float], **record: object) -> None:
     (folder / "train_log.txt").write_text("".join(lines))
 
 
-def test_the_rate_of_an_earlier_run_of_this_network_counts(cli: Cli, project: Path) -> None:
+def test_the_rate_of_an_earlier_run_of_the_same_network_is_used(cli: Cli, project: Path) -> None:
     make_run(project, seconds=[9.0, 0.5, 0.5, 0.7])
     training = cli.ok("plan", "--json", project=project).json["training"]
     assert training["seconds_per_iteration"] == pytest.approx(0.6)
@@ -343,7 +345,7 @@ def test_a_finished_run_needs_nothing_more(cli: Cli, fetched: Path, tmp_path: Pa
 # --- planned against actual ------------------------------------------------------------------
 
 
-def test_status_without_a_plan_has_none(cli: Cli, project: Path) -> None:
+def test_status_has_no_comparison_without_a_plan(cli: Cli, project: Path) -> None:
     cli.ok("select", project=project)
     assert set(cli.ok("status", "--json", project=project).json) == {
         "selected", "states", "excluded", "runs",
@@ -353,23 +355,23 @@ def test_status_without_a_plan_has_none(cli: Cli, project: Path) -> None:
 
 def test_status_shows_planned_against_actual(cli: Cli, fetched: Path) -> None:
     status = cli.ok("status", "--json", project=fetched).json
-    plan, effort = status["plan"], fetch_stage.effort(oiyolo.open_project(fetched))
-    came = list((fetched / "data" / "images").glob("*.jpg"))
+    plan, stats = status["plan"], fetch_stage.read_stats(oiyolo.open_project(fetched))
+    paths = list((fetched / "data" / "images").glob("*.jpg"))
     assert plan["of_this_selection"] is True
-    assert plan["images"] == {"planned": len(images_of(fetched)), "actual": len(came)}
-    assert plan["bytes"]["actual"] == sum(path.stat().st_size for path in came)
+    assert plan["images"] == {"planned": len(images_of(fetched)), "actual": len(paths)}
+    assert plan["bytes"]["actual"] == sum(path.stat().st_size for path in paths)
     assert plan["bytes"]["planned"] == planned(fetched)["fetch"]["bytes"]
-    assert plan["fetch_seconds"]["actual"] == effort.seconds > 0
+    assert plan["fetch_seconds"]["actual"] == stats.seconds > 0
     assert plan["disk_bytes"]["actual"] > plan["bytes"]["actual"]
     assert plan["iterations"] == {"planned": 30, "actual": None}
     assert plan["training_seconds"] == {"planned": 45.0, "actual": None}
-    assert plan["money"]["actual"] == pytest.approx(effort.seconds / 3600 * 1.2)
-    told = cli.ok("status", project=fetched).out
-    assert "planned" in told
-    assert "actual" in told
+    assert plan["money"]["actual"] == pytest.approx(stats.seconds / 3600 * 1.2)
+    out = cli.ok("status", project=fetched).out
+    assert "planned" in out
+    assert "actual" in out
 
 
-def test_status_tells_of_the_training_too(cli: Cli, project: Path) -> None:
+def test_status_compares_the_training_too(cli: Cli, project: Path) -> None:
     make_run(project, seconds=[0.5, 0.25])
     cli.ok("plan", *GIVEN, project=project)
     plan = cli.ok("status", "--json", project=project).json["plan"]
@@ -379,15 +381,15 @@ def test_status_tells_of_the_training_too(cli: Cli, project: Path) -> None:
     assert plan["currency"] == "EUR"
 
 
-def test_status_says_when_the_plan_is_of_another_selection(cli: Cli, project: Path) -> None:
+def test_status_notes_a_plan_for_a_different_selection(cli: Cli, project: Path) -> None:
     cli.ok("plan", project=project)
     cli.ok("select", "--limit", "10", project=project)
     assert cli.ok("status", "--json", project=project).json["plan"]["of_this_selection"] is False
-    assert "of another selection" in cli.ok("status", project=project).out
+    assert "for a different selection" in cli.ok("status", project=project).out
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", "3", '{"fetch": null}', "null"])
-def test_a_damaged_plan_is_no_plan(cli: Cli, project: Path, content: str) -> None:
+def test_a_damaged_plan_is_ignored(cli: Cli, project: Path, content: str) -> None:
     cli.ok("select", project=project)
     (project / "data" / "plan.json").write_text(content)
     assert "plan" not in cli.ok("status", "--json", project=project).json
@@ -395,11 +397,11 @@ def test_a_damaged_plan_is_no_plan(cli: Cli, project: Path, content: str) -> Non
     assert "plan" in cli.ok("status", "--json", project=project).json
 
 
-def test_a_run_keeps_the_users_plan_and_makes_one_where_there_is_none(
+def test_run_keeps_the_users_plan_and_writes_one_if_there_is_none(
     cli: Cli, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("oiyolo.operations.run._STAGES", {"select": oiyolo.select})
-    monkeypatch.setattr("oiyolo.operations.run._SHOWN_AT_THE_END", ())
+    monkeypatch.setattr("oiyolo.operations.run._FINAL_RESULTS", ())
     cli.ok("run", project=project)
     assert planned(project)["money"] is None
     cli.ok("plan", *GIVEN, project=project)
@@ -410,7 +412,9 @@ def test_a_run_keeps_the_users_plan_and_makes_one_where_there_is_none(
 
 
 @pytest.mark.darknet
-def test_after_a_whole_run_status_has_all_of_it(cli: Cli, project: Path, darknet: Path) -> None:
+def test_after_a_complete_run_status_has_all_actual_values(
+    cli: Cli, project: Path, darknet: Path
+) -> None:
     cli.ok("plan", *GIVEN, project=project)
     cli.ok("run", "--executable", darknet, project=project)
     plan = cli.ok("status", "--json", project=project).json["plan"]
@@ -423,14 +427,12 @@ def test_after_a_whole_run_status_has_all_of_it(cli: Cli, project: Path, darknet
     assert again["fetch"]["pending_bytes"] == 0
 
 
-# --- efforts that were cut short -------------------------------------------------------------
+# --- totals of interrupted fetches -----------------------------------------------------------
 
 
-def test_the_effort_of_an_interrupted_fetch_is_kept_and_added_to(
-    project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_totals_include_interrupted_fetches(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = oiyolo.open_project(project)
-    assert fetch_stage.effort(opened) == fetch_stage.Effort()
+    assert fetch_stage.read_stats(opened) == fetch_stage.FetchStats()
     add = downloader.Tally.add
 
     def add_a_few(tally: downloader.Tally, outcome: Any) -> None:
@@ -442,11 +444,11 @@ def test_the_effort_of_an_interrupted_fetch_is_kept_and_added_to(
         patch.setattr(downloader.Tally, "add", add_a_few)
         with pytest.raises(KeyboardInterrupt):
             oiyolo.fetch(project)
-    first = fetch_stage.effort(opened)
+    first = fetch_stage.read_stats(opened)
     assert first.images == 7
     assert first.size_bytes == first.network_bytes > 0
     oiyolo.fetch(project)
-    both = fetch_stage.effort(opened)
+    both = fetch_stage.read_stats(opened)
     assert both.images >= len(list((project / "data" / "images").glob("*.jpg")))
     assert both.seconds > first.seconds
     before = (project / "data" / "fetch.json").stat().st_mtime_ns
@@ -454,36 +456,36 @@ def test_the_effort_of_an_interrupted_fetch_is_kept_and_added_to(
     assert (project / "data" / "fetch.json").stat().st_mtime_ns == before
 
 
-def test_a_killed_fetch_loses_only_what_it_did_since_it_last_wrote(
+def test_totals_are_written_while_a_fetch_runs(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stats, "NOTE_EVERY_S", 0.0)
+    monkeypatch.setattr(stats, "WRITE_EVERY_S", 0.0)
     monkeypatch.setattr(downloader, "RECORD_EVERY_S", 0.0)
-    monkeypatch.setattr(event_loop, "_GATHERED_FOR_S", 0.0)
-    noted = []
-    note = stats.Notes.note
+    monkeypatch.setattr(event_loop, "_BATCH_S", 0.0)
+    written = []
+    write = stats.StatsWriter.write
 
-    def note_and_look(notes: stats.Notes) -> None:
-        note(notes)
-        noted.append(fetch_stage.effort(oiyolo.open_project(project)).images)
+    def write_and_read(writer: stats.StatsWriter) -> None:
+        write(writer)
+        written.append(fetch_stage.read_stats(oiyolo.open_project(project)).images)
 
-    monkeypatch.setattr(stats.Notes, "note", note_and_look)
+    monkeypatch.setattr(stats.StatsWriter, "write", write_and_read)
     done = oiyolo.fetch(project, jobs=1)
     assert isinstance(done, fetch_stage.Fetched)
-    assert noted == sorted(noted)
-    assert len(noted) > 10
-    assert noted[-1] == done.new
+    assert written == sorted(written)
+    assert len(written) > 10
+    assert written[-1] == done.new
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"seconds": "x", "images": 1}', "null"])
-def test_a_damaged_effort_is_none(project: Path, content: str) -> None:
+def test_a_damaged_file_of_totals_counts_as_zero(project: Path, content: str) -> None:
     (project / "data").mkdir()
     (project / "data" / "fetch.json").write_text(content)
-    assert fetch_stage.effort(oiyolo.open_project(project)) == fetch_stage.Effort()
+    assert fetch_stage.read_stats(oiyolo.open_project(project)) == fetch_stage.FetchStats()
 
 
 @pytest.mark.parametrize("awaited", [".lock", "selection", "ledger.sqlite", "plan.json"])
-def test_a_plan_that_was_killed_is_made_the_next_time(
+def test_after_a_kill_the_next_plan_succeeds(
     cli: Cli,
     shell: Shell,
     wait_until: Callable[[Callable[[], bool]], None],
@@ -497,34 +499,34 @@ def test_a_plan_that_was_killed_is_made_the_next_time(
     process.wait()
     kept = project / "data" / "plan.json"
     assert not kept.exists() or planned(project)["images"] > 0
-    told = cli.ok("plan", "--json", project=project).json
-    assert told == planned(project)
-    assert (told["images"], told["pending"]) == (len(images_of(project)),) * 2
+    plan = cli.ok("plan", "--json", project=project).json
+    assert plan == planned(project)
+    assert (plan["images"], plan["pending"]) == (len(images_of(project)),) * 2
 
 
-# --- what is refused -------------------------------------------------------------------------
+# --- errors ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "told"),
+    ("words", "code", "message"),
     [
         (["--bandwidth-mb-s", "0"], 2, "--bandwidth-mb-s"),
         (["--bandwidth-mb-s", "nan"], 2, "--bandwidth-mb-s"),
         (["--bandwidth-mb-s", "fast"], 2, "fast"),
         (["--seconds-per-iteration", "-1"], 2, "--seconds-per-iteration"),
         (["--price-per-hour", "-1"], 2, "--price-per-hour"),
-        (["--currency", "EUR"], 2, "no price"),
+        (["--currency", "EUR"], 2, "--price-per-hour"),
         (["--network", "yolov9"], 2, "yolov9"),
         (["--network", "./none.cfg"], 2, "none.cfg"),
-        (["--class", "Bota"], 2, "Nearest are Boat"),
+        (["--class", "Bota"], 2, "Similar names: Boat"),
         (["--nonsense"], 2, "--nonsense"),
     ],
 )
 def test_bad_options_are_refused(
-    cli: Cli, project: Path, words: list[str], code: int, told: str
+    cli: Cli, project: Path, words: list[str], code: int, message: str
 ) -> None:
     done = cli("plan", *words, project=project)
-    assert (done.code, told in done.err) == (code, True), done.err
+    assert (done.code, message in done.err) == (code, True), done.err
     assert not (project / "data" / "plan.json").exists()
 
 
@@ -535,13 +537,13 @@ def test_a_broken_network_file_exits_3(cli: Cli, project: Path) -> None:
     assert "own.cfg" in done.err
 
 
-def test_a_plan_waits_for_nobody_who_changes_the_dataset(cli: Cli, project: Path) -> None:
+def test_plan_fails_at_once_while_another_run_changes_the_dataset(cli: Cli, project: Path) -> None:
     with oiyolo.open_project(project).data_lock("fetch"):
         assert cli("plan", project=project).code == 6
         cli.ok("plan", "--dry-run", project=project)
 
 
-def test_no_project_is_refused(cli: Cli, tmp_path: Path) -> None:
+def test_plan_needs_a_project(cli: Cli, tmp_path: Path) -> None:
     done = cli("plan", project=tmp_path)
     assert done.code == 2
     assert "no oiyolo.toml" in done.err

@@ -1,4 +1,4 @@
-"""plot from the command line: one training, several, and one that goes on meanwhile."""
+"""plot from the command line: one training, several trainings, and a running one."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from tests.conftest import Cli, Shell
 
-BEGINS = "Learning Rate: 0.001, Momentum: 0.9, Decay: 0.0005\n"
-# In the background of a shell, Ctrl-C reaches nobody; the command line takes both alike.
+START = "Learning Rate: 0.001, Momentum: 0.9, Decay: 0.0005\n"
+# A background process of a shell ignores Ctrl-C; the command line treats both signals alike.
 CTRL_C = signal.SIGTERM if signal.getsignal(signal.SIGINT) is signal.SIG_IGN else signal.SIGINT
 FINAL = "Saving weights to weights/network_final.weights\n"
 
@@ -55,41 +55,41 @@ def make_run(project: Path, name: str, text: str | None, **record: object) -> Pa
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A project with two runs, and nothing else."""
+    """A project with two runs and nothing else."""
     folder = tmp_path / "project"
     oiyolo.init(folder, classes=["Boat"])
-    make_run(folder, "demo-001", BEGINS + lines(1, 60) + FINAL)
-    make_run(folder, "demo-002", BEGINS + lines(1, 40))
+    make_run(folder, "demo-001", START + lines(1, 60) + FINAL)
+    make_run(folder, "demo-002", START + lines(1, 40))
     return folder
 
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
-    """A log without a project."""
+    """A log outside any project."""
     path = tmp_path / "elsewhere" / "some_log.txt"
     path.parent.mkdir()
-    path.write_text(BEGINS + lines(1, 50), encoding="utf-8")
+    path.write_text(START + lines(1, 50), encoding="utf-8")
     return path
 
 
 @pytest.fixture
-def lively(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Refresh and tell as soon as there is something new."""
+def immediate_refresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refresh and report as soon as the log has grown."""
     monkeypatch.setattr(progress, "PLAIN_LINE_EVERY_S", 0.0)
-    monkeypatch.setattr(live, "_REST", 0.0)
+    monkeypatch.setattr(live, "_REST_RATIO", 0.0)
 
 
-def strict(path: Path) -> Any:
+def read_strict_json(path: Path) -> Any:
     def refuse(word: str) -> None:
-        pytest.fail(f"{word} is no JSON")
+        pytest.fail(f"{word} is not valid JSON")
 
     return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
 
 
-# --- one --------------------------------------------------------------------------------------
+# --- one training -------------------------------------------------------------------------------
 
 
-def test_a_run_leaves_charts_and_numbers(cli: Cli, project: Path) -> None:
+def test_a_run_gets_charts_and_metrics(cli: Cli, project: Path) -> None:
     done = cli.ok("plot", "demo-001", "--json", project=project).json
     run = project / "runs" / "demo-001"
     names = ("loss", "iou", "overview")
@@ -98,7 +98,7 @@ def test_a_run_leaves_charts_and_numbers(cli: Cli, project: Path) -> None:
     assert done["verdict"]["kind"] == "finished"
     assert (done["last_iteration"], done["iou"]) == (60, 0.6)
     assert len(pd.read_csv(done["metrics"])) == 60
-    numbers = strict(run / "metrics.json")
+    numbers = read_strict_json(run / "metrics.json")
     assert numbers["verdict"] == done["verdict"]
     assert numbers["last"]["hours_left"] is None
     assert numbers["best"]["avg_loss"] == {"value": pytest.approx(110 / 60), "iteration": 60}
@@ -106,10 +106,10 @@ def test_a_run_leaves_charts_and_numbers(cli: Cli, project: Path) -> None:
     assert numbers["summary"]["iterations"] == 60
 
 
-def test_the_latest_run_a_name_an_option_and_a_folder(cli: Cli, project: Path) -> None:
+def test_a_run_is_chosen_by_default_name_option_or_folder(cli: Cli, project: Path) -> None:
     assert cli.ok("plot", "--json", project=project).json["name"] == "demo-002"
-    for words in (["demo-001"], ["--run", "demo-001"]):
-        assert cli.ok("plot", *words, "--json", project=project).json["name"] == "demo-001"
+    for arguments in (["demo-001"], ["--run", "demo-001"]):
+        assert cli.ok("plot", *arguments, "--json", project=project).json["name"] == "demo-001"
     folder = project / "runs" / "demo-001"
     assert cli.ok("plot", folder, "--json").json["name"] == "demo-001"  # from anywhere
 
@@ -121,12 +121,12 @@ def test_a_second_call_does_nothing_until_the_log_grows(
     before = digests(log.parent)
     times = {path: path.stat().st_mtime_ns for path in log.parent.rglob("*")}
     second = cli.ok("plot", log)
-    assert "nothing new" in second.err
+    assert "plot: up to date" in second.err
     assert second.out == first.out
     assert digests(log.parent) == before
     assert {path: path.stat().st_mtime_ns for path in log.parent.rglob("*")} == times
     (log.parent / "some_log-charts" / "iou.svg").unlink()
-    assert "a chart is gone" in cli.ok("plot", log).err
+    assert "a chart or metrics file is missing" in cli.ok("plot", log).err
     assert digests(log.parent) == before
     with log.open("a", encoding="utf-8") as file:
         file.write(lines(51, 60))
@@ -135,7 +135,7 @@ def test_a_second_call_does_nothing_until_the_log_grows(
     assert "60 iterations" in grown.out
 
 
-def test_a_map_chart_of_an_earlier_log_goes_away(cli: Cli, log: Path) -> None:
+def test_a_map_chart_of_an_earlier_log_is_removed(cli: Cli, log: Path) -> None:
     text = log.read_text(encoding="utf-8")
     log.write_text(text + " mean_average_precision (mAP@0.50) = 0.5\n", encoding="utf-8")
     charts = log.parent / "some_log-charts"
@@ -146,7 +146,7 @@ def test_a_map_chart_of_an_earlier_log_goes_away(cli: Cli, log: Path) -> None:
     assert not list(charts.glob("map.*"))
 
 
-def test_a_folder_that_cannot_be_written_to_is_left_alone(
+def test_charts_of_a_read_only_folder_go_to_the_current_folder(
     cli: Cli, log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -156,27 +156,27 @@ def test_a_folder_that_cannot_be_written_to_is_left_alone(
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("arguments", "message"),
     [
         (["nowhere.txt"], "nowhere.txt: there is no such log"),
         (["no/such/log"], "there is no such log"),
         (["demo-009"], "there is no run 'demo-009'"),
         (["demo-001", "--run", "demo-002"], "named twice"),
         (["--run", "empty-001"], "has no log yet"),
-        (["demo-001", "demo-002", "--follow"], "only one training can be followed"),
+        (["demo-001", "demo-002", "--follow"], "only one training run can be followed"),
         (["--follow", "--every-s", "0"], "seconds above 0"),
         (["--follow", "--idle-s", "nan"], "seconds above 0"),
         (["demo-001", "--tensorboard", "oiyolo.toml"], "oiyolo.toml"),
     ],
 )
-def test_wrong_words_are_usage_errors(
-    cli: Cli, project: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], told: str
+def test_wrong_arguments_are_usage_errors(
+    cli: Cli, project: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
 ) -> None:
     monkeypatch.chdir(project)
     make_run(project, "empty-001", None, began_at="0")
-    done = cli("plot", *words)
+    done = cli("plot", *arguments)
     assert done.code == 2
-    assert told in done.err
+    assert message in done.err
     assert not list(project.rglob("charts"))
 
 
@@ -185,14 +185,14 @@ def test_a_dry_run_writes_nothing(
 ) -> None:
     before = digests(project.parent)
     one = cli.ok("plot", "--dry-run", "--follow", "--tensorboard", "tb", project=project)
-    assert "demo-002/charts, again and again" in one.out
+    assert "demo-002/charts, again each time the log grows" in one.out
     assert "event files to tb/demo-002" in one.out
     several = cli.ok("plot", "demo-001", log, "--dry-run", project=project)
     assert "runs/comparison-demo-001-and-some_log" in several.out
     assert digests(project.parent) == before
 
 
-# --- several ----------------------------------------------------------------------------------
+# --- several trainings --------------------------------------------------------------------------
 
 
 def test_runs_and_logs_are_compared_in_the_project(cli: Cli, project: Path, log: Path) -> None:
@@ -209,19 +209,19 @@ def test_runs_and_logs_are_compared_in_the_project(cli: Cli, project: Path, log:
     assert "demo-001: finished at iteration 60" in done.out
     table = pd.read_csv(folder / "comparison.csv")
     assert table["avg_loss"].tolist() == pytest.approx([110 / 60, 110 / 40, 110 / 50], rel=1e-5)
-    assert [row["run"] for row in strict(folder / "comparison.json")["runs"]] == [
+    assert [row["run"] for row in read_strict_json(folder / "comparison.json")["runs"]] == [
         *("demo-001", "demo-002", "some_log"),
     ]
-    assert cli.ok("plot", project=project).out.startswith("demo-002")  # it is no run
+    assert cli.ok("plot", project=project).out.startswith("demo-002")  # a comparison is not a run
 
 
-def test_logs_of_one_name_are_told_apart_by_their_folders(
+def test_logs_of_the_same_name_are_named_by_their_folders(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("a/x", "b/x", "b/y"):
         (tmp_path / name).mkdir(parents=True)
-        (tmp_path / name / "train_log.txt").write_text(BEGINS + lines(1, 40), encoding="utf-8")
+        (tmp_path / name / "train_log.txt").write_text(START + lines(1, 40), encoding="utf-8")
     logs = [f"{name}/train_log.txt" for name in ("a/x", "b/x", "b/y")]
     done = cli.ok("plot", *logs, "--json", "--tensorboard", "tb").json
     names = ["a-x-train_log", "b-x-train_log", "y-train_log"]
@@ -235,19 +235,19 @@ def test_logs_of_one_name_are_told_apart_by_their_folders(
     assert len(os.path.basename(os.path.dirname(many["charts"][0]))) < 100  # noqa: PTH119, PTH120
 
 
-def test_one_wrong_log_spoils_a_comparison(cli: Cli, log: Path, tmp_path: Path) -> None:
+def test_one_invalid_log_fails_a_comparison(cli: Cli, log: Path, tmp_path: Path) -> None:
     (tmp_path / "none.log").write_text("nothing\n", encoding="utf-8")
     done = cli("plot", log, tmp_path / "none.log")
     assert done.code == 3
     assert "none.log: no iteration lines" in done.err
 
 
-# --- one that goes on -------------------------------------------------------------------------
+# --- a running training -------------------------------------------------------------------------
 
 
 @pytest.fixture
-def writer() -> Iterator[Callable[[Callable[[], None]], None]]:
-    """Do something beside the test, and wait for it."""
+def background() -> Iterator[Callable[[Callable[[], None]], None]]:
+    """Run functions in threads alongside the test, and wait for them at the end."""
     threads: list[threading.Thread] = []
 
     def start(work: Callable[[], None]) -> None:
@@ -259,38 +259,38 @@ def writer() -> Iterator[Callable[[Callable[[], None]], None]]:
         thread.join()
 
 
-@pytest.mark.usefixtures("lively")
+@pytest.mark.usefixtures("immediate_refresh")
 def test_a_run_is_followed_until_its_training_ends(
     cli: Cli,
     project: Path,
     tmp_path: Path,
-    writer: Callable[[Callable[[], None]], None],
+    background: Callable[[Callable[[], None]], None],
     wait_until: Callable[[Callable[[], bool]], None],
 ) -> None:
     run = make_run(project, "demo-003", None, state="running")
-    begun = threading.Event()
+    has_started = threading.Event()
     overview = run / "charts" / "overview.png"
-    seen: list[bytes] = []
+    overviews: list[bytes] = []
 
     def train() -> None:
         with (
-            locks.exclusive(run / ".lock", what="the run", doing="train"),
+            locks.exclusive(run / ".lock", what="the run", operation="train"),
             (run / "train_log.txt").open("w", encoding="utf-8") as file,
         ):
-            begun.set()
+            has_started.set()
             for first in (1, 31):
-                file.write((BEGINS if first == 1 else "") + lines(first, first + 29))
+                file.write((START if first == 1 else "") + lines(first, first + 29))
                 file.flush()
-                before = seen[-1:]
-                wait_until(lambda: overview.is_file() and [overview.read_bytes()] != before)  # noqa: B023  (asked for now)
-                seen.append(overview.read_bytes())
+                before = overviews[-1:]
+                wait_until(lambda: overview.is_file() and [overview.read_bytes()] != before)  # noqa: B023  (called at once)
+                overviews.append(overview.read_bytes())
             (run / "run.json").write_text(
                 json.dumps({"state": "finished", "max_batches": 60}), encoding="utf-8"
             )
-            file.write(lines(61, 61).rstrip("\n"))  # its end never came
+            file.write(lines(61, 61).rstrip("\n"))  # the newline never comes
 
-    writer(train)
-    begun.wait()
+    background(train)
+    has_started.wait()
     done = cli.ok(
         *("plot", "--run", "demo-003", "--follow", "--every-s", "0.05", "--json"),
         *("--tensorboard", tmp_path / "tb"),
@@ -298,16 +298,16 @@ def test_a_run_is_followed_until_its_training_ends(
     )
     assert done.json["last_iteration"] == 61
     assert done.json["new_events"] == 61
-    told = done.err.splitlines()
-    assert any("demo-003: iteration 30 of 60 · falling: loss" in line for line in told)
-    assert told[-1].startswith("demo-003: iteration 61 of 60 · falling")
-    assert told[-1].endswith("· finished")
-    assert "nothing new" in cli.ok("plot", "--run", "demo-003", project=project).err
+    stderr_lines = done.err.splitlines()
+    assert any("demo-003: iteration 30 of 60 · falling: loss" in line for line in stderr_lines)
+    assert stderr_lines[-1].startswith("demo-003: iteration 61 of 60 · falling")
+    assert stderr_lines[-1].endswith("· finished")
+    assert "plot: up to date" in cli.ok("plot", "--run", "demo-003", project=project).err
 
 
-@pytest.mark.usefixtures("lively")
+@pytest.mark.usefixtures("immediate_refresh")
 def test_a_log_is_followed_until_it_no_longer_grows(
-    cli: Cli, log: Path, writer: Callable[[Callable[[], None]], None]
+    cli: Cli, log: Path, background: Callable[[Callable[[], None]], None]
 ) -> None:
     def grow() -> None:
         for first in range(51, 90, 10):
@@ -315,17 +315,17 @@ def test_a_log_is_followed_until_it_no_longer_grows(
             with log.open("a", encoding="utf-8") as file:
                 file.write(lines(first, first + 9))
 
-    writer(grow)
+    background(grow)
     done = cli.ok("plot", log, "--follow", "--every-s", "0.05", "--idle-s", "2", "--json").json
     assert done["last_iteration"] == 90
     assert len(pd.read_csv(done["metrics"])) == 90
     before = os.stat(done["charts"][0]).st_mtime_ns  # noqa: PTH116
     cli.ok("plot", log, "--follow", "--every-s", "0.05", "--idle-s", "0.1")
-    assert "nothing new" in cli.ok("plot", log).err
+    assert "plot: up to date" in cli.ok("plot", log).err
     assert os.stat(done["charts"][0]).st_mtime_ns >= before  # noqa: PTH116
 
 
-def test_a_log_that_never_has_an_iteration_is_refused_in_the_end(cli: Cli, tmp_path: Path) -> None:
+def test_following_a_log_without_iterations_is_an_error(cli: Cli, tmp_path: Path) -> None:
     path = tmp_path / "x.log"
     path.write_text("layer     filters\n", encoding="utf-8")
     done = cli("plot", path, "--follow", "--idle-s", "0.2")
@@ -333,7 +333,7 @@ def test_a_log_that_never_has_an_iteration_is_refused_in_the_end(cli: Cli, tmp_p
     assert "no iteration lines" in done.err
 
 
-def test_ctrl_c_ends_it_quietly_with_what_there_is(
+def test_ctrl_c_ends_following_with_the_latest_charts(
     shell: Shell, log: Path, wait_until: Callable[[Callable[[], bool]], None]
 ) -> None:
     process = shell.start("plot", log, "--follow", "--json")
@@ -349,57 +349,57 @@ def test_ctrl_c_ends_it_quietly_with_what_there_is(
     assert not list(log.parent.rglob("*.part"))
 
 
-def test_ctrl_c_before_there_is_a_chart_is_an_interrupt(
+def test_ctrl_c_before_the_first_chart_is_an_interrupt(
     shell: Shell, log: Path, wait_until: Callable[[Callable[[], bool]], None]
 ) -> None:
     log.write_text("nothing yet\n", encoding="utf-8")
     process = shell.start("plot", log, "--follow", "-v")
-    wait_until(lambda: _sleeps(process))
+    wait_until(lambda: _is_sleeping(process))
     os.kill(process.pid, CTRL_C)
     assert shell.end_of(process).code == 130
 
 
-def _sleeps(process: subprocess.Popen[str]) -> bool:
-    """Tell whether a process waits in a sleep of its own, its imports done."""
-    with open(f"/proc/{process.pid}/wchan", encoding="utf-8") as file:  # noqa: PTH123  (no file)
-        waits_in = file.read()
-    return any(call in waits_in for call in ("nanosleep", "poll_"))  # Python 3.10 polls
+def _is_sleeping(process: subprocess.Popen[str]) -> bool:
+    """Return whether a process is sleeping, so that its imports are done."""
+    with open(f"/proc/{process.pid}/wchan", encoding="utf-8") as file:  # noqa: PTH123  (not a regular file)
+        wait_channel = file.read()
+    return any(call in wait_channel for call in ("nanosleep", "poll_"))  # Python 3.10 polls
 
 
-def test_a_terminal_has_one_line_written_over(log: Path) -> None:
+def test_a_terminal_shows_one_line_that_is_rewritten(log: Path) -> None:
     master, slave = pty.openpty()
     command = [sys.executable, "-m", "oiyolo", "plot", str(log), "--follow", "--idle-s", "0.2"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=slave)
     os.close(slave)
-    said = b""
+    output = b""
     while True:
         try:
-            more = os.read(master, 4096)
+            chunk = os.read(master, 4096)
         except OSError:  # the other end was closed
             break
-        if not more:
+        if not chunk:
             break
-        said += more
+        output += chunk
     os.close(master)
     assert process.wait(60) == 0
-    assert said.startswith(b"\r\x1b[Ksome_log: iteration 50")
-    assert said.count(b"\n") == 1
-    assert max(len(part) for part in said.decode().split("\r\x1b[K")) < 82
+    assert output.startswith(b"\r\x1b[Ksome_log: iteration 50")
+    assert output.count(b"\n") == 1
+    assert max(len(part) for part in output.decode().split("\r\x1b[K")) < 82
 
 
-def test_two_writers_of_the_same_event_files_are_kept_apart(cli: Cli, log: Path) -> None:
+def test_two_writers_of_the_same_event_files_exclude_each_other(cli: Cli, log: Path) -> None:
     folder = log.parent / "tb" / "some_log"
     folder.mkdir(parents=True)
-    with locks.exclusive(folder / ".lock", what="the folder of event files", doing="plot"):
+    with locks.exclusive(folder / ".lock", what="the folder of event files", operation="plot"):
         done = cli("plot", log, "--tensorboard", folder.parent)
     assert done.code == 6
     assert str(folder) in done.err
 
 
-# --- the library ------------------------------------------------------------------------------
+# --- the library --------------------------------------------------------------------------------
 
 
-def test_the_library_gives_objects(project: Path, log: Path) -> None:
+def test_the_library_returns_result_objects(project: Path, log: Path) -> None:
     plotted = oiyolo.plot(project, run="demo-001")
     assert isinstance(plotted, Plotted)
     assert len(plotted.log) == 60
@@ -418,7 +418,7 @@ def test_the_library_gives_objects(project: Path, log: Path) -> None:
         oiyolo.plot(log=log)
 
 
-def test_a_notebooks_cell_shows_the_overview_as_it_changes(tmp_path: Path, log: Path) -> None:
+def test_a_notebook_cell_shows_the_overview(tmp_path: Path, log: Path) -> None:
     nbclient = pytest.importorskip("nbclient")
     nbformat = pytest.importorskip("nbformat")
     source = f"import oiyolo\np = oiyolo.plot(log={str(log)!r}, follow=True, idle_s=0.2)"

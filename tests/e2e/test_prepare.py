@@ -1,4 +1,4 @@
-"""prepare through the command line: nasty files, freed originals, live runs, a full disk."""
+"""``oiyolo prepare``: difficult files, deleted originals, runs in progress, a full disk."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ if TYPE_CHECKING:
     Digests = Callable[[Path], dict[str, str]]
 
 DAMAGED = "damaged or truncated JPEG"
-FULL_OF_PIXELS = "absurd dimensions (over 89 megapixels)"
+TOO_MANY_PIXELS = "absurd dimensions (over 89 megapixels)"
 PREPARED = None
-"""The fate of a file that can be used."""
+"""Expected reason of a file that is prepared."""
 
 
-class Nasty(NamedTuple):
-    """A file called .jpg, and what has to become of it."""
+class DifficultFile(NamedTuple):
+    """A file called .jpg, and the reason for which it must be excluded; ``PREPARED`` for none."""
 
     content: bytes
-    fate: str | None
+    expected_reason: str | None
 
 
 def photograph(wh: tuple[int, int] = (160, 120)) -> Image.Image:
@@ -59,7 +59,7 @@ def middle_replaced(content: bytes, by: bytes) -> bytes:
     return content[:at] + by + content[at + len(by) :]
 
 
-def says(content: bytes, width: int, height: int) -> bytes:
+def with_dimensions(content: bytes, width: int, height: int) -> bytes:
     at = content.index(b"\xff\xc0") + 5
     return content[:at] + height.to_bytes(2, "big") + width.to_bytes(2, "big") + content[at + 4 :]
 
@@ -70,7 +70,7 @@ def exif(orientation: int) -> bytes:
     return made.tobytes()
 
 
-def nasty_files() -> dict[str, Nasty]:
+def difficult_files() -> dict[str, DifficultFile]:
     plain = photograph()
     jpeg = encoded(plain)
     large = encoded(photograph((640, 480)), quality=95)
@@ -111,7 +111,7 @@ def nasty_files() -> dict[str, Nasty]:
         "BMP": encoded(plain, "BMP"),
         "TIFF": encoded(plain, "TIFF"),
     }
-    refused = {
+    excluded = {
         "empty": (b"", "not an image"),
         "HTML": (b"<!DOCTYPE html><html><body>gone</body></html>", "not an image"),
         "PostScript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image"),
@@ -125,11 +125,11 @@ def nasty_files() -> dict[str, Nasty]:
         "PNG cut": (encoded(plain, "PNG")[:900], "cannot be decoded"),
         "PNG damaged": (middle_replaced(encoded(plain, "PNG"), b"\0" * 99), "cannot be decoded"),
         "WebP cut": (encoded(plain, "WEBP")[:300], "cannot be decoded"),
-        "bomb": (says(jpeg, 20_000, 20_000), FULL_OF_PIXELS),
-        "no width": (says(jpeg, 0, 100), "not an image"),
+        "bomb": (with_dimensions(jpeg, 20_000, 20_000), TOO_MANY_PIXELS),
+        "no width": (with_dimensions(jpeg, 0, 100), "not an image"),
     }
-    return {name: Nasty(content, PREPARED) for name, content in used.items()} | {
-        name: Nasty(*known) for name, known in refused.items()
+    return {name: DifficultFile(content, PREPARED) for name, content in used.items()} | {
+        name: DifficultFile(*file) for name, file in excluded.items()
     }
 
 
@@ -143,14 +143,14 @@ def objects_of(folder: Path) -> Path:
 
 @pytest.fixture
 def fetched(make_project: Callable[..., Path], cli: Cli) -> Path:
-    """A project whose images are here and not prepared."""
+    """Return a project whose images are fetched but not prepared."""
     folder = make_project(tolerance=0.5)
     cli.ok("fetch", project=folder)
     return folder
 
 
-def refused_ids(folder: Path) -> list[str]:
-    """Give the images that prepare excluded."""
+def excluded_ids(folder: Path) -> list[str]:
+    """Return the ids of the images that prepare excluded."""
     with open_project(folder).ledger(read_only=True) as ledger:
         return ledger.ids("excluded", stage="prepare")
 
@@ -162,39 +162,39 @@ def states(cli: Cli, folder: Path) -> dict[str, Any]:
     return status
 
 
-# --- nasty files -----------------------------------------------------------------------------
+# --- difficult files -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("fit", ["stretch", "letterbox", "none"])
-def test_forty_nasty_files_meet_their_fates_and_none_stops_the_run(
+def test_forty_difficult_files_are_prepared_or_excluded_and_none_stops_the_run(
     cli: Cli, fetched: Path, fit: str
 ) -> None:
-    nasty = nasty_files()
-    assert len(nasty) >= 40
+    difficult = difficult_files()
+    assert len(difficult) >= 40
     ids = fetched_ids(fetched)
     found: dict[str, str | None] = {}
-    while len(found) < len(nasty):  # as many at a time as there are images
-        names = list(nasty)[len(found) : len(found) + len(ids)]
+    while len(found) < len(difficult):  # one file per image of the project at a time
+        names = list(difficult)[len(found) : len(found) + len(ids)]
         by_id = dict(zip(ids, names, strict=False))
         for image_id, name in by_id.items():
             path = fetched / "data" / "images" / f"{image_id}.jpg"
-            path.write_bytes(nasty[name].content)
+            path.write_bytes(difficult[name].content)
         with open_project(fetched).ledger() as ledger:
-            fetch_again(ledger, ids)
+            mark_as_fetched(ledger, ids)
         cli.ok("prepare", "--fit", fit, project=fetched)
         for image_id, name in by_id.items():
-            found[name] = fate_of(fetched, image_id, (32, 32) if fit != "none" else None)
+            found[name] = exclusion_reason(fetched, image_id, (32, 32) if fit != "none" else None)
         assert not list(objects_of(fetched).glob("*.part"))
-    assert found == {name: known.fate for name, known in nasty.items()}
+    assert found == {name: file.expected_reason for name, file in difficult.items()}
 
 
-def fetch_again(ledger: Any, ids: list[str]) -> None:
-    changes = [Change(i, "fetched", "put there by hand") for i in ids]
+def mark_as_fetched(ledger: Any, ids: list[str]) -> None:
+    changes = [Change(i, "fetched", "replaced by the test") for i in ids]
     ledger.record("fetch", changes)
 
 
-def fate_of(folder: Path, image_id: str, size_wh: tuple[int, int] | None) -> str | None:
-    """Give why an image was refused; ``None`` if it was prepared, and is as it has to be."""
+def exclusion_reason(folder: Path, image_id: str, size_wh: tuple[int, int] | None) -> str | None:
+    """Return why an image was excluded; ``None`` if it was prepared, after checking its files."""
     with open_project(folder).ledger(read_only=True) as ledger:
         row = ledger.row(image_id)
     assert row is not None
@@ -213,19 +213,19 @@ def fate_of(folder: Path, image_id: str, size_wh: tuple[int, int] | None) -> str
     return None
 
 
-def test_a_folder_in_an_images_place_is_excluded(cli: Cli, fetched: Path) -> None:
+def test_a_folder_in_place_of_an_image_is_excluded(cli: Cli, fetched: Path) -> None:
     image_id = fetched_ids(fetched)[0]
     path = fetched / "data" / "images" / f"{image_id}.jpg"
     path.unlink()
     path.mkdir()
     cli.ok("prepare", project=fetched)
-    assert fate_of(fetched, image_id, None) == "cannot be read from the disk"
+    assert exclusion_reason(fetched, image_id, None) == "cannot be read from the disk"
 
 
 # --- labels ----------------------------------------------------------------------------------
 
 
-def test_labels_boxes_csv_and_the_selection_say_the_same(cli: Cli, fetched: Path) -> None:
+def test_labels_boxes_csv_and_the_selection_agree(cli: Cli, fetched: Path) -> None:
     cli.ok("prepare", "--fit", "letterbox", "--size", "64x96", project=fetched)
     table = pd.read_csv(fetched / "data" / "dataset" / "boxes.csv", keep_default_na=False)
     selected = pd.read_csv(fetched / "data" / "selection" / "boxes.csv", keep_default_na=False)
@@ -240,56 +240,58 @@ def test_labels_boxes_csv_and_the_selection_say_the_same(cli: Cli, fetched: Path
         np.testing.assert_allclose(xyxy, rows[["XMin", "YMin", "XMax", "YMax"]], atol=1e-6)
 
 
-# --- freed originals -------------------------------------------------------------------------
+# --- deleted originals -----------------------------------------------------------------------
 
 
-def test_originals_are_freed_and_the_ledger_knows(cli: Cli, fetched: Path) -> None:
+def test_originals_are_deleted_and_this_is_recorded(cli: Cli, fetched: Path) -> None:
     ids = fetched_ids(fetched)
     (fetched / "data" / "images" / f"{ids[0]}.jpg").write_bytes(b"junk")
     cli.ok("prepare", "--no-keep-originals", project=fetched)
-    # What could not be prepared is kept.
-    assert fetched_ids(fetched) == refused_ids(fetched)
+    # Originals that could not be prepared are kept.
+    assert fetched_ids(fetched) == excluded_ids(fetched)
     made = sorted(path.stem for path in objects_of(fetched).glob("*.jpg"))
     assert ids[0] not in made
-    assert sorted([*made, *refused_ids(fetched)]) == ids
-    assert "its original was freed" in cli.ok("why", made[0], project=fetched).out
-    assert "freed" not in cli.ok("why", ids[0], project=fetched).out
+    assert sorted([*made, *excluded_ids(fetched)]) == ids
+    assert "original deleted" in cli.ok("why", made[0], project=fetched).out
+    assert "deleted" not in cli.ok("why", ids[0], project=fetched).out
     assert "nothing to do" in cli.ok("prepare", "--no-keep-originals", project=fetched).out
     cli.ok("split", "--size", "32x32", project=fetched)
 
 
-def test_originals_that_a_kill_left_are_freed_by_the_next_run(cli: Cli, fetched: Path) -> None:
+def test_originals_that_remain_after_a_kill_are_deleted_by_the_next_run(
+    cli: Cli, fetched: Path
+) -> None:
     cli.ok("split", project=fetched)
     before = states(cli, fetched)
     assert fetched_ids(fetched)
     cli.ok("prepare", "--no-keep-originals", project=fetched)
-    assert fetched_ids(fetched) == refused_ids(fetched)
+    assert fetched_ids(fetched) == excluded_ids(fetched)
     assert states(cli, fetched) == before
 
 
-def test_an_original_goes_only_when_its_prepared_files_are_on_the_disk(
+def test_an_original_is_deleted_only_after_its_prepared_files_are_on_disk(
     cli: Cli, fetched: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: set[Path] = set()
     fsync, unlink = os.fsync, type(fetched).unlink
 
-    def noted_fsync(descriptor: int) -> None:
+    def recording_fsync(descriptor: int) -> None:
         fsync(descriptor)
         synced.add(Path(f"/proc/self/fd/{descriptor}").readlink())
 
-    def checked_unlink(path: Path, **options: bool) -> None:
+    def checking_unlink(path: Path, **options: bool) -> None:
         if path.parent.name == "images":
             objects = objects_of(fetched)
             assert {objects / f"{path.stem}.jpg", objects / f"{path.stem}.txt", objects} <= synced
         unlink(path, **options)
 
-    monkeypatch.setattr(os, "fsync", noted_fsync)
-    monkeypatch.setattr(type(fetched), "unlink", checked_unlink)
+    monkeypatch.setattr(os, "fsync", recording_fsync)
+    monkeypatch.setattr(type(fetched), "unlink", checking_unlink)
     cli.ok("prepare", "--no-keep-originals", project=fetched)
-    assert fetched_ids(fetched) == refused_ids(fetched)
+    assert fetched_ids(fetched) == excluded_ids(fetched)
 
 
-def test_other_options_need_freed_originals_again_and_say_so(
+def test_other_options_need_the_deleted_originals_again(
     cli: Cli, fetched: Path, digests: Digests
 ) -> None:
     cli.ok("prepare", "--no-keep-originals", project=fetched)
@@ -298,14 +300,14 @@ def test_other_options_need_freed_originals_again_and_say_so(
     planned = cli.ok("prepare", "--size", "64x64", "--dry-run", project=fetched)
     assert f"need {len(ids)} originals again" in planned.out
     done = cli.ok("prepare", "--size", "64x64", project=fetched)
-    assert f"`oiyolo fetch` gets {len(ids)} originals again" in done.out
+    assert f"{len(ids)} originals needed again (deleted because" in done.out
     assert states(cli, fetched)["states"]["pending"] == len(ids)
-    assert "original gone, to be fetched again" in cli.ok("why", ids[0], project=fetched).out
-    # Back to what they were: nothing is lost.
+    assert "original missing, to be fetched again" in cli.ok("why", ids[0], project=fetched).out
+    # With the previous options the prepared files are up to date again.
     cli.ok("prepare", project=fetched)
     assert states(cli, fetched)["states"]["prepared"] == len(ids)
     assert digests(objects_of(fetched)) == first
-    # Forward, with the originals.
+    # With the new options and the originals they are prepared again.
     cli.ok("prepare", "--size", "64x64", project=fetched)
     cli.ok("fetch", project=fetched)
     cli.ok("prepare", "--size", "64x64", project=fetched)
@@ -316,7 +318,7 @@ def test_other_options_need_freed_originals_again_and_say_so(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
-def test_prepare_that_frees_originals_killed_at_random_moments(
+def test_prepare_without_keeping_originals_survives_kills_at_random_times(
     cli: Cli,
     shell: Shell,
     make_project: Callable[..., Path],
@@ -334,20 +336,20 @@ def test_prepare_that_frees_originals_killed_at_random_moments(
         time.sleep(rng.uniform(0.8, 2.5))
         victim.kill()
         victim.communicate()
-        # At any moment an image is here as an original or as a whole prepared file.
+        # At any time an image exists as an original or as a complete prepared file.
         prepared = {path.stem for path in objects_of(folder).glob("*.jpg")}
         assert prepared.union(fetched_ids(folder)) == set(fetched_ids(whole))
     assert shell(*words).code == 0
     cli.ok("prepare", project=whole)
     assert digests(objects_of(folder)) == digests(objects_of(whole))
     assert states(cli, folder) == states(cli, whole)
-    assert fetched_ids(folder) == refused_ids(folder)
+    assert fetched_ids(folder) == excluded_ids(folder)
 
 
-# --- beside a live run -----------------------------------------------------------------------
+# --- training runs in progress ---------------------------------------------------------------
 
 
-def live_run(folder: Path, image_ids: list[str]) -> Run:
+def make_running_training(folder: Path, image_ids: list[str]) -> Run:
     run = Run(folder / "runs" / "tiny-001")
     run.write_record(name=run.name)
     for name in ("train", "valid"):
@@ -361,40 +363,40 @@ def live_run(folder: Path, image_ids: list[str]) -> Run:
     [("--size", "64x64"), ("--fit", "letterbox"), ("--size", "64x64", "--dry-run")],
     ids=" ".join,
 )
-def test_files_that_a_live_run_reads_do_not_become_others(
+def test_files_used_by_a_running_training_are_not_changed(
     cli: Cli, fetched: Path, digests: Digests, options: tuple[str, ...]
 ) -> None:
     cli.ok("split", project=fetched)
-    before, standing = digests(objects_of(fetched)), states(cli, fetched)
+    before, states_before = digests(objects_of(fetched)), states(cli, fetched)
     ids = sorted(path.stem for path in objects_of(fetched).glob("*.jpg"))
-    run = live_run(fetched, ids[:2])
+    run = make_running_training(fetched, ids[:2])
     with run.lock("train"):
         done = cli("prepare", *options, project=fetched)
         assert done.code == LockedError.exit_code
-        assert "a training reads 2 images" in done.err
+        assert "2 images used by a training run in progress" in done.err
         assert "tiny-001" in done.err
         assert "size from" in done.err or "fit from" in done.err
         assert digests(objects_of(fetched)) == before
-        assert states(cli, fetched) == standing
-        # The same options, a lost file and new images do no harm.
+        assert states(cli, fetched) == states_before
+        # The same options, a lost file and new images are harmless.
         for image_id in (ids[0], ids[5]):
             (objects_of(fetched) / f"{image_id}.jpg").unlink()
         with open_project(fetched).ledger() as ledger:
-            fetch_again(ledger, ids[6:9])
+            mark_as_fetched(ledger, ids[6:9])
         cli.ok("prepare", project=fetched)
         assert digests(objects_of(fetched)) == before
     cli.ok("prepare", *options, project=fetched)
     assert (digests(objects_of(fetched)) == before) == ("--dry-run" in options)
 
 
-def test_what_a_live_run_reads_stays_until_it_ends(cli: Cli, fetched: Path) -> None:
+def test_files_used_by_a_running_training_are_kept_until_it_ends(cli: Cli, fetched: Path) -> None:
     cli.ok("split", project=fetched)
     lost, other = sorted(path.stem for path in objects_of(fetched).glob("*.jpg"))[:2]
     for image_id in (lost, other):
-        (fetched / "data" / "images" / f"{image_id}.jpg").write_bytes(b"no picture any more")
+        (fetched / "data" / "images" / f"{image_id}.jpg").write_bytes(b"not an image any more")
     with open_project(fetched).ledger() as ledger:
-        fetch_again(ledger, [lost, other])
-    with live_run(fetched, [lost]).lock("train"):
+        mark_as_fetched(ledger, [lost, other])
+    with make_running_training(fetched, [lost]).lock("train"):
         cli.ok("prepare", project=fetched)
         assert (objects_of(fetched) / f"{lost}.jpg").is_file()
         assert (objects_of(fetched) / f"{lost}.txt").is_file()
@@ -405,10 +407,10 @@ def test_what_a_live_run_reads_stays_until_it_ends(cli: Cli, fetched: Path) -> N
     assert not (objects_of(fetched) / f"{lost}.txt").exists()
 
 
-# --- the disk, and doing nothing -------------------------------------------------------------
+# --- a full disk, and nothing to do ----------------------------------------------------------
 
 
-def test_a_full_disk_exits_4_and_leaves_only_whole_files(
+def test_a_full_disk_exits_4_and_leaves_only_complete_files(
     cli: Cli, fetched: Path, digests: Digests, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left = threading.Semaphore(25)
@@ -441,13 +443,13 @@ def test_a_second_prepare_opens_no_image(
     cli: Cli, fetched: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cli.ok("prepare", project=fetched)
-    monkeypatch.setattr("oiyolo.stages.prepare.pending.tasks", None)
+    monkeypatch.setattr("oiyolo.stages.prepare.pending.iter_tasks", None)
     assert "nothing to do" in cli.ok("prepare", project=fetched).out
     assert "nothing to do" in cli.ok("prepare", project=fetched).out
 
 
 @pytest.mark.parametrize("jobs", [1, 3])
-def test_the_number_of_threads_changes_nothing(
+def test_the_number_of_threads_does_not_affect_the_result(
     cli: Cli, fetched: Path, digests: Digests, jobs: int
 ) -> None:
     cli.ok("prepare", "--jobs", str(jobs), project=fetched)
@@ -458,16 +460,16 @@ def test_the_number_of_threads_changes_nothing(
     assert digests(objects_of(fetched)) == first
 
 
-def test_an_older_way_of_preparing_is_done_anew(cli: Cli, fetched: Path) -> None:
+def test_images_of_an_older_method_are_prepared_again(cli: Cli, fetched: Path) -> None:
     cli.ok("prepare", project=fetched)
     with open_project(fetched).ledger() as ledger:
         ids = ledger.ids("prepared")
         facts: Mapping[str, object] = {"prepared_from": "what an older one wrote"}
         old = [Change(i, "prepared", "made older", facts=facts) for i in ids]
         ledger.record("prepare", old)
-    stamp = fetched / "data" / "dataset" / ".prepared-from.json"
-    saved = files.read_json(stamp)
-    files.write_json(stamp, {**saved, "the way of preparing": 1})
+    recipe_path = fetched / "data" / "dataset" / ".prepared-from.json"
+    saved = files.read_json(recipe_path)
+    files.write_json(recipe_path, {**saved, "the way of preparing": 1})
     assert f"prepared {len(ids)} images" in cli.ok("prepare", project=fetched).out
 
 
@@ -477,5 +479,5 @@ def test_without_a_selection_prepare_exits_2(cli: Cli, make_project: Callable[..
     assert "oiyolo fetch" in done.err
 
 
-def test_pillow_is_never_told_to_take_truncated_files() -> None:
+def test_pillow_never_accepts_truncated_files() -> None:
     assert not ImageFile.LOAD_TRUNCATED_IMAGES

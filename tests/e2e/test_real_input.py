@@ -1,4 +1,4 @@
-"""Input that nobody in this project wrote; skipped where it is absent."""
+"""Input from real sources; the tests are skipped where it is missing."""
 
 from __future__ import annotations
 
@@ -41,19 +41,19 @@ TOLERANCE = 1e-4
 
 
 def labels_in(path: Path) -> npt.NDArray[np.float64]:
-    """Give class, centre and size of each line, sorted."""
+    """Return the class, centre and size of each line, sorted."""
     rows = [list(map(float, line.split())) for line in path.read_text().splitlines()]
     return np.array(sorted(rows), dtype=np.float64).reshape(-1, 5)
 
 
 def write_official(alpaca: Path, folder: Path) -> None:
-    """Lay the photographs and their labels out in the official V6 forms."""
+    """Write the photographs and their labels in the official V6 formats."""
     boxes, images, labels = [BOX_HEADER], [IMAGE_HEADER], [LABEL_HEADER]
-    mirrored = folder / "open-images-dataset" / "train"
-    mirrored.mkdir(parents=True)
+    mirror_folder = folder / "open-images-dataset" / "train"
+    mirror_folder.mkdir(parents=True)
     for number, path in enumerate(sorted((alpaca / "images").glob("*.jpg"))):
         image_id = path.stem
-        shutil.copyfile(path, mirrored / path.name)
+        shutil.copyfile(path, mirror_folder / path.name)
         for _, x, y, width, height in labels_in(alpaca / "labels" / f"{image_id}.txt"):
             corners = (x - width / 2, x + width / 2, y - height / 2, y + height / 2)
             fields = ",".join(f"{value:.6f}" for value in corners)
@@ -82,7 +82,7 @@ def write_official(alpaca: Path, folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def alpacas(real: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, object]]:
-    """Options that lead to the photographs on a server."""
+    """Yield the options of a project whose images are the photographs, on a local server."""
     folder = tmp_path_factory.mktemp("alpacas")
     write_official(real / "alpaca", folder)
     with serve(folder) as server:
@@ -96,7 +96,7 @@ def alpacas(real: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[di
 
 
 @pytest.fixture(scope="module")
-def split_project(alpacas: dict[str, object], make_project: Callable[..., Path]) -> Path:
+def alpaca_project(alpacas: dict[str, object], make_project: Callable[..., Path]) -> Path:
     folder = make_project(**alpacas, size=(416, 416), fit="stretch")
     oiyolo.select(folder)
     oiyolo.fetch(folder)
@@ -105,35 +105,35 @@ def split_project(alpacas: dict[str, object], make_project: Callable[..., Path])
     return folder
 
 
-def test_every_photograph_arrives_as_it_was_served(real: Path, split_project: Path) -> None:
-    fetched = sorted((split_project / "data" / "images").iterdir())
+def test_every_photograph_is_saved_as_served(real: Path, alpaca_project: Path) -> None:
+    fetched = sorted((alpaca_project / "data" / "images").iterdir())
     assert len(fetched) == COUNT
     for path in fetched:
         assert path.read_bytes() == (real / "alpaca" / "images" / path.name).read_bytes()
 
 
-def test_stretched_labels_equal_the_given_ones(real: Path, split_project: Path) -> None:
-    written = sorted((split_project / "data" / "dataset" / "obj").glob("*.txt"))
+def test_stretched_labels_equal_the_original_labels(real: Path, alpaca_project: Path) -> None:
+    written = sorted((alpaca_project / "data" / "dataset" / "obj").glob("*.txt"))
     assert len(written) == COUNT
     for path in written:
-        given, ours = labels_in(real / "alpaca" / "labels" / path.name), labels_in(path)
-        assert ours.shape == given.shape, path.name
-        np.testing.assert_allclose(ours, given, atol=TOLERANCE, rtol=0, err_msg=path.name)
+        original, ours = labels_in(real / "alpaca" / "labels" / path.name), labels_in(path)
+        assert ours.shape == original.shape, path.name
+        np.testing.assert_allclose(ours, original, atol=TOLERANCE, rtol=0, err_msg=path.name)
         with Image.open(path.with_suffix(".jpg")) as image:
             assert image.size == (416, 416)
 
 
-def test_every_photograph_is_accounted_for_and_the_sums_close(
-    split_project: Path, cli: Cli
+def test_the_states_of_all_photographs_sum_to_the_number_selected(
+    alpaca_project: Path, cli: Cli
 ) -> None:
-    status = cli.ok("status", "--json", project=split_project).json
+    status = cli.ok("status", "--json", project=alpaca_project).json
     assert status["selected"] == COUNT
     assert status["excluded"] == {}
     states = status["states"]
     assert sum(states.values()) == COUNT
-    dealt = {"train": 80, "valid": 10, "test": 10}
-    assert states == {**dict.fromkeys(("pending", "fetched", "prepared"), 0), **dealt}
-    dataset = split_project / "data" / "dataset"
+    splits = {"train": 80, "valid": 10, "test": 10}
+    assert states == {**dict.fromkeys(("pending", "fetched", "prepared"), 0), **splits}
+    dataset = alpaca_project / "data" / "dataset"
     listed = [
         line.split("/")[-1]
         for name in ("train", "valid", "test")
@@ -142,31 +142,31 @@ def test_every_photograph_is_accounted_for_and_the_sums_close(
     assert len(set(listed)) == len(listed) == COUNT
 
 
-def test_letterboxed_labels_frame_the_same_pixels(
+def test_letterboxed_labels_enclose_the_same_pixels(
     real: Path, alpacas: dict[str, object], make_project: Callable[..., Path], cli: Cli
 ) -> None:
     folder = make_project(**alpacas, size=(416, 416), fit="letterbox")
     cli.ok("fetch", project=folder)
     cli.ok("split", project=folder)
-    turned = {"wide": 0, "high": 0}
+    counts = {"wide": 0, "tall": 0}
     for path in sorted((folder / "data" / "dataset" / "obj").glob("*.txt")):
         with Image.open(real / "alpaca" / "images" / f"{path.stem}.jpg") as image:
             width, height = image.size
-        given, ours = labels_in(real / "alpaca" / "labels" / path.name), labels_in(path)
+        original, ours = labels_in(real / "alpaca" / "labels" / path.name), labels_in(path)
         side = max(width, height)
         scale = np.array([width / side, height / side])
-        expected = given.copy()
-        expected[:, 1:3] = given[:, 1:3] * scale + (1 - scale) / 2
-        expected[:, 3:5] = given[:, 3:5] * scale
-        # The inner picture has a whole number of pixels.
+        expected = original.copy()
+        expected[:, 1:3] = original[:, 1:3] * scale + (1 - scale) / 2
+        expected[:, 3:5] = original[:, 3:5] * scale
+        # The image inside the letterbox has a whole number of pixels.
         np.testing.assert_allclose(
             np.sort(ours, axis=0), np.sort(expected, axis=0), atol=1.5 / 416, err_msg=path.name
         )
-        turned["wide" if width > height else "high"] += 1
-    assert min(turned.values()) > 10
+        counts["wide" if width > height else "tall"] += 1
+    assert min(counts.values()) > 10
 
 
-def test_the_log_of_the_seed_project(real: Path, tmp_path: Path, cli: Cli) -> None:
+def test_the_log_of_the_seed_project_is_charted(real: Path, tmp_path: Path, cli: Cli) -> None:
     log = tmp_path / "train_log.txt"
     shutil.copyfile(real / "seed_project" / "train_log.txt", log)
     done = cli.ok("plot", log, "--json").json
@@ -186,7 +186,7 @@ def test_the_log_of_the_seed_project(real: Path, tmp_path: Path, cli: Cli) -> No
     assert metrics["avg_loss"].iloc[-1] == pytest.approx(done["avg_loss"])
 
 
-def test_the_seed_logs_empty_layers_are_recognised(real: Path) -> None:
+def test_layers_without_objects_are_recognised_in_the_seed_log(real: Path) -> None:
     log = oiyolo.read_log(real / "seed_project" / "train_log.txt")
     regions = log.regions
     assert regions.groupby("layer").size().to_dict() == {82: 605, 94: 605, 106: 605}
@@ -196,7 +196,7 @@ def test_the_seed_logs_empty_layers_are_recognised(real: Path) -> None:
     assert log.summary.torn == 0
 
 
-def test_a_cfg_with_merge_conflict_markers_is_refused_with_the_line(
+def test_a_cfg_with_merge_conflict_markers_is_rejected_with_the_line(
     real: Path, make_project: Callable[..., Path], cli: Cli
 ) -> None:
     cfg = real / "seed_project" / "cfg" / "yolov3_ih_fp.cfg"
@@ -215,7 +215,7 @@ def test_a_cfg_with_merge_conflict_markers_is_refused_with_the_line(
     "name",
     ["class-descriptions-boxable.kushagra414.csv", "class-descriptions-boxable.turpan9076.csv"],
 )
-def test_the_public_copies_of_the_class_list_are_read_or_refused_with_the_line(
+def test_public_copies_of_the_class_list_are_read_or_rejected_with_the_line(
     real: Path,
     *,
     make_project: Callable[..., Path],

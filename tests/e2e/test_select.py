@@ -1,4 +1,4 @@
-"""select, from the official files as they are served to the tables that it leaves."""
+"""`oiyolo select`: from the official files on a local site to the tables that it writes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from tests.conftest import Cli, Site
 
-LARGE = ("boxes", "images", "labels")
+TABLES = ("boxes", "images", "labels")
 
 
 def tables_of(project: Path) -> dict[str, bytes]:
@@ -37,22 +37,22 @@ def official(site: Site, kind: str, subset: str = "train", version: str = "v7") 
 
 
 @pytest.mark.parametrize("subsets", [["train"], ["validation"], ["test"], list(SUBSETS)])
-def test_the_boxes_are_those_that_a_plain_filter_finds(
+def test_the_boxes_equal_those_of_a_plain_filter(
     site: Site, make_project: Callable[..., Path], subsets: list[str]
 ) -> None:
-    chosen = oiyolo.select(make_project(subsets=subsets, include_descendants=False))
-    assert not isinstance(chosen, oiyolo.core.results.Plan)
+    selected = oiyolo.select(make_project(subsets=subsets, include_descendants=False))
+    assert not isinstance(selected, oiyolo.core.results.Plan)
     boxes = pd.concat([pd.read_csv(official(site, "boxes", subset)) for subset in subsets])
-    plain = boxes[boxes["LabelName"] == "/m/019jd"].sort_values("ImageID", kind="stable")
+    expected = boxes[boxes["LabelName"] == "/m/019jd"].sort_values("ImageID", kind="stable")
     columns = ["ImageID", "XMin", "XMax", "YMin", "YMax", "IsGroupOf"]
     pd.testing.assert_frame_equal(
-        chosen.boxes[columns].reset_index(drop=True), plain[columns].reset_index(drop=True)
+        selected.boxes[columns].reset_index(drop=True), expected[columns].reset_index(drop=True)
     )
-    assert chosen.summary["images"] == plain["ImageID"].nunique()
-    assert set(chosen.images["Subset"]) == set(subsets)
+    assert selected.summary["images"] == expected["ImageID"].nunique()
+    assert set(selected.images["Subset"]) == set(subsets)
 
 
-def test_a_stream_gives_the_same_selection_and_keeps_no_copy(
+def test_streaming_gives_the_same_selection_and_keeps_no_copy(
     own_site: Site, make_project: Callable[..., Path], tmp_path: Path, cli: Cli
 ) -> None:
     cache = tmp_path / "cache"
@@ -62,38 +62,38 @@ def test_a_stream_gives_the_same_selection_and_keeps_no_copy(
     cli.ok("select", project=streamed)
     assert tables_of(streamed) == tables_of(kept)
     names = {path.name for path in cache.rglob("*.csv")}
-    assert not names & {official(own_site, kind).name for kind in LARGE}
+    assert not names & {official(own_site, kind).name for kind in TABLES}
 
-    own_site.server.served.clear()
+    own_site.server.requests.clear()
     done = cli.ok("select", project=streamed)
-    assert "nothing new" in done.err
-    assert {(served.method, served.status) for served in own_site.server.served} == {("GET", 304)}
+    assert "select: up to date" in done.err
+    assert {(served.method, served.status) for served in own_site.server.requests} == {("GET", 304)}
 
     path = official(own_site, "boxes")
     path.write_bytes(path.read_bytes().rpartition(b"\n")[0].rpartition(b"\n")[0] + b"\n")
     done = cli.ok("select", project=streamed)
-    assert "nothing new" not in done.err
+    assert "select: up to date" not in done.err
     cli.ok("select", project=kept)
     assert tables_of(streamed) == tables_of(kept)
 
 
-@pytest.mark.parametrize("most_bytes", [400, 1000, 128_000_000])
-def test_the_url_lists_are_what_storage_transfer_takes(
+@pytest.mark.parametrize("max_bytes", [400, 1000, 128_000_000])
+def test_the_url_lists_have_the_format_of_storage_transfer(
     make_project: Callable[..., Path],
     monkeypatch: pytest.MonkeyPatch,
-    most_bytes: int,
+    max_bytes: int,
 ) -> None:
-    monkeypatch.setattr("oiyolo.stages.select._URL_LIST_BYTES", most_bytes)
-    chosen = oiyolo.select(make_project())
-    assert not isinstance(chosen, oiyolo.core.results.Plan)
-    lists = [path.read_bytes() for path in sorted(chosen.folder.glob("url-list-*.tsv"))]
-    assert len(lists) > 1 or most_bytes == 128_000_000
-    assert max(map(len, lists)) < most_bytes
+    monkeypatch.setattr("oiyolo.stages.select._URL_LIST_BYTES", max_bytes)
+    selected = oiyolo.select(make_project())
+    assert not isinstance(selected, oiyolo.core.results.Plan)
+    lists = [path.read_bytes() for path in sorted(selected.folder.glob("url-list-*.tsv"))]
+    assert len(lists) > 1 or max_bytes == 128_000_000
+    assert max(map(len, lists)) < max_bytes
     assert {text.partition(b"\n")[0] for text in lists} == {b"TsvHttpData-1.0"}
     rows = [line.split(b"\t") for text in lists for line in text.splitlines()[1:]]
     assert [url for url, _, _ in rows] == sorted(url for url, _, _ in rows)
-    told = chosen.images[["OriginalURL", "OriginalSize", "OriginalMD5"]]
-    with_url = told[told["OriginalURL"] != ""]
+    originals = selected.images[["OriginalURL", "OriginalSize", "OriginalMD5"]]
+    with_url = originals[originals["OriginalURL"] != ""]
     assert {tuple(text.decode() for text in row) for row in rows} == set(
         with_url.itertuples(index=False, name=None)
     )
@@ -102,7 +102,7 @@ def test_the_url_lists_are_what_storage_transfer_takes(
 
 BROKEN = {
     "too few fields": ("boxes", b"0123456789abcdef,xclick,/m/019jd,1,0.1\n"),
-    "no number": (
+    "not a number": (
         "boxes",
         b"0123456789abcdef,xclick,/m/019jd,1,.1,x,.1,.2,0,0,0,0,0" + b",0" * 8 + b"\n",
     ),
@@ -113,7 +113,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("stream", ["--stream", "--no-stream"])
 @pytest.mark.parametrize("broken", BROKEN)
-def test_a_broken_row_stops_with_its_line_or_is_counted(
+def test_a_malformed_row_is_an_error_with_its_line_or_is_skipped_and_counted(
     own_site: Site, make_project: Callable[..., Path], cli: Cli, broken: str, stream: str
 ) -> None:
     kind, row = BROKEN[broken]
@@ -122,7 +122,7 @@ def test_a_broken_row_stops_with_its_line_or_is_counted(
     whole = tables_of(project)
     path = official(own_site, kind)
     lines = path.read_bytes().splitlines(keepends=True)
-    if kind == "boxes" and len(lines[1].split(b",")) == 13:  # without the clicks
+    if kind == "boxes" and len(lines[1].split(b",")) == 13:  # without the click columns
         row = row.replace(b",0" * 8 + b"\n", b"\n")
     lines.insert(7, row)
     path.write_bytes(b"".join(lines))
@@ -143,15 +143,15 @@ def test_a_broken_row_stops_with_its_line_or_is_counted(
     }
 
 
-def test_every_row_of_a_version_is_checked_once(
+def test_all_rows_of_a_file_version_are_checked_only_once(
     own_site: Site, make_project: Callable[..., Path], tmp_path: Path, monkeypatch: Any
 ) -> None:
-    asked: list[bool] = []
+    checks: list[bool] = []
     read_boxes = oiyolo.openimages.tables.read_boxes
 
-    def spy(*given: Any, check_all: bool, **options: Any) -> Any:
-        asked.append(check_all)
-        return read_boxes(*given, check_all=check_all, **options)
+    def spy(*args: Any, check_all: bool, **options: Any) -> Any:
+        checks.append(check_all)
+        return read_boxes(*args, check_all=check_all, **options)
 
     monkeypatch.setattr("oiyolo.openimages.tables.read_boxes", spy)
     options = {**own_site.urls, "cache": str(tmp_path / "cache")}
@@ -160,16 +160,16 @@ def test_every_row_of_a_version_is_checked_once(
     path = official(own_site, "boxes")
     path.write_bytes(path.read_bytes().rpartition(b"\n")[0])  # without its last newline
     oiyolo.select(make_project(**options))
-    assert asked == [True, False, True]
+    assert checks == [True, False, True]
 
 
-def test_v4_has_its_own_files_and_names_and_either_name_is_understood(
+def test_v4_has_its_own_files_and_accepts_new_class_names(
     own_site: Site, make_project: Callable[..., Path], cli: Cli
 ) -> None:
     old, new = release("v4"), release("v7")
     folder = own_site.mirror.folder / "openimages"
     for subset in SUBSETS:
-        for kind in LARGE:
+        for kind in TABLES:
             source = official(own_site, kind, subset)
             target = folder / getattr(old.subsets[subset], kind).path
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -187,12 +187,12 @@ def tables_of_v7(site: Site, make_project: Callable[..., Path], cli: Cli) -> dic
     return tables_of(project)
 
 
-def test_a_lost_ledger_is_written_again(make_project: Callable[..., Path], cli: Cli) -> None:
+def test_a_missing_ledger_is_written_again(make_project: Callable[..., Path], cli: Cli) -> None:
     project = make_project()
     cli.ok("select", project=project)
     before = cli.ok("status", "--json", project=project).json
     for path in (project / "data").glob("ledger.sqlite*"):
         path.unlink()
     done = cli.ok("select", project=project)
-    assert "the ledger is gone" in done.err
+    assert "the ledger is missing" in done.err
     assert cli.ok("status", "--json", project=project).json == before

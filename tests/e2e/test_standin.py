@@ -1,4 +1,4 @@
-"""Faults that a real darknet has but seldom: a stand-in has them on demand."""
+"""Faults that a real darknet rarely has, produced on demand by a stand-in."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ import pytest
 
 import oiyolo
 from oiyolo.core import locks
-from oiyolo.stages.train.training_loop import _Drive
+from oiyolo.stages.train.training_loop import _TrainingLoop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.conftest import Cli, Done
+    from tests.conftest import Cli, CommandResult
 
 ITERATIONS = 120
 PROGRAM = '''\
-"""Answers as darknet does, and fails as it is told in behaviour.json."""
+"""Behaves like darknet, and fails as configured in behaviour.json."""
 
 import array, json, os, re, signal, struct, sys, time
 from pathlib import Path
@@ -35,7 +35,7 @@ usages = {
     "alexeyab": "usage: darknet detector [train/test/valid/demo/map] [data] [cfg] [weights]",
 }
 if len(sys.argv) < 5:
-    print(usages[behaviour["line"]], file=sys.stderr)
+    print(usages[behaviour["fork"]], file=sys.stderr)
     sys.exit(0)
 verb, data, cfg = sys.argv[2:5]
 is_proof = cfg.startswith("proof")
@@ -61,8 +61,8 @@ def write(name, iteration, value=0.01):
     Path(backup, base + name).write_bytes(head + array.array("f", [value] * floats).tobytes())
 
 
-def say(words, to=sys.stdout):
-    to.write(words)
+def say(text, to=sys.stdout):
+    to.write(text)
     to.flush()
 
 
@@ -81,12 +81,12 @@ if "-gpus" in sys.argv:
 rate = gpu_count * float(re.search(r"^learning_rate *= *(\\S+)", text, re.M)[1])
 subdivisions = number("subdivisions")
 too_fast = rate > behaviour.get("bad_above_rate", 1e9)
-last_name = ".backup" if behaviour["line"] == "pjreddie" else "_last.weights"
+last_name = ".backup" if behaviour["fork"] == "pjreddie" else "_last.weights"
 best_map = -1.0
 
 
 def once(name):
-    """Tell whether a fault that comes only once comes now."""
+    """Return whether a fault that occurs only once occurs now."""
     at = behaviour.get(name)
     mark = here / (name + ".mark")
     if at is None or i < at or mark.exists():
@@ -95,7 +95,7 @@ def once(name):
     return True
 
 
-say("Loading weights from nowhere...Done!\\n", sys.stderr)
+say("Loading weights from nowhere...CommandResult!\\n", sys.stderr)
 until = behaviour.get("until", last)
 for i in range(first, until + 1):
     time.sleep(behaviour.get("pace_s", 0))
@@ -113,7 +113,7 @@ for i in range(first, until + 1):
     say(".5R: 0.0, .75R: 0.0,  count: 3\\n")
     say("Region 4 Avg IOU: -nan, Class: -nan, Obj: -nan, No Obj: 0.5, ")
     say(".5R: -nan, .75R: -nan,  count: 0\\n")
-    ends = "avg loss" if behaviour["line"] == "alexeyab" else "avg"
+    ends = "avg loss" if behaviour["fork"] == "alexeyab" else "avg"
     say(f"{i}: {words}, {words} {ends}, ")
     say("Corrupt JPEG data: premature end of data segment\\n", sys.stderr)
     say(f"{rate:f} rate, 0.010000 seconds, {i * batch} images\\n")
@@ -129,7 +129,7 @@ for i in range(first, until + 1):
         write(name, i, float("nan") if bad and "nan" in words else 0.01)
 for stream in ("stdout", "stderr"):
     say(behaviour.get(stream, ""), getattr(sys, stream))
-final = behaviour.get("final", "sound")
+final = behaviour.get("final", "valid")
 if final != "none":
     write("_final.weights", until, float("nan") if final == "nan" else 0.01)
 if "best" in behaviour:
@@ -141,7 +141,7 @@ sys.exit(behaviour.get("exit_code", 0))
 
 
 class StandIn:
-    """A program that takes darknet's place in a project of its own."""
+    """A program that replaces darknet, with a project of its own."""
 
     def __init__(self, folder: Path, project: Path, cli: Cli) -> None:
         self.folder = folder
@@ -152,11 +152,11 @@ class StandIn:
         self.path.write_text(f"#!{sys.executable}\n{PROGRAM}", encoding="utf-8")
         self.path.chmod(0o755)
 
-    def behave(self, line: str = "pjreddie", **behaviour: object) -> None:
-        text = json.dumps({"line": line, **behaviour})
+    def behave(self, fork: str = "pjreddie", **behaviour: object) -> None:
+        text = json.dumps({"fork": fork, **behaviour})
         (self.folder / "behaviour.json").write_text(text, encoding="utf-8")
 
-    def train(self, *words: str) -> Done:
+    def train(self, *words: str) -> CommandResult:
         return self._cli("train", "--executable", self.path, *words, project=self.project)
 
     @property
@@ -177,7 +177,7 @@ class StandIn:
 
 @pytest.fixture(scope="module")
 def dataset(make_project: Callable[..., Path]) -> Path:
-    """A project that has come as far as its split."""
+    """A project whose dataset is split."""
     project = make_project(limit=20, max_batches=ITERATIONS)
     oiyolo.fetch(project)
     oiyolo.split(project)
@@ -190,13 +190,13 @@ def stand_in(tmp_path: Path, dataset: Path, cli: Cli) -> StandIn:
     return StandIn(tmp_path, dataset, cli)
 
 
-def test_a_training_that_ends_well(stand_in: StandIn) -> None:
+def test_a_training_writes_a_complete_log_and_final_weights(stand_in: StandIn) -> None:
     stand_in.behave()
     done = stand_in.train()
     assert done.code == 0, done.err
     assert "120 iterations" in done.out
     assert stand_in.record["state"] == "finished"
-    # What stderr said in the middle of a line of stdout cut nothing in two.
+    # Output on stderr in the middle of a line on stdout does not split that line.
     numbered = [line for line in stand_in.log if " avg, " in line]
     assert [int(line.split(":")[0]) for line in numbered] == list(range(1, ITERATIONS + 1))
     assert all(line.endswith(" images") for line in numbered)
@@ -212,13 +212,13 @@ def test_exit_code_0_without_final_weights_is_a_failure(stand_in: StandIn) -> No
     assert words in done.err
     assert str(stand_in.run / "train_log.txt") in done.err
     assert stand_in.record["state"] == "failed"
-    as_json = stand_in.train("--json")
-    assert as_json.code == 5
-    assert words in as_json.json["found"]
-    assert as_json.json["where"] == str(stand_in.run / "train_log.txt")
+    second = stand_in.train("--json")
+    assert second.code == 5
+    assert words in second.json["found"]
+    assert second.json["where"] == str(stand_in.run / "train_log.txt")
 
 
-def test_a_second_failure_is_explained_by_its_own_words(stand_in: StandIn) -> None:
+def test_a_second_failure_is_explained_by_its_own_output(stand_in: StandIn) -> None:
     stand_in.behave(final="none", until=50, stderr="Couldn't open file: first\n")
     assert "Couldn't open file: first" in stand_in.train().err
     stand_in.behave(final="none", until=60, stderr="Couldn't open file: second\n")
@@ -229,11 +229,11 @@ def test_a_second_failure_is_explained_by_its_own_words(stand_in: StandIn) -> No
     assert "Couldn't open file: first" in stand_in.log
 
 
-def test_nothing_trained_at_all_is_a_failure(stand_in: StandIn) -> None:
+def test_no_iteration_at_all_is_a_failure(stand_in: StandIn) -> None:
     stand_in.behave(final="none", until=0)
     done = stand_in.train()
     assert done.code == 5
-    assert "without having trained to the end" in done.err
+    assert "before the end of the training" in done.err
 
 
 def test_final_weights_of_too_few_iterations_are_a_failure(stand_in: StandIn) -> None:
@@ -243,7 +243,7 @@ def test_final_weights_of_too_few_iterations_are_a_failure(stand_in: StandIn) ->
     assert "after 120 iterations" in done.err
 
 
-def test_weights_that_are_no_numbers_are_a_failure(stand_in: StandIn) -> None:
+def test_nan_weights_are_a_failure(stand_in: StandIn) -> None:
     stand_in.behave(final="nan", loss="nan")
     done = stand_in.train()
     assert done.code == 5
@@ -252,7 +252,7 @@ def test_weights_that_are_no_numbers_are_a_failure(stand_in: StandIn) -> None:
     assert stand_in.record["state"] == "failed"
 
 
-def test_sound_weights_are_a_success_whatever_the_exit_code(stand_in: StandIn) -> None:
+def test_valid_weights_are_a_success_whatever_the_exit_code(stand_in: StandIn) -> None:
     stand_in.behave(exit_code=1)
     assert stand_in.train().code == 0
 
@@ -264,7 +264,7 @@ def test_a_signal_is_named(stand_in: StandIn) -> None:
     assert "SIGSEGV" in done.err
 
 
-def test_a_line_that_death_cut_off_is_kept_and_the_next_run_begins_a_new_one(
+def test_a_line_cut_off_by_a_signal_is_kept_and_the_next_attempt_starts_a_new_line(
     stand_in: StandIn,
 ) -> None:
     stand_in.behave(final="none", until=110, stdout="111: 1.5000", signal=9)
@@ -282,7 +282,7 @@ def test_a_line_that_death_cut_off_is_kept_and_the_next_run_begins_a_new_one(
     assert "-clear" not in stand_in.calls[-1]
 
 
-def test_a_half_written_backup_is_not_gone_on_with(stand_in: StandIn) -> None:
+def test_an_incomplete_backup_is_not_resumed_from(stand_in: StandIn) -> None:
     stand_in.behave(final="none", until=110)
     assert stand_in.train().code == 5
     backup = stand_in.run / "weights" / "network.backup"
@@ -291,12 +291,12 @@ def test_a_half_written_backup_is_not_gone_on_with(stand_in: StandIn) -> None:
     done = stand_in.train()
     assert done.code == 0, done.err
     assert str(backup) in done.err
-    # There is a copy of those that were whole.
+    # A copy of the complete weights was kept.
     assert stand_in.record["resumed_at_iteration"] == 100
     assert stand_in.calls[-1][4] == str(stand_in.run / "weights" / "kept" / "last-100.weights")
 
 
-def test_a_run_whose_only_weights_are_torn_begins_anew(stand_in: StandIn) -> None:
+def test_a_run_whose_weights_are_all_incomplete_starts_from_scratch(stand_in: StandIn) -> None:
     stand_in.behave(final="none", until=110)
     assert stand_in.train().code == 5
     for path in (stand_in.run / "weights").rglob("*.weights"):
@@ -310,13 +310,13 @@ def test_a_run_whose_only_weights_are_torn_begins_anew(stand_in: StandIn) -> Non
     assert len(stand_in.calls[-1]) == 4
 
 
-def test_pjreddies_line_gets_no_flag_that_it_takes_for_a_file(stand_in: StandIn) -> None:
+def test_pjreddies_fork_gets_no_flag_that_it_would_read_as_a_file(stand_in: StandIn) -> None:
     stand_in.behave()
     assert stand_in.train().code == 0
     assert stand_in.calls == [["detector", "train", "obj.data", "network.cfg"]]
 
 
-def test_alexeyabs_line_gets_its_flags_and_goes_on_with_its_last_weights(
+def test_alexeyabs_fork_gets_its_flags_and_resumes_from_its_last_weights(
     stand_in: StandIn,
 ) -> None:
     stand_in.behave("alexeyab", final="none", until=110, best=110)
@@ -334,7 +334,7 @@ def test_alexeyabs_line_gets_its_flags_and_goes_on_with_its_last_weights(
 def test_finished_weights_are_not_trained_again(stand_in: StandIn) -> None:
     stand_in.behave()
     assert stand_in.train().code == 0
-    # As if it had been killed after the weights were written, and before that was noted.
+    # As if it had been killed after writing the weights and before recording that.
     path = stand_in.run / "run.json"
     path.write_text(json.dumps({**stand_in.record, "state": "running"}), encoding="utf-8")
     stand_in.behave(final="none")
@@ -345,7 +345,7 @@ def test_finished_weights_are_not_trained_again(stand_in: StandIn) -> None:
     assert "nothing to do" in stand_in.train().out
 
 
-def test_finished_weights_that_were_lost_are_trained_again(stand_in: StandIn) -> None:
+def test_missing_final_weights_are_trained_again(stand_in: StandIn) -> None:
     stand_in.behave()
     assert stand_in.train().code == 0
     (stand_in.run / "weights" / "network_final.weights").unlink()
@@ -354,13 +354,13 @@ def test_finished_weights_that_were_lost_are_trained_again(stand_in: StandIn) ->
     assert stand_in.record["state"] == "finished"
 
 
-def test_a_log_in_no_known_form_is_kept_whole(stand_in: StandIn) -> None:
+def test_output_in_an_unknown_form_is_logged_completely(stand_in: StandIn) -> None:
     stand_in.behave(stdout="\x1b]2;title\x07 rank = 0 \r rank = 100 \r\nÄ" + "x" * 100_000)
     assert stand_in.train().code == 0
     assert stand_in.log[-1] == "Ä" + "x" * 100_000
 
 
-def test_a_prepared_image_that_is_gone_is_noticed_before_darknet_is(stand_in: StandIn) -> None:
+def test_a_missing_label_is_reported_before_darknet_starts(stand_in: StandIn) -> None:
     stand_in.behave()
     train = (stand_in.project / "data" / "dataset" / "train.txt").read_text().splitlines()
     label = train[0].removesuffix(".jpg") + ".txt"
@@ -374,7 +374,7 @@ def test_a_prepared_image_that_is_gone_is_noticed_before_darknet_is(stand_in: St
     assert stand_in.calls == []
 
 
-def test_valid_that_writes_nothing_is_a_failure_of_evaluate(stand_in: StandIn, cli: Cli) -> None:
+def test_evaluate_fails_if_darknet_writes_no_detections(stand_in: StandIn, cli: Cli) -> None:
     stand_in.behave()
     assert stand_in.train().code == 0
     done = cli("evaluate", "--executable", stand_in.path, project=stand_in.project)
@@ -383,7 +383,7 @@ def test_valid_that_writes_nothing_is_a_failure_of_evaluate(stand_in: StandIn, c
     assert not list(stand_in.run.glob(".evaluate-*"))
 
 
-def test_a_darknet_that_does_not_train_fails_its_proof(stand_in: StandIn) -> None:
+def test_a_darknet_that_does_not_train_is_refused(stand_in: StandIn) -> None:
     stand_in.behave()
     text = stand_in.path.read_text().replace('write("_final.weights", last)', "pass")
     stand_in.path.write_text(text)
@@ -396,36 +396,36 @@ def test_a_darknet_that_does_not_train_fails_its_proof(stand_in: StandIn) -> Non
 def test_the_run_is_locked_while_it_trains(stand_in: StandIn) -> None:
     stand_in.behave(final="none", until=10)
     assert stand_in.train().code == 5
-    with locks.exclusive(stand_in.run / ".lock", what="the run", doing="a long training"):
+    with locks.exclusive(stand_in.run / ".lock", what="the run", operation="a long training"):
         done = stand_in.train()
         assert done.code == 6
         assert "a long training" in done.err
     assert len(stand_in.calls) == 1
 
 
-def test_without_stdbuf_it_trains_too(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_works_without_stdbuf(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     which = shutil.which
     monkeypatch.setattr(shutil, "which", lambda name: None if name == "stdbuf" else which(name))
     stand_in.behave()
     assert stand_in.train().code == 0
 
 
-# --- what goes wrong on the way --------------------------------------------------------------
+# --- faults during a training -----------------------------------------------------------------
 
 OUT_OF_MEMORY = (
     " Try to set subdivisions=64 in your cfg-file. \nCUDA Error: out of memory: File exists\n"
 )
 
 
-def told(stand_in: StandIn, kind: str) -> list[dict[str, Any]]:
+def events_of(stand_in: StandIn, kind: str) -> list[dict[str, Any]]:
     return [event for event in stand_in.record["events"] if event["kind"] == kind]
 
 
-def logged(stand_in: StandIn) -> list[int]:
+def logged_iterations(stand_in: StandIn) -> list[int]:
     return [int(line.split(":")[0]) for line in stand_in.log if line.endswith(" images")]
 
 
-def test_out_of_memory_doubles_subdivisions_and_goes_on(stand_in: StandIn) -> None:
+def test_out_of_memory_doubles_subdivisions_and_resumes(stand_in: StandIn) -> None:
     stand_in.behave(fits_from_subdivisions=4, out_of_memory=OUT_OF_MEMORY)
     done = stand_in.train("--batch", "4", "--subdivisions", "1")
     assert done.code == 0, done.err
@@ -433,14 +433,14 @@ def test_out_of_memory_doubles_subdivisions_and_goes_on(stand_in: StandIn) -> No
     assert [attempt["subdivisions"] for attempt in attempts] == [1, 2, 4]
     assert [attempt["from_iteration"] for attempt in attempts] == [0, 100, 100]
     assert [attempt["verdict"] for attempt in attempts] == ["memory", "memory", None]
-    assert "sets subdivisions from 1 to 2" in done.err
+    assert "raises subdivisions from 1 to 2" in done.err
     cfg = (stand_in.run / "attempts" / "3" / "network.cfg").read_text()
     assert "subdivisions=4" in cfg
-    # The number of images an iteration stays, and with it what the weights count.
-    assert logged(stand_in) == [*range(1, 111), *range(101, 111), *range(101, 121)]
+    # The images per iteration stay the same, and so does the count in the weights.
+    assert logged_iterations(stand_in) == [*range(1, 111), *range(101, 111), *range(101, 121)]
 
 
-def test_out_of_memory_with_one_image_at_a_time_says_what_is_left(stand_in: StandIn) -> None:
+def test_out_of_memory_with_one_image_at_a_time_is_an_error_with_advice(stand_in: StandIn) -> None:
     stand_in.behave(fits_from_subdivisions=99, out_of_memory=OUT_OF_MEMORY)
     done = stand_in.train("--batch", "4", "--subdivisions", "2")
     assert done.code == 5
@@ -454,7 +454,7 @@ def test_out_of_memory_with_one_image_at_a_time_says_what_is_left(stand_in: Stan
     ("kind", "loss", "bad_from"),
     [("nan", "-nan", 105), ("nan", "nan", 101), ("explosion", "5675620352.000000", 103)],
 )
-def test_a_loss_that_is_lost_is_taken_back_at_half_the_rate(
+def test_a_diverged_training_is_rolled_back_at_half_the_learning_rate(
     stand_in: StandIn, kind: str, loss: str, bad_from: int
 ) -> None:
     stand_in.behave(
@@ -467,49 +467,49 @@ def test_a_loss_that_is_lost_is_taken_back_at_half_the_rate(
         0.0005,
         0.00025,
     ]
-    first, second = told(stand_in, kind)
+    first, second = events_of(stand_in, kind)
     assert first["back_to"] == second["back_to"] == 100
     assert "halves the learning rate to 0.0005" in first["done"]
-    # What it was taken back from is kept, if there was any.
+    # The rejected weights are kept, if there were any.
     for event in (first, second):
         if event["evidence"]:
             assert list((stand_in.run / event["evidence"]).iterdir())
-    assert logged(stand_in)[-20:] == list(range(101, 121))
-    assert "taken back 2 times" in done.out
+    assert logged_iterations(stand_in)[-20:] == list(range(101, 121))
+    assert "rolled back 2 times" in done.out
     assert stand_in.record["outcome"] == "trained all 120 iterations"
 
 
-def test_one_more_nan_than_allowed_is_an_error_and_the_next_call_tries_again(
+def test_one_nan_loss_too_many_is_an_error_and_the_next_call_retries(
     stand_in: StandIn,
 ) -> None:
     stand_in.behave(bad_above_rate=0, pace_s=0.002, saves_every=10)
     done = stand_in.train("--max-rollbacks", "2")
     assert done.code == 5
-    assert "no number since iteration 105" in done.err
-    assert "taken back 2 times" in done.err
+    assert "has been NaN since iteration 105" in done.err
+    assert "rolled back 2 times" in done.err
     assert len(stand_in.calls) == 3
     assert stand_in.record["state"] == "failed"
     stand_in.behave()
     assert stand_in.train().code == 0
-    # At the rate that it had come down to.
+    # At the reduced rate.
     assert stand_in.record["attempts"][-1]["learning_rate"] == pytest.approx(0.001 / 4)
 
 
-def test_a_hang_is_ended_and_begun_anew(stand_in: StandIn) -> None:
+def test_a_hanging_darknet_is_restarted(stand_in: StandIn) -> None:
     stand_in.behave(hangs_at=115)
     done = stand_in.train("--stall-s", "4")
     assert done.code == 0, done.err
-    (event,) = told(stand_in, "stall")
-    assert "after iteration 114, where 4 s are much" in event["told"]
+    (event,) = events_of(stand_in, "stall")
+    assert "after iteration 114 (limit 4 s)" in event["message"]
     assert [a["learning_rate"] for a in stand_in.record["attempts"]] == [0.001, 0.001]
-    assert logged(stand_in) == [*range(1, 115), *range(101, 121)]
+    assert logged_iterations(stand_in) == [*range(1, 115), *range(101, 121)]
 
 
-def test_a_disk_that_is_nearly_full_ends_it_before_weights_are_torn(
+def test_a_nearly_full_disk_stops_the_training_before_it_writes_incomplete_weights(
     stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in.behave(pace_s=0.05)
-    monkeypatch.setattr(_Drive, "_free_bytes", lambda _: 1000)
+    monkeypatch.setattr(_TrainingLoop, "_free_bytes", lambda _: 1000)
     done = stand_in.train()
     assert done.code == 4
     assert "the disk is nearly full" in done.err
@@ -519,29 +519,31 @@ def test_a_disk_that_is_nearly_full_ends_it_before_weights_are_torn(
     assert stand_in.train().code == 0
 
 
-def test_a_line_cut_by_death_is_in_the_log_and_the_next_call_goes_on(stand_in: StandIn) -> None:
+def test_a_line_cut_off_by_a_kill_is_logged_and_the_next_call_resumes(stand_in: StandIn) -> None:
     stand_in.behave(dies_within_line_at=107)
     done = stand_in.train()
     assert done.code == 5
     assert "SIGKILL" in done.err
     assert stand_in.log[-1] == "107: 1.50"
     assert stand_in.train().code == 0
-    assert logged(stand_in) == [*range(1, 107), *range(101, 121)]
+    assert logged_iterations(stand_in) == [*range(1, 107), *range(101, 121)]
 
 
 @pytest.mark.parametrize(
     ("words", "name"),
     [
         ("darknet: ./src/parser.c:312: Assertion `l.outputs == params.inputs' failed.", "filters"),
-        ("Couldn't open file: weights/network.backup", "weights could not be written"),
+        ("Couldn't open file: weights/network.backup", "weights cannot be written"),
         ("Couldn't open file: /data/obj/0a.txt", "a label is missing"),
-        ('Cannot load image "/data/obj/0a.jpg"', "an image could not be read"),
+        ('Cannot load image "/data/obj/0a.jpg"', "an image cannot be read"),
         ("CUDA Error: invalid device ordinal", "the GPU or its driver"),
-        ("Malloc error", "the machine's memory is full"),
+        ("Malloc error", "the machine is out of memory"),
         ("", "nothing was trained"),
     ],
 )
-def test_why_it_ended_is_named_by_its_words(stand_in: StandIn, words: str, name: str) -> None:
+def test_the_cause_of_a_failure_is_identified_by_darknets_output(
+    stand_in: StandIn, words: str, name: str
+) -> None:
     stand_in.behave(final="none", until=0, stderr=words + "\n", exit_code=0)
     done = stand_in.train()
     assert done.code == 5
@@ -550,8 +552,8 @@ def test_why_it_ended_is_named_by_its_words(stand_in: StandIn, words: str, name:
     assert name in stand_in.record["outcome"]
 
 
-def test_the_best_weights_are_not_lost_by_a_break(stand_in: StandIn) -> None:
-    # After a break darknet knows no best mAP, and takes the first for one.
+def test_the_best_weights_survive_a_resume(stand_in: StandIn) -> None:
+    # After a resume darknet has no best mAP, and accepts the first one.
     stand_in.behave("alexeyab", maps={"90": 0.8, "105": 0.7}, final="none", until=110)
     assert stand_in.train().code == 5
     best = stand_in.run / "weights" / "network_best.weights"
@@ -564,7 +566,7 @@ def test_the_best_weights_are_not_lost_by_a_break(stand_in: StandIn) -> None:
     assert "best mAP 80.00%" in done.out
 
 
-def test_better_weights_after_a_break_are_the_best(stand_in: StandIn) -> None:
+def test_better_weights_after_a_resume_become_the_best(stand_in: StandIn) -> None:
     stand_in.behave("alexeyab", maps={"90": 0.8}, final="none", until=110)
     assert stand_in.train().code == 5
     stand_in.behave("alexeyab", maps={"110": 0.5, "115": 0.9}, pace_s=0.002)
@@ -574,23 +576,23 @@ def test_better_weights_after_a_break_are_the_best(stand_in: StandIn) -> None:
     assert kept == ["best-0.900000-115.weights"]
 
 
-def test_a_best_that_was_overwritten_while_nobody_watched_is_given_back(
+def test_damaged_best_weights_are_restored(
     stand_in: StandIn,
 ) -> None:
     stand_in.behave("alexeyab", maps={"90": 0.8}, final="none", until=110)
     assert stand_in.train().code == 5
     best = stand_in.run / "weights" / "network_best.weights"
     good = best.read_bytes()
-    best.write_bytes(good[:-100])  # a kill tore it
+    best.write_bytes(good[:-100])  # cut off by a kill
     stand_in.behave("alexeyab")
     assert stand_in.train().code == 0
     assert best.read_bytes() == good
 
 
-@pytest.mark.parametrize("line", ["pjreddie", "alexeyab"])
-def test_patience_ends_it_at_weights(stand_in: StandIn, line: str) -> None:
+@pytest.mark.parametrize("fork", ["pjreddie", "alexeyab"])
+def test_early_stopping_ends_the_training_at_a_checkpoint(stand_in: StandIn, fork: str) -> None:
     maps = {str(i): 0.5 for i in range(10, 121, 10)}
-    stand_in.behave(line, maps=maps if line == "alexeyab" else {}, saves_every=10, pace_s=0.005)
+    stand_in.behave(fork, maps=maps if fork == "alexeyab" else {}, saves_every=10, pace_s=0.005)
     done = stand_in.train("--patience", "40")
     assert done.code == 0, done.err
     assert "stopped early" in done.out
@@ -610,7 +612,7 @@ def test_patience_ends_it_at_weights(stand_in: StandIn, line: str) -> None:
 
 @pytest.fixture
 def on_gpus(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> StandIn:
-    """A stand-in that looks as if it were linked with CUDA's libraries."""
+    """A stand-in that appears to be linked with CUDA's libraries."""
     ldd = stand_in.folder / "bin" / "ldd"
     ldd.parent.mkdir()
     ldd.write_text("#!/bin/sh\necho libcudart.so.13\n")
@@ -619,7 +621,7 @@ def on_gpus(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> StandIn:
     return stand_in
 
 
-def test_several_gpus_begin_after_a_warm_up_on_one(on_gpus: StandIn) -> None:
+def test_several_gpus_train_after_a_warm_up_on_one(on_gpus: StandIn) -> None:
     on_gpus.behave(saves_every=10, pace_s=0.005)
     done = on_gpus.train("--gpus", "0,1")
     assert done.code == 0, done.err
@@ -628,14 +630,14 @@ def test_several_gpus_begin_after_a_warm_up_on_one(on_gpus: StandIn) -> None:
     assert attempts[0]["verdict"] == "warm-up"
     assert attempts[1]["from_iteration"] >= 12
     assert attempts[1]["from_iteration"] % 10 == 0
-    # Darknet multiplies the rate by the number of GPUs: what comes out is the same.
+    # Darknet multiplies the rate by the number of GPUs: the result is the same.
     rates = {line.split(" rate")[0].split(", ")[-1] for line in on_gpus.log if " rate" in line}
     assert rates == {"0.001000"}
     on_gpus.behave()
     assert "nothing to do" in on_gpus.train("--gpus", "0,1").out
 
 
-def test_a_warm_up_that_is_over_is_not_done_again(on_gpus: StandIn) -> None:
+def test_a_complete_warm_up_is_not_repeated(on_gpus: StandIn) -> None:
     on_gpus.behave(saves_every=10, pace_s=0.005, final="none", until=60)
     assert on_gpus.train("--gpus", "0,1").code == 5
     on_gpus.behave(saves_every=10)
@@ -644,16 +646,16 @@ def test_a_warm_up_that_is_over_is_not_done_again(on_gpus: StandIn) -> None:
     assert on_gpus.record["attempts"][-1]["from_iteration"] == 60
 
 
-def test_a_darknet_without_gpus_is_given_none(stand_in: StandIn) -> None:
+def test_a_darknet_without_gpu_support_gets_no_gpus(stand_in: StandIn) -> None:
     stand_in.behave()
     assert stand_in.train("--gpus", "0,1").code == 0
     assert stand_in.calls == [["detector", "train", "obj.data", "network.cfg"]]
 
 
-# --- what run.json says ----------------------------------------------------------------------
+# --- run.json --------------------------------------------------------------------------------
 
 
-def test_a_run_says_how_it_was_made_and_what_it_cost(stand_in: StandIn) -> None:
+def test_run_json_has_the_command_the_result_and_the_cost(stand_in: StandIn) -> None:
     stand_in.behave()
     assert stand_in.train("--price-per-hour", "3600", "--currency", "EUR").code == 0
     record = stand_in.record
@@ -673,21 +675,21 @@ def test_a_run_says_how_it_was_made_and_what_it_cost(stand_in: StandIn) -> None:
         record["cfg_sha256"]
         == hashlib.sha256((stand_in.run / "network.cfg").read_bytes()).hexdigest()
     )
-    assert record["darknet"]["line"] == "pjreddie"
+    assert record["darknet"]["fork"] == "pjreddie"
     assert {"host", "gpus", "began_at", "ended_at", "dataset_fingerprint"} <= record.keys()
 
 
-def test_another_network_is_another_run_and_it_says_what_changed(stand_in: StandIn) -> None:
+def test_a_changed_network_starts_a_new_run_and_the_change_is_logged(stand_in: StandIn) -> None:
     stand_in.behave()
     assert stand_in.train().code == 0
     done = stand_in.train("--max-batches", "130")
     assert done.code == 0
-    assert "a new run, because network (" in done.err
+    assert "starting a new run: the network (" in done.err
     assert "max_batches=130" in done.err
     assert (stand_in.project / "runs" / "tiny-002" / "run.json").exists()
 
 
-def test_another_machine_goes_on_though_its_memory_asks_for_other_subdivisions(
+def test_a_machine_with_less_memory_resumes_the_run_with_other_subdivisions(
     stand_in: StandIn,
 ) -> None:
     stand_in.behave(final="none", until=110)
@@ -697,3 +699,52 @@ def test_another_machine_goes_on_though_its_memory_asks_for_other_subdivisions(
     assert done.code == 0, done.err
     assert stand_in.record["resumed_at_iteration"] == 100
     assert stand_in.record["name"] == "tiny-001"
+
+
+def write_as_older_version(stand_in: StandIn) -> None:
+    """Rewrite ``run.json`` with the keys that older versions used."""
+    record = stand_in.record
+    record["darknet"]["line"] = record["darknet"].pop("fork")
+    for event in [*record.get("events", []), record.get("stopped_early") or {"message": ""}]:
+        event["told"] = event.pop("message")
+    (stand_in.run / "run.json").write_text(json.dumps(record), encoding="utf-8")
+
+
+def test_a_run_of_an_older_version_is_resumed_reported_and_shown(
+    stand_in: StandIn, cli: Cli
+) -> None:
+    stand_in.behave(bad_above_rate=0, pace_s=0.002, saves_every=10)
+    assert stand_in.train("--max-rollbacks", "1").code == 5
+    write_as_older_version(stand_in)
+    assert "told" in stand_in.record["events"][0]
+    assert "line" in stand_in.record["darknet"]
+    (status,) = cli.ok("status", "--json", project=stand_in.project).json["runs"]
+    assert status == {"run": "tiny-001", "state": "failed"}
+    cli.ok("report", project=stand_in.project)
+    assert "pjreddie's fork" in (stand_in.run / "report.html").read_text(encoding="utf-8")
+    stand_in.behave()
+    done = stand_in.train()
+    assert done.code == 0, done.err
+    assert "resuming tiny-001 at iteration 100" in done.err
+    assert [path.name for path in (stand_in.project / "runs").iterdir()] == ["tiny-001"]
+    assert stand_in.record["resumed_at_iteration"] == 100
+    assert stand_in.record["darknet"]["fork"] == "pjreddie"
+    assert "line" not in stand_in.record["darknet"]
+
+
+def test_early_stopping_of_an_older_version_is_read(stand_in: StandIn) -> None:
+    stand_in.behave(saves_every=10, pace_s=0.005)
+    first = stand_in.train("--patience", "40", "--json")
+    assert first.code == 0, first.err
+    write_as_older_version(stand_in)
+    second = stand_in.train("--patience", "40", "--json")
+    assert second.code == 0, second.err
+    assert second.json["stopped_early"] == first.json["stopped_early"]
+    assert second.json["iterations"] == first.json["iterations"]
+    assert len(stand_in.calls) == 1
+    # Killed before it was recorded that the training is finished.
+    record = {**stand_in.record, "state": "running"}
+    (stand_in.run / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    assert stand_in.train("--patience", "40").code == 0
+    assert stand_in.record["outcome"] == first.json["stopped_early"]
+    assert len(stand_in.calls) == 1

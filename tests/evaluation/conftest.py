@@ -1,4 +1,4 @@
-"""Small tables, written out and made up."""
+"""Small tables of detections and ground truth, hand-made and random."""
 
 from __future__ import annotations
 
@@ -21,37 +21,37 @@ TruthRow = tuple[str, int, tuple[float, float, float, float], bool]
 """Image, class, box, group-of."""
 
 
-@pytest.fixture(scope="session")  # the tests of hypothesis take no shorter one
+@pytest.fixture(scope="session")  # hypothesis requires this scope
 def tables() -> Callable[..., tuple[Detections, GroundTruth]]:
     return make_tables
 
 
-@pytest.fixture(scope="session")  # the tests of hypothesis take no shorter one
+@pytest.fixture(scope="session")  # hypothesis requires this scope
 def random_tables() -> Callable[..., tuple[Detections, GroundTruth]]:
     return make_random_tables
 
 
 def make_tables(
-    found: Sequence[DetectionRow],
-    true: Sequence[TruthRow],
+    detected: Sequence[DetectionRow],
+    annotated: Sequence[TruthRow],
     *,
     images: str = "ab",
     verified: Verified | None = None,
 ) -> tuple[Detections, GroundTruth]:
     truth = GroundTruth.from_rows(
         images,
-        box_image_ids=[row[0] for row in true],
-        class_id=[row[1] for row in true],
-        xyxy=[row[2] for row in true],
-        group_of=[row[3] for row in true],
+        box_image_ids=[row[0] for row in annotated],
+        class_id=[row[1] for row in annotated],
+        xyxy=[row[2] for row in annotated],
+        group_of=[row[3] for row in annotated],
         verified=verified,
     )
     detections = Detections(
         tuple(images),
-        np.array([images.index(row[0]) for row in found], dtype=np.int64),
-        np.array([row[1] for row in found], dtype=np.int64),
-        np.array([row[2] for row in found], dtype=np.float64),
-        np.array([row[3] for row in found], dtype=np.float64).reshape(-1, 4),
+        np.array([images.index(row[0]) for row in detected], dtype=np.int64),
+        np.array([row[1] for row in detected], dtype=np.int64),
+        np.array([row[2] for row in detected], dtype=np.float64),
+        np.array([row[3] for row in detected], dtype=np.float64).reshape(-1, 4),
     )
     return detections, truth
 
@@ -59,7 +59,7 @@ def make_tables(
 def make_random_tables(
     seed: int, *, images: int = 30, classes: int = 3, group_of: float = 0.0
 ) -> tuple[Detections, GroundTruth]:
-    """Make true boxes, detections near most of them, and false alarms."""
+    """Return random annotated boxes, with detections near most of them and false positives."""
     random = np.random.default_rng(seed)
     image_ids = tuple(f"{i:04x}" for i in range(images))
     count = images * 3

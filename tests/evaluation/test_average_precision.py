@@ -16,12 +16,12 @@ from oiyolo.evaluation.average_precision import (
     precision_recall,
 )
 
-VERDICTS = st.lists(st.tuples(st.floats(0, 1), st.booleans()), max_size=40)
+ROWS = st.lists(st.tuples(st.floats(0, 1), st.booleans()), max_size=40)
 
 
-def area(verdicts: list[tuple[float, bool]], box_count: int) -> float:
-    score = np.array([score for score, _ in verdicts], dtype=np.float64)
-    hit = np.array([hit for _, hit in verdicts], dtype=np.bool_)
+def area(rows: list[tuple[float, bool]], box_count: int) -> float:
+    score = np.array([score for score, _ in rows], dtype=np.float64)
+    hit = np.array([hit for _, hit in rows], dtype=np.bool_)
     return average_precision(precision_recall(score, hit, box_count), box_count)
 
 
@@ -39,18 +39,18 @@ def area(verdicts: list[tuple[float, bool]], box_count: int) -> float:
         ("--++", 2, 1 / 2),
     ],
 )
-def test_by_hand(hits: str, box_count: int, expected: float) -> None:
-    verdicts = [(1 - place / 10, hit == "+") for place, hit in enumerate(hits)]
-    assert area(verdicts, box_count) == pytest.approx(expected)
+def test_the_area_equals_a_hand_calculation(hits: str, box_count: int, expected: float) -> None:
+    rows = [(1 - index / 10, hit == "+") for index, hit in enumerate(hits)]
+    assert area(rows, box_count) == pytest.approx(expected)
 
 
-def test_nothing_to_be_found_is_no_number_and_in_no_mean() -> None:
+def test_the_area_without_true_boxes_is_nan_and_means_skip_it() -> None:
     assert math.isnan(area([(0.5, False)], 0))
     assert mean_over_classes(np.array([1.0, np.nan, 0.5])) == 0.75
     assert math.isnan(mean_over_classes(np.array([np.nan])))
 
 
-def test_equal_scores_pass_the_threshold_together() -> None:
+def test_equal_scores_share_a_threshold() -> None:
     curve = precision_recall(np.array([0.5, 0.9, 0.5]), np.array([True, True, False]), 2)
     assert curve.score.tolist() == [0.9, 0.5]
     np.testing.assert_allclose(curve.precision, [1, 2 / 3])
@@ -67,45 +67,47 @@ def test_the_best_threshold_has_the_highest_f1() -> None:
     assert math.isnan(best_threshold(precision_recall(np.ones(1), np.zeros(1, dtype=bool), 0)))
 
 
-@given(verdicts=VERDICTS, missed=st.integers(0, 5))
-def test_lies_between_nothing_and_everything(
-    verdicts: list[tuple[float, bool]], missed: int
-) -> None:
-    box_count = sum(hit for _, hit in verdicts) + missed
+@given(rows=ROWS, unmatched=st.integers(0, 5))
+def test_the_area_lies_between_zero_and_one(rows: list[tuple[float, bool]], unmatched: int) -> None:
+    box_count = sum(hit for _, hit in rows) + unmatched
     if box_count:
-        assert 0 <= area(verdicts, box_count) <= 1 + 1e-12
+        assert 0 <= area(rows, box_count) <= 1 + 1e-12
 
 
-@given(verdicts=VERDICTS.filter(lambda rows: any(hit for _, hit in rows)))
-def test_nothing_but_hits_on_everything_gives_one(verdicts: list[tuple[float, bool]]) -> None:
-    hits = [row for row in verdicts if row[1]]
+@given(rows=ROWS.filter(lambda rows: any(hit for _, hit in rows)))
+def test_only_true_positives_for_all_boxes_give_an_area_of_one(
+    rows: list[tuple[float, bool]],
+) -> None:
+    hits = [row for row in rows if row[1]]
     assert area(hits, len(hits)) == pytest.approx(1)
 
 
-@given(verdicts=VERDICTS, missed=st.integers(1, 5), random=st.randoms())
-def test_order_does_not_matter(
-    verdicts: list[tuple[float, bool]], missed: int, random: object
+@given(rows=ROWS, unmatched=st.integers(1, 5), random=st.randoms())
+def test_the_order_of_the_detections_does_not_matter(
+    rows: list[tuple[float, bool]], unmatched: int, random: object
 ) -> None:
-    box_count = sum(hit for _, hit in verdicts) + missed
-    shuffled = list(verdicts)
+    box_count = sum(hit for _, hit in rows) + unmatched
+    shuffled = list(rows)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
-    assert area(shuffled, box_count) == area(verdicts, box_count)
+    assert area(shuffled, box_count) == area(rows, box_count)
 
 
-@given(verdicts=VERDICTS, missed=st.integers(1, 5), score=st.floats(0, 1))
-def test_one_more_false_alarm_never_helps(
-    verdicts: list[tuple[float, bool]], missed: int, score: float
+@given(rows=ROWS, unmatched=st.integers(1, 5), score=st.floats(0, 1))
+def test_another_false_positive_never_increases_the_area(
+    rows: list[tuple[float, bool]], unmatched: int, score: float
 ) -> None:
-    box_count = sum(hit for _, hit in verdicts) + missed
-    assert area([*verdicts, (score, False)], box_count) <= area(verdicts, box_count) + 1e-12
+    box_count = sum(hit for _, hit in rows) + unmatched
+    assert area([*rows, (score, False)], box_count) <= area(rows, box_count) + 1e-12
 
 
-@given(verdicts=VERDICTS, missed=st.integers(1, 5))
-def test_a_thinned_curve_has_the_same_area(verdicts: list[tuple[float, bool]], missed: int) -> None:
-    box_count = sum(hit for _, hit in verdicts) + missed
-    score = np.array([score for score, _ in verdicts], dtype=np.float64)
-    hit = np.array([hit for _, hit in verdicts], dtype=np.bool_)
+@given(rows=ROWS, unmatched=st.integers(1, 5))
+def test_a_downsampled_curve_has_the_same_area(
+    rows: list[tuple[float, bool]], unmatched: int
+) -> None:
+    box_count = sum(hit for _, hit in rows) + unmatched
+    score = np.array([score for score, _ in rows], dtype=np.float64)
+    hit = np.array([hit for _, hit in rows], dtype=np.bool_)
     curve = precision_recall(score, hit, box_count)
     whole = average_precision(curve, box_count)
-    assert average_precision(curve.thinned(), box_count) == pytest.approx(whole)
-    assert len(curve.thinned(5).score) <= 5
+    assert average_precision(curve.downsampled(), box_count) == pytest.approx(whole)
+    assert len(curve.downsampled(5).score) <= 5

@@ -1,4 +1,4 @@
-"""COCO's figures, and ours beside them."""
+"""COCO's average precision, and its agreement with ours."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 BOX = (0.1, 0.1, 0.5, 0.5)
 
 
-def test_perfect_detections_give_one_and_print_nothing(
+def test_perfect_detections_score_one_and_nothing_is_printed(
     tables: Tables, capfd: pytest.CaptureFixture[str]
 ) -> None:
     scores = coco_scores(*tables([("a", 0, 0.3, BOX)], [("a", 0, BOX, False)]), class_count=2)
@@ -34,14 +34,14 @@ def test_perfect_detections_give_one_and_print_nothing(
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_box_that_is_found_roughly_counts_at_the_low_thresholds_only(tables: Tables) -> None:
+def test_a_loose_box_matches_only_at_low_iou_thresholds(tables: Tables) -> None:
     # IoU 0.72: thresholds 0.50 to 0.70, five of ten.
     detections, truth = tables([("a", 0, 0.9, (0, 0, 0.72, 1))], [("a", 0, (0, 0, 1, 1), False)])
     scores = coco_scores(detections, truth, 1)
     assert (scores.map50, scores.map50_95) == pytest.approx((1, 0.5))
 
 
-def test_detections_in_a_crowd_count_neither_way(tables: Tables) -> None:
+def test_detections_in_a_crowd_are_ignored(tables: Tables) -> None:
     detections, truth = tables(
         [("a", 0, 0.9, (0.6, 0.6, 0.8, 0.8)), ("a", 0, 0.8, BOX)],
         [("a", 0, BOX, False), ("a", 0, (0.55, 0.55, 1, 1), True)],
@@ -49,18 +49,18 @@ def test_detections_in_a_crowd_count_neither_way(tables: Tables) -> None:
     assert coco_scores(detections, truth, 1).map50_95 == pytest.approx(1)
 
 
-def test_nothing_detected_and_nothing_there(tables: Tables) -> None:
+def test_scores_without_detections_or_without_true_boxes(tables: Tables) -> None:
     detections, truth = tables([], [("a", 0, BOX, False)])
     assert coco_scores(detections, truth, 1).map50_95 == 0
     detections, truth = tables([("a", 0, 0.9, BOX)], [])
     assert np.isnan(coco_scores(detections, truth, 1).map50_95)
     with pytest.raises(ValueError, match="same image_ids"):
-        coco_scores(Detections.none(["z"]), truth, 1)
+        coco_scores(Detections.empty(["z"]), truth, 1)
 
 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("group_of", [0.0, 0.2])
-def test_our_average_precision_agrees_but_for_the_sampling(
+def test_our_average_precision_agrees_except_for_the_sampling(
     random_tables: RandomTables, seed: int, group_of: float
 ) -> None:
     detections, truth = random_tables(seed, images=60, group_of=group_of)
@@ -70,7 +70,7 @@ def test_our_average_precision_agrees_but_for_the_sampling(
         scored = (detections.class_id == class_id) & ~matches.ignored
         box_count = int((matches.counted & (truth.class_id == class_id)).sum())
         curve = precision_recall(detections.score[scored], matches.true_positive[scored], box_count)
-        # A sample every 0.01 of recall: each of the steps may be met a sample early or late.
+        # Samples are 0.01 of recall apart, so each step may be off by one sample.
         assert average_precision(curve, box_count) == pytest.approx(
             theirs.class_map50[class_id], abs=0.01
         )

@@ -1,4 +1,4 @@
-"""Which detection found which box, by hand and at random."""
+"""Matching of detections to true boxes, in hand-made and random cases."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RIGHT = (0.6, 0.0, 1.0, 1.0)
 WHOLE = (0.0, 0.0, 1.0, 1.0)
 
 
-def test_the_surest_takes_the_box_and_the_next_is_a_false_alarm(tables: Tables) -> None:
+def test_the_highest_score_matches_and_the_next_is_a_false_positive(tables: Tables) -> None:
     matches = match(
         *tables([("a", 0, 0.6, LEFT), ("a", 0, 0.9, NEARLY_LEFT)], [("a", 0, LEFT, False)])
     )
@@ -35,18 +35,18 @@ def test_the_surest_takes_the_box_and_the_next_is_a_false_alarm(tables: Tables) 
     np.testing.assert_allclose(matches.iou, [0.0, 0.75])
 
 
-@pytest.mark.parametrize(("threshold", "found"), [(0.5, True), (0.75, True), (0.76, False)])
-def test_an_overlap_of_exactly_the_threshold_finds(
-    tables: Tables, threshold: float, found: bool
+@pytest.mark.parametrize(("threshold", "matched"), [(0.5, True), (0.75, True), (0.76, False)])
+def test_an_iou_of_exactly_the_threshold_matches(
+    tables: Tables, threshold: float, matched: bool
 ) -> None:
     detections, truth = tables([("a", 0, 0.9, (0, 0, 0.75, 1))], [("a", 0, WHOLE, False)])
     matches = match(detections, truth, iou_threshold=threshold)
-    assert matches.true_positive.tolist() == [found]
-    assert matches.false_negative.tolist() == [not found]
+    assert matches.true_positive.tolist() == [matched]
+    assert matches.false_negative.tolist() == [not matched]
 
 
 @pytest.mark.parametrize("row", [("b", 0, 0.9, LEFT), ("a", 1, 0.9, LEFT)])
-def test_other_images_and_classes_do_not_match(
+def test_boxes_of_other_images_and_classes_do_not_match(
     tables: Tables, row: tuple[str, int, float, tuple[float, float, float, float]]
 ) -> None:
     matches = match(*tables([row], [("a", 0, LEFT, False)]))
@@ -54,24 +54,26 @@ def test_other_images_and_classes_do_not_match(
     assert matches.false_negative.tolist() == [True]
 
 
-@pytest.mark.parametrize(("second_choice", "found"), [(False, 1), (True, 2)])
-def test_a_second_choice_is_coco_only(tables: Tables, second_choice: bool, found: int) -> None:
+@pytest.mark.parametrize(("second_choice", "matched"), [(False, 1), (True, 2)])
+def test_only_coco_allows_a_second_choice(
+    tables: Tables, second_choice: bool, matched: int
+) -> None:
     # Both detections overlap the first box most; the second overlaps the other box by 0.6.
     detections, truth = tables(
         [("a", 0, 0.9, (0, 0, 0.8, 1)), ("a", 0, 0.8, (0, 0, 0.9, 1))],
         [("a", 0, (0, 0, 0.8, 1), False), ("a", 0, (0, 0, 0.54, 1), False)],
     )
     matches = match(detections, truth, second_choice=second_choice)
-    assert int(matches.true_positive.sum()) == found
+    assert int(matches.true_positive.sum()) == matched
 
 
 def test_a_group_of_box_is_a_region(tables: Tables) -> None:
     detections, truth = tables(
         [
-            ("a", 0, 0.9, LEFT),  # finds its own box, though it lies in the region too
-            ("a", 0, 0.8, RIGHT),  # in the region: counts neither way
-            ("b", 0, 0.7, RIGHT),  # no region here
-            ("a", 1, 0.6, RIGHT),  # a region of another class
+            ("a", 0, 0.9, LEFT),  # matches its box, although it also lies in the region
+            ("a", 0, 0.8, RIGHT),  # in the region: ignored
+            ("b", 0, 0.7, RIGHT),  # no region in this image
+            ("a", 1, 0.6, RIGHT),  # the region is of another class
         ],
         [("a", 0, LEFT, False), ("a", 0, WHOLE, True)],
     )
@@ -88,9 +90,9 @@ def test_a_group_of_box_is_a_region(tables: Tables) -> None:
 
 @pytest.mark.parametrize(
     ("right", "ignored"),
-    [(0.75, True), (0.8, False)],  # one half, and less, of the detection lies in the region
+    [(0.75, True), (0.8, False)],  # half, and less than half, of the detection lies in the region
 )
-def test_half_a_detection_in_the_region_is_enough(
+def test_a_detection_is_ignored_if_half_of_it_lies_in_a_region(
     tables: Tables, right: float, ignored: bool
 ) -> None:
     detections, truth = tables(
@@ -99,7 +101,7 @@ def test_half_a_detection_in_the_region_is_enough(
     assert match(detections, truth).ignored.tolist() == [ignored]
 
 
-def test_a_detection_without_area_finds_nothing(tables: Tables) -> None:
+def test_a_detection_without_area_matches_nothing(tables: Tables) -> None:
     matches = match(
         *tables(
             [("a", 0, 0.9, (0.2, 0.2, 0.2, 0.5))], [("a", 0, LEFT, False), ("a", 0, WHOLE, True)]
@@ -108,20 +110,20 @@ def test_a_detection_without_area_finds_nothing(tables: Tables) -> None:
     assert matches.false_positive.tolist() == [True]
 
 
-def test_tables_over_different_images_are_refused(tables: Tables) -> None:
+def test_tables_of_different_images_are_rejected(tables: Tables) -> None:
     detections, truth = tables([], [])
     with pytest.raises(ValueError, match="same image_ids"):
-        match(Detections.none(["z"]), truth)
+        match(Detections.empty(["z"]), truth)
     with pytest.raises(ValueError, match="above 0"):
         match(detections, truth, iou_threshold=0)
 
 
 @given(seed=st.integers(0, 2**32 - 1), steps=st.sampled_from([0, 4]))
-def test_the_order_of_equal_input_changes_no_verdict(
+def test_the_order_of_the_input_does_not_matter(
     random_tables: RandomTables, seed: int, steps: int
 ) -> None:
     detections, truth = random_tables(seed, images=4, classes=2, group_of=0.2)
-    if steps:  # many equal scores
+    if steps:  # round to many equal scores
         detections = Detections(
             detections.image_ids,
             detections.image,
@@ -149,13 +151,13 @@ def test_the_order_of_equal_input_changes_no_verdict(
         np.testing.assert_array_equal(before.false_negative[b], after.false_negative)
 
 
-def test_verdicts_add_up(random_tables: RandomTables) -> None:
+def test_matches_are_consistent(random_tables: RandomTables) -> None:
     detections, truth = random_tables(5, group_of=0.2)
     matches = match(detections, truth)
     kinds = matches.true_positive.astype(int) + matches.false_positive + matches.ignored
     assert (kinds == 1).all()
     assert int(matches.true_positive.sum()) == int((matches.detection >= 0).sum())
-    found = np.flatnonzero(matches.true_positive)
-    np.testing.assert_array_equal(matches.detection[matches.box[found]], found)
-    np.testing.assert_array_equal(detections.image[found], truth.image[matches.box[found]])
-    assert matches.false_negative.sum() + len(found) == matches.counted.sum()
+    matched = np.flatnonzero(matches.true_positive)
+    np.testing.assert_array_equal(matches.detection[matches.box[matched]], matched)
+    np.testing.assert_array_equal(detections.image[matched], truth.image[matches.box[matched]])
+    assert matches.false_negative.sum() + len(matched) == matches.counted.sum()

@@ -1,4 +1,4 @@
-"""What the Open Images metric leaves out, rule by rule."""
+"""The rules of the Open Images metric."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ WHOLE = (0.0, 0.0, 1.0, 1.0)
 @pytest.mark.parametrize(
     ("present", "absent", "expected"),
     [
-        ((), (("b", 0),), 0.5),  # ruled out on b: a false alarm that comes first
-        ((("b", 0),), (), 0.5),  # said to be on b, without a box: a false alarm too
-        ((), (), 1.0),  # nobody looked on b: dropped
+        ((), (("b", 0),), 0.5),  # absent in b: a false positive with the highest score
+        ((("b", 0),), (), 0.5),  # present in b, but without a box: a false positive too
+        ((), (), 1.0),  # not verified in b: ignored
     ],
 )
-def test_detections_of_unverified_classes_are_dropped(
+def test_detections_of_unverified_classes_are_ignored(
     tables: Tables,
     present: tuple[tuple[str, int], ...],
     absent: tuple[tuple[str, int], ...],
@@ -51,17 +51,17 @@ def test_without_verification_every_detection_counts(tables: Tables) -> None:
     assert openimages_average_precision(detections, truth, 1) == pytest.approx([0.5])
 
 
-def test_group_of_boxes_need_not_be_found_and_excuse_what_lies_in_them(tables: Tables) -> None:
+def test_group_of_boxes_and_detections_inside_them_are_ignored(tables: Tables) -> None:
     detections, truth = tables(
         [("b", 0, 0.9, FAR), ("b", 0, 0.85, BOX), ("a", 0, 0.8, BOX)],
         [("a", 0, BOX, False), ("b", 0, WHOLE, True), ("a", 1, WHOLE, True)],
     )
     result = openimages_average_precision(detections, truth, 2)
     assert result[0] == pytest.approx(1)
-    assert np.isnan(result[1])  # nothing but a group-of box: nothing to be found
+    assert np.isnan(result[1])  # no boxes except a group-of box
 
 
-def test_the_hierarchy_goes_up_for_what_is_there_and_down_for_what_is_not(tables: Tables) -> None:
+def test_presence_propagates_up_the_hierarchy_and_absence_down(tables: Tables) -> None:
     # 0 Vehicle over 1 Boat over 2 Canoe.
     verified = verification("abc", 3, present=[("a", 2), ("c", 1)], absent=[("b", 0), ("c", 2)])
     detections, truth = tables(
@@ -77,25 +77,29 @@ def test_the_hierarchy_goes_up_for_what_is_there_and_down_for_what_is_not(tables
     assert expanded.verified.tolist() == [[1, 1, 1], [-1, -1, -1], [1, 1, -1]]
     alone = openimages_average_precision(detections, truth, 3)
     assert np.isnan(alone[:2]).all()
-    assert alone[2] == pytest.approx(1)  # canoes on b: nobody looked
+    assert alone[2] == pytest.approx(1)  # canoes were not verified in b
     above = openimages_average_precision(detections, truth, 3, ancestors=ancestors)
-    # The vehicle is found; nobody said "boat"; no vehicle on b, so the canoe there is wrong.
+    # The vehicle matches; no boat is detected; b has no vehicle, so its canoe is a false positive.
     assert above == pytest.approx([1, 0, 0.5])
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_agrees_with_the_rules_followed_box_by_box(random_tables: RandomTables, seed: int) -> None:
+def test_the_metric_agrees_with_a_box_by_box_implementation(
+    random_tables: RandomTables, seed: int
+) -> None:
     detections, truth = random_tables(seed, images=20, group_of=0.2)
     result = openimages_average_precision(detections, truth, 3)
     for class_id in range(3):
         rows: list[tuple[float, bool]] = []
         for image in range(20):
-            mine = np.flatnonzero((detections.image == image) & (detections.class_id == class_id))
+            of_class = np.flatnonzero(
+                (detections.image == image) & (detections.class_id == class_id)
+            )
             there = np.flatnonzero((truth.image == image) & (truth.class_id == class_id))
             single = [truth.xyxy[t].tolist() for t in there if not truth.group_of[t]]
             groups = [truth.xyxy[t].tolist() for t in there if truth.group_of[t]]
             free = [True] * len(single)
-            for row in sorted(mine.tolist(), key=lambda r: -detections.score[r]):
+            for row in sorted(of_class.tolist(), key=lambda r: -detections.score[r]):
                 box, score = detections.xyxy[row].tolist(), float(detections.score[row])
                 overlaps = [shared(box, t) / (size(box) + size(t) - shared(box, t)) for t in single]
                 best = int(np.argmax(overlaps)) if overlaps else -1
@@ -106,10 +110,10 @@ def test_agrees_with_the_rules_followed_box_by_box(random_tables: RandomTables, 
                     rows.append((score, False))
         box_count = int(((truth.class_id == class_id) & ~truth.group_of).sum())
         rows.sort(reverse=True)
-        found = np.cumsum([hit for _, hit in rows])
-        precision = found / np.arange(1, len(rows) + 1)
+        true_positives = np.cumsum([hit for _, hit in rows])
+        precision = true_positives / np.arange(1, len(rows) + 1)
         expected = sum(
-            float(precision[place:].max()) / box_count for place, (_, hit) in enumerate(rows) if hit
+            float(precision[index:].max()) / box_count for index, (_, hit) in enumerate(rows) if hit
         )
         assert result[class_id] == pytest.approx(expected)
 

@@ -1,21 +1,24 @@
-"""The evaluation as a whole, its file and its chart."""
+"""The evaluation of a detector, its JSON file and its chart."""
 
 from __future__ import annotations
 
 import json
 import math
+import re
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
+import oiyolo
 from oiyolo.evaluation.plots import plot_precision_recall
 from oiyolo.evaluation.summary import Evaluation, evaluate_detections
 from oiyolo.evaluation.tables import Detections, GroundTruth, verification
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     RandomTables = Callable[..., tuple[Detections, GroundTruth]]
     Tables = Callable[..., tuple[Detections, GroundTruth]]
@@ -30,9 +33,9 @@ def boats(tables: Tables) -> Evaluation:
     detections, truth = tables(
         [
             ("a", 0, 0.9, BOX),
-            ("a", 0, 0.8, FAR),  # false alarm
+            ("a", 0, 0.8, FAR),  # false positive
             ("b", 0, 0.7, NEAR),
-            ("b", 0, 0.2, FAR),  # false alarm, below the best threshold
+            ("b", 0, 0.2, FAR),  # false positive, below the best threshold
             ("b", 2, 0.6, FAR),  # a class without boxes
         ],
         [
@@ -48,43 +51,89 @@ def boats(tables: Tables) -> Evaluation:
     return evaluate_detections(detections, truth, ["Boat", "Canoe", "<b>Oar</b>"])
 
 
-def test_by_hand(tables: Tables) -> None:
+def test_an_evaluation_equals_a_hand_calculation(tables: Tables) -> None:
     evaluation = boats(tables)
     boat, canoe, oar = evaluation.classes
-    # Found at precision 1 and 2/3, of three boxes.
+    # Two of three boxes are matched, at precision 1 and 2/3.
     assert boat.map50 == pytest.approx((1 + 2 / 3) / 3)
     assert (boat.images, boat.boxes, boat.group_of_boxes, boat.detections) == (3, 3, 1, 4)
     assert boat.score_threshold == 0.7
-    assert (boat.true_positives, boat.false_positives, boat.misses) == (2, 1, 1)
+    assert (boat.true_positives, boat.false_positives, boat.false_negatives) == (2, 1, 1)
     assert (boat.precision, boat.recall, boat.f1) == pytest.approx((2 / 3, 2 / 3, 2 / 3))
     assert boat.average_iou == pytest.approx((1 + 0.75) / 2)
-    # IoU thresholds 0.50 to 0.75 find both boxes, 0.80 to 0.95 only the first; 34 of the 101
-    # recalls lie up to 1/3, 33 more up to 2/3.
+    # At IoU 0.50 to 0.75 both detections match, at 0.80 to 0.95 only the first; 34 of the 101
+    # recalls lie below 1/3, 33 more below 2/3.
     both, one = (34 + 33 * 2 / 3) / 101, 34 / 101
     assert boat.map50_95 == pytest.approx((6 * both + 4 * one) / 10)
-    assert (canoe.map50, canoe.recall, canoe.misses) == (0, 0, 1)
+    assert (canoe.map50, canoe.recall, canoe.false_negatives) == (0, 0, 1)
     assert math.isnan(canoe.precision)
     assert math.isnan(canoe.score_threshold)
     assert math.isnan(oar.map50)
-    assert (oar.boxes, oar.detections, oar.false_positives, oar.misses) == (0, 1, 0, 0)
+    assert (oar.boxes, oar.detections, oar.false_positives, oar.false_negatives) == (0, 1, 0, 0)
     assert evaluation.map50 == pytest.approx(boat.map50 / 2)
     assert (evaluation.images, evaluation.boxes, evaluation.detections) == (4, 4, 5)
 
 
-def test_json_has_the_agreed_keys_and_comes_back(tables: Tables) -> None:
+def test_the_json_has_the_documented_keys_and_can_be_read_again(tables: Tables) -> None:
     evaluation = boats(tables)
     value = json.loads(json.dumps(evaluation.to_json(), allow_nan=False))
     assert {"map50", "map50_95", "openimages_map", "images", "boxes", "classes"} <= value.keys()
     assert list(value["classes"]) == ["Boat", "Canoe", "<b>Oar</b>"]
     assert value["classes"]["<b>Oar</b>"]["map50"] is None
     assert value["classes"]["Boat"]["curve"]["recall"] == pytest.approx([1 / 3, 2 / 3], abs=1e-6)
-    value["added_by_others"] = 1
+    value["unknown_key"] = 1
     again = Evaluation.from_json(value)
     assert str(again) == str(evaluation)
     assert again.to_json() == evaluation.to_json()
 
 
-def test_shown_as_a_table_and_as_html(tables: Tables) -> None:
+def as_older_version(evaluation: Evaluation) -> dict[str, Any]:
+    """Return the content of an ``evaluation.json`` as older versions wrote it."""
+    value = evaluation.to_json()
+    for row in value["classes"].values():
+        row["misses"] = row.pop("false_negatives")
+    return value
+
+
+def test_a_file_of_an_older_version_is_read(tables: Tables) -> None:
+    evaluation = boats(tables)
+    assert Evaluation.from_json(as_older_version(evaluation)).to_json() == evaluation.to_json()
+
+
+def test_a_report_shows_an_evaluation_of_an_older_version(tables: Tables, tmp_path: Path) -> None:
+    oiyolo.init(tmp_path, classes=["Boat"])
+    run = tmp_path / "runs" / "yolov3-001"
+    run.mkdir(parents=True)
+    record = {
+        "network": "yolov3",
+        "max_batches": 4000,
+        "state": "finished",
+        "seconds": 60.0,
+        "command": ["darknet", "detector", "train"],
+        "ended_at": "2026-01-01T00:00:00+00:00",
+        "darknet": {"fork": "hank", "gpu": True},
+    }
+    (run / "run.json").write_text(json.dumps(record))
+    older = {"split": "test", "weights": "final.weights", **as_older_version(boats(tables))}
+    (run / "evaluation.json").write_text(json.dumps(older))
+    oiyolo.report(tmp_path)
+    page = (run / "report.html").read_text(encoding="utf-8")
+    header, boat = (re.findall(r"<(?:td|th)>(.*?)</", page_row) for page_row in table_rows(page))
+    assert dict(zip(header, boat, strict=True)).items() >= {
+        ("class", "Boat"),
+        ("true positives", "2"),
+        ("false negatives", "1"),
+        ("false positives", "1"),
+    }
+
+
+def table_rows(page: str) -> tuple[str, str]:
+    """Return the header and the first row of the table of classes."""
+    rows = re.findall(r"<tr>.*?</tr>", page, re.DOTALL)
+    return rows[0], rows[1]
+
+
+def test_an_evaluation_is_printed_as_a_table_and_as_html(tables: Tables) -> None:
     evaluation = boats(tables)
     lines = str(evaluation).splitlines()
     assert lines[0].endswith("on 4 images with 4 boxes")
@@ -94,7 +143,7 @@ def test_shown_as_a_table_and_as_html(tables: Tables) -> None:
     assert "<b>" not in evaluation._repr_html_()
 
 
-def test_perfect_detections_score_one_everywhere(random_tables: RandomTables) -> None:
+def test_perfect_detections_have_a_score_of_one(random_tables: RandomTables) -> None:
     _, truth = random_tables(1, group_of=0.1)
     single = ~truth.group_of
     detections = Detections(
@@ -107,35 +156,35 @@ def test_perfect_detections_score_one_everywhere(random_tables: RandomTables) ->
     evaluation = evaluate_detections(detections, truth, ["x", "y", "z"])
     figures = (evaluation.map50, evaluation.map50_95, evaluation.openimages_map)
     assert figures == pytest.approx((1, 1, 1))
-    assert all(row.f1 == 1 and not row.misses for row in evaluation.classes)
+    assert all(row.f1 == 1 and not row.false_negatives for row in evaluation.classes)
 
 
-def test_images_in_another_order_change_nothing(random_tables: RandomTables) -> None:
+def test_the_order_of_the_images_does_not_matter(random_tables: RandomTables) -> None:
     detections, truth = random_tables(2, group_of=0.1)
-    turned = detections.over(tuple(reversed(truth.image_ids)))
+    turned = detections.reindex(tuple(reversed(truth.image_ids)))
     names = ["x", "y", "z"]
     before = evaluate_detections(detections, truth, names)
     assert evaluate_detections(turned, truth, names).to_json() == before.to_json()
 
 
-def test_input_that_does_not_fit_is_refused(tables: Tables) -> None:
+def test_inconsistent_input_is_rejected(tables: Tables) -> None:
     detections, truth = tables([("a", 1, 0.5, BOX)], [])
-    with pytest.raises(ValueError, match="class 1 of 1 classes"):
+    with pytest.raises(ValueError, match="class id 1, but there are 1 classes"):
         evaluate_detections(detections, truth, ["Boat"])
     elsewhere = Detections(("z",), detections.image, detections.class_id, np.ones(1), [BOX])  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="'z'"):
         evaluate_detections(elsewhere, truth, ["Boat", "Canoe"])
 
 
-def test_nothing_at_all() -> None:
+def test_an_evaluation_without_images_is_undefined() -> None:
     truth = GroundTruth.from_rows([], box_image_ids=[], class_id=[], xyxy=[])
-    evaluation = evaluate_detections(Detections.none(), truth, ["Boat"])
+    evaluation = evaluate_detections(Detections.empty(), truth, ["Boat"])
     assert math.isnan(evaluation.map50)
     assert evaluation.to_json()["map50"] is None
     plot_precision_recall(evaluation)
 
 
-def test_the_chart_names_classes_and_marks_the_threshold(tables: Tables) -> None:
+def test_the_chart_has_a_legend_of_classes_and_marks_the_threshold(tables: Tables) -> None:
     axes = plot_precision_recall(boats(tables))
     legend = axes.get_legend()
     assert legend is not None
@@ -145,7 +194,9 @@ def test_the_chart_names_classes_and_marks_the_threshold(tables: Tables) -> None
     assert plot_precision_recall(boats(tables), ax=axes) is axes
 
 
-def test_a_hundred_thousand_detections_take_seconds(random_tables: RandomTables) -> None:
+def test_a_hundred_thousand_detections_are_evaluated_in_seconds(
+    random_tables: RandomTables,
+) -> None:
     detections, truth = random_tables(0, images=14_000, classes=3)
     assert len(detections) > 100_000
     started = time.perf_counter()

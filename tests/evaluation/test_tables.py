@@ -1,4 +1,4 @@
-"""The two tables that everything else compares."""
+"""Tables of detections and of ground truth."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from oiyolo.evaluation.tables import Detections, GroundTruth, places, verification
+from oiyolo.evaluation.tables import Detections, GroundTruth, positions, verification
 
 BOX = [[0.1, 0.1, 0.4, 0.4]]
 GOOD: dict[str, Any] = {
@@ -25,7 +25,7 @@ GOOD: dict[str, Any] = {
         ({"image_ids": ("a", "a")}, "each image once"),
         ({"image": [2]}, "positions in 2 image_ids, not 2 to 2"),
         ({"image": [-1]}, "not -1 to -1"),
-        ({"image": [0.5]}, "image must hold int64, not float64"),
+        ({"image": [0.5]}, "image must be int64, not float64"),
         ({"image": [[0]]}, r"shape \(n\), not \(1, 1\)"),
         ({"class_id": [0, 1]}, "class_id must have length 1, not 2"),
         ({"class_id": [-1]}, "0 or more"),
@@ -36,30 +36,30 @@ GOOD: dict[str, Any] = {
         ({"xyxy": [[0.1, np.inf, 0.1, 0.4]]}, "finite"),
     ],
 )
-def test_columns_that_do_not_fit_are_refused(wrong: dict[str, Any], message: str) -> None:
+def test_inconsistent_columns_are_rejected(wrong: dict[str, Any], message: str) -> None:
     assert len(Detections(**GOOD)) == 1
     with pytest.raises(ValueError, match=message):
         Detections(**(GOOD | wrong))
 
 
-def test_positions_follow_another_list_of_images() -> None:
-    moved = Detections(**GOOD).over(("b", "c", "a"))
+def test_reindexing_adapts_positions_to_another_list_of_images() -> None:
+    moved = Detections(**GOOD).reindex(("b", "c", "a"))
     assert moved.image.tolist() == [0]
     with pytest.raises(ValueError, match="'b' is not among the 1 images"):
-        moved.over(("a",))
+        moved.reindex(("a",))
 
 
-def test_a_table_of_nothing() -> None:
-    nothing = Detections.none(["a"])
+def test_an_empty_table_has_no_rows() -> None:
+    nothing = Detections.empty(["a"])
     assert (len(nothing), nothing.xyxy.shape, nothing.image_ids) == (0, (0, 4), ("a",))
 
 
-def test_truth_from_rows_checks_ids_and_shapes() -> None:
+def test_ids_and_shapes_of_rows_are_checked() -> None:
     truth = GroundTruth.from_rows(["a", "b"], box_image_ids=["b"], class_id=[1], xyxy=BOX)
     assert truth.image.tolist() == [1]
     assert truth.group_of.tolist() == [False]
     with pytest.raises(ValueError, match="'z'"):
-        places(["a"], ["z"])
+        positions(["a"], ["z"])
     with pytest.raises(ValueError, match="verified must have length 2, not 1"):
         GroundTruth.from_rows(
             ["a", "b"], box_image_ids=[], class_id=[], xyxy=[], verified=verification(["a"], 1)
@@ -70,7 +70,7 @@ def test_truth_from_rows_checks_ids_and_shapes() -> None:
         )
 
 
-def test_verified_says_who_looked_for_what() -> None:
+def test_verified_labels_and_boxes_verify_classes() -> None:
     verified = verification(
         ["a", "b"], 2, present=[("a", 0), ("elsewhere", 1)], absent=[("a", 0), ("b", 1)]
     )
@@ -79,5 +79,5 @@ def test_verified_says_who_looked_for_what() -> None:
         ["a", "b"], box_image_ids=["b"], class_id=[0], xyxy=BOX, verified=verified
     )
     image, class_id = np.array([0, 0, 1, 1, 1]), np.array([0, 1, 0, 1, 5])
-    # The box on b says that class 0 is there; nobody looked for class 1 on a, nor for class 5.
-    assert truth.has_verified(image, class_id).tolist() == [True, False, True, True, False]
+    # The box verifies class 0 in b; class 1 was not verified in a, nor class 5 anywhere.
+    assert truth.is_verified(image, class_id).tolist() == [True, False, True, True, False]

@@ -1,4 +1,4 @@
-"""YOLO labels as text."""
+"""YOLO labels are formatted and parsed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BOXES = st.lists(st.tuples(st.integers(0, 600), FRACTIONS, FRACTIONS, FRACTIONS,
 
 
 @given(BOXES)
-def test_labels_are_read_back_to_a_millionth(rows: list[tuple[int, float, float, float, float]]
+def test_labels_are_parsed_back_to_a_millionth(rows: list[tuple[int, float, float, float, float]]
                                              ) -> None:  # fmt: skip
     class_ids = np.array([row[0] for row in rows], dtype=np.int64)
     xyxy = np.array(
@@ -34,7 +34,7 @@ def test_labels_are_read_back_to_a_millionth(rows: list[tuple[int, float, float,
     assert text.count("\n") == len(rows)
 
 
-def test_a_label_is_what_darknet_reads() -> None:
+def test_a_label_has_darknets_format() -> None:
     text = labels.render([3], np.array([[0.1, 0.2, 0.5, 0.4]]))
     assert text == "3 0.3000000 0.3000000 0.4000000 0.2000000\n"
 
@@ -47,7 +47,7 @@ def test_an_image_without_boxes_has_an_empty_label(tmp_path: Path) -> None:
     assert xyxy.shape == (0, 4)
 
 
-def test_blank_lines_and_spaces_do_not_matter() -> None:
+def test_blank_lines_and_extra_spaces_are_ignored() -> None:
     class_ids, xyxy = labels.parse("\n 0  0.5 0.5\t1 1 \r\n\n", where="here")
     assert class_ids.tolist() == [0]
     assert xyxy.tolist() == [[0.0, 0.0, 1.0, 1.0]]
@@ -57,7 +57,7 @@ def test_blank_lines_and_spaces_do_not_matter() -> None:
     "line", ["0 0.5 0.5 1", "0 0.5 0.5 1 1 1", "Boat 0.5 0.5 1 1", "0.5 0.5 0.5 1 1", "0 a b c d",
              "<html>"],
 )  # fmt: skip
-def test_a_line_that_is_no_label_is_told_with_its_number(tmp_path: Path, line: str) -> None:
+def test_an_invalid_line_is_reported_with_its_number(tmp_path: Path, line: str) -> None:
     path = tmp_path / "a.txt"
     path.write_text(f"0 0.5 0.5 1 1\n\n{line}\n")
     with pytest.raises(InputFormError) as caught:
@@ -66,6 +66,6 @@ def test_a_line_that_is_no_label_is_told_with_its_number(tmp_path: Path, line: s
     assert caught.value.found == repr(line)
 
 
-def test_boxes_and_classes_of_different_number_are_a_mistake() -> None:
+def test_boxes_and_classes_of_different_lengths_are_an_error() -> None:
     with pytest.raises(ValueError, match="zip"):
         labels.render([1, 2], np.array([[0.0, 0.0, 1.0, 1.0]]))

@@ -1,4 +1,4 @@
-"""From the stored frame into the prepared one, and which boxes become labels."""
+"""Boxes are converted to the prepared frame, and the invalid ones are not used as labels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def placed(
     rows: list[tuple[float, ...]],
     *,
     class_ids: list[int] | None = None,
-    because: list[str] | None = None,
+    drop_reasons: list[str] | None = None,
     rotation: int = 0,
     source_wh: tuple[int, int] = (100, 100),
     size_wh: tuple[int, int] = (416, 416),
@@ -29,7 +29,7 @@ def placed(
     return place_boxes(
         xyxy,
         np.array(class_ids or [0] * len(rows), dtype=np.int64),
-        np.array(because or [""] * len(rows), dtype=object),
+        np.array(drop_reasons or [""] * len(rows), dtype=object),
         rotation=rotation,
         source_wh=source_wh,
         size_wh=size_wh,
@@ -50,18 +50,18 @@ def placed(
         (90, "letterbox", (0.35, 0.7, 0.55, 0.9)),
     ],
 )
-def test_a_box_turns_and_fits_as_its_image(
+def test_a_box_is_rotated_and_fitted_like_its_image(
     rotation: int, fit: str, expected: tuple[float, ...]
 ) -> None:
     source_wh = (200, 100) if rotation in {0, 180} else (100, 200)
-    found = placed([(0.1, 0.2, 0.3, 0.6)], rotation=rotation, fit=fit, source_wh=source_wh)
-    np.testing.assert_allclose(found.xyxy, [expected], atol=1e-9)
-    assert found.used.tolist() == [True]
+    result = placed([(0.1, 0.2, 0.3, 0.6)], rotation=rotation, fit=fit, source_wh=source_wh)
+    np.testing.assert_allclose(result.xyxy, [expected], atol=1e-9)
+    assert result.used.tolist() == [True]
 
 
-def test_what_lies_outside_is_cut_off_before_the_letterbox() -> None:
-    found = placed([(-0.5, 0.5, 1.5, 2.0)], fit="letterbox", source_wh=(200, 100))
-    np.testing.assert_allclose(found.xyxy, [[0.0, 0.5, 1.0, 0.75]])
+def test_a_box_is_clipped_before_the_letterbox_is_applied() -> None:
+    result = placed([(-0.5, 0.5, 1.5, 2.0)], fit="letterbox", source_wh=(200, 100))
+    np.testing.assert_allclose(result.xyxy, [[0.0, 0.5, 1.0, 0.75]])
 
 
 @pytest.mark.parametrize(
@@ -69,33 +69,35 @@ def test_what_lies_outside_is_cut_off_before_the_letterbox() -> None:
     [(0.5, 0.5, 0.5, 0.9), (0.5, 0.5, 0.9, 0.5), (1.2, 0.1, 1.5, 0.5), (0.6, 0.1, 0.4, 0.5),
      (0.5, 0.5, 0.50009, 0.9)],
 )  # fmt: skip
-def test_a_box_without_area_is_no_label(box: tuple[float, ...]) -> None:
-    found = placed([box, (0.1, 0.1, 0.2, 0.2)])
-    assert found.because.tolist() == ["no area", ""]
-    assert found.used.tolist() == [False, True]
+def test_a_box_without_area_is_not_a_label(box: tuple[float, ...]) -> None:
+    result = placed([box, (0.1, 0.1, 0.2, 0.2)])
+    assert result.drop_reasons.tolist() == ["no area", ""]
+    assert result.used.tolist() == [False, True]
 
 
-def test_a_box_that_repeats_another_of_its_class_is_no_label() -> None:
+def test_a_box_that_repeats_another_of_its_class_is_not_a_label() -> None:
     box = (0.1, 0.1, 0.5, 0.5)
     near = (0.1, 0.1, 0.5, 0.5000001)
-    found = placed([box, box, near, box, box], class_ids=[0, 0, 0, 1, 1])
-    assert found.because.tolist() == ["", "repeated", "repeated", "", "repeated"]
+    result = placed([box, box, near, box, box], class_ids=[0, 0, 0, 1, 1])
+    assert result.drop_reasons.tolist() == ["", "repeated", "repeated", "", "repeated"]
 
 
-def test_what_the_selection_dropped_stays_dropped_for_its_own_reason() -> None:
+def test_a_box_dropped_by_the_selection_keeps_its_reason() -> None:
     box = (0.1, 0.1, 0.5, 0.5)
-    found = placed([box, (0.5, 0.5, 0.5, 0.5), box, box], because=["group_of", "inside", "", ""])
-    assert found.because.tolist() == ["group_of", "inside", "", "repeated"]
+    result = placed(
+        [box, (0.5, 0.5, 0.5, 0.5), box, box], drop_reasons=["group_of", "inside", "", ""]
+    )
+    assert result.drop_reasons.tolist() == ["group_of", "inside", "", "repeated"]
 
 
-def test_the_reasons_that_came_in_are_left_alone() -> None:
-    because = np.array([""], dtype=object)
-    place_boxes(np.zeros((1, 4)), np.array([0]), because, rotation=0, source_wh=(9, 9),
+def test_the_input_reasons_are_not_modified() -> None:
+    drop_reasons = np.array([""], dtype=object)
+    place_boxes(np.zeros((1, 4)), np.array([0]), drop_reasons, rotation=0, source_wh=(9, 9),
                 size_wh=(32, 32), fit="stretch")  # fmt: skip
-    assert because.tolist() == [""]
+    assert drop_reasons.tolist() == [""]
 
 
-def test_no_boxes_are_no_labels() -> None:
-    found = placed([])
-    assert found.xyxy.shape == (0, 4)
-    assert found.used.tolist() == []
+def test_without_boxes_there_are_no_labels() -> None:
+    result = placed([])
+    assert result.xyxy.shape == (0, 4)
+    assert result.used.tolist() == []

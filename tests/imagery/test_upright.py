@@ -1,4 +1,4 @@
-"""Pixels and boxes stay together through rotation, EXIF, resize and letterbox."""
+"""Pixels and boxes stay aligned through rotation, EXIF, resizing and letterboxing."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ SIZES = [(416, 416), (96, 64), (64, 320)]
 SOURCES = [(640, 360), (120, 300), (50, 50), (1500, 900)]
 
 
-def picture(wh: tuple[int, int], region: tuple[int, int, int, int]) -> Image.Image:
-    made = Image.new("RGB", wh, BLUE)
-    made.paste(RED, region)
-    return made
+def marked_image(wh: tuple[int, int], region: tuple[int, int, int, int]) -> Image.Image:
+    result = Image.new("RGB", wh, BLUE)
+    result.paste(RED, region)
+    return result
 
 
-def saved(path: Path, image: Image.Image, **options: object) -> Path:
+def save_jpeg(path: Path, image: Image.Image, **options: object) -> Path:
     image.save(path, "JPEG", quality=97, subsampling=0, **options)
     return path
 
 
-def decoded(made: UprightImage) -> Image.Image:
-    return Image.open(io.BytesIO(made.jpeg))
+def decoded(result: UprightImage) -> Image.Image:
+    return Image.open(io.BytesIO(result.jpeg))
 
 
 def is_red(image: Image.Image) -> npt.NDArray[np.bool_]:
@@ -60,12 +60,12 @@ def test_a_coloured_region_lies_in_its_placed_box(
     tmp_path: Path, rotation: int, fit: str, size_wh: tuple[int, int], source_wh: tuple[int, int]
 ) -> None:
     w, h = source_wh
-    region = (w // 5, h // 8, w // 2, h // 3)  # near one corner, so that no turn looks like another
-    path = saved(tmp_path / "a.jpg", picture(source_wh, region))
-    made = make_upright(path, rotation, size_wh, fit)
-    image = decoded(made)
+    region = (w // 5, h // 8, w // 2, h // 3)  # near one corner, so that all rotations differ
+    path = save_jpeg(tmp_path / "a.jpg", marked_image(source_wh, region))
+    result = make_upright(path, rotation, size_wh, fit)
+    image = decoded(result)
     upright_wh = source_wh if rotation in {0, 180} else source_wh[::-1]
-    assert made.source_wh == upright_wh
+    assert result.source_wh == upright_wh
     assert image.size == (upright_wh if fit == "none" else size_wh)
     assert image.mode == "RGB"
 
@@ -75,7 +75,7 @@ def test_a_coloured_region_lies_in_its_placed_box(
         np.array([0]),
         np.array([""], dtype=object),
         rotation=rotation,
-        source_wh=made.source_wh,
+        source_wh=result.source_wh,
         size_wh=image.size,
         fit=fit,
     )
@@ -86,7 +86,7 @@ def test_a_coloured_region_lies_in_its_placed_box(
 
 
 def test_the_border_of_a_letterbox_is_darknets_grey(tmp_path: Path) -> None:
-    path = saved(tmp_path / "a.jpg", Image.new("RGB", (200, 100), RED))
+    path = save_jpeg(tmp_path / "a.jpg", Image.new("RGB", (200, 100), RED))
     pixels = np.asarray(decoded(make_upright(path, 0, (96, 96), "letterbox"))).astype(int)
     border = np.concatenate([pixels[:20], pixels[-20:]])
     assert np.abs(border - 127).max() <= 6
@@ -95,33 +95,37 @@ def test_the_border_of_a_letterbox_is_darknets_grey(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("orientation", [2, 3, 6, 8])
 @pytest.mark.parametrize("rotation", [0, 90])
-def test_an_exif_orientation_is_neither_followed_nor_handed_on(
+def test_an_exif_orientation_is_neither_applied_nor_copied(
     tmp_path: Path, orientation: int, rotation: int
 ) -> None:
-    image = picture((120, 80), (10, 10, 50, 30))
-    plain = saved(tmp_path / "plain.jpg", image)
+    image = marked_image((120, 80), (10, 10, 50, 30))
+    plain = save_jpeg(tmp_path / "plain.jpg", image)
     exif = Image.Exif()
     exif[0x0112] = orientation
     exif[0x010F] = "A camera"
-    turned = saved(tmp_path / "turned.jpg", image, exif=exif.tobytes())
+    turned = save_jpeg(tmp_path / "turned.jpg", image, exif=exif.tobytes())
     assert b"Exif" in turned.read_bytes()
-    made = make_upright(turned, rotation, (64, 64), "stretch")
-    assert made == make_upright(plain, rotation, (64, 64), "stretch")
-    assert b"Exif" not in made.jpeg
-    assert b"A camera" not in made.jpeg
-    assert len(decoded(made).getexif()) == 0
+    result = make_upright(turned, rotation, (64, 64), "stretch")
+    assert result == make_upright(plain, rotation, (64, 64), "stretch")
+    assert b"Exif" not in result.jpeg
+    assert b"A camera" not in result.jpeg
+    assert len(decoded(result).getexif()) == 0
 
 
-def test_profiles_and_comments_are_left_behind(tmp_path: Path) -> None:
-    path = saved(tmp_path / "a.jpg", picture((64, 64), (0, 0, 9, 9)), icc_profile=b"profile" * 99,
-                 comment=b"a secret")  # fmt: skip
-    made = make_upright(path, 0, (32, 32), "stretch")
-    assert b"profile" not in made.jpeg
-    assert b"secret" not in made.jpeg
+def test_profiles_and_comments_are_not_copied(tmp_path: Path) -> None:
+    path = save_jpeg(
+        tmp_path / "a.jpg",
+        marked_image((64, 64), (0, 0, 9, 9)),
+        icc_profile=b"profile" * 99,
+        comment=b"a secret",
+    )
+    result = make_upright(path, 0, (32, 32), "stretch")
+    assert b"profile" not in result.jpeg
+    assert b"secret" not in result.jpeg
 
 
 @pytest.mark.parametrize(
-    ("mode", "form"),
+    ("mode", "file_format"),
     [
         ("L", "JPEG"),
         ("CMYK", "JPEG"),
@@ -136,17 +140,17 @@ def test_profiles_and_comments_are_left_behind(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("rotation", [0, 90])
-def test_every_kind_of_picture_that_may_be_called_jpg_becomes_rgb(
-    tmp_path: Path, mode: str, form: str, rotation: int
+def test_every_format_that_may_be_called_jpg_becomes_an_rgb_jpeg(
+    tmp_path: Path, mode: str, file_format: str, rotation: int
 ) -> None:
-    image = picture((120, 80), (0, 0, 60, 80))
+    image = marked_image((120, 80), (0, 0, 60, 80))
     image = image.convert("L").convert("I;16") if mode == "I;16" else image.convert(mode)
     path = tmp_path / "a.jpg"
-    image.save(path, form)
-    made = make_upright(path, rotation, (64, 96), "stretch")
-    result = decoded(made)
+    image.save(path, file_format)
+    upright = make_upright(path, rotation, (64, 96), "stretch")
+    result = decoded(upright)
     assert (result.mode, result.size, result.format) == ("RGB", (64, 96), "JPEG")
-    assert made.source_wh == ((120, 80) if rotation == 0 else (80, 120))
+    assert upright.source_wh == ((120, 80) if rotation == 0 else (80, 120))
     if mode in {"CMYK", "P", "RGBA", "RGB"} and rotation == 0:
         red = is_red(result)
         assert red[:, :30].mean() > 0.9
@@ -155,16 +159,16 @@ def test_every_kind_of_picture_that_may_be_called_jpg_becomes_rgb(
 
 @pytest.mark.parametrize("rotation", geometry.RIGHT_ANGLES)
 @pytest.mark.parametrize("fit", ["stretch", "letterbox", "none"])
-def test_a_masked_region_is_greyed_where_its_box_comes_to_lie(
+def test_a_masked_region_is_filled_with_grey_at_its_placed_box(
     tmp_path: Path, rotation: int, fit: str
 ) -> None:
-    path = saved(tmp_path / "a.jpg", picture((200, 120), (0, 0, 200, 120)))
+    path = save_jpeg(tmp_path / "a.jpg", marked_image((200, 120), (0, 0, 200, 120)))
     masked = np.array([[0.1, 0.25, 0.4, 0.75]])
-    made = make_upright(path, rotation, (128, 96), fit, masked)
-    image = decoded(made)
+    result = make_upright(path, rotation, (128, 96), fit, masked)
+    image = decoded(result)
     (box,) = place_boxes(
         masked, np.array([0]), np.array([""], dtype=object), rotation=rotation,
-        source_wh=made.source_wh, size_wh=image.size, fit=fit,
+        source_wh=result.source_wh, size_wh=image.size, fit=fit,
     ).xyxy  # fmt: skip
     grey = np.abs(np.asarray(image).astype(int) - 127).max(axis=2) < 25
     rows, columns = np.mgrid[0 : image.height, 0 : image.width]
@@ -172,15 +176,15 @@ def test_a_masked_region_is_greyed_where_its_box_comes_to_lie(
     margin = 0.03
     inside = (x > box[0] + margin) & (x < box[2] - margin)
     inside &= (y > box[1] + margin) & (y < box[3] - margin)
-    beside = (x < box[0] - margin) | (x > box[2] + margin)
-    beside |= (y < box[1] - margin) | (y > box[3] + margin)
+    outside = (x < box[0] - margin) | (x > box[2] + margin)
+    outside |= (y < box[1] - margin) | (y > box[3] + margin)
     red = is_red(image)
     assert grey[inside].all()
     if fit == "letterbox":
-        left, top, w, h = geometry.letterbox_frame(made.source_wh, (128, 96))
-        beside &= (columns > left + 2) & (columns < left + w - 3)
-        beside &= (rows > top + 2) & (rows < top + h - 3)
-    assert red[beside].all()
+        left, top, w, h = geometry.letterbox_frame(result.source_wh, (128, 96))
+        outside &= (columns > left + 2) & (columns < left + w - 3)
+        outside &= (rows > top + 2) & (rows < top + h - 3)
+    assert red[outside].all()
 
 
 def content(damage: str) -> bytes:
@@ -208,7 +212,7 @@ def content(damage: str) -> bytes:
     ],
 )
 @pytest.mark.parametrize("fit", ["stretch", "none"])
-def test_a_file_that_cannot_be_decoded_is_refused_with_a_short_reason(
+def test_a_file_that_cannot_be_decoded_is_rejected_with_a_short_reason(
     tmp_path: Path, damage: str, fit: str
 ) -> None:
     path = tmp_path / "a.jpg"
@@ -220,12 +224,12 @@ def test_a_file_that_cannot_be_decoded_is_refused_with_a_short_reason(
     }  # fmt: skip
 
 
-def test_a_file_that_is_not_there_is_no_unreadable_image(tmp_path: Path) -> None:
+def test_a_missing_file_raises_file_not_found(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         make_upright(tmp_path / "a.jpg", 0, (32, 32), "stretch")
 
 
 def test_the_same_file_gives_the_same_bytes(tmp_path: Path) -> None:
-    path = saved(tmp_path / "a.jpg", picture((300, 200), (9, 9, 99, 99)))
-    made = [make_upright(path, 90, (64, 64), "letterbox") for _ in range(2)]
-    assert made[0] == made[1]
+    path = save_jpeg(tmp_path / "a.jpg", marked_image((300, 200), (9, 9, 99, 99)))
+    result = [make_upright(path, 90, (64, 64), "letterbox") for _ in range(2)]
+    assert result[0] == result[1]

@@ -1,4 +1,4 @@
-"""gs://bucket/prefix, read and refused."""
+"""Parsing of Cloud Storage URLs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oiyolo.core.errors import UsageError
-from oiyolo.net.buckets import BucketPlace, bucket_place
+from oiyolo.net.buckets import BucketFolder, parse_bucket_url
 
 PARTS = st.text("abcXYZ019-_. é/", min_size=1, max_size=20).filter(
     lambda text: all(part not in {"", ".", ".."} for part in text.split("/"))
@@ -26,49 +26,49 @@ BUCKETS = st.lists(WORDS, min_size=1, max_size=4).map("-".join)
         ("gs://my.bucket-1_a/a b/ü", "my.bucket-1_a", "a b/ü"),
     ],
 )
-def test_a_place_is_read(text: str, bucket: str, prefix: str) -> None:
-    assert bucket_place(text) == BucketPlace(bucket, prefix)
+def test_a_url_is_parsed_into_bucket_and_prefix(text: str, bucket: str, prefix: str) -> None:
+    assert parse_bucket_url(text) == BucketFolder(bucket, prefix)
 
 
 @given(bucket=BUCKETS, prefix=PARTS)
-def test_a_place_is_written_as_it_is_read(bucket: str, prefix: str) -> None:
-    place = bucket_place(f"gs://{bucket}/{prefix}")
-    assert bucket_place(str(place)) == place
-    assert place.name("x.jpg") == f"{place.prefix}/x.jpg"
+def test_a_parsed_url_survives_a_round_trip(bucket: str, prefix: str) -> None:
+    folder = parse_bucket_url(f"gs://{bucket}/{prefix}")
+    assert parse_bucket_url(str(folder)) == folder
+    assert folder.object_name("x.jpg") == f"{folder.prefix}/x.jpg"
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "problem"),
     [
         ("photos", "does not begin with gs://"),
         ("s3://photos", "does not begin with gs://"),
         ("gs://", "names no bucket"),
         ("gs:///boats", "names no bucket"),
-        ("gs://Photos", "small letters"),
-        ("gs://my bucket", "small letters"),
-        ("gs://-photos", "small letters"),
-        ("gs://photos-", "small letters"),
-        ("gs://a..b", "small letters"),
+        ("gs://Photos", "lowercase letters"),
+        ("gs://my bucket", "lowercase letters"),
+        ("gs://-photos", "lowercase letters"),
+        ("gs://photos-", "lowercase letters"),
+        ("gs://a..b", "lowercase letters"),
         ("gs://ab", "3 to 222 characters"),
         ("gs://" + "a" * 223, "3 to 222 characters"),
-        ("gs://photos/../other", "dots alone"),
-        ("gs://photos/a//b", "empty parts"),
+        ("gs://photos/../other", "segments of only dots"),
+        ("gs://photos/a//b", "empty segments"),
         ("gs://photos/a\nb", "control characters"),
         ("gs://photos/\udcff", "control characters"),
         ("gs://photos/" + "ü" * 257, "more than 512 bytes"),
     ],
 )
-def test_what_is_no_place_is_refused_with_the_reason(text: str, told: str) -> None:
-    with pytest.raises(UsageError, match=told) as raised:
-        bucket_place(text, where="--transfer")
+def test_an_invalid_url_is_rejected_with_the_reason(text: str, problem: str) -> None:
+    with pytest.raises(UsageError, match=problem) as raised:
+        parse_bucket_url(text, where="--transfer")
     assert raised.value.where == "--transfer"
 
 
 @given(st.text())
-def test_whatever_somebody_writes_is_read_or_refused(text: str) -> None:
+def test_any_text_is_either_parsed_or_rejected(text: str) -> None:
     try:
-        place = bucket_place("gs://" + text)
+        folder = parse_bucket_url("gs://" + text)
     except UsageError:
         return
-    assert ".." not in place.prefix.split("/")
-    assert "/" not in place.bucket
+    assert ".." not in folder.prefix.split("/")
+    assert "/" not in folder.bucket

@@ -1,4 +1,4 @@
-"""The door to Google Cloud Storage: whole objects, told failures, in time."""
+"""The Google Cloud Storage client: complete objects, clear failures, bounded waits."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ import pytest
 
 from oiyolo.core.errors import UnavailableError, UsageError
 from oiyolo.net import gcs
-from oiyolo.net.buckets import BucketPlace, bucket_place
+from oiyolo.net.buckets import BucketFolder, parse_bucket_url
 from oiyolo.net.download import HttpFailureError, StoppedError
-from oiyolo.net.retry import Patience
+from oiyolo.net.retry import RetryPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-QUICK = Patience(attempts=2, first_pause_s=0.01, connect_s=1.0, read_s=1.0)
-BUCKET = BucketPlace("photos", "boats")
+QUICK = RetryPolicy(max_attempts=2, first_pause_s=0.01, connect_timeout_s=1.0, read_timeout_s=1.0)
+BUCKET = BucketFolder("photos", "boats")
 CONTENT = b"\xff\xd8 a photograph"
 
 
 def client_of(bucket: Any, prefix: str = "") -> gcs.BucketClient:
-    return gcs.BucketClient(BucketPlace(bucket.name, prefix), patience=QUICK)
+    return gcs.BucketClient(BucketFolder(bucket.name, prefix), retry_policy=QUICK)
 
 
 def read(client: gcs.BucketClient, name: str, **limits: float) -> gcs.StoredObject:
@@ -38,16 +38,16 @@ def read(client: gcs.BucketClient, name: str, **limits: float) -> gcs.StoredObje
 
 
 @pytest.fixture
-def unheard(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A port that nobody listens on."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+def unreachable(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Storage at a port that nothing listens on."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{bound.getsockname()[1]}"
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
         yield url
 
 
-def test_an_object_comes_whole(emulator: Any) -> None:
+def test_an_object_is_read_completely(emulator: Any) -> None:
     large = os.urandom(3 << 20)
     bucket = emulator.make_bucket({"boats/a.jpg": CONTENT, "boats/b.jpg": large, "boats/c": b""})
     client = client_of(bucket, "boats")
@@ -57,28 +57,28 @@ def test_an_object_comes_whole(emulator: Any) -> None:
     assert read(client, "c").content == b""
 
 
-def test_names_are_those_below_the_prefix(emulator: Any) -> None:
+def test_the_listed_names_are_relative_to_the_folder(emulator: Any) -> None:
     names = ("boats/a.jpg", "boats/x/b.jpg", "boatswain.jpg", "c.jpg")
     client = client_of(emulator.make_bucket(dict.fromkeys(names, b".")), "boats")
 
-    assert list(client.names()) == ["a.jpg", "x/b.jpg"]
-    assert list(client.names(most=1)) == ["a.jpg"]
-    assert client.holds_anything()
+    assert list(client.list_names()) == ["a.jpg", "x/b.jpg"]
+    assert list(client.list_names(limit=1)) == ["a.jpg"]
+    assert client.has_objects()
 
 
-def test_a_bucket_that_is_not_there_is_told_with_how_to_make_it(
+def test_the_error_for_a_missing_bucket_says_how_to_create_it(
     emulator: Any, tmp_path: Path
 ) -> None:
-    client = gcs.BucketClient(bucket_place("gs://nowhere"))
+    client = gcs.BucketClient(parse_bucket_url("gs://nowhere"))
     file = tmp_path / "yolo.weights"
     file.write_bytes(b"1")
-    for ask in (
-        client.holds_anything,
-        lambda: list(client.names()),
+    for call in (
+        client.has_objects,
+        lambda: list(client.list_names()),
         lambda: gcs.upload([file], "gs://nowhere/runs"),
     ):
         with pytest.raises(UsageError, match="buckets create gs://nowhere"):
-            ask()
+            call()
     assert emulator.url not in str(gcs.identity())
 
 
@@ -87,58 +87,58 @@ def test_threads_share_a_client(emulator: Any) -> None:
     client = client_of(emulator.make_bucket(objects))
 
     with ThreadPoolExecutor(12) as pool:
-        came = list(pool.map(lambda name: read(client, name).content, objects))
+        contents = list(pool.map(lambda name: read(client, name).content, objects))
 
-    assert came == list(objects.values())
+    assert contents == list(objects.values())
     client.close()
 
 
-def test_files_go_up_whole_and_once(emulator: Any, tmp_path: Path) -> None:
+def test_files_are_uploaded_completely_and_once(emulator: Any, tmp_path: Path) -> None:
     small, large = tmp_path / "obj.names", tmp_path / "yolo.weights"
     small.write_bytes(b"Boat\n")
-    large.write_bytes(os.urandom(20 << 20))  # in two parts
+    large.write_bytes(os.urandom(20 << 20))  # in two chunks
     bucket = emulator.make_bucket()
-    place = f"gs://{bucket.name}/runs/1"
+    url = f"gs://{bucket.name}/runs/1"
 
-    gcs.upload([small, large], place)
+    gcs.upload([small, large], url)
     first = {blob.name: blob.generation for blob in bucket.list_blobs()}
-    gcs.upload([small, large], place)
+    gcs.upload([small, large], url)
     second = {blob.name: blob.generation for blob in bucket.list_blobs()}
 
     assert bucket.blob("runs/1/obj.names").download_as_bytes() == b"Boat\n"
     assert bucket.blob("runs/1/yolo.weights").download_as_bytes() == large.read_bytes()
     assert first == second
     small.write_bytes(b"Ship\n")
-    gcs.upload([small], place)
+    gcs.upload([small], url)
     assert bucket.blob("runs/1/obj.names").download_as_bytes() == b"Ship\n"
 
 
 @pytest.mark.parametrize("failures", [1, 9])
-def test_a_large_file_goes_on_after_a_part_that_failed(
-    failures: int, faults: Any, tmp_path: Path
+def test_the_upload_of_a_large_file_resumes_after_a_failed_chunk(
+    failures: int, faulty_bucket: Any, tmp_path: Path
 ) -> None:
     file = tmp_path / "yolo.weights"
     file.write_bytes(os.urandom(20 << 20))
-    faults.failures_of_second = failures
+    faulty_bucket.chunk_failures = failures
 
-    if failures < QUICK.attempts:
-        gcs.upload([file], str(BUCKET), patience=QUICK)
-        assert faults.taken == file.read_bytes()
+    if failures < QUICK.max_attempts:
+        gcs.upload([file], str(BUCKET), retry_policy=QUICK)
+        assert faulty_bucket.uploaded == file.read_bytes()
         return
     with pytest.raises(UnavailableError, match="HTTP 503") as raised:
-        gcs.upload([file], str(BUCKET), patience=QUICK)
+        gcs.upload([file], str(BUCKET), retry_policy=QUICK)
     assert "SECRET" not in str(raised.value)
-    assert faults.failures_of_second == failures - QUICK.attempts
+    assert faulty_bucket.chunk_failures == failures - QUICK.max_attempts
 
 
-def test_a_file_that_is_not_there_is_no_upload(emulator: Any, tmp_path: Path) -> None:
+def test_a_missing_file_is_not_uploaded(emulator: Any, tmp_path: Path) -> None:
     bucket = emulator.make_bucket()
-    with pytest.raises(UsageError, match="no such file"):
+    with pytest.raises(UsageError, match="the file to upload is missing"):
         gcs.upload([tmp_path / "gone"], f"gs://{bucket.name}")
 
 
 @pytest.mark.parametrize(
-    ("answers", "reason", "transient", "asked"),
+    ("responses", "reason", "transient", "requests"),
     [
         ([(404, b"No such object", {})], "HTTP 404", False, 1),
         ([(403, b"no access", {})], "HTTP 403", False, 1),
@@ -150,86 +150,90 @@ def test_a_file_that_is_not_there_is_no_upload(emulator: Any, tmp_path: Path) ->
     ],
     ids=["missing", "forbidden", "unknown", "busy", "too-often", "checksum", "short"],
 )
-def test_failures_are_told_apart(
-    answers: list[Any], reason: str, transient: bool, asked: int, faults: Any
+def test_a_failure_has_its_reason_and_transient_ones_are_retried(
+    responses: list[Any], reason: str, transient: bool, requests: int, faulty_bucket: Any
 ) -> None:
-    faults.answers["boats/a"] = answers
+    faulty_bucket.responses["boats/a"] = responses
     with pytest.raises(HttpFailureError) as raised:
-        read(gcs.BucketClient(BUCKET, patience=QUICK), "a")
+        read(gcs.BucketClient(BUCKET, retry_policy=QUICK), "a")
     assert (raised.value.reason, raised.value.transient) == (reason, transient)
-    assert raised.value.attempts == faults.asked.count("boats/a") == asked
+    assert raised.value.attempts == faulty_bucket.requested_names.count("boats/a") == requests
 
 
-@pytest.mark.parametrize("before", [(503, b"", {}), (200, CONTENT, {"Content-Length": "9999"})])
-def test_what_passes_is_tried_again(
-    before: Any, faults: Any, crc32c: Callable[[bytes], str]
+@pytest.mark.parametrize("failure", [(503, b"", {}), (200, CONTENT, {"Content-Length": "9999"})])
+def test_a_read_succeeds_after_a_transient_failure(
+    failure: Any, faulty_bucket: Any, crc32c: Callable[[bytes], str]
 ) -> None:
-    faults.answers["boats/a"] = [before, (200, CONTENT, {"x-goog-hash": crc32c(CONTENT)})]
+    faulty_bucket.responses["boats/a"] = [failure, (200, CONTENT, {"x-goog-hash": crc32c(CONTENT)})]
 
-    came = read(gcs.BucketClient(BUCKET, patience=QUICK), "a")
+    stored = read(gcs.BucketClient(BUCKET, retry_policy=QUICK), "a")
 
-    assert (came.content, came.attempts) == (CONTENT, 2)
+    assert (stored.content, stored.attempts) == (CONTENT, 2)
 
 
 @pytest.mark.parametrize(
     ("limits", "reason"),
     [({"limit_bytes": 10}, "too large"), ({"deadline_s": -1.0}, "too slow")],
 )
-def test_what_is_too_much_is_cut_off(limits: dict[str, float], reason: str, faults: Any) -> None:
-    faults.answers["boats/a"] = [(200, CONTENT, {})]
+def test_a_read_that_exceeds_its_limits_is_cut_off(
+    limits: dict[str, float], reason: str, faulty_bucket: Any
+) -> None:
+    faulty_bucket.responses["boats/a"] = [(200, CONTENT, {})]
     with pytest.raises(HttpFailureError) as raised:
-        read(gcs.BucketClient(BUCKET, patience=QUICK), "a", **limits)
+        read(gcs.BucketClient(BUCKET, retry_policy=QUICK), "a", **limits)
     assert raised.value.reason == reason
 
 
-@pytest.mark.usefixtures("unheard")
-def test_a_server_that_is_not_there_is_given_up_soon(tmp_path: Path) -> None:
-    client = gcs.BucketClient(BUCKET, patience=QUICK)
+@pytest.mark.usefixtures("unreachable")
+def test_an_unreachable_server_fails_soon(tmp_path: Path) -> None:
+    client = gcs.BucketClient(BUCKET, retry_policy=QUICK)
     file = tmp_path / "a"
     file.write_bytes(b"1")
-    began_s = time.monotonic()
+    started_s = time.monotonic()
 
     with pytest.raises(HttpFailureError) as raised:
         read(client, "a")
     with pytest.raises(UnavailableError, match="Check the network"):
-        list(client.names())
+        list(client.list_names())
     with pytest.raises(UnavailableError, match="cannot be written to"):
-        gcs.upload([file], str(BUCKET), patience=QUICK)
+        gcs.upload([file], str(BUCKET), retry_policy=QUICK)
 
     assert raised.value.transient
     assert not raised.value.reached
-    assert time.monotonic() - began_s < 20
+    assert time.monotonic() - started_s < 20
 
 
-@pytest.mark.usefixtures("unheard")
-def test_a_stop_ends_the_pauses() -> None:
+@pytest.mark.usefixtures("unreachable")
+def test_the_stop_event_ends_a_pause() -> None:
     stop = threading.Event()
-    patience = Patience(attempts=3, first_pause_s=600.0, connect_s=1.0)
-    client = gcs.BucketClient(BUCKET, patience=patience, stop=stop)
+    retry_policy = RetryPolicy(max_attempts=3, first_pause_s=600.0, connect_timeout_s=1.0)
+    client = gcs.BucketClient(BUCKET, retry_policy=retry_policy, stop=stop)
     threading.Timer(0.2, stop.set).start()
 
     with pytest.raises(StoppedError):
         read(client, "a")
 
 
-def test_only_some_may_list(faults: Any) -> None:
-    faults.answers[""] = [(403, b'{"error": {"message": "me@x.y has no access"}}', {})]
-    client = gcs.BucketClient(BUCKET, patience=QUICK)
+def test_a_user_without_the_permission_to_list_is_told_to_log_in(faulty_bucket: Any) -> None:
+    faulty_bucket.responses[""] = [(403, b'{"error": {"message": "me@x.y has no access"}}', {})]
+    client = gcs.BucketClient(BUCKET, retry_policy=QUICK)
 
-    assert client.holds_anything() is None
+    assert client.has_objects() is None
     with pytest.raises(UnavailableError, match="gcloud auth application-default login"):
-        list(client.names())
+        list(client.list_names())
 
 
-def test_the_key_of_an_upload_is_not_told(faults: Any) -> None:
-    faults.answers["boats/a"] = [(418, b"no upload to http://x/y?upload_id=SECRET&x=1", {})]
+def test_the_key_of_an_upload_is_not_in_the_error(faulty_bucket: Any) -> None:
+    faulty_bucket.responses["boats/a"] = [
+        (418, b"no upload to http://x/y?upload_id=SECRET&x=1", {})
+    ]
     with pytest.raises(HttpFailureError) as raised:
-        read(gcs.BucketClient(BUCKET, patience=QUICK), "a")
+        read(gcs.BucketClient(BUCKET, retry_policy=QUICK), "a")
     assert "SECRET" not in str(raised.value)
     assert "418" in str(raised.value)
 
 
-def test_credentials_that_cannot_be_read_are_not_taken_for_none(
+def test_unreadable_credentials_are_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
@@ -238,7 +242,9 @@ def test_credentials_that_cannot_be_read_are_not_taken_for_none(
         gcs.identity()
 
 
-def test_who_has_no_credentials_is_anybody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_without_credentials_is_anonymous(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
     monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
     monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))

@@ -1,4 +1,4 @@
-"""What an answer means for a file that is here in part."""
+"""Resuming a partial download: request headers, and the meaning of responses."""
 
 from __future__ import annotations
 
@@ -9,115 +9,129 @@ from hypothesis import given
 from hypothesis import strategies as st
 from requests.structures import CaseInsensitiveDict
 
-from oiyolo.net.ranges import STATUSES, Step, Version, next_step, question, version_of
+from oiyolo.net.ranges import (
+    ACCEPTED_STATUSES,
+    FileVersion,
+    ResponseAction,
+    choose_action,
+    range_headers,
+    version_of,
+)
 
-HELD = Version('"one"', "yesterday", 100)
+PARTIAL = FileVersion('"one"', "yesterday", 100)
 
 
 @pytest.mark.parametrize(
-    ("held", "done", "ranges", "asked"),
+    ("partial_version", "done_bytes", "use_ranges", "expected"),
     [
-        (HELD, 40, True, {"Range": "bytes=40-", "If-Range": '"one"'}),
-        (HELD, 0, True, {}),
-        (HELD, 40, False, {}),
+        (PARTIAL, 40, True, {"Range": "bytes=40-", "If-Range": '"one"'}),
+        (PARTIAL, 0, True, {}),
+        (PARTIAL, 40, False, {}),
         (None, 0, True, {}),
-        (Version('W/"weak"', "yesterday", 100), 40, True,
+        (FileVersion('W/"weak"', "yesterday", 100), 40, True,
          {"Range": "bytes=40-", "If-Range": "yesterday"}),
-        (Version('W/"weak"', "", 100), 40, True, {}),
-        (Version("", "", 100), 40, True, {}),
+        (FileVersion('W/"weak"', "", 100), 40, True, {}),
+        (FileVersion("", "", 100), 40, True, {}),
     ],
 )  # fmt: skip
-def test_a_part_is_gone_on_with_only_under_a_strong_validator(
-    held: Version | None, done: int, asked: dict[str, str], *, ranges: bool
+def test_a_range_is_requested_only_with_a_usable_validator(
+    partial_version: FileVersion | None, done_bytes: int, expected: dict[str, str], *,
+    use_ranges: bool,
+) -> None:  # fmt: skip
+    assert range_headers(partial_version, done_bytes, use_ranges=use_ranges) == expected
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "action"),
+    [
+        (304, {}, ResponseAction.NOT_MODIFIED),
+        (206, {"Content-Range": "bytes 40-99/100"}, ResponseAction.APPEND),
+        (206, {"content-range": "bytes 40-99/100", "ETag": '"one"'}, ResponseAction.APPEND),
+        (206, {"Content-Range": "bytes 40-99/*"}, ResponseAction.APPEND),
+        (206, {"Content-Range": "bytes 40-79/100"}, ResponseAction.APPEND),
+        (206, {"Content-Range": "bytes 41-99/100"}, ResponseAction.REQUEST_WHOLE),
+        (206, {"Content-Range": "bytes 0-99/100"}, ResponseAction.REQUEST_WHOLE),
+        (206, {"Content-Range": "bytes 40-100/101"}, ResponseAction.REQUEST_WHOLE),
+        (206, {"Content-Range": "bytes 40-99/100", "ETag": '"two"'}, ResponseAction.REQUEST_WHOLE),
+        (206, {"Content-Range": "nonsense"}, ResponseAction.REQUEST_WHOLE),
+        (206, {}, ResponseAction.REQUEST_WHOLE),
+        (416, {"Content-Range": "bytes */40"}, ResponseAction.REQUEST_WHOLE),
+        (416, {"Content-Range": "bytes */100"}, ResponseAction.REQUEST_WHOLE),
+        (416, {}, ResponseAction.REQUEST_WHOLE),
+        (200, {"ETag": '"one"'}, ResponseAction.SKIP_PREFIX),
+        (200, {"ETag": '"one"', "Content-Length": "101"}, ResponseAction.RESTART),
+        (200, {"ETag": '"two"'}, ResponseAction.RESTART),
+        (200, {"ETag": '"two"', "Content-Length": "100"}, ResponseAction.RESTART),
+        (200, {"Last-Modified": "yesterday"}, ResponseAction.SKIP_PREFIX),
+        (200, {"Last-Modified": "today"}, ResponseAction.RESTART),
+        (200, {"Content-Length": "100"}, ResponseAction.RESTART),
+    ],
+)  # fmt: skip
+def test_each_response_leads_to_one_step(
+    status: int, headers: dict[str, str], action: ResponseAction
 ) -> None:
-    assert question(held, done, ranges=ranges) == asked
+    response_headers = CaseInsensitiveDict(headers)
+    assert choose_action(status, response_headers, PARTIAL, 40, append_only=False) is action
 
 
-@pytest.mark.parametrize(
-    ("status", "headers", "step"),
-    [
-        (304, {}, Step.NOT_CHANGED),
-        (206, {"Content-Range": "bytes 40-99/100"}, Step.GO_ON),
-        (206, {"content-range": "bytes 40-99/100", "ETag": '"one"'}, Step.GO_ON),
-        (206, {"Content-Range": "bytes 40-99/*"}, Step.GO_ON),
-        (206, {"Content-Range": "bytes 40-79/100"}, Step.GO_ON),
-        (206, {"Content-Range": "bytes 41-99/100"}, Step.ASK_FOR_ALL),
-        (206, {"Content-Range": "bytes 0-99/100"}, Step.ASK_FOR_ALL),
-        (206, {"Content-Range": "bytes 40-100/101"}, Step.ASK_FOR_ALL),
-        (206, {"Content-Range": "bytes 40-99/100", "ETag": '"two"'}, Step.ASK_FOR_ALL),
-        (206, {"Content-Range": "nonsense"}, Step.ASK_FOR_ALL),
-        (206, {}, Step.ASK_FOR_ALL),
-        (416, {"Content-Range": "bytes */40"}, Step.ASK_FOR_ALL),
-        (416, {"Content-Range": "bytes */100"}, Step.ASK_FOR_ALL),
-        (416, {}, Step.ASK_FOR_ALL),
-        (200, {"ETag": '"one"'}, Step.SKIP),
-        (200, {"ETag": '"one"', "Content-Length": "101"}, Step.START_OVER),
-        (200, {"ETag": '"two"'}, Step.START_OVER),
-        (200, {"ETag": '"two"', "Content-Length": "100"}, Step.START_OVER),
-        (200, {"Last-Modified": "yesterday"}, Step.SKIP),
-        (200, {"Last-Modified": "today"}, Step.START_OVER),
-        (200, {"Content-Length": "100"}, Step.START_OVER),
-    ],
-)  # fmt: skip
-def test_an_answer_leads_to_one_step(status: int, headers: dict[str, str], step: Step) -> None:
-    told = CaseInsensitiveDict(headers)
-    assert next_step(status, told, HELD, 40, must_go_on=False) is step
-
-
-def test_where_nothing_is_missing_an_unsatisfiable_range_says_so() -> None:
+def test_an_unsatisfiable_range_at_the_end_means_that_the_file_is_complete() -> None:
     headers = {"Content-Range": "bytes */100"}
-    assert next_step(416, headers, HELD, 100, must_go_on=False) is Step.COMPLETE
+    assert choose_action(416, headers, PARTIAL, 100, append_only=False) is ResponseAction.COMPLETE
 
 
-def test_what_cannot_be_taken_back_is_compared_where_the_server_says_nothing() -> None:
-    assert next_step(200, {}, HELD, 40, must_go_on=True) is Step.SKIP
-    assert next_step(200, {"ETag": '"two"'}, HELD, 40, must_go_on=True) is Step.START_OVER
+def test_an_append_only_download_compares_the_beginning_of_an_unknown_version() -> None:
+    assert choose_action(200, {}, PARTIAL, 40, append_only=True) is ResponseAction.SKIP_PREFIX
+    assert (
+        choose_action(200, {"ETag": '"two"'}, PARTIAL, 40, append_only=True)
+        is ResponseAction.RESTART
+    )
 
 
 @pytest.mark.parametrize(
-    ("mine", "other", "same"),
+    ("first", "second", "is_same"),
     [
-        (Version('"a"'), Version('"a"'), True),
-        (Version('"a"'), Version('"b"'), False),
-        (Version('W/"a"'), Version('W/"a"'), None),
-        (Version('W/"a"'), Version('W/"b"'), False),
-        (Version(), Version(), None),
-        (Version("", "monday"), Version('"a"', "monday"), True),
-        (Version("", "monday", 1), Version("", "monday", 2), False),
-        (Version("", "", 1), Version("", "", 1), None),
-        (Version('"a"', "", None, "m"), Version('"b"', "", None, "m"), True),
-        (Version('"a"', "", None, "m"), Version('"a"', "", None, "n"), False),
+        (FileVersion('"a"'), FileVersion('"a"'), True),
+        (FileVersion('"a"'), FileVersion('"b"'), False),
+        (FileVersion('W/"a"'), FileVersion('W/"a"'), None),
+        (FileVersion('W/"a"'), FileVersion('W/"b"'), False),
+        (FileVersion(), FileVersion(), None),
+        (FileVersion("", "monday"), FileVersion('"a"', "monday"), True),
+        (FileVersion("", "monday", 1), FileVersion("", "monday", 2), False),
+        (FileVersion("", "", 1), FileVersion("", "", 1), None),
+        (FileVersion('"a"', "", None, "m"), FileVersion('"b"', "", None, "m"), True),
+        (FileVersion('"a"', "", None, "m"), FileVersion('"a"', "", None, "n"), False),
     ],
 )
-def test_versions_are_the_same_others_or_it_cannot_be_told(
-    mine: Version, other: Version, *, same: bool | None
+def test_versions_are_the_same_or_different_or_that_is_unknown(
+    first: FileVersion, second: FileVersion, *, is_same: bool | None
 ) -> None:
-    assert mine.same_as(other) is same
-    assert other.same_as(mine) is same
+    assert first.same_as(second) is is_same
+    assert second.same_as(first) is is_same
 
 
 @pytest.mark.parametrize(
     ("status", "headers", "version"),
     [
-        (200, {"ETag": '"a"', "Last-Modified": "b", "Content-Length": "7"}, Version('"a"', "b", 7)),
-        (206, {"Content-Length": "3", "Content-Range": "bytes 4-6/7"}, Version(size_bytes=7)),
-        (416, {"Content-Length": "3", "Content-Range": "bytes */7"}, Version(size_bytes=7)),
-        (200, {"Content-Length": "-7"}, Version()),
-        (200, {"Content-Length": "7", "ETag": '"a"', "Content-Encoding": "gzip"}, Version()),
+        (200, {"ETag": '"a"', "Last-Modified": "b", "Content-Length": "7"},
+         FileVersion('"a"', "b", 7)),
+        (206, {"Content-Length": "3", "Content-Range": "bytes 4-6/7"}, FileVersion(size_bytes=7)),
+        (416, {"Content-Length": "3", "Content-Range": "bytes */7"}, FileVersion(size_bytes=7)),
+        (200, {"Content-Length": "-7"}, FileVersion()),
+        (200, {"Content-Length": "7", "ETag": '"a"', "Content-Encoding": "gzip"}, FileVersion()),
         (200, {"x-goog-hash": "crc32c=n03x6A==, md5=1B2M2Y8AsgTpgAmY7PhCfg=="},
-         Version(md5="d41d8cd98f00b204e9800998ecf8427e")),
-        (200, {"x-goog-hash": "md5=1B2M2"}, Version()),
-        (200, {"x-goog-hash": "crc32c=n03x6A=="}, Version()),
+         FileVersion(md5="d41d8cd98f00b204e9800998ecf8427e")),
+        (200, {"x-goog-hash": "md5=1B2M2"}, FileVersion()),
+        (200, {"x-goog-hash": "crc32c=n03x6A=="}, FileVersion()),
     ],
 )  # fmt: skip
 def test_a_version_is_read_from_headers(
-    status: int, headers: dict[str, str], version: Version
+    status: int, headers: dict[str, str], version: FileVersion
 ) -> None:
     assert version_of(status, headers) == version
 
 
 @given(
-    st.sampled_from(sorted(STATUSES)),
+    st.sampled_from(sorted(ACCEPTED_STATUSES)),
     st.dictionaries(
         st.sampled_from(
             ["ETag", "Last-Modified", "Content-Length", "Content-Range", "x-goog-hash"]
@@ -127,31 +141,31 @@ def test_a_version_is_read_from_headers(
     st.integers(1, 200),
     st.booleans(),
 )
-def test_no_header_upsets_it_and_no_body_is_taken_from_another_place(
+def test_no_header_causes_an_exception_and_no_body_is_appended_at_a_wrong_offset(
     status: int,
     headers: dict[str, str],
-    done: int,
-    must_go_on: bool,
+    done_bytes: int,
+    append_only: bool,
 ) -> None:
-    step = next_step(status, headers, HELD, done, must_go_on=must_go_on)
-    if step is Step.GO_ON:
-        assert headers["Content-Range"].startswith(f"bytes {done}-")
+    action = choose_action(status, headers, PARTIAL, done_bytes, append_only=append_only)
+    if action is ResponseAction.APPEND:
+        assert headers["Content-Range"].startswith(f"bytes {done_bytes}-")
     version_of(status, headers)
 
 
 @given(st.text(max_size=9), st.text(max_size=9), st.none() | st.integers(0), st.text(max_size=9))
-def test_a_version_outlives_being_written_down(
+def test_a_version_survives_a_round_trip_through_json(
     etag: str, last_modified: str, size_bytes: int | None, md5: str
 ) -> None:
-    version = Version(etag, last_modified, size_bytes, md5)
-    assert Version.of_dict(json.loads(json.dumps(version.as_dict()))) == version
+    version = FileVersion(etag, last_modified, size_bytes, md5)
+    assert FileVersion.from_dict(json.loads(json.dumps(version.as_dict()))) == version
 
 
 @pytest.mark.parametrize(
-    "kept",
+    "data",
     [None, [], "x", {}, {"etag": 1, "last_modified": "", "size_bytes": 1, "md5": ""},
      {"etag": "", "last_modified": "", "size_bytes": "1", "md5": ""},
      {"etag": "", "last_modified": "", "size_bytes": True, "md5": ""}],
 )  # fmt: skip
-def test_what_is_no_version_is_none(kept: object) -> None:
-    assert Version.of_dict(kept) is None
+def test_invalid_data_is_not_a_version(data: object) -> None:
+    assert FileVersion.from_dict(data) is None

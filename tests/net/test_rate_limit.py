@@ -1,4 +1,4 @@
-"""How sites are asked: how many at once, how often again, and what is said of it."""
+"""The rate limiter, the retry policy, URLs in messages, and worker threads."""
 
 from __future__ import annotations
 
@@ -12,106 +12,108 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oiyolo.net.rate_limit import EPOCH_S, Manners, Pace
-from oiyolo.net.retry import Patience, may_pass, retry_after_s
-from oiyolo.net.urls import shown, site_of, without_secrets
-from oiyolo.net.workers import Threads
+from oiyolo.net.rate_limit import EPOCH_S, AimdLimiter, RateLimit
+from oiyolo.net.retry import RetryPolicy, is_retryable, retry_after_s
+from oiyolo.net.urls import display_url, site_of, without_secrets
+from oiyolo.net.workers import WorkerThreads
 
 NOW = dt.datetime(2026, 3, 4, 5, 6, 7, tzinfo=dt.timezone.utc)
 SECOND_S = 1.0
 
 
 class Site:
-    """A site with some capacity, asked as often as a pace allows."""
+    """A simulated site with a limited capacity, loaded as much as a limiter allows."""
 
-    def __init__(self, pace: Pace, latency_s: float = 0.1) -> None:
-        self.pace, self.latency_s = pace, latency_s
+    def __init__(self, limiter: AimdLimiter, latency_s: float = 0.1) -> None:
+        self.limiter, self.latency_s = limiter, latency_s
         self.now_s = 0.0
 
     def run(self, seconds: float, capacity: int) -> None:
-        """Answer at most so many at once; more wait, which brings no more answers a second."""
+        """Respond for some time; concurrency beyond the capacity only adds latency."""
         end_s = self.now_s + seconds
         while self.now_s < end_s:
-            at_once = self.pace.window
-            self.now_s += self.latency_s * max(1.0, at_once / capacity)
-            self.pace.began(self.now_s, at_once)
-            for _ in range(at_once):
-                self.pace.answered(self.now_s)
+            concurrency = self.limiter.window
+            self.now_s += self.latency_s * max(1.0, concurrency / capacity)
+            self.limiter.on_start(self.now_s, concurrency)
+            for _ in range(concurrency):
+                self.limiter.on_response(self.now_s)
 
 
-def test_it_rises_to_what_the_site_sustains_and_little_further() -> None:
-    site = Site(Pace(Manners(most=512, first=4), 0.0))
+def test_the_window_rises_to_what_the_site_sustains_and_little_further() -> None:
+    site = Site(AimdLimiter(RateLimit(max_concurrency=512, initial_concurrency=4), 0.0))
     site.run(20.0, capacity=64)
-    assert 48 <= site.pace.window <= 256
+    assert 48 <= site.limiter.window <= 256
 
 
 @pytest.mark.parametrize(("most", "first", "window"), [(8, 4, 8), (1, 16, 1), (128, 128, 128)])
-def test_it_never_passes_the_ceiling(most: int, first: int, window: int) -> None:
-    site = Site(Pace(Manners(most=most, first=first), 0.0))
+def test_the_window_never_exceeds_the_maximum(most: int, first: int, window: int) -> None:
+    site = Site(AimdLimiter(RateLimit(max_concurrency=most, initial_concurrency=first), 0.0))
     site.run(30.0, capacity=10_000)
-    assert site.pace.window == window
+    assert site.limiter.window == window
 
 
-def test_it_is_halved_by_complaints_once_a_second_and_rises_again() -> None:
-    pace = Pace(Manners(most=64, first=64), 0.0)
+def test_overloads_halve_the_window_once_a_second_and_it_rises_again() -> None:
+    limiter = AimdLimiter(RateLimit(max_concurrency=64, initial_concurrency=64), 0.0)
     for _ in range(64):
-        pace.complained(10.0)
-    assert pace.window == 32
+        limiter.on_overload(10.0)
+    assert limiter.window == 32
     for _ in range(64):
-        pace.complained(10.5)
-    assert pace.window == 32
-    pace.complained(11.5)
-    assert pace.window == 16
-    site = Site(pace)
+        limiter.on_overload(10.5)
+    assert limiter.window == 32
+    limiter.on_overload(11.5)
+    assert limiter.window == 16
+    site = Site(limiter)
     site.now_s = 12.0
     site.run(30.0, capacity=10_000)
-    assert pace.window == 64
+    assert limiter.window == 64
 
 
-def test_one_complaint_among_many_answers_changes_nothing() -> None:
-    pace = Pace(Manners(most=64, first=64), 0.0)
+def test_a_rare_overload_changes_nothing() -> None:
+    limiter = AimdLimiter(RateLimit(max_concurrency=64, initial_concurrency=64), 0.0)
     for step in range(400):
         for _ in range(19):
-            pace.answered(step * 0.1)
-        pace.complained(step * 0.1)
-    assert pace.window == 64
+            limiter.on_response(step * 0.1)
+        limiter.on_overload(step * 0.1)
+    assert limiter.window == 64
 
 
-def test_it_never_falls_below_one() -> None:
-    pace = Pace(Manners(most=64, first=2), 0.0)
+def test_the_window_never_falls_below_one() -> None:
+    limiter = AimdLimiter(RateLimit(max_concurrency=64, initial_concurrency=2), 0.0)
     for second in range(100):
-        pace.complained(second * 2.0)
-    assert pace.window == 1
+        limiter.on_overload(second * 2.0)
+    assert limiter.window == 1
 
 
-def test_where_there_is_little_to_ask_nothing_is_concluded() -> None:
-    pace = Pace(Manners(most=64, first=8), 0.0)
+def test_the_window_stays_while_too_few_requests_fill_it() -> None:
+    limiter = AimdLimiter(RateLimit(max_concurrency=64, initial_concurrency=8), 0.0)
     for step in range(1000):
-        pace.began(step * EPOCH_S, 1)
-        pace.answered(step * EPOCH_S)
-    assert pace.window == 8
+        limiter.on_start(step * EPOCH_S, 1)
+        limiter.on_response(step * EPOCH_S)
+    assert limiter.window == 8
 
 
-def test_requests_begin_no_closer_than_the_rate_allows() -> None:
-    pace = Pace(Manners(most=64, first=64, per_second=4.0), 0.0)
-    begun = []
+def test_requests_start_no_faster_than_the_rate_allows() -> None:
+    limiter = AimdLimiter(
+        RateLimit(max_concurrency=64, initial_concurrency=64, per_second=4.0), 0.0
+    )
+    starts_s = []
     now_s = 0.0
     while now_s < 10.0:
-        now_s += pace.delay_s(now_s)
-        pace.began(now_s, 1)
-        begun.append(now_s)
-    assert 40 <= len(begun) <= 42
-    # A quiet time saves nothing up.
-    pace.began(100.0, 1)
-    assert pace.delay_s(100.0) == pytest.approx(0.25)
+        now_s += limiter.delay_s(now_s)
+        limiter.on_start(now_s, 1)
+        starts_s.append(now_s)
+    assert 40 <= len(starts_s) <= 42
+    # Idle time is not saved up for a burst.
+    limiter.on_start(100.0, 1)
+    assert limiter.delay_s(100.0) == pytest.approx(0.25)
 
 
-def test_a_pause_that_was_asked_for_is_kept_and_no_shorter_one_ends_it() -> None:
-    pace = Pace(Manners(most=8, first=8), 0.0)
-    pace.close_for(5.0, 30.0)
-    pace.close_for(6.0, 1.0)
-    assert pace.closed_s(10.0) == pace.delay_s(10.0) == 25.0
-    assert pace.closed_s(35.0) == 0.0
+def test_a_requested_pause_is_kept_and_no_shorter_one_ends_it() -> None:
+    limiter = AimdLimiter(RateLimit(max_concurrency=8, initial_concurrency=8), 0.0)
+    limiter.pause_for(5.0, 30.0)
+    limiter.pause_for(6.0, 1.0)
+    assert limiter.pause_left_s(10.0) == limiter.delay_s(10.0) == 25.0
+    assert limiter.pause_left_s(35.0) == 0.0
 
 
 @pytest.mark.parametrize(
@@ -137,29 +139,29 @@ def test_retry_after_is_seconds_or_a_date(text: str, seconds: float | None) -> N
 
 
 @given(st.text(max_size=40))
-def test_any_other_retry_after_is_none_or_some_seconds(text: str) -> None:
-    found = retry_after_s(text, lambda: NOW)
-    assert found is None or found >= 0.0
+def test_any_retry_after_is_none_or_not_negative(text: str) -> None:
+    pause_s = retry_after_s(text, lambda: NOW)
+    assert pause_s is None or pause_s >= 0.0
 
 
 @given(st.datetimes(min_value=dt.datetime(1990, 1, 1), max_value=dt.datetime(2100, 1, 1)))  # noqa: DTZ001  (hypothesis takes no zones)
-def test_every_date_is_read_to_the_second(at: dt.datetime) -> None:
+def test_every_retry_after_date_is_parsed_to_the_second(at: dt.datetime) -> None:
     at = at.replace(microsecond=0, tzinfo=dt.timezone.utc)
     expected = max(0.0, (at - NOW).total_seconds())
     assert retry_after_s(format_datetime(at, usegmt=True), lambda: NOW) == expected
 
 
 @pytest.mark.parametrize("attempt", [1, 2, 5, 40])
-def test_pauses_double_with_jitter_and_have_an_end(attempt: int) -> None:
-    whole_s = min(60.0, 0.5 * 2.0 ** (attempt - 1))
-    pauses = [Patience().pause_s(attempt, None) for _ in range(200)]
-    assert all(whole_s / 2 <= pause_s <= whole_s for pause_s in pauses)
+def test_pauses_double_with_jitter_up_to_a_maximum(attempt: int) -> None:
+    max_s = min(60.0, 0.5 * 2.0 ** (attempt - 1))
+    pauses = [RetryPolicy().pause_s(attempt, None) for _ in range(200)]
+    assert all(max_s / 2 <= pause_s <= max_s for pause_s in pauses)
     assert len(set(pauses)) > 100
 
 
-def test_which_answers_may_pass() -> None:
-    passing = [status for status in range(200, 600) if may_pass(status)]
-    assert passing == [408, 425, 429, 500, 502, 503, 504, *range(506, 600)]
+def test_which_statuses_are_retryable() -> None:
+    retryable = [status for status in range(200, 600) if is_retryable(status)]
+    assert retryable == [408, 425, 429, 500, 502, 503, 504, *range(506, 600)]
 
 
 @pytest.mark.parametrize(
@@ -179,7 +181,7 @@ def test_all_hosts_of_flickr_are_one_site(host: str, port: int | None, site: str
 
 
 @pytest.mark.parametrize(
-    ("url", "told"),
+    ("url", "expected"),
     [
         ("https://user:pass@h.org:8/a/b.jpg?token=x#y", "https://h.org:8/a/b.jpg"),
         ("https://h.org/a b.jpg", "https://h.org/a b.jpg"),
@@ -187,12 +189,12 @@ def test_all_hosts_of_flickr_are_one_site(host: str, port: int | None, site: str
         ("", ""),
     ],
 )
-def test_an_address_is_shown_without_secrets(url: str, told: str) -> None:
-    assert shown(url) == told
+def test_a_url_is_displayed_without_secrets(url: str, expected: str) -> None:
+    assert display_url(url) == expected
 
 
 @given(st.from_regex(r"[A-Za-z0-9]{1,20}", fullmatch=True))
-def test_no_secret_is_left_in_a_text(secret: str) -> None:
+def test_no_secret_of_a_url_is_left_in_a_text(secret: str) -> None:
     secret = f"Z{secret}Z"
     text = (
         f"cannot ask https://me:{secret}@h.org/x.jpg?sig={secret}&b=1, or http://{secret}@i/ at all"
@@ -201,16 +203,16 @@ def test_no_secret_is_left_in_a_text(secret: str) -> None:
     assert without_secrets(text).endswith(" at all")
 
 
-def test_threads_give_results_and_errors_and_end() -> None:
+def test_worker_threads_return_results_raise_errors_and_end() -> None:
     before = threading.active_count()
 
     async def run() -> list[object]:
-        threads = Threads(3, "x")
+        threads = WorkerThreads(3, "x")
 
         def fail() -> None:
             raise ZeroDivisionError
 
-        done = await asyncio.gather(
+        results = await asyncio.gather(
             *(threads.run(lambda n=n: n * n) for n in range(50)),  # type: ignore[misc]
             threads.run(fail),
             return_exceptions=True,
@@ -218,7 +220,7 @@ def test_threads_give_results_and_errors_and_end() -> None:
         assert threading.active_count() <= before + 3
         threads.close()
         threads.join(SECOND_S)
-        return done
+        return results
 
     *squares, error = asyncio.run(run())
     assert squares == [n * n for n in range(50)]
@@ -226,22 +228,22 @@ def test_threads_give_results_and_errors_and_end() -> None:
     assert threading.active_count() == before
 
 
-def test_waiting_for_a_thread_can_be_given_up() -> None:
-    begun: list[int] = []
+def test_a_cancelled_task_that_has_not_started_is_not_run() -> None:
+    started: list[int] = []
 
     async def run() -> None:
-        threads = Threads(1, "x")
-        waiting = [asyncio.create_task(threads.run(lambda n=n: pause(n))) for n in range(3)]  # type: ignore[misc]
+        threads = WorkerThreads(1, "x")
+        tasks = [asyncio.create_task(threads.run(lambda n=n: pause(n))) for n in range(3)]  # type: ignore[misc]
         await asyncio.sleep(0.02)
-        for task in waiting:
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*waiting, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         threads.close()
         threads.join(SECOND_S)
 
     def pause(number: int) -> None:
-        begun.append(number)
+        started.append(number)
         time.sleep(0.1)
 
     asyncio.run(run())
-    assert begun == [0]
+    assert started == [0]

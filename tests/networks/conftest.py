@@ -1,8 +1,10 @@
+"""A small network for hand calculations."""
+
 from __future__ import annotations
 
 import pytest
 
-# A detector of two classes, small enough to reason about by hand.
+# A detector of two classes, small enough for hand calculations.
 SMALL = """\
 # Ours.
 [net]

@@ -1,3 +1,5 @@
+"""Building published networks and adapting a user's file."""
+
 from __future__ import annotations
 
 import os
@@ -19,9 +21,9 @@ from oiyolo.networks.builders import (
     cfg_folder,
     default_schedule,
     diff,
-    multi_scale_suits,
-    network_named,
+    find_network,
     stock,
+    suits_multi_scale,
     without_mosaic,
 )
 from oiyolo.networks.cfg import CfgError, parse, read
@@ -43,15 +45,15 @@ TREES = (
 )
 
 
-def layer_meanings(cfg: Cfg) -> list[tuple[str, dict[str, Any]]]:
-    """Say what each layer is, whether a route counts from the start or back from itself."""
-    found = []
+def canonical_layers(cfg: Cfg) -> list[tuple[str, dict[str, Any]]]:
+    """Return kind and options of each layer, with the sources of routes as absolute indices."""
+    result = []
     for index, section in enumerate(cfg.layers):
-        values: dict[str, Any] = dict(section.meaning())
+        values: dict[str, Any] = dict(section.canonical())
         if section.kind in ("route", "shortcut"):
             values["layers" if section.kind == "route" else "from"] = sources_of(section, index)
-        found.append((section.kind, values))
-    return found
+        result.append((section.kind, values))
+    return result
 
 
 def installed(name: str) -> Cfg:
@@ -62,13 +64,13 @@ def installed(name: str) -> Cfg:
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_each_network_equals_darknets_own_layer_by_layer(name: str) -> None:
+def test_each_network_equals_darknets_layer_by_layer(name: str) -> None:
     theirs = installed(name)
     ours = stock(name)
-    assert layer_meanings(ours) == layer_meanings(theirs)
-    net, their_net = ours.net.meaning(), theirs.net.meaning()
-    # A file that comes set for testing has one image at a time, and AlexeyAB's yolov3 then also
-    # another size; ours are all set for training.
+    assert canonical_layers(ours) == canonical_layers(theirs)
+    net, their_net = ours.net.canonical(), theirs.net.canonical()
+    # Some published files are set for testing: batch is 1, and AlexeyAB's yolov3 also has another
+    # size. The networks of oiyolo are set for training.
     is_for_testing = their_net["batch"] == [1.0]
     skipped = {"batch", "subdivisions"} if is_for_testing else set()
     if is_for_testing and name == "yolov3":
@@ -87,11 +89,13 @@ def test_a_stock_network_at_its_own_size_is_built_unchanged(name: str) -> None:
 @pytest.mark.parametrize("name", TEXTS)
 @pytest.mark.parametrize("size_wh", [(416, 416), (608, 608), (96, 96), (640, 384)])
 @pytest.mark.parametrize("class_count", [1, 7])
-def test_what_is_built_has_no_faults(name: str, size_wh: tuple[int, int], class_count: int) -> None:
+def test_built_networks_pass_the_linter(
+    name: str, size_wh: tuple[int, int], class_count: int
+) -> None:
     schedule = schedule_for(class_count, 3000)
     cfg = build(name, class_count=class_count, size_wh=size_wh, schedule=schedule)
-    for line in NETWORKS[name].lines:
-        findings = lint(cfg, class_count=class_count, line=line)
+    for fork in NETWORKS[name].forks:
+        findings = lint(cfg, class_count=class_count, fork=fork)
         assert [f for f in findings if "mosaic" not in f.what] == []
     assert schedule_of(cfg) == schedule
     assert cfg.size_wh == size_wh
@@ -99,24 +103,24 @@ def test_what_is_built_has_no_faults(name: str, size_wh: tuple[int, int], class_
     assert {head.output_whc[2] for head in heads} == {3 * (5 + class_count)}
 
 
-def test_every_network_has_its_pretrained_weights() -> None:
+def test_the_sizes_of_pretrained_weights_match_their_networks() -> None:
     for network in NETWORKS.values():
         if network.pretrained:
             entry = PRETRAINED[network.pretrained]
             assert expected_weight_bytes(stock(network.name), entry.layers) == entry.size_bytes
 
 
-def test_pretrained_places_with_whole_networks_know_their_size() -> None:
+def test_mirrors_of_full_networks_have_the_size_of_the_network() -> None:
     for network in NETWORKS.values():
-        for place in PRETRAINED[network.pretrained].places if network.pretrained else ():
-            if place.whole_bytes:
-                assert place.whole_bytes == expected_weight_bytes(stock(network.name))
+        for mirror in PRETRAINED[network.pretrained].mirrors if network.pretrained else ():
+            if mirror.full_network_bytes:
+                assert mirror.full_network_bytes == expected_weight_bytes(stock(network.name))
 
 
 @pytest.mark.parametrize(
     ("name", "size_wh", "first"),
     [
-        # Used by their authors from 416 to 608 as they are; scaled outside of that.
+        # Unscaled from 416 to 608, as their authors used them.
         ("yolov3", (416, 416), [10, 13]),
         ("yolov3", (512, 512), [10, 13]),
         ("yolov3", (608, 608), [10, 13]),
@@ -127,14 +131,14 @@ def test_pretrained_places_with_whole_networks_know_their_size() -> None:
         ("yolov4-tiny", (832, 832), [20, 28]),
     ],
 )
-def test_stock_anchors_follow_the_size(
+def test_stock_anchors_are_scaled_outside_their_range(
     name: str, size_wh: tuple[int, int], first: list[float]
 ) -> None:
     cfg = build(name, class_count=1, size_wh=size_wh)
     assert anchors_of(cfg)[0].tolist() == pytest.approx(first)
 
 
-def test_own_anchors_are_all_used() -> None:
+def test_all_own_anchors_are_used() -> None:
     anchors = np.arange(10.0, 22.0).reshape(6, 2)
     cfg = build("yolov4-tiny", class_count=1, size_wh=(416, 416), anchors=anchors)
     heads = [layer for layer in cfg.layers if layer.kind == "yolo"]
@@ -142,7 +146,7 @@ def test_own_anchors_are_all_used() -> None:
     assert np.array_equal(anchors_of(cfg), anchors)
 
 
-def test_another_number_of_anchors_is_refused() -> None:
+def test_a_different_number_of_anchors_is_rejected() -> None:
     with pytest.raises(UsageError, match="expected 9 anchors"):
         build("yolov3", class_count=1, size_wh=(416, 416), anchors=np.ones((6, 2)))
 
@@ -161,7 +165,7 @@ def test_another_number_of_anchors_is_refused() -> None:
         ("yolov4-tiny", (416, 416), True, 1),
     ],
 )
-def test_changing_sizes_only_where_the_size_allows(
+def test_multi_scale_training_depends_on_the_input_size(
     name: str, size_wh: tuple[int, int], multi_scale: bool | None, random: int
 ) -> None:
     cfg = build(name, class_count=1, size_wh=size_wh, multi_scale=multi_scale)
@@ -169,16 +173,16 @@ def test_changing_sizes_only_where_the_size_allows(
 
 
 @pytest.mark.parametrize(
-    ("size_wh", "image_count", "suits"),
+    ("size_wh", "image_count", "expected"),
     [((416, 416), 5000, True), ((416, 416), 300, False), ((96, 96), 5000, False)],
 )
-def test_changing_sizes_only_with_images_enough(
-    size_wh: tuple[int, int], image_count: int, suits: bool
+def test_multi_scale_training_needs_enough_images(
+    size_wh: tuple[int, int], image_count: int, expected: bool
 ) -> None:
-    assert multi_scale_suits(size_wh, image_count) == suits
+    assert suits_multi_scale(size_wh, image_count) == expected
 
 
-def test_a_users_file_is_adapted_and_nothing_else_in_it_changes(small_text: str) -> None:
+def test_adapting_a_users_file_changes_only_what_is_necessary(small_text: str) -> None:
     cfg = parse(small_text, path="mine.cfg")
     adapted = adapt(
         cfg, class_count=3, size_wh=(128, 64), schedule=schedule_for(3, 10, batch=8, subdivisions=2)
@@ -205,16 +209,16 @@ def test_a_users_file_is_adapted_and_nothing_else_in_it_changes(small_text: str)
         "+anchors = 16,9,  41,18",
         "+classes=3",
     ]
-    assert lint(adapted, class_count=3, line="pjreddie") == []
+    assert lint(adapted, class_count=3, fork="pjreddie") == []
     assert diff(adapted, adapted) == ""
 
 
-def test_adapting_what_fits_already_changes_nothing(small_text: str) -> None:
+def test_adapting_a_file_that_already_fits_changes_nothing(small_text: str) -> None:
     cfg = parse(small_text, path="mine.cfg")
     assert adapt(cfg, class_count=2, size_wh=(64, 64)).render() == small_text
 
 
-def test_old_region_heads_are_adapted_but_keep_their_anchors() -> None:
+def test_region_heads_are_adapted_but_keep_their_anchors() -> None:
     text = (
         "[net]\nwidth=416\nheight=416\nchannels=3\n[convolutional]\nfilters=125\n"
         "[region]\nanchors=1,2\nnum=5\nclasses=20\ncoords=4\n"
@@ -230,12 +234,12 @@ def test_old_region_heads_are_adapted_but_keep_their_anchors() -> None:
 @pytest.mark.parametrize(
     ("class_count", "size_wh", "match"),
     [
-        (0, (416, 416), "needs a class"),
+        (0, (416, 416), "needs at least one class"),
         (1, (400, 416), r"Set size_wh = \[384, 416\]"),
         (1, (0, 32), r"Set size_wh = \[32, 32\]"),
     ],
 )
-def test_impossible_wishes_are_refused(
+def test_invalid_arguments_are_rejected(
     class_count: int, size_wh: tuple[int, int], match: str
 ) -> None:
     with pytest.raises(UsageError, match=match):
@@ -245,26 +249,26 @@ def test_impossible_wishes_are_refused(
 @pytest.mark.parametrize(
     ("text", "match"),
     [
-        ("[net]\n[convolutional]\n", "finds no boxes"),
-        ("[net]\n[maxpool]\n[yolo]\n", "does not stand behind a convolution"),
-        ("[net]\n[yolo]\n", "does not stand behind a convolution"),
+        ("[net]\n[convolutional]\n", "does not detect boxes"),
+        ("[net]\n[maxpool]\n[yolo]\n", "does not follow a convolution"),
+        ("[net]\n[yolo]\n", "does not follow a convolution"),
     ],
 )
-def test_what_is_no_detector_is_refused(text: str, match: str) -> None:
+def test_a_network_that_is_not_a_detector_is_rejected(text: str, match: str) -> None:
     with pytest.raises(CfgError, match=match):
         adapt(parse(text, path="n.cfg"), class_count=1, size_wh=(32, 32))
 
 
-def test_an_unknown_network_gets_the_nearest_name(tmp_path: Path) -> None:
+def test_an_unknown_network_is_rejected_with_a_suggestion(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="Did you mean yolov4-tiny"):
-        network_named("yolov4-tini")
+        find_network("yolov4-tini")
     with pytest.raises(UsageError, match=r"expected one of yolov3.*demo.*path of a \.cfg"):
         stock("resnet")
-    with pytest.raises(UsageError, match="no such network file"):
+    with pytest.raises(UsageError, match="network file not found"):
         stock(str(tmp_path / "mine.cfg"))
 
 
-def test_a_path_is_a_network_too(tmp_path: Path, small_text: str) -> None:
+def test_a_path_is_accepted_as_a_network(tmp_path: Path, small_text: str) -> None:
     path = tmp_path / "mine.cfg"
     path.write_text(small_text)
     assert stock(str(path)).render() == small_text
@@ -278,7 +282,7 @@ def test_a_path_is_a_network_too(tmp_path: Path, small_text: str) -> None:
     assert (schedule.batch, schedule.subdivisions) == (64, 16)
 
 
-def test_default_schedules_take_the_users_numbers() -> None:
+def test_default_schedules_respect_the_users_values() -> None:
     schedule = default_schedule("yolov4", class_count=5, image_count=100)
     assert (schedule.max_batches, schedule.learning_rate) == (10_000, 0.0013)
     short = default_schedule("yolov3", class_count=5, image_count=1, max_batches=50, batch=8)
@@ -295,13 +299,13 @@ def test_the_demo_network_keeps_its_schedule() -> None:
     )
     assert half.burn_in == own.burn_in // 2
     demo = build("demo", class_count=2, size_wh=NETWORKS["demo"].size_wh, schedule=half)
-    for line in NETWORKS["demo"].lines:
-        assert lint(demo, class_count=2, line=line) == []
+    for fork in NETWORKS["demo"].forks:
+        assert lint(demo, class_count=2, fork=fork) == []
     assert stock("demo").size_wh == NETWORKS["demo"].size_wh
     assert (own.batch, own.subdivisions) == (NETWORKS["demo"].batch, NETWORKS["demo"].subdivisions)
 
 
-def test_mosaics_can_be_left_out() -> None:
+def test_mosaic_augmentation_can_be_disabled() -> None:
     cfg = without_mosaic(stock("yolov4"))
     assert cfg.net.integer("mosaic", 1) == 0
     assert without_mosaic(stock("yolov3")).render() == stock("yolov3").render()
@@ -309,17 +313,17 @@ def test_mosaics_can_be_left_out() -> None:
 
 @pytest.mark.darknet
 @pytest.mark.parametrize("name", ["yolov3-tiny", "yolov3", "demo"])
-def test_darknet_makes_the_layers_that_were_counted(name: str, tmp_path: Path) -> None:
+def test_darknet_builds_the_computed_layers(name: str, tmp_path: Path) -> None:
     darknet = shutil.which("darknet")
     if darknet is None:
         pytest.skip("no darknet on PATH (apt-get install darknet)")
     cfg = build(name, class_count=2, size_wh=(96, 96))
     (tmp_path / "net.cfg").write_bytes(cfg.encode())
-    made = layers(cfg)
-    # `partial` with no weights to load writes the first layers as they are initialised.
-    kept = 16 if name == "yolov3" else len(made)
+    computed = layers(cfg)
+    # `partial` without input weights writes the first layers as initialised.
+    layer_count = 16 if name == "yolov3" else len(computed)
     done = subprocess.run(
-        [darknet, "partial", "net.cfg", "", "net.weights", str(kept)],
+        [darknet, "partial", "net.cfg", "", "net.weights", str(layer_count)],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -330,11 +334,11 @@ def test_darknet_makes_the_layers_that_were_counted(name: str, tmp_path: Path) -
         r"^\s*(\d+) \w.*->\s*(\d+) x\s*(\d+) x\s*(\d+)\b", done.stderr, flags=re.MULTILINE
     )
     printed = {int(row[0]): tuple(map(int, row[1:])) for row in table}
-    shown = {layer.index for layer in made if layer.kind not in ("route", "yolo")}
-    assert shown <= set(printed)
-    assert printed == {index: made[index].output_whc for index in printed}
+    expected = {layer.index for layer in computed if layer.kind not in ("route", "yolo")}
+    assert expected <= set(printed)
+    assert printed == {index: computed[index].output_whc for index in printed}
     weights = tmp_path / "net.weights"
-    assert weights.stat().st_size == expected_weight_bytes(cfg, kept)
-    assert filled_layers(weights, cfg) == kept
+    assert weights.stat().st_size == expected_weight_bytes(cfg, layer_count)
+    assert filled_layers(weights, cfg) == layer_count
     report = check_weights(weights, cfg)
-    assert (report.header.seen, report.whole) == (0, kept == len(made))
+    assert (report.header.seen, report.is_complete) == (0, layer_count == len(computed))

@@ -1,3 +1,5 @@
+"""Parsing, editing and rendering of .cfg files."""
+
 from __future__ import annotations
 
 import contextlib
@@ -15,7 +17,7 @@ SEED_CFG = Path(__file__).parents[3] / "shared/real/seed_project/cfg/yolov3_ih_f
 DEBIAN_CFGS = Path("/usr/share/darknet/cfg")
 
 
-def test_unchanged_text_comes_back_as_it_was(small_text: str) -> None:
+def test_unedited_text_is_rendered_unchanged(small_text: str) -> None:
     for text in (small_text, small_text.rstrip(), small_text.replace("\n", "\r\n")):
         assert parse(text, path="n.cfg").render() == text
 
@@ -28,26 +30,26 @@ def test_unchanged_text_comes_back_as_it_was(small_text: str) -> None:
     ),
     st.sampled_from(["\n", "\r\n"]),
 )
-def test_any_cfg_comes_back_as_it_was(lines: list[str], newline: str) -> None:
+def test_any_cfg_is_rendered_unchanged(lines: list[str], newline: str) -> None:
     text = newline.join(["# head", "[net]", *lines])
     assert parse(text, path="n.cfg").render() == text
 
 
 @given(st.text())
-def test_any_text_is_given_back_as_it_was_or_refused(text: str) -> None:
+def test_any_text_is_rendered_unchanged_or_rejected(text: str) -> None:
     with contextlib.suppress(CfgError):
         cfg = parse(f"[net]\n{text}", path="n.cfg")
         assert cfg.render() == f"[net]\n{text}"
-        assert cfg.copy().meaning() == cfg.meaning()
+        assert cfg.copy().canonical() == cfg.canonical()
 
 
-def test_bytes_that_are_no_utf8_survive_in_comments(tmp_path: Path, small_text: str) -> None:
+def test_bytes_that_are_not_utf8_are_preserved_in_comments(tmp_path: Path, small_text: str) -> None:
     data = b"# caf\xe9\n" + small_text.encode()
     (tmp_path / "n.cfg").write_bytes(data)
     assert read(tmp_path / "n.cfg").encode() == data
 
 
-def test_every_stock_file_of_debians_darknet_comes_back_as_it_was() -> None:
+def test_every_cfg_of_debians_darknet_is_rendered_unchanged() -> None:
     paths = sorted(DEBIAN_CFGS.glob("*.cfg"))
     if not paths:
         pytest.skip(f"no darknet files in {DEBIAN_CFGS} (apt-get install darknet)")
@@ -55,7 +57,7 @@ def test_every_stock_file_of_debians_darknet_comes_back_as_it_was() -> None:
         assert read(path).encode() == path.read_bytes(), path.name
 
 
-def test_values_are_read_as_darknet_reads_them(small_text: str) -> None:
+def test_values_are_parsed_as_darknet_parses_them(small_text: str) -> None:
     cfg = parse(small_text, path="n.cfg")
     assert cfg.size_wh == (64, 64)
     assert cfg.net.integer("batch", 1) == 8
@@ -75,14 +77,14 @@ def test_values_are_read_as_darknet_reads_them(small_text: str) -> None:
     assert (head.line, head.line_of("mask"), head.line_of("absent")) == (35, 36, 35)
 
 
-def test_the_first_of_two_counts() -> None:
+def test_the_first_of_two_equal_keys_wins() -> None:
     section = parse("[net]\nbatch=1\nbatch=64\n", path="n.cfg").net
     assert section.integer("batch", 0) == 1
     section.set("batch", 8)
     assert section.integer("batch", 0) == 8
 
 
-def test_short_names_are_the_long_kinds() -> None:
+def test_short_section_names_are_aliases_of_the_long_ones() -> None:
     cfg = parse("[network]\nwidth=1\n[conv]\nsize=1\n[max]\nsize=2\n", path="n.cfg")
     assert [s.kind for s in cfg.sections] == ["net", "convolutional", "maxpool"]
 
@@ -95,9 +97,9 @@ def test_short_names_are_the_long_kinds() -> None:
         ("[net]\r\nbatch=1\r\n", "batch", 64, "[net]\r\nbatch=64\r\n"),
         ("[net]\nbatch=1", "batch", 64, "[net]\nbatch=64"),
         ("[net]\nsteps = 1, 2\n", "steps", [3, 4], "[net]\nsteps = 3,4\n"),
-        # A number that is said already keeps its spelling.
+        # An equal number keeps its notation.
         ("[net]\nscales = .1, .1\n", "scales", [0.1, 0.1], "[net]\nscales = .1, .1\n"),
-        # What is new follows the last option, before blank lines and comments.
+        # A new option follows the last one, before blank lines and comments.
         ("[net]\na=1\n\n# b\n", "c", True, "[net]\na=1\nc=1\n\n# b\n"),
         ("[net]", "c", "leaky", "[net]\nc=leaky\n"),
         ("[net]\r\na=1", "c", 0.5, "[net]\r\na=1\nc=0.5\n"),
@@ -111,14 +113,14 @@ def test_set_changes_one_line(
     assert cfg.render() == after
 
 
-def test_unset_takes_every_mention_out() -> None:
+def test_unset_removes_all_occurrences() -> None:
     cfg = parse("[net]\na=1\nb=2\na=3\n", path="n.cfg")
     cfg.net.unset("a")
     assert cfg.render() == "[net]\nb=2\n"
     assert not cfg.net.has("a")
 
 
-def test_a_copy_is_independent_and_counts_lines_anew(small_text: str) -> None:
+def test_a_copy_is_independent_and_has_its_own_line_numbers(small_text: str) -> None:
     cfg = parse(small_text, path="n.cfg")
     cfg.net.set("angle", 5)
     copy = cfg.copy()
@@ -131,15 +133,15 @@ def test_a_copy_is_independent_and_counts_lines_anew(small_text: str) -> None:
     "marker",
     ["<<<<<<< HEAD", "=======", ">>>>>>> dfa5e4ca", "||||||| base", "<<<<<<<", ">>>>>>> a\r"],
 )
-def test_an_unfinished_merge_is_refused_with_its_line(marker: str) -> None:
-    with pytest.raises(CfgError, match=r"my\.cfg:3: a merge .* unfinished") as caught:
+def test_a_merge_conflict_is_rejected_with_its_line(marker: str) -> None:
+    with pytest.raises(CfgError, match=r"my\.cfg:3: unresolved merge conflict") as caught:
         parse(f"[net]\nbatch=1\n{marker}\nbatch=2\n", path="my.cfg")
     assert caught.value.line == 3
     assert caught.value.exit_code == 3
     assert caught.value.remedy
 
 
-def test_the_seed_projects_unfinished_merge_is_refused_with_its_line() -> None:
+def test_the_merge_conflict_of_the_seed_project_is_rejected_with_its_line() -> None:
     if not SEED_CFG.exists():
         pytest.skip(f"the seed project's file is not at {SEED_CFG}")
     with pytest.raises(CfgError, match=r"yolov3_ih_fp\.cfg:3") as caught:
@@ -150,21 +152,21 @@ def test_the_seed_projects_unfinished_merge_is_refused_with_its_line() -> None:
 @pytest.mark.parametrize(
     ("text", "line", "match"),
     [
-        ("", 1, "no section at all"),
-        ("# nothing\n", 1, "no section at all"),
-        ("<!DOCTYPE html>\n<html>\n", 1, "no part of a darknet network file"),
+        ("", 1, "no section"),
+        ("# nothing\n", 1, "no section"),
+        ("<!DOCTYPE html>\n<html>\n", 1, "not a valid line of a darknet network file"),
         ("batch=1\n[net]\n", 1, r"expected \[net\] before"),
-        ("\ufeff[net]\n", 1, "no part"),
+        ("\ufeff[net]\n", 1, "not a valid line"),
         ("\n[convolutional]\n", 2, r"expected \[net\] as the first section"),
-        ("[net]\nbatch\n", 2, "no part"),
-        ("[net]\nbatch=\n", 2, "no part"),
-        ("[net]\n=1\n", 2, "no part"),
-        ("[net]\n[yolo\n", 2, "no part"),
-        ("[net]\n[yolo] # last\n", 2, "no part"),
+        ("[net]\nbatch\n", 2, "not a valid line"),
+        ("[net]\nbatch=\n", 2, "not a valid line"),
+        ("[net]\n=1\n", 2, "not a valid line"),
+        ("[net]\n[yolo\n", 2, "not a valid line"),
+        ("[net]\n[yolo] # last\n", 2, "not a valid line"),
         ("[net]\n" + "x" * 500, 2, r"x{60}\.\.\.'"),
     ],
 )
-def test_what_is_no_cfg_is_refused(text: str, line: int, match: str) -> None:
+def test_text_that_is_not_a_cfg_is_rejected(text: str, line: int, match: str) -> None:
     with pytest.raises(CfgError, match=match) as caught:
         parse(text, path="my.cfg")
     assert caught.value.line == line
@@ -174,17 +176,17 @@ def test_what_is_no_cfg_is_refused(text: str, line: int, match: str) -> None:
     ("value", "read_as"),
     [("many", "integer"), ("1.5", "integer"), ("1,2", "number"), ("1,", "numbers")],
 )
-def test_a_wrong_value_is_refused_where_it_is_read(value: str, read_as: str) -> None:
+def test_an_invalid_value_is_rejected_with_its_line(value: str, read_as: str) -> None:
     section = parse(f"[net]\n\nkey={value}\n", path="my.cfg").net
     arguments = ("key",) if read_as == "numbers" else ("key", 1)
-    with pytest.raises(CfgError, match=r"my\.cfg:3: key of \[net\]"):
+    with pytest.raises(CfgError, match=r"my\.cfg:3: invalid value for key in \[net\]"):
         getattr(section, read_as)(*arguments)
 
 
 @pytest.mark.parametrize(
     "value", ["nan", "inf", "-inf", "1e999", "1e30", "1_000", "\u0663", "0x1f"]
 )
-def test_what_only_python_takes_for_a_number_is_none(value: str) -> None:
+def test_numbers_that_only_python_accepts_are_rejected(value: str) -> None:
     section = parse(f"[net]\nkey={value}\n", path="my.cfg").net
     for read_as in (section.integer, section.number):
         with pytest.raises(CfgError, match=r"my\.cfg:2"):
@@ -209,11 +211,11 @@ def test_what_only_python_takes_for_a_number_is_none(value: str) -> None:
         (("[maxpool]\nsize=2", "[maxpool]\nsize=3"), False),
     ],
 )
-def test_the_meaning_is_what_darknet_takes_from_a_file(
+def test_the_canonical_form_is_what_darknet_reads_from_a_file(
     small_text: str, change: tuple[str, str], *, same: bool
 ) -> None:
     before, after = (
-        parse(text, path="n.cfg").meaning() for text in (small_text, small_text.replace(*change))
+        parse(text, path="n.cfg").canonical() for text in (small_text, small_text.replace(*change))
     )
     assert (before == after) == same
     assert json.loads(json.dumps(before)) == before
@@ -221,5 +223,5 @@ def test_the_meaning_is_what_darknet_takes_from_a_file(
 
 def test_a_missing_file_is_a_usage_error(tmp_path: Path) -> None:
     for path in (tmp_path / "none.cfg", tmp_path):
-        with pytest.raises(UsageError, match="no such network file"):
+        with pytest.raises(UsageError, match="network file not found"):
             read(path)

@@ -1,3 +1,5 @@
+"""Shapes and parameter counts of layers."""
+
 from __future__ import annotations
 
 import pytest
@@ -9,20 +11,20 @@ from oiyolo.networks.layers import expected_weight_bytes, head_channels, layers,
 NET = "[net]\nwidth=64\nheight=32\nchannels=3\n"
 
 
-def test_the_small_network_by_hand(small_text: str) -> None:
-    made = layers(parse(small_text, path="n.cfg"))
-    assert [layer.output_whc for layer in made] == [
+def test_a_small_network_has_the_shapes_and_parameters_computed_by_hand(small_text: str) -> None:
+    computed = layers(parse(small_text, path="n.cfg"))
+    assert [layer.output_whc for layer in computed] == [
         (32, 32, 8),
         (16, 16, 8),
         (16, 16, 14),
         (16, 16, 14),
     ]
-    # 8 biases, three times 8 of batch normalisation, 8 filters of 3x3x3; then 14 of 1x1x8.
-    assert [layer.parameter_count for layer in made] == [8 + 24 + 216, 0, 14 + 112, 0]
+    # 8 biases, three times 8 for batch normalisation, 8 filters of 3x3x3; then 14 of 1x1x8.
+    assert [layer.parameter_count for layer in computed] == [8 + 24 + 216, 0, 14 + 112, 0]
     assert expected_weight_bytes(parse(small_text, path="n.cfg")) == 20 + 4 * (248 + 126)
 
 
-# Sizes of files that have been downloaded by many; see shapes and weights.
+# Sizes of the published weights files.
 @pytest.mark.parametrize(
     ("network", "layer_count", "size_bytes"),
     [
@@ -37,14 +39,14 @@ def test_the_small_network_by_hand(small_text: str) -> None:
         ("yolov4-tiny", 29, 19_789_716),
     ],
 )
-def test_published_weights_have_the_size_that_is_counted(
+def test_published_weights_have_the_computed_size(
     network: str, layer_count: int | None, size_bytes: int
 ) -> None:
     assert expected_weight_bytes(stock(network), layer_count) == size_bytes
 
 
 @pytest.mark.parametrize("network", ["yolov3", "yolov3-tiny", "yolov4", "yolov4-tiny"])
-def test_neither_size_nor_classes_change_the_backbone(network: str) -> None:
+def test_input_size_and_classes_do_not_change_the_backbone(network: str) -> None:
     pretrained = {"yolov3": 75, "yolov3-tiny": 15, "yolov4": 137, "yolov4-tiny": 29}[network]
     small = build(network, class_count=1, size_wh=(96, 64))
     assert expected_weight_bytes(small, pretrained) == expected_weight_bytes(
@@ -73,12 +75,14 @@ def test_neither_size_nor_classes_change_the_backbone(network: str) -> None:
         ("[softmax]\n", (64, 32, 3), 0),
     ],
 )
-def test_one_layer(section: str, output_whc: tuple[int, int, int], parameter_count: int) -> None:
+def test_each_layer_type_has_its_shape_and_parameters(
+    section: str, output_whc: tuple[int, int, int], parameter_count: int
+) -> None:
     (layer,) = layers(parse(NET + section, path="n.cfg"))
     assert (layer.output_whc, layer.parameter_count) == (output_whc, parameter_count)
 
 
-def test_routes_and_shortcuts() -> None:
+def test_routes_and_shortcuts_refer_to_their_sources() -> None:
     text = (
         NET
         + "[convolutional]\nfilters=4\n"
@@ -90,11 +94,11 @@ def test_routes_and_shortcuts() -> None:
         + "[shortcut]\nfrom=-1,-2\nweights_type=per_channel\n"
         + "[convolutional]\nfilters=2\nshare_index=1\n"
     )
-    made = layers(parse(text.replace("stride=4\nreverse=1", "stride=1"), path="n.cfg"))
-    assert [layer.sources for layer in made[2:4]] == [(1, 0), (2,)]
-    assert [layer.output_whc[2] for layer in made] == [4, 6, 10, 5, 5, 5, 5, 5, 2]
-    assert made[7].parameter_count == 3 * 5
-    assert made[8].parameter_count == 0
+    computed = layers(parse(text.replace("stride=4\nreverse=1", "stride=1"), path="n.cfg"))
+    assert [layer.sources for layer in computed[2:4]] == [(1, 0), (2,)]
+    assert [layer.output_whc[2] for layer in computed] == [4, 6, 10, 5, 5, 5, 5, 5, 2]
+    assert computed[7].parameter_count == 3 * 5
+    assert computed[8].parameter_count == 0
     assert sources_of(parse("[net]\n[route]\nlayers=-9\n", path="n.cfg").layers[0], 0) == (-9,)
 
 
@@ -107,25 +111,27 @@ def test_routes_and_shortcuts() -> None:
         ("[region]\nnum=5\nclasses=20\ncoords=4\n", 125),
     ],
 )
-def test_head_channels(head: str, channels: int) -> None:
+def test_a_head_needs_channels_for_its_anchors_and_classes(head: str, channels: int) -> None:
     assert head_channels(parse("[net]\n" + head, path="n.cfg").layers[0]) == channels
 
 
 @pytest.mark.parametrize(
     ("text", "line", "match"),
     [
-        ("[net]\nwidth=64\n", 1, "no extent"),
-        (NET + "[nonsense]\n", 5, r"\[nonsense\] is no kind of layer"),
+        ("[net]\nwidth=64\n", 1, "input is empty"),
+        (NET + "[nonsense]\n", 5, r"unsupported layer type \[nonsense\]"),
         (NET + "[convolutional]\nfilters=0\n", 6, "below 1"),
-        (NET + "[convolutional]\nfilters=1\nstride=0\n", 7, "does not move"),
-        (NET + "[convolutional]\nsize=99\n", 5, "nothing is left"),
-        (NET + "[route]\n", 5, "from where"),
-        (NET + "[route]\nlayers=0\n", 6, "does not come before"),
+        (NET + "[convolutional]\nfilters=1\nstride=0\n", 7, "stride below 1"),
+        (NET + "[convolutional]\nsize=99\n", 5, "is empty"),
+        (NET + "[route]\n", 5, "no source layer"),
+        (NET + "[route]\nlayers=0\n", 6, "does not precede"),
         (NET + "[dropout]\n[route]\nlayers=-2\n", 7, "expected layers from 0 to 0"),
         (NET + "[maxpool]\nsize=2\nstride=2\n[upsample]\n[route]\nlayers=0,1\n", 10, "different"),
     ],
 )
-def test_what_cannot_be_made_is_refused(text: str, line: int, match: str) -> None:
+def test_a_network_that_cannot_be_built_is_rejected_with_its_line(
+    text: str, line: int, match: str
+) -> None:
     with pytest.raises(CfgError, match=match) as caught:
         layers(parse(text, path="n.cfg"))
     assert caught.value.line == line

@@ -1,4 +1,4 @@
-"""Memory of a training: by hand, against what others published, and against a real darknet."""
+"""Estimates of GPU memory against hand calculations, reports of users and a real darknet."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from PIL import Image
 
 from oiyolo.networks.builders import build
 from oiyolo.networks.cfg import parse
-from oiyolo.networks.memory import CONTEXT_BYTES, choose_subdivisions, largest_size, need
+from oiyolo.networks.memory import CONTEXT_BYTES, choose_subdivisions, estimate_memory, largest_size
 from oiyolo.networks.schedule import Schedule
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from oiyolo.networks.cfg import Cfg
-    from oiyolo.networks.lint import DarknetLine
+    from oiyolo.networks.lint import ForkName
 
 GIB = 1 << 30
 
 
-def test_the_small_network_by_hand(small_text: str) -> None:
-    needed = need(parse(small_text, path="n.cfg"), line="pjreddie")
-    # Outputs of 32x32x8, 16x16x8, 16x16x14 and again: with batch normalisation four arrays, for
-    # the largest of each place three, for the convolution two, for the head three.
+def test_a_small_network_needs_the_memory_computed_by_hand(small_text: str) -> None:
+    estimate = estimate_memory(parse(small_text, path="n.cfg"), fork="pjreddie")
+    # Outputs of 32x32x8, 16x16x8, 16x16x14 and 16x16x14: four arrays with batch normalisation,
+    # three for the max-pooling layer, two for the convolution, three for the head.
     outputs = 4 * 32 * 32 * 8 + 3 * 16 * 16 * 8 + 2 * 16 * 16 * 14 + 3 * 16 * 16 * 14
-    assert needed.image_bytes == 4 * (outputs + 2 * 64 * 64 * 3 + 200 * 6)
-    assert needed.workspace_bytes == 4 * 32 * 32 * 3 * 3 * 3
-    assert needed.fixed_bytes == CONTEXT_BYTES + 4 * 3 * (248 + 126)
-    assert needed.size_wh == (64, 64)
+    assert estimate.image_bytes == 4 * (outputs + 2 * 64 * 64 * 3 + 200 * 6)
+    assert estimate.workspace_bytes == 4 * 32 * 32 * 3 * 3 * 3
+    assert estimate.fixed_bytes == CONTEXT_BYTES + 4 * 3 * (248 + 126)
+    assert estimate.size_wh == (64, 64)
 
 
 @pytest.mark.parametrize(
@@ -47,15 +47,17 @@ def test_the_small_network_by_hand(small_text: str) -> None:
         (("batch_normalize=1\n", ""), -2 * 4 * 32 * 32 * 8),
     ],
 )
-def test_what_else_a_layer_keeps(small_text: str, change: tuple[str, str], more: int) -> None:
-    plain = need(parse(small_text, path="n.cfg"))
-    other = need(parse(small_text.replace(*change), path="n.cfg"))
+def test_options_change_what_a_layer_stores(
+    small_text: str, change: tuple[str, str], more: int
+) -> None:
+    plain = estimate_memory(parse(small_text, path="n.cfg"))
+    other = estimate_memory(parse(small_text.replace(*change), path="n.cfg"))
     assert other.image_bytes - plain.image_bytes == more
     assert (other.fixed_bytes > plain.fixed_bytes) == ("adam" in change[1])
 
 
 @pytest.mark.parametrize(
-    ("size_wh", "random", "line", "largest"),
+    ("size_wh", "random", "fork", "largest"),
     [
         ((416, 416), "0", "alexeyab", (416, 416)),
         # AlexeyAB's darknet prints 608 x 608 first for a network of 416, and 896 x 896 for 608.
@@ -70,19 +72,19 @@ def test_what_else_a_layer_keeps(small_text: str, change: tuple[str, str], more:
         ((96, 96), "1", None, (608, 608)),
     ],
 )
-def test_the_largest_size_that_random_leads_to(
-    size_wh: tuple[int, int], random: str, line: DarknetLine | None, largest: tuple[int, int]
+def test_random_training_sizes_have_a_largest_size(
+    size_wh: tuple[int, int], random: str, fork: ForkName | None, largest: tuple[int, int]
 ) -> None:
     cfg = build("yolov3", class_count=1, size_wh=size_wh)
     cfg.layers[-1].set("random", random)
-    assert largest_size(cfg, line) == largest
+    assert largest_size(cfg, fork) == largest
 
 
 def yolov4(side_px: int, *, multi_scale: bool) -> Cfg:
     return build("yolov4", class_count=80, size_wh=(side_px, side_px), multi_scale=multi_scale)
 
 
-# What users of AlexeyAB's darknet reported of YOLOv4 with random=1, all with cuDNN.
+# What users of AlexeyAB's darknet reported for YOLOv4 with random=1, all with cuDNN.
 @pytest.mark.parametrize(
     ("side_px", "card_gib", "images", "fits"),
     [
@@ -90,55 +92,55 @@ def yolov4(side_px: int, *, multi_scale: bool) -> Cfg:
         (608, 8.0, 2, False),
         (608, 11.0, 1, True),  # 6872 and 5495
         (608, 11.0, 4, False),
-        (512, 32.0, 8, True),  # 8700, of a V100
+        (512, 32.0, 8, True),  # 8700, on a V100
         (608, 32.0, 4, True),
         (608, 32.0, 8, False),
     ],
 )
-def test_it_agrees_with_what_was_reported(
+def test_the_estimate_agrees_with_reports_of_users(
     side_px: int, card_gib: float, images: int, fits: bool
 ) -> None:
-    needed = need(yolov4(side_px, multi_scale=True), line="alexeyab", cudnn=True)
-    assert (needed.bytes_for(images) <= card_gib * GIB) == fits
+    estimate = estimate_memory(yolov4(side_px, multi_scale=True), fork="alexeyab", cudnn=True)
+    assert (estimate.bytes_for(images) <= card_gib * GIB) == fits
 
 
 @pytest.mark.parametrize(
     ("side_px", "images", "printed_mb"),
     [(608, 1, 95.22), (608, 4, 412.28), (512, 8, 555.0)],  # 6872 and 8700
 )
-def test_the_workspace_is_a_bound_of_what_cudnn_took(
+def test_the_workspace_is_a_close_upper_bound_of_cudnns(
     side_px: int, images: int, printed_mb: float
 ) -> None:
-    needed = need(yolov4(side_px, multi_scale=False), line="alexeyab", cudnn=True)
-    assert 1.0 <= images * needed.workspace_bytes / 1e6 / printed_mb <= 1.15
+    estimate = estimate_memory(yolov4(side_px, multi_scale=False), fork="alexeyab", cudnn=True)
+    assert 1.0 <= images * estimate.workspace_bytes / 1e6 / printed_mb <= 1.15
 
 
 @pytest.mark.parametrize(
     ("free_gib", "subdivisions"), [(1, 64), (4, 64), (8, 32), (12, 16), (24, 8), (80, 2)]
 )
-def test_a_larger_gpu_cuts_less(free_gib: int, subdivisions: int) -> None:
+def test_a_larger_gpu_needs_fewer_subdivisions(free_gib: int, subdivisions: int) -> None:
     cfg = build("yolov3", class_count=1, size_wh=(416, 416))
-    assert choose_subdivisions(cfg, free_bytes=free_gib * GIB, line="pjreddie") == subdivisions
+    assert choose_subdivisions(cfg, free_bytes=free_gib * GIB, fork="pjreddie") == subdivisions
 
 
 @settings(max_examples=20)
 @given(st.integers(0, 200 * GIB), st.sampled_from([1, 6, 24, 64]))
-def test_what_is_chosen_divides_the_batch_and_fits(free_bytes: int, batch: int) -> None:
+def test_the_chosen_subdivisions_divide_the_batch_and_fit(free_bytes: int, batch: int) -> None:
     cfg = build("yolov3-tiny", class_count=3, size_wh=(416, 416))
     cfg.net.set("batch", batch)
     parts = choose_subdivisions(cfg, free_bytes=free_bytes)
     assert batch % parts == 0
-    fits = need(cfg).bytes_for(batch // parts) <= free_bytes
+    fits = estimate_memory(cfg).bytes_for(batch // parts) <= free_bytes
     assert fits or parts == batch
 
 
 @pytest.mark.darknet
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "side_px"), [("demo", 192), ("yolov3-tiny", 160)])
-def test_a_real_training_takes_so_much_for_each_image(
+def test_a_real_training_uses_the_estimated_memory_per_image(
     name: str, side_px: int, tmp_path: Path
 ) -> None:
-    """A CPU's darknet has the same arrays, but one workspace and one copy of the input."""
+    """Darknet on a CPU has the same arrays, but one workspace and one copy of the input."""
     darknet = shutil.which("darknet")
     if darknet is None:
         pytest.skip("no darknet on PATH (apt-get install darknet)")
@@ -151,12 +153,12 @@ def test_a_real_training_takes_so_much_for_each_image(
     )
     rss_bytes = {parts: peak_bytes(darknet, cfg, parts, tmp_path) for parts in (1, 8)}
     measured = (rss_bytes[1] - rss_bytes[8]) / 7
-    expected = need(cfg, line="pjreddie").image_bytes - 4 * side_px * side_px * 3
+    expected = estimate_memory(cfg, fork="pjreddie").image_bytes - 4 * side_px * side_px * 3
     assert measured == pytest.approx(expected, rel=0.05)
 
 
 def peak_bytes(darknet: str, cfg: Cfg, parts: int, folder: Path) -> int:
-    """Train two iterations; give the most memory that was in use."""
+    """Return the peak memory of a training of two iterations."""
     cfg.net.set("subdivisions", parts)
     (folder / "n.cfg").write_bytes(cfg.encode())
     (folder / "weights").mkdir(exist_ok=True)
@@ -167,12 +169,12 @@ def peak_bytes(darknet: str, cfg: Cfg, parts: int, folder: Path) -> int:
     (folder / "train.txt").write_text(f"{image}\n" * 8)
     rows = ("classes=1", "train=train.txt", "valid=train.txt", "names=obj.names", "backup=weights")
     (folder / "obj.data").write_text("\n".join(rows) + "\n")
-    # What this process holds would count as the child's, which has it until it is another program.
+    # Through a small process, because a forked child is charged with the memory of its parent.
     measure = (
         "import resource, subprocess, sys; subprocess.run(sys.argv[1:], capture_output=True);"
         "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
     )
-    told = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", measure, darknet, "detector", "train", "obj.data", "n.cfg"],
         cwd=folder,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -180,4 +182,4 @@ def peak_bytes(darknet: str, cfg: Cfg, parts: int, folder: Path) -> int:
         check=True,
     )
     assert (folder / "weights" / "n_final.weights").exists()
-    return int(told.stdout) * 1024
+    return int(completed.stdout) * 1024

@@ -1,3 +1,5 @@
+"""Training schedules."""
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -11,9 +13,9 @@ from oiyolo.networks.cfg import CfgError, parse
 from oiyolo.networks.schedule import (
     Schedule,
     for_gpus,
-    overridden,
     schedule_for,
     schedule_of,
+    with_overrides,
     with_schedule,
 )
 
@@ -22,7 +24,7 @@ from oiyolo.networks.schedule import (
     ("class_count", "image_count", "max_batches"),
     [(1, 500, 6000), (3, 500, 6000), (4, 500, 8000), (1, 26000, 26000), (600, 10, 1_200_000)],
 )
-def test_length_follows_classes_and_images(
+def test_the_number_of_iterations_follows_classes_and_images(
     class_count: int, image_count: int, max_batches: int
 ) -> None:
     schedule = schedule_for(class_count, image_count)
@@ -38,7 +40,7 @@ def test_a_short_training_has_a_short_burn_in() -> None:
 
 
 @given(st.integers(1, 10**7), st.integers(1, 600), st.integers(0, 10**6))
-def test_every_schedule_is_in_order(max_batches: int, classes: int, images: int) -> None:
+def test_recommended_schedules_are_consistent(max_batches: int, classes: int, images: int) -> None:
     schedule = schedule_for(classes, images, max_batches=max_batches)
     assert schedule.burn_in <= max_batches / 10
     assert list(schedule.steps) == sorted(schedule.steps)
@@ -53,16 +55,16 @@ def test_every_schedule_is_in_order(max_batches: int, classes: int, images: int)
         ({"subdivisions": -1}, "subdivisions"),
         ({"max_batches": 0}, "max_batches"),
         ({"learning_rate": float("nan")}, "learning_rate"),
-        ({"scales": (0.1,)}, "one scale for each step"),
+        ({"scales": (0.1,)}, "one scale per step"),
     ],
 )
-def test_numbers_that_darknet_would_misread_are_refused(wrong: dict[str, int], match: str) -> None:
+def test_values_that_darknet_would_misread_are_rejected(wrong: dict[str, int], match: str) -> None:
     good = Schedule(8, 2, 0.001, 1000, 100, (800, 900), (0.1, 0.1))
     with pytest.raises(UsageError, match=match):
         replace(good, **wrong)  # type: ignore[arg-type]
 
 
-def test_a_files_own_schedule_is_read_and_written(small_text: str) -> None:
+def test_the_schedule_of_a_file_is_read_and_written(small_text: str) -> None:
     cfg = parse(small_text, path="n.cfg")
     schedule = schedule_of(cfg)
     assert schedule == Schedule(8, 2, 0.002, 400, 20, (300, 360), (0.1, 0.1))
@@ -80,32 +82,32 @@ def test_a_schedule_without_steps_is_constant(small_text: str) -> None:
     assert schedule_of(cfg) == flat
 
 
-def test_a_files_broken_schedule_is_named(small_text: str) -> None:
+def test_an_invalid_schedule_in_a_file_is_an_error(small_text: str) -> None:
     cfg = parse(small_text.replace("subdivisions=2", "subdivisions=3"), path="n.cfg")
     with pytest.raises(CfgError, match=r"n\.cfg:2: .*does not divide"):
         schedule_of(cfg)
 
 
-def test_other_numbers_follow_the_one_that_was_given() -> None:
+def test_other_values_follow_an_override() -> None:
     own = Schedule(4, 1, 0.002, 2600, 130, (1950, 2392), (0.2, 0.2))
-    short = overridden(own, max_batches=260)
+    short = with_overrides(own, max_batches=260)
     assert (short.burn_in, short.steps, short.scales) == (13, (195, 239), (0.2, 0.2))
-    assert overridden(own) == own
-    assert overridden(own, learning_rate=0.1).learning_rate == 0.1
-    assert overridden(own, subdivisions=2).subdivisions == 2
+    assert with_overrides(own) == own
+    assert with_overrides(own, learning_rate=0.1).learning_rate == 0.1
+    assert with_overrides(own, subdivisions=2).subdivisions == 2
     with pytest.raises(UsageError, match="max_batches"):
-        overridden(own, max_batches=0)
+        with_overrides(own, max_batches=0)
 
 
 @pytest.mark.parametrize(
     ("batch", "subdivisions", "expected"),
     [(32, None, 8), (64, None, 16), (6, None, 2), (7, None, 7), (2, None, 1), (32, 4, 4)],
 )
-def test_a_new_batch_asks_for_no_more_memory(
+def test_a_new_batch_needs_no_more_memory(
     batch: int, subdivisions: int | None, expected: int
 ) -> None:
     own = schedule_for(1, 1)  # four images at once
-    assert overridden(own, batch=batch, subdivisions=subdivisions).subdivisions == expected
+    assert with_overrides(own, batch=batch, subdivisions=subdivisions).subdivisions == expected
 
 
 @pytest.mark.parametrize(
@@ -114,11 +116,11 @@ def test_a_new_batch_asks_for_no_more_memory(
         (20_000, 1, 0.001, 1000),
         (20_000, 2, 0.0005, 2000),
         (20_000, 4, 0.00025, 4000),
-        (20_000, 8, 0.000125, 4000),  # a fifth of the whole, not all of it
+        (20_000, 8, 0.000125, 4000),  # limited to a fifth of all iterations
         (300, 4, 0.00025, 60),
     ],
 )
-def test_several_gpus_share_the_rate_and_burn_in_longer(
+def test_several_gpus_get_a_lower_rate_and_a_longer_burn_in(
     max_batches: int, gpu_count: int, learning_rate: float, burn_in: int
 ) -> None:
     one = schedule_for(1, 100, max_batches=max_batches)
@@ -129,11 +131,11 @@ def test_several_gpus_share_the_rate_and_burn_in_longer(
 
 
 @pytest.mark.parametrize("burn_in", [-1, 300, 1000])
-def test_a_burn_in_that_leaves_nothing_is_refused(burn_in: int) -> None:
+def test_a_burn_in_that_covers_all_iterations_is_rejected(burn_in: int) -> None:
     with pytest.raises(UsageError, match="Set burn_in = 30"):
-        overridden(schedule_for(1, 100, max_batches=300), burn_in=burn_in)
+        with_overrides(schedule_for(1, 100, max_batches=300), burn_in=burn_in)
 
 
-def test_a_burn_in_that_was_given_stays() -> None:
-    schedule = overridden(schedule_for(1, 100), max_batches=300, burn_in=7)
+def test_an_explicit_burn_in_is_kept() -> None:
+    schedule = with_overrides(schedule_for(1, 100), max_batches=300, burn_in=7)
     assert (schedule.burn_in, schedule.max_batches) == (7, 300)

@@ -1,4 +1,4 @@
-"""Official files: fetched once, asked after, served from here when the site is away."""
+"""The cache of official files: downloads, revalidation, and use without the site."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from oiyolo.core.errors import InputFormError, UnavailableError
-from oiyolo.demo_data.server import Answer, serve
-from oiyolo.net.client import Patience
-from oiyolo.openimages import cache as module
+from oiyolo.demo_data.server import ResponseOverride, serve
+from oiyolo.net.client import RetryPolicy
+from oiyolo.openimages import cache as cache_module
 from oiyolo.openimages.cache import Cache
 from oiyolo.openimages.releases import OfficialFile
 
@@ -41,40 +41,40 @@ def server(tmp_path: Path, upstream: Path) -> Iterator[Server]:
         yield served
 
 
-def opened(folder: Path, base_url: str) -> Cache:
+def open_cache(folder: Path, base_url: str) -> Cache:
     cache = Cache(folder / "cache", base_url)
-    cache._web.patience = Patience(attempts=2, first_pause_s=0.01)
+    cache._web.retry_policy = RetryPolicy(max_attempts=2, first_pause_s=0.01)
     return cache
 
 
-def site(server: Server) -> str:
+def base_url_of(server: Server) -> str:
     return f"{server.base_url}/openimages"
 
 
-def names(folder: Path) -> set[str]:
+def file_names(folder: Path) -> set[str]:
     return {path.name for path in folder.rglob("*") if path.is_file()}
 
 
-def test_the_second_time_nothing_is_transferred(
+def test_an_unchanged_file_is_not_downloaded_again(
     tmp_path: Path, server: Server, upstream: Path
 ) -> None:
     versions = []
     for _ in range(2):
-        cache = opened(tmp_path, site(server) + "/")
-        got = cache.get(BOXES)
+        cache = open_cache(tmp_path, base_url_of(server) + "/")
+        cached = cache.get(BOXES)
         cache.close()
-        assert got.path.read_bytes() == upstream.read_bytes()
-        assert got.url == f"{site(server)}/v6/boxes.csv"
-        versions.append(got.version)
-    assert [request.status for request in server.served] == [200, 304]
+        assert cached.path.read_bytes() == upstream.read_bytes()
+        assert cached.url == f"{base_url_of(server)}/v6/boxes.csv"
+        versions.append(cached.version)
+    assert [request.status for request in server.requests] == [200, 304]
     assert versions == [server.etag_of(upstream)] * 2
-    assert names(tmp_path / "cache") == {"boxes.csv", "boxes.csv.facts.json", "boxes.csv.lock"}
+    assert file_names(tmp_path / "cache") == {"boxes.csv", "boxes.csv.facts.json", "boxes.csv.lock"}
 
 
-def test_what_changed_upstream_is_noticed_and_fetched(
+def test_a_file_that_changed_on_the_server_is_downloaded_again(
     tmp_path: Path, server: Server, upstream: Path
 ) -> None:
-    cache = opened(tmp_path, site(server))
+    cache = open_cache(tmp_path, base_url_of(server))
     before = cache.get(BOXES)
     upstream.write_bytes(b"a,b\n3,4\n")
     after = cache.get(BOXES)
@@ -82,36 +82,36 @@ def test_what_changed_upstream_is_noticed_and_fetched(
     assert after.path == before.path
     assert after.path.read_bytes() == b"a,b\n3,4\n"
     assert after.version != before.version
-    assert [request.status for request in server.served] == [200, 200]
+    assert [request.status for request in server.requests] == [200, 200]
 
 
-@pytest.mark.parametrize("damage", ["truncated", "gone", "no facts"])
-def test_a_damaged_copy_is_fetched_again(
+@pytest.mark.parametrize("damage", ["truncated", "deleted", "no metadata"])
+def test_a_damaged_copy_is_downloaded_again(
     tmp_path: Path, server: Server, upstream: Path, damage: str
 ) -> None:
-    cache = opened(tmp_path, site(server))
+    cache = open_cache(tmp_path, base_url_of(server))
     path = cache.get(BOXES).path
     if damage == "truncated":
         os.truncate(path, 100)
-    elif damage == "gone":
+    elif damage == "deleted":
         path.unlink()
     else:
         path.with_name("boxes.csv.facts.json").unlink()
     assert cache.get(BOXES).path.read_bytes() == upstream.read_bytes()
     cache.close()
-    assert [request.status for request in server.served] == [200, 200]
+    assert [request.status for request in server.requests] == [200, 200]
 
 
-def test_what_a_killed_run_left_is_removed(tmp_path: Path, server: Server) -> None:
-    cache = opened(tmp_path, site(server))
+def test_partly_written_files_of_a_killed_run_are_removed(tmp_path: Path, server: Server) -> None:
+    cache = open_cache(tmp_path, base_url_of(server))
     folder = cache.get(BOXES).path.parent
     (folder / ".boxes.csv.1-1.part").write_bytes(b"half")
     cache.get(BOXES)
     cache.close()
-    assert not any(name.endswith(".part") for name in names(folder))
+    assert not any(name.endswith(".part") for name in file_names(folder))
 
 
-def test_when_the_site_is_away_the_copy_serves_with_one_warning(
+def test_cached_copies_are_used_with_one_warning_if_the_site_is_unreachable(
     tmp_path: Path, upstream: Path, caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -119,48 +119,48 @@ def test_when_the_site_is_away_the_copy_serves_with_one_warning(
     other = OfficialFile("v6/labels.csv")
     (upstream.parent / "labels.csv").write_bytes(b"x")
     with serve(tmp_path / "site") as server:
-        address = site(server)
-        cache = opened(tmp_path, address)
+        url = base_url_of(server)
+        cache = open_cache(tmp_path, url)
         versions = [cache.get(file).version for file in (BOXES, other)]
         cache.close()
     caplog.clear()
-    cache = opened(tmp_path, address)
-    again = [cache.get(file) for file in (BOXES, other)]
+    cache = open_cache(tmp_path, url)
+    reopened = [cache.get(file) for file in (BOXES, other)]
     cache.close()
-    assert [got.version for got in again] == versions
-    assert again[0].path.read_bytes() == upstream.read_bytes()
+    assert [cached.version for cached in reopened] == versions
+    assert reopened[0].path.read_bytes() == upstream.read_bytes()
     warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
     assert len(warnings) == 1
-    assert f"{address}/v6/boxes.csv" in warnings[0]
-    assert "Copies of an earlier run serve" in warnings[0]
+    assert f"{url}/v6/boxes.csv" in warnings[0]
+    assert "Using copies that were cached earlier" in warnings[0]
 
 
-def test_what_is_not_here_and_cannot_be_fetched_names_address_and_attempts(
+def test_a_failed_download_without_a_copy_names_the_url_and_the_attempts(
     tmp_path: Path,
 ) -> None:
-    cache = opened(tmp_path, UNREACHABLE)
+    cache = open_cache(tmp_path, UNREACHABLE)
     with pytest.raises(UnavailableError) as caught:
         cache.get(BOXES)
     cache.close()
     assert caught.value.exit_code == 4
     assert caught.value.where == f"{UNREACHABLE}/v6/boxes.csv"
     assert "attempts: 2" in str(caught.value)
-    assert names(tmp_path / "cache") == {"boxes.csv.lock"}
+    assert file_names(tmp_path / "cache") == {"boxes.csv.lock"}
 
 
 @pytest.mark.parametrize(
-    ("status", "error"),
+    ("status", "error_type"),
     [(404, InputFormError), (410, InputFormError), (500, UnavailableError)],
 )
-def test_what_the_site_does_not_give_leaves_nothing(
-    tmp_path: Path, server: Server, status: int, error: type[OiyoloError]
+def test_an_error_status_leaves_no_file(
+    tmp_path: Path, server: Server, status: int, error_type: type[OiyoloError]
 ) -> None:
-    server.answers["/openimages/v6/boxes.csv"] = Answer(status)
-    cache = opened(tmp_path, site(server))
-    with pytest.raises(error, match=f"HTTP {status}"):
+    server.overrides["/openimages/v6/boxes.csv"] = ResponseOverride(status)
+    cache = open_cache(tmp_path, base_url_of(server))
+    with pytest.raises(error_type, match=f"HTTP {status}"):
         cache.get(BOXES)
     cache.close()
-    assert names(tmp_path / "cache") == {"boxes.csv.lock"}
+    assert file_names(tmp_path / "cache") == {"boxes.csv.lock"}
 
 
 @pytest.mark.parametrize(
@@ -168,24 +168,24 @@ def test_what_the_site_does_not_give_leaves_nothing(
     [(0, "", True), (8000, "", True), (7999, "", False), (8000, "0" * 32, False),
      (0, "right", True)],
 )  # fmt: skip
-def test_at_the_official_address_size_and_md5_are_checked(
+def test_size_and_md5_are_checked_at_the_official_url(
     *, tmp_path: Path, server: Server, upstream: Path, monkeypatch: pytest.MonkeyPatch,
     size_bytes: int, md5: str, fits: bool,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(module, "OFFICIAL_BASE_URL", site(server))
+    monkeypatch.setattr(cache_module, "OFFICIAL_BASE_URL", base_url_of(server))
     md5 = server.etag_of(upstream) if md5 == "right" else md5
-    cache = opened(tmp_path, site(server))
+    cache = open_cache(tmp_path, base_url_of(server))
     official = OfficialFile(BOXES.path, size_bytes, md5)
     if fits:
         assert cache.get(official).path.is_file()
     else:
         with pytest.raises(InputFormError, match="not the official file"):
             cache.get(official)
-        assert names(tmp_path / "cache") == {"boxes.csv.lock"}
+        assert file_names(tmp_path / "cache") == {"boxes.csv.lock"}
     cache.close()
 
 
-def test_files_of_different_addresses_do_not_meet(tmp_path: Path) -> None:
+def test_files_of_different_base_urls_are_kept_apart(tmp_path: Path) -> None:
     folders = {
         Cache(tmp_path, url).folder
         for url in ("http://a", "http://b", "http://a/x", "http://a:81", "http://a/x/y/")

@@ -1,4 +1,4 @@
-"""Large official files over a line that breaks: nothing is lost, mixed up or left hanging."""
+"""Downloads of large official files over an unreliable connection."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from oiyolo.core.errors import InputFormError, UnavailableError
-from oiyolo.net.client import Patience, StoppedError
-from oiyolo.openimages import cache as module
+from oiyolo.net.client import RetryPolicy, StoppedError
+from oiyolo.openimages import cache as cache_module
 from oiyolo.openimages.cache import Cache, CachedFile, StreamedFile
 from oiyolo.openimages.releases import OfficialFile
 
@@ -32,9 +32,11 @@ if TYPE_CHECKING:
     from tests.support.failing_site import FaultySite
 
 BOXES = OfficialFile("v6/boxes.csv")
-QUICK = Patience(attempts=3, first_pause_s=0.005, connect_s=2.0, read_s=2.0)
+FAST_RETRIES = RetryPolicy(
+    max_attempts=3, first_pause_s=0.005, connect_timeout_s=2.0, read_timeout_s=2.0
+)
 OTHER = random.Random(2).randbytes(310_000)
-GET = """
+GET_SCRIPT = """
 import sys
 from pathlib import Path
 from oiyolo.openimages.cache import Cache
@@ -42,7 +44,7 @@ from oiyolo.openimages.releases import OfficialFile
 cache = Cache(Path(sys.argv[1]), sys.argv[2])
 print(cache.get(OfficialFile("v6/boxes.csv")).version)
 """
-STREAM = """
+STREAM_SCRIPT = """
 import sys, time
 from pathlib import Path
 from oiyolo.openimages.cache import Cache
@@ -60,27 +62,27 @@ except KeyboardInterrupt:
 
 @pytest.fixture
 def cache(tmp_path: Path, faulty_site: FaultySite) -> Iterator[Cache]:
-    made = Cache(tmp_path / "cache", faulty_site.url)
-    made._web.patience = QUICK
-    with contextlib.closing(made):
-        yield made
+    new_cache = Cache(tmp_path / "cache", faulty_site.url)
+    new_cache._web.retry_policy = FAST_RETRIES
+    with contextlib.closing(new_cache):
+        yield new_cache
 
 
 @pytest.fixture
 def official(monkeypatch: pytest.MonkeyPatch, faulty_site: FaultySite) -> OfficialFile:
-    """The site is the official one, and its file's size and MD5 are known."""
-    monkeypatch.setattr(module, "OFFICIAL_BASE_URL", faulty_site.url)
-    content = faulty_site.ways.content
+    """Make the site the official one, with a known size and MD5 of its file."""
+    monkeypatch.setattr(cache_module, "OFFICIAL_BASE_URL", faulty_site.url)
+    content = faulty_site.settings.content
     return OfficialFile(BOXES.path, len(content), md5_of(content))
 
 
 @pytest.fixture
-def started(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Start a script of the above in a process of its own."""
+def start_process(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Return a function that starts one of the scripts above in a process of its own."""
     processes = []
 
-    def start(script: str, *words: object) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", script, str(tmp_path / "cache"), *map(str, words)]
+    def start(script: str, *arguments: object) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", script, str(tmp_path / "cache"), *map(str, arguments)]
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
@@ -107,18 +109,18 @@ def fetch(cache: Cache, official: OfficialFile, *, streamed: bool) -> bytes:
     return cache.get(official).path.read_bytes()
 
 
-def names(cache: Cache) -> set[str]:
+def file_names(cache: Cache) -> set[str]:
     return {path.name for path in cache.folder.rglob("*") if path.is_file()}
 
 
-def kept(cache: Cache) -> Any:
+def saved_metadata(cache: Cache) -> Any:
     return json.loads((cache.folder / "v6" / "boxes.csv.facts.json").read_text())
 
 
 WHOLE = {"boxes.csv", "boxes.csv.facts.json", "boxes.csv.lock"}
 
-WAYS: dict[str, dict[str, Any]] = {
-    "all is told": {},
+SERVERS: dict[str, dict[str, Any]] = {
+    "all headers": {},
     "no date": {"last_modified": ""},
     "no ETag": {"etag": ""},
     "a weak ETag": {"etag": 'W/"one"'},
@@ -128,109 +130,117 @@ WAYS: dict[str, dict[str, Any]] = {
     "no ranges, no ETag": {"ranges": False, "etag": ""},
     "no ranges, neither": {"ranges": False, "etag": "", "last_modified": ""},
 }
-RESUMABLE = {"all is told", "no date", "no ETag", "a weak ETag"}
+RESUMABLE = {"all headers", "no date", "no ETag", "a weak ETag"}
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_after_breaks_a_file_is_whole_and_resumed_where_the_server_can(
-    cache: Cache, faulty_site: FaultySite, way: str
+@pytest.mark.parametrize("server_kind", SERVERS)
+def test_an_interrupted_download_is_complete_and_resumed_if_the_server_supports_it(
+    cache: Cache, faulty_site: FaultySite, server_kind: str
 ) -> None:
-    vars(faulty_site.ways).update(WAYS[way], breaks=[100_000, 50_000])
+    vars(faulty_site.settings).update(SERVERS[server_kind], breaks=[100_000, 50_000])
     got = cache.get(BOXES)
-    assert got.path.read_bytes() == faulty_site.ways.content
-    assert got.version == md5_of(faulty_site.ways.content)
-    assert names(cache) == WHOLE
-    if way in RESUMABLE:
+    assert got.path.read_bytes() == faulty_site.settings.content
+    assert got.version == md5_of(faulty_site.settings.content)
+    assert file_names(cache) == WHOLE
+    if server_kind in RESUMABLE:
         assert faulty_site.ranges == ["", "bytes=100000-", "bytes=150000-"]
-        assert faulty_site.sent_bytes == len(faulty_site.ways.content)
-        assert "if-range" in faulty_site.asked[1].headers
+        assert faulty_site.sent_bytes == len(faulty_site.settings.content)
+        assert "if-range" in faulty_site.requests[1].headers
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_after_breaks_a_stream_is_whole_and_resumed_where_the_server_can(
-    cache: Cache, faulty_site: FaultySite, way: str
+@pytest.mark.parametrize("server_kind", SERVERS)
+def test_an_interrupted_stream_is_complete_and_resumed_if_the_server_supports_it(
+    cache: Cache, faulty_site: FaultySite, server_kind: str
 ) -> None:
-    vars(faulty_site.ways).update(WAYS[way], breaks=[100_000, 180_000])
+    vars(faulty_site.settings).update(SERVERS[server_kind], breaks=[100_000, 180_000])
     stream = cache.open_stream(BOXES)
     assert stream.where == f"{faulty_site.url}/v6/boxes.csv"
-    assert b"".join(stream.blocks(40_000)) == faulty_site.ways.content
-    assert stream.version == md5_of(faulty_site.ways.content)
-    assert names(cache) == {"boxes.csv.facts.json", "boxes.csv.lock"}
-    if way in RESUMABLE:
+    assert b"".join(stream.blocks(40_000)) == faulty_site.settings.content
+    assert stream.version == md5_of(faulty_site.settings.content)
+    assert file_names(cache) == {"boxes.csv.facts.json", "boxes.csv.lock"}
+    if server_kind in RESUMABLE:
         assert faulty_site.ranges == ["", "bytes=100000-", "bytes=280000-"]
-        assert faulty_site.sent_bytes == len(faulty_site.ways.content)
+        assert faulty_site.sent_bytes == len(faulty_site.settings.content)
 
 
-def test_what_another_process_left_is_gone_on_with(
+def test_a_download_that_another_process_left_is_resumed(
     tmp_path: Path, cache: Cache, faulty_site: FaultySite
 ) -> None:
-    faulty_site.ways.breaks = [100_000, 0, 0]
+    faulty_site.settings.breaks = [100_000, 0, 0]
     with pytest.raises(UnavailableError, match=r"attempts: 3"):
         cache.get(BOXES)
-    assert names(cache) == {"boxes.csv.unfinished", "boxes.csv.unfinished.json", "boxes.csv.lock"}
+    assert file_names(cache) == {
+        "boxes.csv.unfinished",
+        "boxes.csv.unfinished.json",
+        "boxes.csv.lock",
+    }
     assert not cache.has(BOXES)
     assert cache.missing_bytes(BOXES) == 200_000
     with contextlib.closing(Cache(tmp_path / "cache", faulty_site.url)) as again:
         got = again.get(BOXES)
-    assert got.path.read_bytes() == faulty_site.ways.content
+    assert got.path.read_bytes() == faulty_site.settings.content
     assert faulty_site.ranges[-1] == "bytes=100000-"
-    assert names(cache) == WHOLE
-    assert faulty_site.sent_bytes == len(faulty_site.ways.content)
+    assert file_names(cache) == WHOLE
+    assert faulty_site.sent_bytes == len(faulty_site.settings.content)
 
 
-def test_many_breaks_do_not_end_it_while_it_comes_on(cache: Cache, faulty_site: FaultySite) -> None:
-    faulty_site.ways.content = random.Random(3).randbytes(13_000_000)
-    faulty_site.ways.breaks = [1_100_000] * 10
-    assert cache.get(BOXES).path.read_bytes() == faulty_site.ways.content
-    assert len(faulty_site.asked) == 11
+def test_a_download_survives_many_interruptions_while_it_makes_progress(
+    cache: Cache, faulty_site: FaultySite
+) -> None:
+    faulty_site.settings.content = random.Random(3).randbytes(13_000_000)
+    faulty_site.settings.breaks = [1_100_000] * 10
+    assert cache.get(BOXES).path.read_bytes() == faulty_site.settings.content
+    assert len(faulty_site.requests) == 11
     assert cache.bandwidth_bytes_s()
 
 
-def test_breaks_without_progress_end_it(cache: Cache, faulty_site: FaultySite) -> None:
-    faulty_site.ways.ranges = False
-    faulty_site.ways.breaks = [100_000] * 50
+def test_interruptions_without_progress_end_a_download(
+    cache: Cache, faulty_site: FaultySite
+) -> None:
+    faulty_site.settings.ranges = False
+    faulty_site.settings.breaks = [100_000] * 50
     with pytest.raises(UnavailableError, match=r"attempts: 3"):
         cache.get(BOXES)
-    assert len(faulty_site.asked) == 3
+    assert len(faulty_site.requests) == 3
 
 
-@pytest.mark.parametrize("way", ["all is told", "no ETag", "neither", "no ranges"])
-def test_another_version_meanwhile_is_begun_anew(
-    cache: Cache, faulty_site: FaultySite, way: str
+@pytest.mark.parametrize("server_kind", ["all headers", "no ETag", "neither", "no ranges"])
+def test_a_download_restarts_if_the_version_changed_meanwhile(
+    cache: Cache, faulty_site: FaultySite, server_kind: str
 ) -> None:
-    vars(faulty_site.ways).update(WAYS[way], breaks=[100_000, 0, 0])
+    vars(faulty_site.settings).update(SERVERS[server_kind], breaks=[100_000, 0, 0])
     with pytest.raises(UnavailableError):
         cache.get(BOXES)
-    vars(faulty_site.ways).update(content=OTHER)
-    if faulty_site.ways.etag:
-        faulty_site.ways.etag = '"two"'
-    elif faulty_site.ways.last_modified:
-        faulty_site.ways.last_modified = "Thu, 22 Oct 2015 07:28:00 GMT"
+    vars(faulty_site.settings).update(content=OTHER)
+    if faulty_site.settings.etag:
+        faulty_site.settings.etag = '"two"'
+    elif faulty_site.settings.last_modified:
+        faulty_site.settings.last_modified = "Thu, 22 Oct 2015 07:28:00 GMT"
     got = cache.get(BOXES)
     assert got.path.read_bytes() == OTHER
     assert got.version == md5_of(OTHER)
-    assert names(cache) == WHOLE
+    assert file_names(cache) == WHOLE
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("server_kind", SERVERS)
 @pytest.mark.parametrize("length", [310_000, 300_000, 90_000])
-def test_another_version_in_the_middle_of_a_stream_is_an_error(
-    cache: Cache, faulty_site: FaultySite, way: str, length: int
+def test_a_change_of_version_during_a_stream_is_an_error(
+    cache: Cache, faulty_site: FaultySite, server_kind: str, length: int
 ) -> None:
-    ways = faulty_site.ways
-    # Behind the first 256 kB, which are given on together.
-    vars(ways).update(WAYS[way], breaks=[290_000], hold_bytes=270_000)
+    settings = faulty_site.settings
+    # After the first 256 kB, which are passed on together.
+    vars(settings).update(SERVERS[server_kind], breaks=[290_000], stall_after_bytes=270_000)
     blocks = cache.open_stream(BOXES).blocks(16_384)
-    before = ways.content
-    changed = {"content": OTHER[:length], "etag": ways.etag and '"two"'}
-    changed["last_modified"] = ways.last_modified and "Thu, 22 Oct 2015 07:28:00 GMT"
-    came = next(blocks)
-    vars(ways).update(changed, hold_bytes=None)
-    faulty_site.go_on.set()
+    before = settings.content
+    changed = {"content": OTHER[:length], "etag": settings.etag and '"two"'}
+    changed["last_modified"] = settings.last_modified and "Thu, 22 Oct 2015 07:28:00 GMT"
+    received = next(blocks)
+    vars(settings).update(changed, stall_after_bytes=None)
+    faulty_site.resume.set()
     with pytest.raises(UnavailableError, match="changed while it was being read"):
         b"".join(blocks)
-    assert before.startswith(came)
-    assert names(cache) == set()
+    assert before.startswith(received)
+    assert file_names(cache) == set()
 
 
 def _head(status: str, **headers: object) -> bytes:
@@ -240,7 +250,7 @@ def _head(status: str, **headers: object) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "strange",
+    "response",
     [
         _head("206 Part", Content_Range="bytes 0-299999/300000", Content_Length=300_000) + b"abc",
         _head("206 Part", Content_Range="bytes 99999-299999/300000", Content_Length=3) + b"abc",
@@ -255,169 +265,169 @@ def _head(status: str, **headers: object) -> bytes:
     ],
 )
 @pytest.mark.parametrize("streamed", [False, True])
-def test_a_strange_answer_to_a_range_spoils_nothing(
-    cache: Cache, faulty_site: FaultySite, strange: bytes, *, streamed: bool
+def test_an_unexpected_answer_to_a_range_request_does_no_harm(
+    cache: Cache, faulty_site: FaultySite, response: bytes, *, streamed: bool
 ) -> None:
-    faulty_site.ways.breaks = [100_000]
-    faulty_site.ways.answers = [None, strange]
-    assert fetch(cache, BOXES, streamed=streamed) == faulty_site.ways.content
+    faulty_site.settings.breaks = [100_000]
+    faulty_site.settings.responses = [None, response]
+    assert fetch(cache, BOXES, streamed=streamed) == faulty_site.settings.content
 
 
-def test_what_lacks_only_its_name_is_not_fetched_again(
+def test_a_complete_but_unfinished_download_is_not_repeated(
     cache: Cache, faulty_site: FaultySite
 ) -> None:
-    faulty_site.ways.breaks = [100_000, 0, 0]
+    faulty_site.settings.breaks = [100_000, 0, 0]
     with pytest.raises(UnavailableError):
         cache.get(BOXES)
-    (cache.folder / "v6" / "boxes.csv.unfinished").write_bytes(faulty_site.ways.content)
-    assert cache.get(BOXES).version == md5_of(faulty_site.ways.content)
+    (cache.folder / "v6" / "boxes.csv.unfinished").write_bytes(faulty_site.settings.content)
+    assert cache.get(BOXES).version == md5_of(faulty_site.settings.content)
     assert faulty_site.statuses[-1] == 416
     assert faulty_site.sent_bytes == 100_000
-    assert names(cache) == WHOLE
+    assert file_names(cache) == WHOLE
 
 
-@pytest.mark.parametrize("damage", ["longer", "no facts", "nonsense", "of another address"])
-def test_an_unfinished_file_of_no_use_is_begun_anew(
+@pytest.mark.parametrize("damage", ["longer", "no metadata", "nonsense", "of another URL"])
+def test_an_unusable_unfinished_download_restarts(
     cache: Cache, faulty_site: FaultySite, damage: str
 ) -> None:
-    faulty_site.ways.breaks = [100_000, 0, 0]
+    faulty_site.settings.breaks = [100_000, 0, 0]
     with pytest.raises(UnavailableError):
         cache.get(BOXES)
     part = cache.folder / "v6" / "boxes.csv.unfinished"
-    facts = part.with_name(part.name + ".json")
+    metadata_path = part.with_name(part.name + ".json")
     if damage == "longer":
-        part.write_bytes(faulty_site.ways.content + b"x")
-    elif damage == "no facts":
-        facts.unlink()
+        part.write_bytes(faulty_site.settings.content + b"x")
+    elif damage == "no metadata":
+        metadata_path.unlink()
     elif damage == "nonsense":
-        facts.write_text('{"url": "x", "version": [1]}')
+        metadata_path.write_text('{"url": "x", "version": [1]}')
     else:
-        facts.write_text(facts.read_text().replace("/v6/", "/v5/"))
-    assert cache.get(BOXES).path.read_bytes() == faulty_site.ways.content
+        metadata_path.write_text(metadata_path.read_text().replace("/v6/", "/v5/"))
+    assert cache.get(BOXES).path.read_bytes() == faulty_site.settings.content
     assert faulty_site.ranges[-1] == ""
-    assert names(cache) == WHOLE
+    assert file_names(cache) == WHOLE
 
 
-@pytest.mark.parametrize("told", ["in the table", "by the server"])
-def test_halves_that_do_not_fit_are_fetched_anew_once(
-    cache: Cache, faulty_site: FaultySite, official: OfficialFile, told: str
+@pytest.mark.parametrize("md5_source", ["release table", "server"])
+def test_a_resumed_download_with_a_wrong_md5_is_repeated_once_from_scratch(
+    cache: Cache, faulty_site: FaultySite, official: OfficialFile, md5_source: str
 ) -> None:
-    faulty_site.ways.breaks = [100_000, 0, 0]
-    wanted = official
-    if told == "by the server":
-        faulty_site.ways.md5 = google_md5(faulty_site.ways.content)
-        wanted = BOXES
+    faulty_site.settings.breaks = [100_000, 0, 0]
+    requested = official
+    if md5_source == "server":
+        faulty_site.settings.md5 = google_md5(faulty_site.settings.content)
+        requested = BOXES
     with pytest.raises(UnavailableError):
-        cache.get(wanted)
+        cache.get(requested)
     part = cache.folder / "v6" / "boxes.csv.unfinished"
     part.write_bytes(b"?" * 100_000)
-    assert cache.get(wanted).path.read_bytes() == faulty_site.ways.content
+    assert cache.get(requested).path.read_bytes() == faulty_site.settings.content
     assert faulty_site.ranges[-2:] == ["bytes=100000-", ""]
-    assert names(cache) == WHOLE
+    assert file_names(cache) == WHOLE
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-def test_a_wrong_md5_is_not_the_official_file(
+def test_a_file_with_a_wrong_md5_is_rejected(
     cache: Cache, faulty_site: FaultySite, official: OfficialFile, *, streamed: bool
 ) -> None:
-    faulty_site.ways.content = bytes(reversed(faulty_site.ways.content))
+    faulty_site.settings.content = bytes(reversed(faulty_site.settings.content))
     with pytest.raises(InputFormError, match="not the official file") as caught:
         fetch(cache, official, streamed=streamed)
     assert caught.value.exit_code == 3
-    assert names(cache) <= {"boxes.csv.lock"}
+    assert file_names(cache) <= {"boxes.csv.lock"}
 
 
 @pytest.mark.parametrize("length", [299_999, 300_001])
-def test_a_wrong_size_is_refused_before_it_is_fetched(
+def test_a_file_of_a_wrong_size_is_rejected_before_the_download(
     cache: Cache, faulty_site: FaultySite, official: OfficialFile, length: int
 ) -> None:
-    faulty_site.ways.content = OTHER[:length]
-    faulty_site.ways.pause_s = 0.05
+    faulty_site.settings.content = OTHER[:length]
+    faulty_site.settings.pause_s = 0.05
     with pytest.raises(InputFormError, match="not the official file"):
         cache.get(official)
     assert faulty_site.sent_bytes < 300_000
-    assert names(cache) == {"boxes.csv.lock"}
+    assert file_names(cache) == {"boxes.csv.lock"}
 
 
 @pytest.mark.parametrize("streamed", [False, True])
 @pytest.mark.parametrize("length", [299_999, 300_001])
-def test_without_a_told_length_the_table_knows_it(
+def test_without_a_content_length_the_official_size_is_checked(
     cache: Cache, faulty_site: FaultySite, official: OfficialFile, length: int, *, streamed: bool
 ) -> None:
-    faulty_site.ways.content = OTHER[:length]
-    faulty_site.ways.length = faulty_site.ways.ranges = False
+    faulty_site.settings.content = OTHER[:length]
+    faulty_site.settings.length = faulty_site.settings.ranges = False
     with pytest.raises((InputFormError, UnavailableError)):
         fetch(cache, official, streamed=streamed)
-    assert "boxes.csv" not in names(cache)
+    assert "boxes.csv" not in file_names(cache)
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-def test_what_follows_the_told_length_is_not_taken(
+def test_bytes_after_the_content_length_are_ignored(
     cache: Cache, faulty_site: FaultySite, *, streamed: bool
 ) -> None:
-    faulty_site.ways.extra = b"more" * 1000
-    assert fetch(cache, BOXES, streamed=streamed) == faulty_site.ways.content
+    faulty_site.settings.extra = b"more" * 1000
+    assert fetch(cache, BOXES, streamed=streamed) == faulty_site.settings.content
 
 
-def test_damage_that_the_server_gives_away_is_mended_or_told(
+def test_content_that_contradicts_the_servers_md5_is_an_error(
     cache: Cache, faulty_site: FaultySite
 ) -> None:
-    faulty_site.ways.md5 = google_md5(OTHER)
+    faulty_site.settings.md5 = google_md5(OTHER)
     with pytest.raises(UnavailableError, match="damaged"):
         cache.get(BOXES)
     with pytest.raises(UnavailableError, match="damaged"):
         list(cache.open_stream(BOXES).blocks(1 << 16))
-    assert "boxes.csv" not in names(cache)
+    assert "boxes.csv" not in file_names(cache)
 
 
 @pytest.mark.parametrize("kills", [(0,), (1_000_000,), (5_000_000,), (1_000_000, 3_000_000)])
-def test_after_kills_another_process_goes_on(
+def test_a_download_is_resumed_by_another_process_after_a_kill(
     cache: Cache, faulty_site: FaultySite, wait_until: Callable[[Callable[[], bool]], None],
-    started: Callable[..., subprocess.Popen[str]], kills: tuple[int, ...],
+    start_process: Callable[..., subprocess.Popen[str]], kills: tuple[int, ...],
 ) -> None:  # fmt: skip
-    faulty_site.ways.content = random.Random(4).randbytes(6_000_000)
-    faulty_site.ways.pause_s = 0.0005
+    faulty_site.settings.content = random.Random(4).randbytes(6_000_000)
+    faulty_site.settings.pause_s = 0.0005
     part = cache.folder / "v6" / "boxes.csv.unfinished"
     for kill_at in kills:
-        process = started(GET, faulty_site.url)
+        process = start_process(GET_SCRIPT, faulty_site.url)
         wait_until(
             lambda at=kill_at: (  # type: ignore[misc]
-                bool(faulty_site.asked) and (part.stat().st_size if part.is_file() else 0) >= at
+                bool(faulty_site.requests) and (part.stat().st_size if part.is_file() else 0) >= at
             )
         )
         process.kill()
         process.wait()
-        held = part.stat().st_size if part.is_file() else 0
-        assert held >= kill_at
-    faulty_site.ways.pause_s = 0.0
-    ended = started(GET, faulty_site.url)
+        partial_bytes = part.stat().st_size if part.is_file() else 0
+        assert partial_bytes >= kill_at
+    faulty_site.settings.pause_s = 0.0
+    ended = start_process(GET_SCRIPT, faulty_site.url)
     out, err = ended.communicate(timeout=60)
-    assert (out.strip(), err) == (md5_of(faulty_site.ways.content), "")
-    assert (cache.folder / BOXES.path).read_bytes() == faulty_site.ways.content
-    assert names(cache) == WHOLE | {"bandwidth.json"} or names(cache) == WHOLE
-    assert faulty_site.ranges[-1] == (f"bytes={held}-" if held else "")
+    assert (out.strip(), err) == (md5_of(faulty_site.settings.content), "")
+    assert (cache.folder / BOXES.path).read_bytes() == faulty_site.settings.content
+    assert file_names(cache) == WHOLE | {"bandwidth.json"} or file_names(cache) == WHOLE
+    assert faulty_site.ranges[-1] == (f"bytes={partial_bytes}-" if partial_bytes else "")
 
 
-def test_two_processes_fetch_one_file_once(
-    cache: Cache, faulty_site: FaultySite, started: Callable[..., subprocess.Popen[str]]
+def test_two_processes_download_a_file_once(
+    cache: Cache, faulty_site: FaultySite, start_process: Callable[..., subprocess.Popen[str]]
 ) -> None:
-    faulty_site.ways.pause_s = 0.01
-    pair = [started(GET, faulty_site.url) for _ in range(2)]
+    faulty_site.settings.pause_s = 0.01
+    pair = [start_process(GET_SCRIPT, faulty_site.url) for _ in range(2)]
     outs = [process.communicate(timeout=60) for process in pair]
-    assert outs == [(md5_of(faulty_site.ways.content) + "\n", "")] * 2
+    assert outs == [(md5_of(faulty_site.settings.content) + "\n", "")] * 2
     assert sorted(faulty_site.statuses) == [200, 304]
-    assert names(cache) == WHOLE
+    assert file_names(cache) == WHOLE
 
 
 @pytest.mark.parametrize("consumer_s", [0, 20])
 def test_ctrl_c_ends_a_stream_at_once(
-    cache: Cache, faulty_site: FaultySite, started: Callable[..., subprocess.Popen[str]],
+    cache: Cache, faulty_site: FaultySite, start_process: Callable[..., subprocess.Popen[str]],
     consumer_s: int,
 ) -> None:  # fmt: skip
-    """The server is silent for longer than the test is patient, or the consumer is at work."""
-    faulty_site.ways.content = bytes(40_000_000)
-    faulty_site.ways.hold_bytes = 1_000_000 if consumer_s == 0 else None
-    process = started(STREAM, faulty_site.url, consumer_s)
+    """The server is silent for longer than the test waits, or the consumer is busy."""
+    faulty_site.settings.content = bytes(40_000_000)
+    faulty_site.settings.stall_after_bytes = 1_000_000 if consumer_s == 0 else None
+    process = start_process(STREAM_SCRIPT, faulty_site.url, consumer_s)
     assert process.stdout is not None
     process.stdout.readline()
     process.send_signal(signal.SIGINT)
@@ -425,28 +435,28 @@ def test_ctrl_c_ends_a_stream_at_once(
     assert process.returncode == 130
     assert out.endswith("interrupted\n")
     assert err == ""
-    assert names(cache) == set()
+    assert file_names(cache) == set()
 
 
-def test_ctrl_c_ends_a_download_at_once_and_keeps_what_came(
+def test_ctrl_c_ends_a_download_at_once_and_keeps_the_received_part(
     cache: Cache, faulty_site: FaultySite, wait_until: Callable[[Callable[[], bool]], None],
-    started: Callable[..., subprocess.Popen[str]],
+    start_process: Callable[..., subprocess.Popen[str]],
 ) -> None:  # fmt: skip
-    faulty_site.ways.content = random.Random(5).randbytes(3_000_000)
-    faulty_site.ways.hold_bytes = 1 << 20
-    process = started(GET, faulty_site.url)
+    faulty_site.settings.content = random.Random(5).randbytes(3_000_000)
+    faulty_site.settings.stall_after_bytes = 1 << 20
+    process = start_process(GET_SCRIPT, faulty_site.url)
     part = cache.folder / "v6" / "boxes.csv.unfinished"
     wait_until(lambda: part.is_file() and part.stat().st_size > 500_000)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=15)
     assert err.strip().endswith("KeyboardInterrupt")
-    held = part.stat().st_size
-    faulty_site.ways.hold_bytes = None
-    assert cache.get(BOXES).path.read_bytes() == faulty_site.ways.content
-    assert faulty_site.ranges == ["", f"bytes={held}-"]
+    partial_bytes = part.stat().st_size
+    faulty_site.settings.stall_after_bytes = None
+    assert cache.get(BOXES).path.read_bytes() == faulty_site.settings.content
+    assert faulty_site.ranges == ["", f"bytes={partial_bytes}-"]
 
 
-def test_what_others_are_writing_beside_it_is_left_alone(cache: Cache) -> None:
+def test_partly_written_files_of_other_entries_are_kept(cache: Cache) -> None:
     folder = cache.folder / "v6"
     folder.mkdir(parents=True)
     mine, others = folder / ".boxes.csv.1-1.part", folder / ".labels.csv.1-1.part"
@@ -456,9 +466,9 @@ def test_what_others_are_writing_beside_it_is_left_alone(cache: Cache) -> None:
     assert (mine.exists(), others.exists()) == (False, True)
 
 
-def test_a_stop_event_ends_a_stream_that_waits(cache: Cache, faulty_site: FaultySite) -> None:
-    faulty_site.ways.content = bytes(2_000_000)
-    faulty_site.ways.hold_bytes = 1_000_000
+def test_a_stop_event_ends_a_waiting_stream(cache: Cache, faulty_site: FaultySite) -> None:
+    faulty_site.settings.content = bytes(2_000_000)
+    faulty_site.settings.stall_after_bytes = 1_000_000
     blocks = cache.open_stream(BOXES).blocks(50_000)
     next(blocks)
     threading.Timer(0.1, cache._web.stop.set).start()
@@ -467,99 +477,101 @@ def test_a_stop_event_ends_a_stream_that_waits(cache: Cache, faulty_site: Faulty
     assert not [thread for thread in threading.enumerate() if thread.name == "stream"]
 
 
-def test_a_stream_that_is_given_up_leaves_no_thread_and_no_facts(
+def test_an_abandoned_stream_leaves_no_thread_and_no_metadata(
     cache: Cache, faulty_site: FaultySite
 ) -> None:
-    faulty_site.ways.content = bytes(30_000_000)
+    faulty_site.settings.content = bytes(30_000_000)
     blocks = cache.open_stream(BOXES).blocks(1 << 16)
     assert next(blocks)
     blocks.close()  # type: ignore[attr-defined]
     running = {thread.name for thread in threading.enumerate()}
     assert not running & {"stream", "digest"}
-    assert names(cache) == set()
+    assert file_names(cache) == set()
 
 
-def test_a_stream_runs_ahead_of_its_consumer_only_so_far(
+def test_a_stream_buffers_a_limited_amount_ahead_of_its_consumer(
     cache: Cache, faulty_site: FaultySite, wait_until: Callable[[Callable[[], bool]], None]
 ) -> None:
-    faulty_site.ways.content = bytes(60_000_000)
+    faulty_site.settings.content = bytes(60_000_000)
     stream = cache.open_stream(BOXES)
     assert isinstance(stream, StreamedFile)
     blocks = stream.blocks(1 << 16)
-    came = len(next(blocks))
-    queued = stream._stream._sink.blocks
+    received = len(next(blocks))
+    queued = stream._stream._sink.items
     wait_until(queued.full)
     assert faulty_site.sent_bytes < 50_000_000
-    came += sum(len(block) for block in blocks)
-    assert came == 60_000_000
+    received += sum(len(block) for block in blocks)
+    assert received == 60_000_000
 
 
-def test_a_stream_keeps_facts_by_which_a_later_run_sees_a_change(
+def test_a_stream_saves_metadata_so_that_a_later_run_notices_a_change(
     tmp_path: Path, cache: Cache, faulty_site: FaultySite
 ) -> None:
-    assert cache.version_now(BOXES) == ""
-    assert faulty_site.asked == []
+    assert cache.current_version(BOXES) == ""
+    assert faulty_site.requests == []
     stream = cache.open_stream(BOXES)
     list(stream.blocks(1 << 20))
     assert not cache.has(BOXES)
     with contextlib.closing(Cache(tmp_path / "cache", faulty_site.url)) as later:
-        assert later.version_now(BOXES) == stream.version == md5_of(faulty_site.ways.content)
-        vars(faulty_site.ways).update(content=OTHER, etag='"two"', pause_s=0.01)
-        assert later.version_now(BOXES) == ""
-        faulty_site.ways.md5 = google_md5(OTHER)
-        assert later.version_now(BOXES) == md5_of(OTHER)
+        assert (
+            later.current_version(BOXES) == stream.version == md5_of(faulty_site.settings.content)
+        )
+        vars(faulty_site.settings).update(content=OTHER, etag='"two"', pause_s=0.01)
+        assert later.current_version(BOXES) == ""
+        faulty_site.settings.md5 = google_md5(OTHER)
+        assert later.current_version(BOXES) == md5_of(OTHER)
     assert faulty_site.statuses == [200, 304, 200, 200]
-    assert faulty_site.asked[-1].sent_bytes < len(OTHER)
+    assert faulty_site.requests[-1].sent_bytes < len(OTHER)
 
 
-def test_facts_alone_are_no_copy(cache: Cache, faulty_site: FaultySite) -> None:
+def test_metadata_alone_does_not_count_as_a_copy(cache: Cache, faulty_site: FaultySite) -> None:
     list(cache.open_stream(BOXES).blocks(1 << 20))
-    assert cache.get(BOXES).path.read_bytes() == faulty_site.ways.content
+    assert cache.get(BOXES).path.read_bytes() == faulty_site.settings.content
     assert faulty_site.statuses == [200, 200]
     assert cache.has(BOXES)
 
 
-def test_a_copy_serves_a_stream_until_there_is_a_newer_one(
+def test_a_copy_is_streamed_until_there_is_a_newer_version(
     cache: Cache, faulty_site: FaultySite
 ) -> None:
     cache.get(BOXES)
     copy = cache.open_stream(BOXES)
     assert isinstance(copy, CachedFile)
-    assert b"".join(copy.blocks(1000)) == faulty_site.ways.content
+    assert b"".join(copy.blocks(1000)) == faulty_site.settings.content
     assert faulty_site.statuses == [200, 304]
-    vars(faulty_site.ways).update(content=OTHER, etag='"two"')
+    vars(faulty_site.settings).update(content=OTHER, etag='"two"')
     newer = cache.open_stream(BOXES)
     assert isinstance(newer, StreamedFile)
     assert cache.has(BOXES)
     assert b"".join(newer.blocks(1000)) == OTHER
     assert not cache.has(BOXES)
-    assert kept(cache)["md5"] == md5_of(OTHER)
+    assert saved_metadata(cache)["md5"] == md5_of(OTHER)
 
 
-def test_offline_what_was_streamed_is_known_and_a_copy_streams(
+def test_offline_the_streamed_version_is_known_and_a_copy_is_streamed(
     tmp_path: Path, cache: Cache, faulty_site: FaultySite
 ) -> None:
     version = cache.get(BOXES).version
     list(cache.open_stream(OfficialFile("v6/labels.csv")).blocks(1 << 20))
-    faulty_site.ways.answers = [b""] * 100
+    faulty_site.settings.responses = [b""] * 100
     with contextlib.closing(Cache(tmp_path / "cache", faulty_site.url)) as later:
-        later._web.patience = QUICK
-        assert later.version_now(OfficialFile("v6/labels.csv")) == version
+        later._web.retry_policy = FAST_RETRIES
+        assert later.current_version(OfficialFile("v6/labels.csv")) == version
         assert isinstance(later.open_stream(BOXES), CachedFile)
         with pytest.raises(UnavailableError):
             list(later.open_stream(OfficialFile("v6/labels.csv")).blocks(1 << 20))
 
 
 @pytest.mark.parametrize(("status", "error"), [(404, InputFormError), (500, UnavailableError)])
-def test_a_stream_of_what_is_not_there_says_so(
+def test_a_stream_of_a_missing_file_raises_an_error(
     cache: Cache, faulty_site: FaultySite, status: int, error: type[Exception]
 ) -> None:
-    faulty_site.ways.answers = [_head(f"{status} No", Content_Length=0)] * 3
+    faulty_site.settings.responses = [_head(f"{status} No", Content_Length=0)] * 3
     with pytest.raises(error, match=f"HTTP {status}"):
         list(cache.open_stream(BOXES).blocks(1 << 20))
 
 
-def test_that_rows_were_checked_is_remembered_until_there_are_others(
+def test_checked_rows_are_remembered_until_the_file_changes(
     cache: Cache, faulty_site: FaultySite
 ) -> None:
     got = cache.get(BOXES)
@@ -567,10 +579,10 @@ def test_that_rows_were_checked_is_remembered_until_there_are_others(
     cache.mark_checked(got)
     assert cache.get(BOXES).rows_checked
     assert cache.open_stream(BOXES).rows_checked
-    vars(faulty_site.ways).update(content=OTHER, etag='"two"')
+    vars(faulty_site.settings).update(content=OTHER, etag='"two"')
     newer = cache.get(BOXES)
     assert not newer.rows_checked
-    cache.mark_checked(got)  # of the version before
+    cache.mark_checked(got)  # a copy of the previous version
     assert not cache.get(BOXES).rows_checked
 
 
@@ -578,7 +590,7 @@ _Usage = namedtuple("_Usage", "total used free")  # noqa: PYI024  (as shutil has
 
 
 @pytest.mark.parametrize(("free", "fits"), [(599_999, False), (600_000, True)])
-def test_what_does_not_fit_is_refused_before_it_comes(
+def test_a_file_that_does_not_fit_is_rejected_before_the_download(
     cache: Cache, faulty_site: FaultySite, monkeypatch: pytest.MonkeyPatch, free: int, *, fits: bool
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: _Usage(1, 1, free))
@@ -591,36 +603,36 @@ def test_what_does_not_fit_is_refused_before_it_comes(
     assert "300,000 bytes" in caught.value.expected
     assert "599,999" in caught.value.found
     assert "--stream" in caught.value.remedy
-    assert "boxes.csv" not in names(cache)
-    assert b"".join(cache.open_stream(BOXES).blocks(1 << 20)) == faulty_site.ways.content
+    assert "boxes.csv" not in file_names(cache)
+    assert b"".join(cache.open_stream(BOXES).blocks(1 << 20)) == faulty_site.settings.content
 
 
-def test_of_what_is_here_in_part_only_the_rest_must_fit(
+def test_a_resumed_download_needs_space_only_for_the_rest(
     cache: Cache, faulty_site: FaultySite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    faulty_site.ways.breaks = [200_000, 0, 0]
+    faulty_site.settings.breaks = [200_000, 0, 0]
     with pytest.raises(UnavailableError):
         cache.get(BOXES)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: _Usage(1, 1, 200_000))
-    assert cache.get(BOXES).path.read_bytes() == faulty_site.ways.content
+    assert cache.get(BOXES).path.read_bytes() == faulty_site.settings.content
 
 
-def test_a_disk_that_fills_meanwhile_keeps_what_came(
+def test_a_disk_that_fills_during_a_download_keeps_the_received_part(
     cache: Cache, faulty_site: FaultySite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from oiyolo.net import download  # noqa: PLC0415  (the module that is changed here)
+    from oiyolo.net import download  # noqa: PLC0415  (the module to patch)
 
     def full(_: object, __: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    faulty_site.ways.breaks = [100_000, 0, 0]
+    faulty_site.settings.breaks = [100_000, 0, 0]
     with pytest.raises(UnavailableError):
         cache.get(BOXES)
     with monkeypatch.context() as patch:
         patch.setattr(download.FileSink, "write", full)
         with pytest.raises(UnavailableError, match="does not fit"):
             cache.get(BOXES)
-    assert cache.get(BOXES).path.read_bytes() == faulty_site.ways.content
+    assert cache.get(BOXES).path.read_bytes() == faulty_site.settings.content
     assert faulty_site.ranges[-1] == "bytes=100000-"
 
 
@@ -628,7 +640,7 @@ def test_large_downloads_are_measured(cache: Cache, faulty_site: FaultySite) -> 
     assert cache.bandwidth_bytes_s() is None
     cache.get(BOXES)
     assert cache.bandwidth_bytes_s() is None
-    vars(faulty_site.ways).update(content=bytes(6_000_000), etag='"two"')
+    vars(faulty_site.settings).update(content=bytes(6_000_000), etag='"two"')
     cache.get(BOXES)
     first = cache.bandwidth_bytes_s()
     assert first is not None
@@ -639,17 +651,17 @@ def test_large_downloads_are_measured(cache: Cache, faulty_site: FaultySite) -> 
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"bytes": 1, "seconds": 0}', '{"bytes": "a"}'])
-def test_a_strange_measurement_is_none(cache: Cache, text: str) -> None:
+def test_a_damaged_measurement_is_ignored(cache: Cache, text: str) -> None:
     cache.folder.mkdir(parents=True)
     (cache.folder / "bandwidth.json").write_text(text)
     assert cache.bandwidth_bytes_s() is None
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"url": 1}', '{"size_bytes": "x"}', "\0"])
-def test_strange_facts_are_none(cache: Cache, faulty_site: FaultySite, text: str) -> None:
+def test_damaged_metadata_is_ignored(cache: Cache, faulty_site: FaultySite, text: str) -> None:
     path = cache.get(BOXES).path
     path.with_name("boxes.csv.facts.json").write_text(text)
     assert not cache.has(BOXES)
-    assert cache.version_now(BOXES) == ""
-    assert cache.get(BOXES).version == md5_of(faulty_site.ways.content)
+    assert cache.current_version(BOXES) == ""
+    assert cache.get(BOXES).version == md5_of(faulty_site.settings.content)
     assert faulty_site.statuses == [200, 200]

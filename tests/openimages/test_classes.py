@@ -1,4 +1,4 @@
-"""Class names, MIDs, and what lies below them."""
+"""Class names, MIDs and the class hierarchy."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 
 from oiyolo.core.errors import InputFormError, UsageError
 from oiyolo.openimages.classes import (
-    RENAMED,
-    containing,
+    RENAMED_CLASSES,
     find_class,
-    nearest,
+    names_containing,
+    nearest_names,
     read_children,
     read_hierarchy,
     read_names,
@@ -41,9 +41,9 @@ DESCENDANTS = {
 }  # fmt: skip
 
 
-def chosen(*wanted: str, descendants: bool = True) -> list[tuple[int, str, list[str]]]:
+def select(*wanted: str, descendants: bool = True) -> list[tuple[int, str, list[str]]]:
     classes = select_classes(wanted, NAMES, DESCENDANTS, include_descendants=descendants)
-    return [(c.class_id, c.name, list(c.folded.values())) for c in classes]
+    return [(c.class_id, c.name, list(c.merged_subclasses.values())) for c in classes]
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def chosen(*wanted: str, descendants: bool = True) -> list[tuple[int, str, list[
 def test_a_class_is_found_in_any_case_with_spaces_or_underscores_or_by_mid(
     word: str, name: str
 ) -> None:
-    assert chosen(word, descendants=False) == [(0, name, [])]
+    assert select(word, descendants=False) == [(0, name, [])]
 
 
 @pytest.mark.parametrize(
@@ -84,22 +84,24 @@ def test_a_class_is_found_in_any_case_with_spaces_or_underscores_or_by_mid(
         ("_", []),
     ],
 )
-def test_an_unknown_class_is_refused_with_those_names_that_are_near(
-    word: str, near: list[str]
-) -> None:
+def test_an_unknown_class_is_rejected_with_suggestions(word: str, near: list[str]) -> None:
     with pytest.raises(UsageError) as caught:
-        chosen(word)
+        select(word)
     assert caught.value.exit_code == 2
     assert repr(word) in caught.value.what
-    told = "Nearest are " + ", ".join(near) if near else "`oiyolo classes` lists all of them"
-    assert caught.value.remedy == told
+    expected = "Similar names: " + ", ".join(near) if near else "`oiyolo classes` lists all classes"
+    assert caught.value.remedy == expected
 
 
-V4 = {mid: old for (old, _), mid in zip(RENAMED, map("/m/{}".format, range(99)), strict=False)}
-V5 = {mid: new for (_, new), mid in zip(RENAMED, map("/m/{}".format, range(99)), strict=False)}
+V4 = {
+    mid: old for (old, _), mid in zip(RENAMED_CLASSES, map("/m/{}".format, range(99)), strict=False)
+}
+V5 = {
+    mid: new for (_, new), mid in zip(RENAMED_CLASSES, map("/m/{}".format, range(99)), strict=False)
+}
 
 
-@pytest.mark.parametrize(("before", "since"), RENAMED)
+@pytest.mark.parametrize(("before", "since"), RENAMED_CLASSES)
 def test_a_renamed_class_is_found_in_every_release_by_either_name(before: str, since: str) -> None:
     assert len(V4) == len(V5) == 17
     for names in (V4, V5):
@@ -108,7 +110,7 @@ def test_a_renamed_class_is_found_in_every_release_by_either_name(before: str, s
         assert [V5[mid] for mid in found] == [since]
 
 
-def test_a_class_of_exactly_this_name_comes_before_one_that_was_called_so() -> None:
+def test_a_current_name_takes_precedence_over_a_former_name() -> None:
     names = {"/m/a": "Bat (Animal)", "/m/b": "Baseball bat", "/m/c": "Bat"}
     assert find_class("bat", names) == "/m/c"
     assert find_class("Bat (Animal)", names) == "/m/a"
@@ -118,7 +120,7 @@ def test_a_class_of_exactly_this_name_comes_before_one_that_was_called_so() -> N
     del names["/m/a"]
     with pytest.raises(UsageError, match="no class 'bat'") as caught:
         find_class("bat", names)
-    assert caught.value.remedy == "Nearest are Baseball bat"
+    assert caught.value.remedy == "Similar names: Baseball bat"
 
 
 @pytest.mark.parametrize(
@@ -131,62 +133,62 @@ def test_a_class_of_exactly_this_name_comes_before_one_that_was_called_so() -> N
         ("CAFÉ", "Café"),
     ],
 )
-def test_signs_between_words_do_not_matter(word: str, name: str) -> None:
+def test_punctuation_between_words_is_ignored(word: str, name: str) -> None:
     names = {"/m/a": "Jack-o'-lantern", "/m/b": "Organ (Musical Instrument)",
              "/m/c": "Kitchen & dining room table", "/m/d": "Café"}  # fmt: skip
     assert names[find_class(word, names)] == name
 
 
-def test_a_name_that_two_classes_bear_is_refused_with_their_mids() -> None:
+def test_an_ambiguous_name_is_rejected_with_the_mids() -> None:
     names = {"/m/a": "Mouth", "/m/b": "mouth"}
-    with pytest.raises(UsageError, match="2 classes are called 'Mouth'") as caught:
+    with pytest.raises(UsageError, match="2 classes have the name 'Mouth'") as caught:
         find_class("Mouth", names)
-    assert caught.value.remedy == "Name one of /m/a, /m/b"
+    assert caught.value.remedy == "Use one of the MIDs /m/a, /m/b"
     assert find_class("/m/b", names) == "/m/b"
 
 
 @pytest.mark.parametrize("word", ["Entity", "entity"])
-def test_the_root_is_no_class(word: str) -> None:
-    with pytest.raises(UsageError, match="root above all classes"):
+def test_the_root_is_not_a_class(word: str) -> None:
+    with pytest.raises(UsageError, match="root of the class hierarchy"):
         find_class(word, NAMES)
 
 
-def test_names_that_contain_a_word_are_listed_with_beginnings_first() -> None:
-    assert containing("at", NAMES.values()) == ["Bat (Animal)", "Boat", "Watercraft"]
-    assert containing("ca", NAMES.values()) == ["Canoe", "Car"]
-    assert containing("ra", NAMES.values()) == ["Tennis racket", "Watercraft"]
-    assert containing("craft", [*NAMES.values(), "Space craft", "Craft", "Crafty"]) == [
+def test_names_that_contain_a_text_are_sorted_by_where_it_occurs() -> None:
+    assert names_containing("at", NAMES.values()) == ["Bat (Animal)", "Boat", "Watercraft"]
+    assert names_containing("ca", NAMES.values()) == ["Canoe", "Car"]
+    assert names_containing("ra", NAMES.values()) == ["Tennis racket", "Watercraft"]
+    assert names_containing("craft", [*NAMES.values(), "Space craft", "Craft", "Crafty"]) == [
         "Craft", "Crafty", "Space craft", "Watercraft"
     ]  # fmt: skip
-    assert containing("", NAMES.values()) == []
+    assert names_containing("", NAMES.values()) == []
 
 
-def test_descendants_count_as_the_class_in_order_of_their_names() -> None:
-    assert chosen("Boat") == [(0, "Boat", ["Barge", "Canoe", "Gondola"])]
+def test_descendants_are_merged_into_the_class_in_order_of_their_names() -> None:
+    assert select("Boat") == [(0, "Boat", ["Barge", "Canoe", "Gondola"])]
     (boat,) = select_classes(["Boat"], NAMES, DESCENDANTS, include_descendants=True)
     assert boat.mids == ("/m/019jd", "/m/01btn", "/m/0ph39", "/m/02068x")
 
 
-def test_a_descendant_that_was_asked_for_too_is_a_class_of_its_own() -> None:
-    assert chosen("Boat", "Canoe") == [
+def test_a_descendant_that_is_selected_too_is_a_class_of_its_own() -> None:
+    assert select("Boat", "Canoe") == [
         (0, "Boat", ["Barge", "Gondola"]),
         (1, "Canoe", []),
     ]
-    assert chosen("Canoe", "Boat") == [
+    assert select("Canoe", "Boat") == [
         (0, "Canoe", []),
         (1, "Boat", ["Barge", "Gondola"]),
     ]
 
 
-def test_a_class_between_takes_what_is_below_it() -> None:
-    assert chosen("Vehicle", "Boat", "Canoe") == [
+def test_a_class_between_two_others_takes_its_own_descendants() -> None:
+    assert select("Vehicle", "Boat", "Canoe") == [
         (0, "Vehicle", ["Car", "Submarine", "Watercraft"]),
         (1, "Boat", ["Barge", "Gondola"]),
         (2, "Canoe", []),
     ]
 
 
-def test_no_label_counts_as_two_classes() -> None:
+def test_no_label_belongs_to_two_classes() -> None:
     classes = select_classes(
         ["Watercraft", "Vehicle", "Canoe"], NAMES, DESCENDANTS, include_descendants=True
     )
@@ -194,34 +196,40 @@ def test_no_label_counts_as_two_classes() -> None:
     assert len(mids) == len(set(mids))
 
 
-def test_a_label_below_two_classes_counts_as_the_first_but_as_the_nearer_of_two() -> None:
+def test_a_label_below_two_classes_belongs_to_the_first_or_to_the_nearer_if_they_are_nested() -> (
+    None
+):
     below = {"/m/07yv9": frozenset({"/m/0ph39"}), "/m/0k4j": frozenset({"/m/0ph39"})}
 
-    def folded(*wanted: str) -> list[list[str]]:
+    def merged_of(*wanted: str) -> list[list[str]]:
         found = select_classes(wanted, NAMES, below, include_descendants=True)
-        return [list(c.folded.values()) for c in found]
+        return [list(c.merged_subclasses.values()) for c in found]
 
-    assert folded("Vehicle", "Car") == [["Canoe"], []]
-    assert folded("Car", "Vehicle") == [["Canoe"], []]
+    assert merged_of("Vehicle", "Car") == [["Canoe"], []]
+    assert merged_of("Car", "Vehicle") == [["Canoe"], []]
     below["/m/07yv9"] |= {"/m/0k4j"}
-    assert folded("Vehicle", "Car") == folded("Car", "Vehicle")[::-1] == [[], ["Canoe"]]
+    assert merged_of("Vehicle", "Car") == merged_of("Car", "Vehicle")[::-1] == [[], ["Canoe"]]
 
 
-def test_a_descendant_without_a_description_counts_under_its_mid() -> None:
+def test_a_descendant_without_a_description_is_merged_under_its_mid() -> None:
     names = {mid: name for mid, name in NAMES.items() if name != "Canoe"}
     (boat,) = select_classes(["Boat"], names, DESCENDANTS, include_descendants=True)
-    assert boat.folded == {"/m/0ph39": "/m/0ph39", "/m/01btn": "Barge", "/m/02068x": "Gondola"}
+    assert boat.merged_subclasses == {
+        "/m/0ph39": "/m/0ph39",
+        "/m/01btn": "Barge",
+        "/m/02068x": "Gondola",
+    }
 
 
-def test_a_class_named_twice_is_refused_whatever_it_was_called() -> None:
-    with pytest.raises(UsageError, match="'Boat' is named twice"):
-        chosen("boat", "/m/019jd")
+def test_a_class_that_is_listed_twice_under_any_name_is_rejected() -> None:
+    with pytest.raises(UsageError, match="'Boat' is listed twice"):
+        select("boat", "/m/019jd")
 
 
 @pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"], ids=["LF", "CRLF", "CR"])
 @pytest.mark.parametrize("header", ["", "LabelName,DisplayName"], ids=["bare", "header"])
 @pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["plain", "BOM"])
-def test_class_descriptions_are_read_in_every_form(
+def test_class_descriptions_are_read_in_every_variant(
     tmp_path: Path, ending: str, header: str, mark: str
 ) -> None:
     lines = [*([header] if header else []), "/m/019jd,Boat", '/m/0x,"Bat, the (Animal)"', ""]
@@ -237,7 +245,7 @@ def test_class_descriptions_are_read_in_every_form(
      ('/m/0x,"Canoe\n/m/0y,Car"', "/m/0x,Canoe"), ('/m/0x,"Ca"noe', "expected after"),
      ("/m/019jd,Ship", "/m/019jd,Ship")],
 )  # fmt: skip
-def test_a_broken_line_of_class_descriptions_is_told_with_its_number(
+def test_a_malformed_line_of_class_descriptions_is_reported_with_its_number(
     tmp_path: Path, line: str, found: str
 ) -> None:
     path = tmp_path / "classes.csv"
@@ -248,15 +256,15 @@ def test_a_broken_line_of_class_descriptions_is_told_with_its_number(
     assert found in caught.value.found
 
 
-def test_class_descriptions_that_are_absent_empty_or_no_text_are_refused(tmp_path: Path) -> None:
+def test_missing_empty_or_binary_class_descriptions_are_rejected(tmp_path: Path) -> None:
     path = tmp_path / "classes.csv"
-    with pytest.raises(InputFormError, match="cannot be read"):
+    with pytest.raises(InputFormError, match="cannot read"):
         read_names(path)
     path.write_text("LabelName,DisplayName\n")
     with pytest.raises(InputFormError, match="no class descriptions in this file"):
         read_names(path)
     path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputFormError, match="cannot be read"):
+    with pytest.raises(InputFormError, match="cannot read"):
         read_names(path)
 
 
@@ -264,7 +272,7 @@ def node(mid: str, *below: object) -> dict[str, object]:
     return {"LabelName": mid, **({"Subcategory": list(below)} if below else {})}
 
 
-def test_a_mid_at_several_nodes_has_the_descendants_of_all_of_them(tmp_path: Path) -> None:
+def test_a_mid_at_several_nodes_has_the_descendants_of_all_nodes(tmp_path: Path) -> None:
     path = tmp_path / "hierarchy.json"
     path.write_text(
         json.dumps(node("root", node("a", node("b", node("c"))), node("d", node("b", node("e"))),
@@ -281,7 +289,7 @@ def test_a_mid_at_several_nodes_has_the_descendants_of_all_of_them(tmp_path: Pat
     }  # fmt: skip
 
 
-def test_a_part_is_no_descendant_but_what_is_below_it_is_below_it(tmp_path: Path) -> None:
+def test_a_part_is_not_a_descendant_but_has_descendants_of_its_own(tmp_path: Path) -> None:
     path = tmp_path / "hierarchy.json"
     wheel = node("wheel", node("spare wheel"))
     car = {"LabelName": "car", "Subcategory": [node("van")], "Part": [wheel]}
@@ -292,7 +300,9 @@ def test_a_part_is_no_descendant_but_what_is_below_it_is_below_it(tmp_path: Path
     assert below["part"] == {"wheel", "spare wheel"}
 
 
-def test_a_circle_in_the_hierarchy_ends_and_nothing_is_below_itself(tmp_path: Path) -> None:
+def test_a_cycle_in_the_hierarchy_terminates_and_no_class_is_its_own_descendant(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "hierarchy.json"
     path.write_text(json.dumps(node("a", node("b", node("a", node("c"))))))
     assert read_hierarchy(path) == {"a": {"b", "c"}, "b": {"a", "c"}}
@@ -306,10 +316,10 @@ def test_a_circle_in_the_hierarchy_ends_and_nothing_is_below_itself(tmp_path: Pa
      '{"LabelName":"a","Subcategory":[' * 5000],
     ids=range(12),
 )  # fmt: skip
-def test_what_is_no_hierarchy_is_refused(tmp_path: Path, content: str) -> None:
+def test_an_invalid_hierarchy_is_rejected(tmp_path: Path, content: str) -> None:
     path = tmp_path / "hierarchy.json"
     path.write_text(content)
-    with pytest.raises(InputFormError, match="hierarchy cannot be read") as caught:
+    with pytest.raises(InputFormError, match="cannot read the class hierarchy") as caught:
         read_hierarchy(path)
     assert caught.value.where == str(path)
     assert caught.value.expected
@@ -318,11 +328,11 @@ def test_what_is_no_hierarchy_is_refused(tmp_path: Path, content: str) -> None:
 def real(name: str) -> Path:
     path = REAL / name
     if not path.is_file():
-        pytest.skip(f"{name} of the real metadata is not here")
+        pytest.skip(f"the real metadata file {name} is missing")
     return path
 
 
-def test_the_real_hierarchy_has_the_boats() -> None:
+def test_the_real_hierarchy_contains_the_boats() -> None:
     below = read_hierarchy(real("bbox_labels_600_hierarchy.json"))
     assert below["/m/019jd"] == {"/m/01btn", "/m/02068x", "/m/0ph39"}
     assert len(below["/m/0bl9f"]) == 601
@@ -330,11 +340,11 @@ def test_the_real_hierarchy_has_the_boats() -> None:
 
 
 def real_names() -> dict[str, str]:
-    """The 601 names, of which a careless hand changed a few."""
+    """Return the 601 names, of which the file's author altered a few."""
     return read_names(real("class-descriptions-boxable.kushagra414.csv"))
 
 
-def test_real_descriptions_with_an_empty_name_are_refused_with_the_line() -> None:
+def test_real_descriptions_with_an_empty_name_are_rejected_with_the_line() -> None:
     path = real("class-descriptions-boxable.turpan9076.csv")
     with pytest.raises(InputFormError) as caught:
         read_names(path)
@@ -342,7 +352,7 @@ def test_real_descriptions_with_an_empty_name_are_refused_with_the_line() -> Non
     assert caught.value.found == "'/m/012n7d,'"
 
 
-def test_real_descriptions_with_damaged_names_give_their_classes_by_mid() -> None:
+def test_classes_with_damaged_names_in_real_descriptions_are_found_by_mid() -> None:
     names = real_names()
     assert len(names) == 601
     assert find_class("/m/014sv8", names) == find_class("openeye", names)
@@ -350,9 +360,9 @@ def test_real_descriptions_with_damaged_names_give_their_classes_by_mid() -> Non
         find_class("Human eye", names)
 
 
-def test_every_real_name_finds_its_own_class_and_its_newer_name_too() -> None:
+def test_every_real_class_is_found_by_its_name_and_its_newer_name() -> None:
     names = real_names()
-    renamed = dict(RENAMED)
+    renamed = dict(RENAMED_CLASSES)
     assert renamed.keys() <= set(names.values())
     for mid, name in names.items():
         assert find_class(name.upper(), names) == mid
@@ -365,14 +375,14 @@ def test_every_real_name_finds_its_own_class_and_its_newer_name_too() -> None:
      ("motorbike", "Motorcycle"), ("dog house", "House"), ("sunglass", "Sunglasses"),
      ("racquet", "Racket"), ("humann hand", "Human hand")],
 )  # fmt: skip
-def test_the_real_names_that_are_suggested_are_of_use(word: str, near: str) -> None:
-    assert near in nearest(word, real_names().values())[:2]
+def test_suggestions_among_the_real_names_are_useful(word: str, near: str) -> None:
+    assert near in nearest_names(word, real_names().values())[:2]
 
 
-def test_the_real_boat_folds_its_three_children_in() -> None:
+def test_the_real_boat_merges_its_three_children() -> None:
     below = read_hierarchy(real("bbox_labels_600_hierarchy.json"))
     (boat,) = select_classes(["boat"], real_names(), below, include_descendants=True)
-    assert list(boat.folded.values()) == ["Barge", "Canoe", "Gondola"]
+    assert list(boat.merged_subclasses.values()) == ["Barge", "Canoe", "Gondola"]
 
 
 def test_the_real_vehicle_boat_and_canoe_share_their_labels() -> None:
@@ -380,8 +390,8 @@ def test_the_real_vehicle_boat_and_canoe_share_their_labels() -> None:
     vehicle, boat, canoe = select_classes(
         ["Vehicle", "Boat", "Canoe"], real_names(), below, include_descendants=True
     )
-    assert list(boat.folded.values()) == ["Barge", "Gondola"]
-    assert not canoe.folded
+    assert list(boat.merged_subclasses.values()) == ["Barge", "Gondola"]
+    assert not canoe.merged_subclasses
     every = {mid for c in (vehicle, boat, canoe) for mid in c.mids}
     assert every == {vehicle.mid, *below[vehicle.mid]}
     assert len(every) == sum(len(c.mids) for c in (vehicle, boat, canoe))

@@ -1,4 +1,4 @@
-"""The table of official files, held against what is known of them."""
+"""The table of official files is complete and consistent."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from oiyolo.core.errors import UsageError
-from oiyolo.openimages.releases import RELEASES, SUBSETS, TABLES, known_bytes, release
+from oiyolo.openimages.releases import RELEASES, SUBSETS, TABLES, release, sum_known_sizes
 
 if TYPE_CHECKING:
     from oiyolo.openimages.releases import OfficialFile
@@ -34,14 +34,14 @@ def test_one_path_has_one_size_and_one_md5() -> None:
     assert len({file.path for file in EVERY_FILE}) == len(EVERY_FILE) == 19
 
 
-def test_what_is_told_of_a_file_can_be_true() -> None:
+def test_sizes_and_checksums_are_plausible() -> None:
     for file in EVERY_FILE:
         assert not file.path.startswith("/")
         assert file.size_bytes >= 0
         assert re.fullmatch(r"([0-9a-f]{32})?", file.md5)
         assert file.size_bytes or not file.md5, f"{file.path}: an MD5 comes with a size"
-    told = [file.md5 for file in EVERY_FILE if file.md5]
-    assert len(told) == len(set(told)) == 10
+    md5s = [file.md5 for file in EVERY_FILE if file.md5]
+    assert len(md5s) == len(set(md5s)) == 10
 
 
 @pytest.mark.parametrize(
@@ -53,17 +53,17 @@ def test_what_is_told_of_a_file_can_be_true() -> None:
         ("v6", "v7", {"classes"}),
     ],
 )  # fmt: skip
-def test_a_release_differs_from_the_one_before_in_a_few_files(
+def test_a_release_differs_from_the_previous_one_in_a_few_files(
     older: str, newer: str, moved: set[str]
 ) -> None:
     def by_role(name: str) -> dict[str, OfficialFile]:
-        made = release(name)
+        files = release(name)
         tables = {
-            f"{table} of {subset}": getattr(made.subsets[subset], table)
+            f"{table} of {subset}": getattr(files.subsets[subset], table)
             for subset in SUBSETS
             for table in TABLES
         }
-        return {"classes": made.classes, "hierarchy": made.hierarchy, **tables}
+        return {"classes": files.classes, "hierarchy": files.hierarchy, **tables}
 
     before, after = by_role(older), by_role(newer)
     assert {role for role in before if before[role] != after[role]} == moved
@@ -78,21 +78,21 @@ def test_a_selection_needs_the_tables_of_its_subsets() -> None:
         "2018_04/validation/validation-images-with-rotation.csv",
         "v5/validation-annotations-human-imagelabels-boxable.csv",
     ]
-    assert known_bytes(files) == (25_105_048 + 15_245_485 + 10_649_275, 2)
+    assert sum_known_sizes(files) == (25_105_048 + 15_245_485 + 10_649_275, 2)
 
 
-def test_the_train_boxes_of_v6_are_what_the_facts_say() -> None:
+def test_the_train_boxes_of_v6_have_the_documented_size_and_md5() -> None:
     boxes = release("v6").subsets["train"].boxes
     assert boxes.size_bytes == 2_258_447_590
     assert boxes.md5 == "3c3e70cfaba5757ea5c2604b19cac3b2"
 
 
 @pytest.mark.parametrize("name", ["v3", "7", "", "V7"])
-def test_another_release_is_refused_with_those_there_are(name: str) -> None:
+def test_an_unknown_release_is_rejected_with_a_list_of_the_known_ones(name: str) -> None:
     with pytest.raises(UsageError, match="v4, v5, v6, v7"):
         release(name)
 
 
-def test_another_subset_is_refused_with_those_there_are() -> None:
+def test_an_unknown_subset_is_rejected_with_a_list_of_the_known_ones() -> None:
     with pytest.raises(UsageError, match="train, validation, test"):
         release("v7").files(["valid"])

@@ -1,4 +1,4 @@
-"""The tables of a subset: right types, one row an image, and complaints of what cannot be used."""
+"""The tables of a subset: column types, one row per image, and errors for invalid rows."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 IDS = [f"{number:016x}" for number in range(4)]
-BOX_HEAD = ("ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsOccluded,IsTruncated,"
+BOX_HEADER = ("ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsOccluded,IsTruncated,"
             "IsGroupOf,IsDepiction,IsInside,XClick1X")  # fmt: skip
-IMAGE_HEAD = "ImageID,Subset,OriginalURL,License,Author,Title,OriginalSize,OriginalMD5,Rotation"
+IMAGE_HEADER = "ImageID,Subset,OriginalURL,License,Author,Title,OriginalSize,OriginalMD5,Rotation"
 
 
 @dataclass(frozen=True)
-class Text:
+class TextFile:
     lines: tuple[str, ...]
     where: str = "https://host/file.csv"
 
@@ -35,16 +35,16 @@ class Text:
         yield "".join(f"{line}\n" for line in self.lines).encode()
 
 
-def boxes(*ids: str) -> Text:
-    return Text((BOX_HEAD, *(f"{i},xclick,/m/019jd,1,0,1,0,1,0,-1,1,0,0,0.5" for i in ids)))
+def boxes(*ids: str) -> TextFile:
+    return TextFile((BOX_HEADER, *(f"{i},xclick,/m/019jd,1,0,1,0,1,0,-1,1,0,0,0.5" for i in ids)))
 
 
-def images(*rotations: str) -> Text:
+def images(*rotations: str) -> TextFile:
     rows = (f'{i},train,u,l,"A, b",t,1,m,{r}' for i, r in zip(IDS, rotations, strict=False))
-    return Text((IMAGE_HEAD, *rows))
+    return TextFile((IMAGE_HEADER, *rows))
 
 
-def test_boxes_have_numbers_and_no_clicks() -> None:
+def test_boxes_have_numeric_columns_and_no_click_points() -> None:
     rows = read_boxes(boxes(*IDS), "test", ["/m/019jd"]).rows
     assert set(rows.columns) == {*BOX_COLUMNS, "Subset"}
     assert all(rows[corner].dtype == float for corner in ("XMin", "XMax", "YMin", "YMax"))
@@ -52,28 +52,28 @@ def test_boxes_have_numbers_and_no_clicks() -> None:
     assert rows["Subset"].eq("test").all()
 
 
-@pytest.mark.parametrize("wrong", ["../../etc/passwd", "0" * 15, "0" * 17, "A" * 16, ""])
-def test_an_image_id_that_is_none_is_refused_or_left_out(wrong: str) -> None:
-    with pytest.raises(InputFormError, match="wrong ImageID") as caught:
-        read_boxes(boxes(IDS[0], wrong), "train", ["/m/019jd"])
-    assert caught.value.found == repr(wrong)
-    found = read_boxes(boxes(IDS[0], wrong), "train", ["/m/019jd"], skip_bad_rows=True)
+@pytest.mark.parametrize("invalid_id", ["../../etc/passwd", "0" * 15, "0" * 17, "A" * 16, ""])
+def test_an_invalid_image_id_is_rejected_or_skipped(invalid_id: str) -> None:
+    with pytest.raises(InputFormError, match="invalid ImageID") as caught:
+        read_boxes(boxes(IDS[0], invalid_id), "train", ["/m/019jd"])
+    assert caught.value.found == repr(invalid_id)
+    found = read_boxes(boxes(IDS[0], invalid_id), "train", ["/m/019jd"], skip_bad_rows=True)
     assert found.rows["ImageID"].tolist() == IDS[:1]
     assert found.bad_rows == 1
 
 
-def test_labels_that_a_machine_gave_are_dropped() -> None:
-    head = "ImageID,Source,LabelName,Confidence"
+def test_machine_generated_labels_are_dropped() -> None:
+    header = "ImageID,Source,LabelName,Confidence"
     rows = [f"{IDS[0]},verification,/m/1,1", f"{IDS[1]},machine,/m/1,0.7", f"{IDS[2]},x,/m/1,0"]
-    found = read_labels(Text((head, *rows)), "train", ["/m/1"])
+    found = read_labels(TextFile((header, *rows)), "train", ["/m/1"])
     assert found.rows["ImageID"].tolist() == [IDS[0], IDS[2]]
     assert found.rows["Confidence"].tolist() == [1, 0]
     assert found.bad_rows == 0
 
 
-def test_images_have_all_columns_once_and_no_nan() -> None:
+def test_images_have_all_columns_one_row_each_and_no_nan() -> None:
     file = images("0.0", "nan", "", "270.0")
-    file = Text((*file.lines, file.lines[1]))  # the first again
+    file = TextFile((*file.lines, file.lines[1]))  # the first row again
     rows = read_images(file, "train", IDS).rows
     assert list(rows.columns) == list(IMAGE_COLUMNS)
     assert rows["ImageID"].tolist() == IDS
@@ -83,9 +83,9 @@ def test_images_have_all_columns_once_and_no_nan() -> None:
 
 
 @pytest.mark.parametrize("rotation", ["45", "-90.0", "up", "360.0"])
-def test_a_wrong_rotation_is_refused_or_left_out(rotation: str) -> None:
+def test_an_invalid_rotation_is_rejected_or_skipped(rotation: str) -> None:
     file = images("0.0", rotation)
-    with pytest.raises(InputFormError, match="wrong Rotation") as caught:
+    with pytest.raises(InputFormError, match="invalid Rotation") as caught:
         read_images(file, "train", IDS[:2])
     assert caught.value.found == repr(rotation)
     found = read_images(file, "train", IDS[:2], skip_bad_rows=True)
@@ -93,7 +93,7 @@ def test_a_wrong_rotation_is_refused_or_left_out(rotation: str) -> None:
 
 
 @pytest.mark.parametrize("skip", [False, True])
-def test_an_image_that_is_not_in_the_list_is_told(*, skip: bool) -> None:
-    with pytest.raises(InputFormError, match="1 image with boxes or labels not in it") as caught:
+def test_an_image_missing_in_the_list_is_an_error(*, skip: bool) -> None:
+    with pytest.raises(InputFormError, match="1 image with boxes or labels missing") as caught:
         read_images(images("0.0", "0.0"), "train", IDS[:3], skip_bad_rows=skip)
     assert IDS[2] in caught.value.expected

@@ -1,4 +1,4 @@
-"""What the doctor makes of facts: drivers, toolkits, GPUs, packages, disks, places."""
+"""The doctor's checks of facts: drivers, toolkits, GPUs, packages, disks, endpoints."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from hypothesis import strategies as st
 
 from oiyolo.core.errors import UsageError
 from oiyolo.darknet.build.toolchain import Component, Toolchain
-from oiyolo.darknet.forks import LINES
+from oiyolo.darknet.forks import FORKS
 from oiyolo.darknet.gpus import Gpu
 from oiyolo.darknet.program import Darknet
 from oiyolo.operations.doctor import checks
-from oiyolo.operations.doctor.collect import package_of
-from oiyolo.operations.doctor.cuda import driver_needed, highest_cuda, judge, parse_driver
+from oiyolo.operations.doctor.collect import parse_requirement
+from oiyolo.operations.doctor.cuda import check_gpus, max_cuda, min_driver, parse_driver
 from oiyolo.operations.doctor.facts import (
     DARKNET_SOURCES,
+    CheckResult,
+    DarknetStatus,
     Disk,
     Driver,
-    Facts,
-    Finding,
+    Endpoint,
+    MachineFacts,
     Package,
-    Reached,
-    Seen,
 )
-from oiyolo.operations.doctor.parallel import Silent, gather
+from oiyolo.operations.doctor.parallel import NoAnswer, gather
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,26 +66,26 @@ def driver_of(gpu: Gpu, cuda: str = "") -> Driver:
 
 
 @pytest.mark.parametrize(
-    ("said", "exit_code", "expected"),
+    ("output", "exit_code", "expected"),
     [
         (HEADER, 0, Driver(True, "580.65.06", "13.0")),
         (HEADER.replace("CUDA Version: 13.0", ""), 0, Driver(True, "580.65.06", "")),
         ("NVIDIA-SMI has failed because it couldn't\ncommunicate with the NVIDIA driver.\n", 9,
          Driver(True, failure="NVIDIA-SMI has failed because it couldn't communicate with the "
                 "NVIDIA driver.")),
-        ("", 0, Driver(True, failure="nothing")),
+        ("", 0, Driver(True, failure="(no output)")),
         ("Driver Version: N/A  CUDA Version: N/A", 0,
          Driver(True, failure="Driver Version: N/A CUDA Version: N/A")),
         (HEADER, 15, Driver(True, failure=" ".join(HEADER.split())[:160])),
     ],
 )  # fmt: skip
-def test_what_nvidia_smi_says(said: str, exit_code: int, expected: Driver) -> None:
-    assert parse_driver(said, exit_code) == expected
+def test_the_output_of_nvidia_smi_is_parsed(output: str, exit_code: int, expected: Driver) -> None:
+    assert parse_driver(output, exit_code) == expected
 
 
 @given(st.text(), st.integers(-9, 255))
-def test_no_nonsense_of_nvidia_smi_is_an_error(said: str, exit_code: int) -> None:
-    assert parse_driver(said, exit_code).present
+def test_any_output_of_nvidia_smi_is_accepted(output: str, exit_code: int) -> None:
+    assert parse_driver(output, exit_code).present
 
 
 @pytest.mark.parametrize(
@@ -101,8 +101,8 @@ def test_no_nonsense_of_nvidia_smi_is_an_error(said: str, exit_code: int) -> Non
         ("", ""),
     ],
 )
-def test_the_newest_cuda_of_a_driver(version: str, cuda: str) -> None:
-    assert highest_cuda(Driver(present=True, version=version)) == cuda
+def test_the_newest_cuda_version_of_a_driver(version: str, cuda: str) -> None:
+    assert max_cuda(Driver(present=True, version=version)) == cuda
 
 
 @pytest.mark.parametrize(
@@ -110,12 +110,12 @@ def test_the_newest_cuda_of_a_driver(version: str, cuda: str) -> None:
     [("13.1", (580,)), ("12.9", (525, 60, 13)), ("11.8", (450, 80, 2)), ("10.1", (418, 39)),
      ("7.5", ()), ("", ()), ("20.0", (580,))],
 )  # fmt: skip
-def test_the_oldest_driver_of_a_cuda(cuda: str, needed: tuple[int, ...]) -> None:
-    assert driver_needed(cuda) == needed
+def test_the_oldest_driver_of_a_cuda_version(cuda: str, needed: tuple[int, ...]) -> None:
+    assert min_driver(cuda) == needed
 
 
-def table(found: Sequence[Finding]) -> dict[str, str]:
-    return {finding.topic: finding.state for finding in found}
+def table(results: Sequence[CheckResult]) -> dict[str, str]:
+    return {result.topic: result.state for result in results}
 
 
 ALL_WELL = {"driver": "ok", "GPU 0": "ok", "CUDA": "ok", "CUDA libraries": "ok", "cuDNN": "ok"}
@@ -124,12 +124,12 @@ ALL_WELL = {"driver": "ok", "GPU 0": "ok", "CUDA": "ok", "CUDA libraries": "ok",
 @pytest.mark.parametrize(
     ("tools", "driver", "expected", "words"),
     [
-        (toolchain("13.0", [H100]), driver_of(H100, "13.0"), {}, "serves CUDA up to 13.0"),
-        (toolchain("12.8", [T4]), driver_of(T4), {}, "serves CUDA up to 12.x"),
+        (toolchain("13.0", [H100]), driver_of(H100, "13.0"), {}, "supports CUDA up to 13.0"),
+        (toolchain("12.8", [T4]), driver_of(T4), {}, "supports CUDA up to 12.x"),
         (toolchain("13.0", [T4]), driver_of(T4, "12.4"), {"CUDA": "warning"},
-         "needs a driver from 580 on, and this one is 550.54.15"),
+         "needs driver 580 or newer, but 550.54.15 is installed"),
         (toolchain("13.0", [K80]), driver_of(K80, "11.4"),
-         {"CUDA": "warning", "GPU 0": "warning"}, "CUDA 11.8 is the last that serves it"),
+         {"CUDA": "warning", "GPU 0": "warning"}, "CUDA 11.8 is the last version that supports it"),
         (toolchain("11.8", [K80], ("35", "37", "50", "86", "90")), driver_of(K80), {}, "3.7"),
         (toolchain("11.0", [H100], ("35", "70", "80")), driver_of(H100), {}, "9.0"),
         (toolchain("", [H100]), driver_of(H100, "13.0"), {"CUDA": "missing"},
@@ -137,46 +137,48 @@ ALL_WELL = {"driver": "ok", "GPU 0": "ok", "CUDA": "ok", "CUDA libraries": "ok",
         (toolchain("13.0", [H100], components={"cudart": PART}, cudnn=""), driver_of(H100),
          {"CUDA libraries": "missing", "cuDNN": "missing"}, "no cublas, curand of CUDA 13.0"),
         (toolchain("", [H100], nvcc=Path("/x/nvcc")), driver_of(H100), {"CUDA": "warning"},
-         "does not tell its version"),
+         "does not report its version"),
         (toolchain("13.0"), Driver(), {"driver": "missing", "GPU 0": ""}, "only be compiled"),
         (toolchain("13.0"), Driver(present=True, failure="no device"),
-         {"driver": "warning", "GPU 0": ""}, "nvidia-smi says: no device"),
-        (toolchain("13.0"), driver_of(H100), {"GPU 0": "", "GPU": "missing"}, "shows no GPU"),
+         {"driver": "warning", "GPU 0": ""}, "nvidia-smi fails: no device"),
+        (toolchain("13.0"), driver_of(H100), {"GPU 0": "", "GPU": "missing"}, "reports no GPU"),
     ],
 )  # fmt: skip
-def test_driver_toolkit_and_gpus_fit_each_other_or_not(
+def test_driver_toolkit_and_gpus_are_checked_for_compatibility(
     tools: Toolchain, driver: Driver, expected: dict[str, str], words: str
 ) -> None:
-    found = list(judge(tools, driver))
-    wanted = {topic: state for topic, state in {**ALL_WELL, **expected}.items() if state}
+    results = list(check_gpus(tools, driver))
+    expected_states = {topic: state for topic, state in {**ALL_WELL, **expected}.items() if state}
     if not tools.cuda:
-        wanted = {
-            topic: s for topic, s in wanted.items() if topic not in {"CUDA libraries", "cuDNN"}
+        expected_states = {
+            topic: s
+            for topic, s in expected_states.items()
+            if topic not in {"CUDA libraries", "cuDNN"}
         }
-    assert table(found) == wanted
-    assert words in " ".join(f"{finding.found} {finding.remedy}" for finding in found)
-    assert all(bool(finding.remedy) == (finding.state != "ok") for finding in found)
-    assert not any(finding.exit_code for finding in found)  # a CPU will do
+    assert table(results) == expected_states
+    assert words in " ".join(f"{result.found} {result.remedy}" for result in results)
+    assert all(bool(result.remedy) == (result.state != "ok") for result in results)
+    assert not any(result.exit_code for result in results)  # a CPU is enough to train
 
 
 @pytest.mark.parametrize(
     ("gpu", "words"),
     [
         (Gpu(0, "Quadro", 2 << 30, 2 << 30, "7.5", "580.1"), "subdivisions"),
-        (Gpu(0, "A100", 40 << 30, 1 << 30, "8.0", "580.1"), "who else uses it"),
+        (Gpu(0, "A100", 40 << 30, 1 << 30, "8.0", "580.1"), "which programs use it"),
         (Gpu(0, "GPU", 40 << 30, 40 << 30, "[N/A]", "580.1"), "--arch"),
         (Gpu(0, "P100", 16 << 30, 16 << 30, "6.0", "580.1"), "CUDA 12.9 is the last"),
     ],
 )
-def test_a_gpu_that_does_not_serve_as_it_should(gpu: Gpu, words: str) -> None:
-    (found,) = [f for f in judge(toolchain(gpus=[gpu]), driver_of(gpu)) if f.topic == "GPU 0"]
-    assert found.state == "warning"
-    assert words in found.remedy
+def test_a_gpu_with_a_problem_has_a_remedy(gpu: Gpu, words: str) -> None:
+    (result,) = [f for f in check_gpus(toolchain(gpus=[gpu]), driver_of(gpu)) if f.topic == "GPU 0"]
+    assert result.state == "warning"
+    assert words in result.remedy
 
 
-def test_without_anything_of_nvidias_there_is_one_row() -> None:
-    found = list(judge(toolchain(""), Driver()))
-    assert table(found) == {"GPU": "missing"}
+def test_without_driver_and_cuda_there_is_a_single_row() -> None:
+    results = list(check_gpus(toolchain(""), Driver()))
+    assert table(results) == {"GPU": "missing"}
 
 
 @pytest.mark.parametrize(
@@ -192,16 +194,20 @@ def test_without_anything_of_nvidias_there_is_one_row() -> None:
         ("", None),
     ],
 )
-def test_a_requirement_is_read(
+def test_a_requirement_is_parsed(
     requirement: str, expected: tuple[str, str, bool, str] | None
 ) -> None:
-    found = package_of(requirement)
-    told = None if found is None else (found.name, found.needed, bool(found.found), found.extra)
-    assert told == expected
+    package = parse_requirement(requirement)
+    parsed = (
+        None
+        if package is None
+        else (package.name, package.needed, bool(package.found), package.extra)
+    )
+    assert parsed == expected
 
 
 @pytest.mark.parametrize(
-    ("packages", "states", "code"),
+    ("packages", "states", "exit_code"),
     [
         ([Package("a", "1.2", "1.10"), Package("b", "", "0")], {"packages": "ok"}, 0),
         ([Package("a", "2.0", "2")], {"packages": "ok"}, 0),
@@ -215,86 +221,96 @@ def test_a_requirement_is_read(
         (None, {"packages": "warning"}, 0),
     ],
 )  # fmt: skip
-def test_packages(packages: list[Package] | None, states: dict[str, str], code: int) -> None:
-    found = list(checks.judge_packages(packages))
-    assert table(found) == states
-    assert checks.exit_code(found) == code
+def test_packages_are_checked_against_their_minimum_versions(
+    packages: list[Package] | None, states: dict[str, str], exit_code: int
+) -> None:
+    results = list(checks.check_packages(packages))
+    assert table(results) == states
+    assert checks.exit_code(results) == exit_code
 
 
 def program(*, gpu: bool = False) -> Darknet:
-    return Darknet(Path("/opt/darknet"), LINES["alexeyab"], gpu, "on PATH")
+    return Darknet(Path("/opt/darknet"), FORKS["alexeyab"], gpu, "on PATH")
 
 
 NO_COMPILER = toolchain("", gxx="")
-UNREACHED = [Reached(DARKNET_SOURCES, "https://example.org/d.git", problem="no network")]
+UNREACHED = [Endpoint(DARKNET_SOURCES, "https://example.org/d.git", problem="no network")]
 
 
 @pytest.mark.parametrize(
-    ("seen", "tools", "reached", "state", "code", "words"),
+    ("status", "tools", "reached", "state", "exit_code", "words"),
     [
-        (Seen(program(), "abc", proved=True), toolchain(""), [], "ok", 0, "abc, CPU"),
-        (Seen(program()), toolchain(""), [], "warning", 0, "not proved yet"),
-        (Seen(program(), proved=True), toolchain("13.0", [H100]), [], "warning", 0,
+        (DarknetStatus(program(), "abc", verified=True), toolchain(""), [], "ok", 0, "abc, CPU"),
+        (DarknetStatus(program()), toolchain(""), [], "warning", 0, "not verified yet"),
+        (DarknetStatus(program(), verified=True), toolchain("13.0", [H100]), [], "warning", 0,
          "`oiyolo build --build-gpu yes`"),
-        (Seen(program(gpu=True), proved=True), toolchain("13.0", [H100]), [], "ok", 0, "GPU"),
-        (Seen(program(gpu=True), proved=True), toolchain("", driver_library=None), [], "warning",
-         5, "no driver"),
-        (Seen(program(), proved=True, outdated="flags changed"), toolchain(""), [], "warning", 0,
-         "flags changed"),
-        (Seen(problem="it is a folder"), toolchain(""), [], "warning", 5, "it is a folder"),
-        (Seen(source="/d", is_here=True), toolchain("", git=""), [], "warning", 0, "from /d"),
-        (Seen(source="/d", is_here=True), NO_COMPILER, [], "missing", 5, "g++ would be needed"),
-        (Seen(source="/d", is_here=True), None, [], "missing", 5, "make and gcc and g++"),
-        (Seen(source="https://d"), toolchain(""), [], "warning", 0, "from https://d"),
-        (Seen(source="https://d"), toolchain("", git=""), [], "missing", 5, "git would be needed"),
-        (Seen(source="https://d"), toolchain(""), UNREACHED, "missing", 5, "example.org"),
-        (Seen(), toolchain(""), [], "missing", 5, "apt-get install darknet"),
+        (DarknetStatus(program(gpu=True), verified=True), toolchain("13.0", [H100]), [], "ok", 0,
+         "GPU"),
+        (DarknetStatus(program(gpu=True), verified=True), toolchain("", driver_library=None), [],
+         "warning", 5, "no NVIDIA driver"),
+        (DarknetStatus(program(), verified=True, rebuild_reason="flags changed"), toolchain(""),
+         [], "warning", 0, "flags changed"),
+        (DarknetStatus(problem="it is a folder"), toolchain(""), [], "warning", 5,
+         "it is a folder"),
+        (DarknetStatus(source="/d", is_local=True), toolchain("", git=""), [], "warning", 0,
+         "from /d"),
+        (DarknetStatus(source="/d", is_local=True), NO_COMPILER, [], "missing", 5, "requires g++"),
+        (DarknetStatus(source="/d", is_local=True), None, [], "missing", 5,
+         "make and gcc and g++"),
+        (DarknetStatus(source="https://d"), toolchain(""), [], "warning", 0, "from https://d"),
+        (DarknetStatus(source="https://d"), toolchain("", git=""), [], "missing", 5,
+         "requires git"),
+        (DarknetStatus(source="https://d"), toolchain(""), UNREACHED, "missing", 5, "example.org"),
+        (DarknetStatus(), toolchain(""), [], "missing", 5, "apt-get install darknet"),
     ],
 )  # fmt: skip
-def test_the_darknet_that_would_be_used(
-    seen: Seen,
+def test_the_darknet_that_would_be_used_is_checked(
+    status: DarknetStatus,
     tools: Toolchain | None,
-    reached: list[Reached],
+    reached: list[Endpoint],
     *,
     state: str,
-    code: int,
+    exit_code: int,
     words: str,
 ) -> None:
-    found = checks.judge_darknet(seen, tools, reached)
-    assert (found.state, found.exit_code) == (state, code)
-    assert words in f"{found.found} {found.remedy}"
+    result = checks.check_darknet(status, tools, reached)
+    assert (result.state, result.exit_code) == (state, exit_code)
+    assert words in f"{result.found} {result.remedy}"
 
 
 @pytest.mark.parametrize(
-    ("free_bytes", "state", "code"), [(1, "warning", 4), (10**10, "warning", 0), (10**12, "ok", 0)]
+    ("free_bytes", "state", "exit_code"),
+    [(1, "warning", 4), (10**10, "warning", 0), (10**12, "ok", 0)],
 )
-def test_disks(free_bytes: int, state: str, code: int) -> None:
-    found = checks.judge_disk(Disk("cache", Path("/c"), free_bytes, 3.5e9, "Make room"))
-    assert (found.state, found.exit_code) == (state, code)
+def test_the_free_space_of_disks_is_checked(free_bytes: int, state: str, exit_code: int) -> None:
+    result = checks.check_disk(Disk("cache", Path("/c"), free_bytes, 3.5e9, "Make room"))
+    assert (result.state, result.exit_code) == (state, exit_code)
 
 
-def test_the_first_hindrance_gives_the_exit_code_and_all_are_named() -> None:
-    findings = [
-        Finding("machine", "ok", ""),
-        Finding("darknet", "missing", "none", "Get one", 5),
-        Finding("disk: cache", "warning", "full", "Make room", 4),
+def test_the_first_blocking_result_gives_the_exit_code_and_all_are_named() -> None:
+    results = [
+        CheckResult("machine", "ok", ""),
+        CheckResult("darknet", "missing", "none", "Get one", 5),
+        CheckResult("disk: cache", "warning", "full", "Make room", 4),
     ]
-    facts = Facts(python="3", machine="m", project="p")
-    assert checks.exit_code(findings) == 5
-    assert checks.verdict(facts, findings) == (
-        "No training can start here yet: see darknet, disk: cache."
+    facts = MachineFacts(python="3", machine="m", project="p")
+    assert checks.exit_code(results) == 5
+    assert checks.summary(facts, results) == (
+        "This machine cannot train yet: see darknet, disk: cache."
     )
 
 
-def test_what_could_not_be_looked_at_is_a_finding_and_a_hindrance_where_it_is_needed() -> None:
-    trouble = [("tools", "no answer"), ("darknet", "no answer")]
-    found = checks.judge(Facts(python="3", machine="m", project="p", trouble=trouble))
-    states = {finding.topic: finding.exit_code for finding in found}
+def test_a_check_that_fails_is_a_result_and_blocks_training_if_it_is_essential() -> None:
+    failed_checks = [("tools", "no answer"), ("darknet", "no answer")]
+    results = checks.run_checks(
+        MachineFacts(python="3", machine="m", project="p", failed_checks=failed_checks)
+    )
+    states = {result.topic: result.exit_code for result in results}
     assert (states["tools"], states["darknet"]) == (0, 5)
 
 
-def test_many_are_asked_at_once_and_what_hangs_is_left_behind() -> None:
-    go_on = threading.Event()
+def test_tasks_run_in_parallel_and_a_task_that_hangs_is_abandoned() -> None:
+    resume = threading.Event()
 
     def fail(error: Exception) -> None:
         raise error
@@ -303,17 +319,17 @@ def test_many_are_asked_at_once_and_what_hangs_is_left_behind() -> None:
     answers = gather(
         {
             "quick": lambda: 1,
-            "hangs": lambda: go_on.wait(30),
+            "hangs": lambda: resume.wait(30),
             "refused": lambda: fail(UsageError("no such place", found="x")),
             "odd": lambda: fail(UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad")),
         },
         deadline_s=0.2,
     )
-    go_on.set()
+    resume.set()
     assert time.monotonic() - began_s < 20
     assert list(answers) == ["quick", "hangs", "refused", "odd"]
     assert answers["quick"] == 1
-    assert {name for name, said in answers.items() if isinstance(said, Silent)} == {
+    assert {name for name, output in answers.items() if isinstance(output, NoAnswer)} == {
         *("hangs", "refused", "odd"),
     }
     assert str(answers["hangs"]) == "no answer within 0.2 s"

@@ -1,4 +1,4 @@
-"""What a run will fetch, store, take and cost: the arithmetic, as tables."""
+"""The arithmetic behind a plan: downloads, disk space, durations and costs."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from oiyolo.networks import builders
 from oiyolo.networks.layers import expected_weight_bytes
 from oiyolo.planning import estimates
 from oiyolo.planning.disks import free_bytes, used_bytes
-from oiyolo.planning.estimates import Amount, Known, Photo
-from oiyolo.planning.forecast import Given
-from oiyolo.planning.run_plan import Disk, Price
-from oiyolo.planning.units import told_bytes, told_money, told_seconds
+from oiyolo.planning.estimates import Amount, Photo, SourceInfo
+from oiyolo.planning.forecast import UserEstimates
+from oiyolo.planning.run_plan import DiskEstimate, Price
+from oiyolo.planning.units import format_bytes, format_duration, format_money
 from oiyolo.sources.mirror import MIRROR_MEAN_BYTES
 
 if TYPE_CHECKING:
@@ -33,10 +33,10 @@ PHOTOS = [
     Photo("d", "test", 2_000_000),
 ]
 MEANS = {"train": 300.0, "validation": 200.0, "test": 100.0}
-KNOWN = Known(MEANS, 0.25, {"./here": {"a": 500, "d": 700, "other": 9}, "/none": {}})
+INFO = SourceInfo(MEANS, 0.25, {"./here": {"a": 500, "d": 700, "other": 9}, "/none": {}})
 
 
-def test_the_published_totals_give_means_that_agree_with_each_other() -> None:
+def test_the_mean_image_sizes_of_the_subsets_agree() -> None:
     means = MIRROR_MEAN_BYTES
     assert {name: round(mean / 1000) for name, mean in means.items()} == {
         "train": 316,
@@ -49,14 +49,20 @@ def test_the_published_totals_give_means_that_agree_with_each_other() -> None:
     ("source", "images", "network_bytes"),
     [
         ("mirror", 4, 300 + 300 + 200 + 100),
-        ("original", 4, 1e6 + 3e6 + 2e6 + 2e6),  # the unlisted one has the others' mean
+        (
+            "original",
+            4,
+            1e6 + 3e6 + 2e6 + 2e6,
+        ),  # the one without a size gets the mean of the others
         ("./here", 2, 0),
         ("/none", 0, 0),
-        ("/not/known", 0, 0),
+        ("/not/configured", 0, 0),
     ],
 )
-def test_all_from_one_source(source: str, images: int, network_bytes: float) -> None:
-    amount = estimates.all_from(source, PHOTOS, KNOWN)
+def test_fetching_everything_from_one_source(
+    source: str, images: int, network_bytes: float
+) -> None:
+    amount = estimates.amount_from(source, PHOTOS, INFO)
     assert (amount.images, amount.network_bytes) == (images, network_bytes)
     size = network_bytes or (1200 if source == "./here" else 0)
     assert amount.disk_bytes == size + images * 2048
@@ -81,7 +87,7 @@ def test_all_from_one_source(source: str, images: int, network_bytes: float) -> 
 def test_each_image_comes_from_the_first_source_that_has_it(
     sources: list[str], images: float, network_bytes: float
 ) -> None:
-    amount = estimates.in_order(sources, PHOTOS, KNOWN)
+    amount = estimates.amount_from_first(sources, PHOTOS, INFO)
     assert amount.images == pytest.approx(images)
     assert amount.network_bytes == pytest.approx(network_bytes)
 
@@ -89,32 +95,32 @@ def test_each_image_comes_from_the_first_source_that_has_it(
 SOURCES = st.lists(st.sampled_from(["mirror", "original", "./here", "/none"]), max_size=4)
 
 
-@given(sources=SOURCES, miss_share=st.floats(0, 1))
-def test_no_order_of_sources_gives_more_images_than_there_are(
-    sources: list[str], miss_share: float
+@given(sources=SOURCES, missing_share=st.floats(0, 1))
+def test_no_order_of_sources_yields_more_images_than_are_selected(
+    sources: list[str], missing_share: float
 ) -> None:
-    known = Known(MEANS, miss_share, KNOWN.folders)
-    amount = estimates.in_order(sources, PHOTOS, known)
+    info = SourceInfo(MEANS, missing_share, INFO.folders)
+    amount = estimates.amount_from_first(sources, PHOTOS, info)
     assert 0 <= amount.images <= len(PHOTOS) + 1e-9
     assert amount.disk_bytes >= amount.network_bytes >= 0
-    more = estimates.in_order([*sources, "mirror"], PHOTOS, known)
+    more = estimates.amount_from_first([*sources, "mirror"], PHOTOS, info)
     assert more.images == pytest.approx(len(PHOTOS))
 
 
 @pytest.mark.parametrize("source", ["mirror", "original", "./here"])
-def test_nothing_to_fetch_is_nothing(source: str) -> None:
-    assert estimates.all_from(source, [], KNOWN) == Amount()
-    assert estimates.in_order([source], [], KNOWN) == Amount()
+def test_no_images_need_no_resources(source: str) -> None:
+    assert estimates.amount_from(source, [], INFO) == Amount()
+    assert estimates.amount_from_first([source], [], INFO) == Amount()
 
 
-def test_originals_of_which_no_size_is_listed_count_as_nothing_rather_than_fail() -> None:
-    amount = estimates.all_from("original", [Photo("a", "train", None)], KNOWN)
+def test_originals_count_as_zero_bytes_if_no_size_is_listed() -> None:
+    amount = estimates.amount_from("original", [Photo("a", "train", None)], INFO)
     assert (amount.images, amount.network_bytes) == (1, 0)
 
 
 @pytest.mark.parametrize(
     ("size_wh", "fit", "measured"),
-    # Means of 100 photographs of the mirror, at quality 90.
+    # Means of 100 photographs from the mirror, at quality 90.
     [
         ((96, 96), "stretch", 4468),
         ((224, 224), "stretch", 18_668),
@@ -128,29 +134,29 @@ def test_originals_of_which_no_size_is_listed_count_as_nothing_rather_than_fail(
         ((416, 416), "none", 210_116),
     ],
 )
-def test_a_prepared_image_is_about_as_large_as_measured(
+def test_prepared_sizes_match_the_measurements(
     size_wh: tuple[int, int], fit: str, measured: int
 ) -> None:
     assert estimates.prepared_bytes(size_wh, fit, 328_568) == pytest.approx(measured, rel=0.06)
 
 
-def test_a_prepared_image_is_as_large_as_real_ones_are(real: Path) -> None:
+def test_prepared_sizes_match_real_photographs(real: Path) -> None:
     photographs = sorted((real / "alpaca" / "images").glob("*.jpg"))[:20]
     sizes = [len(make_upright(path, 0, (416, 416), "stretch").jpeg) for path in photographs]
     estimated = estimates.prepared_bytes((416, 416), "stretch", 0.0)
     assert statistics.mean(sizes) == pytest.approx(estimated, rel=0.15)
 
 
-def test_a_picture_without_detail_is_far_below_the_estimate(tmp_path: Path) -> None:
+def test_an_image_without_detail_is_smaller_than_estimated(tmp_path: Path) -> None:
     data = io.BytesIO()
     Image.new("RGB", (640, 480), "navy").save(data, "JPEG")
     (tmp_path / "a.jpg").write_bytes(data.getvalue())
-    made = make_upright(tmp_path / "a.jpg", 0, (416, 416), "stretch")
-    assert len(made.jpeg) < estimates.prepared_bytes((416, 416), "stretch", 0.0)
+    upright = make_upright(tmp_path / "a.jpg", 0, (416, 416), "stretch")
+    assert len(upright.jpeg) < estimates.prepared_bytes((416, 416), "stretch", 0.0)
 
 
 @pytest.mark.parametrize(
-    ("line", "max_batches", "files"),
+    ("fork", "max_batches", "files"),
     [
         # 100, 200, ... 900; backup; final
         ("pjreddie", 50, 1),
@@ -167,18 +173,18 @@ def test_a_picture_without_detail_is_far_below_the_estimate(tmp_path: Path) -> N
         ("hank", 6000, 6 + 3),
     ],
 )
-def test_each_line_of_darknet_leaves_its_own_number_of_weights(
-    line: Any, max_batches: int, files: int
+def test_each_fork_of_darknet_leaves_its_own_number_of_weights_files(
+    fork: Any, max_batches: int, files: int
 ) -> None:
-    assert estimates.weights_files(line, max_batches) == files
+    assert estimates.weights_file_count(fork, max_batches) == files
 
 
-def test_the_weights_of_yolov3_are_as_large_as_its_published_file() -> None:
+def test_the_estimated_weights_of_yolov3_match_its_published_file() -> None:
     cfg = builders.build("yolov3", class_count=80, size_wh=(416, 416))
     assert expected_weight_bytes(cfg) == 248_007_048
 
 
-def test_a_log_grows_with_iterations_heads_and_subdivisions() -> None:
+def test_log_size_grows_with_iterations_heads_and_subdivisions() -> None:
     assert estimates.log_bytes(300, 1, 1) == 300 * 490
     assert estimates.log_bytes(10, 3, 16) == 10 * (250 + 48 * 240)
     assert estimates.log_bytes(0, 3, 16) == 0
@@ -194,14 +200,14 @@ def test_a_log_grows_with_iterations_heads_and_subdivisions() -> None:
         (0, 0, 0, True, 0),
     ],
 )
-def test_without_originals_the_disk_holds_them_or_what_comes_of_them(
+def test_originals_count_towards_the_peak_until_they_are_deleted(
     images: float, dataset: float, training: float, *, keep: bool, peak: float
 ) -> None:
     assert estimates.peak_bytes(images, dataset, training, keep_originals=keep) == peak
 
 
 @pytest.mark.parametrize(("needed", "expected"), [(0, 0), (1000, 1250), (1, 201.05)])
-def test_what_needs_nothing_needs_no_margin_either(needed: float, expected: float) -> None:
+def test_a_margin_is_added_only_if_space_is_needed(needed: float, expected: float) -> None:
     assert estimates.with_margin(needed, 200) == pytest.approx(expected)
 
 
@@ -209,7 +215,7 @@ def test_what_needs_nothing_needs_no_margin_either(needed: float, expected: floa
     ("size", "bandwidth", "seconds"),
     [(100, 50.0, 2.0), (0, None, 0.0), (100, None, None), (0, 5.0, 0.0)],
 )
-def test_a_duration_is_known_with_a_bandwidth_or_when_nothing_comes(
+def test_a_duration_needs_a_bandwidth_unless_there_is_nothing_to_download(
     size: float, bandwidth: float | None, seconds: float | None
 ) -> None:
     assert estimates.duration_s(size, bandwidth) == seconds
@@ -218,19 +224,19 @@ def test_a_duration_is_known_with_a_bandwidth_or_when_nothing_comes(
 @pytest.mark.parametrize(
     ("parts", "expected"), [((1.0, 2.0), 3.0), ((1.0, None), None), ((), 0), ((None,), None)]
 )
-def test_a_sum_of_which_a_part_is_unknown_is_unknown(
+def test_a_total_is_unknown_if_a_part_is_unknown(
     parts: tuple[float | None, ...], expected: float | None
 ) -> None:
     assert estimates.total(parts) == expected
 
 
-def test_an_hour_costs_the_price() -> None:
-    assert Price(1.2, "EUR").of(3600) == 1.2
-    assert Price(1.2, "EUR").of(None) is None
+def test_one_hour_costs_the_hourly_price() -> None:
+    assert Price(1.2, "EUR").cost(3600) == 1.2
+    assert Price(1.2, "EUR").cost(None) is None
 
 
 @pytest.mark.parametrize(
-    ("given_options", "word"),
+    ("options", "message"),
     [
         ({"bandwidth_mb_s": 0}, "--bandwidth-mb-s"),
         ({"bandwidth_mb_s": -1}, "--bandwidth-mb-s"),
@@ -241,23 +247,23 @@ def test_an_hour_costs_the_price() -> None:
         ({"seconds_per_iteration": 0.0}, "--seconds-per-iteration"),
         ({"seconds_per_iteration": -2.5}, "--seconds-per-iteration"),
         ({"price_per_hour": -0.1}, "--price-per-hour"),
-        ({"currency": "EUR"}, "no price"),
+        ({"currency": "EUR"}, "--price-per-hour"),
     ],
 )
-def test_numbers_that_mean_nothing_are_refused(given_options: dict[str, Any], word: str) -> None:
-    with pytest.raises(UsageError, match=word):
-        Given(**given_options).check()
+def test_invalid_user_estimates_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        UserEstimates(**options).check()
 
 
-def test_a_machine_may_cost_nothing() -> None:
-    free = Given(price_per_hour=0)
+def test_a_machine_may_be_free() -> None:
+    free = UserEstimates(price_per_hour=0)
     free.check()
     assert free.price == Price(0, "")
 
 
-def test_what_does_not_fit_is_refused_with_what_is_needed_and_found(tmp_path: Path) -> None:
+def test_the_error_for_a_full_disk_names_needed_and_free_space(tmp_path: Path) -> None:
     parts = {"images": 8.1e9, "labels": 1e8, "log": 0.0}
-    disk = Disk(tmp_path, parts, 8.6e9, 8_500_000_000)
+    disk = DiskEstimate(tmp_path, parts, 8.6e9, 8_500_000_000)
     assert not disk.fits
     with pytest.raises(UnavailableError) as caught:
         disk.check()
@@ -266,36 +272,38 @@ def test_what_does_not_fit_is_refused_with_what_is_needed_and_found(tmp_path: Pa
     assert error.expected == "8.60 GB free (images 8.10 GB, labels 100.0 MB, and a margin)"
     assert error.found == "8.50 GB"
     assert "--limit" in error.remedy
-    Disk(tmp_path, parts, 8.6e9, 8_600_000_000).check()
+    DiskEstimate(tmp_path, parts, 8.6e9, 8_600_000_000).check()
 
 
 @pytest.mark.parametrize(
-    ("size", "told"),
+    ("size", "text"),
     [(0, "0 B"), (512, "512 B"), (4100, "4.1 kB"), (73_200_000, "73.2 MB"), (8.054e9, "8.05 GB"),
      (1.2e12, "1.20 TB"), (None, "?")],
 )  # fmt: skip
-def test_bytes_are_told_in_a_unit_that_suits(size: float | None, told: str) -> None:
-    assert told_bytes(size) == told
+def test_bytes_are_formatted_in_a_suitable_unit(size: float | None, text: str) -> None:
+    assert format_bytes(size) == text
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"),
+    ("seconds", "text"),
     [(0, "0.0 s"), (4.23, "4.2 s"), (60, "1 min"), (1859, "31 min"), (25_500, "7 h 05 min"),
      (3600, "1 h 00 min"), (735_000, "8 d 12 h"), (172_799, "48 h 00 min"), (None, "?")],
 )  # fmt: skip
-def test_durations_are_told_in_a_unit_that_suits(seconds: float | None, told: str) -> None:
-    assert told_seconds(seconds) == told
+def test_durations_are_formatted_in_a_suitable_unit(seconds: float | None, text: str) -> None:
+    assert format_duration(seconds) == text
 
 
 @pytest.mark.parametrize(
-    ("amount", "currency", "told"),
+    ("amount", "currency", "text"),
     [(34.123, "EUR", "34.12 EUR"), (1234.5, "", "1,234.50"), (None, "EUR", "? EUR")],
 )
-def test_money_is_told_with_its_currency(amount: float | None, currency: str, told: str) -> None:
-    assert told_money(amount, currency) == told
+def test_money_is_formatted_with_its_currency(
+    amount: float | None, currency: str, text: str
+) -> None:
+    assert format_money(amount, currency) == text
 
 
-def test_a_folder_takes_whole_blocks_and_one_that_is_not_there_takes_nothing(
+def test_disk_usage_counts_whole_blocks_and_is_zero_for_a_missing_folder(
     tmp_path: Path,
 ) -> None:
     assert used_bytes(tmp_path / "nothing") == 0

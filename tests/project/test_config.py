@@ -1,4 +1,4 @@
-"""The options: one declaration, four places to set them, the same words everywhere."""
+"""Configuration: keys declared once, set in four places, checked the same way everywhere."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from oiyolo.core.errors import InputFormError, UsageError
 from oiyolo.project import config
 from oiyolo.project.keys import KEYS, KEYS_BY_NAME, SplitOptions
-from oiyolo.project.value_types import Flag, Maybe, OrAuto, Words
+from oiyolo.project.value_types import Flag, OrAuto, OrNone, Words
 
 if TYPE_CHECKING:
     from oiyolo.project.keys import Config, Key
 
 DOCS = Path(__file__).parents[2] / "docs" / "configuration.md"
 
-# For every key: a text that sets something else than the default, and what it comes to.
+# For every key: a text that sets a value other than the default, and that value.
 OTHER_VALUES: dict[str, tuple[str, object]] = {
     "classes": ("Canoe, Duck", ("Canoe", "Duck")),
     "include_descendants": ("no", False),
@@ -96,33 +96,33 @@ def value_of(loaded: Config, name: str) -> object:
     return getattr(getattr(loaded, KEYS_BY_NAME[name].section), name)
 
 
-def test_every_key_name_stands_in_one_section_only() -> None:
+def test_key_names_are_unique_across_sections() -> None:
     assert len(KEYS_BY_NAME) == len(KEYS)
     assert len({key.option for key in KEYS}) == len(KEYS)
     assert len({key.variable for key in KEYS}) == len(KEYS)
 
 
-def test_the_variable_of_a_key_is_built_from_its_section_and_name() -> None:
+def test_a_keys_environment_variable_has_its_section_and_name() -> None:
     assert KEYS_BY_NAME["mirror_url"].variable == "OIYOLO_IMAGES_MIRROR_URL"
     assert KEYS_BY_NAME["mirror_url"].path == "[images] mirror_url"
     assert KEYS_BY_NAME["classes"].option == "class"
 
 
 @pytest.mark.parametrize("key", KEYS, ids=by_name)
-def test_a_default_is_a_value_that_its_key_takes(key: Key) -> None:
+def test_every_default_is_valid(key: Key) -> None:
     assert key.value(key.default, where="here") == key.default
 
 
 @pytest.mark.parametrize("key", KEYS, ids=by_name)
-def test_a_key_is_told_in_words(key: Key) -> None:
-    assert key.told
-    assert not key.told.endswith(".")
-    assert key.kind.described
-    assert key.kind.placeholder
+def test_every_key_has_a_help_text(key: Key) -> None:
+    assert key.help_text
+    assert not key.help_text.endswith(".")
+    assert key.value_type.expected
+    assert key.value_type.placeholder
 
 
 @pytest.mark.parametrize("key", KEYS, ids=by_name)
-def test_every_key_can_be_set_by_its_variable(key: Key, tmp_path: Path) -> None:
+def test_every_key_can_be_set_by_its_environment_variable(key: Key, tmp_path: Path) -> None:
     text, expected = OTHER_VALUES[key.name]
     loaded = config.load(tmp_path / "absent.toml", {}, {key.variable: text})
     assert value_of(loaded, key.name) == expected
@@ -130,7 +130,7 @@ def test_every_key_can_be_set_by_its_variable(key: Key, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("key", KEYS, ids=by_name)
-def test_every_key_can_be_set_by_a_keyword_and_be_written_and_read_back(
+def test_every_key_can_be_set_by_a_keyword_and_round_trips_through_the_file(
     key: Key, tmp_path: Path
 ) -> None:
     expected = OTHER_VALUES[key.name][1]
@@ -154,7 +154,7 @@ def test_every_key_can_be_set_by_a_keyword_and_be_written_and_read_back(
         ("[split]\nseed = 1\n", "2", 0, 0),
     ],
 )
-def test_an_option_beats_the_environment_which_beats_the_file_which_beats_the_default(
+def test_precedence_is_option_environment_file_default(
     toml: str, environment: str | None, option: int | None, expected: int, tmp_path: Path
 ) -> None:
     variables = {} if environment is None else {"OIYOLO_SPLIT_SEED": environment}
@@ -162,14 +162,12 @@ def test_an_option_beats_the_environment_which_beats_the_file_which_beats_the_de
     assert loaded.split.seed == expected
 
 
-def test_the_processes_own_environment_is_read_when_none_is_given(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_os_environ_is_read_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OIYOLO_SPLIT_SEED", "5")
     assert config.load(tmp_path / "absent.toml", {}).split.seed == 5
 
 
-def test_other_variables_are_left_alone(tmp_path: Path) -> None:
+def test_other_variables_are_ignored(tmp_path: Path) -> None:
     loaded = config.load(tmp_path / "absent.toml", {}, {"OIYOLO_SPLIT_SEEED": "x", "SEED": "9"})
     assert loaded.split.seed == 42
 
@@ -180,12 +178,12 @@ def test_other_variables_are_left_alone(tmp_path: Path) -> None:
         ("[imges]\njobs = 1\n", "unknown section [imges]", "images"),
         ("[images]\nmirror-url = 'x'\n", "unknown key mirror-url in [images]", "mirror_url"),
         ("[dataset]\nclass = ['Boat']\n", "unknown key class in [dataset]", "classes"),
-        ("[split]\nlimit = 3\n", "unknown key limit in [split]", "Known are"),
+        ("[split]\nlimit = 3\n", "unknown key limit in [split]", "Choose one of"),
         ("seed = 3\n", "unknown section [seed]", ""),
-        ("split = 3\n", "split must be a section", "[split]"),
+        ("split = 3\n", "split is not a section", "[split]"),
     ],
 )
-def test_an_unknown_section_or_key_is_refused_with_the_nearest_one(
+def test_an_unknown_section_or_key_is_rejected_with_the_most_similar_one(
     toml: str, said: str, suggested: str, tmp_path: Path
 ) -> None:
     path = write(tmp_path, toml)
@@ -196,7 +194,7 @@ def test_an_unknown_section_or_key_is_refused_with_the_nearest_one(
     assert caught.value.where == str(path)
 
 
-def test_an_unknown_keyword_is_refused_with_the_nearest_one(tmp_path: Path) -> None:
+def test_an_unknown_keyword_is_rejected_with_the_most_similar_one(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"unknown option mirorr_url.*Did you mean mirror_url"):
         config.load(tmp_path / "absent.toml", {"mirorr_url": "x"}, {})
 
@@ -249,16 +247,16 @@ def test_an_unknown_keyword_is_refused_with_the_nearest_one(tmp_path: Path) -> N
         ("train.gpus", "0"),
     ],
 )
-def test_a_wrong_value_in_the_file_is_refused_with_what_the_key_takes(
+def test_an_invalid_value_in_the_file_is_rejected_with_what_is_expected(
     key: str, raw: str, tmp_path: Path
 ) -> None:
     section, name = key.split(".")
     path = write(tmp_path, f"[{section}]\n{name} = {raw}\n")
     with pytest.raises(UsageError) as caught:
         config.load(path, {}, {})
-    assert caught.value.what == f"wrong value for [{section}] {name}"
+    assert caught.value.what == f"invalid value for [{section}] {name}"
     assert caught.value.where == str(path)
-    assert caught.value.expected == KEYS_BY_NAME[name].kind.described
+    assert caught.value.expected == KEYS_BY_NAME[name].value_type.expected
     assert caught.value.found
 
 
@@ -278,18 +276,18 @@ def test_a_wrong_value_in_the_file_is_refused_with_what_the_key_takes(
         ("fit", "Stretch"),
     ],
 )
-def test_a_wrong_value_in_a_variable_is_refused_naming_the_variable(
+def test_an_invalid_value_in_the_environment_is_rejected_naming_the_variable(
     name: str, text: str, tmp_path: Path
 ) -> None:
     variable = KEYS_BY_NAME[name].variable
     with pytest.raises(UsageError) as caught:
         config.load(tmp_path / "absent.toml", {}, {variable: text})
     assert caught.value.where == variable
-    assert caught.value.expected == KEYS_BY_NAME[name].kind.described
+    assert caught.value.expected == KEYS_BY_NAME[name].value_type.expected
 
 
-def test_a_wrong_keyword_is_refused_naming_the_option(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="option mirror-url: wrong value"):
+def test_an_invalid_keyword_is_rejected_naming_the_option(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="option mirror-url: invalid value"):
         config.load(tmp_path / "absent.toml", {"mirror_url": 3}, {})
 
 
@@ -297,34 +295,34 @@ def test_a_wrong_keyword_is_refused_naming_the_option(tmp_path: Path) -> None:
     ("options", "said"),
     [
         ({"train": 0.7}, "0.7 + 0.1 + 0.1 = 0.9"),
-        ({"train": 0.0, "valid": 0.5, "test": 0.5}, "some to train on"),
-        ({"min_box_area": 0.5, "max_box_area": 0.1}, "no box would be left"),
+        ({"train": 0.0, "valid": 0.5, "test": 0.5}, "train above 0"),
+        ({"min_box_area": 0.5, "max_box_area": 0.1}, "excludes every box"),
         ({"sources": ["mirrors"]}, "unknown source 'mirrors'"),
-        ({"sources": ["mirror", "photos"]}, "begins with /, ~ or ."),
+        ({"sources": ["mirror", "photos"]}, "starts with /, ~ or ."),
     ],
 )
-def test_values_that_do_not_fit_together_are_refused(
+def test_contradictory_values_are_rejected(
     options: dict[str, object], said: str, tmp_path: Path
 ) -> None:
     with pytest.raises(UsageError, match=re.escape(said)):
         config.load(tmp_path / "absent.toml", options, {})
 
 
-def test_a_file_that_is_no_toml_is_refused_with_its_line(tmp_path: Path) -> None:
+def test_invalid_toml_is_rejected_with_its_line(tmp_path: Path) -> None:
     path = write(tmp_path, "[dataset]\nclasses = [Boat]\n")
     with pytest.raises(InputFormError, match="line 2") as caught:
         config.load(path, {}, {})
     assert caught.value.where == str(path)
 
 
-def test_a_file_that_is_no_utf8_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_utf8_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / config.FILE_NAME
     path.write_bytes(b'[dataset]\nclasses = ["B\xe4r"]\n')
     with pytest.raises(InputFormError, match="not UTF-8"):
         config.load(path, {}, {})
 
 
-def test_a_new_file_holds_what_was_chosen_and_the_classes_always(tmp_path: Path) -> None:
+def test_a_new_file_has_the_given_options_and_always_the_classes(tmp_path: Path) -> None:
     text = config.render({"seed": 3, "limit": None})
     assert 'classes = ["Boat"]' in text
     assert "seed = 3" in text
@@ -348,7 +346,7 @@ def test_a_new_file_holds_what_was_chosen_and_the_classes_always(tmp_path: Path)
     url=st.text(st.characters(codec="utf-8", exclude_characters="\x7f"), min_size=1)
     .filter(lambda text: bool(text.strip())),
 )  # fmt: skip
-def test_whatever_was_chosen_is_read_back_from_the_file_as_it_was(
+def test_any_options_round_trip_through_a_new_file(
     tmp_path: Path, classes: list[str], area: float, url: str
 ) -> None:
     path = tmp_path / config.FILE_NAME
@@ -361,11 +359,11 @@ def test_whatever_was_chosen_is_read_back_from_the_file_as_it_was(
     assert loaded.openimages.base_url == url
 
 
-def test_a_section_is_json_as_lists_and_numbers() -> None:
+def test_a_section_is_json_compatible() -> None:
     assert config.as_dict(SplitOptions())["group_by"] == ["duplicate", "author"]
 
 
-def test_a_single_text_serves_as_a_list_of_one(tmp_path: Path) -> None:
+def test_a_single_text_is_a_list_of_one(tmp_path: Path) -> None:
     path = write(tmp_path, '[dataset]\nclasses = "Boat"\n')
     assert config.load(path, {}, {}).dataset.classes == ("Boat",)
 
@@ -375,15 +373,15 @@ def test_a_repeated_word_counts_once(tmp_path: Path) -> None:
     assert loaded.dataset.classes == ("Boat", "Duck")
 
 
-def test_the_word_for_a_value_in_the_help_fits_its_kind() -> None:
-    assert KEYS_BY_NAME["size"].kind.placeholder == "WIDTHxHEIGHT"
-    assert KEYS_BY_NAME["fit"].kind.placeholder == "stretch|letterbox|none"
-    assert KEYS_BY_NAME["limit"].kind.placeholder == "N"
-    assert KEYS_BY_NAME["negatives"].kind.placeholder == "NUMBER"
+def test_metavariables_fit_the_type_of_the_value() -> None:
+    assert KEYS_BY_NAME["size"].value_type.placeholder == "WIDTHxHEIGHT"
+    assert KEYS_BY_NAME["fit"].value_type.placeholder == "stretch|letterbox|none"
+    assert KEYS_BY_NAME["limit"].value_type.placeholder == "N"
+    assert KEYS_BY_NAME["negatives"].value_type.placeholder == "NUMBER"
 
 
-def shown_forms(value: object) -> set[str]:
-    """Give how a default may be written in a table for people."""
+def default_texts(value: object) -> set[str]:
+    """Return the ways to write a default in the documentation."""
     if value is None:
         return {"unset", "none", "nothing", "-", '""'}
     plain = {config._toml(value), str(value)}
@@ -403,11 +401,11 @@ def test_the_documentation_has_a_row_with_the_default_of_every_key(key: Key) -> 
     ]
     assert len(rows) == 1, f"{DOCS.name}: {len(rows)} rows for {key.name}"
     cells = [cell.strip().strip("`") for cell in rows[0].strip("|").split("|")]
-    told = " ".join(cells[1:])
-    assert any(form in told for form in shown_forms(key.default)), rows[0]
+    text = " ".join(cells[1:])
+    assert any(form in text for form in default_texts(key.default)), rows[0]
 
 
-def test_the_documentation_has_no_row_for_a_key_that_is_none() -> None:
+def test_the_documentation_has_no_row_for_an_unknown_key() -> None:
     named = re.findall(r"^\| `(\w+)` \|", DOCS.read_text(encoding="utf-8"), re.MULTILINE)
     assert set(named) == set(KEYS_BY_NAME)
 
@@ -417,11 +415,11 @@ def test_the_documentation_names_every_section() -> None:
     assert [s for s in {key.section for key in KEYS} if f"[{s}]" not in text] == []
 
 
-def test_wrapping_kinds_describe_what_they_wrap() -> None:
+def test_wrapping_types_describe_the_type_they_wrap() -> None:
     for key in KEYS:
-        if isinstance(key.kind, (OrAuto, Maybe)):
-            assert key.kind.kind.described in key.kind.described
-        if isinstance(key.kind, Flag):
+        if isinstance(key.value_type, (OrAuto, OrNone)):
+            assert key.value_type.value_type.expected in key.value_type.expected
+        if isinstance(key.value_type, Flag):
             assert isinstance(key.default, bool)
-        if isinstance(key.kind, Words):
+        if isinstance(key.value_type, Words):
             assert isinstance(key.default, tuple)

@@ -1,4 +1,4 @@
-"""Shards' journals: every line counts once, whatever happens to the file and to who merges it."""
+"""Shards and their journals: every line is merged exactly once, despite damage and kills."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from oiyolo.core.errors import UsageError
 from oiyolo.project import journals
 from oiyolo.project.journals import JOURNAL, LOCK, Journal
 from oiyolo.project.ledger import EXCLUDED, FETCHED, PENDING, PREPARED, Change, Ledger
-from oiyolo.project.shards import Shard, all_shards, shard
+from oiyolo.project.shards import Shard, all_shards, parse_shard
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,26 +38,26 @@ def ledger(data: Path) -> Iterator[Ledger]:
         yield opened
 
 
-def came(image_id: str, told: str = "fetched from mirror") -> Change:
+def fetched(image_id: str, message: str = "fetched from mirror") -> Change:
     facts = {"source": "mirror", "bytes": 7, "md5": "m"}
-    return Change(image_id, FETCHED, told, "", facts, 1, "2026-01-01T00:00:00+00:00")
+    return Change(image_id, FETCHED, message, "", facts, 1, "2026-01-01T00:00:00+00:00")
 
 
 def write(data: Path, part: Shard, *changes: Change) -> Path:
-    folder = journals.folder_of(data, part.name)
+    folder = journals.shard_folder(data, part.name)
     with contextlib.closing(Journal(folder, {"shard": str(part)})) as journal:
         journal.append(changes)
     return folder / JOURNAL
 
 
 @given(st.sets(st.text("0123456789abcdef", min_size=16, max_size=16)), st.integers(1, 40))
-def test_shards_have_no_image_in_common_and_together_have_all(ids: set[str], of: int) -> None:
-    holders = {i: [part for part in all_shards(of) if part.holds(i)] for i in ids}
+def test_each_image_is_in_exactly_one_shard(ids: set[str], total: int) -> None:
+    holders = {i: [part for part in all_shards(total) if part.contains(i)] for i in ids}
     assert all(len(parts) == 1 for parts in holders.values())
 
 
-def test_an_image_is_in_the_same_shard_for_ever() -> None:
-    holders = [[part.index for part in all_shards(5) if part.holds(i)] for i in IDS[:6]]
+def test_the_shard_of_an_image_never_changes() -> None:
+    holders = [[part.index for part in all_shards(5) if part.contains(i)] for i in IDS[:6]]
     assert holders == [[1], [1], [0], [1], [4], [1]]
 
 
@@ -78,73 +78,88 @@ def test_an_image_is_in_the_same_shard_for_ever() -> None:
         "\u0660/\u0664",
     ],
 )
-def test_what_is_no_shard_is_refused(text: str) -> None:
+def test_an_invalid_shard_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
-        shard(text)
+        parse_shard(text)
 
 
-def test_a_shard_is_counted_from_0() -> None:
-    assert shard(" 3/8 ") == Shard(3, 8)
+def test_shards_are_counted_from_0() -> None:
+    assert parse_shard(" 3/8 ") == Shard(3, 8)
     with pytest.raises(UsageError, match=r"expected 0/8 to 7/8, because shards are counted from 0"):
-        shard("8/8")
+        parse_shard("8/8")
 
 
-def test_what_was_written_is_read_again(data: Path) -> None:
+def test_a_journal_round_trips_its_changes(data: Path) -> None:
     odd = Change(IDS[1], EXCLUDED, 'a "quote",\n a \udcff and a ü', "HTTP 404", {}, 2, "t")
-    folder = write(data, Shard(0, 1), came(IDS[0]), odd).parent
-    found = journals.entries(folder)
-    assert found[IDS[0]] == came(IDS[0])
-    assert found[IDS[1]].reason == "HTTP 404"
-    assert found[IDS[1]].told.startswith('a "quote",\n a ')
+    folder = write(data, Shard(0, 1), fetched(IDS[0]), odd).parent
+    entries = journals.read_entries(folder)
+    assert entries[IDS[0]] == fetched(IDS[0])
+    assert entries[IDS[1]].reason == "HTTP 404"
+    assert entries[IDS[1]].message.startswith('a "quote",\n a ')
 
 
-def test_a_merge_enters_states_facts_events_and_their_times(data: Path, ledger: Ledger) -> None:
+def test_an_old_journal_with_the_key_told_is_read_and_merged(data: Path, ledger: Ledger) -> None:
+    path = write(data, Shard(0, 1), fetched(IDS[0]), fetched(IDS[1]))
+    content = path.read_bytes()
+    assert content.count(b'"message":') == 2
+    path.write_bytes(content.replace(b'"message":', b'"told":'))
+    assert journals.read_entries(path.parent) == {i: fetched(i) for i in IDS[:2]}
+    write(data, Shard(0, 1), fetched(IDS[2]))  # a resumed shard appends the new key
+    assert b'"told":' in path.read_bytes()
+    assert journals.merge(data, ledger) == 3
+    assert ledger.ids(FETCHED) == IDS[:3]
+    assert [ledger.events(i)[-1][2] for i in IDS[:3]] == ["fetched from mirror"] * 3
+
+
+def test_a_merge_records_states_facts_and_events_with_their_times(
+    data: Path, ledger: Ledger
+) -> None:
     path = write(
         data,
         Shard(0, 2),
         Change(IDS[0], PENDING, "503", "HTTP 503", {}, 3, "2025-12-31T00:00:00+00:00"),
-        came(IDS[0]),
+        fetched(IDS[0]),
         Change(IDS[1], EXCLUDED, "404", "HTTP 404", {}, 1, "2026-01-01T00:00:00+00:00"),
     )
-    assert journals.waiting(data, ledger) == journals.Waiting(1, 3, 0)
+    assert journals.merge_backlog(data, ledger) == journals.MergeBacklog(1, 3, 0)
     assert journals.merge(data, ledger) == 3
     assert ledger.ids(FETCHED) == [IDS[0]]
     assert ledger.counts().excluded == {"HTTP 404": 1}
     row = ledger.row(IDS[0])
     assert row is not None
     assert (row["source"], row["bytes"], row["attempts"]) == ("mirror", 7, 4)
-    assert ledger.story(IDS[0])[1:] == [
+    assert ledger.events(IDS[0])[1:] == [
         ("2025-12-31T00:00:00+00:00", "fetch", "503"),
         ("2026-01-01T00:00:00+00:00", "fetch", "fetched from mirror"),
     ]
     assert not path.exists()
-    assert journals.waiting(data, ledger) == journals.Waiting()
+    assert journals.merge_backlog(data, ledger) == journals.MergeBacklog()
 
 
-def test_a_second_merge_enters_nothing(data: Path, ledger: Ledger) -> None:
-    path = write(data, Shard(0, 2), came(IDS[0]))
-    kept = path.read_bytes()
+def test_a_second_merge_changes_nothing(data: Path, ledger: Ledger) -> None:
+    path = write(data, Shard(0, 2), fetched(IDS[0]))
+    content = path.read_bytes()
     journals.merge(data, ledger)
-    path.write_bytes(kept)  # as if the kill had come before it was removed
-    story = ledger.story(IDS[0])
-    # The row about it is what says so; it goes when the journal is gone.
+    path.write_bytes(content)  # as if the process was killed before it removed the journal
+    events = ledger.events(IDS[0])
+    # The ledger records how much was merged, until the journal is gone.
     assert journals.merge(data, ledger) == 0
-    assert ledger.story(IDS[0]) == story
+    assert ledger.events(IDS[0]) == events
     journals.merge(data, ledger)
 
 
-@pytest.mark.parametrize("broken_after", range(5))
-def test_a_merge_that_is_killed_is_gone_on_with(
-    data: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, broken_after: int
+@pytest.mark.parametrize("killed_after", range(5))
+def test_a_killed_merge_is_resumed(
+    data: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, killed_after: int
 ) -> None:
-    monkeypatch.setattr(journals, "_LINES_AT_ONCE", 2)
-    write(data, Shard(0, 2), *map(came, IDS[:5]))
-    write(data, Shard(1, 2), *map(came, IDS[5:9]))
+    monkeypatch.setattr(journals, "_BATCH_LINES", 2)
+    write(data, Shard(0, 2), *map(fetched, IDS[:5]))
+    write(data, Shard(1, 2), *map(fetched, IDS[5:9]))
     merge, calls = Ledger.merge, []
 
     def killed(self: Ledger, stage: str, changes: list[Change], *, journal: str, up_to: int) -> int:
         calls.append(up_to)
-        if len(calls) > broken_after:
+        if len(calls) > killed_after:
             raise KeyboardInterrupt
         return merge(self, stage, changes, journal=journal, up_to=up_to)
 
@@ -154,24 +169,24 @@ def test_a_merge_that_is_killed_is_gone_on_with(
             journals.merge(data, ledger)
     journals.merge(data, ledger)
     assert ledger.ids(FETCHED) == IDS[:9]
-    assert {len(ledger.story(i)) for i in IDS[:9]} == {2}
+    assert {len(ledger.events(i)) for i in IDS[:9]} == {2}
     assert sum(ledger.counts().states.values()) == 12
 
 
 @settings(deadline=None)  # each writes to the disk
 @given(cut=st.integers(0, 10_000))
-def test_a_journal_cut_anywhere_gives_its_whole_lines_and_is_gone_on_with(
+def test_a_truncated_journal_keeps_its_complete_lines_and_is_resumed(
     tmp_path_factory: pytest.TempPathFactory, cut: int
 ) -> None:
     data = tmp_path_factory.mktemp("cut")
-    path = write(data, Shard(0, 1), *map(came, IDS[:4]))
+    path = write(data, Shard(0, 1), *map(fetched, IDS[:4]))
     content = path.read_bytes()
     cut %= len(content) + 1
     path.write_bytes(content[:cut])
-    whole = max(0, content[:cut].count(b"\n") - 1)
-    assert list(journals.entries(path.parent)) == IDS[:whole]
-    write(data, Shard(0, 1), came(IDS[9]))
-    assert list(journals.entries(path.parent)) == [*IDS[:whole], IDS[9]]
+    complete = max(0, content[:cut].count(b"\n") - 1)
+    assert list(journals.read_entries(path.parent)) == IDS[:complete]
+    write(data, Shard(0, 1), fetched(IDS[9]))
+    assert list(journals.read_entries(path.parent)) == [*IDS[:complete], IDS[9]]
     assert all(json.loads(line) for line in path.read_bytes().splitlines())
 
 
@@ -181,15 +196,15 @@ def test_a_journal_cut_anywhere_gives_its_whole_lines_and_is_gone_on_with(
         b"\0\0\0\0\n",
         b"[]\n",
         b'{"image_id":"x"}\n',
-        b'{"image_id":"0000000000000001","state":"train","told":""}\n',
-        b'{"image_id":"0000000000000001","state":"fetched","told":"","facts":{"split":"test"}}\n',
-        b'{"image_id":"0000000000000001","state":"fetched","told":"","facts":{"bytes":[1]}}\n',
-        b'{"image_id":"ffffffffffffffff","state":"fetched","told":"an image nobody selected"}\n',
+        b'{"image_id":"0000000000000001","state":"train","message":""}\n',
+        b'{"image_id":"0000000000000001","state":"fetched","message":"","facts":{"split":"test"}}\n',
+        b'{"image_id":"0000000000000001","state":"fetched","message":"","facts":{"bytes":[1]}}\n',
+        b'{"image_id":"ffffffffffffffff","state":"fetched","message":"not a selected image"}\n',
         b"\xff\xfe\n",
     ],
 )
-def test_a_damaged_line_costs_its_own_image_only(data: Path, ledger: Ledger, bad: bytes) -> None:
-    path = write(data, Shard(0, 1), came(IDS[0]), came(IDS[2]))
+def test_a_damaged_line_affects_only_its_own_image(data: Path, ledger: Ledger, bad: bytes) -> None:
+    path = write(data, Shard(0, 1), fetched(IDS[0]), fetched(IDS[2]))
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([*lines[:2], bad, *lines[2:]]))
     assert journals.merge(data, ledger) == 2
@@ -197,31 +212,31 @@ def test_a_damaged_line_costs_its_own_image_only(data: Path, ledger: Ledger, bad
     assert not path.exists()
 
 
-def test_a_shard_at_work_is_merged_as_far_as_it_goes_and_keeps_its_journal(
+def test_the_journal_of_an_active_shard_is_merged_so_far_and_kept(
     data: Path, ledger: Ledger
 ) -> None:
     part = Shard(0, 1)
-    folder = journals.folder_of(data, part.name)
+    folder = journals.shard_folder(data, part.name)
     with (
-        locks.exclusive(folder / LOCK, what="the shard", doing="fetch"),
+        locks.exclusive(folder / LOCK, what="the shard", operation="fetch"),
         contextlib.closing(Journal(folder, {})) as journal,
     ):
-        journal.append([came(IDS[0])])
+        journal.append([fetched(IDS[0])])
         with (folder / JOURNAL).open("ab") as file:
             file.write(b'{"image_id":"00000')
-        assert journals.waiting(data, ledger) == journals.Waiting(1, 1, 1)
+        assert journals.merge_backlog(data, ledger) == journals.MergeBacklog(1, 1, 1)
         assert journals.merge(data, ledger) == 1
         assert journals.merge(data, ledger) == 0
         assert (folder / JOURNAL).exists()
     with contextlib.closing(Journal(folder, {})) as journal:
         assert list(journal.entries) == [IDS[0]]
-        journal.append([came(IDS[1])])
+        journal.append([fetched(IDS[1])])
     assert journals.merge(data, ledger) == 1
     assert ledger.ids(FETCHED) == IDS[:2]
 
 
-def test_what_the_ledger_learned_in_the_meantime_stands(data: Path, ledger: Ledger) -> None:
-    write(data, Shard(0, 1), came(IDS[0]), came(IDS[1]), came(IDS[2]),
+def test_newer_states_in_the_ledger_take_precedence(data: Path, ledger: Ledger) -> None:
+    write(data, Shard(0, 1), fetched(IDS[0]), fetched(IDS[1]), fetched(IDS[2]),
           Change(IDS[3], EXCLUDED, "404", "HTTP 404"))  # fmt: skip
     ledger.record(
         "fetch",
@@ -235,20 +250,20 @@ def test_what_the_ledger_learned_in_the_meantime_stands(data: Path, ledger: Ledg
     assert ledger.ids(EXCLUDED) == [IDS[2]]
 
 
-def test_a_full_disk_leaves_no_half_line(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = journals.folder_of(data, "x")
+def test_a_full_disk_leaves_no_partial_line(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = journals.shard_folder(data, "x")
     real_write = os.write
 
-    def full(descriptor: int, block: memoryview) -> int:
+    def write_until_full(descriptor: int, block: memoryview) -> int:
         if len(block) > 20:
             return real_write(descriptor, block[:20])
         raise OSError(errno.ENOSPC, "full")
 
     with contextlib.closing(Journal(folder, {})) as journal:
-        journal.append([came(IDS[0])])
+        journal.append([fetched(IDS[0])])
         with monkeypatch.context() as patch:
-            patch.setattr(os, "write", full)
+            patch.setattr(os, "write", write_until_full)
             with pytest.raises(OSError, match="full"):
-                journal.append([came(IDS[1])])
-        journal.append([came(IDS[2])])
-    assert list(journals.entries(folder)) == [IDS[0], IDS[2]]
+                journal.append([fetched(IDS[1])])
+        journal.append([fetched(IDS[2])])
+    assert list(journals.read_entries(folder)) == [IDS[0], IDS[2]]

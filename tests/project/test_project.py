@@ -1,4 +1,4 @@
-"""A project: where it begins, what overrides what, where everything lies."""
+"""A project: its creation, the precedence of options, and its paths."""
 
 from __future__ import annotations
 
@@ -14,38 +14,40 @@ from oiyolo.project.project import create, open_project
 
 
 @pytest.fixture(autouse=True)
-def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for key in KEYS:
         monkeypatch.delenv(key.variable, raising=False)
 
 
-def test_a_folder_without_options_is_no_project(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="this is no project") as caught:
+def test_a_folder_without_oiyolo_toml_is_not_a_project(tmp_path: Path) -> None:
+    with pytest.raises(
+        UsageError, match=r"not an oiyolo project: it has no oiyolo\.toml"
+    ) as caught:
         open_project(tmp_path)
     assert caught.value.where == str(tmp_path)
     assert "oiyolo init" in caught.value.remedy
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_is_absent_is_no_project_and_is_not_made(tmp_path: Path) -> None:
+def test_a_missing_folder_is_not_a_project_and_is_not_created(tmp_path: Path) -> None:
     with pytest.raises(UsageError):
-        open_project(tmp_path / "absent", may_create=True)
-    assert not (tmp_path / "absent").exists()
+        open_project(tmp_path / "missing", may_create=True)
+    assert not (tmp_path / "missing").exists()
 
 
-def test_classes_begin_a_project_where_that_is_allowed(tmp_path: Path) -> None:
+def test_classes_create_a_project_if_that_is_allowed(tmp_path: Path) -> None:
     folder = tmp_path / "new"
     with pytest.raises(UsageError):
         open_project(folder, {"classes": ["Duck"]})
     opened = open_project(folder, {"classes": ["Duck"], "limit": 5, "seed": None}, may_create=True)
     assert opened.config.dataset.classes == ("Duck",)
     assert opened.config.dataset.limit == 5
-    again = open_project(folder)
-    assert again.config == opened.config
+    reopened = open_project(folder)
+    assert reopened.config == opened.config
     assert [path.name for path in folder.iterdir()] == [config.FILE_NAME]
 
 
-def test_classes_in_the_environment_begin_a_project_too(
+def test_classes_in_the_environment_also_create_a_project(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OIYOLO_DATASET_CLASSES", "Duck,Boat")
@@ -54,14 +56,14 @@ def test_classes_in_the_environment_begin_a_project_too(
     assert open_project(tmp_path).config.dataset.classes == ("Duck", "Boat")
 
 
-def test_a_wrong_option_begins_nothing(tmp_path: Path) -> None:
+def test_an_invalid_option_creates_no_project(tmp_path: Path) -> None:
     for wrong in ({"limit": -1}, {"limmit": 1}, {"train": 0.5}):
         with pytest.raises(UsageError):
             open_project(tmp_path / "new", {"classes": ["Duck"], **wrong}, may_create=True)
     assert not (tmp_path / "new").exists()
 
 
-def test_options_of_a_call_override_the_file_and_leave_it_alone(tmp_path: Path) -> None:
+def test_options_of_a_call_override_the_file_without_changing_it(tmp_path: Path) -> None:
     path = create(tmp_path, {"limit": 5})
     before = path.read_bytes()
     assert open_project(tmp_path, {"limit": 9}).config.dataset.limit == 9
@@ -69,25 +71,25 @@ def test_options_of_a_call_override_the_file_and_leave_it_alone(tmp_path: Path) 
     assert path.read_bytes() == before
 
 
-def test_a_second_beginning_is_refused(tmp_path: Path) -> None:
+def test_a_second_project_in_the_same_folder_is_refused(tmp_path: Path) -> None:
     create(tmp_path, {})
-    with pytest.raises(UsageError, match="there is a project here already"):
+    with pytest.raises(UsageError, match="already contains a project"):
         create(tmp_path, {})
 
 
-def test_an_open_project_passes_as_it_is_and_takes_no_options(tmp_path: Path) -> None:
+def test_an_open_project_is_returned_unchanged_and_takes_no_options(tmp_path: Path) -> None:
     create(tmp_path, {})
     opened = open_project(tmp_path)
     assert open_project(opened) is opened
     assert open_project(opened, {"limit": None}) is opened
-    with pytest.raises(UsageError, match="beside an open project"):
+    with pytest.raises(UsageError, match="with an open project"):
         open_project(opened, {"limit": 3})
 
 
-def test_everything_lies_where_the_contract_says(tmp_path: Path) -> None:
+def test_paths_are_the_documented_ones(tmp_path: Path) -> None:
     create(tmp_path, {})
     opened = open_project(tmp_path)
-    places = {
+    paths = {
         "options_path": "oiyolo.toml",
         "data_folder": "data",
         "selection_folder": "data/selection",
@@ -97,12 +99,12 @@ def test_everything_lies_where_the_contract_says(tmp_path: Path) -> None:
         "runs_folder": "runs",
         "ledger_path": "data/ledger.sqlite",
     }
-    assert {name: getattr(opened, name) for name in places} == {
-        name: tmp_path / place for name, place in places.items()
+    assert {name: getattr(opened, name) for name in paths} == {
+        name: tmp_path / path for name, path in paths.items()
     }
 
 
-def test_a_relative_folder_stays_the_same_after_a_change_of_folder(
+def test_a_relative_folder_survives_a_change_of_the_working_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create(tmp_path, {})
@@ -124,20 +126,20 @@ def test_a_relative_folder_stays_the_same_after_a_change_of_folder(
         ("{tmp}/files", "", "{tmp}/files"),
     ],
 )
-def test_the_cache_is_the_users_or_the_configured_one(
+def test_the_cache_is_that_of_the_user_unless_configured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: str | None, xdg: str, expected: str
 ) -> None:
-    def filled(text: str) -> str:
+    def expand(text: str) -> str:
         return text.format(tmp=tmp_path)
 
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("XDG_CACHE_HOME", filled(xdg))
+    monkeypatch.setenv("XDG_CACHE_HOME", expand(xdg))
     folder = tmp_path / "project"
-    create(folder, {} if cache is None else {"cache": filled(cache)})
-    assert open_project(folder).cache_folder == Path(filled(expected))
+    create(folder, {} if cache is None else {"cache": expand(cache)})
+    assert open_project(folder).cache_folder == Path(expand(expected))
 
 
-def test_reading_a_ledger_that_is_not_there_says_how_to_begin(tmp_path: Path) -> None:
+def test_the_error_for_a_missing_ledger_names_the_first_command(tmp_path: Path) -> None:
     create(tmp_path, {})
     opened = open_project(tmp_path)
     with pytest.raises(UsageError, match="no data yet"):

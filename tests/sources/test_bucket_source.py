@@ -1,4 +1,4 @@
-"""A bucket as a source of images: by their ids, or by the addresses that they came from."""
+"""A bucket as a source of images, named by their ImageIDs or by their URLs."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from PIL import Image
 
 import oiyolo
 from oiyolo.core.errors import OiyoloError, UsageError
-from oiyolo.net.buckets import bucket_place
+from oiyolo.net.buckets import parse_bucket_url
 from oiyolo.net.gcs import BucketClient
-from oiyolo.net.retry import Patience
-from oiyolo.sources.bucket import Bucket, name_of_address
-from oiyolo.sources.image import NotFetchedError, WantedImage
+from oiyolo.net.retry import RetryPolicy
+from oiyolo.sources.bucket import Bucket, transfer_name
+from oiyolo.sources.image import ImageRequest, NotFetchedError
 from oiyolo.stages.fetch import Fetched
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-QUICK = Patience(attempts=2, first_pause_s=0.01, connect_s=1.0, read_s=2.0)
+QUICK = RetryPolicy(max_attempts=2, first_pause_s=0.01, connect_timeout_s=1.0, read_timeout_s=2.0)
 URL = "https://c1.staticflickr.com/5/4129/10_o.jpg"
-BY_ID, BY_ADDRESS = "boats/0a.jpg", "boats/c1.staticflickr.com/5/4129/10_o.jpg"
+BY_ID, BY_URL = "boats/0a.jpg", "boats/c1.staticflickr.com/5/4129/10_o.jpg"
 
 
 def jpeg(colour: int = 90) -> bytes:
@@ -37,30 +37,30 @@ def jpeg(colour: int = 90) -> bytes:
 PHOTO, OTHER = jpeg(), jpeg(200)
 
 
-def wanted(url: str = URL, image_id: str = "0a") -> WantedImage:
+def request(url: str = URL, image_id: str = "0a") -> ImageRequest:
     digest = hashlib.md5(PHOTO, usedforsecurity=False).digest()
-    return WantedImage(image_id, "train", url, len(PHOTO), base64.b64encode(digest).decode())
+    return ImageRequest(image_id, "train", url, len(PHOTO), base64.b64encode(digest).decode())
 
 
 def source_of(bucket_name: str) -> Bucket:
-    place = f"gs://{bucket_name}/boats"
-    return Bucket(place, BucketClient(bucket_place(place), patience=QUICK))
+    url = f"gs://{bucket_name}/boats"
+    return Bucket(url, BucketClient(parse_bucket_url(url), retry_policy=QUICK))
 
 
 @pytest.mark.parametrize(
     ("objects", "content"),
     [
         ({BY_ID: OTHER}, OTHER),
-        ({BY_ADDRESS: PHOTO}, PHOTO),
-        ({BY_ID: OTHER, BY_ADDRESS: PHOTO}, OTHER),
-        ({BY_ID: OTHER[:-30], BY_ADDRESS: PHOTO}, PHOTO),
+        ({BY_URL: PHOTO}, PHOTO),
+        ({BY_ID: OTHER, BY_URL: PHOTO}, OTHER),
+        ({BY_ID: OTHER[:-30], BY_URL: PHOTO}, PHOTO),
     ],
-    ids=["by its id", "by its address", "both", "one of them broken"],
+    ids=["by its id", "by its url", "both", "one of them broken"],
 )
-def test_an_image_is_found_by_its_id_or_its_address(
+def test_an_image_is_found_by_its_id_or_its_url(
     objects: dict[str, bytes], content: bytes, emulator: Any
 ) -> None:
-    assert source_of(emulator.make_bucket(objects).name).get(wanted()).content == content
+    assert source_of(emulator.make_bucket(objects).name).get(request()).content == content
 
 
 @pytest.mark.parametrize(
@@ -72,55 +72,57 @@ def test_an_image_is_found_by_its_id_or_its_address(
         ({BY_ID: b""}, URL, "empty"),
         ({BY_ID: PHOTO[:-30]}, URL, "truncated JPEG"),
         ({BY_ID: b"<html>"}, URL, "not a JPEG"),
-        ({BY_ADDRESS: PHOTO + b"\0"}, URL, "another size than listed"),
-        ({BY_ADDRESS: PHOTO[:20] + bytes([PHOTO[20] ^ 1]) + PHOTO[21:]}, URL,
-         "another MD5 than listed"),
+        ({BY_URL: PHOTO + b"\0"}, URL, "OriginalSize mismatch"),
+        ({BY_URL: PHOTO[:20] + bytes([PHOTO[20] ^ 1]) + PHOTO[21:]}, URL,
+         "OriginalMD5 mismatch"),
     ],
-    ids=["missing", "no address", "bad address", "empty", "cut", "html", "size", "md5"],
+    ids=["missing", "no url", "bad url", "empty", "cut", "html", "size", "md5"],
 )  # fmt: skip
-def test_what_is_not_whole_is_refused_with_its_reason(
+def test_a_missing_or_damaged_image_is_rejected_with_its_reason(
     objects: dict[str, bytes], url: str, reason: str, emulator: Any
 ) -> None:
     source = source_of(emulator.make_bucket(objects).name)
     with pytest.raises(NotFetchedError) as raised:
-        source.get(wanted(url))
+        source.get(request(url))
     assert (raised.value.reason, raised.value.transient) == (reason, False)
     assert "0a.jpg" in raised.value.detail
 
 
-def test_a_checksum_that_is_wrong_is_no_image_and_may_pass(faults: Any) -> None:
-    faults.answers[BY_ID] = [(200, PHOTO, {"x-goog-hash": "crc32c=AAAAAA=="})]
+def test_a_wrong_checksum_is_a_transient_failure(faulty_bucket: Any) -> None:
+    faulty_bucket.responses[BY_ID] = [(200, PHOTO, {"x-goog-hash": "crc32c=AAAAAA=="})]
     with pytest.raises(NotFetchedError) as raised:
-        source_of("photos").get(wanted())
+        source_of("photos").get(request())
     assert (raised.value.reason, raised.value.transient) == ("wrong checksum", True)
 
 
-def test_what_named_the_last_image_is_asked_for_first(
-    faults: Any, crc32c: Callable[[bytes], str]
+def test_the_naming_scheme_of_the_last_image_is_tried_first(
+    faulty_bucket: Any, crc32c: Callable[[bytes], str]
 ) -> None:
-    faults.answers[BY_ADDRESS] = [(200, PHOTO, {"x-goog-hash": crc32c(PHOTO)})]
+    faulty_bucket.responses[BY_URL] = [(200, PHOTO, {"x-goog-hash": crc32c(PHOTO)})]
     source = source_of("photos")
 
     for image_id in ("0a", "0b", "0c"):
-        source.get(wanted(image_id=image_id))
+        source.get(request(image_id=image_id))
 
-    assert faults.asked == ["", BY_ID, BY_ADDRESS, BY_ADDRESS, BY_ADDRESS]
+    assert faulty_bucket.requested_names == ["", BY_ID, BY_URL, BY_URL, BY_URL]
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_who_may_not_read_is_told_so(status: int, faults: Any) -> None:
-    faults.answers |= {name: [(status, b"no access", {})] for name in ("", BY_ID, BY_ADDRESS)}
+def test_a_user_without_read_permission_gets_the_status_as_the_reason(
+    status: int, faulty_bucket: Any
+) -> None:
+    faulty_bucket.responses |= {name: [(status, b"no access", {})] for name in ("", BY_ID, BY_URL)}
     with pytest.raises(NotFetchedError) as raised:
-        source_of("photos").get(wanted())
+        source_of("photos").get(request())
     assert raised.value.reason == f"HTTP {status}"
 
 
 @pytest.mark.usefixtures("emulator")
-def test_a_bucket_that_is_not_there_stops_the_fetch_rather_than_excluding_all() -> None:
+def test_a_missing_bucket_stops_the_fetch_rather_than_excluding_every_image() -> None:
     source = source_of("nowhere")
     for _ in range(2):
         with pytest.raises(UsageError, match="no such bucket"):
-            source.get(wanted())
+            source.get(request())
 
 
 @pytest.mark.parametrize(
@@ -134,30 +136,30 @@ def test_a_bucket_that_is_not_there_stops_the_fetch_rather_than_excluding_all() 
         ("https://[broken", ""),
     ],
 )
-def test_an_address_is_named_as_storage_transfer_names_it(url: str, name: str) -> None:
-    assert name_of_address(url) == name
+def test_a_url_is_named_as_storage_transfer_names_it(url: str, name: str) -> None:
+    assert transfer_name(url) == name
 
 
-def test_a_project_is_fetched_from_a_public_bucket_by_anybody(
+def test_a_project_is_fetched_from_a_public_bucket_without_credentials(
     make_project: Callable[..., Path], site: Any, emulator: Any
 ) -> None:
     first = make_project(limit=12)
     oiyolo.fetch(first)
     images = {p.name: p.read_bytes() for p in (first / "data" / "images").iterdir()}
     name = emulator.make_bucket({f"boats/{n}": image for n, image in images.items()}).name
-    asked = len(site.server.served)
+    served = len(site.server.requests)
 
     second = make_project(limit=12, sources=[f"gs://{name}/boats"], tolerance=0.9)
-    done = oiyolo.fetch(second)
+    result = oiyolo.fetch(second)
 
     fetched = {p.name: p.read_bytes() for p in (second / "data" / "images").iterdir()}
     assert fetched == images
-    assert isinstance(done, Fetched)
-    assert done.by_source == {f"gs://{name}/boats": len(images)}
-    assert not [s for s in site.server.served[asked:] if s.path.endswith(".jpg")]
+    assert isinstance(result, Fetched)
+    assert result.by_source == {f"gs://{name}/boats": len(images)}
+    assert not [s for s in site.server.requests[served:] if s.path.endswith(".jpg")]
 
 
-def test_a_project_with_a_wrong_bucket_ends_at_once(
+def test_a_fetch_from_a_missing_bucket_fails_at_once(
     make_project: Callable[..., Path], emulator: Any
 ) -> None:
     project = make_project(limit=5, sources=["gs://nowhere/boats"])

@@ -1,4 +1,4 @@
-"""An emulator of Google Cloud Storage in its own process, and stand-ins for what it cannot do."""
+"""An emulator of Google Cloud Storage in its own process, and servers for what it cannot do."""
 
 from __future__ import annotations
 
@@ -43,12 +43,16 @@ _numbers = itertools.count(1)
 
 @dataclass(frozen=True)
 class Emulator:
-    """Where it listens."""
+    """The running emulator.
+
+    Attributes:
+        url: URL of its API.
+    """
 
     url: str
 
     def client(self) -> Any:
-        """Give Google's own client, as it comes."""
+        """Return Google's own client for the emulator."""
         import google.cloud.storage  # noqa: PLC0415  (every session of tests loads this plugin)
 
         return google.cloud.storage.Client(
@@ -58,7 +62,7 @@ class Emulator:
         )
 
     def make_bucket(self, objects: dict[str, bytes] | None = None) -> Any:
-        """Make a bucket with objects in it."""
+        """Create a bucket with these objects, and return it."""
         bucket = self.client().create_bucket(f"photos-{next(_numbers)}")
         for name, content in (objects or {}).items():
             bucket.blob(name).upload_from_string(content)
@@ -82,7 +86,7 @@ def emulator_process() -> Iterator[Emulator]:
 
 @pytest.fixture
 def emulator(emulator_process: Emulator, monkeypatch: pytest.MonkeyPatch) -> Emulator:
-    """The door leads to it, and there are nobody's credentials."""
+    """An emulator that oiyolo uses, without any credentials."""
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", emulator_process.url)
     monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
     monkeypatch.delenv("GOOGLE_CLOUD_PROJECT", raising=False)
@@ -101,15 +105,15 @@ def serving(server: ThreadingHTTPServer) -> Iterator[None]:
             thread.join()
 
 
-class Quiet(BaseHTTPRequestHandler):
-    """Writes no log, and answers whole."""
+class QuietHandler(BaseHTTPRequestHandler):
+    """A request handler that writes no log, and sends complete responses."""
 
     protocol_version = "HTTP/1.1"
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  (the base class's name)
-        """Say nothing."""
+        """Log nothing."""
 
-    def say(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+    def respond(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
         self.send_response(status)
         for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
             self.send_header(name, value)
@@ -117,73 +121,74 @@ class Quiet(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
-class Faults(ThreadingHTTPServer):
-    """A bucket that says what it is told to, each answer once, the last one for ever.
+class FaultyBucket(ThreadingHTTPServer):
+    """A bucket that sends prepared responses, each once and the last one permanently.
 
     Attributes:
-        answers: By an object's name, or "" for a listing: status, body, headers.
-        asked: The names that were asked for.
-        taken: What was sent so far.
-        failures_of_second: So often a part that is not the first is refused.
+        url: URL of its API.
+        responses: Status, body and headers, by name of an object, or "" for a listing.
+        requested_names: Names of all requested objects, in order.
+        uploaded: Bytes of the upload received so far.
+        chunk_failures: Number of times that a chunk other than the first is rejected.
     """
 
     daemon_threads = True
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _FaultsHandler)
+        super().__init__(("127.0.0.1", 0), _FaultyBucketHandler)
         self.url = f"http://127.0.0.1:{self.server_port}"
-        self.answers: dict[str, list[tuple[int, bytes, dict[str, str]]]] = {
+        self.responses: dict[str, list[tuple[int, bytes, dict[str, str]]]] = {
             "": [(200, b"{}", {"Content-Type": "application/json"})]
         }
-        self.asked: list[str] = []
-        self.taken = b""
-        self.failures_of_second = 0
+        self.requested_names: list[str] = []
+        self.uploaded = b""
+        self.chunk_failures = 0
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing."""
+        """Print nothing."""
 
 
-class _FaultsHandler(Quiet):
-    """Gives objects, and takes one in parts, of which the second fails at first."""
+class _FaultyBucketHandler(QuietHandler):
+    """Sends objects, and receives an upload in chunks, the second of which may fail."""
 
-    server: Faults
+    server: FaultyBucket
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
-        self.say(200, b"", {"Location": f"{self.server.url}/upload?upload_id=SECRET"})
+        self.respond(200, b"", {"Location": f"{self.server.url}/upload?upload_id=SECRET"})
 
     def do_PUT(self) -> None:
-        part = self.rfile.read(int(self.headers["Content-Length"]))
-        came, size = self.headers["Content-Range"].removeprefix("bytes ").split("/")
-        if self.server.failures_of_second and not came.startswith("0-"):
-            self.server.failures_of_second -= 1
-            self.say(503, b"later")
+        chunk = self.rfile.read(int(self.headers["Content-Length"]))
+        chunk_range, size = self.headers["Content-Range"].removeprefix("bytes ").split("/")
+        if self.server.chunk_failures and not chunk_range.startswith("0-"):
+            self.server.chunk_failures -= 1
+            self.respond(503, b"later")
             return
-        self.server.taken += part
-        if len(self.server.taken) < int(size):
-            last = len(self.server.taken) - 1
-            self.say(308, b"", {"Range": f"bytes=0-{last}"})
+        self.server.uploaded += chunk
+        if len(self.server.uploaded) < int(size):
+            last = len(self.server.uploaded) - 1
+            self.respond(308, b"", {"Range": f"bytes=0-{last}"})
             return
-        told = {"name": "x", "crc32c": checksum(self.server.taken).partition("=")[2]}
-        self.say(200, json.dumps(told).encode(), {"Content-Type": "application/json"})
+        metadata = {"name": "x", "crc32c": checksum(self.server.uploaded).partition("=")[2]}
+        self.respond(200, json.dumps(metadata).encode(), {"Content-Type": "application/json"})
 
     def do_GET(self) -> None:
         name = unquote(urlsplit(self.path).path.partition("/o/")[2])
-        self.server.asked.append(name)
-        answers = self.server.answers.get(name, [(404, b"No such object", {})])
-        self.say(*(answers.pop(0) if len(answers) > 1 else answers[0]))
+        self.server.requested_names.append(name)
+        responses = self.server.responses.get(name, [(404, b"No such object", {})])
+        self.respond(*(responses.pop(0) if len(responses) > 1 else responses[0]))
 
 
 @pytest.fixture
-def faults(monkeypatch: pytest.MonkeyPatch) -> Iterator[Faults]:
-    server = Faults()
+def faulty_bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyBucket]:
+    server = FaultyBucket()
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", server.url)
     with serving(server):
         yield server
 
 
 def checksum(content: bytes) -> str:
-    """Give an object's CRC32C as its header has it."""
+    """Return an object's CRC32C as in its ``x-goog-hash`` header."""
     import google_crc32c  # noqa: PLC0415  (only some tests)
 
     crc: Any = google_crc32c
@@ -192,33 +197,47 @@ def checksum(content: bytes) -> str:
 
 @dataclass
 class Run:
-    """One operation of the stand-in."""
+    """One operation of the transfer service.
+
+    Attributes:
+        name: ``transferOperations/...``.
+        job: Name of the job.
+        rows: Rows of the URL list: URL, size, MD5.
+        position: Number of rows processed.
+        copied: Number of objects copied.
+        skipped: Number of objects that the bucket already had.
+        size_bytes: Bytes copied.
+        failures: URL and reason of each object that failed.
+        abort_message: Why the run was aborted; empty if it was not.
+    """
 
     name: str
     job: str
     rows: list[list[str]]
-    at: int = 0
+    position: int = 0
     copied: int = 0
     skipped: int = 0
     size_bytes: int = 0
     failures: list[tuple[str, str]] = field(default_factory=list)
-    aborted_for: str = ""
+    abort_message: str = ""
 
     @property
     def is_over(self) -> bool:
-        return bool(self.aborted_for) or self.at == len(self.rows)
+        return bool(self.abort_message) or self.position == len(self.rows)
 
     def as_json(self) -> dict[str, Any]:
-        failed = bool(self.aborted_for or self.failures)
+        failed = bool(self.abort_message or self.failures)
         status = (FAILED if failed else SUCCESS) if self.is_over else IN_PROGRESS
-        # Numbers of 64 bits are texts, and enumerations whole numbers, as Google writes them here.
+        # As in Google's JSON: 64-bit integers are strings, and enumerations are integers.
         metadata: dict[str, Any] = {
             "@type": OPERATION_TYPE,
             "name": self.name,
             "transferJobName": self.job,
             "status": status,
             "counters": {
-                "objectsFoundFromSource": str(self.at if self.aborted_for else len(self.rows)),
+                "objectsFoundFromSource": str(
+                    self.position if self.abort_message else len(self.rows)
+                ),
                 "objectsCopiedToSink": str(self.copied),
                 "objectsFromSourceSkippedBySync": str(self.skipped),
                 "objectsFromSourceFailed": str(len(self.failures)),
@@ -226,7 +245,7 @@ class Run:
             },
         }
         if self.failures:
-            entries = [{"url": url, "errorDetails": [told]} for url, told in self.failures]
+            entries = [{"url": url, "errorDetails": [reason]} for url, reason in self.failures]
             metadata["errorBreakdowns"] = [
                 {
                     "errorCode": NOT_FOUND,
@@ -234,25 +253,28 @@ class Run:
                     "errorLogEntries": entries[:5],
                 }
             ]
-        answer: dict[str, Any] = {"name": self.name, "metadata": metadata, "done": self.is_over}
-        if self.aborted_for:
-            answer["error"] = {"code": 7, "message": self.aborted_for}
+        response: dict[str, Any] = {"name": self.name, "metadata": metadata, "done": self.is_over}
+        if self.abort_message:
+            response["error"] = {"code": 7, "message": self.abort_message}
         elif self.is_over:
-            answer["response"] = {"@type": "type.googleapis.com/google.protobuf.Empty"}
-        return answer
+            response["response"] = {"@type": "type.googleapis.com/google.protobuf.Empty"}
+        return response
 
 
 class Transfers(ThreadingHTTPServer):
-    """Storage Transfer over REST: it really copies, a few objects each time that it is asked.
+    """Storage Transfer over REST; each poll of an operation copies a few objects.
 
     Attributes:
-        jobs: The jobs by name, as they were sent.
-        runs: The operations by name.
-        asked: Method and path of all requests.
-        refused: Statuses and texts for requests whose method and path hold the key, one each.
-        held: While it is set, nothing is copied.
-        aborts_with: Where it is set, runs fail at once and say this.
-        rows_at_once: So many objects are copied each time.
+        url: URL of its API.
+        client: Client for the buckets.
+        jobs: The jobs as they were created, by name.
+        runs: The operations, by name.
+        requests: Method and path of all requests, in order.
+        error_responses: Status and message pairs for requests whose method and path contain the
+            key; each pair is sent once.
+        paused: Event; nothing is copied while it is set.
+        abort_message: Message with which runs fail at once; empty to let them run.
+        rows_per_step: Number of objects copied by each poll.
     """
 
     daemon_threads = True
@@ -264,38 +286,38 @@ class Transfers(ThreadingHTTPServer):
         self.client = client
         self.jobs: dict[str, dict[str, Any]] = {}
         self.runs: dict[str, Run] = {}
-        self.asked: list[str] = []
-        self.refused: dict[str, list[tuple[int, str]]] = {}
-        self.held = threading.Event()
-        self.aborts_with = ""
-        self.rows_at_once = 20
+        self.requests: list[str] = []
+        self.error_responses: dict[str, list[tuple[int, str]]] = {}
+        self.paused = threading.Event()
+        self.abort_message = ""
+        self.rows_per_step = 20
         self.lock = threading.Lock()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: a test has killed who asked."""
+        """Print nothing: a test has killed the client."""
 
     def count(self, method: str, ending: str) -> int:
-        return sum(a.startswith(method) and a.endswith(ending) for a in self.asked)
+        return sum(r.startswith(method) and r.endswith(ending) for r in self.requests)
 
     def step(self, run: Run) -> None:
-        """Copy some more."""
-        if run.is_over or self.held.is_set():
+        """Copy the next few objects of a run."""
+        if run.is_over or self.paused.is_set():
             return
-        if self.aborts_with:
-            run.aborted_for = self.aborts_with
+        if self.abort_message:
+            run.abort_message = self.abort_message
             return
         sink = self.jobs[run.job]["transferSpec"]["gcsDataSink"]
         bucket = self.client.bucket(sink["bucketName"])
-        for url, size, md5 in run.rows[run.at : run.at + self.rows_at_once]:
+        for url, size, md5 in run.rows[run.position : run.position + self.rows_per_step]:
             parts = urlsplit(url)
             blob = bucket.blob(f"{sink.get('path', '')}{parts.hostname}{parts.path}")
-            run.at += 1
+            run.position += 1
             if blob.exists():
                 run.skipped += 1
                 continue
             try:
-                with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310  (loopback)
-                    content = answer.read()
+                with urllib.request.urlopen(url, timeout=10) as response:  # noqa: S310  (loopback)
+                    content = response.read()
             except urllib.error.HTTPError as error:
                 run.failures.append((url, f"HTTP {error.code}"))
                 continue
@@ -308,7 +330,7 @@ class Transfers(ThreadingHTTPServer):
             run.size_bytes += len(content)
 
     def rows_of(self, job: dict[str, Any]) -> list[list[str]]:
-        """Read a job's list as the service does, and refuse what it would refuse."""
+        """Return the rows of a job's URL list; fail on a list that the service would reject."""
         list_url = job["transferSpec"]["httpDataSource"]["listUrl"]
         bucket, _, name = list_url.removeprefix("gs://").partition("/")
         text = self.client.bucket(bucket).blob(name).download_as_bytes().decode()
@@ -318,44 +340,46 @@ class Transfers(ThreadingHTTPServer):
         return [line.split("\t") for line in lines]
 
 
-class _TransfersHandler(Quiet):
+class _TransfersHandler(QuietHandler):
     server: Transfers
 
     def do_GET(self) -> None:
-        self.answer("GET")
+        self.handle_request("GET")
 
     def do_POST(self) -> None:
-        self.answer("POST")
+        self.handle_request("POST")
 
-    def answer(self, method: str) -> None:
+    def handle_request(self, method: str) -> None:
         path = urlsplit(self.path).path
         sent = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
         with self.server.lock:
-            self.server.asked.append(f"{method} {path}")
-            status, answer = self.decide(method, path, sent)
-        body = json.dumps(answer).encode()
-        self.say(status, body, {"Content-Type": "application/json"})
+            self.server.requests.append(f"{method} {path}")
+            status, response = self.decide(method, path, sent)
+        body = json.dumps(response).encode()
+        self.respond(status, body, {"Content-Type": "application/json"})
 
     def decide(self, method: str, path: str, sent: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         server = self.server
-        for part, answers in server.refused.items():
-            if part in f"{method} {path}" and answers:
-                return wrong(*answers.pop(0))
+        for part, errors in server.error_responses.items():
+            if part in f"{method} {path}" and errors:
+                return error(*errors.pop(0))
         name = path.removeprefix("/v1/")
         if method == "POST":
             return (
-                self.run(name.removesuffix(":run")) if sent.get("name") is None else self.make(sent)
+                self.run(name.removesuffix(":run"))
+                if sent.get("name") is None
+                else self.create(sent)
             )
         if name in server.runs:
             server.step(server.runs[name])
             return 200, server.runs[name].as_json()
         account = {f"googleServiceAccounts/{PROJECT}": {"accountEmail": server.account}}
-        found = {**account, **server.jobs}.get(name)
-        return (200, found) if found else wrong(404, "Requested entity was not found")
+        resource = {**account, **server.jobs}.get(name)
+        return (200, resource) if resource else error(404, "Requested entity was not found")
 
-    def make(self, sent: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    def create(self, sent: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         if sent["name"] in self.server.jobs:
-            return wrong(409, "Requested entity already exists")
+            return error(409, "Requested entity already exists")
         self.server.jobs[sent["name"]] = sent
         return 200, sent
 
@@ -363,18 +387,16 @@ class _TransfersHandler(Quiet):
         server = self.server
         latest = server.runs.get(server.jobs[job].get("latestOperationName", ""))
         if latest is not None and not latest.is_over:
-            return wrong(400, "There is an active operation of this job")
-        made = Run(
-            f"transferOperations/run-{next(_numbers)}", job, server.rows_of(server.jobs[job])
-        )
-        server.runs[made.name] = made
-        server.jobs[job]["latestOperationName"] = made.name
-        return 200, made.as_json()
+            return error(400, "There is an active operation of this job")
+        run = Run(f"transferOperations/run-{next(_numbers)}", job, server.rows_of(server.jobs[job]))
+        server.runs[run.name] = run
+        server.jobs[job]["latestOperationName"] = run.name
+        return 200, run.as_json()
 
 
-def wrong(status: int, text: str) -> tuple[int, dict[str, Any]]:
-    """Give an error as Google's services write it."""
-    return status, {"error": {"code": status, "message": text, "status": "WRONG"}}
+def error(status: int, message: str) -> tuple[int, dict[str, Any]]:
+    """Return an error response of Google's services."""
+    return status, {"error": {"code": status, "message": message, "status": "WRONG"}}
 
 
 @pytest.fixture

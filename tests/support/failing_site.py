@@ -1,4 +1,4 @@
-"""A site that fails as sites do, for whoever fetches large files from it."""
+"""A site with realistic failures, for tests of clients that download large files."""
 
 from __future__ import annotations
 
@@ -16,12 +16,18 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_SENT_BYTES = 1 << 14
+_SEND_BYTES = 1 << 14
 
 
 @dataclass
-class Asked:
-    """A request and what was sent for it."""
+class ReceivedRequest:
+    """A request, and what was sent in response.
+
+    Attributes:
+        headers: Request headers, by name in lower case.
+        status: Status of the response.
+        sent_bytes: Bytes of the body that were sent.
+    """
 
     headers: dict[str, str]
     status: int = 0
@@ -29,21 +35,22 @@ class Asked:
 
 
 @dataclass
-class Ways:
-    """How the site behaves; may be changed at any time.
+class SiteSettings:
+    """How the site responds; may be changed at any time.
 
     Attributes:
-        content: What every path has.
-        etag: Its ETag; none where empty.
-        last_modified: The header; none where empty.
-        md5: The MD5 that Google's header tells; none where empty.
-        ranges: Ranges are answered.
-        length: The length is told.
-        breaks: After how many bytes of the body the connection breaks, by request.
-        extra: What is sent after the body.
-        answers: Whole answers to send instead, by request; empty ones close at once.
-        pause_s: The pause after every 16 kB.
-        hold_bytes: After so many bytes of a body nothing comes until ``go_on``.
+        content: Body of every path.
+        etag: ETag of the content; empty to send none.
+        last_modified: Last-Modified of the content; empty to send none.
+        md5: MD5 for Google's hash header; empty to send none.
+        ranges: Whether range requests are honoured.
+        length: Whether Content-Length is sent.
+        breaks: For each request, after how many bytes of the body the connection breaks.
+        extra: Bytes sent after the body.
+        responses: For each request, a whole response to send instead; an empty one closes the
+            connection.
+        pause_s: Pause after every 16 kB.
+        stall_after_bytes: Bytes of a body after which nothing is sent until ``resume`` is set.
     """
 
     content: bytes = b""
@@ -54,13 +61,20 @@ class Ways:
     length: bool = True
     breaks: list[int | None] = field(default_factory=list)
     extra: bytes = b""
-    answers: list[bytes | None] = field(default_factory=list)
+    responses: list[bytes | None] = field(default_factory=list)
     pause_s: float = 0.0
-    hold_bytes: int | None = None
+    stall_after_bytes: int | None = None
 
 
 class FaultySite(socketserver.ThreadingTCPServer):
-    """Gives ``ways.content`` for every path, with the faults of ``ways``."""
+    """Serves ``settings.content`` at every path, with the faults of ``settings``.
+
+    Attributes:
+        url: URL of the site.
+        settings: How it responds.
+        requests: All requests, in order.
+        resume: Event that ends a stall.
+    """
 
     daemon_threads = True
     allow_reuse_address = True
@@ -68,27 +82,27 @@ class FaultySite(socketserver.ThreadingTCPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Connection)
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
-        self.ways = Ways()
-        self.asked: list[Asked] = []
-        self.go_on = threading.Event()
+        self.settings = SiteSettings()
+        self.requests: list[ReceivedRequest] = []
+        self.resume = threading.Event()
 
     @property
     def ranges(self) -> list[str]:
-        """The range of every request, in order; empty where there was none."""
-        return [asked.headers.get("range", "") for asked in self.asked]
+        """The Range header of every request, in order; empty if it had none."""
+        return [request.headers.get("range", "") for request in self.requests]
 
     @property
     def statuses(self) -> list[int]:
-        """What was answered."""
-        return [asked.status for asked in self.asked]
+        """The statuses of all responses, in order."""
+        return [request.status for request in self.requests]
 
     @property
     def sent_bytes(self) -> int:
-        """How much of bodies was sent in all."""
-        return sum(asked.sent_bytes for asked in self.asked)
+        """Bytes of all bodies that were sent."""
+        return sum(request.sent_bytes for request in self.requests)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: clients that go away are what is tried here."""
+        """Print nothing: the tests' clients disconnect on purpose."""
 
 
 class _Connection(socketserver.StreamRequestHandler):
@@ -101,65 +115,65 @@ class _Connection(socketserver.StreamRequestHandler):
         while line := self.rfile.readline().strip():
             name, _, value = line.decode().partition(":")
             headers[name.strip().lower()] = value.strip()
-        asked = Asked(headers)
-        ways = self.server.ways
-        self.server.asked.append(asked)
-        own = ways.answers.pop(0) if ways.answers else None
-        if own is not None:
-            asked.status = int(own.split()[1]) if own else 0
-            self.wfile.write(own)
+        request = ReceivedRequest(headers)
+        settings = self.server.settings
+        self.server.requests.append(request)
+        response = settings.responses.pop(0) if settings.responses else None
+        if response is not None:
+            request.status = int(response.split()[1]) if response else 0
+            self.wfile.write(response)
             return
         with contextlib.suppress(OSError):
-            self._answer(asked, ways)
+            self._respond(request, settings)
 
-    def _answer(self, asked: Asked, ways: Ways) -> None:
-        size = len(ways.content)
-        validators = {ways.etag, ways.last_modified} - {""}
-        said = {"ETag": ways.etag, "Last-Modified": ways.last_modified}
-        if ways.md5:
-            said["x-goog-hash"] = f"crc32c=AAAAAA==,md5={ways.md5}"
-        known = asked.headers.get("if-none-match") or asked.headers.get("if-modified-since")
-        found = re.fullmatch(r"bytes=(\d+)-", asked.headers.get("range", ""))
+    def _respond(self, request: ReceivedRequest, settings: SiteSettings) -> None:
+        size = len(settings.content)
+        validators = {settings.etag, settings.last_modified} - {""}
+        headers = {"ETag": settings.etag, "Last-Modified": settings.last_modified}
+        if settings.md5:
+            headers["x-goog-hash"] = f"crc32c=AAAAAA==,md5={settings.md5}"
+        condition = request.headers.get("if-none-match") or request.headers.get("if-modified-since")
+        match = re.fullmatch(r"bytes=(\d+)-", request.headers.get("range", ""))
         first, status = 0, 200
-        if known in validators:
+        if condition in validators:
             status = 304
-        elif ways.ranges and found and asked.headers.get("if-range") in {None, *validators}:
-            first, status = int(found[1]), 206 if int(found[1]) < size else 416
-            said["Content-Range"] = f"bytes {first}-{size - 1}/{size}"
+        elif settings.ranges and match and request.headers.get("if-range") in {None, *validators}:
+            first, status = int(match[1]), 206 if int(match[1]) < size else 416
+            headers["Content-Range"] = f"bytes {first}-{size - 1}/{size}"
             if status == 416:
-                said["Content-Range"] = f"bytes */{size}"
-        body = ways.content[first:] if status in {200, 206} else b""
-        if ways.length and status != 304:
-            said["Content-Length"] = str(len(body))
-        asked.status = status
+                headers["Content-Range"] = f"bytes */{size}"
+        body = settings.content[first:] if status in {200, 206} else b""
+        if settings.length and status != 304:
+            headers["Content-Length"] = str(len(body))
+        request.status = status
         head = [f"HTTP/1.1 {status} So", "Connection: close"]
-        head += [f"{name}: {value}" for name, value in said.items() if value]
+        head += [f"{name}: {value}" for name, value in headers.items() if value]
         self.wfile.write("\r\n".join([*head, "", ""]).encode())
-        end = ways.breaks.pop(0) if ways.breaks else None
-        self._send(asked, body[:end], ways)
+        end = settings.breaks.pop(0) if settings.breaks else None
+        self._send(request, body[:end], settings)
         if end is None:
-            self.wfile.write(ways.extra)
+            self.wfile.write(settings.extra)
 
-    def _send(self, asked: Asked, body: bytes, ways: Ways) -> None:
+    def _send(self, request: ReceivedRequest, body: bytes, settings: SiteSettings) -> None:
         view = memoryview(body)
-        for start in range(0, len(view), _SENT_BYTES):
-            if ways.hold_bytes is not None and start >= ways.hold_bytes:
-                self.server.go_on.wait(30)
-            piece = view[start : start + _SENT_BYTES]
+        for start in range(0, len(view), _SEND_BYTES):
+            if settings.stall_after_bytes is not None and start >= settings.stall_after_bytes:
+                self.server.resume.wait(30)
+            piece = view[start : start + _SEND_BYTES]
             self.wfile.write(piece)
-            asked.sent_bytes += len(piece)
-            if ways.pause_s:
-                time.sleep(ways.pause_s)
+            request.sent_bytes += len(piece)
+            if settings.pause_s:
+                time.sleep(settings.pause_s)
 
 
 @pytest.fixture
 def faulty_site() -> Iterator[FaultySite]:
-    """A site of 300 kB that is sound until its ways are changed."""
-    with FaultySite() as made:
-        made.ways.content = random.Random(1).randbytes(300_000)
-        thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.02})
+    """A site with 300 kB that works until its settings are changed."""
+    with FaultySite() as site:
+        site.settings.content = random.Random(1).randbytes(300_000)
+        thread = threading.Thread(target=site.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
-        yield made
-        made.go_on.set()
-        made.shutdown()
+        yield site
+        site.resume.set()
+        site.shutdown()
         thread.join()

@@ -9,26 +9,27 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from oiyolo.darknet.forks import LINES
+from oiyolo.darknet.forks import FORKS
 from oiyolo.darknet.program import Darknet
 from oiyolo.project.keys import TrainOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from oiyolo.networks.lint import DarknetLine
+    from oiyolo.networks.lint import ForkName
 
 
 @dataclass
 class Page:
-    """What an address answers.
+    """The response of a URL.
 
     Attributes:
         body: The content.
-        status: The answer's status; a range that is asked for makes 206 of 200.
-        etag: By which the version is told.
-        length: Whether the length is told.
-        breaks: After how many bytes of the body the connection ends, by request; then never.
+        status: The status of the response; a range request turns 200 into 206.
+        etag: The ETag, which identifies the version.
+        length: Whether the response has a Content-Length.
+        breaks: After how many bytes of the body the connection ends, one entry per request; later
+            requests are complete.
     """
 
     body: bytes = b""
@@ -38,8 +39,8 @@ class Page:
     breaks: list[int] = field(default_factory=list)
 
 
-class Site(http.server.ThreadingHTTPServer):
-    """Pages by their paths, on loopback; an address without a page answers 404."""
+class WeightsSite(http.server.ThreadingHTTPServer):
+    """Pages by their paths, on loopback; a URL without a page returns 404."""
 
     page_type = Page
 
@@ -49,23 +50,23 @@ class Site(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Connection)
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
         self.pages: dict[str, Page] = {}
-        self.asked: list[tuple[str, str]] = []
+        self.requests: list[tuple[str, str]] = []
         """Path and range of each request."""
 
     def handle_error(self, *_: object) -> None:
-        """Say nothing: clients that go away are what is tried here."""
+        """Do nothing: tests close connections on purpose."""
 
 
 class _Connection(http.server.BaseHTTPRequestHandler):
-    server: Site
+    server: WeightsSite
 
     def do_GET(self) -> None:
-        asked = self.headers.get("Range", "")
-        self.server.asked.append((self.path, asked))
+        requested = self.headers.get("Range", "")
+        self.server.requests.append((self.path, requested))
         page = self.server.pages.get(self.path, Page(status=404))
         first, status = 0, page.status
-        if status == 200 and asked and self.headers.get("If-Range") == page.etag:
-            first, status = int(asked.removeprefix("bytes=").rstrip("-")), 206
+        if status == 200 and requested and self.headers.get("If-Range") == page.etag:
+            first, status = int(requested.removeprefix("bytes=").rstrip("-")), 206
         self.send_response(status)
         self.send_header("ETag", page.etag)
         self.send_header("Connection", "close")
@@ -81,23 +82,23 @@ class _Connection(http.server.BaseHTTPRequestHandler):
             self.wfile.write(body[:end])
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
 
 @pytest.fixture
-def site() -> Iterator[Site]:
-    with Site() as made:
-        thread = threading.Thread(target=made.serve_forever, daemon=True)
+def weights_site() -> Iterator[WeightsSite]:
+    with WeightsSite() as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
-        yield made
-        made.shutdown()
+        yield server
+        server.shutdown()
         thread.join()
 
 
 @pytest.fixture
-def darknet() -> Callable[..., Darknet]:
-    def make(line: DarknetLine = "pjreddie", *, gpu: bool = False, cudnn: bool = False) -> Darknet:
-        return Darknet(Path("/opt/darknet"), LINES[line], gpu, "made up", cudnn)
+def make_darknet() -> Callable[..., Darknet]:
+    def make(fork: ForkName = "pjreddie", *, gpu: bool = False, cudnn: bool = False) -> Darknet:
+        return Darknet(Path("/opt/darknet"), FORKS[fork], gpu, "invented", cudnn)
 
     return make
 

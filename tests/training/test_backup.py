@@ -1,4 +1,4 @@
-"""A training that is stopped leaves its weights in a bucket; another machine goes on from there."""
+"""A stopped training leaves its weights in a bucket, and another machine resumes from them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.darknet
 @pytest.mark.slow
-def test_a_machine_that_is_taken_away_takes_nothing_with_it(
+def test_another_machine_resumes_from_the_backup(
     *,
     emulator: Any,
     cli: Cli,
@@ -49,16 +49,16 @@ def test_a_machine_that_is_taken_away_takes_nothing_with_it(
     os.kill(training.pid, signal.SIGTERM)
     stopped = shell.end_of(training)
     assert stopped.code == 130, stopped.err
-    kept = {blob.name.rpartition("/")[2]: blob for blob in bucket.list_blobs()}
-    assert sorted(kept) == ["network.backup", "run.json", "train_log.txt"]
-    assert kept["train_log.txt"].download_as_bytes() == log.read_bytes()
+    backup = {blob.name.rpartition("/")[2]: blob for blob in bucket.list_blobs()}
+    assert sorted(backup) == ["network.backup", "run.json", "train_log.txt"]
+    assert backup["train_log.txt"].download_as_bytes() == log.read_bytes()
 
     shutil.rmtree(folder / "runs")
     (run / "weights").mkdir(parents=True)
-    for name, blob in kept.items():
+    for name, blob in backup.items():
         blob.download_to_filename(run / ("weights" if name.startswith("network") else "") / name)
-    again = cli.ok("train", project=folder)
-    assert "going on with tiny-001 at iteration 1" in again.err
+    resumed = cli.ok("train", project=folder)
+    assert "resuming tiny-001 at iteration 1" in resumed.err
     record = json.loads((run / "run.json").read_text())
     assert record["state"] == "finished"
     assert record["resumed_at_iteration"] >= 100

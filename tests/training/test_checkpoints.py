@@ -1,4 +1,4 @@
-"""Weights of a run: what it goes on from, what is kept, what is evidence."""
+"""Checkpoints of a run: the newest to resume from, the kept copies, the rejected weights."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from oiyolo.core.errors import UnavailableError
-from oiyolo.darknet.forks import LINES
+from oiyolo.darknet.forks import FORKS
 from oiyolo.networks import cfg as cfgs
 from oiyolo.training.backup import Backup
-from oiyolo.training.checkpoints import Checkpoints, Keeper
-from oiyolo.training.monitors import Measured, Point, Saved
+from oiyolo.training.checkpoints import CheckpointKeeper, Checkpoints
+from oiyolo.training.monitors import IterationStats, MapMeasured, WeightsSaved
 from oiyolo.training.run import Run
 
 if TYPE_CHECKING:
@@ -38,10 +38,10 @@ activation=linear
 FLOATS = 2 + 3 * 2
 
 
-def made(tmp_path: Path, line: str = "pjreddie") -> Checkpoints:
+def make_checkpoints(tmp_path: Path, fork: str = "pjreddie") -> Checkpoints:
     run = Run(tmp_path)
     run.weights_folder.mkdir(parents=True, exist_ok=True)
-    return Checkpoints(run, LINES[line], cfgs.parse(TEXT, path="n.cfg"))  # type: ignore[index]
+    return Checkpoints(run, FORKS[fork], cfgs.parse(TEXT, path="n.cfg"))  # type: ignore[index]
 
 
 def save(path: Path, iteration: int, value: float = 0.5, *, floats: int = FLOATS) -> Path:
@@ -51,128 +51,136 @@ def save(path: Path, iteration: int, value: float = 0.5, *, floats: int = FLOATS
     return path
 
 
-def test_the_newest_sound_weights_are_gone_on_with(tmp_path: Path) -> None:
-    known = made(tmp_path)
-    assert known.newest() == (None, 0)
+def test_the_newest_valid_weights_are_chosen(tmp_path: Path) -> None:
+    checkpoints = make_checkpoints(tmp_path)
+    assert checkpoints.newest() == (None, 0)
     hundred = save(tmp_path / "weights" / "network_100.weights", 100)
-    last = save(known.last_path, 200)
-    assert known.newest() == (last, 200)
-    assert known.newest(until=150) == (hundred, 100)
-    save(known.last_path, 200, float("nan"))
-    assert known.newest() == (hundred, 100)
-    save(known.last_path, 300, floats=FLOATS - 1)  # torn
-    assert known.newest() == (hundred, 100)
-    known.last_path.write_bytes(b"")
-    assert known.newest() == (hundred, 100)
+    last = save(checkpoints.last_path, 200)
+    assert checkpoints.newest() == (last, 200)
+    assert checkpoints.newest(max_iteration=150) == (hundred, 100)
+    save(checkpoints.last_path, 200, float("nan"))
+    assert checkpoints.newest() == (hundred, 100)
+    save(checkpoints.last_path, 300, floats=FLOATS - 1)  # incomplete
+    assert checkpoints.newest() == (hundred, 100)
+    checkpoints.last_path.write_bytes(b"")
+    assert checkpoints.newest() == (hundred, 100)
 
 
-def test_best_weights_are_nothing_to_go_on_from(tmp_path: Path) -> None:
-    known = made(tmp_path, "alexeyab")
-    assert known.best_path is not None
-    save(known.best_path, 400)
-    last = save(known.last_path, 300)
-    assert known.newest() == (last, 300)
+def test_best_weights_are_not_chosen_to_resume_from(tmp_path: Path) -> None:
+    checkpoints = make_checkpoints(tmp_path, "alexeyab")
+    assert checkpoints.best_path is not None
+    save(checkpoints.best_path, 400)
+    last = save(checkpoints.last_path, 300)
+    assert checkpoints.newest() == (last, 300)
 
 
 def test_two_copies_of_the_last_weights_are_kept(tmp_path: Path) -> None:
-    known = made(tmp_path)
+    checkpoints = make_checkpoints(tmp_path)
     for iteration in (100, 200, 300):
-        save(known.last_path, iteration)
-        known.keep_last()
-    assert sorted(p.name for p in known.kept_folder.iterdir()) == [
+        save(checkpoints.last_path, iteration)
+        checkpoints.keep_last()
+    assert sorted(p.name for p in checkpoints.kept_folder.iterdir()) == [
         "last-200.weights",
         "last-300.weights",
     ]
-    known.last_path.write_bytes(b"torn")
-    assert known.newest() == (known.kept_folder / "last-300.weights", 300)
-    known.keep_last()
-    assert known.newest_kept == known.kept_folder / "last-300.weights"
+    checkpoints.last_path.write_bytes(b"incomplete")
+    assert checkpoints.newest() == (checkpoints.kept_folder / "last-300.weights", 300)
+    checkpoints.keep_last()
+    assert checkpoints.newest_kept == checkpoints.kept_folder / "last-300.weights"
 
 
-def test_what_it_was_taken_back_from_is_evidence(tmp_path: Path) -> None:
-    known = made(tmp_path)
+def test_a_rollback_moves_newer_weights_to_the_evidence_folder(tmp_path: Path) -> None:
+    checkpoints = make_checkpoints(tmp_path)
     save(tmp_path / "weights" / "network_100.weights", 100)
-    for path in (known.last_path, known.kept_folder / "last-200.weights", known.final_path):
+    for path in (
+        checkpoints.last_path,
+        checkpoints.kept_folder / "last-200.weights",
+        checkpoints.final_path,
+    ):
         save(path, 200, float("nan"))
-    folder = known.move_aside(100, "002")
+    folder = checkpoints.move_aside(100, "002")
     assert folder == tmp_path / "evidence" / "002"
     names = {"network.backup", "last-200.weights", "network_final.weights"}
     assert {path.name for path in folder.iterdir()} == names
     assert [p.name for p in (tmp_path / "weights").rglob("*.*")] == ["network_100.weights"]
-    assert known.move_aside(100, "003") is None
+    assert checkpoints.move_aside(100, "003") is None
 
 
-def test_the_best_is_kept_with_its_map_and_given_back(tmp_path: Path) -> None:
-    known = made(tmp_path, "alexeyab")
-    best = known.best_path
+def test_the_best_weights_are_kept_with_their_map_and_restored(tmp_path: Path) -> None:
+    checkpoints = make_checkpoints(tmp_path, "alexeyab")
+    best = checkpoints.best_path
     assert best is not None
-    known.keep_best(0.5)  # there is none yet
-    assert not known.kept_folder.exists()
+    checkpoints.keep_best(0.5)  # there are no best weights yet
+    assert not checkpoints.kept_folder.exists()
     save(best, 100)
-    known.keep_best(0.8)
+    checkpoints.keep_best(0.8)
     save(best, 200)
-    known.keep_best(0.7)  # a worse one took its place
-    assert known.best is not None
-    assert (known.best.map, known.best.iteration) == (0.8, 100)
-    assert best.read_bytes() == known.best.path.read_bytes()
+    checkpoints.keep_best(0.7)  # worse weights have overwritten them
+    assert checkpoints.best is not None
+    assert (checkpoints.best.map, checkpoints.best.iteration) == (0.8, 100)
+    assert best.read_bytes() == checkpoints.best.path.read_bytes()
     save(best, 300)
-    known.keep_best(0.9)
-    assert (known.best.map, known.best.iteration) == (0.9, 300)
-    assert len(list(known.kept_folder.iterdir())) == 1
+    checkpoints.keep_best(0.9)
+    assert (checkpoints.best.map, checkpoints.best.iteration) == (0.9, 300)
+    assert len(list(checkpoints.kept_folder.iterdir())) == 1
 
 
 @pytest.mark.parametrize(
-    ("iteration", "floats", "measured", "stays"),
+    ("iteration", "floats", "map_by_iteration", "kept_iteration"),
     [
         (100, FLOATS, {100: 0.8}, 100),
-        (200, FLOATS, {200: 0.9}, 200),  # killed before it was kept
-        (200, FLOATS, {200: 0.7}, 100),  # killed before the better one was given back
+        (200, FLOATS, {200: 0.9}, 200),  # killed before they were kept
+        (200, FLOATS, {200: 0.7}, 100),  # killed before the better ones were restored
         (200, FLOATS, {}, 100),
-        (200, FLOATS - 3, {200: 0.9}, 100),  # killed while it was written
+        (200, FLOATS - 3, {200: 0.9}, 100),  # killed while they were written
     ],
 )
-def test_a_best_that_a_kill_left_behind_is_mended(
-    tmp_path: Path, iteration: int, floats: int, measured: dict[int, float], stays: int
+def test_the_best_weights_are_repaired_after_a_kill(
+    tmp_path: Path,
+    iteration: int,
+    floats: int,
+    map_by_iteration: dict[int, float],
+    kept_iteration: int,
 ) -> None:
-    known = made(tmp_path, "alexeyab")
-    assert known.best_path is not None
-    save(known.best_path, 100)
-    known.keep_best(0.8)
-    (known.kept_folder / ".best-0.9-200.weights.1-1.part").write_bytes(b"half")
-    save(known.best_path, iteration, floats=floats)
-    known.mend(measured)
-    assert known.best is not None
-    assert known.best.iteration == stays
-    assert known.best_path.read_bytes() == known.best.path.read_bytes()
-    assert len(list(known.kept_folder.iterdir())) == 1
+    checkpoints = make_checkpoints(tmp_path, "alexeyab")
+    assert checkpoints.best_path is not None
+    save(checkpoints.best_path, 100)
+    checkpoints.keep_best(0.8)
+    (checkpoints.kept_folder / ".best-0.9-200.weights.1-1.part").write_bytes(b"partial")
+    save(checkpoints.best_path, iteration, floats=floats)
+    checkpoints.repair(map_by_iteration)
+    assert checkpoints.best is not None
+    assert checkpoints.best.iteration == kept_iteration
+    assert checkpoints.best_path.read_bytes() == checkpoints.best.path.read_bytes()
+    assert len(list(checkpoints.kept_folder.iterdir())) == 1
 
 
-def test_weights_are_copied_when_they_are_whole(tmp_path: Path) -> None:
-    known = made(tmp_path, "alexeyab")
-    keeper = Keeper(known)
-    keeper.hear(Point(100, 1, 1), 0)
-    save(known.last_path, 100)
-    keeper.hear(Saved("weights/network_last.weights"), 0)
-    assert not known.kept_folder.exists()
-    keeper.hear(Measured(0.4), 0)
-    keeper.hear(Point(101, 1, 1), 0)
-    assert known.newest_kept is not None
-    assert (keeper.kept, keeper.iteration) == (1, 101)
+def test_weights_are_copied_once_they_are_complete(tmp_path: Path) -> None:
+    checkpoints = make_checkpoints(tmp_path, "alexeyab")
+    keeper = CheckpointKeeper(checkpoints)
+    keeper.on_event(IterationStats(100, 1, 1), 0)
+    save(checkpoints.last_path, 100)
+    keeper.on_event(WeightsSaved("weights/network_last.weights"), 0)
+    assert not checkpoints.kept_folder.exists()
+    keeper.on_event(MapMeasured(0.4), 0)
+    keeper.on_event(IterationStats(101, 1, 1), 0)
+    assert checkpoints.newest_kept is not None
+    assert (keeper.kept_count, keeper.iteration) == (1, 101)
 
 
-def test_a_copy_that_fails_ends_nothing(
+def test_a_failed_copy_does_not_stop_the_training(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known = made(tmp_path)
-    keeper = Keeper(known)
+    checkpoints = make_checkpoints(tmp_path)
+    keeper = CheckpointKeeper(checkpoints)
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Checkpoints, "_copy", staticmethod(full))
-    save(known.last_path, 100)
-    keeper.hear(Saved("weights/network.backup"), 0)
-    keeper.hear(Point(101, 1, 1), 0)
+    save(checkpoints.last_path, 100)
+    keeper.on_event(WeightsSaved("weights/network.backup"), 0)
+    keeper.on_event(IterationStats(101, 1, 1), 0)
     assert "No space left" in caplog.text
 
 
@@ -180,46 +188,59 @@ def test_a_copy_that_fails_ends_nothing(
 
 
 class Bucket:
-    """Takes copies, with what was in them."""
+    """Record uploads with the content of the files."""
 
     def __init__(self) -> None:
         self.copies: list[tuple[str, dict[str, bytes]]] = []
         self.fails = False
 
-    def __call__(self, paths: Sequence[Path], place: str) -> None:
+    def __call__(self, paths: Sequence[Path], destination: str) -> None:
         if self.fails:
             raise UnavailableError("the bucket does not answer")
-        self.copies.append((place, {path.name: path.read_bytes() for path in paths}))
+        self.copies.append((destination, {path.name: path.read_bytes() for path in paths}))
 
 
 def test_weights_are_copied_to_a_bucket_under_darknets_names(tmp_path: Path) -> None:
-    known = made(tmp_path / "a-001", "alexeyab")
-    known.run.write_record(state="running")
-    keeper, bucket = Keeper(known), Bucket()
-    backup = Backup(known.run, known, keeper, place="gs://b/runs/", every_s=100, copy=bucket)
-    backup.look(0.0, 0.0)
-    assert bucket.copies == []  # there is nothing yet
-    save(known.last_path, 100)
-    assert known.best_path is not None
-    save(known.best_path, 90)
-    known.keep_best(0.5)
-    keeper.hear(Saved("weights/network_last.weights"), 0)
-    keeper.hear(Point(101, 1, 1), 0)
-    backup.look(1.0, 0.0)
-    known.last_path.write_bytes(b"being written anew")
+    checkpoints = make_checkpoints(tmp_path / "a-001", "alexeyab")
+    checkpoints.run.write_record(state="running")
+    keeper, bucket = CheckpointKeeper(checkpoints), Bucket()
+    backup = Backup(
+        checkpoints.run,
+        checkpoints,
+        keeper,
+        destination="gs://b/runs/",
+        interval_s=100,
+        copy=bucket,
+    )
+    backup.on_tick(0.0, 0.0)
+    assert bucket.copies == []  # there are no weights yet
+    save(checkpoints.last_path, 100)
+    assert checkpoints.best_path is not None
+    save(checkpoints.best_path, 90)
+    checkpoints.keep_best(0.5)
+    keeper.on_event(WeightsSaved("weights/network_last.weights"), 0)
+    keeper.on_event(IterationStats(101, 1, 1), 0)
+    backup.on_tick(1.0, 0.0)
+    checkpoints.last_path.write_bytes(b"being overwritten")
     backup.close()
-    place, first = bucket.copies[0]
-    assert place == "gs://b/runs/a-001"
+    destination, first = bucket.copies[0]
+    assert destination == "gs://b/runs/a-001"
     assert set(first) == {"network_last.weights", "network_best.weights", "run.json"}
     assert struct.unpack_from("<Q", first["network_last.weights"], 12) == (400,)
 
 
-def test_a_bucket_that_does_not_answer_is_told_and_nothing_more(
+def test_an_unreachable_bucket_is_only_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    known = made(tmp_path)
-    known.run.write_record(state="running")
+    checkpoints = make_checkpoints(tmp_path)
+    checkpoints.run.write_record(state="running")
     bucket = Bucket()
     bucket.fails = True
-    Backup(known.run, known, Keeper(known), place="gs://b", copy=bucket).close()
+    Backup(
+        checkpoints.run,
+        checkpoints,
+        CheckpointKeeper(checkpoints),
+        destination="gs://b",
+        copy=bucket,
+    ).close()
     assert "does not answer" in caplog.text

@@ -1,4 +1,4 @@
-"""What is found before a training begins, each fault alone and many at once."""
+"""The checks before a training starts: each problem alone, and many at once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from oiyolo.core.errors import InputFormError, UnavailableError
-from oiyolo.darknet.forks import LINES
+from oiyolo.darknet.forks import FORKS
 from oiyolo.darknet.gpus import Gpu
 from oiyolo.darknet.program import data_file
 from oiyolo.networks.builders import build
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from oiyolo.networks.cfg import Cfg
-    from oiyolo.networks.lint import DarknetLine
+    from oiyolo.networks.lint import ForkName
 
 GIB = 1 << 30
 
 
 class Usage(NamedTuple):
-    """What ``shutil.disk_usage`` gives."""
+    """The result of ``shutil.disk_usage``."""
 
     total: int
     used: int
@@ -35,7 +35,7 @@ class Usage(NamedTuple):
 
 
 class Run:
-    """A run's folder with six images, in which nothing is wrong."""
+    """A valid run folder with six images."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "runs" / "demo-001"
@@ -70,12 +70,12 @@ class Run:
         text = "".join(f"{self.image(number)}\n" for number in numbers)
         (self.folder / f"{name}.txt").write_text(text)
 
-    def check(self, line: DarknetLine = "pjreddie", **keys: Any) -> list[str]:
-        return preflight.check(self.folder, cfg=self.cfg, line=LINES[line], **keys)
+    def check(self, fork: ForkName = "pjreddie", **keys: Any) -> list[str]:
+        return preflight.check(self.folder, cfg=self.cfg, fork=FORKS[fork], **keys)
 
-    def refused(self, line: DarknetLine = "pjreddie", **keys: Any) -> InputFormError:
+    def refused(self, fork: ForkName = "pjreddie", **keys: Any) -> InputFormError:
         with pytest.raises(InputFormError) as caught:
-            self.check(line, **keys)
+            self.check(fork, **keys)
         return caught.value
 
 
@@ -86,83 +86,83 @@ def small(*, class_count: int, batch: int = 4) -> Cfg:
 
 @pytest.fixture
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    # A test's own folder has its name, and words such as "images" matter in a path.
+    # Not tmp_path, which contains the name of the test: words such as "images" matter in a path.
     return Run(tmp_path_factory.mktemp("run"))
 
 
-@pytest.mark.parametrize("line", LINES)
-def test_what_is_right_passes_with_every_line(run: Run, line: DarknetLine) -> None:
-    assert run.check(line, measures_map=True) == []
+@pytest.mark.parametrize("fork", FORKS)
+def test_a_valid_run_passes_for_every_fork(run: Run, fork: ForkName) -> None:
+    assert run.check(fork, measures_map=True) == []
     assert sorted(path.name for path in (run.folder / "weights").iterdir()) == []
 
 
-def test_an_empty_label_is_an_image_without_objects(run: Run) -> None:
+def test_an_empty_label_is_valid(run: Run) -> None:
     run.label(3).write_text("")
     run.label(4).write_text("\n \n")
     run.label(5).write_text("0 0.5 0.5 0.2 0.2")  # no newline at the end
     assert run.check() == []
 
 
-def test_a_relative_list_lies_below_the_runs_folder(run: Run) -> None:
+def test_relative_paths_in_a_list_are_relative_to_the_runs_folder(run: Run) -> None:
     shutil.copytree(run.objects, run.folder / "obj")
     (run.folder / "train.txt").write_text("obj/0.jpg\nobj/1.jpg\nobj/2.jpg\nobj/3.jpg")
     assert run.check() == []
 
 
-# Each row: what is broken, and words of what is said.
-FAULTS: list[tuple[Callable[[Run], object], list[str]]] = [
-    (lambda run: run.image(2).unlink(), ["train.txt:3", "2.jpg' is no image file"]),
-    (lambda run: run.image(2).write_bytes(b""), ["train.txt:3", "is no image file"]),
+# Each row: how to break the run, and words in the error.
+PROBLEMS: list[tuple[Callable[[Run], object], list[str]]] = [
+    (lambda run: run.image(2).unlink(), ["train.txt:3", "2.jpg' is not an image file"]),
+    (lambda run: run.image(2).write_bytes(b""), ["train.txt:3", "is not an image file"]),
     (lambda run: run.label(1).unlink(), ["train.txt:2", "has no label at", "1.txt"]),
-    (lambda run: run.label(0).write_text("2 .5 .5 .1 .1\n"), ["0.txt:1: class 2 of 2"]),
-    (lambda run: run.label(0).write_text("-1 .5 .5 .1 .1\n"), ["class -1 of 2"]),
-    (lambda run: run.label(0).write_text("0.5 .5 .5 .1 .1\n"), ["class 0.5 of 2"]),
+    (lambda run: run.label(0).write_text("2 .5 .5 .1 .1\n"), ["0.txt:1: class 2 is not one of"]),
+    (lambda run: run.label(0).write_text("-1 .5 .5 .1 .1\n"), ["class -1 is not one of the 2"]),
+    (lambda run: run.label(0).write_text("0.5 .5 .5 .1 .1\n"), ["class 0.5 is not one of the 2"]),
     (lambda run: run.label(0).write_text("0 .5 .5 .1 .1\n\n0 .5 1.5 .1 .1\n"),
-     ["0.txt:3: a box outside of its image, .5 1.5 .1 .1"]),
+     ["0.txt:3: a box outside its image, .5 1.5 .1 .1"]),
     (lambda run: run.label(0).write_text("0 .5 .5 0 .1\n"), ["a box outside"]),
     (lambda run: run.label(0).write_text("0 .5 .5 nan .1\n"), ["a box outside"]),
-    (lambda run: run.label(0).write_text("0 .5 .5 .1\n"), ["'0 .5 .5 .1' is no class_id"]),
-    (lambda run: run.label(0).write_text("Boat .5 .5 .1 .1\n"), ["is no class_id cx cy w h"]),
-    (lambda run: run.label(0).write_bytes(b"\xff\xfe\0\0"), ["is no class_id"]),
-    (lambda run: run.write_list("train", []), ["train.txt lists no image"]),
-    (lambda run: run.write_list("valid", [1, 2, 3]), ["lists 3 images; darknet reads 4"]),
-    (lambda run: (run.folder / "valid.txt").unlink(), ["valid cannot be read"]),
+    (lambda run: run.label(0).write_text("0 .5 .5 .1\n"), ["'0 .5 .5 .1' is not class_id"]),
+    (lambda run: run.label(0).write_text("Boat .5 .5 .1 .1\n"), ["is not class_id cx cy w h"]),
+    (lambda run: run.label(0).write_bytes(b"\xff\xfe\0\0"), ["is not class_id"]),
+    (lambda run: run.write_list("train", []), ["train.txt lists no images"]),
+    (lambda run: run.write_list("valid", [1, 2, 3]), ["lists 3 images; darknet needs at least 4"]),
+    (lambda run: (run.folder / "valid.txt").unlink(), ["the valid list cannot be read"]),
     (lambda run: (run.folder / "train.txt").write_text(f"{run.image(0)}\r\n"),
-     ["train.txt:1", "0.jpg\\r' is no image file"]),
+     ["train.txt:1", "0.jpg\\r' is not an image file"]),
     (lambda run: (run.folder / "train.txt").write_text(f"{run.image(0)}\n\n{run.image(1)}\n"),
      ["train.txt:2: an empty line"]),
     (lambda run: (run.folder / "obj.names").write_text("Boat\n"), ["1 names for 2 classes"]),
     (lambda run: (run.folder / "obj.names").write_text("Boat\n\n"), ["an empty line"]),
     (lambda run: (run.folder / "obj.names").unlink(), ["obj.names (No such file"]),
-    (lambda run: (run.folder / "weights").rmdir(), ["nothing can be written", "weights"]),
+    (lambda run: (run.folder / "weights").rmdir(), ["cannot write to", "weights"]),
     (lambda run: setattr(run, "cfg", small(class_count=3)), ["classes=3, but"]),
     (lambda run: [run.label(n).write_text("") for n in range(6)], ["nothing to learn"]),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("broken", "words"), FAULTS)
-def test_each_fault_is_found_where_it_is(
-    run: Run, broken: Callable[[Run], object], words: list[str]
+@pytest.mark.parametrize(("break_run", "words"), PROBLEMS)
+def test_each_problem_is_reported_with_its_place(
+    run: Run, break_run: Callable[[Run], object], words: list[str]
 ) -> None:
-    broken(run)
+    break_run(run)
     error = run.refused()
-    assert "this training cannot begin" in error.what
+    assert "training cannot start" in error.what
     assert all(word in error.found for word in words), error.found
 
 
-def test_the_first_few_of_many_are_told_and_all_are_counted(run: Run) -> None:
+def test_all_problems_are_counted_and_the_first_few_are_shown(run: Run) -> None:
     numbers = list(range(100, 340))
     for number in numbers:
         run.image(number).write_bytes(b"\xff\xd8")
     run.write_list("train", numbers)
     error = run.refused()
-    assert "240 things are wrong" in error.what
+    assert "there are 240 problems" in error.what
     assert error.found.count("has no label") == 5
     assert error.found.endswith("and 235 more")
 
 
 @pytest.mark.parametrize(
-    ("folder", "line", "looks_in"),
+    ("folder", "fork", "looks_in"),
     [
         ("images", "pjreddie", "labels"),
         ("raw", "pjreddie", "labels"),
@@ -170,52 +170,55 @@ def test_the_first_few_of_many_are_told_and_all_are_counted(run: Run) -> None:
     ],
 )
 def test_labels_are_looked_for_where_darknet_looks(
-    run: Run, folder: str, line: DarknetLine, looks_in: str
+    run: Run, folder: str, fork: ForkName, looks_in: str
 ) -> None:
     run.objects = run.objects.rename(run.objects.with_name(folder))
     run.write_list("train", [0, 1, 2, 3])
     run.write_list("valid", [0, 1, 2, 3])
-    error = run.refused(line)
-    assert f"/{looks_in}/0.txt, where darknet looks for it by the words in the path" in error.found
+    error = run.refused(fork)
+    assert (
+        f"/{looks_in}/0.txt, where darknet looks for it because of the words in the path"
+        in error.found
+    )
     shutil.copytree(run.objects, run.objects.with_name(looks_in))
-    assert run.check(line) == []
+    assert run.check(fork) == []
 
 
-def test_an_empty_valid_list_matters_where_it_is_measured_on(run: Run) -> None:
+def test_an_empty_valid_list_is_an_error_only_if_map_is_measured(run: Run) -> None:
     run.write_list("valid", [])
-    assert "valid.txt lists no image" in run.refused("alexeyab", measures_map=True).found
+    assert "valid.txt lists no images" in run.refused("alexeyab", measures_map=True).found
     (warning,) = run.check()
-    assert "to judge the training by" in warning
+    assert "no images to measure mAP on" in warning
 
 
-def test_fewer_images_than_a_batch_are_worth_a_warning(run: Run) -> None:
+def test_fewer_images_than_a_batch_are_a_warning(run: Run) -> None:
     run.cfg = small(class_count=2, batch=64)
     (warning,) = run.check()
     assert "lists 6 images, fewer than a batch of 64" in warning
 
 
-def test_a_folder_without_the_right_to_write_is_told(run: Run) -> None:
+def test_a_folder_without_write_permission_is_reported(run: Run) -> None:
     if os.geteuid() == 0:
         (run.folder / "weights").rmdir()
         (run.folder / "weights").write_text("a file in its place")
     else:
         (run.folder / "weights").chmod(0o500)
-    assert "nothing can be written into" in run.refused().found
+    assert "cannot write to" in run.refused().found
 
 
-def test_weights_that_do_not_fit_on_the_disk_are_told_beforehand(
+def test_weights_that_will_not_fit_on_the_disk_are_reported(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(GIB, GIB, 1000))
     with pytest.raises(UnavailableError, match="will not fit on the disk") as caught:
         run.check()
-    # Five of each hundred, the backup and the final ones; three copies are kept besides.
+    # Five numbered ones, the last and the final ones, and three kept copies.
     assert "up to 10 files" in caught.value.expected
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(GIB, 0, GIB))
     assert run.check() == []
 
 
-def test_a_small_gpu_is_worth_a_warning(run: Run) -> None:
+def test_a_gpu_with_too_little_memory_is_a_warning(run: Run) -> None:
     gpus = [Gpu(n, "Tiny", GIB, free, "7.5", "580") for n, free in enumerate((GIB, 1000))]
     (warning,) = run.check(gpus=gpus)
     assert "GPU 1 (Tiny) has 0.0 GiB free" in warning
@@ -224,7 +227,7 @@ def test_a_small_gpu_is_worth_a_warning(run: Run) -> None:
 
 def test_a_run_without_a_data_file_is_refused(run: Run) -> None:
     (run.folder / "obj.data").unlink()
-    assert "no data file" in run.refused().what
+    assert "no .data file" in run.refused().what
 
 
 def test_a_data_file_is_read_as_darknet_reads_it(run: Run) -> None:

@@ -1,4 +1,4 @@
-"""What a training tries next: decisions as tables."""
+"""Recovery of a stopped training: which retry is chosen for which fault."""
 
 from __future__ import annotations
 
@@ -8,11 +8,19 @@ import pytest
 
 from oiyolo.networks import cfg as cfgs
 from oiyolo.networks.schedule import Schedule, schedule_of
-from oiyolo.training.monitors import Verdict
-from oiyolo.training.recovery import Again, GiveUp, Tuning, decide, fitted, for_one_gpu, warm_up_of
+from oiyolo.training.monitors import StopReason
+from oiyolo.training.recovery import (
+    Abort,
+    RecoveryState,
+    Retry,
+    adjust,
+    choose_recovery,
+    for_one_gpu,
+    warm_up_iterations,
+)
 
 if TYPE_CHECKING:
-    from oiyolo.training.monitors import Kind
+    from oiyolo.training.monitors import StopKind
 
 TEXT = """\
 [net]
@@ -41,27 +49,29 @@ def schedule(batch: int = 64, subdivisions: int = 16) -> Schedule:
     return Schedule(batch, subdivisions, 0.001, 6000, 1000, (4800, 5400), (0.1, 0.1))
 
 
-def verdict(kind: Kind) -> Verdict:
-    return Verdict(kind, "told", iteration=1250, good_until=1240)
+def stop(kind: StopKind) -> StopReason:
+    return StopReason(kind, "message", iteration=1250, last_good_iteration=1240)
 
 
 @pytest.mark.parametrize("kind", ["nan", "explosion"])
-def test_a_lost_loss_goes_back_and_slower(kind: Kind) -> None:
-    found = decide(verdict(kind), Tuning(0.5, 32, 1), schedule(), 3)
-    assert found == Again(Tuning(0.25, 32, 2), 1240, "halves the learning rate to 0.00025")
+def test_a_diverged_loss_is_rolled_back_at_half_the_learning_rate(kind: StopKind) -> None:
+    recovery = choose_recovery(stop(kind), RecoveryState(0.5, 32, 1), schedule(), 3)
+    assert recovery == Retry(
+        RecoveryState(0.25, 32, 2), 1240, "halves the learning rate to 0.00025"
+    )
 
 
-def test_a_stall_goes_on_from_the_newest_at_the_same_rate() -> None:
-    assert decide(verdict("stall"), Tuning(0.5), schedule(), 3) == Again(
-        Tuning(0.5, 0, 1), None, "begins darknet anew"
+def test_a_stall_resumes_from_the_newest_weights_at_the_same_rate() -> None:
+    assert choose_recovery(stop("stall"), RecoveryState(0.5), schedule(), 3) == Retry(
+        RecoveryState(0.5, 0, 1), None, "restarts darknet"
     )
 
 
 @pytest.mark.parametrize("kind", ["nan", "explosion", "stall"])
-def test_it_is_taken_back_so_often_and_no_more(kind: Kind) -> None:
-    assert isinstance(decide(verdict(kind), Tuning(rollbacks=2), schedule(), 3), Again)
-    assert isinstance(decide(verdict(kind), Tuning(rollbacks=3), schedule(), 3), GiveUp)
-    assert isinstance(decide(verdict(kind), Tuning(), schedule(), 0), GiveUp)
+def test_a_training_is_rolled_back_at_most_max_rollbacks_times(kind: StopKind) -> None:
+    assert isinstance(choose_recovery(stop(kind), RecoveryState(rollbacks=2), schedule(), 3), Retry)
+    assert isinstance(choose_recovery(stop(kind), RecoveryState(rollbacks=3), schedule(), 3), Abort)
+    assert isinstance(choose_recovery(stop(kind), RecoveryState(), schedule(), 0), Abort)
 
 
 @pytest.mark.parametrize(
@@ -69,40 +79,46 @@ def test_it_is_taken_back_so_often_and_no_more(kind: Kind) -> None:
     [(64, 16, 0, 32), (64, 16, 32, 64), (64, 64, 0, None), (6, 1, 0, 2), (6, 2, 0, 6), (9, 3, 0, 9),
      (64, 16, 64, None), (1, 1, 0, None), (12, 4, 0, 12)],
 )  # fmt: skip
-def test_memory_doubles_subdivisions_as_far_as_they_divide(
+def test_a_lack_of_memory_at_least_doubles_subdivisions(
     batch: int, cut: int, tuned: int, then: int | None
 ) -> None:
-    tuning = Tuning(0.5, tuned, 3)
-    found = decide(verdict("memory"), tuning, schedule(batch, cut), 3)
+    state = RecoveryState(0.5, tuned, 3)
+    recovery = choose_recovery(stop("memory"), state, schedule(batch, cut), 3)
     if then is None:
-        assert isinstance(found, GiveUp)
-        assert "size_wh" in found.remedy
+        assert isinstance(recovery, Abort)
+        assert "size_wh" in recovery.remedy
     else:
-        assert isinstance(found, Again)
-        # It is no rollback: the training itself is well.
-        assert found.tuning == Tuning(0.5, then, 3)
+        assert isinstance(recovery, Retry)
+        # This is not a rollback: the training itself has not failed.
+        assert recovery.state == RecoveryState(0.5, then, 3)
         assert batch % then == 0
 
 
-def test_a_full_disk_is_not_darknets_fault() -> None:
-    found = decide(verdict("disk"), Tuning(), schedule(), 3)
-    assert isinstance(found, GiveUp)
-    assert found.is_disk
+def test_a_full_disk_ends_the_training() -> None:
+    recovery = choose_recovery(stop("disk"), RecoveryState(), schedule(), 3)
+    assert isinstance(recovery, Abort)
+    assert recovery.is_disk_full
 
 
-def test_only_what_was_changed_changes_the_file() -> None:
+def test_the_network_is_changed_only_where_necessary() -> None:
     cfg = network()
-    assert fitted(cfg, Tuning()) is cfg
-    assert fitted(cfg, Tuning(subdivisions=8)) is cfg  # this machine cuts finer already
-    found = schedule_of(fitted(cfg, Tuning(0.25, 64)))
+    assert adjust(cfg, RecoveryState()) is cfg
+    assert (
+        adjust(cfg, RecoveryState(subdivisions=8)) is cfg
+    )  # the network has more subdivisions already
+    adjusted = schedule_of(adjust(cfg, RecoveryState(0.25, 64)))
     before = schedule_of(cfg)
-    assert (found.learning_rate, found.subdivisions) == (0.00025, 64)
-    assert (found.burn_in, found.steps, found.batch) == (before.burn_in, before.steps, before.batch)
+    assert (adjusted.learning_rate, adjusted.subdivisions) == (0.00025, 64)
+    assert (adjusted.burn_in, adjusted.steps, adjusted.batch) == (
+        before.burn_in,
+        before.steps,
+        before.batch,
+    )
     assert schedule_of(cfg) == before
 
 
 @pytest.mark.parametrize("gpus", [2, 3, 4, 7])
-def test_one_gpu_has_the_rate_that_several_have_together(gpus: int) -> None:
+def test_one_gpu_gets_the_total_learning_rate_of_several(gpus: int) -> None:
     several = network(rate=0.001 / gpus, burn_in=1000 * gpus)
     alone = schedule_of(for_one_gpu(several, gpus))
     assert alone.learning_rate == 0.001
@@ -114,15 +130,15 @@ def test_one_gpu_has_the_rate_that_several_have_together(gpus: int) -> None:
     ("burn_in", "max_batches", "warm_up"),
     [(1000, 6000, 1000), (600, 6000, 600), (0, 6000, 600), (0, 20_000, 1000), (5, 100, 10)],
 )
-def test_a_warm_up_is_a_burn_in_but_long_enough(
+def test_a_warm_up_is_at_least_as_long_as_burn_in(
     burn_in: int, max_batches: int, warm_up: int
 ) -> None:
-    assert warm_up_of(network(burn_in=burn_in, max_batches=max_batches)) == warm_up
+    assert warm_up_iterations(network(burn_in=burn_in, max_batches=max_batches)) == warm_up
 
 
-def test_what_was_changed_is_read_from_the_record() -> None:
-    assert Tuning.of({}) == Tuning()
-    assert Tuning.of({"tuning": None}) == Tuning()
-    assert Tuning.of({"tuning": {"rate_factor": 0.5, "subdivisions": 32, "rollbacks": 1}}) == (
-        Tuning(0.5, 32, 1)
-    )
+def test_the_recovery_state_is_read_from_the_record() -> None:
+    assert RecoveryState.of({}) == RecoveryState()
+    assert RecoveryState.of({"tuning": None}) == RecoveryState()
+    assert RecoveryState.of(
+        {"tuning": {"rate_factor": 0.5, "subdivisions": 32, "rollbacks": 1}}
+    ) == (RecoveryState(0.5, 32, 1))

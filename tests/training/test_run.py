@@ -1,4 +1,4 @@
-"""A run's folder: its name, its record, how it is found again."""
+"""A run's folder: its name, its record, its lists and its lock."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def made(folder: Path, name: str, began_at: str) -> Run:
+def make_run(folder: Path, name: str, began_at: str) -> Run:
     run = Run(folder / name)
     run.write_record(began_at=began_at, state=RUNNING)
     return run
@@ -34,58 +34,58 @@ def made(folder: Path, name: str, began_at: str) -> Run:
         ([], "...", "network-001"),
     ],
 )
-def test_a_new_run_has_the_networks_name_and_the_next_number(
+def test_a_new_run_is_named_after_the_network_with_the_next_number(
     tmp_path: Path, taken: list[str], network: str, name: str
 ) -> None:
     for other in taken:
-        made(tmp_path, other, "1")
+        make_run(tmp_path, other, "1")
     assert next_name(tmp_path, network) == name
 
 
-def test_a_folder_that_a_killed_process_left_without_a_record_is_used(tmp_path: Path) -> None:
-    made(tmp_path, "demo-001", "1")
+def test_the_name_of_a_folder_without_a_record_is_reused(tmp_path: Path) -> None:
+    make_run(tmp_path, "demo-001", "1")
     (tmp_path / "demo-002").mkdir()
     assert next_name(tmp_path, "demo") == "demo-002"
 
 
-def test_the_first_run_is_named_where_there_is_no_folder_yet(tmp_path: Path) -> None:
+def test_the_first_run_has_number_1(tmp_path: Path) -> None:
     assert next_name(tmp_path / "runs", "demo") == "demo-001"
 
 
-def test_runs_come_in_the_order_in_which_they_began(tmp_path: Path) -> None:
-    made(tmp_path, "b-001", "2026-11-20T10:00:00")
-    made(tmp_path, "a-002", "2026-11-20T12:00:00")
-    made(tmp_path, "c-003", "2026-11-20T11:00:00")
+def test_runs_are_sorted_by_their_start(tmp_path: Path) -> None:
+    make_run(tmp_path, "b-001", "2026-11-20T10:00:00")
+    make_run(tmp_path, "a-002", "2026-11-20T12:00:00")
+    make_run(tmp_path, "c-003", "2026-11-20T11:00:00")
     (tmp_path / "not-a-run").mkdir()
     assert [run.name for run in runs_in(tmp_path)] == ["b-001", "c-003", "a-002"]
     assert find_run(tmp_path, None).name == "a-002"
     assert find_run(tmp_path, "b-001").name == "b-001"
 
 
-def test_a_run_that_does_not_exist_is_refused_with_those_that_do(tmp_path: Path) -> None:
+def test_an_unknown_run_is_refused_with_the_names_of_the_others(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is no training run yet"):
         find_run(tmp_path / "runs", None)
-    made(tmp_path, "a-001", "1")
+    make_run(tmp_path, "a-001", "1")
     with pytest.raises(UsageError, match="there is no run 'a-002'") as caught:
         find_run(tmp_path, "a-002")
     assert caught.value.expected == "a-001"
 
 
-def test_a_record_is_changed_key_by_key(tmp_path: Path) -> None:
-    run = made(tmp_path, "a-001", "1")
+def test_writing_a_record_changes_only_the_given_keys(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "a-001", "1")
     run.write_record(state=FINISHED, iterations=5)
     assert run.record == {"began_at": "1", "state": FINISHED, "iterations": 5}
 
 
 @pytest.mark.parametrize("content", [None, "", "[]", "{"])
-def test_a_record_that_is_absent_or_damaged_is_empty(tmp_path: Path, content: str | None) -> None:
+def test_a_missing_or_damaged_record_is_empty(tmp_path: Path, content: str | None) -> None:
     run = Run(tmp_path)
     if content is not None:
         run.record_path.write_text(content)
     assert run.record == {}
 
 
-def test_a_runs_lists_hold_the_ids_of_its_images(tmp_path: Path) -> None:
+def test_the_image_ids_are_read_from_a_runs_lists(tmp_path: Path) -> None:
     run = Run(tmp_path)
     (tmp_path / "train.txt").write_text("/a b/obj/0a.jpg\n/a b/obj/0b.jpg\n")
     assert run.image_ids("train") == ["0a", "0b"]
@@ -93,7 +93,7 @@ def test_a_runs_lists_hold_the_ids_of_its_images(tmp_path: Path) -> None:
     assert ids_in("0a.jpg\n") == ["0a"]
 
 
-def test_everything_of_a_run_lies_where_the_contract_says(tmp_path: Path) -> None:
+def test_the_files_of_a_run_have_the_names_of_the_contract(tmp_path: Path) -> None:
     run = Run(tmp_path / "a-001")
     names = {
         "cfg_path": "network.cfg", "log_path": "train_log.txt", "weights_folder": "weights",
@@ -103,7 +103,7 @@ def test_everything_of_a_run_lies_where_the_contract_says(tmp_path: Path) -> Non
     assert {name: getattr(run, name).name for name in names} == names
 
 
-def test_a_run_is_trained_by_one_process_at_a_time(tmp_path: Path) -> None:
+def test_a_run_is_locked_while_it_is_trained(tmp_path: Path) -> None:
     run, other = Run(tmp_path / "a-001"), Run(tmp_path / "a-002")
     with (
         run.lock("train"),

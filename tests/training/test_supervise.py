@@ -1,4 +1,4 @@
-"""Watching a training: its log is whole, whatever it does."""
+"""Supervision of a training program: its log is complete, whatever the program does."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from oiyolo.core import progress as progress_module
-from oiyolo.training.live_reader import Reader
+from oiyolo.training.live_reader import LiveReader
 from oiyolo.training.supervise import supervise
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-# Writes as darknet does: one line in several writes, on both streams in turn.
+# Writes like darknet: one line in several writes, on both streams in turn.
 STAND_IN = textwrap.dedent(
     """
     import os, sys
@@ -39,21 +39,23 @@ STAND_IN = textwrap.dedent(
 
 
 @pytest.fixture(autouse=True)
-def shown_as_lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(progress_module, "_somebody_watches", lambda: False)
-    token = progress_module.shown.set(True)
+def progress_as_lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(progress_module, "_is_interactive", lambda: False)
+    token = progress_module.enabled.set(True)
     yield
-    progress_module.shown.reset(token)
+    progress_module.enabled.reset(token)
 
 
 def command(first: int, last: int, *more: str) -> list[str]:
     return [sys.executable, "-S", "-c", STAND_IN, str(first), str(last), *more]
 
 
-def watch(argv: list[str], folder: Path, *, done: int = 0) -> int:
+def run_supervised(argv: list[str], folder: Path, *, done: int = 0) -> int:
     log_path = folder / "train_log.txt"
-    ended = supervise(argv, cwd=folder, log_path=log_path, read=Reader(), total=40, done=done)
-    return ended.exit_code
+    result = supervise(
+        argv, cwd=folder, log_path=log_path, read=LiveReader(), total=40, start_iteration=done
+    )
+    return result.exit_code
 
 
 def iteration(number: int) -> str:
@@ -66,8 +68,8 @@ REGION = (
 )
 
 
-def test_the_log_has_every_line_whole_though_the_program_tears_them(tmp_path: Path) -> None:
-    assert watch(command(1, 40), tmp_path) == 0
+def test_the_log_has_complete_lines_of_a_program_that_writes_in_parts(tmp_path: Path) -> None:
+    assert run_supervised(command(1, 40), tmp_path) == 0
     lines = (tmp_path / "train_log.txt").read_text().splitlines()
     assert lines[0] == "layer     filters    size"
     assert [line for line in lines if line.startswith("Region")] == [REGION] * 40
@@ -78,40 +80,38 @@ def test_the_log_has_every_line_whole_though_the_program_tears_them(tmp_path: Pa
 
 
 @pytest.mark.parametrize("before", ["", "40: 1.5, 2.5 avg, 0.0", "1: whole line\n"])
-def test_a_training_that_goes_on_adds_to_the_log_and_begins_a_line(
-    tmp_path: Path, before: str
-) -> None:
+def test_a_resumed_training_appends_to_the_log_on_a_new_line(tmp_path: Path, before: str) -> None:
     (tmp_path / "train_log.txt").write_text(before)
-    assert watch(command(3, 4), tmp_path, done=2) == 0
+    assert run_supervised(command(3, 4), tmp_path, done=2) == 0
     text = (tmp_path / "train_log.txt").read_text()
     assert text.startswith(before)
     added = text.removeprefix(before)
-    is_torn = bool(before) and not before.endswith("\n")
-    assert added.startswith("\nlayer" if is_torn else "layer")
+    is_cut_off = bool(before) and not before.endswith("\n")
+    assert added.startswith("\nlayer" if is_cut_off else "layer")
     assert added.splitlines()[-1] == iteration(4)
 
 
-def test_a_program_that_dies_leaves_its_last_words_in_the_log(tmp_path: Path) -> None:
-    assert watch(command(1, 2, "die"), tmp_path) == -11
+def test_the_log_has_the_last_output_of_a_program_that_dies(tmp_path: Path) -> None:
+    assert run_supervised(command(1, 2, "die"), tmp_path) == -11
     lines = (tmp_path / "train_log.txt").read_text().splitlines()
     assert lines[-1] == "darknet: out of memory"
     assert lines[-2] == iteration(2)
 
 
-def test_how_it_goes_is_told(
+def test_progress_is_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress_module, "PLAIN_LINE_EVERY_S", 0.0)
     monkeypatch.setattr(logging.getLogger("oiyolo"), "propagate", True)
     with caplog.at_level("INFO", logger="oiyolo"):
-        watch(command(11, 12), tmp_path, done=10)
+        run_supervised(command(11, 12), tmp_path, done=10)
     first, second = caplog.messages
     assert first == "train: 11 of 40 (loss 1.500, avg 2.500, IOU 0.50, img/s 32)"
-    told = "train: 12 of 40 (loss 1.500, avg 2.500, IOU 0.50, img/s 32, left "
-    assert second.startswith(told)
+    expected = "train: 12 of 40 (loss 1.500, avg 2.500, IOU 0.50, img/s 32, left "
+    assert second.startswith(expected)
 
 
-def test_an_interrupt_keeps_what_was_written_so_far(
+def test_an_interrupt_keeps_the_output_so_far(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress_module, "PLAIN_LINE_EVERY_S", 0.0)
@@ -121,6 +121,6 @@ def test_an_interrupt_keeps_what_was_written_so_far(
 
     monkeypatch.setattr(progress_module._log, "info", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        watch(command(1, 1000), tmp_path)
+        run_supervised(command(1, 1000), tmp_path)
     lines = (tmp_path / "train_log.txt").read_text().splitlines()
     assert lines[-1] == iteration(1)

@@ -1,4 +1,4 @@
-"""What the tests of training logs share."""
+"""Fixtures for the tests of training logs."""
 
 from __future__ import annotations
 
@@ -20,39 +20,39 @@ TABLES = ("iterations", "regions", "maps", "events", "runs")
 
 @pytest.fixture(scope="session")
 def real_logs(real: Path) -> dict[str, bytes]:
-    """The logs of real trainings by their names."""
+    """Logs of real trainings by name."""
     paths = [*sorted((real / "logs").glob("*.log")), real / "seed_project" / "train_log.txt"]
     return {path.stem: path.read_bytes() for path in paths}
 
 
 @pytest.fixture(scope="session")
-def assert_same() -> Callable[[TrainLog, TrainLog], None]:
-    """Fail where two logs do not say the same to the last bit."""
+def assert_same_tables() -> Callable[[TrainLog, TrainLog], None]:
+    """Check that two logs have identical tables, to the last bit."""
 
-    def check(one: TrainLog, other: TrainLog) -> None:
-        assert one.summary == other.summary
+    def check(first: TrainLog, second: TrainLog) -> None:
+        assert first.summary == second.summary
         for name in TABLES:
             pd.testing.assert_frame_equal(
-                getattr(one, name), getattr(other, name), check_exact=True
+                getattr(first, name), getattr(second, name), check_exact=True
             )
-        pd.testing.assert_frame_equal(one.metrics(), other.metrics(), check_exact=True)
+        pd.testing.assert_frame_equal(first.metrics(), second.metrics(), check_exact=True)
 
     return check
 
 
 @pytest.fixture(scope="session")
-def assert_read_alike(
-    assert_same: Callable[[TrainLog, TrainLog], None],
+def assert_block_reading_matches(
+    assert_same_tables: Callable[[TrainLog, TrainLog], None],
 ) -> Callable[[bytes], None]:
-    """Fail where lines that are read at once do not say what they say one by one."""
+    """Check that reading a log in blocks gives the same tables as reading it line by line."""
 
     def check(data: bytes) -> None:
         logs = []
-        for at_once_from_bytes in (0, 1 << 60):
-            parser = LogParser(at_once_from_bytes=at_once_from_bytes)
-            parser.take(data)
+        for block_threshold_bytes in (0, 1 << 60):
+            parser = LogParser(block_threshold_bytes=block_threshold_bytes)
+            parser.feed_bytes(data)
             parser.close()
             logs.append(parser.log())
-        assert_same(*logs)
+        assert_same_tables(*logs)
 
     return check

@@ -1,4 +1,4 @@
-"""A log that is followed while something writes it."""
+"""Follow a log that another process writes."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def lines_of(first: int, last: int) -> str:
 
 
 def numbers(follower: LogFollower) -> list[int]:
-    found: list[int] = follower.log.iterations["iteration"].tolist()
-    return found
+    iterations: list[int] = follower.log.iterations["iteration"].tolist()
+    return iterations
 
 
-def test_a_log_that_comes_later_and_grows(tmp_path: Path) -> None:
+def test_a_log_may_appear_later_and_grow(tmp_path: Path) -> None:
     path = tmp_path / "log.txt"
     follower = LogFollower(path)
     assert not follower.update()
@@ -43,33 +43,33 @@ def test_a_log_that_comes_later_and_grows(tmp_path: Path) -> None:
     assert not follower.update()
     path.write_text(lines_of(1, 3))
     assert follower.update()
-    three = follower.log
-    assert follower.log is three
+    first_log = follower.log
+    assert follower.log is first_log
     assert not follower.update()
-    assert follower.log is three
+    assert follower.log is first_log
     with path.open("a") as file:
         file.write(lines_of(4, 5))
     assert follower.update()
     assert numbers(follower) == [1, 2, 3, 4, 5]
-    assert three.iterations["iteration"].tolist() == [1, 2, 3]
-    assert len(three.regions) == 3
+    assert first_log.iterations["iteration"].tolist() == [1, 2, 3]
+    assert len(first_log.regions) == 3
     assert follower.log.latest is not None
     assert follower.log.latest.iou == 0.000005
     assert follower.log.name == str(path)
 
 
-def test_a_line_that_is_still_being_written_is_left_for_later(tmp_path: Path) -> None:
+def test_an_incomplete_line_waits_for_its_end(tmp_path: Path) -> None:
     path = tmp_path / "log.txt"
     text = lines_of(1, 2) + "caf\u00e9 \U0001f680 " + lines_of(3, 3)
     follower = LogFollower(path)
-    seen = []
+    lengths = []
     with path.open("wb", buffering=0) as file:
         for byte in text.encode():
             file.write(bytes([byte]))
             follower.update()
-            seen.append(len(follower.log))
-    assert seen == sorted(seen)
-    assert seen.index(1) == lines_of(1, 1).index("images\n") + len("images\n") - 1
+            lengths.append(len(follower.log))
+    assert lengths == sorted(lengths)
+    assert lengths.index(1) == lines_of(1, 1).index("images\n") + len("images\n") - 1
     assert follower.log.summary == parse_log(text).summary
 
 
@@ -85,7 +85,7 @@ def replace(path: Path) -> None:
     other.replace(path)
 
 
-def write_anew_and_longer(path: Path) -> None:
+def rewrite_longer(path: Path) -> None:
     path.write_text(lines_of(7, 8) + "another training\n" * 5000)
 
 
@@ -95,9 +95,9 @@ def remove_and_write(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [truncate, replace, write_anew_and_longer, remove_and_write], ids=lambda f: f.__name__
+    "change", [truncate, replace, rewrite_longer, remove_and_write], ids=lambda f: f.__name__
 )
-def test_another_log_by_that_name_is_read_from_its_beginning(
+def test_a_replaced_log_is_read_from_the_start(
     change: Callable[[Path], None], tmp_path: Path
 ) -> None:
     path = tmp_path / "log.txt"
@@ -115,7 +115,7 @@ def test_another_log_by_that_name_is_read_from_its_beginning(
     assert numbers(follower) == [7, 8, 9]
 
 
-def test_a_log_that_is_emptied_is_empty(tmp_path: Path) -> None:
+def test_a_truncated_log_is_empty(tmp_path: Path) -> None:
     path = tmp_path / "log.txt"
     path.write_text(lines_of(1, 3))
     follower = LogFollower(path)
@@ -126,7 +126,7 @@ def test_a_log_that_is_emptied_is_empty(tmp_path: Path) -> None:
     assert not follower.update()
 
 
-def test_a_log_that_is_gone_stays_as_it_was(tmp_path: Path) -> None:
+def test_a_deleted_log_keeps_its_contents(tmp_path: Path) -> None:
     path = tmp_path / "log.txt"
     path.write_text(lines_of(1, 3))
     follower = LogFollower(path)
@@ -136,32 +136,32 @@ def test_a_log_that_is_gone_stays_as_it_was(tmp_path: Path) -> None:
     assert numbers(follower) == [1, 2, 3]
 
 
-def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
+def test_an_unreadable_path_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputFormError, match="Is a directory"):
         LogFollower(tmp_path).update()
 
 
 def test_each_byte_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "log.txt"
-    taken: list[int] = []
+    sizes: list[int] = []
 
-    take = LogParser.take
+    feed_bytes = LogParser.feed_bytes
 
-    def counted(parser: LogParser, piece: bytes) -> None:
-        taken.append(len(piece))
-        take(parser, piece)
+    def counting_feed_bytes(parser: LogParser, piece: bytes) -> None:
+        sizes.append(len(piece))
+        feed_bytes(parser, piece)
 
-    monkeypatch.setattr(LogParser, "take", counted)
+    monkeypatch.setattr(LogParser, "feed_bytes", counting_feed_bytes)
     follower = LogFollower(path)
     for n in range(1, 200, 10):
         with path.open("a") as file:
             file.write(lines_of(n, n + 9))
         follower.update()
-    assert sum(taken) == path.stat().st_size
+    assert sum(sizes) == path.stat().st_size
     assert len(follower.log) == 200
 
 
-def test_without_region_lines(tmp_path: Path) -> None:
+def test_region_lines_can_be_skipped(tmp_path: Path) -> None:
     path = tmp_path / "log.txt"
     path.write_text(lines_of(1, 3))
     follower = LogFollower(path, regions=False)
@@ -172,7 +172,7 @@ def test_without_region_lines(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
-def test_encodings_of_windows_in_small_pieces(encoding: str, tmp_path: Path) -> None:
+def test_windows_encodings_are_decoded_in_small_pieces(encoding: str, tmp_path: Path) -> None:
     path = tmp_path / "log.txt"
     data = lines_of(1, 4).replace("\n", "\r\n").encode(encoding)
     follower = LogFollower(path)
@@ -184,10 +184,10 @@ def test_encodings_of_windows_in_small_pieces(encoding: str, tmp_path: Path) -> 
     assert numbers(follower) == [1, 2, 3, 4]
 
 
-def test_it_ends_as_the_whole_file_is_read(
+def test_following_gives_the_same_tables_as_reading_the_file(
     real_logs: dict[str, bytes],
     tmp_path: Path,
-    assert_same: Callable[[TrainLog, TrainLog], None],
+    assert_same_tables: Callable[[TrainLog, TrainLog], None],
 ) -> None:
     for name, data in real_logs.items():
         path = tmp_path / name
@@ -196,7 +196,7 @@ def test_it_ends_as_the_whole_file_is_read(
             path.write_bytes(data[:end])
             follower.update()
         if data.endswith(b"\n"):
-            assert_same(follower.log, read_log(path))
+            assert_same_tables(follower.log, read_log(path))
 
 
 ITERATIONS = 120
@@ -204,7 +204,7 @@ ITERATIONS = 120
 
 @pytest.fixture
 def training(tmp_path: Path, tiny_cfg: Path) -> Path:
-    """A folder in which darknet can train some seconds."""
+    """A folder in which darknet can train for a few seconds."""
     folder = tmp_path / "tm"
     folder.mkdir()
     for n in range(8):
@@ -224,7 +224,7 @@ def training(tmp_path: Path, tiny_cfg: Path) -> Path:
 def test_a_training_is_followed_while_darknet_writes_it(
     darknet: Path,
     training: Path,
-    assert_same: Callable[[TrainLog, TrainLog], None],
+    assert_same_tables: Callable[[TrainLog, TrainLog], None],
 ) -> None:
     path = training / "train_log.txt"
     follower = LogFollower(path)
@@ -249,8 +249,8 @@ def test_a_training_is_followed_while_darknet_writes_it(
         program.wait()
     follower.update()
     assert numbers(follower) == list(range(1, ITERATIONS + 1))
-    assert len(set(counts)) > 5  # it was seen growing
+    assert len(set(counts)) > 5  # several updates saw it grow
     assert follower.log.summary.dialects == ("pjreddie",)
     assert follower.log.summary.torn == follower.log.summary.regions_unassigned == 0
     assert follower.log.iterations["iou"].notna().any()
-    assert_same(follower.log, read_log(path))
+    assert_same_tables(follower.log, read_log(path))

@@ -1,4 +1,4 @@
-"""Lines that are read at once say what they say one by one, whatever stands around them."""
+"""Reading lines in blocks gives the same tables as reading them one by one."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oiyolo.trainlog.line_matcher import places_without_codes, without_codes
-from oiyolo.trainlog.line_templates import COLUMNS, Kind, Shapes
+from oiyolo.trainlog.line_matcher import strip_terminal_codes, stripped_positions
+from oiyolo.trainlog.line_templates import COLUMNS, LineKind, TemplateScanner
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,66 +80,67 @@ LINES = [
 ]
 
 
-def other_digits(line: str, chance: random.Random) -> str:
-    return re.sub(r"\d", lambda _: str(chance.randrange(10)), line)
+def randomize_digits(line: str, rng: random.Random) -> str:
+    return re.sub(r"\d", lambda _: str(rng.randrange(10)), line)
 
 
-def test_every_real_log(
-    real_logs: dict[str, bytes], assert_read_alike: Callable[[bytes], None]
+def test_block_reading_matches_on_every_real_log(
+    real_logs: dict[str, bytes], assert_block_reading_matches: Callable[[bytes], None]
 ) -> None:
     for data in real_logs.values():
-        assert_read_alike(data)
-    assert_read_alike(b"".join(real_logs.values()))
+        assert_block_reading_matches(data)
+    assert_block_reading_matches(b"".join(real_logs.values()))
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_a_line_with_any_digits_in_their_places(
-    line: str, assert_read_alike: Callable[[bytes], None]
+def test_block_reading_matches_for_any_digits(
+    line: str, assert_block_reading_matches: Callable[[bytes], None]
 ) -> None:
-    chance = random.Random(1)
-    lines = [other_digits(line, chance) for _ in range(40)] + [line] * 3
-    one_digit = [
+    rng = random.Random(1)
+    lines = [randomize_digits(line, rng) for _ in range(40)] + [line] * 3
+    single_changes = [
         line[: match.start()] + digit + line[match.end() :]
         for match in re.finditer(r"\d", line)
         for digit in "059"
     ]
     end = "\n1: 1.0, 1.0 avg, 0.1 rate, 0.1 seconds, 8 images\n"
-    assert_read_alike("\n".join([line, *lines, *one_digit, end]).encode())
+    assert_block_reading_matches("\n".join([line, *lines, *single_changes, end]).encode())
 
 
 def test_plain_lines_do_not_take_the_slow_path() -> None:
-    # Otherwise nothing here would compare two ways of reading.
-    plain = {Kind.REGION: 0, Kind.ITERATION: 0, Kind.OTHER: 0}
+    # Otherwise the tests in this module would not compare two ways of reading.
+    plain = {LineKind.REGION: 0, LineKind.ITERATION: 0, LineKind.OTHER: 0}
     for line in LINES:
-        kind = Kind(int(Shapes().scan(f"{line}\n".encode() * 3).kinds[0]))
+        kind = LineKind(int(TemplateScanner().scan(f"{line}\n".encode() * 3).kinds[0]))
         if kind in plain:
             plain[kind] += 1
-    assert plain == {Kind.REGION: 8, Kind.ITERATION: 5, Kind.OTHER: 3}
+    assert plain == {LineKind.REGION: 8, LineKind.ITERATION: 5, LineKind.OTHER: 3}
 
 
-def test_numbers_are_those_that_float_reads() -> None:
-    chance = random.Random(3)
+def test_numbers_equal_those_of_float() -> None:
+    rng = random.Random(3)
     texts = [
-        chance.choice(("", "-"))
-        + f"{chance.randrange(10**whole)}.{chance.randrange(10**part):0{part}}"
+        rng.choice(("", "-")) + f"{rng.randrange(10**whole)}.{rng.randrange(10**part):0{part}}"
         for whole, part in itertools.product(range(1, 9), range(1, 8))
         for _ in range(20)
     ]
     block = "".join(f"1: {text}, 1.0 avg, 0.1 rate, 0.1 seconds, 8 images\n" for text in texts)
-    found = Shapes().scan(block.encode())
-    taken = found.kinds == Kind.ITERATION
-    assert taken.mean() > 0.8
-    loss = found.values[COLUMNS[Kind.ITERATION].index("loss")]
-    np.testing.assert_array_equal(loss[taken], np.array(list(map(float, texts)))[taken])
+    contents = TemplateScanner().scan(block.encode())
+    is_iteration = contents.kinds == LineKind.ITERATION
+    assert is_iteration.mean() > 0.8
+    loss = contents.values[COLUMNS[LineKind.ITERATION].index("loss")]
+    np.testing.assert_array_equal(
+        loss[is_iteration], np.array(list(map(float, texts)))[is_iteration]
+    )
 
 
 @given(text=st.text(alphabet="[]m^G\x07\x1b;0123ab\x00 \\?", max_size=60))
-def test_places_are_those_of_what_is_left(text: str) -> None:
-    left = without_codes(text)
-    places = places_without_codes(text)
-    assert len(places) == len(left)
-    same = [text[place] for place in places]
-    assert all(b in {a, " "} for a, b in zip(same, left, strict=True))
+def test_stripped_positions_point_to_the_kept_characters(text: str) -> None:
+    stripped = strip_terminal_codes(text)
+    positions = stripped_positions(text)
+    assert len(positions) == len(stripped)
+    kept = [text[position] for position in positions]
+    assert all(b in {a, " "} for a, b in zip(kept, stripped, strict=True))
 
 
 PIECES = st.one_of(
@@ -155,49 +156,49 @@ PIECES = st.one_of(
     seed=st.integers(0, 1 << 16),
 )
 @settings(deadline=None)
-def test_any_mixture(
+def test_block_reading_matches_for_any_mixture_of_lines(
     pieces: list[tuple[str, int, int, int]],
     seed: int,
-    assert_read_alike: Callable[[bytes], None],
+    assert_block_reading_matches: Callable[[bytes], None],
 ) -> None:
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     text = "".join(
-        other_digits(piece, chance) if chance.random() < 0.7 else piece[start // 4 :][:length]
+        randomize_digits(piece, rng) if rng.random() < 0.7 else piece[start // 4 :][:length]
         for piece, start, length, times in pieces
         for _ in range(times)
     )
-    assert_read_alike(text.encode(errors="replace"))
+    assert_block_reading_matches(text.encode(errors="replace"))
 
 
-def damaged(logs: list[bytes], chance: random.Random) -> bytes:
-    """Splice pieces of logs, with bytes changed, lost and doubled, and lines in another order."""
+def damage_logs(logs: list[bytes], rng: random.Random) -> bytes:
+    """Return spliced pieces of logs, with bytes changed, deleted, inserted and repeated."""
     data = bytearray()
-    for _ in range(chance.randrange(1, 6)):
-        log = chance.choice(logs)
-        start = chance.randrange(len(log))
-        data += log[start : start + chance.randrange(12_000)]
-        data += chance.choice((b"", b"\n", b"\r\n", chance.randbytes(4)))
-    for _ in range(chance.choice((0, 3, 60))):
-        at = chance.randrange(len(data) + 1)
-        way = chance.randrange(4)
-        if way == 0:
-            data[at : at + 1] = chance.randbytes(1)
-        elif way == 1:
-            del data[at : at + chance.randrange(60)]
-        elif way == 2:
-            data[at:at] = chance.choice((b"\n", b"\r", b"0", b"Saving weights to x\n", b"1.#INF"))
+    for _ in range(rng.randrange(1, 6)):
+        log = rng.choice(logs)
+        start = rng.randrange(len(log))
+        data += log[start : start + rng.randrange(12_000)]
+        data += rng.choice((b"", b"\n", b"\r\n", rng.randbytes(4)))
+    for _ in range(rng.choice((0, 3, 60))):
+        at = rng.randrange(len(data) + 1)
+        change = rng.randrange(4)
+        if change == 0:
+            data[at : at + 1] = rng.randbytes(1)
+        elif change == 1:
+            del data[at : at + rng.randrange(60)]
+        elif change == 2:
+            data[at:at] = rng.choice((b"\n", b"\r", b"0", b"Saving weights to x\n", b"1.#INF"))
         else:
-            data[at:at] = data[at : at + chance.randrange(400)]
+            data[at:at] = data[at : at + rng.randrange(400)]
     return bytes(data)
 
 
 @pytest.mark.parametrize(
     "rounds", [30, pytest.param(600, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
 )
-def test_damaged_logs(
-    rounds: int, real_logs: dict[str, bytes], assert_read_alike: Callable[[bytes], None]
+def test_block_reading_matches_on_damaged_logs(
+    rounds: int, real_logs: dict[str, bytes], assert_block_reading_matches: Callable[[bytes], None]
 ) -> None:
-    chance = random.Random(rounds)
+    rng = random.Random(rounds)
     logs = list(real_logs.values())
     for _ in range(rounds):
-        assert_read_alike(damaged(logs, chance))
+        assert_block_reading_matches(damage_logs(logs, rng))

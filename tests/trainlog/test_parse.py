@@ -1,4 +1,4 @@
-"""The forms of all dialects, and what becomes of logs that are cut, torn, joined or dirty."""
+"""Parse the log formats of all forks, and logs that are truncated, torn, joined or damaged."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oiyolo.core.errors import InputFormError
-from oiyolo.trainlog.dialects import number, unit_s
+from oiyolo.trainlog.dialects import parse_number, seconds_per_unit
 from oiyolo.trainlog.parse import (
     NO_LAYER,
     LogParser,
@@ -116,7 +116,7 @@ def region_line(iou: float, layer: int = 10, count: int = 1) -> str:
     )
 
 
-def test_pjreddie() -> None:
+def test_a_pjreddie_log_is_parsed() -> None:
     log = parse_log(PJREDDIE)
     assert log.summary.dialects == ("pjreddie",)
     first = log.iterations.iloc[0]
@@ -137,11 +137,11 @@ def test_pjreddie() -> None:
         ["start", "Learning Rate: 0.001, Momentum: 0.9, Decay: 0.0005"],
         ["resize", "Resizing 448"],
     ]
-    assert "1 region line not followed by an iteration line" in str(log.summary)
-    assert "7 region lines, of those 3 with count 0" in str(log.summary)
+    assert "1 region line without an iteration line" in str(log.summary)
+    assert "7 region lines, 3 of them with count 0" in str(log.summary)
 
 
-def test_metrics_of_pjreddie() -> None:
+def test_metrics_of_a_pjreddie_log() -> None:
     table = parse_log(PJREDDIE).metrics()
     assert list(table.columns) == [
         "iteration", "loss", "avg_loss", "rate", "seconds", "images", "iou", "iou_16", "iou_23",
@@ -153,13 +153,13 @@ def test_metrics_of_pjreddie() -> None:
     assert table.loc[1, ["iou", "iou_16", "iou_23", "map"]].isna().all()
 
 
-def test_alexeyab() -> None:
+def test_an_alexeyab_log_is_parsed() -> None:
     log = parse_log(ALEXEYAB)
     assert log.summary.dialects == ("AlexeyAB",)
     (row,) = log.iterations.to_dict("records")
     assert (row["iteration"], row["avg_loss"], row["hours_left"]) == (100, 3.2, 0.125)
     assert row["iou"] == 0.25
-    assert log.summary.regions_empty == 1  # IOU 0.000000 over count 1: no object met the layer
+    assert log.summary.regions_empty == 1  # IOU 0.000000 with count 1: no object in the layer
     assert log.regions["total_loss"].tolist() == [3.0, 0.1]
     assert log.maps[["iteration", "map", "threshold"]].to_numpy().tolist() == [[100, 0.9375, 0.5]]
     assert log.metrics()["map"].tolist() == [0.9375]
@@ -171,13 +171,13 @@ def test_alexeyab() -> None:
 @pytest.mark.parametrize(
     ("line", "layer", "iou", "count"),
     [
-        pytest.param(EARLY_2020, 16, 0.605842, 5, id="early 2020, with GIOU and the scores"),
-        pytest.param(TOTAL_ONLY, 139, 0.3, 2, id="without the losses of class and box"),
+        pytest.param(EARLY_2020, 16, 0.605842, 5, id="early 2020, with GIOU and scores"),
+        pytest.param(TOTAL_ONLY, 139, 0.3, 2, id="without class and box losses"),
         pytest.param(GAUSSIAN, 30, 0.45, 7, id="Gaussian"),
         pytest.param(YOLOV2, NO_LAYER, 0.25, 12, id="YOLOv2"),
     ],
 )
-def test_older_region_lines(line: str, layer: int, iou: float, count: int) -> None:
+def test_older_region_lines_are_parsed(line: str, layer: int, iou: float, count: int) -> None:
     log = parse_log([line, "1: 1.0, 1.0 avg loss, 0.001 rate, 0.1 seconds, 64 images"])
     (row,) = log.regions.to_dict("records")
     assert (row["layer"], row["iou"], row["count"]) == (layer, iou, count)
@@ -186,15 +186,17 @@ def test_older_region_lines(line: str, layer: int, iou: float, count: int) -> No
     assert [name for name in log.metrics().columns if name.startswith("iou_")] == expected
 
 
-def test_zero_iou_of_a_real_object_stays() -> None:
+def test_zero_iou_of_an_object_is_kept() -> None:
     alexeyab = parse_log(ALEXEYAB.replace("(IOU: 0.000000), count: 1", "(IOU: 0.000000), count: 4"))
     assert alexeyab.summary.regions_empty == 0
     assert alexeyab.iterations["iou"].tolist() == [0.125]
-    pjreddie = parse_log(region_line(0.0) + iteration_line(1))  # prints count 0 where it is 0
+    pjreddie = parse_log(
+        region_line(0.0) + iteration_line(1)
+    )  # prints count 0 if there is no object
     assert pjreddie.iterations["iou"].tolist() == [0.0]
 
 
-def test_hank() -> None:
+def test_a_hank_log_is_parsed() -> None:
     log = parse_log(HANK)
     assert log.summary.dialects == ("hank-ai",)
     assert log.iterations["iteration"].tolist() == [29, 5989]
@@ -207,7 +209,7 @@ def test_hank() -> None:
     assert parse_log(HANK.replace("\x1b", "")).metrics().equals(log.metrics())
 
 
-def test_dialects_mixed_in_one_file() -> None:
+def test_dialects_can_be_mixed_in_one_file() -> None:
     log = parse_log(PJREDDIE + ALEXEYAB + HANK)
     assert log.summary.dialects == ("pjreddie", "AlexeyAB", "hank-ai")
     assert log.iterations["run"].tolist() == [0, 0, 1, 2, 2]
@@ -224,19 +226,19 @@ def test_dialects_mixed_in_one_file() -> None:
         ("-1.#INF00", -math.inf),
     ],
 )
-def test_numbers_as_c_prints_them(text: str, value: float) -> None:
-    assert number(text) == value
+def test_numbers_are_parsed_as_c_prints_them(text: str, value: float) -> None:
+    assert parse_number(text) == value
 
 
 @pytest.mark.parametrize("text", ["nan", "-nan", "-nan(ind)", "nan(snan)", "-1.#IND00", "1.#QNAN"])
-def test_not_a_number(text: str) -> None:
-    assert math.isnan(number(text))
+def test_all_spellings_of_nan_are_parsed(text: str) -> None:
+    assert math.isnan(parse_number(text))
     log = parse_log(f"1: {text}, {text} avg, 0.1 rate, 0.1 seconds, 8 images\n")
     assert log.iterations["loss"].isna().tolist() == [True]
 
 
 @pytest.mark.parametrize(
-    ("duration", "in_seconds"),
+    ("duration", "seconds"),
     [
         ("64.5 milliseconds", 0.0645),
         ("1 second", 1.0),
@@ -248,19 +250,19 @@ def test_not_a_number(text: str) -> None:
         ("3 fortnights", math.nan),
     ],
 )
-def test_durations_of_hank(duration: str, in_seconds: float) -> None:
+def test_hank_durations_are_converted_to_seconds(duration: str, seconds: float) -> None:
     log = parse_log(
         f"5: loss=0.4, avg loss=0.3, rate=0.1, {duration}, 38 images, time remaining={duration}\n"
     )
     (row,) = log.iterations.to_dict("records")
-    assert row["seconds"] == pytest.approx(in_seconds, nan_ok=True)
-    assert row["hours_left"] == pytest.approx(in_seconds / 3600, nan_ok=True)
-    assert unit_s(duration.split(maxsplit=1)[1]) == pytest.approx(
-        in_seconds / float(duration.split(maxsplit=1)[0]), nan_ok=True
+    assert row["seconds"] == pytest.approx(seconds, nan_ok=True)
+    assert row["hours_left"] == pytest.approx(seconds / 3600, nan_ok=True)
+    assert seconds_per_unit(duration.split(maxsplit=1)[1]) == pytest.approx(
+        seconds / float(duration.split(maxsplit=1)[0]), nan_ok=True
     )
 
 
-def test_crlf_and_utf16(tmp_path: Path) -> None:
+def test_crlf_and_utf16_are_decoded(tmp_path: Path) -> None:
     expected = parse_log(ALEXEYAB).metrics()
     windows = ALEXEYAB.replace("\n", "\r\n")
     for name, data in {
@@ -274,7 +276,7 @@ def test_crlf_and_utf16(tmp_path: Path) -> None:
         assert log.summary.lines == ALEXEYAB.count("\n"), name
 
 
-def test_prose_and_prompts_around_lines() -> None:
+def test_prose_and_prompts_around_lines_are_ignored() -> None:
     pasted = (
         f"user@vm:~$ tail train_log.txt\n> 2026-01-01T10:00:00Z {iteration_line(5)}and so on, "
         "12: a list item\n"
@@ -285,7 +287,7 @@ def test_prose_and_prompts_around_lines() -> None:
     assert log.summary.torn == 0
 
 
-def test_lines_torn_by_stderr_are_put_together() -> None:
+def test_lines_torn_by_stderr_are_rejoined() -> None:
     whole = region_line(0.25, count=9) + iteration_line(187, 0.875)
     expected = parse_log(whole).metrics()
     saving = "Saving weights to backup/tm.backup\nSaving weights to backup/tm_100.weights\n"
@@ -297,7 +299,7 @@ def test_lines_torn_by_stderr_are_put_together() -> None:
         assert log.events["text"][0] == "Saving weights to backup/tm.backup"
 
 
-def test_torn_iteration_does_not_hand_its_regions_on() -> None:
+def test_region_lines_of_a_torn_iteration_are_not_assigned_to_the_next() -> None:
     text = region_line(0.25) + iteration_line(1)[:30] + "\n" + region_line(0.75) + iteration_line(2)
     log = parse_log(text)
     assert log.iterations[["iteration", "iou"]].to_numpy().tolist() == [[2, 0.75]]
@@ -306,14 +308,14 @@ def test_torn_iteration_does_not_hand_its_regions_on() -> None:
     assert "1 broken line skipped (line 2)" in str(log.summary)
 
 
-def test_file_cut_in_its_last_line() -> None:
+def test_a_truncated_last_line_is_skipped() -> None:
     log = parse_log(iteration_line(1) + iteration_line(2).removesuffix(" images\n"))
     assert log.iterations["iteration"].tolist() == [1]
     assert log.summary.torn == 1
     assert len(parse_log(iteration_line(1).removesuffix("\n"))) == 1
 
 
-def test_resume_that_goes_back() -> None:
+def test_a_resume_from_an_earlier_iteration_replaces_metrics() -> None:
     first = "".join(region_line(0.1) + iteration_line(n, 1.0) for n in range(1, 6)) + region_line(
         0.9
     )
@@ -327,17 +329,19 @@ def test_resume_that_goes_back() -> None:
     assert table["loss"].tolist() == [1, 1, 1, 2, 2, 2, 2]
     assert table["iou"].tolist() == pytest.approx([0.1] * 3 + [0.2] * 4)
     assert table["iou_10"].tolist() == pytest.approx([0.1] * 3 + [0.2] * 4)
-    assert log.summary.regions_unassigned == 1  # of the iteration in which the first was stopped
+    assert (
+        log.summary.regions_unassigned == 1
+    )  # of the iteration in which the first run was stopped
     assert parse_log(first + second).events["kind"].tolist() == ["resume"]
 
 
-def test_numbers_that_jump_are_one_run() -> None:
+def test_iteration_numbers_that_jump_forward_are_one_run() -> None:
     log = parse_log("".join(iteration_line(n) for n in (4, 8, 12, 25, 26, 30)))
     assert log.summary.runs == 1
     assert log.events.empty
 
 
-def test_buffered_start_after_the_first_region_line() -> None:
+def test_region_lines_before_a_buffered_start_belong_to_the_new_run() -> None:
     header = "layer     filters    size              input                output\n"
     start = "Learning Rate: 0.001, Momentum: 0.9, Decay: 0.0005\n"
     killed = region_line(0.1) + iteration_line(1) + region_line(0.9)
@@ -346,23 +350,23 @@ def test_buffered_start_after_the_first_region_line() -> None:
     assert log.summary.regions_unassigned == 1
 
 
-def test_fed_in_any_pieces() -> None:
+def test_pieces_of_any_size_give_the_same_log() -> None:
     text = PJREDDIE + ALEXEYAB + HANK
     expected = parse_log(text)
     for size in (1, 7, 100):
         parser = LogParser()
-        done = [
+        completed = [
             iteration
             for start in range(0, len(text), size)
             for iteration in parser.feed(text[start : start + size])
         ]
         parser.close()
-        assert [i.iteration for i in done] == expected.iterations["iteration"].tolist()
+        assert [i.iteration for i in completed] == expected.iterations["iteration"].tolist()
         assert parser.log().metrics().equals(expected.metrics())
         assert parser.log().summary == expected.summary
 
 
-def test_live_progress() -> None:
+def test_feeding_lines_returns_completed_iterations() -> None:
     parser = LogParser()
     assert parser.feed_line(region_line(0.5, count=2)) == []
     (now,) = parser.feed_line("10: 3.0, 4.0 avg, 0.001 rate, 0.5 seconds, 640 images")
@@ -376,22 +380,22 @@ def test_live_progress() -> None:
     assert len(parser.log()) == 2
 
 
-def test_bytes_and_lines() -> None:
+def test_text_bytes_and_lines_give_the_same_log() -> None:
     expected = parse_log(PJREDDIE).metrics()
     assert parse_log(PJREDDIE.encode()).metrics().equals(expected)
     assert parse_log(PJREDDIE.splitlines()).metrics().equals(expected)
     assert parse_log(PJREDDIE.encode().splitlines(keepends=True)).metrics().equals(expected)
 
 
-def test_without_regions_says_why() -> None:
+def test_the_summary_explains_missing_region_lines() -> None:
     alexeyab = parse_log("1: 1.0, 1.0 avg loss, 0.001 rate, 0.1 seconds, 64 images")
-    assert "0 region lines: the log was taken without 2>&1" in str(alexeyab.summary)
+    assert "0 region lines: the log was captured without 2>&1" in str(alexeyab.summary)
     hank = parse_log("5: loss=0.4, avg loss=0.3, rate=0.1, 64.4 milliseconds, 38 images")
     assert "-verbose" in str(hank.summary)
     assert "0 iteration lines" in str(parse_log("").summary)
 
 
-def test_shown_by_a_notebook() -> None:
+def test_a_notebook_shows_summary_and_iterations() -> None:
     log = parse_log(PJREDDIE, name="<runs>")
     html = log._repr_html_()
     assert "&lt;runs&gt;" in html
@@ -401,7 +405,7 @@ def test_shown_by_a_notebook() -> None:
     assert repr(log) == "TrainLog('<runs>', 2 iterations)"
 
 
-def test_metrics_csv(tmp_path: Path) -> None:
+def test_metrics_csv_is_written(tmp_path: Path) -> None:
     path = tmp_path / "run" / "metrics.csv"
     write_metrics_csv(parse_log(PJREDDIE + ALEXEYAB), path)
     text = path.read_text(encoding="utf-8")
@@ -422,7 +426,7 @@ def test_empty_tables_have_their_columns() -> None:
     assert log.latest is None
 
 
-def test_unreadable_file(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputFormError, match="No such file"):
         read_log(tmp_path / "absent.txt")
     with pytest.raises(InputFormError, match="Is a directory"):
@@ -430,7 +434,7 @@ def test_unreadable_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "words",
+    "message",
     [
         "CUDA Error: out of memory: File exists",
         "CUDA Error: CUDA driver version is insufficient for CUDA runtime version",
@@ -444,14 +448,14 @@ def test_unreadable_file(tmp_path: Path) -> None:
         "Segmentation fault (core dumped)",
     ],
 )
-def test_complaints(words: str) -> None:
-    log = PJREDDIE + f"{words}\n" * 3 + ALEXEYAB
-    assert complaints(log) == [words.strip()]
-    assert complaints(parse_log(log)) == [words.strip()]
+def test_errors_of_darknet_are_reported_once(message: str) -> None:
+    log = PJREDDIE + f"{message}\n" * 3 + ALEXEYAB
+    assert complaints(log) == [message.strip()]
+    assert complaints(parse_log(log)) == [message.strip()]
 
 
 @pytest.mark.parametrize(
-    "words",
+    "message",
     [
         " If error occurs - run training with flag: -dont_show ",
         " CUDA-version: 10010 (10010), cuDNN: 7.6.5, GPU count: 1  ",
@@ -460,13 +464,13 @@ def test_complaints(words: str) -> None:
         "-> 10 validation images for 2 classes",
     ],
 )
-def test_no_complaint_and_not_broken(words: str) -> None:
-    log = parse_log(words)
+def test_harmless_lines_are_neither_errors_nor_torn(message: str) -> None:
+    log = parse_log(message)
     assert log.complaints() == []
     assert log.summary.torn == 0
 
 
-def test_divergence_is_a_complaint_unless_it_recovers() -> None:
+def test_divergence_is_reported_unless_it_recovers() -> None:
     text = iteration_line(1) + iteration_line(2, math.nan) + iteration_line(3, math.inf)
     assert complaints(text)[0].startswith("the average loss is nan from iteration 2 on")
     assert complaints(text + iteration_line(4)) == []
@@ -480,7 +484,7 @@ FRAGMENTS = st.one_of(
 
 
 @given(pieces=st.lists(st.tuples(FRAGMENTS, st.integers(0, 200), st.integers(0, 200)), max_size=25))
-def test_whatever_stands_in_a_log(pieces: list[tuple[str, int, int]]) -> None:
+def test_any_text_can_be_parsed(pieces: list[tuple[str, int, int]]) -> None:
     text = "".join(fragment[start : start + length] for fragment, start, length in pieces)
     log = parse_log(text)
     assert len(log.iterations) <= text.count(" images")
@@ -495,11 +499,11 @@ def test_whatever_stands_in_a_log(pieces: list[tuple[str, int, int]]) -> None:
 
 
 @given(data=st.binary(max_size=300))
-def test_binary_junk(data: bytes) -> None:
+def test_binary_junk_has_no_iterations(data: bytes) -> None:
     assert len(parse_log(data)) == 0
 
 
-def test_long_lines_without_an_end_stay_quick() -> None:
+def test_long_unterminated_lines_are_parsed_quickly() -> None:
     parser = LogParser()
     for junk in ("1: loss=1, avg loss=1, rate=1, " * 20_000, "9" * 500_000, "\x1b]" * 200_000):
         parser.feed(junk)
@@ -521,7 +525,7 @@ def test_a_long_line_is_one_line_however_it_is_fed() -> None:
         assert (log.summary.lines, log.summary.other) == (3, 1)
 
 
-def test_runs() -> None:
+def test_runs_have_one_row_per_training() -> None:
     log = parse_log(PJREDDIE + ALEXEYAB + HANK)
     assert log.runs.columns.tolist() == [
         "run", "dialect", "first_iteration", "last_iteration", "iterations", "first_line",
@@ -534,27 +538,29 @@ def test_runs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("first", "later", "own"),
+    ("first", "later", "is_assigned"),
     [
-        (30, 0, False),  # stderr stands before stdout
+        (30, 0, False),  # stderr precedes stdout
         (3000, 9, False),
         (9, 9, True),
-        (6, 0, True),  # too few to tell
-        (72, 9, True),  # the lines of eight iterations that are missing, or a larger batch
+        (6, 0, True),  # too few to decide
+        (72, 9, True),  # the lines of eight missing iterations, or a larger batch
         (73, 9, False),
     ],
 )
-def test_region_lines_before_the_first_iteration_line(first: int, later: int, own: bool) -> None:
+def test_excess_region_lines_before_the_first_iteration_are_unassigned(
+    first: int, later: int, is_assigned: bool
+) -> None:
     log = parse_log(
         region_line(0.5) * first
         + iteration_line(1)
         + "".join(region_line(0.25) * later + iteration_line(n) for n in range(2, 6))
     )
-    assert log.summary.regions_unassigned == (0 if own else first)
-    assert log.iterations["iou"].notna().tolist() == [own] + [later > 0] * 4
-    assert (log.regions["iteration"] == 1).sum() == (first if own else 0)
-    assert ("iou_10" in log.metrics().columns) == (own or later > 0)
-    assert ("stderr seems to stand before stdout" in str(log.summary)) == (not own)
+    assert log.summary.regions_unassigned == (0 if is_assigned else first)
+    assert log.iterations["iou"].notna().tolist() == [is_assigned] + [later > 0] * 4
+    assert (log.regions["iteration"] == 1).sum() == (first if is_assigned else 0)
+    assert ("iou_10" in log.metrics().columns) == (is_assigned or later > 0)
+    assert ("stderr seems to precede stdout" in str(log.summary)) == (not is_assigned)
 
 
 def test_a_single_iteration_keeps_its_region_lines() -> None:
@@ -562,15 +568,15 @@ def test_a_single_iteration_keeps_its_region_lines() -> None:
     assert log.summary.regions_unassigned == 0
 
 
-def test_hank_prints_a_count_of_one_for_none_too() -> None:
+def test_a_hank_count_of_one_with_zero_iou_is_empty() -> None:
     log = parse_log(HANK.replace("(IOU: -nan), count: 0", "(IOU: 0.000000), count: 1"))
     assert log.summary.regions_empty == 1
     assert log.regions["iou"].isna().tolist() == [False, True]
     assert log.iterations["iou"].tolist()[0] == 0.133612
 
 
-def test_alexeyab_before_2020() -> None:
-    # Region lines as pjreddie's, iteration lines without hours left.
+def test_alexeyab_logs_from_before_2020_are_parsed() -> None:
+    # Region lines as in pjreddie's fork, iteration lines without the hours left.
     log = parse_log(
         region_line(0.5, layer=82)
         + " 7: 2.5, 3.5 avg loss, 0.001 rate, 1.5 seconds, 448 images\n"
@@ -584,7 +590,7 @@ def test_alexeyab_before_2020() -> None:
     assert log.maps["threshold"].isna().tolist() == [False, True]
 
 
-def test_layers_without_end_are_junk() -> None:
+def test_excess_layers_are_ignored_as_junk() -> None:
     lines = "".join(region_line(0.5, layer=n) for n in range(1000)) + iteration_line(1)
     log = parse_log(lines)
     assert len(log.regions) == 1000

@@ -1,4 +1,4 @@
-"""Logs that real trainings of all three lines of darknet left."""
+"""Parse the logs of real trainings with all three forks of darknet."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Expected(NamedTuple):
 
 NAN = math.nan
 
-# lines       wc -l LOG (and one more where the last line has no end: tail -c1 LOG | xxd)
+# lines       wc -l LOG (plus one if the last line has no newline: tail -c1 LOG | xxd)
 # iterations  grep -caE 'seconds, -?[0-9]+ images' LOG
 # the last    grep -aE 'seconds, -?[0-9]+ images' LOG | tail -n1
 # regions     grep -caE 'Region [0-9]* ?Avg' LOG
@@ -71,7 +71,7 @@ EXPECTED = {
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_real_log(name: str) -> None:
+def test_a_real_log_is_parsed(name: str) -> None:
     expected = EXPECTED[name]
     log = read_log(REAL / "logs" / f"{name}.log")
     summary = log.summary
@@ -91,11 +91,11 @@ def test_real_log(name: str) -> None:
     assert len(log.complaints()) == expected.complaints
 
 
-def test_every_real_log_is_expected() -> None:
+def test_every_real_log_has_expected_values() -> None:
     assert {path.stem for path in (REAL / "logs").glob("*.log")} == set(EXPECTED)
 
 
-def test_seed_project() -> None:
+def test_the_log_of_the_seed_project() -> None:
     log = read_log(SEED_LOG)
     table = log.metrics()
     assert table["iteration"].tolist() == list(range(1, 606))
@@ -113,31 +113,31 @@ def test_seed_project() -> None:
 
 
 def test_region_lines_belong_to_the_iteration_after_them() -> None:
-    # One layer and one subdivision: its total_loss is the loss of its iteration.
+    # With one layer and one subdivision, total_loss is the loss of the iteration.
     log = read_log(REAL / "logs" / "alexeyab_merged_2and1.log")
     pairs = log.regions.merge(log.iterations, on="iteration", suffixes=("", "_of_iteration"))
     assert len(pairs) == 30
     assert (pairs["total_loss"] == pairs["loss"]).all()
 
 
-def test_missing_lines_are_missing() -> None:
+def test_missing_iteration_lines_do_not_split_a_run() -> None:
     log = read_log(REAL / "logs" / "alexeyab_2020_colab_1028it.log")
     assert len(set(range(1, 1029)) - set(log.iterations["iteration"])) == 4
     assert log.summary.runs == 1
 
 
-def test_resume_is_an_event() -> None:
+def test_a_resume_is_an_event() -> None:
     log = read_log(REAL / "logs" / "deb_resume.log")
     assert log.events["kind"].tolist() == ["start", "resume"]
 
 
-def test_colours_say_the_same_as_none() -> None:
+def test_coloured_lines_are_parsed() -> None:
     log = read_log(REAL / "logs" / "hank_colour_map.log")
     assert log.iterations["iteration"].tolist() == list(range(1, 31))
     assert log.iterations["seconds"].iloc[-1] == pytest.approx(0.1213)
 
 
-def test_runs_of_logs_in_one_file(real_logs: dict[str, bytes]) -> None:
+def test_concatenated_logs_are_separate_runs(real_logs: dict[str, bytes]) -> None:
     names = ["debian_t96_300it.stdout", "deb_resume", "alexeyab_merged_2and1", "deb_t64"]
     log = parse_log(b"".join(real_logs[name] for name in names))
     assert log.runs.drop(columns=["first_line", "last_line"]).to_numpy().tolist() == [
@@ -156,7 +156,7 @@ def test_runs_of_logs_in_one_file(real_logs: dict[str, bytes]) -> None:
     assert table["loss"].iloc[:300].tolist() == later["loss"].tolist()
 
 
-def test_stderr_before_stdout_in_one_file_gives_no_iteration_all_region_lines(
+def test_region_lines_are_unassigned_if_stderr_precedes_stdout(
     real_logs: dict[str, bytes],
 ) -> None:
     parts = [real_logs[f"alexeyab_t96_map.{name}"] for name in ("stderr", "stdout")]
@@ -166,27 +166,29 @@ def test_stderr_before_stdout_in_one_file_gives_no_iteration_all_region_lines(
     assert log.regions["iteration"].isna().all()
     assert log.iterations["iou"].isna().all()
     assert [name for name in log.metrics().columns if name.startswith("iou")] == ["iou"]
-    assert "stderr seems to stand before stdout here" in str(log.summary)
-    # The other way round they stand after the last iteration line.
+    assert "stderr seems to precede stdout in this file" in str(log.summary)
+    # In the opposite order they come after the last iteration line.
     log = parse_log(b"".join(reversed(parts)))
     assert log.summary.regions_unassigned == 300
-    assert "no region line stands before the iteration line it is of" in str(log.summary)
+    assert "no region line precedes its iteration line" in str(log.summary)
 
 
-def test_iteration_lines_alone(real_logs: dict[str, bytes]) -> None:
+def test_region_lines_can_be_skipped(real_logs: dict[str, bytes]) -> None:
     for name, data in real_logs.items():
-        whole, alone = parse_log(data), parse_log(data, regions=False)
+        whole, without_regions = parse_log(data), parse_log(data, regions=False)
         columns = [column for column in whole.iterations.columns if column != "iou"]
-        pd.testing.assert_frame_equal(alone.iterations[columns], whole.iterations[columns])
-        assert alone.iterations["iou"].isna().all()
-        assert alone.regions.empty, name
-        assert alone.summary.regions == whole.summary.regions
-        assert alone.summary.torn == whole.summary.torn
-        assert ("were only counted" in str(alone.summary)) == (whole.summary.regions > 0)
+        pd.testing.assert_frame_equal(
+            without_regions.iterations[columns], whole.iterations[columns]
+        )
+        assert without_regions.iterations["iou"].isna().all()
+        assert without_regions.regions.empty, name
+        assert without_regions.summary.regions == whole.summary.regions
+        assert without_regions.summary.torn == whole.summary.torn
+        assert ("were only counted" in str(without_regions.summary)) == (whole.summary.regions > 0)
 
 
-def test_fed_in_pieces_of_any_size(
-    real_logs: dict[str, bytes], assert_same: Callable[[TrainLog, TrainLog], None]
+def test_pieces_of_any_size_give_the_same_tables(
+    real_logs: dict[str, bytes], assert_same_tables: Callable[[TrainLog, TrainLog], None]
 ) -> None:
     for log in real_logs.values():
         data = log[:40_000]
@@ -196,26 +198,26 @@ def test_fed_in_pieces_of_any_size(
             for start in range(0, len(data), size):
                 parser.feed(data[start : start + size])
             parser.close()
-            assert_same(parser.log(), whole)
+            assert_same_tables(parser.log(), whole)
 
 
-def splice(logs: list[bytes], chance: random.Random) -> bytes:
+def splice(logs: list[bytes], rng: random.Random) -> bytes:
     pieces = []
     for _ in range(6):
-        log = chance.choice(logs)
-        start = chance.randrange(len(log))
-        pieces += [log[start : start + chance.randrange(3000)], chance.randbytes(5)]
+        log = rng.choice(logs)
+        start = rng.randrange(len(log))
+        pieces += [log[start : start + rng.randrange(3000)], rng.randbytes(5)]
     return b"".join(pieces)
 
 
 @pytest.mark.parametrize(
     "rounds", [60, pytest.param(2000, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
 )
-def test_random_cuts_and_splices(rounds: int, real_logs: dict[str, bytes]) -> None:
-    chance = random.Random(2)
+def test_randomly_spliced_logs_can_be_parsed(rounds: int, real_logs: dict[str, bytes]) -> None:
+    rng = random.Random(2)
     logs = list(real_logs.values())
     for _ in range(rounds):
-        data = splice(logs, chance)
+        data = splice(logs, rng)
         log = parse_log(data)
         assert len(log.iterations) <= data.count(b" images")
         assert len(log.regions) <= data.count(b"count: ")

@@ -1,4 +1,4 @@
-"""Event files: what a reader that checks every sum finds in them, and TensorBoard's own."""
+"""Event files, read by an independent reader that verifies checksums and by TensorBoard."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 AT_S = 1_700_000_000.0
-BEGINS = "Learning Rate: 0.001, Momentum: 0.9, Decay: 0.0005\n"
+START = "Learning Rate: 0.001, Momentum: 0.9, Decay: 0.0005\n"
 
 
 def crc32c(data: bytes) -> int:
-    """The definition, bit by bit."""
+    """Return the checksum, computed bit by bit from its definition."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc ^= byte
@@ -40,64 +40,64 @@ def masked(data: bytes) -> bytes:
 
 
 def frames(data: bytes) -> Iterator[bytes]:
-    at = 0
-    while at < len(data):
-        length = data[at : at + 8]
-        assert data[at + 8 : at + 12] == masked(length)
+    offset = 0
+    while offset < len(data):
+        length = data[offset : offset + 8]
+        assert data[offset + 8 : offset + 12] == masked(length)
         (n,) = struct.unpack("<Q", length)
-        event = data[at + 12 : at + 12 + n]
+        event = data[offset + 12 : offset + 12 + n]
         assert len(event) == n
-        assert data[at + 12 + n : at + 16 + n] == masked(event)
+        assert data[offset + 12 + n : offset + 16 + n] == masked(event)
         yield event
-        at += 16 + n
+        offset += 16 + n
 
 
 def fields(message: bytes) -> Iterator[tuple[int, Any]]:
-    """Read a message of protocol buffers: field numbers and raw values."""
-    at = 0
+    """Yield the field numbers and raw values of a protocol buffer message."""
+    offset = 0
 
     def varint() -> int:
-        nonlocal at
+        nonlocal offset
         value = shift = 0
         while True:
-            byte = message[at]
-            at += 1
+            byte = message[offset]
+            offset += 1
             value |= (byte & 0x7F) << shift
             shift += 7
             if not byte & 0x80:
                 return value
 
-    while at < len(message):
+    while offset < len(message):
         key = varint()
         kind = key & 7
         if kind == 0:
             yield key >> 3, varint()
             continue
         size = {1: 8, 5: 4}.get(kind) or varint()
-        yield key >> 3, message[at : at + size]
-        at += size
+        yield key >> 3, message[offset : offset + size]
+        offset += size
 
 
-class Read(NamedTuple):
+class ReadEvent(NamedTuple):
     step: int
     time_s: float
     values: dict[str, float]
-    starts: bool
+    is_session_start: bool
     version: bytes
 
 
-def event(data: bytes) -> Read:
+def event(data: bytes) -> ReadEvent:
     parts = dict(fields(data))
     values = {}
     for _, value in fields(parts.get(5, b"")):
-        inside = dict(fields(value))
-        values[inside[1].decode()] = struct.unpack("<f", inside[2])[0]
-    starts = parts.get(7) == b"\x08\x01"
+        value_fields = dict(fields(value))
+        values[value_fields[1].decode()] = struct.unpack("<f", value_fields[2])[0]
+    is_session_start = parts.get(7) == b"\x08\x01"
     (time_s,) = struct.unpack("<d", parts[1])
-    return Read(parts.get(2, 0), time_s, values, starts, parts.get(3, b""))
+    return ReadEvent(parts.get(2, 0), time_s, values, is_session_start, parts.get(3, b""))
 
 
-def events_in(folder: Path) -> list[Read]:
+def events_in(folder: Path) -> list[ReadEvent]:
     (path,) = folder.glob("*tfevents*")
     head, *rest = [event(frame) for frame in frames(path.read_bytes())]
     assert head.version == b"brain.Event:2"
@@ -105,14 +105,16 @@ def events_in(folder: Path) -> list[Read]:
 
 
 def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """What a reader is left with, that drops at each start what it had for later steps."""
-    found: dict[str, list[tuple[int, float]]] = {}
+    """Return what remains for a reader that drops later steps at each session start."""
+    values_by_tag: dict[str, list[tuple[int, float]]] = {}
     for read in events_in(folder):
-        if read.starts:
-            found = {tag: [p for p in ps if p[0] < read.step] for tag, ps in found.items()}
+        if read.is_session_start:
+            values_by_tag = {
+                tag: [p for p in ps if p[0] < read.step] for tag, ps in values_by_tag.items()
+            }
         for tag, value in read.values.items():
-            found.setdefault(tag, []).append((read.step, value))
-    return found
+            values_by_tag.setdefault(tag, []).append((read.step, value))
+    return values_by_tag
 
 
 def lines(first: int, last: int, *, loss: float = 1.5) -> str:
@@ -130,12 +132,12 @@ def write(folder: Path, text: str) -> int:
 
 @settings(deadline=None)
 @given(st.lists(st.binary(max_size=40), max_size=20))
-def test_sums_are_those_of_the_definition(texts: list[bytes]) -> None:
+def test_checksums_match_their_definition(texts: list[bytes]) -> None:
     assert masked_crcs(texts) == [masked(text) for text in texts]
 
 
-def test_the_sums_own_example() -> None:
-    assert crc32c(b"123456789") == 0xE3069283  # RFC 3720, B.4, and every catalogue of sums
+def test_the_reference_checksum_is_correct() -> None:
+    assert crc32c(b"123456789") == 0xE3069283  # the usual check value of CRC-32C
 
 
 def test_scalars_of_a_log(tmp_path: Path) -> None:
@@ -154,7 +156,7 @@ def test_scalars_of_a_log(tmp_path: Path) -> None:
     assert times == [AT_S - 6, AT_S - 4, AT_S - 2, AT_S - 2, AT_S]
 
 
-def test_an_unchanged_log_writes_nothing_and_a_grown_one_only_what_is_new(tmp_path: Path) -> None:
+def test_only_new_iterations_are_appended(tmp_path: Path) -> None:
     write(tmp_path, lines(1, 10))
     (path,) = tmp_path.glob("*tfevents*")
     before = path.read_bytes()
@@ -167,32 +169,32 @@ def test_an_unchanged_log_writes_nothing_and_a_grown_one_only_what_is_new(tmp_pa
     assert times == sorted(times)
 
 
-def test_map_that_comes_after_its_iteration_was_written(tmp_path: Path) -> None:
+def test_map_is_appended_after_its_iteration_was_written(tmp_path: Path) -> None:
     write(tmp_path, lines(1, 10))
     assert write(tmp_path, lines(1, 10) + " mean_average_precision (mAP@0.50) = 0.25\n") == 1
     assert scalars(tmp_path)["map"] == [(10, 0.25)]
 
 
-def test_a_resume_takes_back_what_it_replaces(tmp_path: Path) -> None:
-    first = BEGINS + lines(1, 100)
+def test_a_resume_invalidates_replaced_iterations(tmp_path: Path) -> None:
+    first = START + lines(1, 100)
     write(tmp_path, first)
-    second = first + BEGINS + lines(81, 90, loss=2.5)
+    second = first + START + lines(81, 90, loss=2.5)
     assert write(tmp_path, second) == 10
-    assert [read.step for read in events_in(tmp_path) if read.starts] == [81]
+    assert [read.step for read in events_in(tmp_path) if read.is_session_start] == [81]
     assert scalars(tmp_path)["loss"] == [(i, 1.5) for i in range(1, 81)] + [
         (i, 2.5) for i in range(81, 91)
     ]
     assert write(tmp_path, second + lines(91, 95, loss=2.5)) == 5
-    assert len([read for read in events_in(tmp_path) if read.starts]) == 1
+    assert len([read for read in events_in(tmp_path) if read.is_session_start]) == 1
 
 
-def test_a_log_with_a_resume_is_written_without_what_was_replaced(tmp_path: Path) -> None:
-    write(tmp_path, BEGINS + lines(1, 100) + BEGINS + lines(81, 90))
+def test_iterations_replaced_earlier_are_not_written(tmp_path: Path) -> None:
+    write(tmp_path, START + lines(1, 100) + START + lines(81, 90))
     assert [read.step for read in events_in(tmp_path)] == list(range(1, 91))
-    assert not [read for read in events_in(tmp_path) if read.starts]
+    assert not [read for read in events_in(tmp_path) if read.is_session_start]
 
 
-def test_what_a_kill_left_half_written_is_cut_off(tmp_path: Path) -> None:
+def test_an_incomplete_record_is_removed(tmp_path: Path) -> None:
     write(tmp_path, lines(1, 10))
     (path,) = tmp_path.glob("*tfevents*")
     with path.open("ab") as file:
@@ -201,8 +203,8 @@ def test_what_a_kill_left_half_written_is_cut_off(tmp_path: Path) -> None:
     assert [read.step for read in events_in(tmp_path)] == list(range(1, 13))
 
 
-@pytest.mark.parametrize("damage", ["another log", "no state", "a state that is none", "shorter"])
-def test_what_cannot_be_gone_on_with_is_written_anew(tmp_path: Path, damage: str) -> None:
+@pytest.mark.parametrize("damage", ["another log", "no state", "invalid state", "shorter"])
+def test_an_unusable_event_file_is_rewritten(tmp_path: Path, damage: str) -> None:
     write(tmp_path, lines(1, 10))
     (path,) = tmp_path.glob("*tfevents*")
     text = lines(1, 12)
@@ -219,7 +221,7 @@ def test_what_cannot_be_gone_on_with_is_written_anew(tmp_path: Path, damage: str
     assert [read.step for read in events_in(tmp_path)] == list(range(1, 13))
 
 
-def test_numbers_that_are_none_or_too_large(tmp_path: Path) -> None:
+def test_nan_and_overflowing_values_are_written(tmp_path: Path) -> None:
     text = "1: -nan, inf avg, 0.1 rate, 0.0 seconds, 64 images\n"
     text += f"2: {'9' * 45}, 1.0 avg, 0.1 rate, 0.5 seconds, 128 images\n"
     write(tmp_path, text)
@@ -230,20 +232,20 @@ def test_numbers_that_are_none_or_too_large(tmp_path: Path) -> None:
     assert second.values["loss"] == math.inf
 
 
-def test_nothing_is_left_for_a_log_without_iterations(tmp_path: Path) -> None:
+def test_a_log_without_iterations_writes_no_files(tmp_path: Path) -> None:
     assert write(tmp_path / "a", "nothing\n") == 0
     assert not (tmp_path / "a").exists()
 
 
-def test_a_file_is_no_folder_for_events(tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_folder_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("", encoding="utf-8")
-    with pytest.raises(UsageError, match="no folder"):
+    with pytest.raises(UsageError, match="not a folder"):
         EventWriter(tmp_path / "a")
 
 
-def test_tensorboards_own_reader(real: Path, tmp_path: Path) -> None:
+def test_tensorboard_reads_the_event_file(real: Path, tmp_path: Path) -> None:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # its imports' own
+        warnings.simplefilter("ignore")  # raised by its imports
         accumulator = pytest.importorskip(
             "tensorboard.backend.event_processing.event_accumulator",
             reason="tensorboard is not installed (it is in the test group)",
@@ -269,19 +271,19 @@ def test_tensorboards_own_reader(real: Path, tmp_path: Path) -> None:
     assert times[-1] == path.stat().st_mtime
 
 
-def test_tensorboards_own_reader_drops_what_a_resume_replaced(tmp_path: Path) -> None:
+def test_tensorboard_drops_iterations_that_a_resume_replaced(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         accumulator = pytest.importorskip(
             "tensorboard.backend.event_processing.event_accumulator",
             reason="tensorboard is not installed (it is in the test group)",
         )
-    first = BEGINS + lines(1, 100)
+    first = START + lines(1, 100)
     write(tmp_path, first)
     reader = accumulator.EventAccumulator(str(tmp_path))
     reader.Reload()
     assert [scalar.step for scalar in reader.Scalars("loss")] == list(range(1, 101))
-    write(tmp_path, first + BEGINS + lines(81, 90, loss=2.5))
+    write(tmp_path, first + START + lines(81, 90, loss=2.5))
     reader.Reload()  # while TensorBoard is open
     read = [(scalar.step, scalar.value) for scalar in reader.Scalars("loss")]
     assert read == [(i, 1.5) for i in range(1, 81)] + [(i, 2.5) for i in range(81, 91)]

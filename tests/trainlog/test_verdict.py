@@ -1,4 +1,4 @@
-"""The verdict: what made curves and real logs are said to do, with the figures behind it."""
+"""Verdicts on synthetic curves and real logs, with the figures behind them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oiyolo.trainlog.parse import parse_log, read_log
-from oiyolo.trainlog.verdict import WINDOW_LEAST, WINDOW_MOST, verdict, window_of
+from oiyolo.trainlog.verdict import WINDOW_MAX, WINDOW_MIN, verdict, window_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +31,9 @@ def log_text(losses: Sequence[float], *, maps: dict[int, float] | None = None) -
     return "\n".join(lines) + "\n"
 
 
-def of(losses: Sequence[float] | np.ndarray[tuple[int], np.dtype[np.float64]]) -> Verdict:
+def assess_losses(
+    losses: Sequence[float] | np.ndarray[tuple[int], np.dtype[np.float64]],
+) -> Verdict:
     return verdict(parse_log(log_text(list(losses))))
 
 
@@ -40,7 +42,7 @@ def noise(n: int, sigma: float, seed: int = 0) -> np.ndarray[tuple[int], np.dtyp
 
 
 X = np.arange(1.0, 1201.0)
-LOG_ISH = 1e5 / X**1.5
+POWER_LAW = 1e5 / X**1.5
 DOWN_THEN_FLAT = np.maximum(5.0, 50 - X / 8)
 
 
@@ -49,45 +51,45 @@ DOWN_THEN_FLAT = np.maximum(5.0, 50 - X / 8)
 @pytest.mark.parametrize(
     ("kind", "curve"),
     [
-        pytest.param("falling", LOG_ISH, id="a power of the iteration"),
+        pytest.param("falling", POWER_LAW, id="a power of the iteration"),
         pytest.param("falling", 20 * np.exp(-X / 400), id="exponential"),
         pytest.param("flat", DOWN_THEN_FLAT, id="down, then flat"),
         pytest.param("rising", np.where(X > 950, 9.0, 5.0), id="a step up"),
-        pytest.param("diverging", np.where(X > 1150, 900.0, LOG_ISH), id="a leap at the end"),
+        pytest.param("diverging", np.where(X > 1150, 900.0, POWER_LAW), id="a leap at the end"),
         pytest.param("diverging", np.maximum(1.0, np.exp((X - 900) / 60)), id="growing"),
         pytest.param("diverging", np.where(X > 300, 60.0, 5.0), id="high since long ago"),
         pytest.param("nan", np.where(X > 900, np.nan, 5.0), id="nan"),
-        pytest.param("nan", np.where(X > 1100, np.inf, LOG_ISH), id="inf"),
+        pytest.param("nan", np.where(X > 1100, np.inf, POWER_LAW), id="inf"),
     ],
 )
-def test_made_curves(
+def test_synthetic_curves(
     kind: str, curve: np.ndarray[tuple[int], np.dtype[np.float64]], sigma: float, seed: int
 ) -> None:
-    found = of(curve * noise(len(curve), sigma, seed))
-    assert found.kind == kind, found
-    assert found.sentence.startswith("not a number" if kind == "nan" else kind)
+    result = assess_losses(curve * noise(len(curve), sigma, seed))
+    assert result.kind == kind, result
+    assert result.sentence.startswith("not a number" if kind == "nan" else kind)
 
 
-def test_single_iterations_that_stand_out_tenfold_are_no_news() -> None:
+def test_single_outliers_do_not_change_the_verdict() -> None:
     losses = 5 * noise(1200, 0.3)
     losses[::37] *= 10
     losses[-3:] *= 10
-    assert of(losses).kind == "flat"
+    assert assess_losses(losses).kind == "flat"
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_flat_noise_is_never_said_to_diverge(seed: int) -> None:
+def test_flat_noise_never_diverges(seed: int) -> None:
     for n in (12, 30, 100, 700):
-        assert of(noise(n, 1.0, seed)).kind not in {"diverging", "nan"}
+        assert assess_losses(noise(n, 1.0, seed)).kind not in {"diverging", "nan"}
 
 
-def test_the_sentence_names_the_figures() -> None:
-    found = of(DOWN_THEN_FLAT)
-    assert found.sentence == (
+def test_the_sentence_includes_the_figures() -> None:
+    result = assess_losses(DOWN_THEN_FLAT)
+    assert result.sentence == (
         "flat since iteration 401: loss 5.000 over the last 200 iterations, "
-        "5.000 over the 200 before (+0%)"
+        "5.000 over the previous 200 (+0%)"
     )
-    assert found.figures == {
+    assert result.figures == {
         "iteration": 1200,
         "window": 200,
         "loss": 5.0,
@@ -95,14 +97,14 @@ def test_the_sentence_names_the_figures() -> None:
         "change": 0.0,
         "since": 401,
     }
-    assert str(found) == found.sentence
-    assert found.as_dict()["kind"] == "flat"
+    assert str(result) == result.sentence
+    assert result.as_dict()["kind"] == "flat"
 
 
-def test_nan_is_dated_and_one_nan_alone_is_no_end() -> None:
-    assert of([3.0] * 50 + [math.nan] * 10).figures["since"] == 51
-    assert of([math.nan]).kind == "nan"
-    # AlexeyAB's average begins anew after a nan, so the last line alone decides nothing.
+def test_nan_has_a_start_and_a_single_nan_is_ignored() -> None:
+    assert assess_losses([3.0] * 50 + [math.nan] * 10).figures["since"] == 51
+    assert assess_losses([math.nan]).kind == "nan"
+    # AlexeyAB's average starts again after a nan, so the last line alone is not enough.
     text = log_text([3.0] * 60) + "61: -nan, -nan avg loss, 0.001 rate, 0.1 seconds, 64 images\n"
     assert verdict(parse_log(text)).kind == "flat"
 
@@ -115,19 +117,19 @@ def test_nan_is_dated_and_one_nan_alone_is_no_end() -> None:
         (log_text([4.0] * 29), "too early to tell: 29 of 30 iterations; loss 4.000"),
     ],
 )
-def test_short_logs_are_too_early(text: str, expected: str) -> None:
+def test_short_logs_are_too_early_to_tell(text: str, expected: str) -> None:
     assert (verdict(parse_log(text)).kind, str(verdict(parse_log(text)))) == ("early", expected)
 
 
-def test_the_final_weights_make_it_finished() -> None:
+def test_final_weights_mean_finished() -> None:
     text = log_text(DOWN_THEN_FLAT.tolist()) + "Saving weights to weights/x_final.weights\n"
-    found = verdict(parse_log(text))
-    assert found.kind == "finished"
-    assert found.sentence.startswith("finished at iteration 1,200; flat since iteration 401: ")
-    went_on = text + log_text([9.0, 9.0])
-    assert verdict(parse_log(went_on)).kind == "early"
-    lost = log_text([math.nan] * 5) + "Saving weights to weights/x_final.weights\n"
-    assert verdict(parse_log(lost)).kind == "nan"
+    result = verdict(parse_log(text))
+    assert result.kind == "finished"
+    assert result.sentence.startswith("finished at iteration 1,200; flat since iteration 401: ")
+    continued = text + log_text([9.0, 9.0])
+    assert verdict(parse_log(continued)).kind == "early"
+    diverged = log_text([math.nan] * 5) + "Saving weights to weights/x_final.weights\n"
+    assert verdict(parse_log(diverged)).kind == "nan"
 
 
 @pytest.mark.parametrize(
@@ -135,28 +137,28 @@ def test_the_final_weights_make_it_finished() -> None:
     [
         ({600: 0.5}, "; mAP 0.50"),
         ({300: 0.5, 600: 0.6}, "; mAP 0.60, the best so far"),
-        ({300: 0.6, 600: 0.55}, "; mAP 0.55, best 0.60 at 300"),
+        ({300: 0.6, 600: 0.55}, "; mAP 0.55, best 0.60 at iteration 300"),
         (
             {300: 0.6, 600: 0.55, 900: 0.5, 1200: 0.52},
-            "; mAP 0.52, best 0.60 at 300 and lower since: later weights are no better",
+            "; mAP 0.52, best 0.60 at iteration 300 and lower since: later weights are no better",
         ),
     ],
 )
-def test_map_is_told(maps: dict[int, float], expected: str) -> None:
-    found = verdict(parse_log(log_text(DOWN_THEN_FLAT.tolist(), maps=maps)))
-    assert found.sentence.endswith(expected)
-    assert found.figures["best_map"] == max(maps.values())
+def test_the_sentence_includes_map(maps: dict[int, float], expected: str) -> None:
+    result = verdict(parse_log(log_text(DOWN_THEN_FLAT.tolist(), maps=maps)))
+    assert result.sentence.endswith(expected)
+    assert result.figures["best_map"] == max(maps.values())
 
 
-def test_only_what_led_to_the_latest_iteration_counts() -> None:
-    begun_anew = log_text([1.0] * 500) + log_text(LOG_ISH[:200].tolist())
-    assert verdict(parse_log(begun_anew)).kind == "falling"
-    assert verdict(parse_log(begun_anew)).figures["iteration"] == 200
+def test_replaced_iterations_are_ignored() -> None:
+    restarted = log_text([1.0] * 500) + log_text(POWER_LAW[:200].tolist())
+    assert verdict(parse_log(restarted)).kind == "falling"
+    assert verdict(parse_log(restarted)).figures["iteration"] == 200
 
 
-def test_windows() -> None:
-    assert [window_of(n) for n in (1, 90, 91, 600, 6000, 10**6)] == [15, 15, 15, 100, 1000, 1000]
-    assert (WINDOW_LEAST, WINDOW_MOST) == (15, 1000)
+def test_window_sizes() -> None:
+    assert [window_size(n) for n in (1, 90, 91, 600, 6000, 10**6)] == [15, 15, 15, 100, 1000, 1000]
+    assert (WINDOW_MIN, WINDOW_MAX) == (15, 1000)
 
 
 @settings(deadline=None)
@@ -167,11 +169,11 @@ def test_windows() -> None:
     )
 )
 def test_any_losses_have_a_verdict(losses: list[float]) -> None:
-    assert of(losses).sentence
+    assert assess_losses(losses).sentence
 
 
 @pytest.mark.parametrize(
-    ("name", "kind", "words"),
+    ("name", "kind", "expected"),
     [
         ("logs/debian_diverges_to_nan.log", "nan", "not a number since iteration 4"),
         ("seed_project/train_log.txt", "falling", "loss 0.865 over the last 100 iterations"),
@@ -184,7 +186,7 @@ def test_any_losses_have_a_verdict(losses: list[float]) -> None:
         ("logs/alexeyab_dies_cuda_out_of_memory.log", "early", "no iterations yet"),
     ],
 )
-def test_real_logs(real: Path, name: str, kind: str, words: str) -> None:
-    found = verdict(read_log(real / name))
-    assert found.kind == kind, found
-    assert words in found.sentence
+def test_verdicts_on_real_logs(real: Path, name: str, kind: str, expected: str) -> None:
+    result = verdict(read_log(real / name))
+    assert result.kind == kind, result
+    assert expected in result.sentence

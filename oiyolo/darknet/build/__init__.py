@@ -1,1 +1,1 @@
-"""Find a toolchain, build darknet from source, and prove that the result trains."""
+"""Find a toolchain, build darknet from source and verify that the result trains."""

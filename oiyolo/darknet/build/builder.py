@@ -1,7 +1,7 @@
-"""Building darknet from its sources: beside, then renamed, so that a build is whole or absent.
+"""Build darknet from source, in a temporary folder that is renamed once the build is complete.
 
-The sources and their ``.git`` stay as they are: a copy is built, in the folder of builds. What is
-kept of it is the program, the log and the stamp.
+The sources and their ``.git`` are not changed: a copy is built. The build folder keeps the
+executable, the log and the recipe.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from oiyolo.core import files, locks, process, staleness
-from oiyolo.darknet.build import cmake, failures, make, tree
 from oiyolo.core.errors import DarknetError
+from oiyolo.darknet.build import cmake, failures, make, tree
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,40 +23,40 @@ if TYPE_CHECKING:
     from oiyolo.darknet.build.flags import Flags
     from oiyolo.darknet.build.toolchain import Toolchain
     from oiyolo.darknet.build.tree import Revision
-    from oiyolo.networks.lint import DarknetLine
+    from oiyolo.networks.lint import ForkName
 
 _log = logging.getLogger("oiyolo")
 
 EXECUTABLE: Final = "darknet"
 BUILD_LOG: Final = "build.log"
-STAMP: Final = ".built-from.json"
-_RECIPE: Final = 2
-"""Counted up when the same sources and switches would be built otherwise."""
+RECIPE_FILE: Final = ".built-from.json"
+_RECIPE_VERSION: Final = 2
+"""Increased whenever a new version of oiyolo builds the same sources and flags differently."""
 _TIMEOUT_S: Final = 3600.0
-_LAST_LINES: Final = 8
-_BYTES_A_JOB: Final = 2 << 30
-"""What a compiler may take; nvcc and hank-ai's link-time optimisation take the most."""
+_SHOWN_LINES: Final = 8
+_BYTES_PER_JOB: Final = 2 << 30
+"""Memory per compiler process; nvcc and hank-ai's link-time optimisation need the most."""
 _STUB: Final = """\
-/* Stands in for the driver's library, so that the linker finds its one function that is called. */
+/* Stands in for the driver's library: defines the only one of its functions that darknet calls. */
 int cuCtxGetCurrent(void **context) { (void)context; return 3; /* not initialised */ }
 """
 
 
 @dataclass(frozen=True)
-class Made:
-    """A build.
+class BuildOutput:
+    """A completed build.
 
     Attributes:
         executable: The program.
-        line: The line of darknet that its sources are.
-        revision: Their revision.
-        flags: Its switches.
-        log: What the build said.
-        reason: Why it was built by this call; ``None``: it was built before.
+        fork: The fork of darknet that it was built from.
+        revision: The revision of the sources.
+        flags: The build flags.
+        log: The log of the build.
+        reason: Why this call built it; ``None`` if the existing build was up to date.
     """
 
     executable: Path
-    line: DarknetLine
+    fork: ForkName
     revision: str
     flags: Flags
     log: Path
@@ -64,31 +64,31 @@ class Made:
 
 
 @dataclass(frozen=True)
-class Order:
-    """What is to be built.
+class BuildSpec:
+    """What to build, from which sources, and where.
 
     Attributes:
-        source: The sources; they stay as they are.
-        folder: Where the build goes.
-        flags: The switches.
-        toolchain: What the machine has.
-        line: The line of darknet that the sources are.
-        revision: Their revision.
+        source: The source folder, which is not changed.
+        folder: The build folder.
+        flags: The build flags.
+        toolchain: The compilers and libraries of this machine.
+        fork: The fork of darknet in the source folder.
+        revision: The revision of the sources.
     """
 
     source: Path
     folder: Path
     flags: Flags
     toolchain: Toolchain
-    line: DarknetLine
+    fork: ForkName
     revision: Revision
 
     @property
-    def made_from(self) -> dict[str, object]:
-        """All that a build depends on; another build is due when it changes."""
+    def recipe(self) -> dict[str, object]:
+        """Everything that the build depends on; a change makes the build stale."""
         toolchain, flags = self.toolchain, self.flags
         tools = {"gcc": toolchain.gcc, "g++": toolchain.gxx}
-        if self.line == "hank":
+        if self.fork == "hank":
             tools["cmake"] = toolchain.cmake
         if flags.opencv:
             tools["OpenCV"] = toolchain.opencv
@@ -101,123 +101,123 @@ class Order:
             "flags": flags.as_dict(),
             "revision": self.revision.as_dict(),
             "compiler": tools,
-            "recipe": _RECIPE,
+            "recipe": _RECIPE_VERSION,
         }
 
     @property
     def stale_reason(self) -> str | None:
-        """Why it would be built; ``None`` if what lies in the folder is up to date."""
-        reason = staleness.stale_reason(self.folder / STAMP, self.made_from)
+        """Why darknet has to be built; ``None`` if the build in the folder is up to date."""
+        reason = staleness.stale_reason(self.folder / RECIPE_FILE, self.recipe)
         if reason is None and not os.access(self.folder / EXECUTABLE, os.X_OK):
-            return "the executable is gone"
+            return "the executable is missing"
         return reason
 
     @property
-    def failed_log(self) -> Path:
-        """Where the words of a build that failed are kept."""
+    def failure_log(self) -> Path:
+        """Path of the log that a failed build leaves."""
         return self.folder.with_name(f"{self.folder.name}-failed.log")
 
 
-def order(source: Path, folder: Path, flags: Flags, toolchain: Toolchain) -> Order:
-    """Look at the sources.
+def build_spec(source: Path, folder: Path, flags: Flags, toolchain: Toolchain) -> BuildSpec:
+    """Return the specification of a build, with the fork and revision found in the source folder.
 
     Raises:
-        DarknetError: There are none.
+        DarknetError: The folder contains no darknet sources.
     """
-    line = tree.line_of(source)
-    if line is None:
+    fork = tree.fork_of(source)
+    if fork is None:
         raise DarknetError(
-            "this folder holds no sources of darknet",
+            "this folder contains no darknet sources",
             where=str(source),
             expected="AlexeyAB's, pjreddie's or hank-ai's darknet",
         )
-    return Order(source, folder, flags, toolchain, line, tree.revision(source))
+    return BuildSpec(source, folder, flags, toolchain, fork, tree.revision(source))
 
 
-def build(what: Order) -> Made:
-    """Build darknet; nothing is done when nothing changed.
+def build(spec: BuildSpec) -> BuildOutput:
+    """Build darknet unless the existing build is up to date.
 
     Raises:
-        DarknetError: A tool is missing, or the build failed; the message explains it.
+        DarknetError: A tool is missing, or the build failed; the message explains why.
     """
-    reason = what.stale_reason
+    reason = spec.stale_reason
     if reason is not None:
-        _check_tools(what)
-        lock = what.folder.with_name(f".{what.folder.name}.lock")
-        with locks.exclusive(lock, what="this build", doing="build", wait=True):
-            reason = what.stale_reason  # another may have built it meanwhile
+        _check_tools(spec)
+        lock = spec.folder.with_name(f".{spec.folder.name}.lock")
+        with locks.exclusive(lock, what="this build", operation="build", wait=True):
+            reason = spec.stale_reason  # another process may have built it meanwhile
             if reason is not None:
-                _log.info("build: %s; building %s: %s", reason, what.source, what.flags)
-                _build(what)
-    return Made(
-        executable=what.folder / EXECUTABLE,
-        line=what.line,
-        revision=what.revision.name,
-        flags=what.flags,
-        log=what.folder / BUILD_LOG,
+                _log.info("build: %s; building %s: %s", reason, spec.source, spec.flags)
+                _build(spec)
+    return BuildOutput(
+        executable=spec.folder / EXECUTABLE,
+        fork=spec.fork,
+        revision=spec.revision.name,
+        flags=spec.flags,
+        log=spec.folder / BUILD_LOG,
         reason=reason,
     )
 
 
-def jobs(toolchain: Toolchain) -> int:
-    """Give how many compilers may run at the same time: one a processor, as memory allows."""
-    by_memory = toolchain.memory_bytes // _BYTES_A_JOB or 1
+def job_count(toolchain: Toolchain) -> int:
+    """Return the number of parallel compiler processes: one per CPU, limited by free memory."""
+    by_memory = toolchain.memory_bytes // _BYTES_PER_JOB or 1
     return min(toolchain.cpus, by_memory) if toolchain.memory_bytes else toolchain.cpus
 
 
-def _check_tools(what: Order) -> None:
-    """Refuse what would fail at once.
+def _check_tools(spec: BuildSpec) -> None:
+    """Check for the build tools before anything is copied or compiled.
 
     Raises:
         DarknetError: A tool is missing.
     """
-    toolchain = what.toolchain
+    toolchain = spec.toolchain
     needed = {"make": toolchain.make, "gcc": toolchain.gcc, "g++": toolchain.gxx}
     for tool, version in needed.items():
         if not version:
             raise DarknetError(
-                f"{tool} is needed to build darknet and was not found",
+                f"cannot build darknet: {tool} was not found",
                 remedy="On Debian or Ubuntu: apt-get install build-essential",
             )
-    if what.line == "hank":
-        cmake.check(toolchain, source=what.source, described=what.revision.described)
+    if spec.fork == "hank":
+        cmake.check(toolchain, source=spec.source, git_describe=spec.revision.git_describe)
 
 
-def _build(what: Order) -> None:
-    """Build beside, and give the folder its name when all is in it; the lock is held."""
-    folder, flags, toolchain = what.folder, what.flags, what.toolchain
-    for left in folder.parent.glob(f"{folder.name}.*{files.PART_SUFFIX}"):
-        shutil.rmtree(left)
+def _build(spec: BuildSpec) -> None:
+    """Build in a temporary folder and rename it when complete; the caller holds the lock."""
+    folder, flags, toolchain = spec.folder, spec.flags, spec.toolchain
+    for stale_part in folder.parent.glob(f"{folder.name}.*{files.PART_SUFFIX}"):
+        shutil.rmtree(stale_part)
     part = folder.with_name(f"{folder.name}.{os.getpid()}{files.PART_SUFFIX}")
-    done, copy, links = part / "done", part / "tree", part / "links"
-    done.mkdir(parents=True)
+    output, copy, links = part / "done", part / "tree", part / "links"
+    output.mkdir(parents=True)
     try:
-        tree.copy(what.source, copy)
+        tree.copy(spec.source, copy)
         _link_libraries(toolchain, links, flags)
-        log_path = done / BUILD_LOG
-        _log.info("build: this takes some minutes; what the compilers say is in %s", log_path)
-        at_once = jobs(toolchain)
-        if what.line == "hank":
-            commands = cmake.commands(flags, toolchain, links=links, jobs=at_once)
-            built = copy / cmake.EXECUTABLE
+        log_path = output / BUILD_LOG
+        _log.info("build: compiling takes several minutes; log: %s", log_path)
+        jobs = job_count(toolchain)
+        if spec.fork == "hank":
+            commands = cmake.commands(flags, toolchain, links=links, jobs=jobs)
+            executable = copy / cmake.EXECUTABLE
         else:
-            for made in ("obj", "backup", "results"):  # with -j it may use them before it has
-                (copy / made).mkdir(exist_ok=True)
-            commands = (make.command(flags, toolchain, what.line, links=links, jobs=at_once),)
-            built = copy / EXECUTABLE
-        environment = _environment(what, copy)
+            for subfolder in ("obj", "backup", "results"):  # make -j may use them first
+                (copy / subfolder).mkdir(exist_ok=True)
+            commands = (make.command(flags, toolchain, spec.fork, links=links, jobs=jobs),)
+            executable = copy / EXECUTABLE
+        environment = _environment(spec, copy)
         for argv in commands:
-            ended = _run(argv, copy, environment, log_path)
-            if ended is not None:
-                raise _failed(what, log_path, ended)
-        if not built.is_file():
-            raise _failed(what, log_path, "exit code 0, but it left no program")
-        shutil.copy2(built, done / EXECUTABLE)
-        staleness.write(done / STAMP, what.made_from)
+            failure = _run(argv, copy, environment, log_path)
+            if failure is not None:
+                raise _build_error(spec, log_path, failure)
+        if not executable.is_file():
+            raise _build_error(spec, log_path, "exit code 0, but no executable")
+        shutil.copy2(executable, output / EXECUTABLE)
+        staleness.write_recipe(output / RECIPE_FILE, spec.recipe)
         if folder.exists():
             folder.rename(part / "before")
-        done.rename(folder)
-        what.failed_log.unlink(missing_ok=True)
+        output.rename(folder)
+        spec.failure_log.unlink(missing_ok=True)
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
@@ -225,34 +225,36 @@ def _build(what: Order) -> None:
 def _run(
     argv: tuple[str, ...], cwd: Path, environment: Mapping[str, str], log_path: Path
 ) -> str | None:
-    """Run one step; its words go into the log as they come. Give how it failed."""
+    """Run one command, append its output to the log, and return how it failed, or ``None``."""
     with log_path.open("a", encoding="utf-8") as log:
         log.write(f"$ {' '.join(argv)}\n")
-    # A file of its own, so that a build can be watched, and its words outlive a kill.
-    to_log = ("sh", "-c", 'exec "$@" >>"$0" 2>&1', str(log_path))
-    done = process.run((*to_log, *argv), cwd=cwd, environment=environment, timeout_s=_TIMEOUT_S)
-    return None if done.exit_code == 0 else done.ended
+    # The shell writes to the file itself, so the log can be followed and survives a kill.
+    redirected = ("sh", "-c", 'exec "$@" >>"$0" 2>&1', str(log_path))
+    finished = process.run(
+        (*redirected, *argv), cwd=cwd, environment=environment, timeout_s=_TIMEOUT_S
+    )
+    return None if finished.exit_code == 0 else finished.exit_description
 
 
-def _environment(what: Order, copy: Path) -> dict[str, str]:
-    """Give what the tools are told: English, no outer make, where the libraries are, the tags."""
+def _environment(spec: BuildSpec, copy: Path) -> dict[str, str]:
+    """Return the environment of the build tools: locale, no outer make, CUDA's paths, git."""
     environment = {"LC_ALL": "C.UTF-8", "LANGUAGE": "", "MAKEFLAGS": "", "MAKELEVEL": ""}
-    if what.flags.gpu:
-        parts = what.toolchain.components.values()
-        headers = [str(part.header_folder) for part in parts]
-        # Read by the linker where no -rpath is given: the program finds its libraries again.
-        libraries = [str(part.library.parent) for part in parts]
+    if spec.flags.gpu:
+        components = spec.toolchain.components.values()
+        headers = [str(part.header_folder) for part in components]
+        # The linker embeds LD_RUN_PATH if no -rpath is given, so the program finds its libraries.
+        libraries = [str(part.library.parent) for part in components]
         environment["LD_RUN_PATH"] = os.pathsep.join(dict.fromkeys(libraries))
         environment["CPATH"] = os.pathsep.join(
             dict.fromkeys([*headers, *filter(None, os.environ.get("CPATH", "").split(os.pathsep))])
         )
-    if what.revision.git_folder is not None:
+    if spec.revision.git_folder is not None:
         index = copy.with_name("git-index")
-        if (what.revision.git_folder / "index").is_file():
-            # `git describe --dirty` writes the index, whatever GIT_OPTIONAL_LOCKS says.
-            shutil.copy2(what.revision.git_folder / "index", index)
+        if (spec.revision.git_folder / "index").is_file():
+            # `git describe --dirty` writes the index regardless of GIT_OPTIONAL_LOCKS.
+            shutil.copy2(spec.revision.git_folder / "index", index)
         environment |= {
-            "GIT_DIR": str(what.revision.git_folder),
+            "GIT_DIR": str(spec.revision.git_folder),
             "GIT_WORK_TREE": str(copy),
             "GIT_INDEX_FILE": str(index),
         }
@@ -260,7 +262,7 @@ def _environment(what: Order, copy: Path) -> dict[str, str]:
 
 
 def _link_libraries(toolchain: Toolchain, links: Path, flags: Flags) -> None:
-    """Make a folder in which the linker finds CUDA's libraries, and one for the driver's."""
+    """Create a folder with links to CUDA's libraries and to the driver's library or a stub."""
     links.mkdir()
     if not flags.gpu:
         return
@@ -272,23 +274,23 @@ def _link_libraries(toolchain: Toolchain, links: Path, flags: Flags) -> None:
         return
     source = links / "stub.c"
     source.write_text(_STUB)
-    # Named as the driver's, so that the program takes the driver's where there is one.
+    # With the driver's soname, the program loads the real library on machines that have it.
     argv = ["gcc", "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "-o", "libcuda.so", source.name]
     process.run(argv, cwd=links)
 
 
-def _failed(what: Order, log_path: Path, ended: str) -> DarknetError:
-    """Keep the log, and explain what it says."""
-    shutil.copy2(log_path, what.failed_log)
-    said = log_path.read_text(encoding="utf-8", errors="replace")
-    last = "\n".join(said.strip().splitlines()[-_LAST_LINES:])
-    known = failures.explain(said)
+def _build_error(spec: BuildSpec, log_path: Path, failure: str) -> DarknetError:
+    """Keep the log and return an error that explains the failure."""
+    shutil.copy2(log_path, spec.failure_log)
+    output = log_path.read_text(encoding="utf-8", errors="replace")
+    last = "\n".join(output.strip().splitlines()[-_SHOWN_LINES:])
+    known_failure = failures.explain(output)
     return DarknetError(
-        f"darknet could not be built ({ended})" + (f": {known.what}" if known else ""),
-        where=str(what.source),
-        found=f"at the end of {what.failed_log}:\n{last}\n",
-        remedy=known.remedy
-        if known
-        else "Set [darknet] build_gpu to no for a build without a GPU, or [darknet] executable "
-        "to a darknet that works",
+        f"cannot build darknet ({failure})" + (f": {known_failure.what}" if known_failure else ""),
+        where=str(spec.source),
+        found=f"at the end of {spec.failure_log}:\n{last}\n",
+        remedy=known_failure.remedy
+        if known_failure
+        else "Read the log; or set [darknet] build_gpu to no for a CPU build, or [darknet] "
+        "executable to an existing darknet",
     )

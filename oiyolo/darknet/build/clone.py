@@ -1,4 +1,4 @@
-"""darknet's sources out of its public repository, at the one commit that we know."""
+"""Fetch darknet's sources from its public repository, at one pinned commit."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import shutil
 from typing import TYPE_CHECKING, Final
 
 from oiyolo.core import files, locks, process
-from oiyolo.darknet.build import tree
 from oiyolo.core.errors import UnavailableError
+from oiyolo.darknet.build import tree
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,40 +16,43 @@ if TYPE_CHECKING:
 _log = logging.getLogger("oiyolo")
 
 PINNED_COMMIT: Final = "59596d7880f6504768df41d6daa586f5cb2b932f"
-"""AlexeyAB's, as the submodule has it: it builds unpatched with CUDA 13 and cuDNN 9."""
+"""The submodule's commit of AlexeyAB's fork; it builds unpatched with CUDA 13 and cuDNN 9."""
 
 _TIMEOUT_S: Final = 900.0
 _ENVIRONMENT: Final = {
-    "GIT_TERMINAL_PROMPT": "0",  # nobody is there to be asked
+    "GIT_TERMINAL_PROMPT": "0",  # fail instead of waiting for a password
     "GIT_ASKPASS": "true",
     "LC_ALL": "C.UTF-8",
 }
 
 
-def folder_in(cache_folder: Path) -> Path:
-    """Give where the clone lies, or would."""
+def clone_folder(cache_folder: Path) -> Path:
+    """Return the path of the clone, whether or not it exists."""
     return cache_folder / "sources" / f"darknet-{PINNED_COMMIT[:12]}"
 
 
 def clone(url: str, cache_folder: Path) -> Path:
-    """Bring the pinned commit, alone, into the cache folder; nothing is done if it is there.
+    """Fetch the pinned commit into the cache folder unless it is there already; return its folder.
 
-    Git verifies what comes by the commit's own name, so any address that has it will do.
+    Git verifies the content by the commit's hash, so any mirror of the repository can be used.
 
     Raises:
-        UnavailableError: There is no git, or the address does not give the commit.
+        UnavailableError: git is not installed, or the URL does not provide the commit.
     """
-    folder = folder_in(cache_folder)
+    folder = clone_folder(cache_folder)
     if tree.has_sources(folder):
         return folder
     if shutil.which("git") is None:
         raise UnavailableError(
-            "git is needed to fetch darknet's sources and was not found",
+            "cannot fetch darknet's sources: git was not found",
             remedy="On Debian or Ubuntu: apt-get install git",
         )
     part = folder.with_name(folder.name + files.PART_SUFFIX)
     with locks.exclusive(
-        folder.with_name(f".{folder.name}.lock"), what="darknet's sources", doing="clone", wait=True
+        folder.with_name(f".{folder.name}.lock"),
+        what="darknet's sources",
+        operation="clone",
+        wait=True,
     ):
         if tree.has_sources(folder):
             return folder
@@ -69,16 +72,16 @@ def clone(url: str, cache_folder: Path) -> Path:
                     PINNED_COMMIT,
                 ),
             ):
-                done = process.run(
+                finished = process.run(
                     ("git", *words), cwd=part, environment=_ENVIRONMENT, timeout_s=_TIMEOUT_S
                 )
-                if done.exit_code != 0:
+                if finished.exit_code != 0:
                     raise UnavailableError(
-                        f"darknet's sources cannot be fetched ({done.ended})",
+                        f"cannot fetch darknet's sources ({finished.exit_description})",
                         where=url,
                         expected=f"commit {PINNED_COMMIT}",
-                        found=_reason(done.output),
-                        remedy="Give the same command again where there is a network; or set "
+                        found=_git_error(finished.output),
+                        remedy="Check the network and run the same command again; or set "
                         "[darknet] source to a folder with darknet's sources",
                     )
             part.rename(folder)
@@ -87,7 +90,7 @@ def clone(url: str, cache_folder: Path) -> Path:
     return folder
 
 
-def _reason(said: str) -> str:
-    """Give the line in which git says why, without its advice."""
-    lines = said.strip().splitlines() or ["nothing was said"]
+def _git_error(output: str) -> str:
+    """Return the error line of git's output, without the hints."""
+    lines = output.strip().splitlines() or ["no output"]
     return next((line for line in lines if line.startswith(("fatal:", "error:"))), lines[-1])

@@ -1,15 +1,15 @@
-"""What CMake is told to build hank-ai's darknet; pure.
+"""CMake command lines for hank-ai's darknet. No side effects.
 
-It wants OpenCV, and its version from ``git describe --tags``, which it calls in the folder that it
-builds in. We build a copy, so git is told by its own variables where the repository is.
+This fork requires OpenCV and takes its version from ``git describe --tags``, called in the build
+folder. Since a copy is built, git finds the repository by its environment variables.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from oiyolo.darknet.build.toolchain import numbers
 from oiyolo.core.errors import DarknetError
+from oiyolo.darknet.build.toolchain import version_tuple
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
     from oiyolo.darknet.build.flags import Flags
     from oiyolo.darknet.build.toolchain import Toolchain
 
-MINIMUM: Final = "3.24"
-FOLDER: Final = "build"
-EXECUTABLE: Final = f"{FOLDER}/src-cli/darknet"
+MIN_VERSION: Final = "3.24"
+BUILD_FOLDER: Final = "build"
+EXECUTABLE: Final = f"{BUILD_FOLDER}/src-cli/darknet"
 TARGET: Final = "darknetcli"
 
 
 def commands(
     flags: Flags, toolchain: Toolchain, *, links: Path, jobs: int
 ) -> tuple[tuple[str, ...], ...]:
-    """Give the commands that configure and build; they run in the folder of the sources.
+    """Return the commands that configure and build, to be run in the source folder.
 
     Args:
-        flags: The switches.
-        toolchain: Where CUDA is.
+        flags: The build flags.
+        toolchain: The toolchain, with the location of CUDA.
         links: A folder with links to CUDA's libraries by the names that the linker looks for.
-        jobs: How many compilers run at the same time.
+        jobs: Number of compilers that run in parallel.
     """
     switches = {
         "DARKNET_TRY_CUDA": flags.gpu,
@@ -40,12 +40,12 @@ def commands(
         "DARKNET_TRY_ONNX": False,
         "ENABLE_SSE_AND_AVX": flags.avx,
     }
-    # Its own run path would lead to our links, which are gone once it is built.
-    given = ["-DCMAKE_BUILD_TYPE=Release", "-DCMAKE_SKIP_RPATH=ON"]
-    given += [f"-D{name}={'ON' if on else 'OFF'}" for name, on in switches.items()]
+    # CMake's run path would point to `links`, which is deleted after the build.
+    options = ["-DCMAKE_BUILD_TYPE=Release", "-DCMAKE_SKIP_RPATH=ON"]
+    options += [f"-D{name}={'ON' if on else 'OFF'}" for name, on in switches.items()]
     if flags.gpu:
         folders = sorted({str(part.header_folder) for part in toolchain.components.values()})
-        given += [
+        options += [
             f"-DDARKNET_CUDA_ARCHITECTURES={';'.join(flags.architectures)}",
             f"-DCMAKE_CUDA_ARCHITECTURES={';'.join(flags.architectures)}",
             f"-DCMAKE_CUDA_COMPILER={toolchain.nvcc}",
@@ -53,39 +53,39 @@ def commands(
             f"-DCMAKE_INCLUDE_PATH={';'.join(folders)}",
         ]
     return (
-        ("cmake", "-S", ".", "-B", FOLDER, *given),
-        ("cmake", "--build", FOLDER, "--target", TARGET, "--parallel", str(jobs)),
+        ("cmake", "-S", ".", "-B", BUILD_FOLDER, *options),
+        ("cmake", "--build", BUILD_FOLDER, "--target", TARGET, "--parallel", str(jobs)),
     )
 
 
-def check(toolchain: Toolchain, *, source: Path, described: str | None) -> None:
-    """Refuse, before minutes pass, what would end in an error.
+def check(toolchain: Toolchain, *, source: Path, git_describe: str | None) -> None:
+    """Check the requirements of hank-ai's darknet before minutes of compiling.
 
     Args:
-        toolchain: What the machine has.
-        source: The sources, for the message.
-        described: What ``git describe --tags`` says of them; ``None`` where it says nothing.
+        toolchain: The toolchain of this machine.
+        source: The source folder, for the message.
+        git_describe: Output of ``git describe --tags`` for the sources; ``None`` if it failed.
 
     Raises:
-        DarknetError: CMake is too old, OpenCV is absent, or git knows no tag.
+        DarknetError: CMake is too old, OpenCV is missing, or the sources have no git tags.
     """
-    if numbers(toolchain.cmake) < numbers(MINIMUM):
+    if version_tuple(toolchain.cmake) < version_tuple(MIN_VERSION):
         raise DarknetError(
             "hank-ai's darknet cannot be built by this CMake",
-            expected=f"CMake {MINIMUM} or newer",
+            expected=f"CMake {MIN_VERSION} or newer",
             found=toolchain.cmake or "none",
-            remedy="Install a newer one, for instance with `pip install cmake`",
+            remedy="Install a newer CMake, for example with `pip install cmake`",
         )
     if not toolchain.opencv:
         raise DarknetError(
-            "hank-ai's darknet needs OpenCV with its headers, and pkg-config finds none",
+            "hank-ai's darknet requires OpenCV with its headers, and pkg-config finds none",
             remedy="On Debian or Ubuntu: apt-get install libopencv-dev",
         )
-    if described is None:
+    if git_describe is None:
         raise DarknetError(
-            "hank-ai's darknet takes its version from git's tags, and there are none",
+            "hank-ai's darknet takes its version from git tags, and this folder has none",
             where=str(source),
             expected="a git clone with its history",
-            remedy="In a clone: `git fetch --tags --unshallow`; else clone it with git, in full, "
-            "rather than unpack an archive",
+            remedy="In a git clone, run `git fetch --tags --unshallow`; an unpacked archive does "
+            "not work: clone the repository with git, in full",
         )

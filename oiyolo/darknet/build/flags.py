@@ -1,21 +1,21 @@
-"""The switches of a build, chosen for a machine; pure."""
+"""Choose the build flags for a machine. No side effects."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from oiyolo.darknet.build.toolchain import numbers
 from oiyolo.core.errors import DarknetError
+from oiyolo.darknet.build.toolchain import version_tuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from oiyolo.darknet.build.toolchain import Toolchain
-    from oiyolo.networks.lint import DarknetLine
+    from oiyolo.networks.lint import ForkName
 
-NEVER: Final = ""
-SERVED: Final[Mapping[str, tuple[str, str]]] = {
+STILL_SUPPORTED: Final = ""
+CUDA_SUPPORT: Final[Mapping[str, tuple[str, str]]] = {
     "20": ("3.0", "8.0"),
     "21": ("3.1", "8.0"),
     "30": ("4.2", "10.2"),
@@ -30,45 +30,48 @@ SERVED: Final[Mapping[str, tuple[str, str]]] = {
     "62": ("8.0", "12.9"),
     "70": ("9.0", "12.9"),
     "72": ("9.2", "12.9"),
-    "75": ("10.0", NEVER),
-    "80": ("11.0", NEVER),
-    "86": ("11.1", NEVER),
-    "87": ("11.4", NEVER),
-    "88": ("13.0", NEVER),
-    "89": ("11.8", NEVER),
-    "90": ("11.8", NEVER),
-    "100": ("12.8", NEVER),
-    "103": ("12.9", NEVER),
-    "110": ("13.0", NEVER),
-    "120": ("12.8", NEVER),
-    "121": ("12.9", NEVER),
+    "75": ("10.0", STILL_SUPPORTED),
+    "80": ("11.0", STILL_SUPPORTED),
+    "86": ("11.1", STILL_SUPPORTED),
+    "87": ("11.4", STILL_SUPPORTED),
+    "88": ("13.0", STILL_SUPPORTED),
+    "89": ("11.8", STILL_SUPPORTED),
+    "90": ("11.8", STILL_SUPPORTED),
+    "100": ("12.8", STILL_SUPPORTED),
+    "103": ("12.9", STILL_SUPPORTED),
+    "110": ("13.0", STILL_SUPPORTED),
+    "120": ("12.8", STILL_SUPPORTED),
+    "121": ("12.9", STILL_SUPPORTED),
 }
-"""The first and the last CUDA toolkit that compile for a compute capability; ``NEVER``: all since.
-From NVIDIA's release notes: CUDA 9 dropped Fermi, 11 and 12 Kepler, 13 Maxwell, Pascal and Volta.
+"""First and last CUDA version that compiles for each compute capability; ``STILL_SUPPORTED`` where
+none has dropped it. Source: NVIDIA's release notes (CUDA 9 dropped Fermi, 11 and 12 Kepler, 13
+Maxwell, Pascal and Volta).
 """
 
-_HALF_FROM: Final = 70
+_MIN_TENSOR_CORE_CAPABILITY: Final = 70
 """Tensor cores came with Volta (compute capability 7.0)."""
-_FIRST_CUDNN_PJREDDIE_CANNOT: Final = 8
-"""It calls ``cudnnGetConvolutionForwardAlgorithm`` and its constants, which cuDNN 8 dropped."""
+_FIRST_INCOMPATIBLE_CUDNN: Final = 8
+"""pjreddie's darknet calls ``cudnnGetConvolutionForwardAlgorithm`` and uses its constants, which
+cuDNN 8 dropped."""
 _CUDA_WITHOUT_THREAD_SYNCHRONIZE: Final = 13
 _OPENCV_MAJORS: Final = ("2", "3", "4")
-"""AlexeyAB's Makefile compiles in C++11, which OpenCV 5's headers do not take."""
+"""AlexeyAB's Makefile compiles as C++11, which OpenCV 5's headers do not support."""
 
 
 @dataclass(frozen=True)
 class Flags:
-    """The switches of one build, whichever tool carries it out.
+    """The flags of a build, for make and CMake alike.
 
     Attributes:
-        gpu: Compute on NVIDIA's GPUs.
-        cudnn: Use cuDNN for it.
-        cudnn_half: Use tensor cores for it.
-        opencv: Read and augment images with OpenCV.
-        openmp: Use all processors.
-        avx: Use the processor's AVX2.
-        architectures: Compute capabilities to compile for, as "86"; ascending.
-        synchronize_by_device: Give the sources today's name of a function that CUDA 13 dropped.
+        gpu: Whether to compute on NVIDIA GPUs.
+        cudnn: Whether to use cuDNN on the GPU.
+        cudnn_half: Whether to use tensor cores on the GPU.
+        opencv: Whether to read and augment images with OpenCV.
+        openmp: Whether to use all processors.
+        avx: Whether to use the processor's AVX2 instructions.
+        architectures: Compute capabilities to compile for, such as "86", in ascending order.
+        synchronize_by_device: Whether to replace ``cudaThreadSynchronize``, which CUDA 13 dropped,
+            by ``cudaDeviceSynchronize``.
     """
 
     gpu: bool = False
@@ -81,70 +84,71 @@ class Flags:
     synchronize_by_device: bool = False
 
     def as_dict(self) -> dict[str, object]:
-        """Give them as JSON knows them."""
+        """Return the flags as JSON-compatible values."""
         return {**asdict(self), "architectures": list(self.architectures)}
 
     def __str__(self) -> str:
-        served = ", ".join(map(dotted, self.architectures))
-        words = [f"CUDA for compute capability {served}" if self.gpu else "CPU only"]
+        capabilities = ", ".join(map(format_capability, self.architectures))
+        words = [f"CUDA for compute capability {capabilities}" if self.gpu else "CPU only"]
         words += ["cuDNN"] * self.cudnn + ["tensor cores"] * self.cudnn_half
         words += ["OpenCV"] * self.opencv + ["OpenMP"] * self.openmp + ["AVX2"] * self.avx
         return ", ".join(words)
 
 
 @dataclass(frozen=True)
-class Choice:
-    """Switches, and what a person should know about them.
+class FlagChoice:
+    """Build flags, with notes for the user.
 
     Attributes:
-        flags: The switches.
-        notes: Sentences without their full stop.
+        flags: The build flags.
+        notes: Sentences about the choice, without a full stop.
     """
 
     flags: Flags
     notes: tuple[str, ...] = ()
 
 
-def dotted(architecture: str) -> str:
-    """Give "86" as NVIDIA writes it: "8.6"."""
+def format_capability(architecture: str) -> str:
+    """Return "86" as NVIDIA writes it: "8.6"."""
     return f"{architecture[:-1]}.{architecture[-1]}"
 
 
-def known_architectures(toolchain: Toolchain) -> tuple[str, ...]:
-    """Give what nvcc compiles for: as it says itself, or by its version where it does not."""
+def supported_architectures(toolchain: Toolchain) -> tuple[str, ...]:
+    """Return the compute capabilities nvcc compiles for: its own list, or else by its version."""
     if toolchain.architectures:
         return toolchain.architectures
-    cuda = numbers(toolchain.cuda)
+    cuda = version_tuple(toolchain.cuda)
     return tuple(
         architecture
-        for architecture, (first, last) in SERVED.items()
-        if numbers(first) <= cuda and (last == NEVER or cuda <= numbers(last))
+        for architecture, (first, last) in CUDA_SUPPORT.items()
+        if version_tuple(first) <= cuda and (last == STILL_SUPPORTED or cuda <= version_tuple(last))
     )
 
 
 def choose(
     toolchain: Toolchain,
-    line: DarknetLine,
+    fork: ForkName,
     *,
     build_gpu: str = "auto",
     arch: Sequence[str] = (),
-) -> Choice:
-    """Choose the switches.
+) -> FlagChoice:
+    """Choose the build flags for a toolchain and a fork.
 
     Args:
-        toolchain: What the machine has.
-        line: The line of darknet that the sources are.
-        build_gpu: "yes", "no", or "auto": for CUDA where its compiler and a GPU are found.
-        arch: Compute capabilities to compile for, as "86"; those of the machine's GPUs if empty.
+        toolchain: The toolchain of the machine.
+        fork: The fork of darknet to build.
+        build_gpu: "yes", "no", or "auto": for CUDA if both nvcc and a GPU are found.
+        arch: Compute capabilities to compile for, such as "86"; those of the machine's GPUs if
+            empty.
 
     Raises:
-        DarknetError: CUDA is to be used, and something that this takes is missing, or CUDA's
-            version does not serve the GPU.
+        DarknetError: A CUDA build is required, and part of CUDA is missing or this CUDA version
+            does not support the GPU.
     """
-    host = _host_flags(toolchain, line)
-    why_not = {"no": (), "auto": _why_not_gpu(toolchain)}.get(build_gpu)
-    if why_not is not None:
-        return Choice(host, why_not)
+    host = _host_flags(toolchain, fork)
+    cpu_notes = {"no": (), "auto": _cpu_only_notes(toolchain)}.get(build_gpu)
+    if cpu_notes is not None:
+        return FlagChoice(host, cpu_notes)
     if toolchain.nvcc is None or not toolchain.cuda:
         raise DarknetError(
             "CUDA's compiler nvcc was not found, so darknet cannot be built for a GPU",
@@ -154,131 +158,135 @@ def choose(
     architectures, notes = _architectures(toolchain, arch)
     if toolchain.missing:
         raise DarknetError(
-            f"CUDA {toolchain.cuda} lacks libraries or headers that darknet needs",
+            f"CUDA {toolchain.cuda}: libraries or headers that darknet needs are missing",
             where=str(toolchain.nvcc),
             expected="cudart, cublas and curand of this CUDA",
             found=f"no {', '.join(toolchain.missing)}",
-            remedy=_packages(toolchain) + "; or set [darknet] build_gpu to no",
+            remedy=_install_command(toolchain) + "; or set [darknet] build_gpu to no",
         )
-    major = numbers(toolchain.cudnn)[:1]
-    too_new = line == "pjreddie" and major >= (_FIRST_CUDNN_PJREDDIE_CANNOT,)
+    major = version_tuple(toolchain.cudnn)[:1]
+    too_new = fork == "pjreddie" and major >= (_FIRST_INCOMPATIBLE_CUDNN,)
     if too_new:
         notes += (
-            f"cuDNN {toolchain.cudnn} is not used: pjreddie's darknet knows it up to version 7",
+            f"cuDNN {toolchain.cudnn} is not used: pjreddie's darknet supports it up to version 7",
         )
     cudnn = bool(toolchain.cudnn) and not too_new
     oldest = min(map(int, architectures))
-    return Choice(
+    return FlagChoice(
         replace(
             host,
             gpu=True,
             cudnn=cudnn,
-            cudnn_half=cudnn and line != "pjreddie" and oldest >= _HALF_FROM,
+            cudnn_half=cudnn and fork != "pjreddie" and oldest >= _MIN_TENSOR_CORE_CAPABILITY,
             architectures=architectures,
-            synchronize_by_device=line == "pjreddie"
-            and numbers(toolchain.cuda) >= (_CUDA_WITHOUT_THREAD_SYNCHRONIZE,),
+            synchronize_by_device=fork == "pjreddie"
+            and version_tuple(toolchain.cuda) >= (_CUDA_WITHOUT_THREAD_SYNCHRONIZE,),
         ),
         notes,
     )
 
 
-def _host_flags(toolchain: Toolchain, line: DarknetLine) -> Flags:
-    # pjreddie's reads images with OpenCV's old C interface, which is gone since OpenCV 3, and has
-    # no switch for AVX. hank-ai's cannot do without OpenCV.
+def _host_flags(toolchain: Toolchain, fork: ForkName) -> Flags:
+    # pjreddie's fork reads images with OpenCV's old C interface, which OpenCV 3 removed, and has
+    # no flag for AVX. hank-ai's requires OpenCV.
     opencv = toolchain.opencv.partition(".")[0] in _OPENCV_MAJORS
     return Flags(
-        opencv=line == "hank" or (line == "alexeyab" and opencv),
+        opencv=fork == "hank" or (fork == "alexeyab" and opencv),
         openmp=True,
-        avx=line != "pjreddie" and set(toolchain.processor) >= {"avx", "avx2", "fma"},
+        avx=fork != "pjreddie" and set(toolchain.processor) >= {"avx", "avx2", "fma"},
     )
 
 
-def _why_not_gpu(toolchain: Toolchain) -> tuple[str, ...] | None:
-    """Tell, for "auto", why it is not built for a GPU; ``None``: it is."""
+def _cpu_only_notes(toolchain: Toolchain) -> tuple[str, ...] | None:
+    """Return, for "auto", the notes of a CPU build; ``None`` if the build is for a GPU."""
     if toolchain.gpus and toolchain.nvcc is None:
         gpu = toolchain.gpus[0].name
         return (f"no nvcc was found; install the CUDA toolkit to build for {gpu}",)
     if toolchain.nvcc is not None and not toolchain.gpus:
         cuda = toolchain.cuda
-        return (f"no GPU answered; --build-gpu yes and --arch use CUDA {cuda} nevertheless",)
+        return (f"no GPU detected; to use CUDA {cuda} anyway, pass --build-gpu yes and --arch",)
     return None if toolchain.gpus else ()
 
 
 def _architectures(
     toolchain: Toolchain, arch: Sequence[str]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Give what to compile for, ascending, and what to say about it."""
-    known = known_architectures(toolchain)
+    """Return the compute capabilities to compile for, in ascending order, and the notes."""
+    supported = supported_architectures(toolchain)
     if arch:
-        wrong = [wish for wish in arch if wish not in known]
-        if wrong:
-            raise _not_served(toolchain, wrong[0], known, "")
+        unsupported = [capability for capability in arch if capability not in supported]
+        if unsupported:
+            raise _unsupported_error(toolchain, unsupported[0], supported, "")
         return tuple(sorted(set(arch), key=int)), ()
     chosen: set[str] = set()
     notes: list[str] = []
-    refused: list[DarknetError] = []
+    errors: list[DarknetError] = []
     for gpu in toolchain.gpus:
-        wish = gpu.compute_capability.replace(".", "")
-        if not wish.isdigit():  # "[N/A]" from a driver that is too old to be asked
+        capability = gpu.compute_capability.replace(".", "")
+        if not capability.isdigit():  # "[N/A]" from a driver that is too old
             continue
-        best = max((a for a in known if int(a) <= int(wish)), key=int, default=None)
-        if best is None or (wish in SERVED and _last_is_past(toolchain, wish)):
-            refused.append(_not_served(toolchain, wish, known, gpu.name))
+        best = max((a for a in supported if int(a) <= int(capability)), key=int, default=None)
+        if best is None or (capability in CUDA_SUPPORT and _is_dropped(toolchain, capability)):
+            errors.append(_unsupported_error(toolchain, capability, supported, gpu.name))
             continue
         chosen.add(best)
-        if best != wish:
+        if best != capability:
             notes.append(
-                f"CUDA {toolchain.cuda} does not know {gpu.name} ({gpu.compute_capability}) yet; "
-                f"built for {dotted(best)}, which its driver compiles anew at the first start"
+                f"CUDA {toolchain.cuda} does not support {gpu.name} ({gpu.compute_capability}) "
+                f"yet; building for {format_capability(best)}, which the driver recompiles at the "
+                "first start"
             )
-    if refused and not chosen:
-        raise refused[0]
+    if errors and not chosen:
+        raise errors[0]
     if not chosen:
-        raise _no_gpu_answered()
-    notes += [f"{error.what}; it cannot be trained on" for error in refused]
+        raise _no_gpu_error()
+    notes += [f"{error.what}; this GPU cannot be used" for error in errors]
     return tuple(sorted(chosen, key=int)), tuple(dict.fromkeys(notes))
 
 
-def _no_gpu_answered() -> DarknetError:
+def _no_gpu_error() -> DarknetError:
     return DarknetError(
-        "no GPU answered nvidia-smi, so it is not known what to build for",
-        remedy="Give the compute capability, such as --arch 8.6; or install the driver; or set "
-        "[darknet] build_gpu to auto or no",
+        "nvidia-smi reports no GPU, so the compute capability to build for is unknown",
+        remedy="Pass the compute capability, such as --arch 8.6; or install the NVIDIA driver; or "
+        "set [darknet] build_gpu to auto or no",
     )
 
 
-def _last_is_past(toolchain: Toolchain, architecture: str) -> bool:
-    last = SERVED[architecture][1]
-    return last != NEVER and numbers(last) < numbers(toolchain.cuda)
+def _is_dropped(toolchain: Toolchain, architecture: str) -> bool:
+    last = CUDA_SUPPORT[architecture][1]
+    return last != STILL_SUPPORTED and version_tuple(last) < version_tuple(toolchain.cuda)
 
 
-def _not_served(
-    toolchain: Toolchain, architecture: str, known: Sequence[str], gpu: str
+def _unsupported_error(
+    toolchain: Toolchain, architecture: str, supported: Sequence[str], gpu: str
 ) -> DarknetError:
     return DarknetError(
         f"CUDA {toolchain.cuda} does not compile for {gpu or 'a GPU'} of compute capability "
-        f"{dotted(architecture)}",
+        f"{format_capability(architecture)}",
         where=str(toolchain.nvcc),
-        expected=f"one of {', '.join(map(dotted, known))}",
-        remedy=remedy_for(architecture),
+        expected=f"one of {', '.join(map(format_capability, supported))}",
+        remedy=architecture_remedy(architecture),
     )
 
 
-def remedy_for(architecture: str) -> str:
-    """Say which CUDA compiles for an architecture, such as "37"."""
-    first, last = SERVED.get(architecture, ("", NEVER))
-    if last != NEVER:
-        which = f"CUDA {last} is the last that serves it"
+def architecture_remedy(architecture: str) -> str:
+    """Return advice on which CUDA version compiles for an architecture, such as "37"."""
+    first, last = CUDA_SUPPORT.get(architecture, ("", STILL_SUPPORTED))
+    if last != STILL_SUPPORTED:
+        which = f"CUDA {last} is the last version that supports it"
     elif first:
-        which = f"CUDA {first} is the first that serves it"
+        which = f"CUDA {first} is the first version that supports it"
     else:
-        return "Give --arch what your GPU has: `nvidia-smi --query-gpu=compute_cap --format=csv`"
-    return f"{which}: install that and point CUDA_HOME at it, or set [darknet] build_gpu to no"
+        return (
+            "Pass your GPU's compute capability with --arch (`nvidia-smi --query-gpu=compute_cap "
+            "--format=csv` prints it)"
+        )
+    return f"{which}: install it and point CUDA_HOME at it, or set [darknet] build_gpu to no"
 
 
-def _packages(toolchain: Toolchain) -> str:
-    """Say what to install."""
-    major, minor, *_ = (*numbers(toolchain.cuda), 0, 0)
+def _install_command(toolchain: Toolchain) -> str:
+    """Return advice on which packages to install."""
+    major, minor, *_ = (*version_tuple(toolchain.cuda), 0, 0)
     debian = " ".join(f"{name}-dev-{major}-{minor}" for name in ("libcublas", "libcurand"))
     python = (
         "nvidia-cublas nvidia-curand"

@@ -1,7 +1,8 @@
-"""What make is told to build AlexeyAB's and pjreddie's darknet; pure.
+"""make command lines for AlexeyAB's and pjreddie's darknet. No side effects.
 
-Their Makefiles know CUDA in /usr/local/cuda alone and compile for GPUs that today's CUDA does not
-know; what is given on make's command line overrides that, and the sources stay as they are.
+Their Makefiles look for CUDA in /usr/local/cuda only and compile for GPUs that current CUDA
+versions no longer support. Variables on make's command line override both, so the sources need no
+patches.
 """
 
 from __future__ import annotations
@@ -15,26 +16,26 @@ if TYPE_CHECKING:
 
     from oiyolo.darknet.build.flags import Flags
     from oiyolo.darknet.build.toolchain import Toolchain
-    from oiyolo.networks.lint import DarknetLine
+    from oiyolo.networks.lint import ForkName
 
 _COMPILERS: Final[dict[str, tuple[str, str]]] = {
     "alexeyab": ("gcc", "g++ -std=c++11"),
     "pjreddie": ("gcc", "g++"),
 }
-"""What the Makefiles have as CC and CPP."""
+"""The values of CC and CPP in the Makefiles."""
 
 
 def command(
-    flags: Flags, toolchain: Toolchain, line: DarknetLine, *, links: Path, jobs: int
+    flags: Flags, toolchain: Toolchain, fork: ForkName, *, links: Path, jobs: int
 ) -> tuple[str, ...]:
-    """Give the command that builds; it runs in the folder of the sources.
+    """Return the command that builds, to be run in the source folder.
 
     Args:
-        flags: The switches.
-        toolchain: Where CUDA is.
-        line: The line that the sources are.
+        flags: The build flags.
+        toolchain: The toolchain, with the location of CUDA.
+        fork: The fork of darknet in the source folder.
         links: A folder with links to CUDA's libraries by the names that the linker looks for.
-        jobs: How many compilers run at the same time.
+        jobs: Number of compilers that run in parallel.
     """
     switches = {
         "GPU": flags.gpu,
@@ -42,28 +43,28 @@ def command(
         "OPENCV": flags.opencv,
         "OPENMP": flags.openmp,
     }
-    if line == "alexeyab":
+    if fork == "alexeyab":
         switches |= {"CUDNN_HALF": flags.cudnn_half, "AVX": flags.avx}
-    given = [f"{name}={int(on)}" for name, on in switches.items()]
+    variables = [f"{name}={int(on)}" for name, on in switches.items()]
     if flags.gpu:
-        c, cpp = _COMPILERS[line]
+        c, cpp = _COMPILERS[fork]
         if flags.synchronize_by_device:
             c += " -DcudaThreadSynchronize=cudaDeviceSynchronize"
-        # Ahead of all that the Makefile gives them, so that no other CUDA comes first.
+        # These paths come before the Makefile's own, so that no other CUDA is found first.
         headers = sorted({str(part.header_folder) for part in toolchain.components.values()})
         includes = "".join(f" -I{shlex.quote(folder)}" for folder in headers)
         libraries = f" -L{shlex.quote(str(links))}"
-        given += [
+        variables += [
             f"ARCH={arch(flags.architectures)}",
             _variable("CC", c + includes + libraries),
             _variable("CPP", cpp + includes + libraries),
             _variable("NVCC", shlex.quote(str(toolchain.nvcc)) + includes),
         ]
-    return ("make", f"-j{jobs}", *given)
+    return ("make", f"-j{jobs}", *variables)
 
 
 def arch(architectures: Sequence[str]) -> str:
-    """Give what nvcc is told to compile for: code for each, and PTX for what comes after them."""
+    """Return nvcc's architecture flags: machine code for each, and PTX for later GPUs."""
     return " ".join(f"-gencode arch=compute_{n},code=[sm_{n},compute_{n}]" for n in architectures)
 
 

@@ -1,4 +1,4 @@
-"""Proof that a darknet works: it trains two iterations on pictures of ours, and writes weights."""
+"""Verify that a darknet works: train two iterations on generated images and read the weights."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from oiyolo.core import process
+from oiyolo.core.errors import DarknetError
 from oiyolo.darknet.build import failures
 from oiyolo.darknet.forks import FINAL_WEIGHTS
 from oiyolo.darknet.paths import is_safe
 from oiyolo.darknet.program import data_file, train_command
-from oiyolo.core.errors import DarknetError
 from oiyolo.networks import cfg as cfgs
 from oiyolo.networks.weights import check_weights
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from oiyolo.darknet.program import Darknet
 
 _TIMEOUT_S: Final = 120.0
-_PICTURES: Final = 4
+_IMAGES: Final = 4
 _SIDE_PX: Final = 32
 _ITERATIONS: Final = 2
 _NETWORK: Final = f"""[net]
@@ -57,23 +57,24 @@ random=0
 """
 
 
-def prove(darknet: Darknet) -> None:
-    """Let darknet train two iterations of a tiny network, and read its weights back.
+def verify(darknet: Darknet) -> None:
+    """Train a tiny network for two iterations with a darknet and check the weights it writes.
 
     Raises:
-        DarknetError: It did not write sound weights; the message has what it said.
+        DarknetError: It wrote no weights; the message quotes its output.
+        InputFormError: The weights do not fit the network.
     """
-    from PIL import Image  # noqa: PLC0415  (only a new build is proved)
+    from PIL import Image  # noqa: PLC0415  (needed for a new darknet only)
 
-    with tempfile.TemporaryDirectory(prefix="oiyolo-proof-", dir=_safe_place()) as name:
+    with tempfile.TemporaryDirectory(prefix="oiyolo-proof-", dir=_safe_temporary_folder()) as name:
         folder = Path(name)
-        for number in range(_PICTURES):
+        for number in range(_IMAGES):
             Image.new("RGB", (_SIDE_PX, _SIDE_PX), (60 * number, 90, 120)).save(
                 folder / f"{number}.jpg"
             )
             (folder / f"{number}.txt").write_text("0 0.5 0.5 0.5 0.5\n")
-        pictures = "".join(f"{folder}/{number}.jpg\n" for number in range(_PICTURES))
-        (folder / "list.txt").write_text(pictures)
+        image_list = "".join(f"{folder}/{number}.jpg\n" for number in range(_IMAGES))
+        (folder / "list.txt").write_text(image_list)
         (folder / "obj.names").write_text("thing\n")
         (folder / "proof.cfg").write_text(_NETWORK)
         (folder / "obj.data").write_text(
@@ -87,25 +88,27 @@ def prove(darknet: Darknet) -> None:
             )
         )
         argv = train_command(darknet, data="obj.data", cfg="proof.cfg", weights=None, resume=False)
-        done = process.run(argv, cwd=folder, timeout_s=_TIMEOUT_S, typed=darknet.line.typed)
+        finished = process.run(
+            argv, cwd=folder, timeout_s=_TIMEOUT_S, stdin_text=darknet.fork.confirmation
+        )
         weights = folder / f"proof{FINAL_WEIGHTS}"
         if not weights.is_file():
-            known = failures.explain(done.output)
+            known_failure = failures.explain(finished.output)
             raise DarknetError(
-                f"this darknet starts but does not train ({done.ended})"
-                + (f": {known.what}" if known else ""),
+                f"this darknet starts but does not train ({finished.exit_description})"
+                + (f": {known_failure.what}" if known_failure else ""),
                 where=str(darknet.executable),
-                found=done.output.strip()[-500:],
-                remedy=known.remedy
-                if known
-                else "Build it anew, or name another [darknet] executable",
+                found=finished.output.strip()[-500:],
+                remedy=known_failure.remedy
+                if known_failure
+                else "Build it again, or set [darknet] executable to another darknet",
             )
         check_weights(weights, cfgs.parse(_NETWORK, path="proof.cfg"))
 
 
-def _safe_place() -> str | None:
-    """Give a folder for temporary files whose path darknet does not mangle."""
-    for place in (tempfile.gettempdir(), "/var/tmp", "/tmp"):  # noqa: S108  (a folder is made in it)
-        if is_safe(place) and Path(place).is_dir():
-            return place
+def _safe_temporary_folder() -> str | None:
+    """Return a folder for temporary files whose path is safe for darknet, or ``None``."""
+    for folder in (tempfile.gettempdir(), "/var/tmp", "/tmp"):  # noqa: S108  (a folder is created in it)
+        if is_safe(folder) and Path(folder).is_dir():
+            return folder
     return None

@@ -1,1 +1,1 @@
-"""Search large CSVs at the speed of reading them; parse only the rows that match."""
+"""Search large CSV files about as fast as they can be read, and parse only the matching rows."""

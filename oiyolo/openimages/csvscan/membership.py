@@ -1,4 +1,10 @@
-"""Which of many numbers are among some: a table tells of most that they are not."""
+"""Vectorized membership test: a lookup table rejects most candidates before the exact comparison.
+
+The members are hashed into a sparse table of flags: 64 slots or more for each of up to 65,000
+members, and at most 4 million slots. A number whose slot is not set cannot be a member, so one
+multiplication and one table access settle nearly all numbers. Only the few that remain are compared
+exactly, by binary search.
+"""
 
 from __future__ import annotations
 
@@ -10,41 +16,48 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Numbers = NDArray[np.unsignedinteger[Any]]
-    Places = NDArray[np.int64]
+    Indices = NDArray[np.int64]
 
-SPREAD: Final = 0x9E3779B97F4A7C15
-"""2^64 by the golden ratio: it spreads near keys far apart (Knuth, TAOCP 6.4)."""
-_SPREAD_BITS: Final = 64
+HASH_MULTIPLIER: Final = 0x9E3779B97F4A7C15
+"""2^64 divided by the golden ratio: multiplying by it spreads similar keys over the whole range
+(Fibonacci hashing; Knuth, TAOCP 6.4)."""
+_MULTIPLIER_BITS: Final = 64
 _FEW: Final = 8
-"""To compare with each of so many takes less time than to look in a table of them."""
+"""Up to this number of members, comparing with each is faster than the table."""
 
 
-class Among:
-    """Some numbers, to look for among many.
+class MembershipTest:
+    """Finds the members of a set in large arrays.
 
     Args:
-        values: The numbers, unsigned, in any order.
+        members: Unsigned numbers in any order.
     """
 
-    def __init__(self, values: Numbers) -> None:
-        self._values: Numbers = np.sort(values)
-        number, bits = values.dtype.type, 8 * values.dtype.itemsize
-        table_bits = max(16, min(22, len(values).bit_length() + 6))
-        self._spread = number(SPREAD >> (_SPREAD_BITS - bits))
+    def __init__(self, members: Numbers) -> None:
+        self._members: Numbers = np.sort(members)
+        number, bits = members.dtype.type, 8 * members.dtype.itemsize
+        table_bits = max(16, min(22, len(members).bit_length() + 6))
+        self._multiplier = number(HASH_MULTIPLIER >> (_MULTIPLIER_BITS - bits))
         self._shift = number(bits - table_bits)
-        self._known = np.zeros(1 << table_bits, bool)
-        self._known[self._slots(self._values)] = True
+        self._table = np.zeros(1 << table_bits, bool)
+        self._table[self._slots(self._members)] = True
 
-    def places(self, numbers: Numbers) -> Places:
-        """Give the places of those numbers that are among them; these are of the same type."""
-        if len(self._values) <= _FEW:
-            return np.flatnonzero(np.isin(numbers, self._values))
-        maybe = np.flatnonzero(self._known[self._slots(numbers)])
-        nearest = np.searchsorted(self._values, numbers[maybe]).clip(max=len(self._values) - 1)
-        found: Places = maybe[self._values[nearest] == numbers[maybe]]
-        return found
+    def indices_of_members(self, numbers: Numbers) -> Indices:
+        """Return the indices of the numbers that are members, in ascending order.
+
+        Args:
+            numbers: Numbers of the same type as the members.
+        """
+        if len(self._members) <= _FEW:
+            return np.flatnonzero(np.isin(numbers, self._members))
+        candidates = np.flatnonzero(self._table[self._slots(numbers)])
+        nearest = np.searchsorted(self._members, numbers[candidates]).clip(
+            max=len(self._members) - 1
+        )
+        matches: Indices = candidates[self._members[nearest] == numbers[candidates]]
+        return matches
 
     def _slots(self, numbers: Numbers) -> NDArray[np.signedinteger[Any]]:
-        slots = numbers * self._spread >> self._shift
-        # As they are, but signed, as numpy wants its indices.
+        slots = numbers * self._multiplier >> self._shift
+        # numpy converts unsigned indices; these are small enough to be viewed as signed instead.
         return slots.view(f"i{numbers.dtype.itemsize}")

@@ -1,7 +1,7 @@
-"""One record of CSV after the other: slow, for where quotes are not in order.
+"""Read a CSV text one record at a time: slow, for text whose quotes are irregular.
 
-The rules are those of ``csv`` and pandas, but that text after a closing quote is an error: it is
-the sign by which a quote that nobody closed is known.
+The rules are those of Python's ``csv`` module and of pandas, with one difference: text after a
+closing quote is an error, because it is the sign of an earlier quote that was never closed.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Record:
-    """A record.
+    """One record of a CSV text.
 
     Attributes:
-        stop: Where the next one begins.
-        fields: Its fields as they stand there; ``None`` if its quotes are not in order, and
-            ``stop`` is the next line's begin.
+        stop: Offset at which the next record begins.
+        fields: Fields as written, with their quotes; ``None`` if a quote is misplaced, and then
+            ``stop`` is the beginning of the next line.
     """
 
     stop: int
@@ -24,7 +24,7 @@ class Record:
 
 
 def read_record(text: bytes, start: int) -> Record | None:
-    """Read the record that begins at ``start``; ``None`` if it does not end in this text."""
+    """Read the record that begins at ``start``; return ``None`` if it does not end in ``text``."""
     line_end = text.find(b"\n", start)
     if line_end >= 0 and text.find(b'"', start, line_end) < 0:
         return Record(line_end + 1, text[start:line_end].removesuffix(b"\r").split(b","))
@@ -45,15 +45,15 @@ def read_record(text: bytes, start: int) -> Record | None:
             return Record(line_end + 1, None) if line_end >= 0 else None
 
 
-def plain(field: bytes) -> bytes:
-    """Give a field's value."""
+def unquote(field: bytes) -> bytes:
+    """Return a field's value, without its surrounding quotes and with doubled quotes unescaped."""
     if field.startswith(b'"'):
         return field[1:-1].replace(b'""', b'"')
     return field
 
 
 def is_readable(record: bytes) -> bool:
-    """Tell whether a record is text that every reader of CSV takes for one row."""
+    """Return whether a record is UTF-8 text that every CSV reader parses as one row."""
     try:
         record.decode()
     except UnicodeDecodeError:
@@ -62,14 +62,14 @@ def is_readable(record: bytes) -> bool:
         return False
     if b"\r" not in record.removesuffix(b"\n").removesuffix(b"\r"):
         return True
-    read = read_record(record, 0)
-    if read is None or read.fields is None:
+    parsed = read_record(record, 0)
+    if parsed is None or parsed.fields is None:
         return False
-    return not any(b"\r" in field for field in read.fields if not field.startswith(b'"'))
+    return not any(b"\r" in field for field in parsed.fields if not field.startswith(b'"'))
 
 
 def _field_stop(text: bytes, at: int) -> int | None:
-    """Give where the field that begins at ``at`` ends; ``None`` if that is beyond the text."""
+    """Return where the field that begins at ``at`` ends; ``None`` if that is beyond the text."""
     if not text.startswith(b'"', at):
         line_end = text.find(b"\n", at)
         comma = text.find(b",", at, line_end if line_end >= 0 else len(text))

@@ -1,12 +1,14 @@
-"""Where each row of a checked file begins, with a hash of the one column that rows are wanted by.
+"""On-disk index of a CSV file's rows: the offset of each row and a hash of its value in one column.
 
-The pass that checks every row of a file writes such a map beside it, some 5 % of its size. Later
-passes look through the map and read only what is wanted, in a fraction of the time that reading the
-file takes. Hashes may agree by chance, so that a row of the map is one that *may* be wanted.
+The index is written while all rows of a file are checked for the first time, and takes about 5 % of
+the file's size. Later searches compare the hashes in the index with the hashes of the searched
+values, and read only the rows that may match, in a fraction of the time that reading the whole file
+takes. Hashes can collide, so a row that the index selects still has to be compared exactly.
 
-After a head of 512 bytes (JSON), blocks follow: two uint64 (where the block's first row begins, and
-how many rows there are), a uint32 for each row (where it begins, from the first), and a uint32 for
-each row (its hash). All are little-endian.
+Format: a header of 512 bytes (JSON, padded with spaces), followed by blocks. A block consists of
+two uint64 (the offset of its first row, and the number of rows n), n uint32 (the offset of each
+row, relative to the first), and n uint32 (the hash of each row's value). All numbers are
+little-endian.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 import numpy as np
 
 from oiyolo.core import files
-from oiyolo.openimages.csvscan.membership import SPREAD, Among
+from oiyolo.openimages.csvscan.membership import HASH_MULTIPLIER, MembershipTest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -28,77 +30,87 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    Places = NDArray[np.int64]
+    Offsets = NDArray[np.int64]
     Hashes = NDArray[np.uint32]
 
 KEY_BYTES: Final = 8
-"""So many bytes at a field's end are what is hashed."""
+"""Number of bytes at the end of a value that are hashed."""
 _FORMAT: Final = 1
-_HEAD_BYTES: Final = 512
+_HEADER_BYTES: Final = 512
 _BLOCK_ROWS: Final = 1 << 18
-_NEAR_BYTES: Final = 16 << 10
-"""To read over so many bytes costs little more than another call of the system, and lets a disk
-read on in one go."""
+_GAP_BYTES: Final = 16 << 10
+"""Reading a gap of up to this size costs hardly more than a separate system call, and keeps the
+reads sequential."""
 _READ_BYTES: Final = 1 << 20
 
 
-def hashes_of(keys: NDArray[np.uint64]) -> Hashes:
-    """Hash the last ``KEY_BYTES`` of fields; those of a shorter one stand in the highest bytes."""
-    return ((keys * np.uint64(SPREAD)) >> np.uint64(32)).astype(np.uint32)
-
-
-def _hashes_of_words(words: Iterable[bytes]) -> Hashes:
-    ends = [word.replace(b'"', b'""')[-KEY_BYTES:] for word in words]
-    padded = [end.rjust(KEY_BYTES, b"\0") for end in ends]
-    return hashes_of(np.frombuffer(b"".join(padded), "<u8"))
-
-
-class RowMapWriter:
-    """Gathers what a checking pass finds; see ``written``.
+def hash_keys(keys: NDArray[np.uint64]) -> Hashes:
+    """Return 32-bit hashes of keys.
 
     Args:
-        file: What is written to; ``None`` if there can be no map.
+        keys: The last ``KEY_BYTES`` bytes of each value as little-endian numbers; a shorter value
+            is preceded by zero bytes.
+    """
+    return ((keys * np.uint64(HASH_MULTIPLIER)) >> np.uint64(32)).astype(np.uint32)
+
+
+def _hash_values(values: Iterable[bytes]) -> Hashes:
+    ends = [value.replace(b'"', b'""')[-KEY_BYTES:] for value in values]
+    padded = [end.rjust(KEY_BYTES, b"\0") for end in ends]
+    return hash_keys(np.frombuffer(b"".join(padded), "<u8"))
+
+
+class RowIndexWriter:
+    """Collects row offsets and hashes and writes them in blocks (see ``open_writer``).
+
+    Args:
+        file: File to write; ``None`` if no index is to be written.
     """
 
     def __init__(self, file: BinaryIO | None) -> None:
         self._file = file
-        self._begins: list[Places] = []
+        self._starts: list[Offsets] = []
         self._hashes: list[Hashes] = []
         self._count = 0
         if file is not None:
-            file.seek(_HEAD_BYTES)
+            file.seek(_HEADER_BYTES)
 
     @property
-    def is_wanted(self) -> bool:
-        """There still is a map to write."""
+    def is_active(self) -> bool:
+        """Whether an index is being written."""
         return self._file is not None
 
-    def add(self, begins: Places, hashes: Hashes) -> None:
-        """Add rows: where each begins in the file, and its hash."""
-        self._begins.append(begins)
+    def add(self, starts: Offsets, hashes: Hashes) -> None:
+        """Add rows.
+
+        Args:
+            starts: Offset of each row in the CSV file.
+            hashes: Hash of each row's value.
+        """
+        self._starts.append(starts)
         self._hashes.append(hashes)
-        self._count += len(begins)
+        self._count += len(starts)
         if self._count >= _BLOCK_ROWS:
             self._flush()
 
-    def give_up(self) -> None:
-        """Write no map: some rows could not be told, or it does not fit on the disk."""
+    def abandon(self) -> None:
+        """Write no index, because some rows are not indexed or the disk is full."""
         self._file = None
 
     def finish(self, column: str, version: str, size_bytes: int) -> bool:
-        """Write the head; ``False`` if there is no map.
+        """Write the header and return whether the index is complete.
 
         Args:
-            column: The column that rows are wanted by.
-            version: Of the file.
-            size_bytes: How long the file is.
+            column: Column whose values are hashed.
+            version: Version of the CSV file.
+            size_bytes: Size of the CSV file.
         """
         self._flush()
         if self._file is None:
             return False
-        head = _head(column, version, size_bytes, self._file.tell())
+        header = _header(column, version, size_bytes, self._file.tell())
         self._file.seek(0)
-        self._file.write(head)
+        self._file.write(header)
         self._file.flush()
         os.fsync(self._file.fileno())
         return True
@@ -106,130 +118,137 @@ class RowMapWriter:
     def _flush(self) -> None:
         if self._file is None or not self._count:
             return
-        begins = np.concatenate(self._begins)
+        starts = np.concatenate(self._starts)
         hashes = np.concatenate(self._hashes)
-        self._begins, self._hashes, self._count = [], [], 0
-        first = int(begins[0])
+        self._starts, self._hashes, self._count = [], [], 0
+        first = int(starts[0])
         try:
-            self._file.write(np.array([first, len(begins)], "<u8").tobytes())
-            self._file.write((begins - first).astype("<u4").tobytes())
+            self._file.write(np.array([first, len(starts)], "<u8").tobytes())
+            self._file.write((starts - first).astype("<u4").tobytes())
             self._file.write(hashes.astype("<u4").tobytes())
-        except OSError:  # a full disk; the selection can do without
-            self.give_up()
+        except OSError:  # the disk is full; the index is optional
+            self.abandon()
 
 
 @contextlib.contextmanager
-def written(
-    map_path: Path | None, column: str, version: str, size_bytes: int
-) -> Iterator[RowMapWriter]:
-    """Let a map be written, which gets its name if the block ends well and all rows were told.
+def open_writer(
+    index_path: Path | None, column: str, version: str, size_bytes: int
+) -> Iterator[RowIndexWriter]:
+    """Open an index for writing; it gets its final name if the block succeeds and it is complete.
 
     Args:
-        map_path: Its final name; ``None`` for no map.
-        column: The column that rows are wanted by.
-        version: Of the file.
-        size_bytes: How long the file is.
+        index_path: Final path of the index; ``None`` to write none.
+        column: Column whose values are hashed.
+        version: Version of the CSV file.
+        size_bytes: Size of the CSV file.
     """
-    if map_path is None:
-        yield RowMapWriter(None)
+    if index_path is None:
+        yield RowIndexWriter(None)
         return
     with contextlib.ExitStack() as stack:
         try:
-            part = stack.enter_context(files.part_beside(map_path))
+            part = stack.enter_context(files.part_path(index_path))
             file = stack.enter_context(part.open("wb"))
-        except OSError:  # a cache that is read only
-            yield RowMapWriter(None)
+        except OSError:  # the cache is read-only
+            yield RowIndexWriter(None)
             return
-        writer = RowMapWriter(file)
+        writer = RowIndexWriter(file)
         yield writer
         with contextlib.suppress(OSError):
             if writer.finish(column, version, size_bytes):
-                part.replace(map_path)
+                part.replace(index_path)
 
 
-def _head(column: str, version: str, size_bytes: int, map_bytes: int) -> bytes:
-    told = {"column": column, "version": version, "size_bytes": size_bytes}
+def _header(column: str, version: str, size_bytes: int, index_bytes: int) -> bytes:
+    fields = {"column": column, "version": version, "size_bytes": size_bytes}
     return (
-        json.dumps({"format": _FORMAT, **told, "map_bytes": map_bytes}).encode().ljust(_HEAD_BYTES)
+        json.dumps({"format": _FORMAT, **fields, "map_bytes": index_bytes})
+        .encode()
+        .ljust(_HEADER_BYTES)
     )
 
 
-class RowMap:
-    """The map of one file.
+class RowIndex:
+    """The row index of one CSV file, opened for searching.
 
     Args:
-        path: The file.
-        map_path: Its map.
-        size_bytes: How long the file is.
+        path: Path of the CSV file.
+        index_path: Path of its index.
+        size_bytes: Size of the CSV file.
     """
 
-    def __init__(self, path: Path, map_path: Path, size_bytes: int) -> None:
-        self._path, self._map_path, self._size_bytes = path, map_path, size_bytes
+    def __init__(self, path: Path, index_path: Path, size_bytes: int) -> None:
+        self._path, self._index_path, self._size_bytes = path, index_path, size_bytes
 
     @classmethod
-    def opened(cls, path: Path, map_path: Path, column: str, version: str) -> RowMap | None:
-        """Give a file's map; ``None`` where there is none of this version and column."""
+    def find(cls, path: Path, index_path: Path, column: str, version: str) -> RowIndex | None:
+        """Return the index of a file; ``None`` if it is missing or of another version or column."""
         try:
-            with map_path.open("rb") as file:
-                head = file.read(_HEAD_BYTES)
+            with index_path.open("rb") as file:
+                header = file.read(_HEADER_BYTES)
             size_bytes = path.stat().st_size
-            wanted = _head(column, version, size_bytes, map_path.stat().st_size)
+            expected = _header(column, version, size_bytes, index_path.stat().st_size)
         except OSError:
             return None
-        return cls(path, map_path, size_bytes) if head == wanted else None
+        return cls(path, index_path, size_bytes) if header == expected else None
 
-    def rows(self, words: Iterable[bytes]) -> Iterator[tuple[bytes, list[int], list[int]]]:
-        """Give the rows that may hold one of some words, in order and many at a time.
+    def rows(self, values: Iterable[bytes]) -> Iterator[tuple[bytes, list[int], list[int]]]:
+        """Yield the rows that may contain one of some values, in the file's order, many at a time.
 
-        These are one text, the size of each row in it, and where each begins in the file. A row
-        comes with its newline, and with empty lines that follow it.
+        Yields:
+            The rows as one text, the size of each row in bytes, and the offset of each row in the
+            file. A row includes its newline and any empty lines that follow it.
         """
-        wanted = _hashes_of_words(words)
-        if not len(wanted):
+        hashes = _hash_values(values)
+        if not len(hashes):
             return
         descriptor = os.open(self._path, os.O_RDONLY)
         try:
-            # Twice the usual reading ahead, where the file is not in memory.
+            # Doubles the kernel's read-ahead for a file that is not in memory.
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)
-            for begins, ends in self._found(Among(wanted)):
-                if len(begins):
-                    text = _read(descriptor, begins, ends)
-                    yield text, (ends - begins).tolist(), begins.tolist()
+            for starts, stops in self._matching_spans(MembershipTest(hashes)):
+                if len(starts):
+                    text = _read_spans(descriptor, starts, stops)
+                    yield text, (stops - starts).tolist(), starts.tolist()
         finally:
             os.close(descriptor)
 
-    def _found(self, wanted: Among) -> Iterator[tuple[Places, Places]]:
-        """Give where the rows with one of some hashes begin and end, block by block."""
-        with self._map_path.open("rb") as file:
-            file.seek(_HEAD_BYTES)
-            head = np.fromfile(file, "<u8", 2)
-            while len(head) == 2:  # noqa: PLR2004  (the end of the map has none)
-                first, count = head.tolist()
-                begins, hashes = np.fromfile(file, "<u4", count), np.fromfile(file, "<u4", count)
-                head = np.fromfile(file, "<u8", 2)
-                end = int(head[0]) if len(head) else self._size_bytes
-                rows = wanted.places(hashes)
-                ends = begins[np.minimum(rows + 1, count - 1)].astype(np.int64) + first
-                ends[rows == count - 1] = end
-                yield begins[rows].astype(np.int64) + first, ends
+    def _matching_spans(self, hash_test: MembershipTest) -> Iterator[tuple[Offsets, Offsets]]:
+        """Yield the offsets at which rows with a matching hash begin and end, block by block."""
+        with self._index_path.open("rb") as file:
+            file.seek(_HEADER_BYTES)
+            block_header = np.fromfile(file, "<u8", 2)
+            while len(block_header) == 2:  # noqa: PLR2004  (empty at the end of the index)
+                first, count = block_header.tolist()
+                starts, hashes = np.fromfile(file, "<u4", count), np.fromfile(file, "<u4", count)
+                block_header = np.fromfile(file, "<u8", 2)
+                block_stop = int(block_header[0]) if len(block_header) else self._size_bytes
+                rows = hash_test.indices_of_members(hashes)
+                stops = starts[np.minimum(rows + 1, count - 1)].astype(np.int64) + first
+                stops[rows == count - 1] = block_stop
+                yield starts[rows].astype(np.int64) + first, stops
 
 
-def _read(descriptor: int, begins: Places, ends: Places) -> bytes:
-    """Read rows one after the other, and for it what stands between near ones, in few pieces."""
-    number_of = begins // _READ_BYTES  # no piece may grow without end
-    is_new = number_of[1:] != number_of[:-1]
-    breaks = np.flatnonzero(is_new | (begins[1:] != ends[:-1])) + 1
-    run_begins, run_ends = begins[np.append(0, breaks)], ends[np.append(breaks, len(ends)) - 1]
-    is_far = run_begins[1:] - run_ends[:-1] > _NEAR_BYTES
-    cuts = (np.flatnonzero(is_far | is_new[breaks - 1]) + 1).tolist()
-    places, stops = run_begins.tolist(), run_ends.tolist()
+def _read_spans(descriptor: int, starts: Offsets, stops: Offsets) -> bytes:
+    """Read rows and return them concatenated.
+
+    Rows that are close to each other are read by one system call, together with the gaps between
+    them. No call reads across a multiple of ``_READ_BYTES``, except to finish a row.
+    """
+    section_of = starts // _READ_BYTES
+    is_new_section = section_of[1:] != section_of[:-1]
+    breaks = np.flatnonzero(is_new_section | (starts[1:] != stops[:-1])) + 1
+    run_starts, run_stops = starts[np.append(0, breaks)], stops[np.append(breaks, len(stops)) - 1]
+    is_far = run_starts[1:] - run_stops[:-1] > _GAP_BYTES
+    cuts = (np.flatnonzero(is_far | is_new_section[breaks - 1]) + 1).tolist()
+    begins, ends = run_starts.tolist(), run_stops.tolist()
     texts: list[bytes] = []
-    for first, last in itertools.pairwise([0, *cuts, len(places)]):
-        origin = places[first]
-        text = os.pread(descriptor, stops[last - 1] - origin, origin)
+    for first, last in itertools.pairwise([0, *cuts, len(begins)]):
+        origin = begins[first]
+        text = os.pread(descriptor, ends[last - 1] - origin, origin)
         if last == first + 1:
             texts.append(text)
             continue
-        of_runs = zip(places[first:last], stops[first:last], strict=True)
-        texts += [text[begin - origin : stop - origin] for begin, stop in of_runs]
+        runs = zip(begins[first:last], ends[first:last], strict=True)
+        texts += [text[begin - origin : end - origin] for begin, end in runs]
     return b"".join(texts)

@@ -1,9 +1,11 @@
-"""Rows of a large CSV whose field is one of some words, at about the speed of reading the file.
+"""Search a large CSV for rows with certain values, at about the speed of reading the file.
 
-One pass in flat memory: the file comes in blocks (``reading``), each is searched while it is in the
-core's cache (``search``), and only rows that may be wanted are looked at closely and parsed
-(``hits``). A source that can be read only once, such as a socket, is enough to check every row.
-Checking a file that stays leaves a map of its rows (``rowmap``), by which later passes find theirs.
+The file is read once, block by block, into a reused buffer (``window``). Each block is searched
+while it is in the core's cache (``search``), and only rows that may match are compared exactly and
+parsed (``row_parser``). A source that can be read only once, such as a download, is sufficient.
+
+A search of a cached file that checks all rows writes an index of them next to the file
+(``row_index``). Later searches read only the rows that the index selects.
 """
 
 from __future__ import annotations
@@ -12,10 +14,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from oiyolo.core.errors import InputFormError
-from oiyolo.openimages.csvscan.row_index import RowMap, RowMapWriter, written
-from oiyolo.openimages.csvscan.schema import BOXES, IMAGES, LABELS, REFETCH, CsvForm, column_names
-from oiyolo.openimages.csvscan.search import Search, best_block_bytes
-from oiyolo.openimages.csvscan.window import LONGEST_ROW_BYTES, Mapped, OnDisk, Readable, Window
+from oiyolo.openimages.csvscan.row_index import RowIndex, RowIndexWriter, open_writer
+from oiyolo.openimages.csvscan.schema import BOXES, IMAGES, LABELS, REFETCH, CsvSchema, column_names
+from oiyolo.openimages.csvscan.search import RowSearch, best_block_bytes
+from oiyolo.openimages.csvscan.window import (
+    LONGEST_ROW_BYTES,
+    IndexableFile,
+    LocalFile,
+    Readable,
+    Window,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -23,21 +31,30 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from oiyolo.openimages.csvscan.row_parser import Hits
-    from oiyolo.openimages.csvscan.search import Part
+    from oiyolo.openimages.csvscan.row_parser import RowParser
+    from oiyolo.openimages.csvscan.search import ChunkResult
 
-__all__ = ["BOXES", "IMAGES", "LABELS", "CsvForm", "Found", "OnDisk", "Readable", "matching_rows"]
+__all__ = [
+    "BOXES",
+    "IMAGES",
+    "LABELS",
+    "CsvSchema",
+    "LocalFile",
+    "Readable",
+    "ScanResult",
+    "matching_rows",
+]
 
-_COUNTED_BYTES: Final = 256 << 10
+_COUNT_BLOCK_BYTES: Final = 256 << 10
 
 
 @dataclass(frozen=True)
-class Found:
-    """The rows that were looked for.
+class ScanResult:
+    """Rows that match a search.
 
     Attributes:
-        rows: In the file's order; the form's numbers as numbers, all else as text.
-        bad_rows: How many broken rows were left out.
+        rows: Matching rows in the file's order; number columns as numbers, others as text.
+        bad_rows: Number of malformed rows that were skipped.
     """
 
     rows: pd.DataFrame
@@ -46,165 +63,167 @@ class Found:
 
 def matching_rows(
     file: Readable,
-    form: CsvForm,
+    schema: CsvSchema,
     column: str,
-    wanted: Iterable[str],
+    values: Iterable[str],
     *,
     keep: Collection[str] | None = None,
     check_all: bool = True,
     skip_bad_rows: bool = False,
-) -> Found:
-    """Give the rows whose ``column`` is one of ``wanted``.
+) -> ScanResult:
+    """Return the rows whose value in ``column`` is one of ``values``.
 
-    Fields may be quoted, and hold commas, newlines and doubled quotes then; lines end in LF or
-    CRLF; empty lines are no rows. A row is broken if it has more or fewer fields than the header,
-    or a quote out of place; a wanted one also if it is no UTF-8, has a NUL or a lone carriage
-    return, or something else where a number must stand.
+    A quoted field may contain commas, newlines and doubled quotes. Lines end in LF or CRLF. Empty
+    lines are ignored. A row is malformed if its number of fields differs from the header's, or if
+    it has a misplaced quote. A matching row is also malformed if it is not UTF-8, contains a NUL or
+    a lone carriage return, or has anything other than a finite number in a number column.
 
     Args:
-        file: A CSV with a header line.
-        form: What it must look like.
-        column: The column to look in, one that the form requires.
-        wanted: The values to look for.
-        keep: Columns of the result; without it, all that the file has.
-        check_all: Check every row's number of fields. Rows that cannot be wanted may go unchecked
-            otherwise, which takes less time, and least where a check has left a map: right for a
-            file that was checked before and can be read again, as it is to find the line of a
-            broken row.
-        skip_bad_rows: Leave broken rows out and count them.
+        file: CSV file with a header line.
+        schema: Columns that the file must have.
+        column: Column to search, one of the required columns.
+        values: Values to search for.
+        keep: Columns of the result; all columns of the file by default.
+        check_all: Whether to check the number of fields of every row. Without it, rows that cannot
+            match may remain unchecked. That is faster, above all if an earlier check left an index.
+            The file must have been checked before, and must be readable twice, because the line
+            number of a malformed row is determined by reading the file again.
+        skip_bad_rows: Whether to skip malformed rows and count them instead of raising an error.
 
     Raises:
-        InputFormError: The file is not of this form; the message has the line. Also what
-            ``file.blocks`` raises.
+        InputFormError: The header lacks a required column, or a row is malformed; the error names
+            the line. ``file.blocks`` may raise other errors.
     """
-    wanted = frozenset(wanted)
-    window = Window(file, best_block_bytes(len(wanted), check_all=check_all))
+    values = frozenset(values)
+    window = Window(file, best_block_bytes(len(values), check_all=check_all))
     header = window.take_header()
-    columns = column_names(header, form, file.where)
-    complain = _Complaints(file, form, len(columns), in_lines=check_all, skip=skip_bad_rows)
-    search = Search(wanted, columns.index(column), len(columns), check_all=check_all)
-    from oiyolo.openimages.csvscan.row_parser import Hits  # noqa: PLC0415  (pandas: half a second)
+    columns = column_names(header, schema, file.where)
+    reporter = _BadRowReporter(file, schema, len(columns), by_line=check_all, skip=skip_bad_rows)
+    search = RowSearch(values, columns.index(column), len(columns), check_all=check_all)
+    from oiyolo.openimages.csvscan.row_parser import RowParser  # noqa: PLC0415  (imports pandas)
 
-    hits = Hits(form, columns, keep, search.wanted, complain.other)
+    parser = RowParser(schema, columns, keep, search.value_filter, reporter.report)
     if check_all:
-        with _map_of(file, column) as row_map:
-            search.map_rows = row_map.is_wanted
-            _search_all(window, search, hits, complain, row_map=row_map, header_bytes=len(header))
-            if complain.count:
-                row_map.give_up()
-    elif (known := _known_map(file, column)) is not None:
-        for rows in known.rows(search.wanted.words):
-            hits.add(*rows)
+        with _index_writer(file, column) as writer:
+            search.collect_index = writer.is_active
+            _search_all(window, search, parser, reporter, writer=writer, header_bytes=len(header))
+            if reporter.count:
+                writer.abandon()
+    elif (index := _find_index(file, column)) is not None:
+        for rows in index.rows(search.value_filter.encoded):
+            parser.add(*rows)
     else:
-        no_map = RowMapWriter(None)
-        _search_all(window, search, hits, complain, row_map=no_map, header_bytes=len(header))
-    return Found(hits.table(), complain.count)
+        inactive_writer = RowIndexWriter(None)
+        _search_all(
+            window, search, parser, reporter, writer=inactive_writer, header_bytes=len(header)
+        )
+    return ScanResult(parser.table(), reporter.count)
 
 
-def _known_map(file: Readable, column: str) -> RowMap | None:
-    if not isinstance(file, Mapped):
+def _find_index(file: Readable, column: str) -> RowIndex | None:
+    if not isinstance(file, IndexableFile):
         return None
-    return RowMap.opened(file.path, file.map_path, column, file.version)
+    return RowIndex.find(file.path, file.index_path, column, file.version)
 
 
-def _map_of(file: Readable, column: str) -> AbstractContextManager[RowMapWriter]:
-    """Give what writes a file's map, if it is one that can have one and has none yet."""
-    if not isinstance(file, Mapped) or _known_map(file, column) is not None:
-        return written(None, column, "", 0)
-    return written(file.map_path, column, file.version, file.path.stat().st_size)
+def _index_writer(file: Readable, column: str) -> AbstractContextManager[RowIndexWriter]:
+    """Open a writer for the file's index, an inactive one if it exists or cannot exist."""
+    if not isinstance(file, IndexableFile) or _find_index(file, column) is not None:
+        return open_writer(None, column, "", 0)
+    return open_writer(file.index_path, column, file.version, file.path.stat().st_size)
 
 
 def _search_all(
     window: Window,
-    search: Search,
-    hits: Hits,
-    complain: _Complaints,
+    search: RowSearch,
+    parser: RowParser,
+    reporter: _BadRowReporter,
     *,
-    row_map: RowMapWriter,
+    writer: RowIndexWriter,
     header_bytes: int,
 ) -> None:
-    """Go through the file behind its header."""
-    place, read_bytes = 1 if complain.in_lines else header_bytes, header_bytes
-    for part in _parts(window, search):
-        for at, found in part.bad:
-            complain.width(place + at, found)
-        sizes, places = list(map(len, part.rows)), [place + at for at in part.places]
-        hits.add(b"".join(part.rows), sizes, places)
-        if part.mapped is not None:
-            row_map.add(part.mapped[0] + read_bytes, part.mapped[1])
-        elif part.read_bytes:
-            row_map.give_up()
-        place += part.size
-        read_bytes += part.read_bytes
+    """Search the file from the end of its header to its end."""
+    position, read_bytes = 1 if reporter.by_line else header_bytes, header_bytes
+    for chunk in _search_chunks(window, search):
+        for at, found in chunk.bad_rows:
+            reporter.report_field_count(position + at, found)
+        sizes, positions = list(map(len, chunk.rows)), [position + at for at in chunk.positions]
+        parser.add(b"".join(chunk.rows), sizes, positions)
+        if chunk.index_entries is not None:
+            writer.add(chunk.index_entries[0] + read_bytes, chunk.index_entries[1])
+        elif chunk.size_bytes:
+            writer.abandon()
+        position += chunk.length
+        read_bytes += chunk.size_bytes
 
 
-class _Complaints:
-    """Broken rows: raised for, or counted.
+class _BadRowReporter:
+    """Raises an error for the first malformed row, or counts malformed rows.
 
     Args:
-        file: Where they are.
-        form: Its form.
-        width: How many columns it has.
-        in_lines: A row's place is the number of lines before it; otherwise of bytes.
-        skip: Count only.
+        file: File that is searched.
+        schema: Its schema.
+        column_count: Number of its columns.
+        by_line: Whether a row's position is the number of lines before it, instead of bytes.
+        skip: Whether to count only.
     """
 
     def __init__(
-        self, file: Readable, form: CsvForm, width: int, *, in_lines: bool, skip: bool
+        self, file: Readable, schema: CsvSchema, column_count: int, *, by_line: bool, skip: bool
     ) -> None:
         self.count = 0
         self._file = file
-        self._form = form
-        self._width = width
-        self.in_lines = in_lines
+        self._schema = schema
+        self._column_count = column_count
+        self.by_line = by_line
         self._skip = skip
 
-    def width(self, place: int, found: str) -> None:
-        """Take note of a row that has not as many fields as the header."""
-        self.other(place, "a broken row", f"{self._width} fields", found)
+    def report_field_count(self, position: int, found: str) -> None:
+        """Report a row whose number of fields differs from the header's."""
+        self.report(position, "malformed row", f"{self._column_count} fields", found)
 
-    def other(self, place: int, what: str, expected: str, found: str) -> None:
-        """Take note of a row that is broken in another way."""
+    def report(self, position: int, what: str, expected: str, found: str) -> None:
+        """Report a malformed row."""
         self.count += 1
         if not self._skip:
-            line = 1 + (place if self.in_lines else _lines_before(self._file, place))
+            line = 1 + (position if self.by_line else _count_lines_before(self._file, position))
             raise InputFormError(
-                f"{self._form.name}: {what}",
+                f"{self._schema.name}: {what}",
                 where=f"{self._file.where}:{line}",
                 expected=expected,
                 found=found,
-                remedy=f"{REFETCH}, or pass over such rows with --skip-bad-rows",
+                remedy=f"{REFETCH}, or skip such rows with --skip-bad-rows",
             )
 
 
-def _lines_before(file: Readable, place: int) -> int:
-    """Count the newlines before a byte."""
+def _count_lines_before(file: Readable, offset: int) -> int:
+    """Return the number of newlines before a byte offset."""
     lines = 0
-    for block in file.blocks(_COUNTED_BYTES):
-        lines += block.count(b"\n", 0, max(0, place))
-        place -= len(block)
-        if place <= 0:
+    for block in file.blocks(_COUNT_BLOCK_BYTES):
+        lines += block.count(b"\n", 0, max(0, offset))
+        offset -= len(block)
+        if offset <= 0:
             break
     return lines
 
 
-def _parts(window: Window, search: Search) -> Iterator[Part]:
-    """Give what is found in the file, from the window's start on."""
+def _search_chunks(window: Window, search: RowSearch) -> Iterator[ChunkResult]:
+    """Search the file chunk by chunk, from the window's start, and yield each result."""
     in_bad_line = False
     while True:
         if in_bad_line:
-            part = search.rest_of_line(window.text, window.start, window.stop)
+            result = search.skip_bad_line(window.text, window.start, window.stop)
         else:
-            found = search.whole_rows(window.text, window.start, window.stop)
-            if found is None or window.left_bytes - found.read_bytes > LONGEST_ROW_BYTES:
-                found = search.one_by_one(window.rest, final=False)
-            part = found
-        window.start += part.read_bytes
-        in_bad_line = part.in_bad_line
-        yield part
-        is_searched = not (window.left_bytes and part.read_bytes)
-        if is_searched and not window.more():
+            outcome = search.search_chunk(window.text, window.start, window.stop)
+            if outcome is None or window.size_bytes - outcome.size_bytes > LONGEST_ROW_BYTES:
+                outcome = search.search_records(window.content, final=False)
+            result = outcome
+        window.start += result.size_bytes
+        in_bad_line = result.ends_in_bad_line
+        yield result
+        is_searched = not (window.size_bytes and result.size_bytes)
+        if is_searched and not window.read_block():
             break
-    if window.left_bytes:
+    if window.size_bytes:
         window.end_with_newline()
-        yield search.one_by_one(window.rest, final=True)
+        yield search.search_records(window.content, final=True)

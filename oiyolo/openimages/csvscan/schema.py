@@ -1,4 +1,4 @@
-"""What Open Images' large CSVs must look like."""
+"""Required columns and numeric columns of Open Images' large CSV files."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import Final
 
 from oiyolo.core.errors import InputFormError
 
-REFETCH: Final = "Remove the file, so that it is fetched again"
+REFETCH: Final = "Delete the file to download it again"
 FLAGS: Final = ("IsOccluded", "IsTruncated", "IsGroupOf", "IsDepiction", "IsInside")
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
-_SHOWN_CHARACTERS: Final = 80
+_EXCERPT_CHARACTERS: Final = 80
 
 
 @dataclass(frozen=True)
-class CsvForm:
-    """What a kind of CSV must look like.
+class CsvSchema:
+    """Columns of one kind of CSV file.
 
     Attributes:
-        name: What it is called in messages.
-        required: Columns it must have, in any order, beside others.
-        numbers: Columns that hold finite numbers, where there are such columns.
+        name: Name of this kind of file, for messages.
+        required: Columns that must be present, in any order; others may be present too.
+        numbers: Columns that contain finite numbers, if they are present.
     """
 
     name: str
@@ -30,45 +30,45 @@ class CsvForm:
     numbers: tuple[str, ...] = ()
 
 
-BOXES: Final = CsvForm(
+BOXES: Final = CsvSchema(
     "Open Images boxes",
     ("ImageID", "Source", "LabelName", "Confidence", "XMin", "XMax", "YMin", "YMax"),
     ("Confidence", "XMin", "XMax", "YMin", "YMax", *FLAGS),
 )
-IMAGES: Final = CsvForm(
+IMAGES: Final = CsvSchema(
     "Open Images image list",
     ("ImageID", "Subset", "OriginalURL", "License", "Author", "OriginalSize", "OriginalMD5"),
 )
-LABELS: Final = CsvForm(
+LABELS: Final = CsvSchema(
     "Open Images image labels", ("ImageID", "Source", "LabelName", "Confidence"), ("Confidence",)
 )
 
 
-def column_names(line: bytes, form: CsvForm, where: str) -> list[str]:
-    """Give the column names that a file's first line holds.
+def column_names(line: bytes, schema: CsvSchema, where: str) -> list[str]:
+    """Parse the column names from a file's first line.
 
     Raises:
-        InputFormError: It lacks a required column, or names one twice.
+        InputFormError: A required column is missing, or a column name is repeated.
     """
     text = line.removeprefix(_BYTE_ORDER_MARK).decode("utf-8", errors="replace")
     try:
         columns = next(csv.reader([text.strip("\r\n")]), [])
-    except csv.Error:  # a carriage return or a NUL in it
+    except csv.Error:  # a carriage return or NUL in the line
         columns = []
-    wrong = [name for name in form.required if name not in columns]
-    wrong += [name for name in columns if columns.count(name) > 1]
-    if wrong:
+    wrong_names = [name for name in schema.required if name not in columns]
+    wrong_names += [name for name in columns if columns.count(name) > 1]
+    if wrong_names:
         raise InputFormError(
-            f"this is no {form.name} file",
+            f"{schema.name}: unexpected header line",
             where=f"{where}:1",
-            expected="a header line with " + ", ".join(form.required) + ", each once",
-            found=shown(text) or "an empty file",
+            expected="the columns " + ", ".join(schema.required) + ", each once",
+            found=excerpt(text) or "an empty file",
             remedy=REFETCH,
         )
     return columns
 
 
-def shown(text: str) -> str:
-    """Give the beginning of a line, for a message."""
+def excerpt(text: str) -> str:
+    """Return the beginning of a text, for a message."""
     text = text.strip()
-    return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "..."
+    return text if len(text) <= _EXCERPT_CHARACTERS else text[:_EXCERPT_CHARACTERS] + "..."

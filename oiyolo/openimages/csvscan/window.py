@@ -1,6 +1,8 @@
-"""A file's bytes as they come, in one buffer that is used again and again.
+"""Read a file block by block into one reused buffer.
 
-Memory that is new for every block costs several times what searching the block costs.
+Allocating new memory for every block costs several times as much as searching it. The window
+therefore overwrites the same buffer: each block is read to the same position, and the bytes of
+earlier blocks that are not processed yet are moved directly before it.
 """
 
 from __future__ import annotations
@@ -15,147 +17,148 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LONGEST_ROW_BYTES: Final = 1 << 20
-"""A row that is longer is taken for one with a quote that nobody closed."""
+"""A longer row is reported as one with an unclosed quote."""
 MARGIN_BYTES: Final = 128
-"""So much may be looked at before and behind the bytes that count."""
-MAP_SUFFIX: Final = ".rows"
+"""Number of bytes before and after the window that vectorized code may read."""
+ROW_INDEX_SUFFIX: Final = ".rows"
 
 _FRONT: Final = MARGIN_BYTES + LONGEST_ROW_BYTES
 _LONGEST_HEADER_BYTES: Final = 1 << 16
 
 
 class Readable(Protocol):
-    """A file, wherever it comes from."""
+    """A file that can be read from the beginning, such as a local file or a download."""
 
     @property
     def where(self) -> str:
-        """Its path or URL, for messages."""
+        """Path or URL, for messages."""
 
     def blocks(self, size_bytes: int) -> Iterator[bytes]:
-        """Give its bytes from the first on, cut anywhere, in blocks of about a size."""
+        """Yield the content in order, in blocks of about ``size_bytes``, cut at any byte."""
 
 
 @dataclass(frozen=True)
-class OnDisk:
+class LocalFile:
     """A file on this machine.
 
     Attributes:
-        path: Where it lies.
+        path: Path of the file.
     """
 
     path: Path
 
     @property
     def where(self) -> str:
-        """See ``Readable``."""
+        """Path of the file, for messages."""
         return str(self.path)
 
     def blocks(self, size_bytes: int) -> Iterator[bytes]:
-        """See ``Readable``.
+        """Yield the content in blocks of at most ``size_bytes``.
 
         Raises:
-            InputFormError: It cannot be read.
+            InputFormError: The file cannot be read.
         """
-        space = memoryview(bytearray(size_bytes))
-        for count in self.read_into(space):
-            yield bytes(space[:count])
+        buffer = memoryview(bytearray(size_bytes))
+        for count in self.read_into(buffer):
+            yield bytes(buffer[:count])
 
-    def read_into(self, space: memoryview) -> Iterator[int]:
-        """Write its bytes to the beginning of a space, block after block; give each one's size.
+    def read_into(self, buffer: memoryview) -> Iterator[int]:
+        """Read block after block to the start of ``buffer``; yield the size of each in bytes.
 
         Raises:
-            InputFormError: It cannot be read.
+            InputFormError: The file cannot be read.
         """
         try:
             with self.path.open("rb", buffering=0) as file:
-                while count := file.readinto(space):
+                while count := file.readinto(buffer):
                     yield count
         except OSError as error:
             raise InputFormError(
-                "the file cannot be read", where=self.where, found=error.strerror or str(error)
+                "cannot read the file", where=self.where, found=error.strerror or str(error)
             ) from None
 
 
 @dataclass(frozen=True)
-class Mapped(OnDisk):
-    """A file on this machine that a map of its rows may lie beside.
+class IndexableFile(LocalFile):
+    """A local file that can have a row index next to it.
 
     Attributes:
-        path: Where it lies.
-        version: Another version of it has another one.
+        path: Path of the file.
+        version: Identifies the content; an index of another version is not used.
     """
 
     version: str
 
     @property
-    def map_path(self) -> Path:
-        """Where the map lies; see ``rowmap``."""
-        return self.path.with_name(self.path.name + MAP_SUFFIX)
+    def index_path(self) -> Path:
+        """Path of the row index (format: see module ``row_index``)."""
+        return self.path.with_name(self.path.name + ROW_INDEX_SUFFIX)
 
 
 class Window:
-    """The part of a file that is being looked at.
-
-    Blocks are always written to the same place; what is left of earlier ones moves before it.
+    """The part of a file that is in memory and not processed yet.
 
     Args:
         file: The file, which is read once.
-        block_bytes: How much of it is read at a time.
+        block_bytes: Number of bytes to read at a time.
 
     Attributes:
-        text: Holds the part, with margins around it.
-        start: Where it begins; whoever is done with some of it moves this on.
-        stop: Where it ends.
+        text: Buffer that contains the window, with a margin on either side.
+        start: Offset of the window in ``text``; the caller advances it past processed bytes.
+        stop: Offset of the window's end.
     """
 
     def __init__(self, file: Readable, block_bytes: int) -> None:
         self.text = bytearray(_FRONT + block_bytes + MARGIN_BYTES)
         self.start = self.stop = _FRONT
         self._view = memoryview(self.text)
-        space = self._view[_FRONT : _FRONT + block_bytes]
-        if isinstance(file, OnDisk):
-            self._counts = file.read_into(space)
+        buffer = self._view[_FRONT : _FRONT + block_bytes]
+        if isinstance(file, LocalFile):
+            self._counts = file.read_into(buffer)
         else:
-            self._counts = _copied(file, space)
+            self._counts = _copy_blocks(file, buffer)
 
     @property
-    def left_bytes(self) -> int:
-        """How long the part is."""
+    def size_bytes(self) -> int:
+        """Size of the window in bytes."""
         return self.stop - self.start
 
     @property
-    def rest(self) -> bytes:
-        """A copy of the part."""
+    def content(self) -> bytes:
+        """A copy of the window's bytes."""
         return bytes(self._view[self.start : self.stop])
 
-    def more(self) -> bool:
-        """Let the next block follow; at most ``LONGEST_ROW_BYTES`` may be left. ``False``: none."""
-        start = _FRONT - self.left_bytes
+    def read_block(self) -> bool:
+        """Append the next block and return whether there was one.
+
+        At most ``LONGEST_ROW_BYTES`` may be in the window when this is called.
+        """
+        start = _FRONT - self.size_bytes
         self._view[start:_FRONT] = self._view[self.start : self.stop]
         count = next(self._counts, 0)
         self.start, self.stop = start, _FRONT + count
         return count > 0
 
     def take_header(self) -> bytes:
-        """Give the first line, or what there is of one that is too long for a header."""
+        """Remove the first line and return it, or its beginning if it is too long for a header."""
         newline = -1
-        while newline < 0 and self.left_bytes < _LONGEST_HEADER_BYTES and self.more():
+        while newline < 0 and self.size_bytes < _LONGEST_HEADER_BYTES and self.read_block():
             newline = self.text.find(b"\n", self.start, self.stop)
-        size = newline + 1 - self.start if newline >= 0 else self.left_bytes
-        line = self.rest[: min(size, _LONGEST_HEADER_BYTES)]
+        size = newline + 1 - self.start if newline >= 0 else self.size_bytes
+        line = self.content[: min(size, _LONGEST_HEADER_BYTES)]
         self.start += len(line)
         return line
 
     def end_with_newline(self) -> None:
-        """Write a newline behind the last row, if it has none."""
+        """Append a newline unless the window ends with one."""
         if self.text[self.stop - 1] != ord("\n"):
             self.text[self.stop] = ord("\n")
             self.stop += 1
 
 
-def _copied(file: Readable, space: memoryview) -> Iterator[int]:
-    for block in file.blocks(len(space)):
-        for at in range(0, len(block), len(space)):
-            piece = block[at : at + len(space)]
-            space[: len(piece)] = piece
-            yield len(piece)
+def _copy_blocks(file: Readable, buffer: memoryview) -> Iterator[int]:
+    for block in file.blocks(len(buffer)):
+        for at in range(0, len(block), len(buffer)):
+            part = block[at : at + len(buffer)]
+            buffer[: len(part)] = part
+            yield len(part)

@@ -1,6 +1,6 @@
-"""doctor: what this machine has, whether it fits together, and what to do about what is missing.
+"""doctor: check whether this machine can train, and advise on what is missing or incompatible.
 
-It only reads; and it waits for nothing longer than some seconds, whatever hangs.
+It changes nothing, and it waits only for a limited time if a program or server hangs.
 """
 
 from __future__ import annotations
@@ -11,154 +11,166 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from oiyolo.core.errors import OiyoloError
-from oiyolo.core.results import Result, columns
+from oiyolo.core.results import Result, format_table
 from oiyolo.darknet.build import toolchain
 from oiyolo.networks import builders
 from oiyolo.operations.doctor import checks
 from oiyolo.operations.doctor import collect as collect
-from oiyolo.operations.doctor.darknet import look
-from oiyolo.operations.doctor.facts import Facts
-from oiyolo.operations.doctor.parallel import Silent, gather
-from oiyolo.operations.doctor.reachability import reached
-from oiyolo.project import config as options_of
+from oiyolo.operations.doctor.darknet import darknet_status
+from oiyolo.operations.doctor.facts import MachineFacts
+from oiyolo.operations.doctor.parallel import NoAnswer, gather
+from oiyolo.operations.doctor.reachability import check_endpoints
+from oiyolo.project import config as config_file
 from oiyolo.project.project import Project
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from oiyolo.operations.doctor.facts import Finding, Seen
+    from oiyolo.operations.doctor.facts import CheckResult, DarknetStatus
     from oiyolo.project.project import ProjectLike
 
-_LOCAL_S: Final = 30.0
-"""Programs answer within a second or two; a GPU that sleeps, or a busy machine, takes longer."""
+_DEADLINE_S: Final = 30.0
+"""Programs usually answer within two seconds; a sleeping GPU or a busy machine takes longer."""
 _WIDTH: Final = 100
 
 
 @dataclass(frozen=True)
 class Examination(Result):
-    """What the doctor found.
+    """The results of ``oiyolo doctor``.
 
     Attributes:
-        findings: The rows of the table.
-        facts: What they were judged by.
-        exit_code: 0 when a training could start, else that of the first hindrance.
+        results: The results of all checks, in the order of the table.
+        facts: The facts about the machine that were checked.
+        exit_code: 0 if training can start, else that of the first check that prevents it.
     """
 
-    findings: Sequence[Finding]
-    facts: Facts
+    results: Sequence[CheckResult]
+    facts: MachineFacts
     exit_code: int
 
     def as_dict(self) -> dict[str, object]:
-        """See ``Result``."""
+        """Return the result as JSON-compatible values."""
         facts = self.facts
-        seen, tools = facts.seen, facts.toolchain
-        darknet = seen.darknet.as_dict() if seen and seen.darknet else None
+        status, tools = facts.darknet_status, facts.toolchain
+        darknet = status.darknet.as_dict() if status and status.darknet else None
         return {
             "can_train": self.exit_code == 0,
             "exit_code": self.exit_code,
-            "verdict": self.verdict,
-            "findings": [finding.as_dict() for finding in self.findings],
+            "verdict": self.summary,
+            "findings": [result.as_dict() for result in self.results],
             "python": facts.python,
             "machine": facts.machine,
             "packages": None if facts.packages is None else [asdict(p) for p in facts.packages],
             "darknet": darknet
-            and {**darknet, "revision": seen and seen.revision, "proved": seen and seen.proved},
+            and {
+                **darknet,
+                "revision": status and status.revision,
+                "proved": status and status.verified,
+            },
             "toolchain": tools and tools.as_dict(),
             "driver": facts.driver and asdict(facts.driver),
             "disks": [{**asdict(disk), "path": str(disk.path)} for disk in facts.disks],
-            "reached": None if facts.reached is None else [asdict(r) for r in facts.reached],
+            "reached": None if facts.endpoints is None else [asdict(r) for r in facts.endpoints],
         }
 
     @property
-    def verdict(self) -> str:
-        """Whether a training could start, in a sentence."""
-        return checks.verdict(self.facts, self.findings)
+    def summary(self) -> str:
+        """A sentence on whether training can start."""
+        return checks.summary(self.facts, self.results)
 
     def __str__(self) -> str:
-        return "\n".join([_table(self.findings), "", self.verdict])
+        return "\n".join([_table(self.results), "", self.summary])
 
 
-def _table(findings: Sequence[Finding]) -> str:
-    """Lay the findings out, what to do about each below it."""
-    heads = [("", ""), *((finding.topic, finding.state) for finding in findings)]
-    margins = columns(heads, right=False).splitlines()
+def _table(results: Sequence[CheckResult]) -> str:
+    """Return the results as a table, each with its remedy below it."""
+    heads = [("", ""), *((result.topic, result.state) for result in results)]
+    margins = format_table(heads, right=False).splitlines()
     margin = max(map(len, margins)) + 2
     lines = []
-    for head, finding in zip(margins[1:], findings, strict=True):
-        told = textwrap.wrap(finding.found, _WIDTH - margin, break_on_hyphens=False) or [""]
-        if finding.remedy:
-            told += textwrap.wrap(
-                finding.remedy + ".",
+    for head, result in zip(margins[1:], results, strict=True):
+        text_lines = textwrap.wrap(result.found, _WIDTH - margin, break_on_hyphens=False) or [""]
+        if result.remedy:
+            text_lines += textwrap.wrap(
+                result.remedy + ".",
                 _WIDTH - margin,
                 initial_indent="-> ",
                 subsequent_indent="   ",
                 break_on_hyphens=False,
                 break_long_words=False,
             )
-        lines.append(f"{head.ljust(margin)}{told[0]}".rstrip())
-        lines += [" " * margin + line for line in told[1:]]
+        lines.append(f"{head.ljust(margin)}{text_lines[0]}".rstrip())
+        lines += [" " * margin + line for line in text_lines[1:]]
     return "\n".join(lines)
 
 
 def doctor(project: ProjectLike = ".", *, offline: bool = False, **options: object) -> Examination:
-    """Tell what this machine has, whether it fits together, and what to do about the rest.
+    """Check whether this machine can train, and advise on what is missing or incompatible.
 
-    Changes nothing, and works outside a project too.
+    Changes nothing, and works outside of projects too.
 
     Args:
         project: An open project or its folder.
-        offline: Do not ask whether the places are reached that things come from.
+        offline: Whether to skip the checks of servers and other sources.
         **options: Any key.
 
     Raises:
-        UsageError: An option is wrong. (What is wrong in the file is a finding.)
+        UsageError: An option is invalid. (An invalid ``oiyolo.toml`` is reported as a result.)
     """
-    opened, told, problem = _open(project, options)
+    opened, project_text, problem = _open(project, options)
     tasks: dict[str, Callable[[], Any]] = {
         "packages": collect.packages,
         "tools": toolchain.find,
         "driver": collect.driver,
-        "darknet": lambda: look(opened),
+        "darknet": lambda: darknet_status(opened),
         "disks": lambda: collect.disks(opened),
     }
-    answers = gather(tasks, deadline_s=_LOCAL_S)
-    trouble = [(name, str(said)) for name, said in answers.items() if isinstance(said, Silent)]
-    known = {name: said for name, said in answers.items() if not isinstance(said, Silent)}
-    seen: Seen | None = known.get("darknet")
-    to_fetch = seen.source if seen and seen.darknet is None and not seen.is_here else ""
-    facts = Facts(
+    answers = gather(tasks, deadline_s=_DEADLINE_S)
+    failed_checks = [
+        (name, str(answer)) for name, answer in answers.items() if isinstance(answer, NoAnswer)
+    ]
+    received = {
+        name: answer for name, answer in answers.items() if not isinstance(answer, NoAnswer)
+    }
+    status: DarknetStatus | None = received.get("darknet")
+    sources_url = status.source if status and status.darknet is None and not status.is_local else ""
+    facts = MachineFacts(
         python=collect.python(),
         machine=collect.machine(),
-        project=told,
+        project=project_text,
         project_problem=problem,
-        packages=known.get("packages"),
-        toolchain=known.get("tools"),
-        driver=known.get("driver"),
-        seen=seen,
-        disks=known.get("disks", ()),
-        reached=None if offline else reached(opened, to_fetch),
-        trouble=trouble,
+        packages=received.get("packages"),
+        toolchain=received.get("tools"),
+        driver=received.get("driver"),
+        darknet_status=status,
+        disks=received.get("disks", ()),
+        endpoints=None if offline else check_endpoints(opened, sources_url),
+        failed_checks=failed_checks,
     )
-    findings = checks.judge(facts)
-    return Examination(findings, facts, checks.exit_code(findings))
+    results = checks.run_checks(facts)
+    return Examination(results, facts, checks.exit_code(results))
 
 
 def _open(
-    project: ProjectLike, options: dict[str, object]
+    project: ProjectLike, options: Mapping[str, object]
 ) -> tuple[Project, str, tuple[str, int] | None]:
-    """Give the project, or one with the default options where there is none that can be read."""
+    """Return the project, its description and its problem; default options if it has no valid file.
+
+    The description is a text for the table. The problem, or ``None``, is a message with its exit
+    code.
+    """
     if isinstance(project, Project):
         return project, str(project.folder), None
     folder = Path(project).absolute()
-    path = folder / options_of.FILE_NAME
+    path = folder / config_file.FILE_NAME
     if not path.is_file():
-        config = options_of.load(path, options)
-        return Project(folder, config), f"none in {folder}; looked at with the defaults", None
+        config = config_file.load(path, options)
+        return Project(folder, config), f"none in {folder}; using the default options", None
     try:
-        config = options_of.load(path, options)
-        builders.network_named(config.train.network)
+        config = config_file.load(path, options)
+        builders.find_network(config.train.network)
         return Project(folder, config), str(folder), None
     except OiyoloError as error:
-        # If it is an option of the command line that is wrong, this says so.
-        config = options_of.load(folder / "without a file" / path.name, options)
+        # This raises if an option of the command line is invalid.
+        config = config_file.load(folder / "without a file" / path.name, options)
         return Project(folder, config), str(folder), (str(error), error.exit_code)

@@ -1,4 +1,4 @@
-"""From facts about a machine to findings: what is well, what is missing, what to do; pure."""
+"""Turn facts about a machine into check results with remedies. No side effects."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from oiyolo.core.errors import DarknetError, UnavailableError, UsageError
-from oiyolo.core.results import count
-from oiyolo.darknet.build.toolchain import numbers
+from oiyolo.core.results import pluralize
+from oiyolo.darknet.build.toolchain import version_tuple
 from oiyolo.operations.doctor import cuda
-from oiyolo.operations.doctor.facts import DARKNET_SOURCES, Finding
-from oiyolo.planning.units import told_bytes
+from oiyolo.operations.doctor.facts import DARKNET_SOURCES, CheckResult
+from oiyolo.planning.units import format_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from oiyolo.darknet.build.toolchain import Toolchain
-    from oiyolo.operations.doctor.facts import Disk, Facts, Package, Reached, Seen
+    from oiyolo.operations.doctor.facts import DarknetStatus, Disk, Endpoint, MachineFacts, Package
 
 _TOOLS: Final = (
     ("git", "git", "git", "to fetch darknet's sources"),
@@ -26,210 +26,224 @@ _TOOLS: Final = (
     ("g++", "gxx", "build-essential", "to build darknet"),
     ("cmake", "cmake", "cmake", "to build hank-ai's darknet, from 3.24 on"),
 )
-"""As a person calls it, as the toolchain does, its package in Debian, what it is for."""
+"""Name of the tool, attribute of ``Toolchain``, Debian package, purpose."""
 _NEEDED_TO_BUILD: Final = ("make", "gcc", "gxx")
-_WAYS: Final = (
+_INSTALL_ADVICE: Final = (
     "`apt-get install darknet` (CPU); or `git submodule update --init darknet` in the checkout; or "
     "set [darknet] executable or source"
 )
-_COMFORT_BYTES: Final = 10 * 10**9
-"""Images, weights and logs of a usual project fit in this."""
+_COMFORTABLE_BYTES: Final = 10 * 10**9
+"""Enough for the images, weights and logs of a typical project."""
 
 
-def judge(facts: Facts) -> list[Finding]:
-    """Judge all facts, in the order of the table."""
-    found = chain(
-        [Finding("machine", "ok", facts.machine), Finding("Python", "ok", facts.python)],
-        judge_packages(facts.packages),
-        [_project(facts)],
+def run_checks(facts: MachineFacts) -> list[CheckResult]:
+    """Return the results of all checks, in the order of the table."""
+    results = chain(
+        [CheckResult("machine", "ok", facts.machine), CheckResult("Python", "ok", facts.python)],
+        check_packages(facts.packages),
+        [_check_project(facts)],
         []
-        if facts.seen is None
-        else [judge_darknet(facts.seen, facts.toolchain, facts.reached or ())],
-        _gpus(facts),
-        [] if facts.toolchain is None else judge_tools(facts.toolchain),
-        map(judge_disk, facts.disks),
-        map(judge_reached, facts.reached or ()),
-        (_unseen(what, why) for what, why in facts.trouble),
+        if facts.darknet_status is None
+        else [check_darknet(facts.darknet_status, facts.toolchain, facts.endpoints or ())],
+        _check_gpus(facts),
+        [] if facts.toolchain is None else check_tools(facts.toolchain),
+        map(check_disk, facts.disks),
+        map(check_endpoint, facts.endpoints or ()),
+        (_failed_check(what, why) for what, why in facts.failed_checks),
     )
-    return list(found)
+    return list(results)
 
 
-def exit_code(findings: Sequence[Finding]) -> int:
-    """Give the exit code: 0 when a training could start, else that of the first hindrance."""
-    return next((found.exit_code for found in findings if found.exit_code), 0)
+def exit_code(results: Sequence[CheckResult]) -> int:
+    """Return 0 if training can start, else the exit code of the first check that prevents it."""
+    return next((result.exit_code for result in results if result.exit_code), 0)
 
 
-def verdict(facts: Facts, findings: Sequence[Finding]) -> str:
-    """Say in a sentence whether a training could start, and on what."""
-    hindrances = [found.topic for found in findings if found.exit_code]
-    if hindrances:
-        return f"No training can start here yet: see {', '.join(hindrances)}."
-    darknet = facts.seen.darknet if facts.seen else None
+def summary(facts: MachineFacts, results: Sequence[CheckResult]) -> str:
+    """Return a sentence on whether training can start, and on which processor."""
+    blocking_topics = [result.topic for result in results if result.exit_code]
+    if blocking_topics:
+        return f"This machine cannot train yet: see {', '.join(blocking_topics)}."
+    darknet = facts.darknet_status.darknet if facts.darknet_status else None
     if darknet is None:
-        return "A training can start here, once darknet is built: `oiyolo build`."
-    return f"A training can start here, on the {'GPU' if darknet.gpu else 'CPU'}."
+        return "This machine can train once darknet is built: run `oiyolo build`."
+    return f"This machine can train on the {'GPU' if darknet.gpu else 'CPU'}."
 
 
-def _project(facts: Facts) -> Finding:
+def _check_project(facts: MachineFacts) -> CheckResult:
     if facts.project_problem is None:
-        return Finding("project", "ok", facts.project)
-    told, code = facts.project_problem
-    return Finding("project", "warning", told, "Mend its oiyolo.toml", code)
+        return CheckResult("project", "ok", facts.project)
+    message, code = facts.project_problem
+    return CheckResult("project", "warning", message, "Correct its oiyolo.toml", code)
 
 
-def _unseen(what: str, why: str) -> Finding:
+def _failed_check(what: str, why: str) -> CheckResult:
     blocking = {"darknet": DarknetError.exit_code, "disks": UnavailableError.exit_code}
-    return Finding(what, "warning", f"could not be looked at: {why}", "Try again with -v",
+    return CheckResult(what, "warning", f"the check failed: {why}", "Try again with -v",
                    blocking.get(what, 0))  # fmt: skip
 
 
-def judge_packages(packages: Sequence[Package] | None) -> Iterator[Finding]:
-    """Judge the packages: one row if all are well, one for each that is not."""
+def check_packages(packages: Sequence[Package] | None) -> Iterator[CheckResult]:
+    """Check the installed packages: one result if all are fine, else one for each problem."""
     if packages is None:
-        yield Finding(
+        yield CheckResult(
             "packages",
             "warning",
-            "oiyolo is not installed as a package, so nothing is known of what it needs",
-            "Install it: `pip install /path/to/the/clone`",
+            "oiyolo is not installed as a package, so its requirements are unknown",
+            "Install it with `pip install /path/to/the/clone`",
         )
         return
-    wrong = [package for package in packages if not _is_well(package)]
-    for package in wrong:
-        wish = f"{package.name}>={package.needed}" if package.needed else package.name
+    unsatisfied = [package for package in packages if not _is_satisfied(package)]
+    for package in unsatisfied:
+        requirement = f"{package.name}>={package.needed}" if package.needed else package.name
         code = 0 if package.extra else UsageError.exit_code
         if package.found:
-            found = f"{package.found}, needed is {package.needed} or newer"
-            yield Finding(package.name, "warning", found, f"pip install '{wish}'", code)
+            text = f"{package.found}, but {package.needed} or newer is required"
+            yield CheckResult(package.name, "warning", text, f"pip install '{requirement}'", code)
         else:
-            yield Finding(package.name, "missing", "not installed", f"pip install '{wish}'", code)
+            yield CheckResult(
+                package.name, "missing", "not installed", f"pip install '{requirement}'", code
+            )
     needed = [package for package in packages if not package.extra]
-    if not any(package in needed for package in wrong):
+    if not any(package in needed for package in unsatisfied):
         absent = sorted({package.extra for package in packages if not package.found})
-        without = f"; without the extras {', '.join(absent)}" if absent else ""
-        told = f"{count(len(needed), 'package')}, each new enough{without}"
-        yield Finding("packages", "ok", told)
+        without = f"; extras not installed: {', '.join(absent)}" if absent else ""
+        message = f"{pluralize(len(needed), 'package')}, all recent enough{without}"
+        yield CheckResult("packages", "ok", message)
 
 
-def _is_well(package: Package) -> bool:
+def _is_satisfied(package: Package) -> bool:
     if not package.found:
         return bool(package.extra)
-    return not package.needed or _release(package.found) >= _release(package.needed)
+    return not package.needed or _release_numbers(package.found) >= _release_numbers(package.needed)
 
 
-def _release(version: str) -> tuple[int, ...]:
-    """Give a version's numbers, without zeros at the end: 2.0 is 2, and 2.1rc1 counts as 2.1."""
-    found = re.match(r"v?(?:\d+!)?(\d+(?:\.\d+)*)", version.strip())
-    release = list(numbers(found[1])) if found else []
+def _release_numbers(version: str) -> tuple[int, ...]:
+    """Return a version's numbers without trailing zeros: 2.0 as (2,), and 2.1rc1 as (2, 1)."""
+    match = re.match(r"v?(?:\d+!)?(\d+(?:\.\d+)*)", version.strip())
+    release = list(version_tuple(match[1])) if match else []
     while release and release[-1] == 0:
         release.pop()
     return tuple(release)
 
 
-def judge_tools(toolchain: Toolchain) -> Iterator[Finding]:
-    """Judge what darknet is fetched and built with."""
+def check_tools(toolchain: Toolchain) -> Iterator[CheckResult]:
+    """Check the tools that fetch and build darknet."""
     for name, key, package, purpose in _TOOLS:
         version: str = getattr(toolchain, key)
         if version:
-            yield Finding(name, "ok", version)
+            yield CheckResult(name, "ok", version)
         else:
             remedy = f"{purpose[0].upper()}{purpose[1:]}: apt-get install {package}"
-            yield Finding(name, "missing", "not found", remedy)
+            yield CheckResult(name, "missing", "not found", remedy)
 
 
-def judge_darknet(
-    seen: Seen, toolchain: Toolchain | None, reached: Sequence[Reached] = ()
-) -> Finding:
-    """Judge the darknet that would be used.
+def check_darknet(
+    status: DarknetStatus, toolchain: Toolchain | None, endpoints: Sequence[Endpoint] = ()
+) -> CheckResult:
+    """Check the darknet that ``train`` would use.
 
     Args:
-        seen: What there is of it.
-        toolchain: What it could be built with.
-        reached: Where its sources could come from.
+        status: The darknet, or what it could be built from.
+        toolchain: The toolchain to build it with; ``None`` if unknown.
+        endpoints: The endpoints that were checked, with the one that provides darknet's sources.
     """
-    darknet = seen.darknet
+    darknet = status.darknet
     if darknet is None:
-        return _no_darknet(seen, toolchain, reached)
+        return _check_darknet_sources(status, toolchain, endpoints)
     where = "GPU" if darknet.gpu else "CPU"
-    found = ", ".join(
-        part for part in (f"{darknet.line.title}", seen.revision, where, darknet.origin) if part
+    text = ", ".join(
+        part for part in (f"{darknet.fork.title}", status.revision, where, darknet.origin) if part
     )
-    found = f"{darknet.executable}: {found}"
+    text = f"{darknet.executable}: {text}"
     if darknet.gpu and toolchain is not None and not toolchain.has_driver:
-        return Finding(
+        return CheckResult(
             "darknet",
             "warning",
-            f"{found}; and no driver is here",
-            "Install NVIDIA's driver, or build one for the CPU: `oiyolo build --build-gpu no`",
+            f"{text}; but there is no NVIDIA driver",
+            "Install the NVIDIA driver, or build a CPU version: `oiyolo build --build-gpu no`",
             DarknetError.exit_code,
         )
-    if seen.outdated:
-        told = f"{found}; it would be built anew: {seen.outdated}"
-        return Finding("darknet", "warning", told, "`oiyolo build` does it")
+    if status.rebuild_reason:
+        message = f"{text}; it is out of date: {status.rebuild_reason}"
+        return CheckResult("darknet", "warning", message, "Run `oiyolo build`")
     if toolchain is not None and toolchain.gpus and not darknet.gpu:
-        return Finding(
+        return CheckResult(
             "darknet",
             "warning",
-            f"{found}; and there is a GPU, which it does not use",
-            "Build one for it: `oiyolo build --build-gpu yes`",
+            f"{text}; it does not use this machine's GPU",
+            "Build a GPU version: `oiyolo build --build-gpu yes`",
         )
-    if not seen.proved:
-        told = f"{found}; not proved yet"
-        return Finding("darknet", "warning", told, "`oiyolo build` lets it train two iterations")
-    return Finding("darknet", "ok", f"{found}, proved")
+    if not status.verified:
+        message = f"{text}; not verified yet"
+        return CheckResult(
+            "darknet", "warning", message, "Run `oiyolo build`, which trains two iterations with it"
+        )
+    return CheckResult("darknet", "ok", f"{text}, verified")
 
 
-def _no_darknet(seen: Seen, toolchain: Toolchain | None, reached: Sequence[Reached]) -> Finding:
-    if seen.problem:
-        return Finding(
+def _check_darknet_sources(
+    status: DarknetStatus, toolchain: Toolchain | None, endpoints: Sequence[Endpoint]
+) -> CheckResult:
+    if status.problem:
+        return CheckResult(
             "darknet",
             "warning",
-            seen.problem,
-            "Mend or take out [darknet] executable or source; or `oiyolo build` makes a new one",
+            status.problem,
+            "Correct or remove [darknet] executable or source, or build one with `oiyolo build`",
             DarknetError.exit_code,
         )
-    needed = _NEEDED_TO_BUILD if seen.is_here else ("git", *_NEEDED_TO_BUILD)
-    lacking = [
+    needed = _NEEDED_TO_BUILD if status.is_local else ("git", *_NEEDED_TO_BUILD)
+    missing = [
         name
         for name, key, *_ in _TOOLS
         if key in needed and (toolchain is None or not getattr(toolchain, key))
     ]
-    lacking += [place.place for place in reached if place.what == DARKNET_SOURCES and place.problem]
-    if seen.source and not lacking:
-        found = f"none yet; it can be built from {seen.source}"
-        return Finding("darknet", "warning", found, "`oiyolo build` does it")
-    if seen.source:
-        return Finding(
+    missing += [
+        endpoint.place
+        for endpoint in endpoints
+        if endpoint.what == DARKNET_SOURCES and endpoint.problem
+    ]
+    if status.source and not missing:
+        text = f"none yet; it can be built from {status.source}"
+        return CheckResult("darknet", "warning", text, "Run `oiyolo build`")
+    if status.source:
+        return CheckResult(
             "darknet",
             "missing",
-            f"none; to build it from {seen.source}, {' and '.join(lacking)} would be needed",
-            f"{_WAYS}; or apt-get install build-essential git, and `oiyolo build`",
+            f"none; building it from {status.source} requires {' and '.join(missing)}",
+            f"{_INSTALL_ADVICE}; or apt-get install build-essential git, and `oiyolo build`",
             DarknetError.exit_code,
         )
-    return Finding(
-        "darknet", "missing", "none, and no sources of it", _WAYS, DarknetError.exit_code
+    return CheckResult(
+        "darknet",
+        "missing",
+        "none, and no sources to build it from",
+        _INSTALL_ADVICE,
+        DarknetError.exit_code,
     )
 
 
-def _gpus(facts: Facts) -> Iterator[Finding]:
+def _check_gpus(facts: MachineFacts) -> Iterator[CheckResult]:
     if facts.toolchain is not None and facts.driver is not None:
-        yield from cuda.judge(facts.toolchain, facts.driver)
+        yield from cuda.check_gpus(facts.toolchain, facts.driver)
 
 
-def judge_disk(disk: Disk) -> Finding:
-    """Judge the room in one place."""
+def check_disk(disk: Disk) -> CheckResult:
+    """Check the free space of a disk."""
     topic = f"disk: {disk.what}"
-    found = f"{told_bytes(disk.free_bytes)} free in {disk.path}"
+    text = f"{format_bytes(disk.free_bytes)} free in {disk.path}"
     if disk.free_bytes < disk.needed_bytes:
-        told = f"{found}, {told_bytes(disk.needed_bytes)} needed"
-        return Finding(topic, "warning", told, disk.remedy, UnavailableError.exit_code)
-    if disk.free_bytes < disk.needed_bytes + _COMFORT_BYTES:
-        return Finding(topic, "warning", found, "`oiyolo plan` tells whether that is enough")
-    return Finding(topic, "ok", found)
+        message = f"{text}, but {format_bytes(disk.needed_bytes)} are needed"
+        return CheckResult(topic, "warning", message, disk.remedy, UnavailableError.exit_code)
+    if disk.free_bytes < disk.needed_bytes + _COMFORTABLE_BYTES:
+        return CheckResult(topic, "warning", text, "Run `oiyolo plan` to see whether it is enough")
+    return CheckResult(topic, "ok", text)
 
 
-def judge_reached(reached: Reached) -> Finding:
-    """Judge whether something comes from where it should."""
-    if reached.problem:
-        told = f"{reached.place}: {reached.problem}"
-        return Finding(reached.what, "warning", told, reached.remedy)
-    return Finding(reached.what, "ok", f"{reached.place} {reached.answer}".strip())
+def check_endpoint(endpoint: Endpoint) -> CheckResult:
+    """Check whether a source of images, labels or weights can be used."""
+    if endpoint.problem:
+        message = f"{endpoint.place}: {endpoint.problem}"
+        return CheckResult(endpoint.what, "warning", message, endpoint.remedy)
+    return CheckResult(endpoint.what, "ok", f"{endpoint.place} {endpoint.answer}".strip())

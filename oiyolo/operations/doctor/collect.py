@@ -1,4 +1,4 @@
-"""What the doctor looks at on this machine: thin reading, judged elsewhere."""
+"""Collect facts about this machine; ``checks`` evaluates them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from oiyolo.operations.doctor.facts import Disk, Driver, Package
 from oiyolo.planning import estimates
 from oiyolo.planning.disks import free_bytes
 from oiyolo.planning.official import official_files
-from oiyolo.planning.units import told_bytes
-from oiyolo.stages.fetch import SPARE_BYTES
+from oiyolo.planning.units import format_bytes
+from oiyolo.stages.fetch import MIN_FREE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,65 +25,65 @@ if TYPE_CHECKING:
     from oiyolo.project.project import Project
 
 _PACKAGE: Final = "oiyolo"
-_ANSWER_S: Final = 10.0
+_TIMEOUT_S: Final = 10.0
 _REQUIREMENT: Final = re.compile(
     r"(?P<name>[\w.-]+)\s*(?:\[[^\]]*\])?\s*\(?(?:>=\s*(?P<needed>[\w.]+))?[^;]*"
     r"(?:;(?P<marker>.*))?"
 )
 _EXTRA: Final = re.compile(r"extra\s*==\s*['\"]([\w.-]+)['\"]")
-_ONLY_BELOW: Final = re.compile(r"python_version\s*<\s*['\"](\d+)\.(\d+)['\"]")
+_PYTHON_BELOW: Final = re.compile(r"python_version\s*<\s*['\"](\d+)\.(\d+)['\"]")
 
 
 def python() -> str:
-    """Give Python's version and place, in words."""
+    """Return Python's version and path, in words."""
     return f"{platform.python_version()} ({sys.executable})"
 
 
 def machine() -> str:
-    """Give system, processors and memory, in words."""
+    """Return system, processors and memory, in words."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     cpus = len(os.sched_getaffinity(0))
     cores = "1 processor" if cpus == 1 else f"{cpus} processors"
     system = f"{platform.system()} {platform.release()} on {platform.machine()}"
-    return f"{system}, {cores}, {told_bytes(memory)} of memory"
+    return f"{system}, {cores}, {format_bytes(memory)} of memory"
 
 
 def packages() -> list[Package] | None:
-    """Give what we depend on, by what our own package says; ``None`` if it is not installed."""
+    """Return the packages that oiyolo's metadata requires; ``None`` if it is not installed."""
     try:
         required = importlib.metadata.requires(_PACKAGE)
     except importlib.metadata.PackageNotFoundError:
         return None
-    return [found for text in required or () if (found := package_of(text)) is not None]
+    return [package for text in required or () if (package := parse_requirement(text)) is not None]
 
 
-def package_of(requirement: str) -> Package | None:
-    """Read a requirement; ``None`` for one that is not meant for this Python."""
-    found = _REQUIREMENT.match(requirement)
-    if found is None:
+def parse_requirement(requirement: str) -> Package | None:
+    """Parse a requirement; ``None`` if it does not apply to this version of Python."""
+    match = _REQUIREMENT.match(requirement)
+    if match is None:
         return None
-    marker = found["marker"] or ""
-    below = _ONLY_BELOW.search(marker)
+    marker = match["marker"] or ""
+    below = _PYTHON_BELOW.search(marker)
     if below and sys.version_info >= (int(below[1]), int(below[2])):
         return None
     extra = _EXTRA.search(marker)
     try:
-        version = importlib.metadata.version(found["name"])
+        version = importlib.metadata.version(match["name"])
     except importlib.metadata.PackageNotFoundError:
         version = ""
-    return Package(found["name"], found["needed"] or "", version or "", extra[1] if extra else "")
+    return Package(match["name"], match["needed"] or "", version or "", extra[1] if extra else "")
 
 
 def driver() -> Driver:
-    """Ask NVIDIA's driver."""
+    """Return NVIDIA's driver as ``nvidia-smi`` reports it."""
     if shutil.which("nvidia-smi") is None:
         return Driver()
-    answer = process.run(["nvidia-smi"], timeout_s=_ANSWER_S)
+    answer = process.run(["nvidia-smi"], timeout_s=_TIMEOUT_S)
     return parse_driver(answer.output, answer.exit_code)
 
 
 def disks(project: Project) -> list[Disk]:
-    """Give the room where the project and the cache lie."""
+    """Return the disks of the project and of the cache."""
     return list(_disks(project))
 
 
@@ -92,8 +92,8 @@ def _disks(project: Project) -> Iterator[Disk]:
         "project",
         project.folder,
         free_bytes(project.folder),
-        SPARE_BYTES,
-        "Make room, or move the project to a larger disk",
+        MIN_FREE_BYTES,
+        "Free some space, or move the project to a larger disk",
     )
     official = official_files(project)
     kept_bytes = 0 if official.streamed else official.known_bytes
@@ -101,7 +101,7 @@ def _disks(project: Project) -> Iterator[Disk]:
         "cache",
         project.cache_folder,
         free_bytes(project.cache_folder),
-        estimates.with_margin(kept_bytes, SPARE_BYTES) or SPARE_BYTES,
-        "Make room, name another folder with [openimages] cache, or keep no annotation files "
-        "with --stream",
+        estimates.with_margin(kept_bytes, MIN_FREE_BYTES) or MIN_FREE_BYTES,
+        "Free some space, set [openimages] cache to a folder on another disk, or use --stream to "
+        "keep no annotation files",
     )

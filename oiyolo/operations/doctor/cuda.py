@@ -1,14 +1,20 @@
-"""Whether driver, CUDA toolkit, libraries and GPUs fit each other; pure."""
+"""Check that driver, CUDA toolkit, libraries and GPUs are compatible. No side effects."""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Final
 
-from oiyolo.darknet.build.flags import NEVER, SERVED, dotted, known_architectures, remedy_for
-from oiyolo.darknet.build.toolchain import numbers
-from oiyolo.operations.doctor.facts import Driver, Finding
-from oiyolo.planning.units import told_bytes
+from oiyolo.darknet.build.flags import (
+    CUDA_SUPPORT,
+    STILL_SUPPORTED,
+    architecture_remedy,
+    format_capability,
+    supported_architectures,
+)
+from oiyolo.darknet.build.toolchain import version_tuple
+from oiyolo.operations.doctor.facts import CheckResult, Driver
+from oiyolo.planning.units import format_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,7 +22,7 @@ if TYPE_CHECKING:
     from oiyolo.darknet.build.toolchain import Toolchain
     from oiyolo.darknet.gpus import Gpu
 
-DRIVER_FOR: Final = (
+MIN_DRIVER: Final = (
     ((13, 0), (580,)),
     ((12, 0), (525, 60, 13)),
     ((11, 0), (450, 80, 2)),
@@ -28,175 +34,184 @@ DRIVER_FOR: Final = (
     ((9, 0), (384, 81)),
     ((8, 0), (375, 26)),
 )
-"""From each version of CUDA on, the oldest driver for Linux that runs its programs; since CUDA 11
-all of a major version run on the driver of its first. Source: the CUDA Toolkit's release notes,
-"CUDA Toolkit and Corresponding Driver Versions"."""
+"""First CUDA version of a range and the oldest Linux driver that runs its programs; since CUDA 11,
+the first driver of a major version runs all its minor versions. Source: the CUDA Toolkit's release
+notes, "CUDA Toolkit and Corresponding Driver Versions"."""
 
-_LITTLE_MEMORY_BYTES: Final = 4 << 30
-"""YOLOv3 at 416x416 wants more than this unless a batch is cut in many parts."""
+_LOW_MEMORY_BYTES: Final = 4 << 30
+"""YOLOv3 at 416x416 needs more than this unless a batch has many subdivisions."""
 _BUSY_SHARE: Final = 0.5
 _SHOWN_CHARACTERS: Final = 160
 
 
-def parse_driver(said: str, exit_code: int) -> Driver:
-    """Read what ``nvidia-smi`` prints above its table.
+def parse_driver(output: str, exit_code: int) -> Driver:
+    """Parse the header of ``nvidia-smi``'s table.
 
     Args:
-        said: All that it printed.
-        exit_code: How it ended.
+        output: Its complete output.
+        exit_code: Its exit code.
     """
-    version = re.search(r"Driver Version:\s*(\d+(?:\.\d+)+)", said)
-    cuda = re.search(r"CUDA Version:\s*(\d+\.\d+)", said)
+    version = re.search(r"Driver Version:\s*(\d+(?:\.\d+)+)", output)
+    cuda = re.search(r"CUDA Version:\s*(\d+\.\d+)", output)
     if exit_code != 0 or version is None:
-        words = " ".join(said.split())[:_SHOWN_CHARACTERS]
-        return Driver(present=True, failure=words or "nothing")
+        message = " ".join(output.split())[:_SHOWN_CHARACTERS]
+        return Driver(present=True, failure=message or "(no output)")
     return Driver(present=True, version=version[1], cuda=cuda[1] if cuda else "")
 
 
-def driver_needed(cuda: str) -> tuple[int, ...]:
-    """Give the oldest driver for a version of CUDA; () if nobody knows it."""
-    version = numbers(cuda)
-    return next((driver for first, driver in DRIVER_FOR if version >= first), ())
+def min_driver(cuda: str) -> tuple[int, ...]:
+    """Return the oldest driver for a CUDA version, as numbers; () if unknown."""
+    version = version_tuple(cuda)
+    return next((driver for first, driver in MIN_DRIVER if version >= first), ())
 
 
-def highest_cuda(driver: Driver) -> str:
-    """Give the newest CUDA that a driver serves, as it says or by its version; "" if unknown."""
+def max_cuda(driver: Driver) -> str:
+    """Return the newest CUDA version that a driver supports; "" if unknown."""
     if driver.cuda:
         return driver.cuda
-    version = numbers(driver.version)
-    for (major, minor), needed in DRIVER_FOR:
+    version = version_tuple(driver.version)
+    for (major, minor), needed in MIN_DRIVER:
         if version >= needed:
             return f"{major}.x" if (major, minor) >= (11, 0) else f"{major}.{minor}"
     return ""
 
 
-def judge(toolchain: Toolchain, driver: Driver) -> Iterator[Finding]:
-    """Judge all that has to do with GPUs."""
+def check_gpus(toolchain: Toolchain, driver: Driver) -> Iterator[CheckResult]:
+    """Yield the results for the driver, the GPUs, the CUDA toolkit and its libraries."""
     if not driver.present and not toolchain.gpus and toolchain.nvcc is None:
-        yield Finding(
+        yield CheckResult(
             "GPU",
             "missing",
-            "none: neither NVIDIA's driver nor CUDA is here",
-            "The demo trains on a CPU; for YOLOv3 take a machine with a GPU of NVIDIA's",
+            "none: neither the NVIDIA driver nor CUDA is installed",
+            "The demo trains on a CPU; for YOLOv3 use a machine with an NVIDIA GPU",
         )
         return
-    yield _driver(driver, toolchain)
+    yield _check_driver(driver, toolchain)
     for gpu in toolchain.gpus:
-        yield _gpu(gpu, toolchain)
+        yield _check_gpu(gpu, toolchain)
     if not toolchain.gpus and driver.version:
-        yield Finding(
+        yield CheckResult(
             "GPU",
             "missing",
-            "the driver is here, and shows no GPU that can be read",
-            "Look with `nvidia-smi` whether it is attached to this machine or container",
+            "the driver is installed but reports no GPU",
+            "Check with `nvidia-smi` whether a GPU is attached to this machine or container",
         )
-    yield _toolkit(toolchain, driver)
+    yield _check_toolkit(toolchain, driver)
     if toolchain.nvcc is not None and toolchain.cuda:
-        yield _libraries(toolchain)
-        yield _cudnn(toolchain)
+        yield _check_libraries(toolchain)
+        yield _check_cudnn(toolchain)
 
 
-def _driver(driver: Driver, toolchain: Toolchain) -> Finding:
+def _check_driver(driver: Driver, toolchain: Toolchain) -> CheckResult:
     if driver.version:
-        highest = highest_cuda(driver)
-        serves = f", serves CUDA up to {highest}" if highest else ""
-        return Finding("driver", "ok", driver.version + serves)
+        highest = max_cuda(driver)
+        support = f", supports CUDA up to {highest}" if highest else ""
+        return CheckResult("driver", "ok", driver.version + support)
     if driver.present:
-        return Finding(
+        return CheckResult(
             "driver",
             "warning",
-            f"nvidia-smi says: {driver.failure}",
-            "Install the driver anew (on Debian and Ubuntu the package nvidia-driver), and start "
-            "the machine again; in a container, start it with --gpus all",
+            f"nvidia-smi fails: {driver.failure}",
+            "Reinstall the driver (on Debian and Ubuntu the package nvidia-driver) and reboot; "
+            "start a container with --gpus all",
         )
-    at = f"nvidia-smi is not here; CUDA's compiler is ({toolchain.nvcc})"
-    return Finding(
+    text = f"nvidia-smi is not installed, but CUDA's compiler is ({toolchain.nvcc})"
+    return CheckResult(
         "driver",
         "missing",
-        at,
-        "To train on a GPU, install NVIDIA's driver; without one darknet can only be compiled",
+        text,
+        "To train on a GPU, install the NVIDIA driver; without it darknet can only be compiled",
     )
 
 
-def _toolkit(toolchain: Toolchain, driver: Driver) -> Finding:
+def _check_toolkit(toolchain: Toolchain, driver: Driver) -> CheckResult:
     if toolchain.nvcc is None:
-        fitting = highest_cuda(driver)
-        which = f"CUDA toolkit {fitting} or older" if fitting else "CUDA toolkit"
-        return Finding(
-            "CUDA", "missing", "no nvcc", f"To build darknet for the GPU, install the {which}"
+        newest = max_cuda(driver)
+        toolkit = f"CUDA toolkit {newest} or older" if newest else "CUDA toolkit"
+        return CheckResult(
+            "CUDA", "missing", "no nvcc", f"To build darknet for the GPU, install the {toolkit}"
         )
     if not toolchain.cuda:
-        return Finding(
+        return CheckResult(
             "CUDA",
             "warning",
-            f"{toolchain.nvcc} does not tell its version",
-            "Install the CUDA toolkit anew, or point CUDA_HOME at another one",
+            f"{toolchain.nvcc} does not report its version",
+            "Reinstall the CUDA toolkit, or point CUDA_HOME at another one",
         )
-    found = f"{toolchain.cuda} ({toolchain.nvcc})"
-    needed = driver_needed(toolchain.cuda)
-    if driver.version and needed and numbers(driver.version) < needed:
-        return Finding(
+    text = f"{toolchain.cuda} ({toolchain.nvcc})"
+    needed = min_driver(toolchain.cuda)
+    if driver.version and needed and version_tuple(driver.version) < needed:
+        return CheckResult(
             "CUDA",
             "warning",
-            f"{found} needs a driver from {'.'.join(map(str, needed))} on, and this one is "
-            f"{driver.version}",
-            f"Install a newer driver, or CUDA {highest_cuda(driver) or 'of its time'}",
+            f"{text} needs driver {'.'.join(map(str, needed))} or newer, but {driver.version} is "
+            "installed",
+            f"Install a newer driver, or CUDA {max_cuda(driver) or 'of an older version'}",
         )
-    return Finding("CUDA", "ok", found)
+    return CheckResult("CUDA", "ok", text)
 
 
-def _gpu(gpu: Gpu, toolchain: Toolchain) -> Finding:
+def _check_gpu(gpu: Gpu, toolchain: Toolchain) -> CheckResult:
     topic = f"GPU {gpu.index}"
-    found = (
+    text = (
         f"{gpu.name}, compute capability {gpu.compute_capability}, "
-        f"{told_bytes(gpu.free_bytes)} of {told_bytes(gpu.memory_bytes)} free"
+        f"{format_bytes(gpu.free_bytes)} of {format_bytes(gpu.memory_bytes)} free"
     )
     architecture = gpu.compute_capability.replace(".", "")
     if not architecture.isdigit():
-        return Finding(
+        return CheckResult(
             topic,
             "warning",
-            found,
-            "The driver does not tell what it can; install a newer one, or build with --arch",
+            text,
+            "The driver does not report the compute capability; install a newer driver, or build "
+            "with --arch",
         )
-    if toolchain.cuda and not _is_served(architecture, toolchain):
-        unfit = f"{found}; CUDA {toolchain.cuda} does not compile for {dotted(architecture)}"
-        return Finding(topic, "warning", unfit, remedy_for(architecture))
-    if gpu.memory_bytes < _LITTLE_MEMORY_BYTES:
-        return Finding(topic, "warning", found, "Take a tiny network, or more [train] subdivisions")
+    if toolchain.cuda and not _is_supported(architecture, toolchain):
+        message = (
+            f"{text}; CUDA {toolchain.cuda} does not compile for {format_capability(architecture)}"
+        )
+        return CheckResult(topic, "warning", message, architecture_remedy(architecture))
+    if gpu.memory_bytes < _LOW_MEMORY_BYTES:
+        return CheckResult(
+            topic, "warning", text, "Use a tiny network, or more [train] subdivisions"
+        )
     if gpu.free_bytes < _BUSY_SHARE * gpu.memory_bytes:
-        return Finding(topic, "warning", found, "Look with `nvidia-smi` who else uses it")
-    return Finding(topic, "ok", found)
+        return CheckResult(
+            topic, "warning", text, "Find out with `nvidia-smi` which programs use it"
+        )
+    return CheckResult(topic, "ok", text)
 
 
-def _is_served(architecture: str, toolchain: Toolchain) -> bool:
-    """Tell whether this CUDA compiles for a GPU: exactly, or for an older one that it then runs."""
-    first, last = SERVED.get(architecture, ("", NEVER))
-    if last != NEVER and numbers(last) < numbers(toolchain.cuda):
+def _is_supported(architecture: str, toolchain: Toolchain) -> bool:
+    """Return whether this CUDA compiles for a GPU, or for an older one whose code the GPU runs."""
+    first, last = CUDA_SUPPORT.get(architecture, ("", STILL_SUPPORTED))
+    if last != STILL_SUPPORTED and version_tuple(last) < version_tuple(toolchain.cuda):
         return False
-    known = known_architectures(toolchain)
-    return architecture in known or (not first or numbers(first) > numbers(toolchain.cuda))
+    supported = supported_architectures(toolchain)
+    return architecture in supported or (
+        not first or version_tuple(first) > version_tuple(toolchain.cuda)
+    )
 
 
-def _libraries(toolchain: Toolchain) -> Finding:
+def _check_libraries(toolchain: Toolchain) -> CheckResult:
     if not toolchain.missing:
-        return Finding("CUDA libraries", "ok", "cudart, cublas and curand, with their headers")
-    return Finding(
+        return CheckResult("CUDA libraries", "ok", "cudart, cublas and curand, with their headers")
+    return CheckResult(
         "CUDA libraries",
         "missing",
         f"no {', '.join(toolchain.missing)} of CUDA {toolchain.cuda}",
-        "Install the whole CUDA toolkit, or these libraries with their headers; `oiyolo build "
+        "Install the complete CUDA toolkit, or these libraries with their headers; `oiyolo build "
         "--build-gpu yes` names the packages",
     )
 
 
-def _cudnn(toolchain: Toolchain) -> Finding:
+def _check_cudnn(toolchain: Toolchain) -> CheckResult:
     if toolchain.cudnn:
-        return Finding("cuDNN", "ok", toolchain.cudnn)
-    return Finding(
+        return CheckResult("cuDNN", "ok", toolchain.cudnn)
+    return CheckResult(
         "cuDNN",
         "missing",
         "not found",
-        "It is not needed, and makes a training quicker; install the one for "
+        "Optional: cuDNN makes training faster; install the one for "
         f"CUDA {toolchain.cuda.partition('.')[0]}",
     )

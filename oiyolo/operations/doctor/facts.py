@@ -1,4 +1,4 @@
-"""What the doctor finds out about a machine, and what is thought of it; pure."""
+"""Data classes for the facts about a machine and for the results of checks."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 State = Literal["ok", "warning", "missing"]
 
 DARKNET_SOURCES: Final = "darknet's sources"
-"""What ``Reached`` calls the address that they are fetched from."""
+"""The ``Endpoint.what`` of the URL that provides them."""
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One row of the doctor's table.
+class CheckResult:
+    """The result of a check: a row of the doctor's table.
 
     Attributes:
-        topic: What was looked at.
-        state: "missing" is what is not there; "warning" is there and does not serve as it should.
+        topic: What was checked.
+        state: "ok", "warning" (present but with a problem) or "missing".
         found: What was found.
-        remedy: What to do about it; a sentence without its full stop.
-        exit_code: Above 0 where no training could start because of it: the command's exit code.
+        remedy: What to do about it; a sentence without a full stop.
+        exit_code: The command's exit code if the problem prevents any training; else 0.
     """
 
     topic: str
@@ -37,7 +37,7 @@ class Finding:
     exit_code: int = 0
 
     def as_dict(self) -> dict[str, object]:
-        """Give it as JSON knows it."""
+        """Return the result as JSON-compatible values."""
         return {
             "topic": self.topic,
             "state": self.state,
@@ -49,13 +49,13 @@ class Finding:
 
 @dataclass(frozen=True)
 class Package:
-    """A package that we depend on.
+    """A package that oiyolo depends on.
 
     Attributes:
-        name: As an installer takes it.
-        needed: The oldest version that will do; empty: any.
-        found: The version that is installed; empty: none.
-        extra: The extra that it belongs to; empty: everybody needs it.
+        name: Its name for pip.
+        needed: The minimum version; empty for any.
+        found: The installed version; empty if it is not installed.
+        extra: The extra that requires it; empty if it is always required.
     """
 
     name: str
@@ -66,13 +66,13 @@ class Package:
 
 @dataclass(frozen=True)
 class Driver:
-    """What ``nvidia-smi`` says of NVIDIA's driver.
+    """NVIDIA's driver, as ``nvidia-smi`` describes it.
 
     Attributes:
-        present: There is such a program.
-        version: The driver's version; empty if it does not tell.
-        cuda: The newest CUDA that the driver serves; empty if it does not tell.
-        failure: What it says instead of all this.
+        present: Whether ``nvidia-smi`` is installed.
+        version: The driver's version; empty if not reported.
+        cuda: The newest CUDA version that the driver supports; empty if not reported.
+        failure: Its output if it reports no driver.
     """
 
     present: bool = False
@@ -82,38 +82,38 @@ class Driver:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """The darknet that would be used.
+class DarknetStatus:
+    """The darknet that ``train`` would use.
 
     Attributes:
-        darknet: The program; ``None`` if there is none yet.
-        revision: Its revision; empty if nobody knows it.
-        proved: It has trained its proof here.
-        problem: Why the program that is named cannot be used; empty if nothing is wrong.
-        source: A folder or an address with sources that it can be built from; empty: none.
-        is_here: They lie on this machine; else they would have to be fetched.
-        outdated: Why it would be built anew; empty if it would not.
+        darknet: The program; ``None`` if none exists yet.
+        revision: Its revision; empty if unknown.
+        verified: Whether it has trained two iterations on this machine.
+        problem: Why the configured program or source cannot be used; empty if it can.
+        source: Folder or URL of the sources that it can be built from; empty if none.
+        is_local: Whether the sources are on this machine; otherwise they must be fetched.
+        rebuild_reason: Why it has to be built again; empty if it is up to date.
     """
 
     darknet: Darknet | None = None
     revision: str = ""
-    proved: bool = False
+    verified: bool = False
     problem: str = ""
     source: str = ""
-    is_here: bool = False
-    outdated: str = ""
+    is_local: bool = False
+    rebuild_reason: str = ""
 
 
 @dataclass(frozen=True)
 class Disk:
-    """Room where something is kept.
+    """The disk of a folder.
 
     Attributes:
-        what: What is kept there.
-        path: Where.
-        free_bytes: What is free.
-        needed_bytes: What has to be free before anything can begin.
-        remedy: What helps where there is less.
+        what: What the folder contains.
+        path: The folder.
+        free_bytes: Free space.
+        needed_bytes: Minimum free space to start.
+        remedy: What to do if there is less.
     """
 
     what: str
@@ -124,15 +124,15 @@ class Disk:
 
 
 @dataclass(frozen=True)
-class Reached:
-    """A place that images, labels or weights come from.
+class Endpoint:
+    """A URL, bucket or folder that provides images, labels, weights or sources.
 
     Attributes:
-        what: What comes from there.
-        place: Its address or folder.
-        answer: What it answered; empty if it did not.
-        problem: Why it is of no use; empty if it is of use.
-        remedy: What to do then.
+        what: What it provides.
+        place: The URL, bucket or folder.
+        answer: What its response means, in words; empty without a response.
+        problem: Why it cannot be used; empty if it can.
+        remedy: What to do if it cannot.
     """
 
     what: str
@@ -143,21 +143,22 @@ class Reached:
 
 
 @dataclass(frozen=True)
-class Facts:
-    """All that was looked at.
+class MachineFacts:
+    """The facts about a machine.
 
     Attributes:
-        python: Python's version and place.
+        python: Python's version and path.
         machine: System, processors and memory, in words.
         project: The project, in words.
-        project_problem: Why its options cannot be used, with the exit code; ``None``: they can.
-        packages: What we depend on; ``None`` where nobody knows (not installed as a package).
-        toolchain: Compilers, CUDA and GPUs; ``None``: they did not answer in time.
-        driver: NVIDIA's driver; ``None``: it did not answer in time.
-        seen: The darknet that would be used; ``None``: it did not answer in time.
-        disks: Room where things are kept.
-        reached: Places that things come from; ``None``: nobody asked.
-        trouble: What could not be looked at, and why.
+        project_problem: Why its options are invalid, with the exit code; ``None`` if they are
+            valid.
+        packages: Required packages; ``None`` if unknown (oiyolo is not installed as a package).
+        toolchain: Compilers, CUDA and GPUs; ``None`` if they did not respond in time.
+        driver: NVIDIA's driver; ``None`` if it did not respond in time.
+        darknet_status: The darknet that would be used; ``None`` if it did not respond in time.
+        disks: The disks of the project and the cache.
+        endpoints: Sources of images, labels and weights; ``None`` if they were not checked.
+        failed_checks: Facts that could not be collected, each with the reason.
     """
 
     python: str
@@ -167,7 +168,7 @@ class Facts:
     packages: Sequence[Package] | None = None
     toolchain: Toolchain | None = None
     driver: Driver | None = None
-    seen: Seen | None = None
+    darknet_status: DarknetStatus | None = None
     disks: Sequence[Disk] = ()
-    reached: Sequence[Reached] | None = None
-    trouble: Sequence[tuple[str, str]] = field(default=())
+    endpoints: Sequence[Endpoint] | None = None
+    failed_checks: Sequence[tuple[str, str]] = field(default=())

@@ -1,4 +1,4 @@
-"""Asking many things at once, and waiting for none of them longer than is worth while."""
+"""Run tasks in parallel threads with a common deadline."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 
-class Silent(Exception):  # noqa: N818  (nobody raises it)
-    """What gave no answer; the text says why."""
+class NoAnswer(Exception):  # noqa: N818  (it is returned, not raised)
+    """Stands in for the result of a task that failed or timed out; its text says why."""
 
 
 def gather(tasks: Mapping[str, Callable[[], Any]], *, deadline_s: float) -> dict[str, Any]:
-    """Do all of it at once, each in a thread of its own.
+    """Run all tasks in parallel, each in its own thread.
 
-    A thread that hangs is left behind; it ends with the process, and so does what it started.
+    A thread that hangs is abandoned; it ends with the process, and so do programs it started.
 
     Args:
-        tasks: What to ask, by name.
-        deadline_s: How long to wait for all of it.
+        tasks: Functions by name.
+        deadline_s: Maximum time to wait for all of them.
 
     Returns:
-        What each gave, by name, in the order of the tasks; a ``Silent`` where it failed, or had not
-        ended by then.
+        The results by name, in the order of the tasks; a ``NoAnswer`` for a task that failed or
+        did not finish in time.
     """
     answers: dict[str, Any] = {}
 
-    def ask(name: str, task: Callable[[], Any]) -> None:
+    def execute(name: str, task: Callable[[], Any]) -> None:
         try:
             answers[name] = task()
         except (OiyoloError, HttpFailureError) as error:
-            answers[name] = Silent(str(error))
-        except Exception as error:  # noqa: BLE001  (one thing that fails is a row, not the end)
-            answers[name] = Silent(f"{type(error).__name__}: {error}")
+            answers[name] = NoAnswer(str(error))
+        except Exception as error:  # noqa: BLE001  (a failed task becomes a row of the table)
+            answers[name] = NoAnswer(f"{type(error).__name__}: {error}")
 
     threads = [
-        threading.Thread(target=ask, args=item, name=f"doctor: {item[0]}", daemon=True)
+        threading.Thread(target=execute, args=item, name=f"doctor: {item[0]}", daemon=True)
         for item in tasks.items()
     ]
     for thread in threads:
@@ -49,6 +49,6 @@ def gather(tasks: Mapping[str, Callable[[], Any]], *, deadline_s: float) -> dict
     end_s = time.monotonic() + deadline_s
     for thread in threads:
         thread.join(max(0.0, end_s - time.monotonic()))
-    late = Silent(f"no answer within {deadline_s:g} s")
-    came = dict(answers)  # a late thread may still write
-    return {name: came.get(name, late) for name in tasks}
+    late = NoAnswer(f"no answer within {deadline_s:g} s")
+    received = dict(answers)  # a late thread may still write
+    return {name: received.get(name, late) for name in tasks}

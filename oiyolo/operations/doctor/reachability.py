@@ -1,4 +1,4 @@
-"""Whether the places that images, labels and weights come from can be reached."""
+"""Check whether the sources of images, labels and weights can be reached."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from oiyolo.core.errors import OiyoloError
-from oiyolo.net.buckets import bucket_place, is_bucket
+from oiyolo.net.buckets import is_bucket, parse_bucket_url
 from oiyolo.net.download import HttpFailureError
-from oiyolo.net.retry import Patience
+from oiyolo.net.retry import RetryPolicy
 from oiyolo.networks import builders
 from oiyolo.networks.weights import PRETRAINED
 from oiyolo.openimages.releases import release
-from oiyolo.operations.doctor.facts import DARKNET_SOURCES, Reached
-from oiyolo.operations.doctor.parallel import Silent, gather
+from oiyolo.operations.doctor.facts import DARKNET_SOURCES, Endpoint
+from oiyolo.operations.doctor.parallel import NoAnswer, gather
 from oiyolo.training.plan import NO_WEIGHTS
 
 if TYPE_CHECKING:
@@ -28,137 +28,156 @@ if TYPE_CHECKING:
 DEADLINE_S: Final = 8.0
 _CONNECT_S: Final = 3.0
 _READ_S: Final = 4.0
-_FOUND: Final = frozenset({200, 206})
+_OK_STATUSES: Final = frozenset({200, 206})
 _FLICKR: Final = "https://live.staticflickr.com/"
 _FROM_FLICKR: Final = frozenset({"original", "thumbnail"})
-_NETWORK: Final = "and whether this machine is on the network or needs HTTPS_PROXY"
+_NETWORK: Final = "and whether this machine has a network connection or needs HTTPS_PROXY"
 
 
-def reached(
+def check_endpoints(
     project: Project, sources_url: str = "", *, deadline_s: float = DEADLINE_S
-) -> list[Reached]:
-    """Ask all places at once whether they answer; nothing is fetched.
+) -> list[Endpoint]:
+    """Check in parallel whether all endpoints respond; nothing is fetched.
 
     Args:
-        project: Its options name the places.
-        sources_url: Where darknet's sources would be fetched from; empty: they are not needed.
-        deadline_s: How long to wait for all of them.
+        project: The project whose options name the endpoints.
+        sources_url: URL of darknet's sources; empty if they are not needed.
+        deadline_s: Maximum time to wait for all of them.
     """
-    asked = list(_places(project))
+    checks = list(_endpoint_checks(project))
     if sources_url.startswith(("http://", "https://")):
-        place = Reached(DARKNET_SOURCES, sources_url, remedy=f"Look {_NETWORK[4:]}")
-        asked.append((place, partial(_answer, place, sources_url, ())))
-    answers = gather({str(n): ask for n, (_, ask) in enumerate(asked)}, deadline_s=deadline_s)
+        endpoint = Endpoint(DARKNET_SOURCES, sources_url, remedy=f"Check {_NETWORK[4:]}")
+        checks.append((endpoint, partial(_check_url, endpoint, sources_url, ())))
+    answers = gather({str(n): check for n, (_, check) in enumerate(checks)}, deadline_s=deadline_s)
     return [
-        _silent(place, answer) if isinstance(answer, Silent) else answer
-        for (place, _), answer in zip(asked, answers.values(), strict=True)
+        _unreachable(endpoint, answer) if isinstance(answer, NoAnswer) else answer
+        for (endpoint, _), answer in zip(checks, answers.values(), strict=True)
     ]
 
 
-def _silent(place: Reached, answer: Silent) -> Reached:
-    return Reached(place.what, place.place, problem=str(answer), remedy=place.remedy)
+def _unreachable(endpoint: Endpoint, answer: NoAnswer) -> Endpoint:
+    return Endpoint(endpoint.what, endpoint.place, problem=str(answer), remedy=endpoint.remedy)
 
 
-def _places(project: Project) -> Iterator[tuple[Reached, Callable[[], Reached]]]:
-    """Give what to ask: as it stands before there is an answer, and the question."""
+def _endpoint_checks(project: Project) -> Iterator[tuple[Endpoint, Callable[[], Endpoint]]]:
+    """Yield each endpoint, before it has responded, with the function that checks it."""
     options = project.config
     base_url = options.openimages.base_url.rstrip("/")
     official = release(options.openimages.release).files(options.dataset.subsets)
-    place = Reached("annotations", base_url, remedy=f"Check [openimages] base_url, {_NETWORK}")
-    yield place, partial(_answer, place, f"{base_url}/{next(iter(official)).path}", _FOUND)
+    endpoint = Endpoint("annotations", base_url, remedy=f"Check [openimages] base_url, {_NETWORK}")
+    yield (
+        endpoint,
+        partial(_check_url, endpoint, f"{base_url}/{next(iter(official)).path}", _OK_STATUSES),
+    )
     sources = options.images.sources
     if "mirror" in sources:
         url = options.images.mirror_url.rstrip("/") + "/"
-        place = Reached("mirror", url, remedy=f"Check [images] mirror_url, {_NETWORK}")
-        yield place, partial(_answer, place, url, ())
+        endpoint = Endpoint("mirror", url, remedy=f"Check [images] mirror_url, {_NETWORK}")
+        yield endpoint, partial(_check_url, endpoint, url, ())
     if _FROM_FLICKR.intersection(sources):
-        place = Reached("originals", _FLICKR, remedy=f"Check [images] sources, {_NETWORK}")
-        yield place, partial(_answer, place, _FLICKR, ())
+        endpoint = Endpoint("originals", _FLICKR, remedy=f"Check [images] sources, {_NETWORK}")
+        yield endpoint, partial(_check_url, endpoint, _FLICKR, ())
     for name in sources:
         if is_bucket(name):
-            place = Reached("bucket", name, remedy="Check the name and who may read it")
-            yield place, partial(_bucket, place)
+            endpoint = Endpoint("bucket", name, remedy="Check the name and the read permission")
+            yield endpoint, partial(_check_bucket, endpoint)
         elif name.startswith((".", "/", "~")):
-            place = Reached("folder", name, remedy="Check [images] sources")
-            yield place, partial(_folder, place, project.folder / Path(name).expanduser())
-    if (weights := _weights_named(project)) is not None:
-        place = Reached("weights", weights, remedy="Give [train] weights a file that you have, or "
-                        '"none"')  # fmt: skip
-        yield place, partial(_weights, place, project.cache_folder / "weights" / weights)
+            endpoint = Endpoint("folder", name, remedy="Check [images] sources")
+            yield (
+                endpoint,
+                partial(_check_folder, endpoint, project.folder / Path(name).expanduser()),
+            )
+    if (weights := _pretrained_weights(project)) is not None:
+        endpoint = Endpoint(
+            "weights", weights, remedy='Set [train] weights to an existing file or to "none"'
+        )
+        yield (
+            endpoint,
+            partial(_check_weights, endpoint, project.cache_folder / "weights" / weights),
+        )
 
 
-def _answer(place: Reached, url: str, wanted: Collection[int]) -> Reached:
-    """Ask an address; any answer will do where no status is wanted."""
+def _check_url(endpoint: Endpoint, url: str, expected_statuses: Collection[int]) -> Endpoint:
+    """Request a URL; any response below 500 is fine if no status is expected."""
     status, _ = _status(url)
-    if status >= 500 or (wanted and status not in wanted):  # noqa: PLR2004  (the server's faults)
-        return Reached(place.what, url, problem=f"answers HTTP {status}", remedy=place.remedy)
-    return Reached(place.what, place.place, answer="answers")
+    # A status from 500 on is a server error.
+    if status >= 500 or (expected_statuses and status not in expected_statuses):  # noqa: PLR2004
+        return Endpoint(
+            endpoint.what, url, problem=f"answers HTTP {status}", remedy=endpoint.remedy
+        )
+    return Endpoint(endpoint.what, endpoint.place, answer="answers")
 
 
 def _status(url: str) -> tuple[int, str]:
-    """Give the status and the kind of content of an answer, without reading its body."""
-    from oiyolo.net.client import Web  # noqa: PLC0415  (requests takes long to import)
+    """Return the status and content type of a response without reading its body."""
+    from oiyolo.net.client import HttpClient  # noqa: PLC0415  (requests takes long to import)
 
-    web = Web(Patience(attempts=1, connect_s=_CONNECT_S, read_s=_READ_S))
-    with contextlib.closing(web):
+    client = HttpClient(
+        RetryPolicy(max_attempts=1, connect_timeout_s=_CONNECT_S, read_timeout_s=_READ_S)
+    )
+    with contextlib.closing(client):
         try:
-            with web.opened(url, {}) as answer:
+            with client.open(url, {}) as answer:
                 return answer.status, answer.headers.get("Content-Type", "")
         except HttpFailureError as failure:
-            told = failure.reason.removeprefix("HTTP ")
-            if told != failure.reason and told.isdigit():
-                return int(told), ""
+            status_text = failure.reason.removeprefix("HTTP ")
+            if status_text != failure.reason and status_text.isdigit():
+                return int(status_text), ""
             raise
 
 
-def _folder(place: Reached, folder: Path) -> Reached:
+def _check_folder(endpoint: Endpoint, folder: Path) -> Endpoint:
     if folder.is_dir():
-        return Reached(place.what, str(folder))
-    return Reached(place.what, str(folder), problem="no such folder", remedy=place.remedy)
+        return Endpoint(endpoint.what, str(folder))
+    return Endpoint(endpoint.what, str(folder), problem="no such folder", remedy=endpoint.remedy)
 
 
-def _bucket(place: Reached) -> Reached:
+def _check_bucket(endpoint: Endpoint) -> Endpoint:
     from oiyolo.net.gcs import BucketClient  # noqa: PLC0415  (google's libraries are large)
 
-    patience = Patience(attempts=1, connect_s=_CONNECT_S, read_s=_READ_S)
-    client = BucketClient(bucket_place(place.place), connections=1, patience=patience)
+    retry_policy = RetryPolicy(max_attempts=1, connect_timeout_s=_CONNECT_S, read_timeout_s=_READ_S)
+    client = BucketClient(
+        parse_bucket_url(endpoint.place), connections=1, retry_policy=retry_policy
+    )
     with contextlib.closing(client):
         try:
-            first = list(itertools.islice(client.names(most=1), 1))
+            first = list(itertools.islice(client.list_names(limit=1), 1))
         except OiyoloError as error:
-            told = ": ".join(part for part in (error.what, error.found) if part)
-            return Reached(place.what, place.place, problem=told, remedy=place.remedy)
-    return Reached(place.what, place.place, answer="answers" if first else "answers, and is empty")
+            message = ": ".join(part for part in (error.what, error.found) if part)
+            return Endpoint(endpoint.what, endpoint.place, problem=message, remedy=endpoint.remedy)
+    return Endpoint(
+        endpoint.what, endpoint.place, answer="answers" if first else "answers, and is empty"
+    )
 
 
-def _weights_named(project: Project) -> str | None:
-    """Give the pretrained weights that a training would fetch; ``None`` if none."""
+def _pretrained_weights(project: Project) -> str | None:
+    """Return the name of the pretrained weights that ``train`` would fetch; ``None`` if none."""
     options = project.config.train
     if options.weights in PRETRAINED:
         return options.weights
     if options.weights != "auto":
         return None
     network = builders.NETWORKS.get(options.network)
-    wanted = (network.pretrained if network else None) or NO_WEIGHTS
-    return wanted if wanted in PRETRAINED else None
+    weights_name = (network.pretrained if network else None) or NO_WEIGHTS
+    return weights_name if weights_name in PRETRAINED else None
 
 
-def _weights(place: Reached, kept: Path) -> Reached:
-    """Ask the addresses of pretrained weights, until one has them."""
-    if kept.is_file():
-        return Reached(place.what, str(kept), answer="is here")
-    urls = [found.url for found in PRETRAINED[place.place].places]
+def _check_weights(endpoint: Endpoint, cached_path: Path) -> Endpoint:
+    """Check whether the weights are cached or any of their URLs provides them."""
+    if cached_path.is_file():
+        return Endpoint(endpoint.what, str(cached_path), answer="is cached")
+    urls = [mirror.url for mirror in PRETRAINED[endpoint.place].mirrors]
     answers = gather({url: partial(_status, url) for url in urls}, deadline_s=_CONNECT_S + _READ_S)
-    told = {}
+    problems = {}
     for url, answer in answers.items():
         host = urlsplit(url).netloc
-        if isinstance(answer, Silent):
-            told[host] = str(answer)
-        elif answer[0] not in _FOUND:
-            told[host] = f"HTTP {answer[0]}"
+        if isinstance(answer, NoAnswer):
+            problems[host] = str(answer)
+        elif answer[0] not in _OK_STATUSES:
+            problems[host] = f"HTTP {answer[0]}"
         elif "html" in answer[1]:
-            told[host] = "a page of HTML in their place"
+            problems[host] = "an HTML page instead of the weights"
         else:
-            return Reached(place.what, url, answer="answers")
-    problem = "; ".join(f"{host}: {why}" for host, why in told.items())
-    return Reached(place.what, place.place, problem=problem, remedy=place.remedy)
+            return Endpoint(endpoint.what, url, answer="answers")
+    problem = "; ".join(f"{host}: {why}" for host, why in problems.items())
+    return Endpoint(endpoint.what, endpoint.place, problem=problem, remedy=endpoint.remedy)

@@ -1,8 +1,8 @@
-"""fetch: every selected image arrives whole and verified, or is excluded with a reason.
+"""fetch: download and verify every selected image, or exclude it with a reason.
 
-Leaves ``data/images/<ImageID>.jpg``, exactly as served, and each image's state in the ledger. What
-failed for good (404, a placeholder, a broken file) is excluded; what failed for now (a connection,
-a 503) stays pending and is tried again by the next run.
+Writes ``data/images/<ImageID>.jpg``, byte for byte as served, and each image's state in the ledger.
+An image that failed permanently (404, a placeholder, a broken file) is excluded; one that failed
+temporarily (a connection error, a 503) stays pending, and the next fetch tries it again.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final
 
 from oiyolo.core.errors import UsageError
 from oiyolo.core.progress import progress
-from oiyolo.core.results import Plan, Result, columns, count
-from oiyolo.net.buckets import bucket_place
+from oiyolo.core.results import Plan, Result, format_table, pluralize
+from oiyolo.net.buckets import parse_bucket_url
 from oiyolo.project.keys import ImagesOptions
 from oiyolo.project.ledger import EXCLUDED, FETCHED, PENDING, STATES, Change
 from oiyolo.project.project import open_project
@@ -24,46 +24,56 @@ from oiyolo.sources.mirror import MIRROR_MEAN_BYTES
 from oiyolo.sources.store import FolderStore
 from oiyolo.stages import select as select_stage
 from oiyolo.stages.fetch import bucket_copy, cluster_fetch, shard_fetch, storage_transfer
-from oiyolo.stages.fetch.downloader import SPARE_BYTES, Tally, check_disk, fetch_many
+from oiyolo.stages.fetch.downloader import MIN_FREE_BYTES, Tally, check_disk, download_images
 from oiyolo.stages.fetch.outcomes import NOT_TRIED, change_of, check_tolerance
-from oiyolo.stages.fetch.pending import OnDisk, wanted_images
-from oiyolo.stages.fetch.stats import Effort, Notes, effort
+from oiyolo.stages.fetch.pending import ImageFolderIndex, pending_images
+from oiyolo.stages.fetch.stats import FetchStats, StatsWriter, read_stats
 from oiyolo.stages.fetch.storage_transfer import with_bucket_first
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
+    from typing import Literal
 
     from oiyolo.project.ledger import Counts, Ledger
     from oiyolo.project.project import Project, ProjectLike
     from oiyolo.sources.event_loop import Outcome
-    from oiyolo.sources.image import WantedImage
-    from oiyolo.stages.fetch.cluster_fetch import Spread
+    from oiyolo.sources.image import ImageRequest
+    from oiyolo.stages.fetch.cluster_fetch import ClusterOptions
     from oiyolo.stages.fetch.shard_fetch import FetchedShard
     from oiyolo.stages.select import Selection
 
-__all__ = ["SPARE_BYTES", "STAGE", "Effort", "Fetched", "change_of", "effort", "fetch", "run"]
+__all__ = [
+    "MIN_FREE_BYTES",
+    "STAGE",
+    "FetchStats",
+    "Fetched",
+    "change_of",
+    "fetch",
+    "read_stats",
+    "run",
+]
 
 STAGE: Final = "fetch"
 RETRIES: Final = ("failed", "all")
-_RECORDED_AT_ONCE: Final = 10_000
-_SAMPLED: Final = 1000
-"""So many images tell how large the others are."""
+_CHANGES_PER_TRANSACTION: Final = 10_000
+_SIZE_SAMPLE: Final = 1000
+"""Number of images from which the mean size of all is estimated."""
 
 
 @dataclass(frozen=True)
 class Fetched(Result):
-    """What a fetch did, and how the ledger stands after it.
+    """The outcome of a fetch, and the state of the ledger after it.
 
     Attributes:
-        folder: Where the images lie.
-        new: Images that arrived now.
-        failed: Reasons of those that did not, now.
-        missing: Images that could not be fetched so far, by reason.
-        counts: The ledger's sums.
-        seconds: How long it took.
-        size_bytes: Bytes that arrived.
-        by_source: How many of the new images came from where.
+        folder: The folder of the images.
+        new: Number of images that this fetch downloaded.
+        failed: Number of images that failed in this fetch, by reason.
+        missing: Number of selected images that no fetch has downloaded yet, by reason.
+        counts: The ledger's counts.
+        seconds: Duration of the fetch.
+        size_bytes: Total size of the new images.
+        by_source: Number of new images by source.
     """
 
     folder: Path
@@ -76,7 +86,7 @@ class Fetched(Result):
     by_source: Mapping[str, int]
 
     def as_dict(self) -> dict[str, object]:
-        """See ``Result``."""
+        """Return the result as JSON-compatible values."""
         return {
             "fetched": self.new,
             "failed": dict(self.failed),
@@ -89,23 +99,23 @@ class Fetched(Result):
 
     def __str__(self) -> str:
         have = self.counts.selected - sum(self.missing.values())
-        told = [f"fetched: nothing to do; {have:,} of {self.counts.selected:,} images are here"]
+        lines = [f"fetched: nothing to do; {have:,} of {self.counts.selected:,} images are present"]
         if self.new or self.failed:
             rate = self.new / self.seconds if self.seconds else 0.0
-            effort = f"{self.size_bytes / 1e6:.1f} MB in {self.seconds:.1f} s, {rate:.0f} a second"
-            sums = f"{have:,} of {self.counts.selected:,} are here"
-            told = [f"fetched {count(self.new, 'image')} ({effort}); {sums}"]
+            speed = f"{self.size_bytes / 1e6:.1f} MB in {self.seconds:.1f} s, {rate:.0f} images/s"
+            total = f"{have:,} of {self.counts.selected:,} are present"
+            lines = [f"fetched {pluralize(self.new, 'image')} ({speed}); {total}"]
             if thumbnails := self.by_source.get("thumbnail"):
-                told.append(f"{thumbnails:,} of them are thumbnails of about 300,000 pixels")
+                lines.append(f"{thumbnails:,} of them are thumbnails of about 300,000 pixels")
         if self.missing:
-            told.append(columns([(f"missing: {why}", n) for why, n in self.missing.items()]))
-        return "\n".join(told)
+            lines.append(format_table([(f"missing: {why}", n) for why, n in self.missing.items()]))
+        return "\n".join(lines)
 
 
 def fetch(
     project: ProjectLike = ".",
     *,
-    retry: str | None = None,
+    retry: Literal["failed", "all"] | None = None,
     transfer: str | None = None,
     shard: str | None = None,
     cluster: str | None = None,
@@ -114,87 +124,100 @@ def fetch(
     dry_run: bool = False,
     **options: object,
 ) -> Fetched | FetchedShard | Plan:
-    """Fetch the selected images, selecting first when the selection is stale.
+    """Download the selected images, selecting first when the selection is stale.
 
     Args:
-        project: An open project or its folder; ``classes`` begins a new one there.
-        retry: "failed" tries again what was excluded by a fetch; "all" fetches everything anew.
-        transfer: ``gs://bucket/prefix``: Google's Storage Transfer Service copies the originals
-            there first, and they are fetched from there before any other source.
-        shard: "i/n": only the i-th of n parts, counted from 0, without the dataset's lock, so that
-            several machines that share the project's folder fetch at once. The selection has to be
-            up to date; what came is entered in the ledger by the next command that changes it.
-        cluster: The address of a Dask scheduler: its workers, which share the project's folder,
-            fetch all parts.
-        shards: With ``cluster``: how many parts to make.
-        to: With ``cluster``: ``gs://bucket/prefix``, which the workers copy the images to instead
-            of sharing a folder; they are fetched from there then, before any other source.
-        dry_run: Only tell what would be done.
+        project: An open project or its folder; with ``classes``, a new project is created there.
+        retry: "failed" to retry images that ``fetch`` or ``prepare`` excluded; "all" to download
+            every image again.
+        transfer: ``gs://bucket/prefix`` for the originals. Google's Storage Transfer Service copies
+            them there first; ``fetch`` then tries that bucket before any other source.
+        shard: "i/n" to fetch only the i-th of n shards, counted from 0. It takes no dataset lock,
+            so several machines that share the project's folder can fetch at once. The selection
+            must be up to date. The next command that changes the dataset merges the shard's results
+            into the ledger.
+        cluster: Address of a Dask scheduler whose workers share the project's folder and fetch all
+            shards.
+        shards: Number of shards; only with ``cluster``.
+        to: ``gs://bucket/prefix`` that the workers copy the images to, instead of sharing a folder;
+            only with ``cluster``. ``fetch`` then tries that bucket before any other source.
+        dry_run: Whether to only report what would be done.
         **options: Keys of ``[dataset]``, ``[openimages]`` and ``[images]``.
 
     Raises:
-        UnavailableError: The site is not reachable, the disk is full, or more images are missing
-            than ``[images] tolerance`` allows.
-        UsageError: An unknown option; options that do not go together; with ``shard``, a selection
+        UnavailableError: The site is unreachable, the disk is full, or more images are missing than
+            ``[images] tolerance`` allows.
+        UsageError: An unknown option; options that cannot be combined; with ``shard``, a selection
             that is not up to date.
-        LockedError: Another run changes the dataset, or fetches this shard.
+        LockedError: Another process is changing the dataset, or fetching this shard.
     """
     if retry is not None and retry not in RETRIES:
-        raise UsageError("wrong --retry", expected=" or ".join(RETRIES), found=retry)
+        raise UsageError("invalid value for --retry", expected=" or ".join(RETRIES), found=retry)
     if shard is not None:
-        part = shard_fetch.shard_alone(
+        part = shard_fetch.parse_shard_option(
             shard, retry=retry, transfer=transfer, cluster=cluster, shards=shards, to=to
         )
         opened = open_project(project, options)
         act = shard_fetch.plan_shard if dry_run else shard_fetch.fetch_shard
         return act(opened, part)
-    spread = cluster_fetch.spread(cluster, shards, to)
+    cluster_options = cluster_fetch.parse_options(cluster, shards, to)
     opened = open_project(project, options, may_create=True, dry_run=dry_run)
-    if spread is not None and spread.to is not None:
-        opened = with_bucket_first(opened, spread.to)
+    if cluster_options is not None and cluster_options.to is not None:
+        opened = with_bucket_first(opened, cluster_options.to)
     if transfer is not None:
-        opened = with_bucket_first(opened, bucket_place(transfer, where="--transfer"))
+        opened = with_bucket_first(opened, parse_bucket_url(transfer, where="--transfer"))
     if dry_run:
-        return _plan(opened, transfer, spread)
+        return _plan(opened, transfer, cluster_options)
     with opened.data_lock(STAGE):
         select_stage.run(opened)
         if transfer is not None:
             storage_transfer.run(opened, transfer, again=retry is not None)
-        return run(opened, retry=retry, spread=spread)
+        return run(opened, retry=retry, cluster_options=cluster_options)
 
 
-def _plan(project: Project, transfer: str | None, spread: Spread | None) -> Plan:
+def _plan(project: Project, transfer: str | None, cluster_options: ClusterOptions | None) -> Plan:
     if not project.ledger_path.is_file():
-        return Plan("fetch", ["select first, then fetch what was selected"])
+        return Plan("fetch", ["select images, then fetch them"])
     with project.ledger(read_only=True) as ledger:
         pending = ledger.counts().states[PENDING]
     where = ", ".join(project.config.images.sources)
-    actions = [f"fetch {count(pending, 'image')} from {where}"] if pending else []
-    if pending and spread is not None:
-        actions = [f"{actions[0]}, {spread.told(pending)}"]
+    actions = [f"fetch {pluralize(pending, 'image')} from {where}"] if pending else []
+    if pending and cluster_options is not None:
+        actions = [f"{actions[0]}, {cluster_options.describe(pending)}"]
     if pending and transfer is not None:
-        actions = [*storage_transfer.planned(project, transfer), *actions]
+        actions = [*storage_transfer.planned_actions(project, transfer), *actions]
     return Plan("fetch", actions, {"pending": pending})
 
 
-def run(project: Project, *, retry: str | None = None, spread: Spread | None = None) -> Fetched:
-    """Fetch under a lock that the caller holds, here or spread over a cluster."""
-    selection = select_stage.load_or_complain(project)
+def run(
+    project: Project, *, retry: str | None = None, cluster_options: ClusterOptions | None = None
+) -> Fetched:
+    """Fetch the pending images on this machine or on a cluster; the caller holds the dataset lock.
+
+    Args:
+        project: The project, whose selection is up to date.
+        retry: As for ``fetch``.
+        cluster_options: The cluster to fetch on; ``None`` for this machine.
+
+    Raises:
+        UnavailableError: As for ``fetch``.
+    """
+    selection = select_stage.load(project)
     store = FolderStore(project.images_folder)
     started_s = time.monotonic()
     tally = Tally()
     with project.ledger() as ledger:
         store.recover(lambda image_id: _recorded_bytes(ledger, image_id))
-        shard_fetch.take_up(project, ledger)
+        shard_fetch.recover_files(project, ledger)
         _reopen(project, ledger, retry)
         if pending := ledger.counts().states[PENDING]:
-            if spread is not None and spread.to is None:
-                cluster_fetch.run(project, spread, pending, tally)
+            if cluster_options is not None and cluster_options.to is None:
+                cluster_fetch.run(project, cluster_options, pending, tally)
             else:
-                if spread is not None and spread.to is not None:
-                    wanted = wanted_images(selection, ledger.each(PENDING))
-                    bucket_copy.run(project, spread, spread.to, wanted, pending)
-                _fetch_here(project, ledger, selection, store, tally)
+                if cluster_options is not None and cluster_options.to is not None:
+                    images = pending_images(selection, ledger.iter_ids(PENDING))
+                    bucket_copy.run(project, cluster_options, cluster_options.to, images, pending)
+                _fetch_pending(project, ledger, selection, store, tally)
         counts, missing = ledger.counts(), ledger.missing(STAGE)
     done = Fetched(
         folder=project.images_folder,
@@ -210,19 +233,19 @@ def run(project: Project, *, retry: str | None = None, spread: Spread | None = N
     return done
 
 
-def _fetch_here(
+def _fetch_pending(
     project: Project, ledger: Ledger, selection: Selection, store: FolderStore, tally: Tally
 ) -> None:
-    """Fetch all that is pending."""
+    """Download all pending images on this machine."""
     pending = ledger.counts().states[PENDING]
-    wanted = _that_fit(project, wanted_images(selection, ledger.each(PENDING)), pending)
-    with progress("fetch", total=pending, unit="img") as told, _noted(project, tally) as notes:
+    images = _check_room(project, pending_images(selection, ledger.iter_ids(PENDING)), pending)
+    with progress("fetch", total=pending, unit="img") as bar, _stats(project, tally) as stats:
 
         def record(outcomes: Sequence[Outcome]) -> None:
             ledger.record(STAGE, [change_of(outcome) for outcome in outcomes])
-            notes.note_now_and_then()
+            stats.write_if_due()
 
-        fetch_many(project, wanted, on_outcomes=record, told=told, store=store, tally=tally)
+        download_images(project, images, on_outcomes=record, progress=bar, store=store, tally=tally)
 
 
 def _recorded_bytes(ledger: Ledger, image_id: str) -> int | None:
@@ -232,43 +255,43 @@ def _recorded_bytes(ledger: Ledger, image_id: str) -> int | None:
 
 
 def _reopen(project: Project, ledger: Ledger, retry: str | None) -> None:
-    """Make pending again what was asked for, and what the disk no longer has."""
+    """Mark images as pending again: those that ``retry`` names, and those whose file is missing."""
     if retry == "all":
-        _reopened(ledger, ledger.each(*STATES, EXCLUDED), "to be fetched anew")
+        _mark_pending(ledger, ledger.iter_ids(*STATES, EXCLUDED), "to be fetched again")
         return
     if ledger.counts().states[FETCHED]:
-        gone = OnDisk(project.images_folder).lacks(ledger.each(FETCHED))
-        _reopened(ledger, gone, "its file is gone")
+        missing = ImageFolderIndex(project.images_folder).missing(ledger.iter_ids(FETCHED))
+        _mark_pending(ledger, missing, "its file is missing")
     if retry == "failed":
         for stage in (STAGE, "prepare"):
-            _reopened(ledger, ledger.ids(EXCLUDED, stage=stage), "to be tried again")
+            _mark_pending(ledger, ledger.ids(EXCLUDED, stage=stage), "to be retried")
 
 
-def _reopened(ledger: Ledger, ids: Iterable[str], told: str) -> None:
-    left = iter(ids)
-    while some := list(itertools.islice(left, _RECORDED_AT_ONCE)):
-        ledger.record(STAGE, [Change(image_id, PENDING, told) for image_id in some])
+def _mark_pending(ledger: Ledger, ids: Iterable[str], message: str) -> None:
+    remaining = iter(ids)
+    while batch := list(itertools.islice(remaining, _CHANGES_PER_TRANSACTION)):
+        ledger.record(STAGE, [Change(image_id, PENDING, message) for image_id in batch])
 
 
-def _that_fit(
-    project: Project, wanted: Iterator[WantedImage], pending: int
-) -> Iterator[WantedImage]:
-    """Give the images, once it is clear that there is room for them.
+def _check_room(
+    project: Project, images: Iterator[ImageRequest], pending: int
+) -> Iterator[ImageRequest]:
+    """Return ``images`` unchanged if the disk has room for ``pending`` of them.
 
     Raises:
-        UnavailableError: There is too little.
+        UnavailableError: The disk has too little room.
     """
-    sample = list(itertools.islice(wanted, _SAMPLED))
+    sample = list(itertools.islice(images, _SIZE_SAMPLE))
     mean_bytes = _mean_bytes(project, sample)
     if mean_bytes is not None:
         check_disk(project.images_folder, mean_bytes * pending)
-    return itertools.chain(sample, wanted)
+    return itertools.chain(sample, images)
 
 
-def _mean_bytes(project: Project, sample: Sequence[WantedImage]) -> float | None:
-    """Give the mean size of an image, as far as it can be known; ``None`` if it cannot."""
-    options, before = project.config.images, effort(project)
-    if before.images >= _SAMPLED:
+def _mean_bytes(project: Project, sample: Sequence[ImageRequest]) -> float | None:
+    """Return the expected mean size of an image; ``None`` if it is unknown."""
+    options, before = project.config.images, read_stats(project)
+    if before.images >= _SIZE_SAMPLE:
         return before.size_bytes / before.images
     if options.sources[0] == "original":
         sizes = [image.original_size_bytes for image in sample]
@@ -280,11 +303,11 @@ def _mean_bytes(project: Project, sample: Sequence[WantedImage]) -> float | None
 
 
 @contextlib.contextmanager
-def _noted(project: Project, tally: Tally) -> Iterator[Notes]:
-    """Keep what a fetch took, also where it is cut short."""
-    notes = Notes(project, tally)
+def _stats(project: Project, tally: Tally) -> Iterator[StatsWriter]:
+    """Add this fetch to the project's totals, even if it is interrupted."""
+    stats = StatsWriter(project, tally)
     try:
-        yield notes
+        yield stats
     finally:
-        with contextlib.suppress(OSError):  # a full disk has been told of already
-            notes.note()
+        with contextlib.suppress(OSError):  # a full disk has been reported already
+            stats.write()

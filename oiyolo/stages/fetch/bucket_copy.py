@@ -1,9 +1,8 @@
 """fetch --cluster --to: workers without a shared folder copy the images into the user's bucket.
 
-Each task is some of the images that are to be fetched, in order of their ids, so that a worker
-learns by one short listing what the bucket has already: a task that is done once more, here or in
-another run, copies only what is missing. ``fetch`` takes the images from the bucket then, and what
-did not get there from the other sources.
+Each task covers consecutive image ids, so that one short listing shows a worker what the bucket
+already has. A repeated task, of this fetch or another, copies only what is missing. ``fetch`` then
+downloads the images from the bucket, and those that did not get there from the other sources.
 """
 
 from __future__ import annotations
@@ -18,33 +17,33 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from oiyolo.core.progress import progress
-from oiyolo.core.results import columns, count
+from oiyolo.core.results import format_table, pluralize
 from oiyolo.net import cluster
-from oiyolo.stages.fetch.downloader import Tally, fetch_many
+from oiyolo.stages.fetch.downloader import Tally, download_images
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Iterable, Iterator, Mapping
 
-    from oiyolo.net.buckets import BucketPlace
+    from oiyolo.net.buckets import BucketFolder
     from oiyolo.project.project import Project
-    from oiyolo.sources.image import WantedImage
-    from oiyolo.stages.fetch.cluster_fetch import Spread
+    from oiyolo.sources.image import ImageRequest
+    from oiyolo.stages.fetch.cluster_fetch import ClusterOptions
 
 _log = logging.getLogger("oiyolo")
 
-_LOOK_EVERY_S: Final = 1.0
+_POLL_EVERY_S: Final = 1.0
 
 
 @dataclass(frozen=True)
-class _Copied:
-    """What one task did.
+class _CopyResult:
+    """The outcome of one task.
 
     Attributes:
-        images: How many it was to copy.
-        new: How many it copied; the bucket had others already.
-        size_bytes: Their bytes.
-        failed: Reasons of those that no source had.
+        images: Number of images in the task.
+        new: Number of images copied; the bucket may have had others already.
+        size_bytes: Total size of the copied images.
+        failed: Number of images that no source had, by reason.
     """
 
     images: int
@@ -55,80 +54,85 @@ class _Copied:
 
 def run(
     project: Project,
-    spread: Spread,
-    place: BucketPlace,
-    wanted: Iterable[WantedImage],
+    options: ClusterOptions,
+    destination: BucketFolder,
+    images: Iterable[ImageRequest],
     pending: int,
 ) -> None:
-    """Copy images into a bucket.
+    """Copy images into a bucket with the workers of a cluster.
 
     Args:
-        project: Its ``[images]`` options count; the bucket is no source here.
-        spread: The cluster.
-        place: Where they go.
-        wanted: The images, in order of their ids.
-        pending: How many these are.
+        project: The project, whose ``[images]`` options apply; the bucket itself is not used as a
+            source.
+        options: The cluster.
+        destination: The folder in the bucket.
+        images: The images, in ascending order of their ids.
+        pending: Number of these images.
 
     Raises:
-        UnavailableError: The cluster or the bucket cannot be reached or goes away; what fetching
-            raises.
-        UsageError: There is no such bucket, or it must not be written.
+        UnavailableError: The cluster or the bucket is or becomes unreachable, or no source is
+            reachable.
+        UsageError: The bucket does not exist or is not writable.
     """
-    images = project.config.images
-    others = tuple(source for source in images.sources if source != str(place))
-    config = dataclasses.replace(project.config, images=dataclasses.replace(images, sources=others))
-    asking = dataclasses.replace(project, config=config)
-    a_task = math.ceil(pending / len(spread.parts(pending)))
-    tasks = ((asking, place, some) for some in _batches(wanted, a_task))
+    image_options = project.config.images
+    others = tuple(source for source in image_options.sources if source != str(destination))
+    config = dataclasses.replace(
+        project.config, images=dataclasses.replace(image_options, sources=others)
+    )
+    worker_project = dataclasses.replace(project, config=config)
+    images_per_task = math.ceil(pending / len(options.split(pending)))
+    tasks = ((worker_project, destination, batch) for batch in _batches(images, images_per_task))
     new, size_bytes, failed = 0, 0, Counter[str]()
-    with progress("copy", total=pending, unit="img") as told:
-        results = cluster.work_all(
-            spread.address, _on_worker, tasks, every_s=_LOOK_EVERY_S, meanwhile=_nothing
+    with progress("copy", total=pending, unit="img") as bar:
+        results = cluster.run_tasks(
+            options.address, _on_worker, tasks, tick_s=_POLL_EVERY_S, on_tick=_do_nothing
         )
         with contextlib.closing(results):
             for done in results:
                 new += done.new
                 size_bytes += done.size_bytes
                 failed.update(done.failed)
-                told.tell(failed=failed.total(), MB=f"{size_bytes / 1e6:.0f}")
-                told.advance(done.images)
-    _log.info("fetch: %s (%.1f MB) copied to %s", count(new, "image"), size_bytes / 1e6, place)
+                bar.set_postfix(failed=failed.total(), MB=f"{size_bytes / 1e6:.0f}")
+                bar.advance(done.images)
+    _log.info(
+        "fetch: %s (%.1f MB) copied to %s", pluralize(new, "image"), size_bytes / 1e6, destination
+    )
     if failed:
-        _log.info("fetch: not copied:\n%s", columns(failed.most_common()))
+        _log.info("fetch: not copied:\n%s", format_table(failed.most_common()))
 
 
-def _nothing() -> None:
-    """The caller has nothing to do meanwhile: the bucket is all the books there are."""
+def _do_nothing() -> None:
+    """Do nothing while waiting: the bucket itself records what was copied."""
 
 
-def _batches(wanted: Iterable[WantedImage], size: int) -> Iterator[list[WantedImage]]:
-    left = iter(wanted)
-    while some := list(itertools.islice(left, size)):
-        yield some
+def _batches(images: Iterable[ImageRequest], size: int) -> Iterator[list[ImageRequest]]:
+    remaining = iter(images)
+    while batch := list(itertools.islice(remaining, size)):
+        yield batch
 
 
 def _on_worker(
-    stop: threading.Event, project: Project, place: BucketPlace, images: list[WantedImage]
-) -> _Copied:
-    """Copy some images; called on a worker."""
-    from oiyolo.sources.bucket_store import BucketStore  # noqa: PLC0415  (google's libraries)
+    stop: threading.Event, project: Project, destination: BucketFolder, images: list[ImageRequest]
+) -> _CopyResult:
+    """Copy one task's images; runs on a worker."""
+    from oiyolo.sources.bucket_store import BucketStore  # noqa: PLC0415  (google's libraries are large)
 
-    with contextlib.closing(BucketStore(place, stop)) as store:
-        here = store.here([image.image_id for image in images])
-        left = [image for image in images if image.image_id not in here]
+    with contextlib.closing(BucketStore(destination, stop)) as store:
+        present = store.existing_ids([image.image_id for image in images])
+        missing = [image for image in images if image.image_id not in present]
         tally = Tally()
-        with progress("copy", total=len(left), unit="img") as told:
-            fetch_many(
+        with progress("copy", total=len(missing), unit="img") as bar:
+            download_images(
                 project,
-                left,
-                on_outcomes=_no_books,
-                told=told,
+                missing,
+                on_outcomes=_ignore,
+                progress=bar,
                 store=store,
                 tally=tally,
                 stop=stop,
             )
-    return _Copied(len(images), tally.new, tally.size_bytes, dict(tally.failed))
+    return _CopyResult(len(images), tally.new, tally.size_bytes, dict(tally.failed))
 
 
-def _no_books(_: object) -> None:
-    """An object in the bucket tells that it came."""
+def _ignore(_: object) -> None:
+    """Record nothing: an object in the bucket is the record."""

@@ -1,8 +1,8 @@
-"""fetch --cluster: the shards of a fetch as tasks on a Dask cluster that the user has.
+"""fetch --cluster: download shards as tasks on the user's Dask cluster.
 
 The workers fetch shards as ``fetch --shard`` does, into the project's folder, which they share with
-this machine. Here their journals are merged into the ledger all along, under the dataset's lock.
-Without such a folder they write to a bucket: ``fetch_copy``.
+this machine. Meanwhile this process merges their journals into the ledger, under the dataset lock.
+Workers without a shared folder write to a bucket instead (``bucket_copy``).
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Final
 
 from oiyolo.core.errors import UsageError
 from oiyolo.core.progress import progress
-from oiyolo.core.results import count
+from oiyolo.core.results import pluralize
 from oiyolo.net import cluster
-from oiyolo.net.buckets import bucket_place
-from oiyolo.project.shards import MOST, all_shards
+from oiyolo.net.buckets import parse_bucket_url
+from oiyolo.project.shards import MAX_SHARDS, all_shards
 from oiyolo.stages.fetch import shard_fetch
 
 if TYPE_CHECKING:
@@ -27,93 +27,100 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from oiyolo.net.buckets import BucketPlace
+    from oiyolo.net.buckets import BucketFolder
     from oiyolo.project.project import Project
     from oiyolo.project.shards import Shard
     from oiyolo.stages.fetch.downloader import Tally
     from oiyolo.stages.fetch.shard_fetch import FetchedShard
 
-_IMAGES_A_SHARD: Final = 2_000
-"""So much is a minute's work or two: what a worker's death delays, and what balances the others."""
+_IMAGES_PER_SHARD: Final = 2_000
+"""A minute or two of work: small enough to balance the workers and to repeat when one dies."""
 _MERGE_EVERY_S: Final = 1.0
 _LOCK_WAIT_S: Final = 60.0
-"""A worker that the scheduler gave up may be alive, and take so long to notice."""
+"""A worker that the scheduler has given up on may still run and hold its shard's lock this long."""
 
 
 @dataclass(frozen=True)
-class Spread:
-    """Where a fetch is spread over.
+class ClusterOptions:
+    """The options of a fetch on a cluster.
 
     Attributes:
         address: The scheduler's address.
-        shards: How many parts to make; ``None`` for parts of a good size.
-        to: A bucket that the workers write to (``fetch_copy``); ``None`` for the project's folder.
+        shards: Number of shards; ``None`` to choose it from the number of images.
+        to: Bucket that the workers write to (``bucket_copy``); ``None`` for the project's folder.
     """
 
     address: str
     shards: int | None = None
-    to: BucketPlace | None = None
+    to: BucketFolder | None = None
 
-    def parts(self, pending: int) -> tuple[Shard, ...]:
-        """Give the parts that so many images are divided into."""
-        return all_shards(self.shards or min(MOST, max(1, math.ceil(pending / _IMAGES_A_SHARD))))
+    def split(self, pending: int) -> tuple[Shard, ...]:
+        """Return the shards for ``pending`` images."""
+        return all_shards(
+            self.shards or min(MAX_SHARDS, max(1, math.ceil(pending / _IMAGES_PER_SHARD)))
+        )
 
-    def told(self, pending: int) -> str:
-        """Say it, for ``--dry-run``."""
-        parts = f"in {count(len(self.parts(pending)), 'shard')} on {self.address}"
-        return parts if self.to is None else f"copied to {self.to} before, {parts}"
+    def describe(self, pending: int) -> str:
+        """Return a description for ``--dry-run``."""
+        shards = f"in {pluralize(len(self.split(pending)), 'shard')} on {self.address}"
+        return shards if self.to is None else f"after copying them to {self.to} {shards}"
 
 
-def spread(address: str | None, shards: int | None, to: str | None) -> Spread | None:
-    """Read ``--cluster``, ``--shards`` and ``--to``; ``None`` where they are not given.
+def parse_options(address: str | None, shards: int | None, to: str | None) -> ClusterOptions | None:
+    """Return the values of ``--cluster``, ``--shards`` and ``--to``; ``None`` without a cluster.
 
     Raises:
-        UsageError: They are of no use, or Dask is not installed.
+        UsageError: ``shards`` or ``to`` without an address, an invalid value, or Dask is not
+            installed.
     """
     if address is None:
         if shards is not None:
             raise UsageError(
-                "--shards is of use with --cluster only",
-                remedy="Name the Dask scheduler, or give one shard: --shard 0/8",
+                "--shards needs --cluster",
+                remedy="Pass the Dask scheduler's address with --cluster, or fetch one shard here: "
+                "--shard 0/8",
             )
         if to is not None:
             raise UsageError(
-                "--to is of use with --cluster only",
-                remedy="Name the Dask scheduler, or let Google copy the originals: --transfer",
+                "--to needs --cluster",
+                remedy="Pass the Dask scheduler's address with --cluster, or let Google copy the "
+                "originals: --transfer",
             )
         return None
     if shards is not None:
         all_shards(shards)
     cluster.check(address)
-    return Spread(address, shards, None if to is None else bucket_place(to, where="--to"))
+    return ClusterOptions(
+        address, shards, None if to is None else parse_bucket_url(to, where="--to")
+    )
 
 
-def run(project: Project, spread: Spread, pending: int, tally: Tally) -> None:
-    """Fetch all that is pending on a cluster, under the dataset lock that the caller holds.
+def run(project: Project, options: ClusterOptions, pending: int, tally: Tally) -> None:
+    """Fetch all pending images on a cluster; the caller holds the dataset lock.
 
     Args:
-        project: Its folder has the same path on all workers.
-        spread: The cluster.
-        pending: How many images are to be fetched.
-        tally: Is counted in.
+        project: The project, whose folder has the same path on all workers.
+        options: The cluster.
+        pending: Number of pending images.
+        tally: Counts to add to.
 
     Raises:
-        UnavailableError: The cluster cannot be reached, has other versions, or goes away; what
-            fetching raises.
-        UsageError: The workers do not see the project's folder.
+        UnavailableError: The cluster is or becomes unreachable, or runs a different oiyolo version;
+            a site is unreachable, or the disk is full.
+        UsageError: A worker does not see the project's folder.
     """
-    with progress("fetch", total=pending, unit="img") as told, _beacon(project) as beacon:
+    with progress("fetch", total=pending, unit="img") as bar, _probe_file(project) as probe:
 
         def merge() -> None:
-            told.advance(project.merge_shards())
+            bar.advance(project.merge_shards())
 
         try:
-            results = cluster.work_all(
-                spread.address,
+            results = cluster.run_tasks(
+                options.address,
                 _on_worker,
-                ((project, part, beacon) for part in spread.parts(pending)),
-                every_s=_MERGE_EVERY_S,
-                meanwhile=merge,
+                ((project, part, probe) for part in options.split(pending)),
+                tick_s=_MERGE_EVERY_S,
+                on_tick=merge,
             )
             with contextlib.closing(results):
                 for done in results:
@@ -123,8 +130,8 @@ def run(project: Project, spread: Spread, pending: int, tally: Tally) -> None:
 
 
 @contextlib.contextmanager
-def _beacon(project: Project) -> Iterator[Path]:
-    """Put a file up that only those see who share the folder."""
+def _probe_file(project: Project) -> Iterator[Path]:
+    """Create a temporary file by which a worker can check that it shares the project's folder."""
     path = project.shards_folder / f".seen-{uuid.uuid4().hex}"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
@@ -134,17 +141,17 @@ def _beacon(project: Project) -> Iterator[Path]:
         path.unlink(missing_ok=True)
 
 
-def _on_worker(stop: threading.Event, project: Project, part: Shard, beacon: Path) -> FetchedShard:
-    """Fetch a shard; called on a worker."""
-    if not beacon.is_file():
+def _on_worker(stop: threading.Event, project: Project, part: Shard, probe: Path) -> FetchedShard:
+    """Fetch a shard; runs on a worker."""
+    if not probe.is_file():
         raise UsageError(
             "a worker does not see the project's folder",
             where=f"{platform.node()}: {project.folder}",
             expected="one folder that all machines share, under the same path",
-            remedy="Put the project on a shared folder, and name it as the workers do; or let them "
-            "write to a bucket: --to gs://bucket/prefix",
+            remedy="Move the project to a shared folder and pass its path as the workers see it; "
+            "or let them write to a bucket: --to gs://bucket/prefix",
         )
-    return shard_fetch.work_on(project, part, stop=stop, wait_s=_LOCK_WAIT_S)
+    return shard_fetch.fetch_shard_unchecked(project, part, stop=stop, wait_s=_LOCK_WAIT_S)
 
 
 def _add(tally: Tally, done: FetchedShard) -> None:

@@ -1,7 +1,7 @@
-"""The work of a fetch, without its books: images come into a store, outcomes go to the caller.
+"""Download images into a store and report each outcome to the caller.
 
-``fetch`` enters the outcomes in the ledger; a shard enters them in its own journal. Both go by the
-same order: an outcome is recorded first, then its file gets its final name.
+``fetch`` records the outcomes in the ledger, a shard in its own journal. In both cases an outcome
+is recorded first, and only then is its file renamed to its final name.
 """
 
 from __future__ import annotations
@@ -27,35 +27,35 @@ if TYPE_CHECKING:
     from oiyolo.core.progress import Progress
     from oiyolo.project.project import Project
     from oiyolo.sources.event_loop import Outcome
-    from oiyolo.sources.image import WantedImage
+    from oiyolo.sources.image import ImageRequest
     from oiyolo.sources.store import Store
 
 RECORD_EVERY_S: Final = 0.02
-"""What came since is fetched again after a ``kill -9``."""
-_LOOK_AT_DISK_EVERY_S: Final = 0.2
-SPARE_BYTES: Final = 200_000_000
-"""A fetch stops when less than this is free."""
-_UNREACHED_IN_A_ROW: Final = 20
-"""So many images in a row for which no source answered mean that the site is not reachable."""
-_WAITING: Final = 128
-"""So many images may wait for their turn at a site that is asked gently, beside those under way."""
-_AUTO_BLOCKING: Final = 16
-_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""Interval between records; after a ``kill -9``, images since the last one are fetched again."""
+_CHECK_DISK_EVERY_S: Final = 0.2
+MIN_FREE_BYTES: Final = 200_000_000
+"""Space that must stay free on the disk; a fetch stops when less is free."""
+_MAX_UNREACHED_IN_A_ROW: Final = 20
+"""After this many consecutive images without an answer from any source, the site is unreachable."""
+_MAX_WAITING: Final = 128
+"""Images that may wait for a rate-limited site, in addition to the downloads in progress."""
+_AUTO_BLOCKING_JOBS: Final = 16
+_DISK_FULL_ERRNOS: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 _log = logging.getLogger("oiyolo")
 
 
 class Tally:
-    """What a fetch did so far.
+    """Running counts of a fetch.
 
     Attributes:
-        new: Images that came.
-        size_bytes: Their bytes.
-        network_bytes: Those of them that came over the network.
-        by_source: How many came from where.
-        failed: Reasons of those that did not, with their numbers.
-        example: What was told of the last of these.
-        unreached_in_a_row: Images since a source last answered.
+        new: Number of images fetched.
+        size_bytes: Their total size.
+        network_bytes: The part of ``size_bytes`` that was downloaded over the network.
+        by_source: Number of images fetched, by source.
+        failed: Number of images that failed, by reason.
+        example: The message of the last failed image.
+        unreached_in_a_row: Consecutive images, up to now, for which no source answered.
     """
 
     def __init__(self) -> None:
@@ -68,47 +68,48 @@ class Tally:
         self.unreached_in_a_row = 0
 
     def add(self, outcome: Outcome) -> None:
-        """Count one image."""
+        """Count the outcome of one image."""
         if outcome.source is None:
             self.failed[outcome.reason] += 1
-            self.example = outcome.told
+            self.example = outcome.message
         else:
             self.new += 1
             self.size_bytes += outcome.size_bytes
             self.by_source[outcome.source] += 1
-            # A folder's name is its path; all other sources are on the network.
+            # A folder source is named by its absolute path; all others are on the network.
             if not Path(outcome.source).is_absolute():
                 self.network_bytes += outcome.size_bytes
         self.unreached_in_a_row = 0 if outcome.reached else self.unreached_in_a_row + 1
 
 
-def fetch_many(
+def download_images(
     project: Project,
-    wanted: Iterable[WantedImage],
+    images: Iterable[ImageRequest],
     *,
     on_outcomes: Callable[[Sequence[Outcome]], None],
-    told: Progress,
+    progress: Progress,
     store: Store | None = None,
     tally: Tally | None = None,
     stop: threading.Event | None = None,
 ) -> Tally:
-    """Fetch images, and hand over what became of them, every few hundredths of a second.
+    """Download images, passing their outcomes to ``on_outcomes`` every few hundredths of a second.
 
-    It takes no lock and touches no ledger: two calls at once are fine where their images and the
-    marks of their stores differ. Each image has exactly one outcome, in no particular order. Their
-    files get their final names after ``on_outcomes`` came back from them; when it raises, or at a
-    Ctrl-C, the fetch ends within two seconds, and what was not recorded is not kept. What a killed
-    process left is the caller's to take up: ``store.recover``.
+    Takes no lock and does not use the ledger, so two calls may run at once if their images and the
+    tags of their stores differ. Each image has exactly one outcome, in no particular order. Files
+    get their final names after ``on_outcomes`` has returned. If it raises, or on Ctrl-C, the
+    download ends within two seconds and unrecorded files are discarded. After a kill, the caller
+    cleans up with ``store.recover``.
 
     Args:
-        project: Its ``[images]`` options count.
-        wanted: The images; taken lazily, in this thread.
-        on_outcomes: Records outcomes durably, all of them or none; called in this thread.
-        told: Is told of each image.
-        store: Where files go; the project's folder of images if not given. Give a ``FolderStore``
-            with a mark of its own where several processes write to one folder.
-        tally: Is counted in; a new one if not given.
-        stop: When this event is set, ``StoppedError`` is raised.
+        project: The project, whose ``[images]`` options apply.
+        images: The images to download; consumed lazily, in the calling thread.
+        on_outcomes: Callback that durably records all given outcomes or none; called in the calling
+            thread.
+        progress: Progress display, advanced for each image.
+        store: Store for the files; by default the project's image folder. Where several processes
+            write to one folder, each needs a ``FolderStore`` with its own tag.
+        tally: Counts to add to; by default a new tally.
+        stop: Event that stops the download, which then raises ``StoppedError``.
 
     Returns:
         The tally.
@@ -117,19 +118,19 @@ def fetch_many(
         StoppedError: ``stop`` was set.
         UnavailableError: No site is reachable, or the disk is full.
     """
-    from oiyolo.net.client_pool import ManyWeb  # noqa: PLC0415  (aiohttp: nothing to do needs none)
-    from oiyolo.net.workers import Threads  # noqa: PLC0415
+    from oiyolo.net.client_pool import HttpClientPool  # noqa: PLC0415  (aiohttp is slow to import)
+    from oiyolo.net.workers import WorkerThreads  # noqa: PLC0415
     from oiyolo.sources.event_loop import fetch_images  # noqa: PLC0415
-    from oiyolo.sources.registry import sources_of  # noqa: PLC0415
+    from oiyolo.sources.registry import make_sources  # noqa: PLC0415
 
     options = project.config.images
     jobs = None if options.jobs == AUTO else int(options.jobs)
     tally = tally or Tally()
     store = store or FolderStore(project.images_folder)
-    keeping = Threads(store.at_once, "oiyolo-keep")
-    blocking = Threads(jobs or _AUTO_BLOCKING, "oiyolo-source")
-    web = ManyWeb(blocking, jobs=jobs, flickr_per_second=options.flickr_per_second)
-    sources = sources_of(
+    storing = WorkerThreads(store.concurrent_puts, "oiyolo-store")
+    blocking = WorkerThreads(jobs or _AUTO_BLOCKING_JOBS, "oiyolo-source")
+    web = HttpClientPool(blocking, jobs=jobs, flickr_per_second=options.flickr_per_second)
+    sources = make_sources(
         options.sources,
         mirror_url=options.mirror_url,
         base=project.folder,
@@ -137,156 +138,157 @@ def fetch_many(
         threads=blocking,
     )
     outcomes = fetch_images(
-        wanted,
+        images,
         sources,
         store,
-        threads=keeping,
-        in_work=(jobs or _WAITING) + _WAITING,
+        threads=storing,
+        max_in_flight=(jobs or _MAX_WAITING) + _MAX_WAITING,
         close=web.close,
     )
-    books = _Books(on_outcomes, store)
-    shown, disk = _Shown(told), _Disk(store.folder)
+    recorder = _OutcomeRecorder(on_outcomes, store)
+    report, disk = _ProgressReport(progress), _DiskMonitor(store.folder)
     try:
-        with _disk_watched(store.folder), contextlib.closing(outcomes), books:
-            for some in outcomes:
-                for outcome in some:
+        with _convert_disk_full_error(store.folder), contextlib.closing(outcomes), recorder:
+            for batch in outcomes:
+                for outcome in batch:
                     tally.add(outcome)
-                books.add(some)
-                shown.advance(len(some), tally)
-                books.close_now_and_then()
-                disk.look_now_and_then()
+                recorder.add(batch)
+                report.advance(len(batch), tally)
+                recorder.flush_if_due()
+                disk.check_if_due()
                 if stop is not None and stop.is_set():
                     raise StoppedError
-                if tally.unreached_in_a_row >= max(_UNREACHED_IN_A_ROW, jobs or 0):
-                    raise _unreachable(tally)
+                if tally.unreached_in_a_row >= max(_MAX_UNREACHED_IN_A_ROW, jobs or 0):
+                    raise _unreachable_error(tally)
     finally:
         blocking.close()
     return tally
 
 
-class _Books:
-    """Outcomes on their way into the caller's books, and their files to their final names."""
+class _OutcomeRecorder:
+    """Collects outcomes, records them through the callback, and finalizes their files."""
 
     def __init__(self, on_outcomes: Callable[[Sequence[Outcome]], None], store: Store) -> None:
         self._record, self._store = on_outcomes, store
-        self._open: list[Outcome] = []
-        self._closed_s = time.monotonic()
+        self._unrecorded: list[Outcome] = []
+        self._flushed_s = time.monotonic()
 
     def add(self, outcomes: Iterable[Outcome]) -> None:
-        """Take some."""
-        self._open += outcomes
+        """Collect outcomes to record with the next flush."""
+        self._unrecorded += outcomes
 
-    def close_now_and_then(self) -> None:
-        """Record, if some time has passed since."""
-        if time.monotonic() - self._closed_s > RECORD_EVERY_S:
-            self.close()
-            self._closed_s = time.monotonic()
+    def flush_if_due(self) -> None:
+        """Flush if the last flush is more than ``RECORD_EVERY_S`` ago."""
+        if time.monotonic() - self._flushed_s > RECORD_EVERY_S:
+            self.flush()
+            self._flushed_s = time.monotonic()
 
-    def close(self) -> None:
-        """Record what is open, then give final names."""
-        some, self._open = self._open, []
-        if not some:
+    def flush(self) -> None:
+        """Record the collected outcomes, then give their files their final names."""
+        batch, self._unrecorded = self._unrecorded, []
+        if not batch:
             return
-        came = [outcome.image_id for outcome in some if outcome.source is not None]
+        fetched_ids = [outcome.image_id for outcome in batch if outcome.source is not None]
         try:
-            self._record(some)
+            self._record(batch)
         except BaseException:
-            self._store.drop(came)
+            self._store.drop(fetched_ids)
             raise
-        self._store.finish(came)
+        self._store.finish(fetched_ids)
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        self.flush()
 
 
-class _Shown:
-    """Progress, with what a person wants to know beside the count."""
+class _ProgressReport:
+    """Shows the count of images, the download rate and the failures."""
 
-    def __init__(self, told: Progress) -> None:
-        self._told = told
-        self._began_s = self._then_s = time.monotonic()
-        self._then_bytes = 0
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._started_s = self._updated_s = time.monotonic()
+        self._updated_bytes = 0
 
     def advance(self, done: int, tally: Tally) -> None:
-        """So many more are done."""
+        """Count ``done`` more images as finished."""
         now_s = time.monotonic()
-        if now_s - self._then_s > 1.0 or not self._then_bytes:
-            rate = (tally.size_bytes - self._then_bytes) / max(now_s - self._then_s, 1e-3)
-            self._then_s, self._then_bytes = now_s, tally.size_bytes
+        if now_s - self._updated_s > 1.0 or not self._updated_bytes:
+            rate = (tally.size_bytes - self._updated_bytes) / max(now_s - self._updated_s, 1e-3)
+            self._updated_s, self._updated_bytes = now_s, tally.size_bytes
             figures: dict[str, object] = {"MB/s": f"{rate / 1e6:.1f}"}
             if tally.failed:
                 figures["failed"] = sum(tally.failed.values())
                 reasons = tally.failed.most_common(2)
                 figures["mostly"] = ", ".join(f"{n} {reason}" for reason, n in reasons)
-            self._told.tell(**figures)
-        self._told.advance(done)
+            self._progress.set_postfix(**figures)
+        self._progress.advance(done)
 
 
-class _Disk:
-    """The disk that fills up, if there is one."""
+class _DiskMonitor:
+    """Checks the free space of the store's disk at intervals; does nothing for a remote store."""
 
     def __init__(self, folder: Path | None) -> None:
-        self._folder, self._looked_s = folder, time.monotonic()
+        self._folder, self._checked_s = folder, time.monotonic()
 
-    def look_now_and_then(self) -> None:
-        """Stop before it is full."""
-        if self._folder and time.monotonic() - self._looked_s > _LOOK_AT_DISK_EVERY_S:
+    def check_if_due(self) -> None:
+        """Raise if the disk is nearly full and the last check is long enough ago."""
+        if self._folder and time.monotonic() - self._checked_s > _CHECK_DISK_EVERY_S:
             check_disk(self._folder)
-            self._looked_s = time.monotonic()
+            self._checked_s = time.monotonic()
 
 
 def check_disk(folder: Path, needed_bytes: float = 0.0) -> None:
-    """Stop before the disk is full.
+    """Raise if a disk has too little free space.
 
     Args:
-        folder: The folder on it.
-        needed_bytes: What is still to come.
+        folder: A folder on the disk.
+        needed_bytes: Size of the files that are still to be written; 0 during a fetch.
 
     Raises:
-        UnavailableError: Too little is free.
+        UnavailableError: Less than ``needed_bytes`` plus ``MIN_FREE_BYTES`` is free.
     """
     free = shutil.disk_usage(folder).free
-    if free >= SPARE_BYTES + needed_bytes:
+    if free >= MIN_FREE_BYTES + needed_bytes:
         return
     if not needed_bytes:
-        raise _disk_full(folder)
+        raise _disk_full_error(folder)
     raise UnavailableError(
         "the images do not fit on the disk",
         where=str(folder),
-        expected=f"about {(SPARE_BYTES + needed_bytes) / 1e6:,.0f} MB free",
+        expected=f"about {(MIN_FREE_BYTES + needed_bytes) / 1e6:,.0f} MB free",
         found=f"{free / 1e6:,.0f} MB",
-        remedy="Free some space, lower [dataset] limit, or put the project on a larger disk; "
-        "`oiyolo plan` shows the sums",
+        remedy="Free some space, lower [dataset] limit, or move the project to a larger disk; "
+        "`oiyolo plan` shows how much is needed",
     )
 
 
 @contextlib.contextmanager
-def _disk_watched(folder: Path | None) -> Iterator[None]:
+def _convert_disk_full_error(folder: Path | None) -> Iterator[None]:
+    """Turn the operating system's errors about a full disk into ``UnavailableError``."""
     try:
         yield
     except OSError as error:
-        if folder and error.errno in _FULL:
-            raise _disk_full(folder) from error
+        if folder and error.errno in _DISK_FULL_ERRNOS:
+            raise _disk_full_error(folder) from error
         raise
 
 
-def _disk_full(folder: Path) -> UnavailableError:
+def _disk_full_error(folder: Path) -> UnavailableError:
     free = shutil.disk_usage(folder).free
     return UnavailableError(
         "the disk is nearly full, so fetching stopped",
         where=str(folder),
-        expected=f"{SPARE_BYTES / 1e6:.0f} MB left free",
+        expected=f"{MIN_FREE_BYTES / 1e6:.0f} MB left free",
         found=f"{free / 1e6:.0f} MB",
-        remedy="Free some space, then give the same command again; what is here stays",
+        remedy="Free some space, then run the same command again; fetched images are kept",
     )
 
 
-def _unreachable(tally: Tally) -> UnavailableError:
+def _unreachable_error(tally: Tally) -> UnavailableError:
     return UnavailableError(
         f"no source answered for {tally.unreached_in_a_row} images in a row",
         found=tally.example,
-        remedy="Check the network and [images] mirror_url, then give the same command again",
+        remedy="Check the network and [images] mirror_url, then run the same command again",
     )

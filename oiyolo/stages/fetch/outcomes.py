@@ -1,4 +1,4 @@
-"""What all ways to fetch say alike: of one image, and of too many that are missing."""
+"""Record the outcome of an image, and check how many are missing: common to all fetches."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from oiyolo.core.errors import UnavailableError
-from oiyolo.core.results import columns
+from oiyolo.core.results import format_table
 from oiyolo.project.ledger import EXCLUDED, FETCHED, PENDING, Change
 
 if TYPE_CHECKING:
@@ -16,54 +16,56 @@ if TYPE_CHECKING:
     from oiyolo.sources.event_loop import Outcome
 
 NOT_TRIED: Final = "not tried yet"
-_TOLD_REASONS: Final = 5
+_MAX_REASONS: Final = 5
 
 _log = logging.getLogger("oiyolo")
 
 
 def change_of(outcome: Outcome) -> Change:
-    """Give what the ledger says of an outcome."""
+    """Return the ledger entry for an outcome."""
     if outcome.source is None:
         return Change(
             outcome.image_id,
             PENDING if outcome.transient else EXCLUDED,
-            outcome.told,
+            outcome.message,
             reason=outcome.reason,
             attempts=outcome.attempts,
         )
     facts = {"source": outcome.source, "bytes": outcome.size_bytes, "md5": outcome.md5}
-    return Change(outcome.image_id, FETCHED, outcome.told, facts=facts, attempts=outcome.attempts)
+    return Change(
+        outcome.image_id, FETCHED, outcome.message, facts=facts, attempts=outcome.attempts
+    )
 
 
 def check_tolerance(
-    project: Project, missing: Mapping[str, int], selected: int, example: str, of: str = ""
+    project: Project, missing: Mapping[str, int], selected: int, example: str, scope: str = ""
 ) -> None:
-    """Complain when more images are missing than ``[images] tolerance`` allows.
+    """Raise if more images are missing than ``[images] tolerance`` allows.
 
     Args:
-        project: Its options count.
-        missing: Images by reason, the most frequent first.
-        selected: Of how many they are.
-        example: What was told of one that failed.
-        of: Which part of the selection was fetched, where it was a part.
+        project: The project, whose ``[images] tolerance`` applies.
+        missing: Number of missing images by reason, the most frequent first.
+        selected: Number of images that were to be fetched in all.
+        example: The message of one failed image; may be empty.
+        scope: Words to add after "images" where only a part was fetched, such as " of shard 0/2".
 
     Raises:
-        UnavailableError: There are more.
+        UnavailableError: More images are missing than allowed.
     """
-    lacking = sum(missing.values())
+    missing_count = sum(missing.values())
     allowed = int(project.config.images.tolerance * selected)
-    if lacking <= allowed:
+    if missing_count <= allowed:
         return
-    told = list(missing.items())
-    reasons = "; ".join(f"{n:,} {why}" for why, n in told[:_TOLD_REASONS])
-    if rest := sum(n for _, n in told[_TOLD_REASONS:]):
+    counted = list(missing.items())
+    reasons = "; ".join(f"{n:,} {why}" for why, n in counted[:_MAX_REASONS])
+    if rest := sum(n for _, n in counted[_MAX_REASONS:]):
         reasons += f"; {rest:,} for other reasons"
-        _log.warning("missing images:\n%s", columns([(why, f"{n:,}") for why, n in told]))
+        _log.warning("missing images:\n%s", format_table([(why, f"{n:,}") for why, n in counted]))
     raise UnavailableError(
-        f"{lacking:,} of {selected:,} images{of} could not be fetched: {reasons}",
+        f"{missing_count:,} of {selected:,} images{scope} could not be fetched: {reasons}",
         expected=f"at most {allowed:,} missing ([images] tolerance = "
         f"{project.config.images.tolerance:g})",
         found=f"for example {example}" if example else "",
-        remedy="`oiyolo fetch --retry failed` tries them again; a higher tolerance goes on "
-        "without them",
+        remedy="`oiyolo fetch --retry failed` tries them again; with a higher tolerance the run "
+        "continues without them",
     )

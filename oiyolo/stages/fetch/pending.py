@@ -1,4 +1,4 @@
-"""The images that are still to be fetched, read as they are needed."""
+"""Read the pending images lazily, and find recorded images whose files are missing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from oiyolo.core.errors import InputFormError
-from oiyolo.sources.image import WantedImage
+from oiyolo.sources.image import ImageRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,42 +22,42 @@ if TYPE_CHECKING:
 
     from oiyolo.stages.select import Selection
 
-_NAME_CHARACTERS: Final = len("0123456789abcdef.jpg")
-_IS_ID: Final = re.compile("[0-9a-f]{16}")
-_PAGE: Final = 10_000
+_FILE_NAME_LENGTH: Final = len("0123456789abcdef.jpg")
+_IMAGE_ID: Final = re.compile("[0-9a-f]{16}")
+_BATCH_SIZE: Final = 10_000
 
 
-def wanted_images(selection: Selection, ids: Iterable[str]) -> Iterator[WantedImage]:
-    """Give these images' rows of the selection, in flat memory.
+def pending_images(selection: Selection, ids: Iterable[str]) -> Iterator[ImageRequest]:
+    """Yield the selection's rows of some images, reading ``images.csv`` row by row.
 
     Args:
-        selection: Lists its images in order of their ids.
-        ids: Some of them, in order.
+        selection: The selection; its ``images.csv`` is sorted by image id.
+        ids: Ids of selected images, in ascending order.
 
     Raises:
-        InputFormError: An image is not in the list.
+        InputFormError: An image is not in ``images.csv``, or the file is damaged.
     """
-    path = selection.whole("images.csv")
+    path = selection.verified_path("images.csv")
     with path.open(encoding="utf-8", newline="") as file:
         rows = csv.DictReader(file)
         for image_id in ids:
             row = next((row for row in rows if row["ImageID"] >= image_id), None)
             if row is None or row["ImageID"] != image_id:
                 raise InputFormError(
-                    f"the image {image_id} is in the ledger, but not in the selection",
+                    f"image {image_id} is in the ledger, but not in the selection",
                     where=str(path),
-                    remedy="Move data/selection/selection.json away and run `oiyolo fetch`, which "
-                    "selects anew",
+                    remedy="Delete data/selection/selection.json and run `oiyolo fetch`, which "
+                    "selects again",
                 )
-            yield _wanted(row)
+            yield _pending_image(row)
 
 
-def _wanted(row: Mapping[str, str]) -> WantedImage:
+def _pending_image(row: Mapping[str, str]) -> ImageRequest:
     size = row.get("OriginalSize") or ""
     rotation: float | None = None
     with contextlib.suppress(ValueError):
         rotation = float(row.get("Rotation") or "")
-    return WantedImage(
+    return ImageRequest(
         row["ImageID"],
         row["Subset"],
         row.get("OriginalURL") or "",
@@ -68,46 +68,48 @@ def _wanted(row: Mapping[str, str]) -> WantedImage:
     )
 
 
-class OnDisk:
-    """Which images lie in a folder, in 8 bytes each.
+class ImageFolderIndex:
+    """Index of the images in a folder, which takes 8 bytes of memory per image.
 
     Args:
-        folder: Holds ``<ImageID>.jpg``; it need not exist.
+        folder: The folder with ``<ImageID>.jpg``; it need not exist.
     """
 
     def __init__(self, folder: Path) -> None:
-        import numpy as np  # noqa: PLC0415  (an empty project needs none)
+        import numpy as np  # noqa: PLC0415  (slow to import; a new project does not need it)
 
         entries = os.scandir(folder) if folder.is_dir() else ()
         names = (entry.name for entry in entries)
-        ids = (name[:-4] for name in names if len(name) == _NAME_CHARACTERS and name[-4:] == ".jpg")
-        pages = [_numbers(page) for page in _pages(ids)]
-        self._here = np.sort(np.concatenate([np.empty(0, np.uint64), *pages]))
+        ids = (
+            name[:-4] for name in names if len(name) == _FILE_NAME_LENGTH and name[-4:] == ".jpg"
+        )
+        batches = [_ids_as_integers(batch) for batch in _batches(ids)]
+        self._sorted_ids = np.sort(np.concatenate([np.empty(0, np.uint64), *batches]))
 
-    def lacks(self, ids: Iterable[str]) -> Iterator[str]:
-        """Give those of some images that are not here, in order."""
+    def missing(self, ids: Iterable[str]) -> Iterator[str]:
+        """Yield those of the given images that have no file in the folder, in their order."""
         import numpy as np  # noqa: PLC0415  (as above)
 
-        for page in _pages(ids):
-            asked = _numbers(page)
-            at = np.searchsorted(self._here, asked)
-            inside = at < len(self._here)
-            found = inside.copy()
-            found[inside] = self._here[at[inside]] == asked[inside]
-            yield from (page[place] for place in np.flatnonzero(~found))
+        for batch in _batches(ids):
+            queried = _ids_as_integers(batch)
+            positions = np.searchsorted(self._sorted_ids, queried)
+            in_range = positions < len(self._sorted_ids)
+            present = in_range.copy()
+            present[in_range] = self._sorted_ids[positions[in_range]] == queried[in_range]
+            yield from (batch[index] for index in np.flatnonzero(~present))
 
 
-def _pages(ids: Iterable[str]) -> Iterator[list[str]]:
-    left = iter(ids)
-    while page := list(itertools.islice(left, _PAGE)):
-        yield page
+def _batches(ids: Iterable[str]) -> Iterator[list[str]]:
+    remaining = iter(ids)
+    while batch := list(itertools.islice(remaining, _BATCH_SIZE)):
+        yield batch
 
 
-def _numbers(ids: Sequence[str]) -> NDArray[np.uint64]:
-    """Give ImageIDs as numbers; what is none is 0, which no image has."""
+def _ids_as_integers(ids: Sequence[str]) -> NDArray[np.uint64]:
+    """Return image ids as integers; a malformed id becomes 0, which no image has."""
     import numpy as np  # noqa: PLC0415  (as above)
 
     try:
         return np.frombuffer(bytes.fromhex("".join(ids)), ">u8").astype(np.uint64)
     except ValueError:
-        return np.array([int(i, 16) if _IS_ID.fullmatch(i) else 0 for i in ids], np.uint64)
+        return np.array([int(i, 16) if _IMAGE_ID.fullmatch(i) else 0 for i in ids], np.uint64)

@@ -1,8 +1,8 @@
-"""fetch --shard i/n: one machine's part of the images, without the dataset's lock.
+"""fetch --shard i/n: download one machine's part of the images without taking the dataset lock.
 
-Each shard has a lock, a journal and a done marker of its own below ``data/shards/``; the ledger is
-only read. Images go into the project's folder, which all machines share. The next command that
-takes the dataset's lock merges the journals into the ledger (``journals``).
+Each shard has its own lock, journal and done marker below ``data/shards/``, and only reads the
+ledger. Images go into the project's folder, which all machines share. The next command that takes
+the dataset lock merges the journals into the ledger (``project.journals``).
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from typing import TYPE_CHECKING, Any, Final
 from oiyolo.core import files, locks
 from oiyolo.core.errors import LockedError, UsageError
 from oiyolo.core.progress import progress
-from oiyolo.core.results import Plan, Result, columns, count
+from oiyolo.core.results import Plan, Result, format_table, pluralize
 from oiyolo.project import journals
 from oiyolo.project.journals import DONE, LOCK, Journal
 from oiyolo.project.ledger import EXCLUDED, FETCHED, PENDING, STATES, now
-from oiyolo.project.shards import shard
+from oiyolo.project.shards import parse_shard
 from oiyolo.sources.store import FolderStore
 from oiyolo.stages import select as select_stage
-from oiyolo.stages.fetch.downloader import Tally, fetch_many
+from oiyolo.stages.fetch.downloader import Tally, download_images
 from oiyolo.stages.fetch.outcomes import NOT_TRIED, change_of, check_tolerance
-from oiyolo.stages.fetch.pending import wanted_images
+from oiyolo.stages.fetch.pending import pending_images
 
 if TYPE_CHECKING:
     import threading
@@ -43,24 +43,24 @@ if TYPE_CHECKING:
     from oiyolo.stages.select import Selection
 
 _LOCK_WAIT_S: Final = 2.0
-"""Whoever looks whether a shard is at work holds its lock for a moment."""
-_MARK: Final = "shard-"
+"""``oiyolo status`` briefly holds a shard's lock to find out whether the shard is being fetched."""
+_TAG_PREFIX: Final = "shard-"
 
 
 @dataclass(frozen=True)
 class FetchedShard(Result):
-    """What the fetch of one shard did.
+    """The outcome of fetching one shard.
 
     Attributes:
         shard: The shard, as ``i/n``.
-        images: Selected images in it.
-        new: Images that came now.
-        failed: Reasons of those that did not, now.
-        missing: Images of the shard that could not be fetched so far, by reason.
-        seconds: How long it took.
-        size_bytes: Bytes that came.
-        by_source: How many of the new images came from where.
-        example: What was told of one that failed.
+        images: Number of selected images in the shard.
+        new: Number of images that this fetch downloaded.
+        failed: Number of images that failed in this fetch, by reason.
+        missing: Number of the shard's images that no fetch has downloaded yet, by reason.
+        seconds: Duration of the fetch.
+        size_bytes: Total size of the new images.
+        by_source: Number of new images by source.
+        example: The message of one failed image.
     """
 
     shard: str
@@ -74,7 +74,7 @@ class FetchedShard(Result):
     example: str = ""
 
     def as_dict(self) -> dict[str, object]:
-        """See ``Result``."""
+        """Return the result as JSON-compatible values."""
         return {
             "shard": self.shard,
             "images": self.images,
@@ -88,119 +88,135 @@ class FetchedShard(Result):
 
     def __str__(self) -> str:
         have = f"{self.images - sum(self.missing.values()):,} of its {self.images:,} images"
-        told = [f"shard {self.shard}: nothing to do; {have} are fetched"]
+        lines = [f"shard {self.shard}: nothing to do; {have} are fetched"]
         if self.new or self.failed:
-            effort = f"{self.size_bytes / 1e6:.1f} MB in {self.seconds:.1f} s"
-            told = [f"shard {self.shard}: {count(self.new, 'image')} ({effort}); {have} fetched"]
+            speed = f"{self.size_bytes / 1e6:.1f} MB in {self.seconds:.1f} s"
+            lines = [
+                f"shard {self.shard}: {pluralize(self.new, 'image')} ({speed}); {have} fetched"
+            ]
         if self.missing:
-            told.append(columns([(f"missing: {why}", n) for why, n in self.missing.items()]))
-        return "\n".join(told)
+            lines.append(format_table([(f"missing: {why}", n) for why, n in self.missing.items()]))
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True)
-class _Share:
-    """What the ledger says of a shard's images.
+class _ShardImages:
+    """A shard's images according to the ledger.
 
     Attributes:
-        images: How many are selected.
-        pending: Those that are to be fetched, in order of their ids.
-        lost: Those that an earlier fetch excluded, by reason.
+        images: Number of selected images.
+        pending: Ids of the pending images, in ascending order.
+        excluded: Number of images that an earlier fetch excluded, by reason.
     """
 
     images: int
     pending: Sequence[str]
-    lost: Mapping[str, int]
+    excluded: Mapping[str, int]
 
 
-def shard_alone(text: str, **others: object) -> Shard:
-    """Read ``--shard``, beside which no other way to fetch may be asked for.
+def parse_shard_option(text: str, **others: object) -> Shard:
+    """Parse the value of ``--shard`` and reject options that cannot be combined with it.
+
+    Args:
+        text: The shard as ``i/n``.
+        **others: Values of the other options by name; ``None`` where an option was not passed.
 
     Raises:
-        UsageError: It is no shard, or one of ``others`` is given.
+        UsageError: ``text`` is not a shard, or one of ``others`` was passed.
     """
-    part = shard(text)
-    given = [f"--{name}" for name, value in others.items() if value is not None]
-    if given:
+    part = parse_shard(text)
+    conflicts = [f"--{name}" for name, value in others.items() if value is not None]
+    if conflicts:
         raise UsageError(
-            f"--shard and {given[0]} do not go together",
-            remedy="A shard only reads the ledger: run `oiyolo fetch` without --shard for what "
-            "changes it",
+            f"--shard and {conflicts[0]} cannot be combined",
+            remedy="A shard only reads the ledger; for options that change it, run `oiyolo fetch` "
+            "without --shard",
         )
     return part
 
 
 def plan_shard(project: Project, part: Shard) -> Plan:
-    """Tell what ``fetch_shard`` would do.
+    """Return what ``fetch_shard`` would do.
 
     Raises:
         UsageError: The selection is not up to date.
     """
     selection = select_stage.load_current(project)
-    folder = journals.folder_of(project.data_folder, part.name)
-    found = _done(folder, selection)
-    todo: Sequence[str] = ()
-    if found is None:
+    folder = journals.shard_folder(project.data_folder, part.name)
+    marker = _read_done_marker(folder, selection)
+    to_fetch: Sequence[str] = ()
+    if marker is None:
         with project.ledger(read_only=True) as ledger:
-            todo = _todo(_share(ledger, part), journals.entries(folder))
+            to_fetch = _ids_to_fetch(_shard_images(ledger, part), journals.read_entries(folder))
     where = ", ".join(project.config.images.sources)
-    actions = [f"fetch {count(len(todo), 'image')} of shard {part} from {where}"] if todo else []
-    return Plan("fetch", actions, {"shard": str(part), "pending": len(todo)})
+    actions = (
+        [f"fetch {pluralize(len(to_fetch), 'image')} of shard {part} from {where}"]
+        if to_fetch
+        else []
+    )
+    return Plan("fetch", actions, {"shard": str(part), "pending": len(to_fetch)})
 
 
 def fetch_shard(project: Project, part: Shard) -> FetchedShard:
-    """Fetch one shard of the selected images; several may run at once, on any machines.
+    """Download one shard of the selected images; several shards may run at once, on any machines.
 
     Args:
-        project: Its folder is shared by all who fetch a shard of it.
+        project: The project, whose folder all machines share.
         part: The shard.
 
     Raises:
-        UnavailableError: The site is not reachable, the disk is full, or more of the shard's
-            images are missing than ``[images] tolerance`` allows.
+        UnavailableError: The site is unreachable, the disk is full, or more of the shard's images
+            are missing than ``[images] tolerance`` allows.
         UsageError: The selection is not up to date.
-        LockedError: Another process fetches this shard.
+        LockedError: Another process is fetching this shard.
     """
-    done = work_on(project, part)
+    done = fetch_shard_unchecked(project, part)
     check_tolerance(project, done.missing, done.images, done.example, f" of shard {part}")
     return done
 
 
-def work_on(
+def fetch_shard_unchecked(
     project: Project,
     part: Shard,
     *,
     stop: threading.Event | None = None,
     wait_s: float = _LOCK_WAIT_S,
 ) -> FetchedShard:
-    """Do the work of ``fetch_shard``, without judging whether enough came.
+    """Download one shard without checking how many of its images are missing in the end.
 
     Args:
-        project: See ``fetch_shard``.
-        part: See ``fetch_shard``.
-        stop: When this event is set, ``StoppedError`` is raised.
-        wait_s: How long another process may hold the shard before it is given up.
+        project: The project, whose folder all machines share.
+        part: The shard.
+        stop: Event that stops the download, which then raises ``StoppedError``.
+        wait_s: Time to wait for another process that holds the shard's lock.
+
+    Raises:
+        StoppedError: ``stop`` was set.
+        UnavailableError: The site is unreachable, or the disk is full.
+        UsageError: The selection is not up to date.
+        LockedError: Another process still holds the shard's lock after ``wait_s``.
     """
     selection = select_stage.load_current(project)
-    folder = journals.folder_of(project.data_folder, part.name)
-    began_before = (folder / LOCK).exists()
-    with _held(folder, part, wait_s):
-        found = _done(folder, selection)
-        if found is not None:
-            return FetchedShard(str(part), found["images"], missing=found["missing"])
+    folder = journals.shard_folder(project.data_folder, part.name)
+    started_before = (folder / LOCK).exists()
+    with _shard_lock(folder, part, wait_s):
+        finished = _read_done_marker(folder, selection)
+        if finished is not None:
+            return FetchedShard(str(part), finished["images"], missing=finished["missing"])
         (folder / DONE).unlink(missing_ok=True)
-        about = {"shard": str(part), "began_at": now(), "host": platform.node()}
+        header = {"shard": str(part), "began_at": now(), "host": platform.node()}
         with (
-            contextlib.closing(Journal(folder, about)) as journal,
+            contextlib.closing(Journal(folder, header)) as journal,
             project.ledger(read_only=True) as ledger,
         ):
-            store = FolderStore(project.images_folder, mark=_MARK + part.name)
-            if began_before:
+            store = FolderStore(project.images_folder, tag=_TAG_PREFIX + part.name)
+            if started_before:
                 store.recover(lambda image_id: _recorded_bytes(journal.entries, ledger, image_id))
-            share = _share(ledger, part)
+            images = _shard_images(ledger, part)
             done = _fetch(
-                project, part, selection, share=share, journal=journal, store=store, stop=stop
+                project, part, selection, images=images, journal=journal, store=store, stop=stop
             )
-            if not _todo(share, journal.entries):
+            if not _ids_to_fetch(images, journal.entries):
                 marker = {
                     "shard": str(part),
                     "selection": selection.fingerprint,
@@ -213,50 +229,51 @@ def work_on(
         return done
 
 
-def take_up(project: Project, ledger: Ledger) -> None:
-    """Give their names to images of shards that were killed between recording and naming them.
+def recover_files(project: Project, ledger: Ledger) -> None:
+    """Finalize files of shards that were killed after recording images and before renaming them.
 
-    The caller holds the dataset's lock, so the journals are merged. A shard that is at work does
-    this itself.
+    The caller holds the dataset lock, so the journals are merged. Shards that are being fetched are
+    skipped; they do this themselves.
     """
     if not (project.shards_folder.is_dir() and project.images_folder.is_dir()):
         return
-    begins, ends = f".jpg.{_MARK}", files.PART_SUFFIX
+    infix, suffix = f".jpg.{_TAG_PREFIX}", files.PART_SUFFIX
     with os.scandir(project.images_folder) as entries:
-        names = [e.name for e in entries if e.name.endswith(ends) and begins in e.name]
-    for name in sorted({part.partition(begins)[2].removesuffix(ends) for part in names}):
+        names = [e.name for e in entries if e.name.endswith(suffix) and infix in e.name]
+    for name in sorted({part.partition(infix)[2].removesuffix(suffix) for part in names}):
         lock = project.shards_folder / name / LOCK
         with (
             contextlib.suppress(LockedError),
-            locks.exclusive(lock, what=f"the shard {name}", doing="fetch"),
+            locks.exclusive(lock, what=f"the shard {name}", operation="fetch"),
         ):
-            store = FolderStore(project.images_folder, mark=_MARK + name)
+            store = FolderStore(project.images_folder, tag=_TAG_PREFIX + name)
             store.recover(lambda image_id: _recorded_bytes({}, ledger, image_id))
 
 
 @contextlib.contextmanager
-def _held(folder: Path, part: Shard, wait_s: float) -> Iterator[None]:
-    """Hold a shard's lock."""
-    end_s = time.monotonic() + wait_s
-    with contextlib.ExitStack() as held:
+def _shard_lock(folder: Path, part: Shard, wait_s: float) -> Iterator[None]:
+    """Hold a shard's lock, waiting up to ``wait_s`` for another process to release it."""
+    deadline_s = time.monotonic() + wait_s
+    with contextlib.ExitStack() as stack:
         while True:
-            doing = f"fetch --shard {part} on {platform.node()}"
+            operation = f"fetch --shard {part} on {platform.node()}"
             try:
-                held.enter_context(
-                    locks.exclusive(folder / LOCK, what=f"the shard {part}", doing=doing)
+                stack.enter_context(
+                    locks.exclusive(folder / LOCK, what=f"the shard {part}", operation=operation)
                 )
                 break
             except LockedError:
-                if time.monotonic() > end_s:
+                if time.monotonic() > deadline_s:
                     raise
                 time.sleep(0.1)
         yield
 
 
-def _done(folder: Path, selection: Selection) -> dict[str, Any] | None:
-    """Give a shard's done marker, if nothing happened since it was written.
+def _read_done_marker(folder: Path, selection: Selection) -> dict[str, Any] | None:
+    """Return a shard's done marker; ``None`` if it is missing or no longer valid.
 
-    A journal that was merged is gone, and the ledger knows better.
+    It is valid for one selection and one state of the journal. Once the journal is merged, only the
+    ledger counts.
     """
     marker = files.read_json(folder / DONE)
     if not isinstance(marker, dict) or marker.get("selection") != selection.fingerprint:
@@ -265,24 +282,26 @@ def _done(folder: Path, selection: Selection) -> dict[str, Any] | None:
     return marker if same else None
 
 
-def _share(ledger: Ledger, part: Shard) -> _Share:
-    pending = [image_id for image_id in ledger.each(PENDING) if part.holds(image_id)]
-    others = sum(part.holds(image_id) for image_id in ledger.each(*STATES[1:], EXCLUDED))
-    lost = [i for i in ledger.ids(EXCLUDED, stage=journals.STAGE) if part.holds(i)]
-    reason_of = ledger.facts("reason", EXCLUDED) if lost else {}
-    return _Share(
-        len(pending) + others, pending, Counter(str(reason_of.get(i) or NOT_TRIED) for i in lost)
+def _shard_images(ledger: Ledger, part: Shard) -> _ShardImages:
+    pending = [image_id for image_id in ledger.iter_ids(PENDING) if part.contains(image_id)]
+    others = sum(part.contains(image_id) for image_id in ledger.iter_ids(*STATES[1:], EXCLUDED))
+    excluded = [i for i in ledger.ids(EXCLUDED, stage=journals.STAGE) if part.contains(i)]
+    reason_of = ledger.column("reason", EXCLUDED) if excluded else {}
+    return _ShardImages(
+        len(pending) + others,
+        pending,
+        Counter(str(reason_of.get(i) or NOT_TRIED) for i in excluded),
     )
 
 
-def _todo(share: _Share, entries: Mapping[str, Change]) -> list[str]:
-    """Give the images that are to be fetched, or to be tried again."""
-    return [i for i in share.pending if i not in entries or entries[i].state == PENDING]
+def _ids_to_fetch(images: _ShardImages, entries: Mapping[str, Change]) -> list[str]:
+    """Return the ids of images that are still to be fetched or retried, given the journal."""
+    return [i for i in images.pending if i not in entries or entries[i].state == PENDING]
 
 
-def _missing(share: _Share, entries: Mapping[str, Change]) -> dict[str, int]:
-    missing = Counter(share.lost)
-    for image_id in share.pending:
+def _missing(images: _ShardImages, entries: Mapping[str, Change]) -> dict[str, int]:
+    missing = Counter(images.excluded)
+    for image_id in images.pending:
         entry = entries.get(image_id)
         if entry is None or entry.state != FETCHED:
             missing[NOT_TRIED if entry is None else entry.reason] += 1
@@ -294,37 +313,37 @@ def _fetch(
     part: Shard,
     selection: Selection,
     *,
-    share: _Share,
+    images: _ShardImages,
     journal: Journal,
     store: Store,
     stop: threading.Event | None,
 ) -> FetchedShard:
-    began_s = time.monotonic()
+    started_s = time.monotonic()
     tally = Tally()
 
     def record(outcomes: Sequence[Outcome]) -> None:
         at = now()
         journal.append([dataclasses.replace(change_of(outcome), at=at) for outcome in outcomes])
 
-    todo = _todo(share, journal.entries)
-    if todo:
-        with progress(f"fetch {part}", total=len(todo), unit="img") as told:
-            fetch_many(
+    to_fetch = _ids_to_fetch(images, journal.entries)
+    if to_fetch:
+        with progress(f"fetch {part}", total=len(to_fetch), unit="img") as bar:
+            download_images(
                 project,
-                wanted_images(selection, todo),
+                pending_images(selection, to_fetch),
                 on_outcomes=record,
-                told=told,
+                progress=bar,
                 store=store,
                 tally=tally,
                 stop=stop,
             )
     return FetchedShard(
         shard=str(part),
-        images=share.images,
+        images=images.images,
         new=tally.new,
         failed=dict(tally.failed),
-        missing=_missing(share, journal.entries),
-        seconds=time.monotonic() - began_s,
+        missing=_missing(images, journal.entries),
+        seconds=time.monotonic() - started_s,
         size_bytes=tally.size_bytes,
         by_source=dict(tally.by_source.most_common()),
         example=tally.example,
@@ -332,7 +351,7 @@ def _fetch(
 
 
 def _recorded_bytes(entries: Mapping[str, Change], ledger: Ledger, image_id: str) -> int | None:
-    """Give the size of an image that is recorded as fetched, in a journal or in the ledger."""
+    """Return the size of an image recorded as fetched; ``None`` if it is not recorded."""
     entry = entries.get(image_id)
     row = ledger.row(image_id) or {}
     state = entry.state if entry else row.get("state")

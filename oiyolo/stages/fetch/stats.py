@@ -1,4 +1,4 @@
-"""What all fetches of a project took together, those that were interrupted too."""
+"""Running totals of all fetches of a project, kept in ``data/fetch.json``."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     from oiyolo.project.project import Project
     from oiyolo.stages.fetch.downloader import Tally
 
-NOTE_EVERY_S: Final = 5.0
+WRITE_EVERY_S: Final = 5.0
 
 
 @dataclass(frozen=True)
-class Effort:
-    """What all fetches of a project took together, those that were interrupted too.
+class FetchStats:
+    """Totals of all fetches of a project, including interrupted ones.
 
     Attributes:
-        seconds: Time spent on fetching images.
-        images: Images that arrived.
-        size_bytes: Their bytes.
-        network_bytes: Those of them that came over the network.
+        seconds: Time spent fetching images.
+        images: Number of images fetched.
+        size_bytes: Total size of these images.
+        network_bytes: The part of ``size_bytes`` that was downloaded over the network.
     """
 
     seconds: float = 0.0
@@ -35,42 +35,50 @@ class Effort:
 
     @property
     def bandwidth_bytes_s(self) -> float | None:
-        """Bytes a second over the network; ``None`` if nothing came so."""
+        """Network bytes per second; ``None`` if nothing was downloaded over the network."""
         return self.network_bytes / self.seconds if self.network_bytes and self.seconds else None
 
 
-def effort(project: Project) -> Effort:
-    """Read what the fetches so far took; a fetch at work writes it every few seconds."""
-    noted = files.read_json(_path(project))
-    known: dict[str, Any] = noted if isinstance(noted, dict) else {}
-    names = {declared.name for declared in fields(Effort)}
-    usable = known.keys() == names and all(isinstance(n, (int, float)) for n in known.values())
-    return Effort(**known) if usable else Effort()
+def read_stats(project: Project) -> FetchStats:
+    """Return the totals of all fetches so far; all zero if there are none, or no valid file.
+
+    A running fetch updates the file every few seconds.
+    """
+    content = files.read_json(_path(project))
+    values: dict[str, Any] = content if isinstance(content, dict) else {}
+    names = {declared.name for declared in fields(FetchStats)}
+    usable = values.keys() == names and all(isinstance(n, (int, float)) for n in values.values())
+    return FetchStats(**values) if usable else FetchStats()
 
 
 def _path(project: Project) -> Path:
     return project.data_folder / "fetch.json"
 
 
-class Notes:
-    """Adds a fetch to the project's effort, every few seconds, so that a kill loses few."""
+class StatsWriter:
+    """Adds a running fetch to the project's totals, often enough that a kill loses little.
+
+    Args:
+        project: The project.
+        tally: The counts of the running fetch.
+    """
 
     def __init__(self, project: Project, tally: Tally) -> None:
         self._path, self._tally = _path(project), tally
-        self._before = effort(project)
-        self._began_s = self._noted_s = time.monotonic()
+        self._before = read_stats(project)
+        self._started_s = self._written_s = time.monotonic()
 
-    def note_now_and_then(self) -> None:
-        """Write, if some time has passed since."""
-        if time.monotonic() - self._noted_s > NOTE_EVERY_S:
-            self.note()
+    def write_if_due(self) -> None:
+        """Write the totals if the last write is more than ``WRITE_EVERY_S`` ago."""
+        if time.monotonic() - self._written_s > WRITE_EVERY_S:
+            self.write()
 
-    def note(self) -> None:
-        """Write what it is by now."""
-        self._noted_s = time.monotonic()
+    def write(self) -> None:
+        """Write the current totals."""
+        self._written_s = time.monotonic()
         before, tally = self._before, self._tally
-        now = Effort(
-            seconds=round(before.seconds + self._noted_s - self._began_s, 3),
+        now = FetchStats(
+            seconds=round(before.seconds + self._written_s - self._started_s, 3),
             images=before.images + tally.new,
             size_bytes=before.size_bytes + tally.size_bytes,
             network_bytes=before.network_bytes + tally.network_bytes,

@@ -1,9 +1,9 @@
 """fetch --transfer: Google's Storage Transfer Service copies the originals into the user's bucket.
 
-The URL lists of the selection go into the bucket, one job each copies what they name, and fetch
-then takes the images from there. A job's name is made from what it copies and where to: so it is
-never made twice, and a run that was killed finds it again, wherever that happened. What was found
-stands in ``data/transfer.json``.
+The selection's URL lists are uploaded to the bucket, one job per list copies the files that it
+names, and fetch then downloads the images from the bucket. A job's name is derived from its list
+and destination, so a job is never created twice, and the next fetch finds the job of a killed one.
+The state of the transfers is kept in ``data/transfer.json``.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, Final
 from oiyolo.core import files, staleness
 from oiyolo.core.errors import OiyoloError, UnavailableError, UsageError
 from oiyolo.core.progress import progress
-from oiyolo.core.results import count
-from oiyolo.net.buckets import bucket_place
+from oiyolo.core.results import pluralize
+from oiyolo.net.buckets import parse_bucket_url
 from oiyolo.project.ledger import PENDING, Change
 from oiyolo.stages import select as select_stage
 
@@ -31,57 +31,58 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from oiyolo.core.progress import Progress
-    from oiyolo.net.buckets import BucketPlace
+    from oiyolo.net.buckets import BucketFolder
     from oiyolo.net.storage_transfer import Operation, TransferService
     from oiyolo.project.project import Project
 
 _log = logging.getLogger("oiyolo")
 
 _STAGE: Final = "fetch"
-_NOTES: Final = "transfer.json"
+_STATE_FILE: Final = "transfer.json"
 _LISTS_FOLDER: Final = "url-lists"
 _JOB_PREFIX: Final = "transferJobs/oiyolo-"
 _FIRST_PAUSE_S: Final = 0.2
 _LONGEST_PAUSE_S: Final = 10.0
-_SLOWER: Final = 1.5
+_PAUSE_GROWTH: Final = 1.5
 _PAUSED: Final = "PAUSED"
 _AGENT_ROLES: Final = ("roles/storage.legacyBucketWriter", "roles/storage.objectViewer")
-"""https://cloud.google.com/storage-transfer/docs/sink-cloud-storage; the second reads the list."""
+"""https://cloud.google.com/storage-transfer/docs/sink-cloud-storage; the second role is for reading
+the URL list."""
 
 
 @dataclass(frozen=True)
-class _List:
-    """A URL list that is to be transferred."""
+class _UrlList:
+    """A URL list of the selection."""
 
     path: Path
     sha256: str
     images: int
 
-    def made_from(self, place: BucketPlace) -> dict[str, object]:
-        """Tell what its transfer depends on."""
-        return {"place": str(place), "sha256": self.sha256}
+    def recipe(self, destination: BucketFolder) -> dict[str, object]:
+        """Return what the transfer of this list depends on."""
+        return {"place": str(destination), "sha256": self.sha256}
 
 
 @dataclass(frozen=True)
-class _Running:
-    """A list's job, and the run of it that counts."""
+class _Job:
+    """The transfer job of a URL list, with the operation (run of the job) to wait for."""
 
-    of: _List
-    job: str
-    operation: str
+    url_list: _UrlList
+    name: str
+    operation_name: str
 
 
 @dataclass(frozen=True)
-class _Ended:
-    """What became of it."""
+class _JobResult:
+    """A job and the final state of its operation."""
 
-    running: _Running
+    job: _Job
     operation: Operation
 
 
-def with_bucket_first(project: Project, place: BucketPlace) -> Project:
-    """Give the project as one that asks the bucket before all other sources."""
-    name = str(place)
+def with_bucket_first(project: Project, destination: BucketFolder) -> Project:
+    """Return a copy of the project whose first image source is the bucket."""
+    name = str(destination)
     images = project.config.images
     sources = (name, *(source for source in images.sources if source != name))
     config = dataclasses.replace(
@@ -90,146 +91,160 @@ def with_bucket_first(project: Project, place: BucketPlace) -> Project:
     return dataclasses.replace(project, config=config)
 
 
-def planned(project: Project, transfer: str) -> list[str]:
-    """Tell what would be done, in words; asks nobody.
+def planned_actions(project: Project, transfer: str) -> list[str]:
+    """Return descriptions of what would be done, without contacting the service.
 
     Raises:
-        UsageError: ``transfer`` is no place in a bucket.
+        UsageError: ``transfer`` is not a ``gs://`` URL.
     """
-    place = bucket_place(transfer, where="--transfer")
-    whose = project.config.images.transfer_project or os.environ.get("GOOGLE_CLOUD_PROJECT")
-    where = f"project {whose}" if whose else "the credentials' own project"
-    noted = _Notes(project)
+    destination = parse_bucket_url(transfer, where="--transfer")
+    cloud_project = project.config.images.transfer_project or os.environ.get("GOOGLE_CLOUD_PROJECT")
+    where = f"project {cloud_project}" if cloud_project else "the credentials' own project"
+    state = _TransferState(project)
     actions = []
-    for listed in _lists(project):
-        if noted.went_through(listed, place):
+    for url_list in _url_lists(project):
+        if state.is_complete(url_list, destination):
             continue
-        what = f"{listed.path.name} ({count(listed.images, 'image')})"
+        what = f"{url_list.path.name} ({pluralize(url_list.images, 'image')})"
         actions += [
-            f"upload {what} to {place.below(_LISTS_FOLDER)}",
-            f"let Google's Storage Transfer Service copy what it names to {place}, in {where}",
+            f"upload {what} to {destination.subfolder(_LISTS_FOLDER)}",
+            f"let Google's Storage Transfer Service copy its files to {destination}, in {where}",
         ]
     return actions
 
 
 def run(project: Project, transfer: str, *, again: bool = False) -> None:
-    """Transfer what is selected, under the dataset lock that the caller holds.
+    """Transfer the selected originals to a bucket; the caller holds the dataset lock.
 
-    Nothing is done where no image is wanted any more, and none of what went through before.
+    Does nothing if no image is pending. Skips lists that were transferred before.
 
     Args:
-        project: The project; something is selected.
-        transfer: ``gs://bucket/prefix``.
-        again: Run jobs that went through once more; what the bucket has is not copied again.
+        project: The project, which has a selection.
+        transfer: The destination as ``gs://bucket/prefix``.
+        again: Whether to run completed jobs again; existing objects are not copied again.
 
     Raises:
-        UnavailableError: The service does not answer, refuses, or gives up.
-        UsageError: No credentials, no project, no such bucket, or the extra is not installed.
+        UnavailableError: The service does not answer, rejects a request, or a transfer fails.
+        UsageError: The credentials, the project or the bucket are missing, or the extra is not
+            installed.
     """
-    place = bucket_place(transfer, where="--transfer")
+    destination = parse_bucket_url(transfer, where="--transfer")
     with project.ledger() as ledger:
         if not again and not ledger.counts().states[PENDING]:
             return
-    notes = _Notes(project)
-    lists = [of for of in _lists(project) if again or not notes.went_through(of, place)]
+    state = _TransferState(project)
+    lists = [
+        url_list
+        for url_list in _url_lists(project)
+        if again or not state.is_complete(url_list, destination)
+    ]
     if not lists:
-        _log.info("transfer: it was done before")
+        _log.info("transfer: already complete")
         return
-    service, account = _service(project, place)
-    with _telling_roles(place, account):
-        running = [_joined(service, place, of, notes, again=again) for of in lists]
-        ended = _Watch(service, place, notes).follow(running)
-        _record(project, ended)
-        _tell(project, ended, place)
-        _check(ended, place)
+    service, account = _service(project, destination)
+    with _suggest_roles(destination, account):
+        jobs = [
+            _join_or_start(service, destination, url_list, state, again=again) for url_list in lists
+        ]
+        results = _OperationMonitor(service, destination, state).wait(jobs)
+        _record(project, results)
+        _log_summary(project, results, destination)
+        _check(results, destination)
 
 
-class _Notes:
-    """What is known of a project's transfers, in ``data/transfer.json``."""
+class _TransferState:
+    """The state of a project's transfers, kept in ``data/transfer.json``."""
 
     def __init__(self, project: Project) -> None:
-        self._path = project.data_folder / _NOTES
-        noted = files.read_json(self._path)
-        self._by_key: dict[str, Any] = noted if isinstance(noted, dict) else {}
+        self._path = project.data_folder / _STATE_FILE
+        content = files.read_json(self._path)
+        self._by_key: dict[str, Any] = content if isinstance(content, dict) else {}
 
-    def went_through(self, of: _List, place: BucketPlace) -> bool:
-        """Tell whether a list was transferred to this place to its end."""
-        noted = self._by_key.get(staleness.fingerprint(of.made_from(place)))
-        return isinstance(noted, dict) and noted.get("went_through") is True
+    def is_complete(self, url_list: _UrlList, destination: BucketFolder) -> bool:
+        """Return whether a list was transferred completely to this destination."""
+        entry = self._by_key.get(staleness.fingerprint(url_list.recipe(destination)))
+        return isinstance(entry, dict) and entry.get("went_through") is True
 
-    def note(self, running: _Running, place: BucketPlace, operation: Operation | None) -> None:
-        """Write how a transfer stands."""
-        made_from = running.of.made_from(place)
+    def write(self, job: _Job, destination: BucketFolder, operation: Operation | None) -> None:
+        """Write the state of a job."""
+        recipe = job.url_list.recipe(destination)
         facts = dataclasses.asdict(operation) if operation else {}
-        self._by_key[staleness.fingerprint(made_from)] = {
-            **made_from,
-            "list": running.of.path.name,
-            "images": running.of.images,
-            "job": running.job,
-            "operation": running.operation,
-            "went_through": operation is not None and operation.went_through,
+        self._by_key[staleness.fingerprint(recipe)] = {
+            **recipe,
+            "list": job.url_list.path.name,
+            "images": job.url_list.images,
+            "job": job.name,
+            "operation": job.operation_name,
+            "went_through": operation is not None and operation.is_complete,
             **{name: value for name, value in facts.items() if name != "name"},
         }
         files.write_json(self._path, self._by_key)
 
 
-def _lists(project: Project) -> list[_List]:
-    """Give the selection's URL lists that name anything."""
-    found = []
+def _url_lists(project: Project) -> list[_UrlList]:
+    """Return the selection's URL lists that name at least one file."""
+    lists = []
     for path in sorted(project.selection_folder.glob("url-list-*.tsv")):
         with path.open("rb") as file:
             lines = sum(1 for _ in file)
-        if lines > 1:  # the first says what form it has
-            found.append(_List(path, files.sha256_of(path), lines - 1))
-    return found
+        if lines > 1:  # the first line names the format
+            lists.append(_UrlList(path, files.sha256_of(path), lines - 1))
+    return lists
 
 
-def _service(project: Project, place: BucketPlace) -> tuple[TransferService, str]:
-    """Give the service, and the account that it works under."""
+def _service(project: Project, destination: BucketFolder) -> tuple[TransferService, str]:
+    """Return the service and the service account under which it runs."""
     from oiyolo.net import gcs, storage_transfer  # noqa: PLC0415  (google's libraries are large)
 
-    asking = gcs.identity()
-    whose = project.config.images.transfer_project or asking.project
-    if asking.is_anonymous and not os.environ.get(storage_transfer.EMULATOR_VARIABLE):
+    identity = gcs.identity()
+    cloud_project = project.config.images.transfer_project or identity.project
+    if identity.is_anonymous and not os.environ.get(storage_transfer.EMULATOR_VARIABLE):
         raise UsageError(
-            "--transfer needs Google credentials, and there are none",
-            where=str(place),
+            "--transfer needs Google credentials, and none were found",
+            where=str(destination),
             remedy="Log in: `gcloud auth application-default login`",
         )
-    if not whose:
+    if not cloud_project:
         raise UsageError(
-            "--transfer needs a Google Cloud project, and the credentials name none",
-            where=str(place),
-            remedy="Name it with --transfer-project, [images] transfer_project or "
+            "--transfer needs a Google Cloud project, and the credentials have none",
+            where=str(destination),
+            remedy="Set it with --transfer-project, [images] transfer_project or "
             "GOOGLE_CLOUD_PROJECT",
         )
-    service = storage_transfer.TransferService(asking.credentials, whose)
+    service = storage_transfer.TransferService(identity.credentials, cloud_project)
     account = service.account()
-    _log.info("transfer: project %s, working as %s", whose, account)
+    _log.info("transfer: project %s, service account %s", cloud_project, account)
     return service, account
 
 
-def _joined(
-    service: TransferService, place: BucketPlace, of: _List, notes: _Notes, *, again: bool
-) -> _Running:
-    """Give a list's running job: found again, or made and started."""
-    name, operation = _found(service, place, of)
+def _join_or_start(
+    service: TransferService,
+    destination: BucketFolder,
+    url_list: _UrlList,
+    state: _TransferState,
+    *,
+    again: bool,
+) -> _Job:
+    """Return a list's job after joining its running operation or starting a new one."""
+    name, operation = _find_job(service, destination, url_list)
     if operation is not None and not operation.is_over:
-        _log.info("transfer: joining %s, which runs already", name)
-    elif operation is None or again or not operation.went_through:
-        operation = _started(service, place, of, name)
-    running = _Running(of, name, operation.name)
-    notes.note(running, place, operation)
-    return running
+        _log.info("transfer: joining %s, which is already running", name)
+    elif operation is None or again or not operation.is_complete:
+        operation = _start(service, destination, url_list, name)
+    job = _Job(url_list, name, operation.name)
+    state.write(job, destination, operation)
+    return job
 
 
-def _found(service: TransferService, place: BucketPlace, of: _List) -> tuple[str, Operation | None]:
-    """Give the name of a list's job, whether it was made or not, and its latest run."""
+def _find_job(
+    service: TransferService, destination: BucketFolder, url_list: _UrlList
+) -> tuple[str, Operation | None]:
+    """Return the name of a list's job, existing or not, and its latest operation, if any."""
     from oiyolo.net.storage_transfer import DELETED  # noqa: PLC0415  (google's libraries are large)
 
-    made_from = {**of.made_from(place), "project": service.project}
-    base = _JOB_PREFIX + staleness.fingerprint(made_from)
-    # A deleted job keeps its name for a month.
+    recipe = {**url_list.recipe(destination), "project": service.project}
+    base = _JOB_PREFIX + staleness.fingerprint(recipe)
+    # A deleted job blocks its name for a month.
     for name in itertools.chain((base,), (f"{base}-{n}" for n in itertools.count(2))):
         job = service.job(name)
         if job is None or job.status != DELETED:
@@ -238,167 +253,184 @@ def _found(service: TransferService, place: BucketPlace, of: _List) -> tuple[str
     return name, latest
 
 
-def _started(service: TransferService, place: BucketPlace, of: _List, name: str) -> Operation:
+def _start(
+    service: TransferService, destination: BucketFolder, url_list: _UrlList, name: str
+) -> Operation:
+    """Upload a list, create its job if needed, and start it."""
     from oiyolo.net import gcs  # noqa: PLC0415  (google's libraries are large)
     from oiyolo.net.storage_transfer import Operation  # noqa: PLC0415  (the same)
 
-    # By its content, so that nothing changes under a job that runs.
-    folder = place.below(_LISTS_FOLDER, of.sha256[:16])
-    gcs.upload([of.path], str(folder), what="upload list")
-    list_url = str(folder.below(of.path.name))
-    service.create(name, list_url, place, f"oiyolo: {of.path.name} to {place}")
-    started = service.start(name)
-    _log.info("transfer: %s copies %s to %s", name, count(of.images, "image"), place)
-    return Operation(started, "QUEUED")
+    # The folder is named by the list's content, so that the list of a running job never changes.
+    folder = destination.subfolder(_LISTS_FOLDER, url_list.sha256[:16])
+    gcs.upload([url_list.path], str(folder), what="upload list")
+    list_url = str(folder.subfolder(url_list.path.name))
+    service.create(name, list_url, destination, f"oiyolo: {url_list.path.name} to {destination}")
+    operation_name = service.start(name)
+    _log.info(
+        "transfer: %s copies %s to %s", name, pluralize(url_list.images, "image"), destination
+    )
+    return Operation(operation_name, "QUEUED")
 
 
-class _Watch:
-    """Looks at the runs from time to time until all are over, and shows how they go."""
+class _OperationMonitor:
+    """Polls operations until all have ended, and shows their progress."""
 
-    def __init__(self, service: TransferService, place: BucketPlace, notes: _Notes) -> None:
-        self._service, self._place, self._notes = service, place, notes
+    def __init__(
+        self, service: TransferService, destination: BucketFolder, state: _TransferState
+    ) -> None:
+        self._service, self._destination, self._state = service, destination, state
         self._latest: dict[str, Operation] = {}
-        self._told = 0
+        self._done = 0
 
-    def follow(self, running: Sequence[_Running]) -> list[_Ended]:
-        """Wait for these; where somebody interrupts, they go on at Google."""
-        total = sum(each.of.images for each in running)
+    def wait(self, jobs: Sequence[_Job]) -> list[_JobResult]:
+        """Wait for the jobs' operations; after Ctrl-C they continue at Google."""
+        total = sum(job.url_list.images for job in jobs)
         pause_s = _FIRST_PAUSE_S
         try:
-            with progress("transfer", total=total, unit="img") as told:
-                while self._any_runs(running, told):
+            with progress("transfer", total=total, unit="img") as bar:
+                while self._is_any_running(jobs, bar):
                     time.sleep(pause_s)
-                    pause_s = min(pause_s * _SLOWER, _LONGEST_PAUSE_S)
+                    pause_s = min(pause_s * _PAUSE_GROWTH, _LONGEST_PAUSE_S)
         except KeyboardInterrupt:
-            for each in running:
+            for job in jobs:
                 _log.warning(
-                    "the transfer goes on at Google. The same command joins it again; "
-                    "`gcloud transfer operations cancel %s` ends it",
-                    each.operation,
+                    "the transfer continues at Google. Run the same command to join it again, or "
+                    "`gcloud transfer operations cancel %s` to cancel it",
+                    job.operation_name,
                 )
             raise
-        return [_Ended(each, self._latest[each.operation]) for each in running]
+        return [_JobResult(job, self._latest[job.operation_name]) for job in jobs]
 
-    def _any_runs(self, running: Sequence[_Running], told: Progress) -> bool:
-        for each in running:
-            self._look(each)
-        now = list(self._latest.values())
-        done = sum(operation.done for operation in now)
-        told.tell(
-            found=sum(operation.found for operation in now),
-            copied=sum(operation.copied for operation in now),
-            failed=sum(operation.failed for operation in now),
-            MB=f"{sum(operation.size_bytes for operation in now) / 1e6:.0f}",
+    def _is_any_running(self, jobs: Sequence[_Job], bar: Progress) -> bool:
+        for job in jobs:
+            self._poll(job)
+        latest = list(self._latest.values())
+        done = sum(operation.done for operation in latest)
+        bar.set_postfix(
+            found=sum(operation.found for operation in latest),
+            copied=sum(operation.copied for operation in latest),
+            failed=sum(operation.failed for operation in latest),
+            MB=f"{sum(operation.size_bytes for operation in latest) / 1e6:.0f}",
         )
-        told.advance(max(0, done - self._told))
-        self._told = max(done, self._told)
-        return not all(operation.is_over for operation in now)
+        bar.advance(max(0, done - self._done))
+        self._done = max(done, self._done)
+        return not all(operation.is_over for operation in latest)
 
-    def _look(self, each: _Running) -> None:
-        before = self._latest.get(each.operation)
+    def _poll(self, job: _Job) -> None:
+        before = self._latest.get(job.operation_name)
         if before is not None and before.is_over:
             return
-        now = self._service.operation(each.operation)
+        now = self._service.operation(job.operation_name)
         if now is None:
             raise UnavailableError(
-                "Google's Storage Transfer Service does not know this run any more",
-                where=each.operation,
-                remedy="Give the same command again, which runs the job anew",
+                "Google's Storage Transfer Service no longer knows this operation",
+                where=job.operation_name,
+                remedy="Run the same command again to restart the job",
             )
-        self._latest[each.operation] = now
+        self._latest[job.operation_name] = now
         if now != before:
-            self._notes.note(each, self._place, now)
+            self._state.write(job, self._destination, now)
         if now.status == _PAUSED and (before is None or before.status != _PAUSED):
             _log.warning(
-                "the transfer is paused at Google; `gcloud transfer operations resume %s` goes on",
-                each.operation,
+                "the transfer is paused at Google; `gcloud transfer operations resume %s` resumes "
+                "it",
+                job.operation_name,
             )
 
 
-def _record(project: Project, ended: Sequence[_Ended]) -> None:
-    """Enter in the ledger what is known of single images that were not copied."""
-    wrong_by_url = {
-        url: (trouble.code, told)
-        for each in ended
-        for trouble in each.operation.troubles
-        for url, told in trouble.examples
+def _record(project: Project, results: Sequence[_JobResult]) -> None:
+    """Record in the ledger why individual images were not copied, where the service says so."""
+    failure_by_url = {
+        url: (trouble.code, message)
+        for result in results
+        for trouble in result.operation.troubles
+        for url, message in trouble.examples
     }
-    if not wrong_by_url:
+    if not failure_by_url:
         return
-    images = select_stage.load_or_complain(project).images
-    known = images[images["OriginalURL"].isin(list(wrong_by_url))]
+    images = select_stage.load(project).images
+    failed = images[images["OriginalURL"].isin(list(failure_by_url))]
     with project.ledger() as ledger:
         pending = set(ledger.ids(PENDING))
         changes = []
-        for image_id, url in zip(known["ImageID"], known["OriginalURL"], strict=True):
-            code, told = wrong_by_url[url]
+        for image_id, url in zip(failed["ImageID"], failed["OriginalURL"], strict=True):
+            code, message = failure_by_url[url]
             if image_id in pending:
-                text = f"Storage Transfer could not copy it: {code}" + (f", {told}" if told else "")
+                text = f"Storage Transfer could not copy it: {code}" + (
+                    f", {message}" if message else ""
+                )
                 changes.append(Change(image_id, PENDING, text, reason=f"transfer: {code}"))
         ledger.record(_STAGE, changes)
 
 
-def _tell(project: Project, ended: Sequence[_Ended], place: BucketPlace) -> None:
-    runs = [each.operation for each in ended]
-    have = sum(run.copied + run.skipped for run in runs)
-    size_bytes = sum(run.size_bytes for run in runs)
+def _log_summary(
+    project: Project, results: Sequence[_JobResult], destination: BucketFolder
+) -> None:
+    operations = [result.operation for result in results]
+    present = sum(operation.copied + operation.skipped for operation in operations)
+    size_bytes = sum(operation.size_bytes for operation in operations)
     _log.info(
-        "transfer: %s in %s, %.1f MB copied now", count(have, "image"), place, size_bytes / 1e6
+        "transfer: %s in %s, %.1f MB copied by this fetch",
+        pluralize(present, "image"),
+        destination,
+        size_bytes / 1e6,
     )
-    if reasons := _reasons(runs):
-        where = project.data_folder / _NOTES
+    if reasons := _reasons(operations):
+        where = project.data_folder / _STATE_FILE
         _log.info("transfer: not copied: %s; examples in %s", reasons, where)
 
 
-def _reasons(runs: Iterable[Operation]) -> str:
+def _reasons(operations: Iterable[Operation]) -> str:
     counted: Counter[str] = Counter()
-    for run in runs:
-        for trouble in run.troubles:
+    for operation in operations:
+        for trouble in operation.troubles:
             counted[trouble.code] += trouble.count
-        counted["for no told reason"] += max(0, run.failed - sum(t.count for t in run.troubles))
+        counted["without a stated reason"] += max(
+            0, operation.failed - sum(t.count for t in operation.troubles)
+        )
     return ", ".join(f"{n:,} {code}" for code, n in counted.most_common() if n)
 
 
-def _check(ended: Sequence[_Ended], place: BucketPlace) -> None:
-    for each in ended:
-        run = each.operation
-        if not run.went_through:
+def _check(results: Sequence[_JobResult], destination: BucketFolder) -> None:
+    for result in results:
+        operation = result.operation
+        if not operation.is_complete:
             raise UnavailableError(
-                "the transfer did not go through",
-                where=f"{each.running.of.path.name} to {place}",
-                expected=f"{each.running.of.images:,} images copied, or not for a reason",
+                "the transfer did not complete",
+                where=f"{result.job.url_list.path.name} to {destination}",
+                expected=f"{result.job.url_list.images:,} images copied or skipped with a reason",
                 found="; ".join(
                     part
                     for part in (
-                        f"{run.status} after {run.copied + run.skipped:,} of them",
-                        run.told,
-                        _reasons([run]),
+                        f"{operation.status} after {operation.copied + operation.skipped:,} images",
+                        operation.message,
+                        _reasons([operation]),
                     )
                     if part
                 ),
-                remedy="The same command runs the job again, which passes over what was copied",
+                remedy="Run the same command again; objects that were copied are skipped",
             )
 
 
 @contextlib.contextmanager
-def _telling_roles(place: BucketPlace, account: str) -> Iterator[None]:
-    """Say what to type where the service may not do with the bucket what it must."""
+def _suggest_roles(destination: BucketFolder, account: str) -> Iterator[None]:
+    """Add the commands that grant the needed roles to an error about missing permissions."""
     try:
         yield
     except OiyoloError as error:
         if "permission" not in f"{error.what} {error.found}".lower():
             raise
-        error.remedy = _roles(place, account)
+        error.remedy = _role_commands(destination, account)
         raise
 
 
-def _roles(place: BucketPlace, account: str) -> str:
+def _role_commands(destination: BucketFolder, account: str) -> str:
     commands = "; ".join(
-        f"`gcloud storage buckets add-iam-policy-binding gs://{place.bucket} "
+        f"`gcloud storage buckets add-iam-policy-binding gs://{destination.bucket} "
         f"--member=serviceAccount:{account} --role={role}`"
         for role in _AGENT_ROLES
     )
     return (
-        f"The service works as {account}, which must be allowed to write to the bucket: "
+        f"The service runs as {account}, which must be allowed to write to the bucket: "
         f"{commands}. Your own account needs roles/storagetransfer.user in the project"
     )

@@ -1,8 +1,8 @@
-"""plot: how a training went, out of its log alone.
+"""plot: draw charts of a training run from its log alone.
 
-Leaves ``runs/<run>/charts/{loss,iou,...}`` as PNG and SVG, ``runs/<run>/metrics.csv`` and
-``metrics.json``; given a log file, it writes the same beside it, without any project. Several
-trainings are compared (``plot_compare``), a live one is followed (``plot_follow``).
+Writes ``runs/<run>/charts/{loss,iou,...}`` as PNG and SVG, ``runs/<run>/metrics.csv`` and
+``metrics.json``. Given a log file, it writes the same outputs next to the file and needs no
+project. ``compare`` compares several logs, and ``live`` follows a training run in progress.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from oiyolo.core import locks
 from oiyolo.core.errors import UsageError
 from oiyolo.core.results import Plan
 from oiyolo.stages.plot import compare, live
-from oiyolo.stages.plot.outputs import Plotted, draw, left_before, sign, targets_of
+from oiyolo.stages.plot.outputs import Plotted, draw, find_targets, load_outputs, write_recipe
 from oiyolo.trainlog.parse import read_log
 
 if TYPE_CHECKING:
@@ -45,36 +45,41 @@ def plot(
     tensorboard: str | Path | None = None,
     dry_run: bool = False,
 ) -> Plotted | Compared | Plan:
-    """Chart how a training goes; compare several.
+    """Draw charts of a training run, or compare several runs.
 
     Args:
         project: An open project or its folder.
-        log: A darknet log to chart instead, which needs no project: the charts lie beside it, or
-            in the current folder where that cannot be. Also a run's name or folder; several of
-            any kind are compared.
-        run: A run's name; the latest one if not given.
-        follow: Chart again whenever the log has grown, until the training ends. A log that is no
-            run's has ended when it has not grown for ``idle_s``. Ctrl-C ends it too, and the
-            charts are then returned as they are.
-        every_s: The least time between two refreshes, in seconds; 10 if not given.
-        idle_s: See ``follow``; 300 if not given.
-        tensorboard: A folder to write TensorBoard's event files to, in a folder for each run.
-        dry_run: Only tell what would be done.
+        log: A darknet log to chart, which needs no project: its charts are written next to it, or
+            to the current folder if its folder is not writable. Also the name or folder of a run.
+            Several logs or runs are compared.
+        run: Name of a run; the latest run by default.
+        follow: Whether to draw the charts again each time the log has grown, until the training
+            ends. A log that does not belong to a run has ended when it has not grown for
+            ``idle_s``. Ctrl-C also ends following, and returns the latest charts.
+        every_s: Minimum time between two refreshes, in seconds; 10 by default.
+        idle_s: Time in seconds without growth after which a log has ended; 300 by default.
+        tensorboard: Folder for TensorBoard event files, with a subfolder for each run.
+        dry_run: Whether to only report what would be done.
+
+    Returns:
+        The charts and metrics of a training run, or a comparison of several, or the plan.
 
     Raises:
-        UsageError: There is no such run or file, it has no log yet, or several are to be followed.
-        InputFormError: The file is no darknet log.
-        LockedError: Another process writes the same event files.
+        UsageError: A run or file does not exist or has no log yet, or ``follow`` names several.
+        InputFormError: The file is not a darknet log.
+        LockedError: Another process is writing the same event files.
     """
-    targets = targets_of(project, log=log, run=run, may_wait=follow)
+    targets = find_targets(project, log=log, run=run, may_wait=follow)
     names = compare.distinct_names(targets)
     if follow and len(targets) > 1:
-        raise UsageError("only one training can be followed at a time", found=", ".join(names))
+        raise UsageError("only one training run can be followed at a time", found=", ".join(names))
     if tensorboard is not None and Path(tensorboard).is_file():
         raise UsageError(
-            "event files go to a folder", where=str(tensorboard), remedy="Name another one"
+            "cannot write event files: not a folder",
+            where=str(tensorboard),
+            remedy="Name a folder",
         )
-    pace = live.Pace.of(every_s, idle_s)
+    intervals = live.FollowIntervals.from_options(every_s, idle_s)
     folders = [None if tensorboard is None else Path(tensorboard) / name for name in names]
     if dry_run:
         return _plan(targets, folders, follow=follow)
@@ -82,29 +87,29 @@ def plot(
         logs = {
             name: read_log(target.log_path) for name, target in zip(names, targets, strict=True)
         }
-        for target, folder, read in zip(targets, folders, logs.values(), strict=True):
-            with _alone(folder):
-                _write_events(folder, read, target.log_path)
+        for target, folder, training_log in zip(targets, folders, logs.values(), strict=True):
+            with _lock_event_folder(folder):
+                _write_events(folder, training_log, target.log_path)
         return compare.compare(targets, logs)
     (target,), (folder,) = targets, folders
-    with _alone(folder):
+    with _lock_event_folder(folder):
         if follow:
-            return live.follow(target, pace, events=folder)
-        return _once(target, folder)
+            return live.follow(target, intervals, events=folder)
+        return _plot_once(target, folder)
 
 
-def _once(target: Target, folder: Path | None) -> Plotted:
-    made_from = target.made_from()  # before it is read: a log may grow
-    plotted = left_before(target, made_from)
+def _plot_once(target: Target, folder: Path | None) -> Plotted:
+    recipe = target.recipe()  # before reading, because the log may grow
+    plotted = load_outputs(target, recipe)
     if plotted is None:
         plotted = draw(target, read_log(target.log_path))
-        sign(plotted, target, made_from)
+        write_recipe(plotted, target, recipe)
     else:
-        _log.info("plot: nothing new")
+        _log.info("plot: up to date")
     if folder is None:
         return plotted
-    new = _write_events(folder, plotted.log, target.log_path)
-    return replace(plotted, events=folder, new_events=new)
+    step_count = _write_events(folder, plotted.log, target.log_path)
+    return replace(plotted, events=folder, new_events=step_count)
 
 
 def _write_events(folder: Path | None, log: TrainLog, log_path: Path) -> int:
@@ -116,21 +121,21 @@ def _write_events(folder: Path | None, log: TrainLog, log_path: Path) -> int:
 
 
 @contextlib.contextmanager
-def _alone(folder: Path | None) -> Iterator[None]:
-    """Be the only one to write to a folder of event files."""
+def _lock_event_folder(folder: Path | None) -> Iterator[None]:
+    """Hold the lock on a folder of event files, if there is one."""
     if folder is None:
         yield
         return
-    with locks.exclusive(folder / ".lock", what="the folder of event files", doing=STAGE):
+    with locks.exclusive(folder / ".lock", what="the folder of event files", operation=STAGE):
         yield
 
 
 def _plan(targets: Sequence[Target], folders: Sequence[Path | None], *, follow: bool) -> Plan:
     if len(targets) > 1:
-        folder = compare.folder_of(targets)
+        folder = compare.comparison_folder(targets)
         actions = [f"compare {', '.join(str(t.log_path) for t in targets)} in {folder}"]
     else:
-        until = ", again and again until the training ends" if follow else ""
+        until = ", again each time the log grows, until the training ends" if follow else ""
         actions = [f"chart {targets[0].log_path} into {targets[0].charts_folder}{until}"]
     actions += [f"write event files to {folder}" for folder in folders if folder is not None]
     return Plan(STAGE, actions)

@@ -1,7 +1,7 @@
-"""Several trainings side by side, as a part of plot.
+"""The part of plot that compares several training runs.
 
-Leaves ``comparison.{png,svg,csv,json}`` in ``runs/comparison-<names>/`` of the project that one of
-them belongs to, or in ``comparison-<names>/`` of the current folder where none does.
+Writes ``comparison.{png,svg,csv,json}`` to ``runs/comparison-<names>/`` in the project of the first
+log that belongs to a run, or to ``comparison-<names>/`` in the current folder if none does.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from oiyolo.core import files
-from oiyolo.core.results import Result, columns, shown
-from oiyolo.trainlog.lineage import number_text
+from oiyolo.core.results import Result, format_table, images_html
+from oiyolo.trainlog.lineage import format_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     from oiyolo.stages.plot.outputs import Target
     from oiyolo.trainlog.tables import TrainLog
 
-_LONGEST_NAME: Final = 80
-_TABLE: Final = {
+_MAX_NAME_CHARS: Final = 80
+_HEADINGS: Final = {
     "run": "run",
     "iteration": "iteration",
-    "avg_loss": "darknet's average",
+    "avg_loss": "average loss",
     "loss_smoothed": "smoothed loss",
     "iou_smoothed": "IOU",
     "map": "mAP",
     "best_map": "best mAP",
-    "best_map_iteration": "at",
+    "best_map_iteration": "at iteration",
     "images_per_s": "images/s",
     "verdict": "verdict",
 }
@@ -39,13 +39,13 @@ _TABLE: Final = {
 
 @dataclass(frozen=True)
 class Compared(Result):
-    """Trainings side by side.
+    """A comparison of training runs.
 
     Attributes:
-        rows: One per training, by column name: run, iteration, avg_loss, loss_smoothed,
-            iou_smoothed, map, best_map, best_map_iteration, images_per_s, verdict.
-        charts: The picture as PNG; an SVG of the same name lies beside it.
-        table: The rows as CSV.
+        rows: One mapping per log: run, iteration, avg_loss, loss_smoothed, iou_smoothed, map,
+            best_map, best_map_iteration, images_per_s, verdict.
+        charts: The chart as PNG, next to an SVG of the same name.
+        table: Path of the rows as CSV.
     """
 
     rows: Sequence[Mapping[str, Any]]
@@ -53,7 +53,7 @@ class Compared(Result):
     table: Path
 
     def as_dict(self) -> dict[str, object]:
-        """See ``Result``."""
+        """Return the rows and the paths of chart and table as JSON-compatible values."""
         return {
             "runs": [dict(row) for row in self.rows],
             "charts": [str(path) for path in self.charts],
@@ -61,41 +61,45 @@ class Compared(Result):
         }
 
     def __str__(self) -> str:
-        names = [name for name in _TABLE if any(row[name] is not None for row in self.rows)]
+        names = [name for name in _HEADINGS if any(row[name] is not None for row in self.rows)]
         names.remove("verdict")
-        lines = [[_TABLE[name] for name in names]]
-        lines += [[_cell(row[name]) for name in names] for row in self.rows]
+        cells = [[_HEADINGS[name] for name in names]]
+        cells += [[_cell(row[name]) for name in names] for row in self.rows]
         verdicts = [f"{row['run']}: {row['verdict']}" for row in self.rows]
         return "\n".join(
-            [columns(lines), *verdicts, f"see {self.charts[0]} (and .svg) and {self.table}"]
+            [
+                format_table(cells),
+                *verdicts,
+                f"chart: {self.charts[0]} (and .svg); table: {self.table}",
+            ]
         )
 
     def _repr_html_(self) -> str:
-        return super()._repr_html_() + shown(self.charts)
+        return super()._repr_html_() + images_html(self.charts)
 
 
 def _cell(value: object) -> str:
     if isinstance(value, float):
-        return number_text(value)
+        return format_number(value)
     return "" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def compare(targets: Sequence[Target], logs: Mapping[str, TrainLog]) -> Compared:
-    """Draw trainings side by side.
+    """Write the chart and the tables that compare several training runs.
 
     Args:
-        targets: The trainings.
-        logs: Their logs in the same order, by names that differ.
+        targets: The logs to compare.
+        logs: Their contents by unique name, in the same order.
 
     Raises:
         InputFormError: A log has no iteration lines.
     """
-    from oiyolo.charts.comparison import save_comparison  # noqa: PLC0415  (matplotlib takes half a second)
-    from oiyolo.trainlog.metrics_json import digest  # noqa: PLC0415  (numpy)
+    from oiyolo.charts.comparison import save_comparison  # noqa: PLC0415  (matplotlib is slow to import)
+    from oiyolo.trainlog.metrics_json import build_metrics  # noqa: PLC0415  (numpy)
 
-    folder = folder_of(targets)
+    folder = comparison_folder(targets)
     charts = save_comparison(logs, folder)
-    rows = [_row(digest(log, name=name)) for name, log in logs.items()]
+    rows = [_row(build_metrics(log, name=name)) for name, log in logs.items()]
     table = folder / "comparison.csv"
     files.write_text(table, _csv(rows))
     files.write_json(folder / "comparison.json", {"runs": rows})
@@ -106,36 +110,37 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
     import csv  # noqa: PLC0415  (only here)
 
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(_TABLE), lineterminator="\n")
+    writer = csv.DictWriter(text, list(_HEADINGS), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
 
 
-def _row(numbers: Mapping[str, Any]) -> dict[str, Any]:
-    last, best = numbers["last"], numbers["best"]["map"] or {}
+def _row(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    last, best = metrics["last"], metrics["best"]["map"] or {}
     return {
-        "run": numbers["name"],
-        **{key: last[key] for key in _TABLE if key in last},
+        "run": metrics["name"],
+        **{key: last[key] for key in _HEADINGS if key in last},
         "best_map": best.get("value"),
         "best_map_iteration": best.get("iteration"),
-        "verdict": numbers["verdict"]["sentence"],
+        "verdict": metrics["verdict"]["sentence"],
     }
 
 
 def distinct_names(targets: Sequence[Target]) -> list[str]:
-    """Give each training a name that no other has: where names are the same, with their folders.
+    """Return a unique name for each log.
 
-    A run's name, or a file's; then so many folders before it as it takes; then a number.
+    A name is the run's or the file's name, preceded by as many parent folders as needed to make it
+    unique, and followed by a number if that is not enough.
     """
     names = [target.name for target in targets]
     parents = [target.log_path.absolute().parent for target in targets]
     for depth in range(1, max(len(parent.parts) for parent in parents) + 1):
-        again = {name for name in names if names.count(name) > 1}
-        if not again:
+        duplicates = {name for name in names if names.count(name) > 1}
+        if not duplicates:
             return names
         names = [
-            "-".join([*parent.parts[1:][-depth:], target.name]) if name in again else name
+            "-".join([*parent.parts[1:][-depth:], target.name]) if name in duplicates else name
             for name, parent, target in zip(names, parents, targets, strict=True)
         ]
     return [
@@ -144,12 +149,12 @@ def distinct_names(targets: Sequence[Target]) -> list[str]:
     ]
 
 
-def folder_of(targets: Sequence[Target]) -> Path:
-    """Give the folder of a comparison."""
+def comparison_folder(targets: Sequence[Target]) -> Path:
+    """Return the output folder of a comparison."""
     runs = [target.run for target in targets if target.run is not None]
     parent = runs[0].folder.parent if runs else Path.cwd()
     name = "-and-".join(distinct_names(targets))
-    if len(name) > _LONGEST_NAME:
-        code = hashlib.sha256(name.encode()).hexdigest()[:8]
-        name = f"{name[: _LONGEST_NAME // 2]}-and-{len(targets) - 1}-more-{code}"
+    if len(name) > _MAX_NAME_CHARS:
+        suffix = hashlib.sha256(name.encode()).hexdigest()[:8]
+        name = f"{name[: _MAX_NAME_CHARS // 2]}-and-{len(targets) - 1}-more-{suffix}"
     return parent / f"comparison-{name}"

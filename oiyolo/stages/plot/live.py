@@ -1,7 +1,7 @@
-"""A training that is charted while it goes on, as a part of plot.
+"""The part of plot that follows a training run in progress.
 
-The charts are written anew when the log has grown, and a line says how it goes: in place on a
-terminal, with the overview in a notebook's cell, as plain lines elsewhere.
+The charts are drawn again each time the log has grown, and a status line reports progress: in place
+on a terminal, with the overview chart in a notebook cell, as plain lines elsewhere.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from oiyolo.core import progress
 from oiyolo.core.errors import UsageError
-from oiyolo.core.results import shown
-from oiyolo.stages.plot.outputs import draw, left_before, sign
+from oiyolo.core.results import images_html
+from oiyolo.stages.plot.outputs import draw, load_outputs, write_recipe
 from oiyolo.trainlog.follow import LogFollower
 from oiyolo.trainlog.parse import read_log
 
@@ -32,65 +32,70 @@ if TYPE_CHECKING:
 EVERY_S: Final = 10.0
 IDLE_S: Final = 300.0
 _POLL_S: Final = 0.5
-_REST: Final = 4.0  # times what a refresh took: darknet may need the processor
+_REST_RATIO: Final = 4.0  # idle time per refresh time, because darknet may need the CPU
 
 _log = logging.getLogger("oiyolo")
 
 
 @dataclass(frozen=True)
-class Pace:
-    """How often a log is looked at.
+class FollowIntervals:
+    """The time intervals of following a log.
 
     Attributes:
-        every_s: The least time between two refreshes.
-        idle_s: A log that is no run's has ended when it has not grown for so long.
+        every_s: Minimum time between two refreshes, in seconds.
+        idle_s: Time in seconds without growth after which a log outside a run has ended.
     """
 
     every_s: float
     idle_s: float
 
     @classmethod
-    def of(cls, every_s: float | None, idle_s: float | None) -> Pace:
-        """Take what was given, and the defaults for the rest.
+    def from_options(cls, every_s: float | None, idle_s: float | None) -> FollowIntervals:
+        """Return the intervals, with defaults for options that are None.
 
         Raises:
-            UsageError: A time is not above 0.
+            UsageError: An interval is not above 0.
         """
-        pace = cls(EVERY_S if every_s is None else every_s, IDLE_S if idle_s is None else idle_s)
-        for name, value in (("every-s", pace.every_s), ("idle-s", pace.idle_s)):
+        intervals = cls(
+            EVERY_S if every_s is None else every_s, IDLE_S if idle_s is None else idle_s
+        )
+        for name, value in (("every-s", intervals.every_s), ("idle-s", intervals.idle_s)):
             if not value > 0:
-                raise UsageError(
-                    f"--{name} is a time", expected="seconds above 0", found=str(value)
-                )
-        return pace
+                raise UsageError(f"invalid --{name}", expected="seconds above 0", found=str(value))
+        return intervals
 
     @property
     def poll_s(self) -> float:
-        """How often to look whether the log has grown."""
+        """Interval between checks of the log, in seconds."""
         return min(_POLL_S, self.every_s, self.idle_s)
 
 
-def follow(target: Target, pace: Pace, *, events: Path | None) -> Plotted:
-    """Chart a training until it ends or is no longer watched; see ``plot``.
+def follow(target: Target, intervals: FollowIntervals, *, events: Path | None) -> Plotted:
+    """Draw the charts of a training run until it ends or Ctrl-C is pressed; return the last ones.
+
+    Args:
+        target: The log of the run.
+        intervals: The refresh and idle intervals.
+        events: Folder for TensorBoard event files, if any.
 
     Raises:
-        InputFormError: It ended without an iteration line.
-        KeyboardInterrupt: It was no longer watched before there was a chart.
+        InputFormError: The training ended without an iteration line.
+        KeyboardInterrupt: Ctrl-C was pressed before the first chart.
     """
-    watch = _Watch(target, events)
-    with _teller() as teller:
+    training = _LiveTraining(target, events)
+    with _choose_reporter() as reporter:
         try:
-            _until_over(watch, pace, teller)
+            _follow_until_over(training, intervals, reporter)
         except KeyboardInterrupt:
-            if watch.plotted is None:
+            if training.plotted is None:
                 raise
-        teller.tell(watch, last=True)
-    assert watch.plotted is not None  # noqa: S101  (it ends with a chart)
-    return watch.plotted
+        reporter.report(training, is_last=True)
+    assert training.plotted is not None  # noqa: S101  (following ends with a chart)
+    return training.plotted
 
 
-class _Watch:
-    """A training that is watched: what was drawn of it last."""
+class _LiveTraining:
+    """A training run that is followed, with its latest charts."""
 
     def __init__(self, target: Target, events: Path | None) -> None:
         self.target = target
@@ -101,46 +106,44 @@ class _Watch:
 
     @property
     def is_over(self) -> bool:
-        """Nobody trains this run; unknown of a log that is no run's."""
+        """Whether no process trains this run any more; ``False`` for a log outside a run."""
         run = self.target.run
-        return run is not None and not run.lives
+        return run is not None and not run.is_training
 
     @property
-    def line(self) -> str:
-        """How it goes, in a line."""
+    def status_line(self) -> str:
+        """Iteration, verdict and state of the training in one line."""
         if self.plotted is None:
             return f"{self.target.name}: no iterations yet"
-        last = self.plotted.numbers["last"]
+        latest = self.plotted.numbers["last"]
         record = self.target.run.record if self.target.run is not None else {}
-        of = f" of {record['max_batches']:,}" if "max_batches" in record else ""
+        total = f" of {record['max_batches']:,}" if "max_batches" in record else ""
         state = f" · {record.get('state', 'unknown')}" if self.is_over else ""
-        where = f"{self.target.name}: iteration {last['iteration']:,}{of}"
-        return f"{where} · {self.plotted.verdict}{state}"
+        prefix = f"{self.target.name}: iteration {latest['iteration']:,}{total}"
+        return f"{prefix} · {self.plotted.verdict}{state}"
 
     @property
-    def kind(self) -> str:
-        """The verdict's kind, by which news is known."""
+    def verdict_kind(self) -> str:
+        """Kind of the latest verdict; a change of it is reported at once."""
         return "" if self.plotted is None else str(self.plotted.numbers["verdict"]["kind"])
 
     def refresh(self) -> None:
-        """Draw what there is; leave all as it is before the first iteration."""
+        """Draw the charts again, unless the log has no iterations yet."""
         log = self.follower.log
         if log.latest is not None:
             self.plotted = self._with_events(draw(self.target, log))
 
-    def end(self) -> None:
-        """Draw what came last, and say what it was made from."""
+    def finish(self) -> None:
+        """Draw the final charts and write their recipe."""
         if self.plotted is not None and not self.target.log_path.is_file():
-            return  # somebody took it away
-        made_from = self.target.made_from()
+            return  # the log was deleted
+        recipe = self.target.recipe()
         if self.follower.update() or self.plotted is None:
-            self.plotted = left_before(self.target, made_from) or draw(
-                self.target, self.follower.log
-            )
+            self.plotted = load_outputs(self.target, recipe) or draw(self.target, self.follower.log)
             self.plotted = self._with_events(self.plotted)
-        if not _ends_whole(self.target.log_path):  # the follower waits for the rest in vain
+        if not _ends_with_newline(self.target.log_path):  # which the follower has not read
             self.plotted = self._with_events(draw(self.target, read_log(self.target.log_path)))
-        sign(self.plotted, self.target, made_from)
+        write_recipe(self.plotted, self.target, recipe)
 
     def _with_events(self, plotted: Plotted) -> Plotted:
         if self.events is None:
@@ -151,107 +154,115 @@ class _Watch:
         return replace(plotted, events=self.events, new_events=self.new_events)
 
 
-def _until_over(watch: _Watch, pace: Pace, teller: _Teller) -> None:
-    """Draw again and again until the training is over."""
-    news = False
+def _follow_until_over(
+    training: _LiveTraining, intervals: FollowIntervals, reporter: _Reporter
+) -> None:
+    """Draw the charts each time the log has grown, until the training is over."""
+    has_new_lines = False
     grown_at_s = due_s = time.monotonic()
     while True:
-        over = watch.is_over  # asked before the log is read: what it wrote last is in there
-        if watch.follower.update():
-            news = True
+        is_over = training.is_over  # checked before reading, so that the last lines are read
+        if training.follower.update():
+            has_new_lines = True
             grown_at_s = time.monotonic()
-        idle = watch.target.run is None and time.monotonic() - grown_at_s >= pace.idle_s
-        if over or idle:
+        is_idle = training.target.run is None and time.monotonic() - grown_at_s >= intervals.idle_s
+        if is_over or is_idle:
             break
-        if news and time.monotonic() >= due_s:
-            began_s = time.monotonic()
-            watch.refresh()
-            news = False
-            due_s = time.monotonic() + max(pace.every_s, _REST * (time.monotonic() - began_s))
-            teller.tell(watch)
-        time.sleep(pace.poll_s)
-    if news and watch.plotted is not None:
-        watch.refresh()
-    watch.end()
+        if has_new_lines and time.monotonic() >= due_s:
+            started_s = time.monotonic()
+            training.refresh()
+            has_new_lines = False
+            due_s = time.monotonic() + max(
+                intervals.every_s, _REST_RATIO * (time.monotonic() - started_s)
+            )
+            reporter.report(training)
+        time.sleep(intervals.poll_s)
+    if has_new_lines and training.plotted is not None:
+        training.refresh()
+    training.finish()
 
 
-def _ends_whole(path: Path) -> bool:
+def _ends_with_newline(path: Path) -> bool:
     with path.open("rb") as file:
         size_bytes = file.seek(0, os.SEEK_END)
         file.seek(max(0, size_bytes - 1))
         return file.read(1) in {b"", b"\n"}
 
 
-class _Teller(Protocol):
-    """Says how a training goes."""
+class _Reporter(Protocol):
+    """Reports the status of a training run."""
 
-    def tell(self, watch: _Watch, *, last: bool = False) -> None:
-        """Say it as it is now."""
-
-
-class _Silent:
-    def tell(self, watch: _Watch, *, last: bool = False) -> None:
-        """See ``_Teller``."""
+    def report(self, training: _LiveTraining, *, is_last: bool = False) -> None:
+        """Report the current status; ``is_last`` marks the final report."""
 
 
-class _InPlace:
-    """One line of a terminal, written over."""
+class _SilentReporter:
+    def report(self, training: _LiveTraining, *, is_last: bool = False) -> None:
+        """Report nothing."""
 
-    def tell(self, watch: _Watch, *, last: bool = False) -> None:
-        """See ``_Teller``."""
+
+class _TerminalReporter:
+    """Rewrites one line of a terminal."""
+
+    def report(self, training: _LiveTraining, *, is_last: bool = False) -> None:
+        """Rewrite the status line; end it after the final report."""
         width = shutil.get_terminal_size().columns
-        sys.stderr.write(f"\r\x1b[K{watch.line[: width - 1]}" + ("\n" if last else ""))
+        sys.stderr.write(f"\r\x1b[K{training.status_line[: width - 1]}" + ("\n" if is_last else ""))
         sys.stderr.flush()
 
 
-class _Lines:
-    """Plain lines: what is new at once, the rest every so often."""
+class _PlainReporter:
+    """Logs plain lines: a new kind of verdict at once, other changes at intervals."""
 
     def __init__(self) -> None:
-        self._kind: str | None = None
-        self._said = ""
+        self._last_kind: str | None = None
+        self._last_line = ""
         self._next_s = 0.0
 
-    def tell(self, watch: _Watch, *, last: bool = False) -> None:
-        """See ``_Teller``."""
-        due = time.monotonic() >= self._next_s
-        if watch.line != self._said and (last or due or watch.kind != self._kind):
-            self._kind, self._said = watch.kind, watch.line
+    def report(self, training: _LiveTraining, *, is_last: bool = False) -> None:
+        """Log the status line if it has changed and is due."""
+        is_due = time.monotonic() >= self._next_s
+        if training.status_line != self._last_line and (
+            is_last or is_due or training.verdict_kind != self._last_kind
+        ):
+            self._last_kind, self._last_line = training.verdict_kind, training.status_line
             self._next_s = time.monotonic() + progress.PLAIN_LINE_EVERY_S
-            _log.info("%s", watch.line)
+            _log.info("%s", training.status_line)
 
 
-class _Cell:
-    """The cell of a notebook: the line, and the overview below it."""
+class _NotebookReporter:
+    """Shows the status line and the overview chart in a notebook cell."""
 
     def __init__(self) -> None:
-        from IPython import display  # noqa: PLC0415  (only notebooks have it)
+        from IPython import display  # noqa: PLC0415  (installed only with notebooks)
 
-        untyped: Any = display
-        self._html = untyped.HTML
-        self._display = untyped.display(self._html(""), display_id=True)
+        ipython_display: Any = display
+        self._html = ipython_display.HTML
+        self._display = ipython_display.display(self._html(""), display_id=True)
 
-    def tell(self, watch: _Watch, *, last: bool = False) -> None:  # noqa: ARG002  (always anew)
-        """See ``_Teller``."""
-        charts = [] if watch.plotted is None else watch.plotted.charts
-        overview = shown(path for path in charts if path.stem == "overview")
-        self._display.update(self._html(f"<pre>{html.escape(watch.line)}</pre>{overview}"))
+    def report(self, training: _LiveTraining, *, is_last: bool = False) -> None:  # noqa: ARG002  (every report replaces the cell)
+        """Show the status line and the overview."""
+        charts = [] if training.plotted is None else training.plotted.charts
+        overview = images_html(path for path in charts if path.stem == "overview")
+        self._display.update(
+            self._html(f"<pre>{html.escape(training.status_line)}</pre>{overview}")
+        )
 
 
-def _in_a_cell() -> bool:
-    from IPython import get_ipython  # noqa: PLC0415  (only notebooks have it)
+def _in_notebook() -> bool:
+    from IPython import get_ipython  # noqa: PLC0415  (installed only with notebooks)
 
     return get_ipython() is not None
 
 
 @contextlib.contextmanager
-def _teller() -> Iterator[_Teller]:
-    """Choose how to say it by who watches."""
-    if "ipykernel" in sys.modules and _in_a_cell():
-        yield _Cell()
-    elif not progress.shown.get():
-        yield _Silent()
+def _choose_reporter() -> Iterator[_Reporter]:
+    """Yield the reporter for the current output: notebook, terminal, log or none."""
+    if "ipykernel" in sys.modules and _in_notebook():
+        yield _NotebookReporter()
+    elif not progress.enabled.get():
+        yield _SilentReporter()
     elif sys.stderr.isatty():
-        yield _InPlace()
+        yield _TerminalReporter()
     else:
-        yield _Lines()
+        yield _PlainReporter()

@@ -1,4 +1,4 @@
-"""What plot leaves for one training: its charts, its numbers, and what they were made from."""
+"""The outputs of plot for one training run: charts, metrics, and the recipe for both."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from oiyolo import __version__
 from oiyolo.core import files, staleness
 from oiyolo.core.errors import UsageError
-from oiyolo.core.results import Result, shown
+from oiyolo.core.results import Result, images_html
 from oiyolo.project.project import Project, open_project
 from oiyolo.training.run import Run, find_run
 from oiyolo.trainlog.parse import read_log, write_metrics_csv
@@ -23,23 +23,23 @@ if TYPE_CHECKING:
     from oiyolo.project.project import ProjectLike
     from oiyolo.trainlog.tables import TrainLog
 
-_STAMP: Final = ".made-from.json"
+_RECIPE_NAME: Final = ".made-from.json"
 _log = logging.getLogger("oiyolo")
 
 
 @dataclass(frozen=True)
 class Plotted(Result):
-    """Charts of a training.
+    """Charts and metrics of a training run.
 
     Attributes:
-        name: The run's name, or the log file's.
-        read: Reads the log as tables; ``log`` does it once.
-        numbers: What ``metrics.json`` holds.
-        charts: The pictures as PNG; each has an SVG of the same name beside it.
-        metrics: ``metrics.csv``: one row an iteration.
-        metrics_json: ``metrics.json``.
-        events: The folder of TensorBoard's event files, where they were asked for.
-        new_events: How many steps this call wrote there.
+        name: Name of the run or log file.
+        read: Function that reads the log as tables; ``log`` caches its result.
+        numbers: Contents of ``metrics.json``.
+        charts: The charts as PNG, each next to an SVG of the same name.
+        metrics: Path of ``metrics.csv``, with one row per iteration.
+        metrics_json: Path of ``metrics.json``.
+        events: Folder of the TensorBoard event files; ``None`` if not requested.
+        new_events: Number of steps written to the event files by this call.
     """
 
     name: str
@@ -58,13 +58,13 @@ class Plotted(Result):
 
     @property
     def verdict(self) -> str:
-        """How the training goes, in a line."""
+        """Assessment of the training in one line."""
         return str(self.numbers["verdict"]["sentence"])
 
     def as_dict(self) -> dict[str, object]:
-        """See ``Result``."""
+        """Return the latest figures, the verdict and the output paths as JSON-compatible values."""
         last = self.numbers["last"] or {}
-        found: dict[str, object] = {
+        values: dict[str, object] = {
             "name": self.name,
             "iterations": self.numbers["summary"]["iterations"],
             "last_iteration": last.get("iteration"),
@@ -76,35 +76,35 @@ class Plotted(Result):
             "complaints": self.numbers["complaints"],
         }
         if self.events is not None:
-            found |= {"events": str(self.events), "new_events": self.new_events}
-        return found
+            values |= {"events": str(self.events), "new_events": self.new_events}
+        return values
 
     def __str__(self) -> str:
-        names = ", ".join(path.stem for path in self.charts)
+        stems = ", ".join(path.stem for path in self.charts)
         text = [
             f"{self.name}: {self.numbers['summary']['text']}",
             self.verdict,
-            f"see {self.charts[0].parent} ({names}; each as .png and .svg)",
-            f"and {self.metrics} and {self.metrics_json}",
+            f"charts: {self.charts[0].parent} ({stems}; each as .png and .svg)",
+            f"metrics: {self.metrics} and {self.metrics_json}",
         ]
         if self.events is not None:
             text.append(f"TensorBoard: {self.new_events:,} new steps in {self.events}")
         return "\n".join(text)
 
     def _repr_html_(self) -> str:
-        return super()._repr_html_() + shown(p for p in self.charts if p.stem == "overview")
+        return super()._repr_html_() + images_html(p for p in self.charts if p.stem == "overview")
 
 
 @dataclass(frozen=True)
 class Target:
-    """A training to chart, and where its charts go.
+    """A log to chart, and the paths of its outputs.
 
     Attributes:
-        name: The run's name, or the log file's without its ending.
-        log_path: The log.
-        charts_folder: For the pictures.
-        metrics: For ``metrics.csv``; ``metrics.json`` has the same name but for its ending.
-        run: The run, where it is one of a project.
+        name: Name of the run, or of the log file without its suffix.
+        log_path: Path of the log.
+        charts_folder: Folder for the charts.
+        metrics: Path for ``metrics.csv``; ``metrics.json`` differs only in its suffix.
+        run: The run, if the log belongs to one.
     """
 
     name: str
@@ -115,88 +115,86 @@ class Target:
 
     @property
     def metrics_json(self) -> Path:
-        """Where ``metrics.json`` goes."""
+        """Path for ``metrics.json``."""
         return self.metrics.with_suffix(".json")
 
     @property
-    def stamp_path(self) -> Path:
-        """What the charts were made from."""
-        return self.charts_folder / _STAMP
+    def recipe_path(self) -> Path:
+        """Path of the recipe: what the charts were made from."""
+        return self.charts_folder / _RECIPE_NAME
 
-    def made_from(self) -> dict[str, object]:
-        """Give what the charts would be made from now."""
+    def recipe(self) -> dict[str, object]:
+        """Return the present recipe: what the charts would be made from now."""
         return {"the log": files.sha256_of(self.log_path), "version": __version__}
 
 
-def targets_of(
+def find_targets(
     project: ProjectLike,
     *,
     log: str | Path | Sequence[str | Path] | None,
     run: str | None,
     may_wait: bool = False,
 ) -> list[Target]:
-    """Find what is to be charted.
+    """Return the logs to chart.
 
     Args:
-        project: Where runs are looked for; not opened for files.
-        log: Paths of logs, names of runs, or paths of runs' folders.
-        run: A run's name.
-        may_wait: A run that has begun need not have a log yet.
+        project: Project of the runs; it is not opened if only files are named.
+        log: Paths of logs, names of runs, or folders of runs.
+        run: Name of a run.
+        may_wait: Whether a run in progress may still be without a log.
 
     Returns:
-        At least one; the latest run where nothing is named.
+        At least one log; that of the latest run if none is named.
 
     Raises:
-        UsageError: There is no such file or run, or it has no log yet.
+        UsageError: A file or run does not exist, or has no log yet.
     """
-    words = [] if log is None else [log] if isinstance(log, (str, Path)) else list(log)
-    if words and run is not None:
-        raise UsageError(
-            "a run was named twice", found=f"{run}, {words[0]}", remedy="Leave --run out"
-        )
-    if words:
-        found = [_named(project, word) for word in words]
+    names = [] if log is None else [log] if isinstance(log, (str, Path)) else list(log)
+    if names and run is not None:
+        raise UsageError("a run was named twice", found=f"{run}, {names[0]}", remedy="Omit --run")
+    if names:
+        targets = [_find_target(project, name) for name in names]
     else:
-        found = [_of_run(find_run(_opened(project).runs_folder, run))]
-    for target in found:
-        waits = may_wait and target.run is not None and target.run.lives
-        if not waits and not target.log_path.is_file():
+        targets = [_run_target(find_run(_open(project).runs_folder, run))]
+    for target in targets:
+        may_lack_log = may_wait and target.run is not None and target.run.is_training
+        if not may_lack_log and not target.log_path.is_file():
             raise UsageError(
                 f"the run {target.name} has no log yet",
                 where=str(target.log_path),
                 remedy="Run `oiyolo train`",
             )
-    return found
+    return targets
 
 
-def _opened(project: ProjectLike) -> Project:
+def _open(project: ProjectLike) -> Project:
     return project if isinstance(project, Project) else open_project(project)
 
 
-def _named(project: ProjectLike, word: str | Path) -> Target:
-    path = Path(word)
+def _find_target(project: ProjectLike, name: str | Path) -> Target:
+    path = Path(name)
     if path.is_file():
-        return of_log(path)
+        return log_target(path)
     if (path / "run.json").is_file():
-        return _of_run(Run(path.absolute()))
+        return _run_target(Run(path.absolute()))
     try:
-        return _of_run(find_run(_opened(project).runs_folder, str(word)))
+        return _run_target(find_run(_open(project).runs_folder, str(name)))
     except UsageError as error:
         if len(path.parts) == 1 and not path.suffix:
             raise
         raise UsageError(
             "there is no such log",
-            where=str(word),
+            where=str(name),
             expected="a file, or the name of a run of this project",
         ) from error
 
 
-def _of_run(run: Run) -> Target:
+def _run_target(run: Run) -> Target:
     return Target(run.name, run.log_path, run.charts_folder, run.folder / "metrics.csv", run)
 
 
-def of_log(path: Path) -> Target:
-    """Give the target of a log without a project: beside it, or in the current folder."""
+def log_target(path: Path) -> Target:
+    """Return a log outside a project, with outputs next to it or in the current folder."""
     folder = path.absolute().parent
     if not os.access(folder, os.W_OK):
         folder = Path.cwd()
@@ -204,15 +202,15 @@ def of_log(path: Path) -> Target:
     return Target(name, path, folder / f"{name}-charts", folder / f"{name}-metrics.csv")
 
 
-def left_before(target: Target, made_from: Mapping[str, object]) -> Plotted | None:
-    """Give what an earlier call left, if it is all there and made from the same; tell why not."""
-    reason = staleness.stale_reason(target.stamp_path, made_from)
+def load_outputs(target: Target, recipe: Mapping[str, object]) -> Plotted | None:
+    """Return the outputs of an earlier call if complete and up to date; otherwise log why not."""
+    reason = staleness.stale_reason(target.recipe_path, recipe)
     if reason is None:
-        stamp = files.read_json(target.stamp_path)
-        charts = [target.charts_folder / name for name in stamp.get("charts", [])]
-        wanted = [*charts, *(c.with_suffix(".svg") for c in charts), target.metrics]
+        old_recipe = files.read_json(target.recipe_path)
+        charts = [target.charts_folder / name for name in old_recipe.get("charts", [])]
+        expected = [*charts, *(c.with_suffix(".svg") for c in charts), target.metrics]
         numbers = files.read_json(target.metrics_json)
-        if charts and numbers and all(path.is_file() for path in wanted):
+        if charts and numbers and all(path.is_file() for path in expected):
             return Plotted(
                 target.name,
                 lambda: read_log(target.log_path),
@@ -221,32 +219,32 @@ def left_before(target: Target, made_from: Mapping[str, object]) -> Plotted | No
                 target.metrics,
                 target.metrics_json,
             )
-        reason = "a chart is gone"
-    _log.info("plot: %s", reason)
+        reason = "a chart or metrics file is missing"
+    _log.info("plot: drawing charts: %s", reason)
     return None
 
 
 def draw(target: Target, log: TrainLog) -> Plotted:
-    """Write the charts and the numbers of a log, whatever is there.
+    """Write the charts and metrics of a log, replacing any existing ones.
 
     Raises:
         InputFormError: The log has no iteration lines.
     """
-    from oiyolo.charts.training import save_charts  # noqa: PLC0415  (matplotlib takes half a second)
-    from oiyolo.trainlog.metrics_json import digest  # noqa: PLC0415  (numpy)
+    from oiyolo.charts.training import save_charts  # noqa: PLC0415  (matplotlib is slow to import)
+    from oiyolo.trainlog.metrics_json import build_metrics  # noqa: PLC0415  (numpy)
 
-    target.stamp_path.unlink(missing_ok=True)
+    target.recipe_path.unlink(missing_ok=True)
     charts = save_charts(log, target.charts_folder, title=target.name)
     write_metrics_csv(log, target.metrics)
-    numbers = digest(log, name=target.name)
+    numbers = build_metrics(log, name=target.name)
     files.write_json(target.metrics_json, numbers)
-    if "map.png" not in {path.name for path in charts}:  # of a log that was here before
-        for ending in (".png", ".svg"):
-            (target.charts_folder / f"map{ending}").unlink(missing_ok=True)
+    if "map.png" not in {path.name for path in charts}:  # of an earlier log
+        for suffix in (".png", ".svg"):
+            (target.charts_folder / f"map{suffix}").unlink(missing_ok=True)
     return Plotted(target.name, lambda: log, numbers, charts, target.metrics, target.metrics_json)
 
 
-def sign(plotted: Plotted, target: Target, made_from: Mapping[str, object]) -> None:
-    """Say what charts were made from, once all of them are there."""
+def write_recipe(plotted: Plotted, target: Target, recipe: Mapping[str, object]) -> None:
+    """Write what the outputs were made from, after all of them are complete."""
     names = [path.name for path in plotted.charts]
-    staleness.write(target.stamp_path, {**made_from, "charts": names})
+    staleness.write_recipe(target.recipe_path, {**recipe, "charts": names})

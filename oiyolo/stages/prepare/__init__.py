@@ -1,7 +1,7 @@
-"""prepare: upright, resized images with their labels beside them.
+"""prepare: write upright, resized images and their labels.
 
-Leaves ``data/dataset/obj/<ImageID>.jpg`` and ``.txt`` and ``data/dataset/boxes.csv``. Only images
-whose pixels, boxes or options are new are made again; the ledger knows what each was made from.
+Writes ``data/dataset/obj/<ImageID>.jpg`` and ``.txt``, and ``data/dataset/boxes.csv``. An image is
+prepared again only if its file, boxes or options changed; the ledger has a fingerprint of these.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from PIL import Image
 from oiyolo import __version__
 from oiyolo.core import files, staleness
 from oiyolo.core.progress import progress
-from oiyolo.core.results import Plan, Result, columns, count, data_url
+from oiyolo.core.results import Plan, Result, data_url, format_table, pluralize
 from oiyolo.imagery import labels
-from oiyolo.project.ledger import EXCLUDED, FETCHED, HAS_PREPARED, PENDING, PREPARED, Change
+from oiyolo.project.ledger import EXCLUDED, FETCHED, PENDING, PREPARED, PREPARED_STATES, Change
 from oiyolo.project.project import open_project
 from oiyolo.stages import select as select_stage
 from oiyolo.stages.prepare import boxes_csv, originals, pending
-from oiyolo.stages.prepare.pending import STAMP
-from oiyolo.stages.prepare.tasks import METHOD, options_of
+from oiyolo.stages.prepare.pending import RECIPE_FILE
+from oiyolo.stages.prepare.tasks import METHOD_VERSION, image_options
 from oiyolo.training.run import ids_in_use
 
 if TYPE_CHECKING:
@@ -47,16 +47,16 @@ _SHOWN_HEIGHT_PX: Final = 160
 
 @dataclass(frozen=True)
 class Prepared(Result):
-    """What a prepare did, and how the ledger stands after it.
+    """Result of ``oiyolo prepare``.
 
     Attributes:
         folder: ``data/dataset``.
-        new: Images made now.
-        failed: Reasons of those that could not be made.
-        dropped_boxes: Boxes of prepared images that are no labels, by reason.
-        counts: The ledger's sums.
-        seconds: How long it took.
-        lacking: Images whose originals are needed again.
+        new: Number of images prepared by this call.
+        failed: Number of images that could not be prepared, by reason.
+        dropped_boxes: Number of boxes of prepared images that are not labels, by reason.
+        counts: Number of images in each state afterwards.
+        seconds: Duration in seconds.
+        missing_originals: Number of images whose originals have to be fetched again.
     """
 
     folder: Path
@@ -65,15 +65,15 @@ class Prepared(Result):
     dropped_boxes: Mapping[str, int]
     counts: Counts
     seconds: float
-    lacking: int = 0
+    missing_originals: int = 0
 
     @cached_property
     def boxes(self) -> pd.DataFrame:
-        """Every box in the prepared frame, ``used`` or not."""
+        """All boxes in the prepared frame, ``used`` or not."""
         return boxes_csv.read(self.folder)
 
     def as_dict(self) -> dict[str, object]:
-        """See ``Result``."""
+        """Return the result as JSON-compatible values."""
         return {
             "prepared": self.new,
             "failed": dict(self.failed),
@@ -83,21 +83,23 @@ class Prepared(Result):
         }
 
     def __str__(self) -> str:
-        here = sum(self.counts.states[state] for state in HAS_PREPARED)
-        if not (self.new or self.failed or self.lacking):
-            return f"prepared: nothing to do; {count(here, 'image')} with labels"
+        with_labels = sum(self.counts.states[state] for state in PREPARED_STATES)
+        if not (self.new or self.failed or self.missing_originals):
+            return f"prepared: nothing to do; {pluralize(with_labels, 'image')} with labels"
         rate = self.new / self.seconds if self.seconds else 0.0
-        effort = f"in {self.seconds:.1f} s ({rate:.0f} a second)"
-        told = [f"prepared {count(self.new, 'image')} {effort}; {here:,} with labels"]
-        rows = [(f"not prepared: {why}", n) for why, n in self.failed.items()]
-        rows += [(f"boxes that are no labels: {why}", n) for why, n in self.dropped_boxes.items()]
-        told += [columns(rows)] if rows else []
-        if self.lacking:
-            told.append(
-                f"`oiyolo fetch` gets {count(self.lacking, 'original')} again (keep_originals "
-                "frees them), then `oiyolo prepare` goes on"
+        duration = f"in {self.seconds:.1f} s ({rate:.0f} per second)"
+        lines = [f"prepared {pluralize(self.new, 'image')} {duration}; {with_labels:,} with labels"]
+        rows = [(f"not prepared: {reason}", n) for reason, n in self.failed.items()]
+        rows += [
+            (f"boxes not used as labels: {reason}", n) for reason, n in self.dropped_boxes.items()
+        ]
+        lines += [format_table(rows)] if rows else []
+        if self.missing_originals:
+            lines.append(
+                f"{pluralize(self.missing_originals, 'original')} needed again (deleted because "
+                "keep_originals is false): run `oiyolo fetch`, then `oiyolo prepare`"
             )
-        return "\n".join(told)
+        return "\n".join(lines)
 
     def _repr_html_(self) -> str:
         label_paths = sorted((self.folder / "obj").glob("*.txt"))[:_SHOWN_IMAGES]
@@ -107,17 +109,17 @@ class Prepared(Result):
 def prepare(
     project: ProjectLike = ".", *, dry_run: bool = False, **options: object
 ) -> Prepared | Plan:
-    """Make the fetched images ready for darknet.
+    """Prepare the fetched images for darknet.
 
     Args:
         project: An open project or its folder.
-        dry_run: Only tell what would be done.
+        dry_run: Whether to only report what would be done.
         **options: Keys of ``[images]`` (``size``, ``fit``, ``jobs``, ``keep_originals``).
 
     Raises:
-        UsageError: Nothing was fetched yet, or an unknown option.
-        LockedError: Another run changes the dataset, or a training reads images that would be
-            made anew as others.
+        UsageError: Nothing was selected yet, or an option is unknown.
+        LockedError: Another process is changing the dataset, or a training run in progress uses
+            images that would have to be prepared again with different options.
     """
     opened = open_project(project, options)
     if dry_run:
@@ -127,68 +129,80 @@ def prepare(
 
 
 def _plan(project: Project) -> Plan:
-    selection = select_stage.load_or_complain(project)
+    selection = select_stage.load(project)
     with project.ledger(read_only=True) as ledger:
-        todo = pending.find(project, selection, ledger)
-    wanted = {task.image_id for task in todo.tasks}
-    lacking = wanted - originals.ids_in(project.images_folder)
-    actions = [f"prepare {count(len(wanted - lacking), 'image')}"] if wanted - lacking else []
-    if lacking:
-        actions.append(f"need {count(len(lacking), 'original')} again, from `oiyolo fetch`")
-    if todo.back:
-        actions.append(f"count {count(len(todo.back), 'image')} as prepared again")
-    facts = {"images": len(wanted), "lacking": len(lacking), "back": len(todo.back)}
+        work = pending.find_images(project, selection, ledger)
+    pending_ids = {task.image_id for task in work.tasks}
+    missing_originals = pending_ids - originals.image_ids_in(project.images_folder)
+    actions = (
+        [f"prepare {pluralize(len(pending_ids - missing_originals), 'image')}"]
+        if pending_ids - missing_originals
+        else []
+    )
+    if missing_originals:
+        actions.append(
+            f"need {pluralize(len(missing_originals), 'original')} again from `oiyolo fetch`"
+        )
+    if work.restored_ids:
+        actions.append(f"mark {pluralize(len(work.restored_ids), 'image')} as prepared again")
+    facts = {
+        "images": len(pending_ids),
+        "lacking": len(missing_originals),
+        "back": len(work.restored_ids),
+    }
     return Plan("prepare", actions, facts)
 
 
 def stale_reason(project: Project) -> str | None:
-    """Tell why the prepared images are not what they would be now; ``None`` if they are."""
+    """Return why the prepared images are out of date; ``None`` if they are up to date."""
     with project.ledger() as ledger:
         if waiting := len(ledger.ids(FETCHED)):
-            return f"{count(waiting, 'image')} fetched but not prepared"
-        made_from = _made_from(project, select_stage.load_or_complain(project), ledger)
-    return staleness.stale_reason(project.dataset_folder / STAMP, made_from)
+            return f"{pluralize(waiting, 'image')} fetched but not prepared"
+        recipe = _recipe(project, select_stage.load(project), ledger)
+    return staleness.stale_reason(project.dataset_folder / RECIPE_FILE, recipe)
 
 
-def prepared_as(project: Project) -> dict[str, Any]:
-    """Give how the images that lie there were prepared: ``size`` (width, height) and ``fit``.
+def prepared_options(project: Project) -> dict[str, Any]:
+    """Return how the existing images were prepared: ``size`` (width, height) and ``fit``.
 
-    It is what the last prepare recorded, which an option of a single call may have decided.
+    These are the options that the last ``prepare`` recorded; they may differ from ``oiyolo.toml``.
     """
-    saved = files.read_json(project.dataset_folder / STAMP) or {}
-    options: dict[str, Any] = saved.get("options") or options_of(project.config)
+    saved = files.read_json(project.dataset_folder / RECIPE_FILE) or {}
+    options: dict[str, Any] = saved.get("options") or image_options(project.config)
     return {"size": list(options["size"]), "fit": options["fit"]}
 
 
-def _made_from(
+def _recipe(
     project: Project, selection: select_stage.Selection, ledger: Ledger
 ) -> dict[str, object]:
     return {
-        "options": options_of(project.config),
+        "options": image_options(project.config),
         "selection": selection.fingerprint,
-        "the set of prepared images": staleness.fingerprint(ledger.ids(*HAS_PREPARED)),
-        "the way of preparing": METHOD,
+        "the set of prepared images": staleness.fingerprint(ledger.ids(*PREPARED_STATES)),
+        "the way of preparing": METHOD_VERSION,
         "version": __version__,
     }
 
 
 def run(project: Project) -> Prepared:
-    """Prepare under a lock that the caller holds."""
-    selection = select_stage.load_or_complain(project)
+    """Prepare the fetched images; the caller holds the dataset lock."""
+    selection = select_stage.load(project)
     project.objects_folder.mkdir(parents=True, exist_ok=True)
     files.remove_parts(project.objects_folder)
     started_s = time.monotonic()
     tally = Counter[str]()
     with project.ledger() as ledger:
         if not _is_up_to_date(project, selection, ledger):
-            tally = _make(project, ledger, pending.find(project, selection, ledger))
+            tally = _prepare_pending(
+                project, ledger, pending.find_images(project, selection, ledger)
+            )
         if not project.config.images.keep_originals:
-            left = originals.ids_in(project.images_folder)
-            originals.free(project, ledger, sorted(left))
-        _remove_refused(project, ledger)
+            remaining = originals.image_ids_in(project.images_folder)
+            originals.free(project, ledger, sorted(remaining))
+        _remove_excluded(project, ledger)
         dropped = _finish(project, selection, ledger)
         counts = ledger.counts()
-        lacking = len(ledger.ids(PENDING, stage=STAGE))
+        missing_originals = len(ledger.ids(PENDING, stage=STAGE))
     return Prepared(
         folder=project.dataset_folder,
         new=tally.pop("", 0),
@@ -196,57 +210,57 @@ def run(project: Project) -> Prepared:
         dropped_boxes=dropped,
         counts=counts,
         seconds=time.monotonic() - started_s,
-        lacking=lacking,
+        missing_originals=missing_originals,
     )
 
 
 def _is_up_to_date(project: Project, selection: select_stage.Selection, ledger: Ledger) -> bool:
-    """Tell that there is nothing to do, without looking at each image's boxes."""
-    made_from = _made_from(project, selection, ledger)
+    """Return whether there is nothing to do, without examining each image's boxes."""
+    recipe = _recipe(project, selection, ledger)
     return (
-        staleness.stale_reason(project.dataset_folder / STAMP, made_from) is None
+        staleness.stale_reason(project.dataset_folder / RECIPE_FILE, recipe) is None
         and not ledger.ids(FETCHED)
         and not ledger.ids(PENDING, stage=STAGE)
-        and pending.complete_in(project.objects_folder).issuperset(
-            [*ledger.ids(*HAS_PREPARED), *ledger.ids(EXCLUDED, stage="split")]
+        and pending.complete_ids_in(project.objects_folder).issuperset(
+            [*ledger.ids(*PREPARED_STATES), *ledger.ids(EXCLUDED, stage="split")]
         )
     )
 
 
-def _make(project: Project, ledger: Ledger, todo: pending.Todo) -> Counter[str]:
-    """Make what is to be made, and count it by reason; "" if all went well."""
-    if todo:
-        (project.dataset_folder / STAMP).unlink(missing_ok=True)
-    told = "its prepared files are right again"
-    ledger.record(STAGE, [Change(image_id, PREPARED, told) for image_id in todo.back])
-    made = Counter[str]()
-    if not todo.tasks:
-        return made
+def _prepare_pending(project: Project, ledger: Ledger, work: pending.PendingImages) -> Counter[str]:
+    """Prepare the pending images; return their number by reason of failure, "" for success."""
+    if work:
+        (project.dataset_folder / RECIPE_FILE).unlink(missing_ok=True)
+    message = "the existing prepared files are up to date again"
+    ledger.record(STAGE, [Change(image_id, PREPARED, message) for image_id in work.restored_ids])
+    outcomes = Counter[str]()
+    if not work.tasks:
+        return outcomes
     from oiyolo.stages.prepare.workers import prepare_all  # noqa: PLC0415  (OpenCV)
 
-    with progress("prepare", total=len(todo.tasks), unit="img") as told_so_far:
-        for batch in _batches(prepare_all(project, todo.tasks)):
+    with progress("prepare", total=len(work.tasks), unit="img") as bar:
+        for batch in _batches(prepare_all(project, work.tasks)):
             ledger.record(STAGE, batch)
             if not project.config.images.keep_originals:
-                done = [change.image_id for change in batch if change.state == PREPARED]
-                originals.free(project, ledger, done)
-            told_so_far.advance(len(batch))
-            made.update(change.reason for change in batch)
-    return made
+                prepared_ids = [change.image_id for change in batch if change.state == PREPARED]
+                originals.free(project, ledger, prepared_ids)
+            bar.advance(len(batch))
+            outcomes.update(change.reason for change in batch)
+    return outcomes
 
 
 def boxes_table(project: Project) -> pd.DataFrame:
-    """Read ``data/dataset/boxes.csv``: every box in the prepared frame, ``used`` or not."""
+    """Read ``data/dataset/boxes.csv``: all boxes in the prepared frame, ``used`` or not."""
     return boxes_csv.read(project.dataset_folder)
 
 
 def used_sizes(project: Project, image_ids: Container[str]) -> npt.NDArray[np.float64]:
-    """Give widths and heights of the used boxes of some images; see ``prepare_boxes``."""
+    """Read the widths and heights of the used boxes of some images, as fractions, shape (n, 2)."""
     return boxes_csv.used_sizes(project.dataset_folder, image_ids)
 
 
 def _with_boxes(label_path: Path) -> str:
-    """Give a prepared image with its labels drawn on it, as HTML for a notebook."""
+    """Return a prepared image with its labels drawn on it, as HTML for a notebook."""
     jpeg_path = label_path.with_suffix(".jpg")
     with Image.open(jpeg_path) as image:
         width, height = image.size
@@ -267,8 +281,8 @@ def _batches(changes: Iterator[Change]) -> Iterator[list[Change]]:
         yield batch
 
 
-def _remove_refused(project: Project, ledger: Ledger) -> None:
-    """Remove prepared files of images excluded since, but for those that a live run reads."""
+def _remove_excluded(project: Project, ledger: Ledger) -> None:
+    """Delete the prepared files of excluded images, except those that a run in progress uses."""
     in_use = ids_in_use(project.runs_folder)
     for image_id in ledger.ids(EXCLUDED, stage=STAGE):
         if image_id not in in_use:
@@ -277,11 +291,11 @@ def _remove_refused(project: Project, ledger: Ledger) -> None:
 
 
 def _finish(project: Project, selection: select_stage.Selection, ledger: Ledger) -> dict[str, int]:
-    """Write ``boxes.csv`` and the stamp if they are not up to date; count what is no label."""
+    """Write ``boxes.csv`` and the recipe if they are out of date; count dropped boxes by reason."""
     path = project.dataset_folder / boxes_csv.NAME
-    made_from = _made_from(project, selection, ledger)
-    if staleness.stale_reason(project.dataset_folder / STAMP, made_from) or not path.is_file():
-        files.write_text(path, boxes_csv.render(selection, ledger, options_of(project.config)))
-        staleness.write(project.dataset_folder / STAMP, made_from)
-    because = boxes_table(project)["dropped_because"]
-    return dict(Counter(because[because != ""]).most_common())
+    recipe = _recipe(project, selection, ledger)
+    if staleness.stale_reason(project.dataset_folder / RECIPE_FILE, recipe) or not path.is_file():
+        files.write_text(path, boxes_csv.render(selection, ledger, image_options(project.config)))
+        staleness.write_recipe(project.dataset_folder / RECIPE_FILE, recipe)
+    drop_reasons = boxes_table(project)["dropped_because"]
+    return dict(Counter(drop_reasons[drop_reasons != ""]).most_common())

@@ -1,4 +1,4 @@
-"""``data/dataset/boxes.csv``: every box in the prepared frame, whether it is a label or not."""
+"""Read and write ``data/dataset/boxes.csv``: all boxes in the prepared frame, used or not."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 from oiyolo.core.errors import InputFormError
 from oiyolo.imagery.placement import place_boxes
 from oiyolo.openimages.selection import CORNERS
-from oiyolo.project.ledger import HAS_PREPARED
-from oiyolo.stages.prepare.tasks import reasons, rotations
+from oiyolo.project.ledger import PREPARED_STATES
+from oiyolo.stages.prepare.tasks import initial_drop_reasons, rotations
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Mapping
@@ -35,9 +35,9 @@ def read(folder: Path) -> pd.DataFrame:
         folder: ``data/dataset``.
 
     Raises:
-        InputFormError: It is missing or damaged.
+        InputFormError: The table is missing or damaged.
     """
-    import pandas as pd  # noqa: PLC0415  (heavy, and a training runs for days without it)
+    import pandas as pd  # noqa: PLC0415  (large, and training does not need it)
 
     path = folder / NAME
     types: dict[str, type[object]] = {
@@ -49,18 +49,18 @@ def read(folder: Path) -> pd.DataFrame:
     try:
         return pd.read_csv(path, dtype=types, keep_default_na=False)
     except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
-        raise _unreadable(path, error) from None
+        raise _unreadable_error(path, error) from None
 
 
 def used_sizes(folder: Path, image_ids: Container[str]) -> npt.NDArray[np.float64]:
-    """Read widths and heights of the used boxes of some images, in little memory.
+    """Read the widths and heights of the used boxes of some images, row by row to save memory.
 
     Args:
         folder: ``data/dataset``.
-        image_ids: The images.
+        image_ids: Ids of the images.
 
     Returns:
-        Fractions of the image, shape (n, 2).
+        Widths and heights as fractions of the image, shape (n, 2).
 
     Raises:
         InputFormError: The table is missing or damaged.
@@ -71,7 +71,7 @@ def used_sizes(folder: Path, image_ids: Container[str]) -> npt.NDArray[np.float6
         for size in _used_sizes(path, image_ids):
             sizes.extend(size)
     except (OSError, ValueError, csv.Error) as error:
-        raise _unreadable(path, error) from None
+        raise _unreadable_error(path, error) from None
     return np.array(sizes).reshape(-1, 2)
 
 
@@ -88,29 +88,29 @@ def _used_sizes(path: Path, image_ids: Container[str]) -> Iterator[tuple[float, 
                 yield x_max - x_min, y_max - y_min
 
 
-def _unreadable(path: Path, error: Exception) -> InputFormError:
+def _unreadable_error(path: Path, error: Exception) -> InputFormError:
     return InputFormError(
-        "the table of prepared boxes cannot be read",
+        "cannot read the table of prepared boxes",
         where=str(path),
         expected="the table that prepare wrote",
         found=str(error),
-        remedy="Remove it, if it is there, and run `oiyolo prepare`, which writes it anew",
+        remedy="Delete the file, if it exists, and run `oiyolo prepare` to write it again",
     )
 
 
 def render(selection: Selection, ledger: Ledger, options: Mapping[str, Any]) -> str:
-    """Give the table of the prepared images' boxes as CSV.
+    """Return the table of the prepared images' boxes as CSV.
 
     Args:
-        selection: The wanted images and boxes.
-        ledger: It knows which are prepared, and how large they were.
-        options: See ``prepare_tasks.options_of``.
+        selection: The selected images and boxes.
+        ledger: The project's ledger, with the prepared images and their original sizes.
+        options: The options from ``tasks.image_options``.
     """
-    widths = ledger.facts("width_px", *HAS_PREPARED)
-    heights = ledger.facts("height_px", *HAS_PREPARED)
+    widths = ledger.column("width_px", *PREPARED_STATES)
+    heights = ledger.column("height_px", *PREPARED_STATES)
     table = selection.boxes[selection.boxes["ImageID"].isin(widths.keys())].copy()
     xyxy = table[list(CORNERS)].to_numpy(dtype=np.float64, copy=True)
-    because = reasons(table, mask_group_of=options["mask_group_of"])
+    drop_reasons = initial_drop_reasons(table, mask_group_of=options["mask_group_of"])
     class_ids = table["class_id"].to_numpy(dtype=np.int64)
     rotation_by_id = rotations(selection.images)
     for key, rows in table.groupby("ImageID").indices.items():
@@ -118,20 +118,20 @@ def render(selection: Selection, ledger: Ledger, options: Mapping[str, Any]) -> 
         placed = place_boxes(
             xyxy[rows],
             class_ids[rows],
-            because[rows],
+            drop_reasons[rows],
             rotation=rotation_by_id[image_id],
-            source_wh=(_whole(widths[image_id]), _whole(heights[image_id])),
+            source_wh=(_pixels(widths[image_id]), _pixels(heights[image_id])),
             size_wh=(options["size"][0], options["size"][1]),
             fit=options["fit"],
         )
-        xyxy[rows], because[rows] = placed.xyxy, placed.because
+        xyxy[rows], drop_reasons[rows] = placed.xyxy, placed.drop_reasons
     table[list(CORNERS)] = xyxy
-    table["dropped_because"] = because
-    table["used"] = because == ""
+    table["dropped_because"] = drop_reasons
+    table["used"] = drop_reasons == ""
     return table.to_csv(index=False, float_format="%.7f")
 
 
-def _whole(value: object) -> int:
+def _pixels(value: object) -> int:
     if not isinstance(value, int):
-        raise TypeError(f"the ledger holds {value!r} where a number of pixels should be")
+        raise TypeError(f"the ledger has {value!r} instead of a number of pixels")
     return value

@@ -1,11 +1,11 @@
-"""``keep_originals = false``: an original goes when its prepared files are on the disk for good."""
+"""Delete originals (``keep_originals = false``) once their prepared files are safely on disk."""
 
 from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING, Final
 
-from oiyolo.project.ledger import HAS_PREPARED, Change
+from oiyolo.project.ledger import PREPARED_STATES, Change
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from oiyolo.project.project import Project
 
 STAGE: Final = "prepare"
-FREED: Final = "its original was freed, because keep_originals is false"
+FREED_MESSAGE: Final = "original deleted, because keep_originals is false"
 
 
-def ids_in(folder: Path) -> set[str]:
-    """Give the images that have a file of their own name in a folder."""
+def image_ids_in(folder: Path) -> set[str]:
+    """Return the ids of the images that have a ``.jpg`` file in a folder."""
     if not folder.is_dir():
         return set()
     names = (entry.name for entry in os.scandir(folder))
@@ -27,25 +27,25 @@ def ids_in(folder: Path) -> set[str]:
 
 
 def free(project: Project, ledger: Ledger, image_ids: Iterable[str]) -> None:
-    """Remove the originals of prepared images, and enter that they are gone.
+    """Delete the originals of prepared images, and record this in the ledger.
 
-    It is entered first: what a kill leaves behind is freed by the next run.
+    The deletion is recorded first; if the process is killed, the next ``prepare`` deletes the rest.
 
     Args:
         project: An open project.
-        ledger: Its ledger.
-        image_ids: Images whose prepared files are written; others are left alone.
+        ledger: The project's ledger.
+        image_ids: Ids of images; those that are not prepared keep their originals.
     """
-    state_by_id = ledger.facts("state", *HAS_PREPARED)
-    going = [i for i in image_ids if i in state_by_id and _original(project, i).exists()]
-    if not going:
+    state_by_id = ledger.column("state", *PREPARED_STATES)
+    freed_ids = [i for i in image_ids if i in state_by_id and _original(project, i).exists()]
+    if not freed_ids:
         return
-    for image_id in going:
+    for image_id in freed_ids:
         for suffix in (".txt", ".jpg"):
-            _sync(project.objects_folder / f"{image_id}{suffix}")
-    _sync(project.objects_folder)  # the names themselves
-    ledger.record(STAGE, [Change(i, str(state_by_id[i]), FREED) for i in going])
-    for image_id in going:
+            _fsync(project.objects_folder / f"{image_id}{suffix}")
+    _fsync(project.objects_folder)  # the directory entries
+    ledger.record(STAGE, [Change(i, str(state_by_id[i]), FREED_MESSAGE) for i in freed_ids])
+    for image_id in freed_ids:
         _original(project, image_id).unlink(missing_ok=True)
 
 
@@ -53,7 +53,7 @@ def _original(project: Project, image_id: str) -> Path:
     return project.images_folder / f"{image_id}.jpg"
 
 
-def _sync(path: Path) -> None:
+def _fsync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""Which images prepare has to make, and whether it may: decided before anything is changed."""
+"""Find the images that have to be prepared, and check that it is allowed, before any change."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Final
 
 from oiyolo.core import staleness
 from oiyolo.core.errors import LockedError
-from oiyolo.core.results import count
-from oiyolo.project.ledger import EXCLUDED, FETCHED, HAS_PREPARED, PENDING
+from oiyolo.core.results import pluralize
+from oiyolo.project.ledger import EXCLUDED, FETCHED, PENDING, PREPARED_STATES
 from oiyolo.stages.prepare.originals import STAGE
-from oiyolo.stages.prepare.tasks import options_of, tasks
+from oiyolo.stages.prepare.tasks import image_options, iter_tasks
 from oiyolo.training.run import ids_in_use, runs_in
 
 if TYPE_CHECKING:
@@ -23,82 +23,89 @@ if TYPE_CHECKING:
     from oiyolo.stages.prepare.tasks import Task
     from oiyolo.stages.select import Selection
 
-STAMP: Final = ".prepared-from.json"
-"""In ``data/dataset``: what all of it was made from."""
+RECIPE_FILE: Final = ".prepared-from.json"
+"""File in ``data/dataset`` that records what the prepared images were made from."""
 
 
 @dataclass(frozen=True)
-class Todo:
-    """What is not as it would be now.
+class PendingImages:
+    """Images that are not up to date.
 
     Attributes:
-        tasks: Images to make.
-        back: Images that lack only their original, and whose prepared files are right (again).
+        tasks: Tasks of the images to prepare.
+        restored_ids: Images that lost their original, but whose prepared files are up to date.
     """
 
     tasks: Sequence[Task]
-    back: Sequence[str]
+    restored_ids: Sequence[str]
 
     def __bool__(self) -> bool:
-        return bool(self.tasks or self.back)
+        return bool(self.tasks or self.restored_ids)
 
 
-def find(project: Project, selection: Selection, ledger: Ledger) -> Todo:
-    """Compare each image with what it was made from.
+def find_images(project: Project, selection: Selection, ledger: Ledger) -> PendingImages:
+    """Find the images whose prepared files are missing or out of date.
 
     Raises:
-        LockedError: A live training reads images that would become others.
+        LockedError: A training run in progress uses images that would change.
     """
-    complete = complete_in(project.objects_folder)
-    fetched = set(ledger.ids(FETCHED))
-    made = {*ledger.ids(*HAS_PREPARED), *ledger.ids(EXCLUDED, stage="split")}
-    refused = set(ledger.ids(EXCLUDED, stage=STAGE))
-    lacking = set(ledger.ids(PENDING, stage=STAGE))
-    before = ledger.facts("prepared_from")
-    todo, back = [], []
-    for task in tasks(selection, options_of(project.config), ledger.facts("md5")):
+    complete_ids = complete_ids_in(project.objects_folder)
+    fetched_ids = set(ledger.ids(FETCHED))
+    prepared_ids = {*ledger.ids(*PREPARED_STATES), *ledger.ids(EXCLUDED, stage="split")}
+    excluded_ids = set(ledger.ids(EXCLUDED, stage=STAGE))
+    ids_without_original = set(ledger.ids(PENDING, stage=STAGE))
+    previous_fingerprints = ledger.column("prepared_from")
+    pending_tasks, restored_ids = [], []
+    for task in iter_tasks(selection, image_options(project.config), ledger.column("md5")):
         image_id = task.image_id
-        same = before.get(image_id) == task.made_from
-        whole = same and image_id in complete
-        if image_id in lacking and whole:
-            back.append(image_id)
+        is_unchanged = previous_fingerprints.get(image_id) == task.fingerprint
+        is_complete = is_unchanged and image_id in complete_ids
+        if image_id in ids_without_original and is_complete:
+            restored_ids.append(image_id)
         elif (
-            image_id in fetched
-            or (image_id in made and not whole)
-            or (image_id in refused and not same)
+            image_id in fetched_ids
+            or (image_id in prepared_ids and not is_complete)
+            or (image_id in excluded_ids and not is_unchanged)
         ):
-            todo.append(task)
-    _refuse_under_live_runs(project, todo, before)
-    return Todo(todo, back)
+            pending_tasks.append(task)
+    _check_runs_in_progress(project, pending_tasks, previous_fingerprints)
+    return PendingImages(pending_tasks, restored_ids)
 
 
-def complete_in(folder: Path) -> set[str]:
-    """Give the images that have both their prepared files."""
-    here = {entry.name for entry in os.scandir(folder)} if folder.is_dir() else set()
-    ids = (name.removesuffix(".jpg") for name in here if name.endswith(".jpg"))
-    return {image_id for image_id in ids if f"{image_id}.txt" in here}
+def complete_ids_in(folder: Path) -> set[str]:
+    """Return the ids of the images that have both a prepared image and a label in a folder."""
+    file_names = {entry.name for entry in os.scandir(folder)} if folder.is_dir() else set()
+    ids = (name.removesuffix(".jpg") for name in file_names if name.endswith(".jpg"))
+    return {image_id for image_id in ids if f"{image_id}.txt" in file_names}
 
 
-def _refuse_under_live_runs(
-    project: Project, todo: Sequence[Task], before: Mapping[str, object]
+def _check_runs_in_progress(
+    project: Project, pending_tasks: Sequence[Task], previous_fingerprints: Mapping[str, object]
 ) -> None:
-    """Leave the files alone that a training reads; new images beside them do it no harm."""
-    in_use = ids_in_use(project.runs_folder)
-    changed = [
+    """Raise if a run in progress uses images that would change; new images are harmless."""
+    used_ids = ids_in_use(project.runs_folder)
+    changed_ids = [
         task.image_id
-        for task in todo
-        if task.image_id in in_use and before.get(task.image_id) not in {None, task.made_from}
+        for task in pending_tasks
+        if task.image_id in used_ids
+        and previous_fingerprints.get(task.image_id) not in {None, task.fingerprint}
     ]
-    if not changed:
+    if not changed_ids:
         return
-    live = ", ".join(run.name for run in runs_in(project.runs_folder) if run.lives)
-    saved = project.dataset_folder / STAMP
-    reason = staleness.stale_reason(saved, {"options": options_of(project.config)})
+    running = ", ".join(run.name for run in runs_in(project.runs_folder) if run.is_training)
+    recipe_path = project.dataset_folder / RECIPE_FILE
+    stale_reason = staleness.stale_reason(recipe_path, {"options": image_options(project.config)})
     raise LockedError(
-        f"a training reads {count(len(changed), 'image')} that would be made anew, as others",
+        f"{pluralize(len(changed_ids), 'image')} used by a training run in progress would "
+        "have to be prepared again with different options or boxes",
         where=str(project.runs_folder),
-        expected="no live run that reads them",
-        found=live + (f", and {reason}" if reason else f", and new boxes or file of {changed[0]}"),
-        remedy="Wait until it ends, or give the options that the images were prepared with; new "
+        expected="no run in progress that uses them",
+        found=running
+        + (
+            f"; {stale_reason}"
+            if stale_reason
+            else f"; the boxes or the file of {changed_ids[0]} changed"
+        ),
+        remedy="Wait until it ends, or use the options with which the images were prepared; new "
         "images can be added meanwhile",
     )

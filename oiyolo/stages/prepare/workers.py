@@ -1,4 +1,4 @@
-"""How prepare makes images: decoded, resized and written in threads, few at a time."""
+"""Prepare images in a pool of threads: decode, resize and write them, a few at a time."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from PIL import Image
 
 from oiyolo.boxes import RIGHT_ANGLES
 from oiyolo.core import files
-from oiyolo.core.results import count
+from oiyolo.core.results import pluralize
 from oiyolo.imagery import labels
-from oiyolo.imagery.duplicates import as_text
+from oiyolo.imagery.duplicates import hash_to_text
 from oiyolo.imagery.placement import place_boxes
-from oiyolo.imagery.resize import one_thread_each
+from oiyolo.imagery.resize import single_threaded_opencv
 from oiyolo.imagery.upright import UnreadableImageError, make_upright
 from oiyolo.project.ledger import EXCLUDED, PENDING, PREPARED, Change
 from oiyolo.project.value_types import AUTO
@@ -31,32 +31,33 @@ if TYPE_CHECKING:
     from oiyolo.project.project import Project
     from oiyolo.stages.prepare.tasks import Task
 
-ORIGINAL_GONE: Final = "original gone, to be fetched again"
-_IN_WORK_PER_THREAD: Final = 4
+ORIGINAL_MISSING: Final = "original missing, to be fetched again"
+_QUEUED_TASKS_PER_THREAD: Final = 4
 
 
-def prepare_all(project: Project, todo: Iterable[Task]) -> Iterator[Change]:
-    """Prepare images in threads, and give what is to be recorded of each, in no order.
+def prepare_all(project: Project, tasks: Iterable[Task]) -> Iterator[Change]:
+    """Prepare images in threads; yield the change to record for each, in no particular order.
 
-    Threads are enough, because decoding, resizing and encoding free the interpreter.
+    Threads suffice, because decoding, resizing and encoding release Python's global interpreter
+    lock.
     """
     jobs = project.config.images.jobs
     threads = _usable_cores() if jobs == AUTO else int(jobs)
-    waiting = iter(todo)
-    with ThreadPoolExecutor(threads) as pool, one_thread_each(), warnings.catch_warnings():
-        # Pillow only warns of pictures that are too large; they are excluded.
+    remaining = iter(tasks)
+    with ThreadPoolExecutor(threads) as pool, single_threaded_opencv(), warnings.catch_warnings():
+        # By default Pillow only warns about images that are too large; they are to be excluded.
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        in_work: set[Future[Change]] = {
+        running: set[Future[Change]] = {
             pool.submit(prepare_one, project, task)
-            for task in itertools.islice(waiting, threads * _IN_WORK_PER_THREAD)
+            for task in itertools.islice(remaining, threads * _QUEUED_TASKS_PER_THREAD)
         }
         try:
-            while in_work:
-                done, in_work = wait(in_work, return_when=FIRST_COMPLETED)
+            while running:
+                done, running = wait(running, return_when=FIRST_COMPLETED)
                 for future in done:
                     yield future.result()
-                more = itertools.islice(waiting, len(done))
-                in_work |= {pool.submit(prepare_one, project, task) for task in more}
+                more = itertools.islice(remaining, len(done))
+                running |= {pool.submit(prepare_one, project, task) for task in more}
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -68,57 +69,59 @@ def _usable_cores() -> int:
 
 
 def prepare_one(project: Project, task: Task) -> Change:
-    """Write an image and its label, and give what is to be recorded of it."""
+    """Write an image and its label; return the change to record in the ledger."""
     options = project.config.images
     if task.rotation not in RIGHT_ANGLES:
-        return _excluded(task, f"rotation of {task.rotation} degrees")
+        return _excluded_change(task, f"rotation of {task.rotation} degrees")
     try:
         upright = make_upright(
             project.images_folder / f"{task.image_id}.jpg",
             task.rotation,
             options.size,
             options.fit,
-            task.xyxy[task.masked],
+            task.xyxy[task.is_masked],
         )
     except UnreadableImageError as error:
-        return _excluded(task, str(error))
+        return _excluded_change(task, str(error))
     except FileNotFoundError:
-        return Change(task.image_id, PENDING, ORIGINAL_GONE, reason=ORIGINAL_GONE)
+        return Change(task.image_id, PENDING, ORIGINAL_MISSING, reason=ORIGINAL_MISSING)
     placed = place_boxes(
         task.xyxy,
         task.class_ids,
-        task.because,
+        task.drop_reasons,
         rotation=task.rotation,
         source_wh=upright.source_wh,
         size_wh=options.size,
         fit=options.fit,
     )
     if not task.negative and not placed.used.any():
-        return _excluded(task, "no box left")
+        return _excluded_change(task, "no box left")
     label = labels.render_checked(task.class_ids[placed.used], placed.xyxy[placed.used])
     _write(project.objects_folder / f"{task.image_id}.jpg", upright.jpeg, label)
-    return _prepared(task, upright, placed)
+    return _prepared_change(task, upright, placed)
 
 
 def _write(jpeg_path: Path, jpeg: bytes, label: str) -> None:
-    """Write the label first: darknet takes a picture without one for a negative."""
+    """Write the label first, because darknet treats an image without a label as a negative."""
     files.write_text(jpeg_path.with_suffix(".txt"), label, durable=False)
     files.write_bytes(jpeg_path, jpeg, durable=False)
 
 
-def _prepared(task: Task, upright: UprightImage, placed: PlacedBoxes) -> Change:
+def _prepared_change(task: Task, upright: UprightImage, placed: PlacedBoxes) -> Change:
     width, height = upright.source_wh
-    turned = f" after {task.rotation} degrees" if task.rotation else ""
-    told = f"prepared: {width}x{height} upright{turned}, {count(int(placed.used.sum()), 'label')}"
+    rotated = f", rotated by {task.rotation} degrees" if task.rotation else ""
+    message = (
+        f"prepared: {width}x{height} pixels{rotated}, {pluralize(int(placed.used.sum()), 'label')}"
+    )
     facts = {
         "width_px": width,
         "height_px": height,
-        "prepared_from": task.made_from,
-        "phash": as_text(upright.phash),
+        "prepared_from": task.fingerprint,
+        "phash": hash_to_text(upright.phash),
     }
-    return Change(task.image_id, PREPARED, told, facts=facts)
+    return Change(task.image_id, PREPARED, message, facts=facts)
 
 
-def _excluded(task: Task, reason: str) -> Change:
-    facts = {"prepared_from": task.made_from}
+def _excluded_change(task: Task, reason: str) -> Change:
+    facts = {"prepared_from": task.fingerprint}
     return Change(task.image_id, EXCLUDED, f"excluded: {reason}", reason=reason, facts=facts)

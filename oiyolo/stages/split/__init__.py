@@ -1,7 +1,7 @@
-"""split: which images train, validate and test, for ever.
+"""split: assign images to train, valid and test, permanently.
 
-Leaves ``data/dataset/{train,valid,test}.txt``, ``split.csv`` and ``obj.names``, and ``look/``:
-contact sheets and charts of what darknet will see.
+Writes ``data/dataset/{train,valid,test}.txt``, ``split.csv`` and ``obj.names``, and a preview of
+the dataset in ``look/``: contact sheets and charts of what darknet will see.
 """
 
 from __future__ import annotations
@@ -14,16 +14,21 @@ from typing import TYPE_CHECKING, Final
 from oiyolo import __version__
 from oiyolo.core import files, staleness
 from oiyolo.core.errors import UsageError
-from oiyolo.core.results import Plan, Result, columns, count
+from oiyolo.core.results import Plan, Result, format_table, pluralize
 from oiyolo.dataset_preview.preview import INDEX
 from oiyolo.project.ledger import EXCLUDED, PREPARED, SPLITS, Change
 from oiyolo.project.project import open_project
-from oiyolo.splits.assign import STRADDLES, assign
+from oiyolo.splits.assign import CONFLICT_REASON, assign
 from oiyolo.stages import prepare as prepare_stage
 from oiyolo.stages import select as select_stage
 from oiyolo.stages.split import hashes, official, outputs, preview
 from oiyolo.stages.split.check import check_split
-from oiyolo.stages.split.group_keys import authors_of, members_of, told, told_of_torn
+from oiyolo.stages.split.group_keys import (
+    authors_of,
+    build_members,
+    describe_conflict,
+    describe_link,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -39,26 +44,27 @@ if TYPE_CHECKING:
 _log = logging.getLogger("oiyolo")
 
 STAGE: Final = "split"
-_STAMP: Final = ".split-from.json"
+_RECIPE_FILE: Final = ".split-from.json"
 _NEGATIVES: Final = "negatives"
 
 
 @dataclass(frozen=True)
 class Split(Result):
-    """The dataset as darknet reads it.
+    """Result of ``oiyolo split``: the dataset as darknet reads it.
 
     Attributes:
         folder: ``data/dataset``.
-        images: Images in each split.
-        images_of: Images by class and split; an image of two classes counts for both. Those
-            without a label are ``negatives``, if there are any.
-        objects: Labels by class and split.
-        groups: How many groups of images that stay together there are.
-        largest_group: How many images the largest of them has.
-        notes: What a person should know about the shares, in sentences.
-        new: Images that got their split now.
-        left_out: Images that would join groups of different splits.
-        class_names: Names in the order of their class ids.
+        images: Number of images by split.
+        images_of: Number of images by class and split. An image of two classes counts for both;
+            images without a label count as ``negatives``, if there are any.
+        objects: Number of labels by class and split.
+        groups: Number of groups of images that stay together.
+        largest_group: Number of images in the largest group.
+        notes: Reasons why the shares differ from the configured ratios.
+        new: Number of images that this call assigned to a split.
+        left_out: Number of images that have no split, because they would join groups of different
+            splits.
+        class_names: Class names in the order of their ids.
     """
 
     folder: Path
@@ -74,17 +80,17 @@ class Split(Result):
 
     @property
     def page(self) -> Path:
-        """The page that shows contact sheets and charts, if they were asked for."""
+        """The page with contact sheets and charts, which exists if ``look`` was true."""
         return self.folder / preview.FOLDER / INDEX
 
     def list_path(self, split: str) -> Path:
-        """Give the list of a split's images."""
+        """Return the path of the list of a split's images."""
         return self.folder / f"{split}.txt"
 
     @property
     def table(self) -> pd.DataFrame:
         """Images and objects per class and split."""
-        import pandas as pd  # noqa: PLC0415  (heavy, and a training runs for days without it)
+        import pandas as pd  # noqa: PLC0415  (large, and training does not need it)
 
         rows = [{"": name, **numbers} for name, numbers in self._rows()]
         return pd.DataFrame(rows).set_index("")
@@ -96,7 +102,7 @@ class Split(Result):
         return rows
 
     def as_dict(self) -> dict[str, object]:
-        """See ``Result``."""
+        """Return the result as JSON-compatible values."""
         return {
             "images": dict(self.images),
             "images_of": {name: dict(n) for name, n in self.images_of.items()},
@@ -115,15 +121,15 @@ class Split(Result):
             shares = (f"{numbers[s] / total:.1%}" for s in SPLITS)
             rows.append((name, *(f"{numbers[s]:,}" for s in SPLITS), "", *shares))
         images = sum(self.images.values())
-        lines = [f"split: {count(self.new, 'image')} new", columns(rows)]
+        lines = [f"split: {pluralize(self.new, 'new image')}", format_table(rows)]
         lines.append(
-            f"{count(images, 'image')} in {count(self.groups, 'group')} that stay together; the "
-            f"largest has {self.largest_group:,}"
+            f"{pluralize(images, 'image')} in {pluralize(self.groups, 'group')} that stay together "
+            f"(largest: {self.largest_group:,})"
         )
         if self.left_out:
-            lines.append(f"left out: {self.left_out:,} that {STRADDLES}")
+            lines.append(f"left out: {self.left_out:,} ({CONFLICT_REASON})")
         lines += [f"note: {note}" for note in self.notes]
-        lines += [f"see {self.page}"] if self.page.is_file() else []
+        lines += [f"preview: {self.page}"] if self.page.is_file() else []
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
@@ -138,28 +144,32 @@ def split(
     dry_run: bool = False,
     **options: object,
 ) -> Split | Checked | Plan:
-    """Divide the prepared images, preparing first what is not.
+    """Assign the prepared images to splits; first prepare images that are not up to date.
 
-    An image that has a split keeps it; what is new goes where the shares lack most.
+    An image that has a split keeps it. New images go to the splits that are furthest below their
+    share.
 
     Args:
         project: An open project or its folder.
-        reassign: Forget all splits and deal anew (other ratios or another seed need this).
-        check: Change nothing, and prove that the split that lies there is free of leaks.
-        dry_run: Only tell what would be done.
+        reassign: Whether to discard all splits and assign every image again, which other ratios
+            or another seed require.
+        check: Whether to verify that the existing split has no leaks, and change nothing.
+        dry_run: Whether to only report what would be done.
         **options: Keys of ``[split]`` and ``[images]``.
 
     Raises:
-        UsageError: Nothing was fetched yet, other ratios without ``reassign``, or ``check`` of a
-            split that is not there.
-        LockedError: Another run changes the dataset.
+        UsageError: Nothing was fetched yet, the ratios changed without ``reassign``, or there is
+            no split to ``check``.
+        LockedError: Another process is changing the dataset.
     """
     opened = open_project(project, options)
     if check:
         if reassign:
-            raise UsageError("check changes nothing, so it cannot reassign", remedy="Give one")
-        if not _was_split(opened):
-            raise _not_split_yet(opened)
+            raise UsageError(
+                "cannot check and reassign at the same time", remedy="Use one of the two options"
+            )
+        if not _has_split(opened):
+            raise _not_split_error(opened)
         return check_split(opened)
     if dry_run:
         return _plan(opened, reassign=reassign)
@@ -171,120 +181,122 @@ def split(
 
 
 def _plan(project: Project, *, reassign: bool) -> Plan:
-    select_stage.load_or_complain(project)
+    select_stage.load(project)
     with project.ledger(read_only=True) as ledger:
         new = len(ledger.ids(PREPARED))
-        dealt = len(ledger.ids(*SPLITS))
-    actions = [f"deal {count(dealt, 'image')} anew"] if reassign and dealt else []
-    actions += [f"assign {count(new, 'prepared image')}"] if new else []
+        assigned = len(ledger.ids(*SPLITS))
+    actions = [f"assign {pluralize(assigned, 'image')} again"] if reassign and assigned else []
+    actions += [f"assign {pluralize(new, 'prepared image')}"] if new else []
     return Plan("split", actions, {"images": new, "reassign": reassign})
 
 
-def load(project: Project) -> Split | None:
-    """Give the split that lies in the project; ``None`` if there is none, or a part of one."""
-    if not (_was_split(project) and outputs.complete(project.dataset_folder)):
+def find(project: Project) -> Split | None:
+    """Return the project's split; ``None`` if it does not exist or is incomplete."""
+    if not (_has_split(project) and outputs.are_complete(project.dataset_folder)):
         return None
-    class_names = select_stage.load_or_complain(project).class_names
+    class_names = select_stage.load(project).class_names
     with project.ledger(read_only=True) as ledger:
         return _summarise(project, ledger, class_names, new=0)
 
 
-def _was_split(project: Project) -> bool:
-    stamp = files.read_json(project.dataset_folder / _STAMP)
-    return stamp is not None and project.ledger_path.is_file()
+def _has_split(project: Project) -> bool:
+    recipe = files.read_json(project.dataset_folder / _RECIPE_FILE)
+    return recipe is not None and project.ledger_path.is_file()
 
 
-def _not_split_yet(project: Project) -> UsageError:
+def _not_split_error(project: Project) -> UsageError:
     return UsageError(
-        "the dataset was not split yet",
+        "the dataset is not split yet",
         where=str(project.folder),
         remedy="Run `oiyolo split` first",
     )
 
 
-def load_or_complain(project: Project) -> Split:
-    """Give the split that lies in the project.
+def load(project: Project) -> Split:
+    """Return the project's split.
 
     Raises:
-        UsageError: There is none.
+        UsageError: The split does not exist or is incomplete.
     """
-    found = load(project)
-    if found is None:
-        raise _not_split_yet(project)
-    return found
+    existing = find(project)
+    if existing is None:
+        raise _not_split_error(project)
+    return existing
 
 
 @dataclass(frozen=True)
-class Listed:
-    """The lists of a dataset, without what is told of them.
+class SplitLists:
+    """The lists of a split dataset, without any counts.
 
     Attributes:
         folder: ``data/dataset``.
-        class_names: In the order of their class ids.
+        class_names: Class names in the order of their ids.
     """
 
     folder: Path
     class_names: tuple[str, ...]
 
     def list_path(self, split: str) -> Path:
-        """Give the list of a split's images."""
+        """Return the path of the list of a split's images."""
         return self.folder / f"{split}.txt"
 
 
-def lists_or_complain(project: Project) -> Listed:
-    """Give the lists of the split that lies in the project, in next to no memory.
+def load_lists(project: Project) -> SplitLists:
+    """Return the lists of the project's split, without reading its tables into memory.
 
     Raises:
-        UsageError: There is none.
+        UsageError: The split does not exist, or a list is missing.
     """
     folder = project.dataset_folder
-    if not (_was_split(project) and outputs.are_listed(folder)):
-        raise _not_split_yet(project)
-    return Listed(folder, tuple(select_stage.load_or_complain(project).class_names))
+    if not (_has_split(project) and outputs.has_lists(folder)):
+        raise _not_split_error(project)
+    return SplitLists(folder, tuple(select_stage.load(project).class_names))
 
 
 def run(project: Project, *, reassign: bool = False) -> Split:
-    """Split under a lock that the caller holds."""
-    selection = select_stage.load_or_complain(project)
+    """Split the dataset; the caller holds its lock."""
+    selection = select_stage.load(project)
     official.check_subsets(project)
     folder = project.dataset_folder
     with project.ledger() as ledger:
         official.check_ratios(project, reassign=reassign, has_splits=ledger.has_splits())
         if reassign:
             ledger.forget_splits()
-        official.keep_ratios(project)
+        official.record_options(project)
         candidates = [*ledger.ids(PREPARED, *SPLITS), *ledger.ids(EXCLUDED, stage=STAGE)]
         if not candidates:
             raise UsageError(
-                "there is no prepared image to split",
+                "there are no prepared images to split",
                 where=str(project.folder),
                 remedy="Run `oiyolo fetch` and `oiyolo prepare` first",
             )
-        hashes.fill_in(project, ledger, STAGE)
+        hashes.add_missing(project, ledger, STAGE)
         authors = authors_of(selection.images)
-        made = _assign(project, ledger, candidates, authors)
-        changes = _changes(ledger, made, candidates, authors)
-        split_by_id = {i: made.split_by_id[i] for i in candidates if i in made.split_by_id}
-        made_from = {
-            "options": official.dealing(project),
+        assignment = _assign(project, ledger, candidates, authors)
+        changes = _changes(ledger, assignment, candidates, authors)
+        split_by_id = {
+            i: assignment.split_by_id[i] for i in candidates if i in assignment.split_by_id
+        }
+        recipe = {
+            "options": official.assignment_options(project),
             "splits": staleness.fingerprint(split_by_id),
-            "groups": staleness.fingerprint({i: made.group_by_id[i] for i in split_by_id}),
+            "groups": staleness.fingerprint({i: assignment.group_by_id[i] for i in split_by_id}),
             "classes": list(selection.class_names),
-            "place": str(outputs.place(project)),
+            "place": str(outputs.darknet_images_path(project)),
             "version": __version__,
         }
-        reason = staleness.stale_reason(folder / _STAMP, made_from)
-        texts = outputs.render(project, made, candidates, selection.class_names)
-        if changes or reason or not outputs.are_there(folder, texts):
-            (folder / _STAMP).unlink(missing_ok=True)
+        reason = staleness.stale_reason(folder / _RECIPE_FILE, recipe)
+        texts = outputs.render(project, assignment, candidates, selection.class_names)
+        if changes or reason or not outputs.are_up_to_date(folder, texts):
+            (folder / _RECIPE_FILE).unlink(missing_ok=True)
             ledger.record(STAGE, changes)
             for name, text in texts.items():
                 files.write_text(folder / name, text)
-            staleness.write(folder / _STAMP, made_from)
+            staleness.write_recipe(folder / _RECIPE_FILE, recipe)
         else:
-            _log.info("split: nothing new")
+            _log.info("split: up to date")
         if project.config.split.look:
-            preview.look_at(project, selection, ledger)
+            preview.update(project, selection, ledger)
         new = sum(change.state in SPLITS for change in changes)
         return _summarise(project, ledger, selection.class_names, new=new)
 
@@ -297,31 +309,31 @@ def _assign(
     classes_by_id: dict[str, tuple[str, ...]] = {}
     for image_id, name in _pairs(used):
         classes_by_id[image_id] = (*classes_by_id.get(image_id, ()), name)
-    members = members_of(ledger, options, candidates, authors, classes_by_id)
+    members = build_members(ledger, options, candidates, authors, classes_by_id)
     ratios = {name: getattr(options, name) for name in SPLITS}
     return assign(members, ratios, options.seed)
 
 
 def _changes(
     ledger: Ledger,
-    made: Assignment,
+    assignment: Assignment,
     candidates: Sequence[str],
     authors: Mapping[str, str],
 ) -> list[Change]:
-    state_of = ledger.facts("state")
+    state_by_id = ledger.column("state")
     changes = []
     for image_id in candidates:
-        if image_id in made.left_out:
-            if state_of[image_id] != EXCLUDED:
-                why = told_of_torn(made.left_out[image_id])
-                words = f"excluded: it {STRADDLES}: {why}"
-                changes.append(Change(image_id, EXCLUDED, words, reason=STRADDLES))
-        elif state_of[image_id] != (name := made.split_by_id[image_id]):
+        if image_id in assignment.conflicts:
+            if state_by_id[image_id] != EXCLUDED:
+                conflict = describe_conflict(assignment.conflicts[image_id])
+                message = f"excluded: it {CONFLICT_REASON}: {conflict}"
+                changes.append(Change(image_id, EXCLUDED, message, reason=CONFLICT_REASON))
+        elif state_by_id[image_id] != (name := assignment.split_by_id[image_id]):
             facts = {"split": name, "author": authors.get(image_id, "")}
-            words = f"assigned to {name}, group {made.group_by_id[image_id]}"
-            if image_id in made.bond_by_id:
-                words += f": {told(*made.bond_by_id[image_id])}"
-            changes.append(Change(image_id, name, words, facts=facts))
+            message = f"assigned to {name}, group {assignment.group_by_id[image_id]}"
+            if image_id in assignment.link_by_id:
+                message += f": {describe_link(*assignment.link_by_id[image_id])}"
+            changes.append(Change(image_id, name, message, facts=facts))
     return changes
 
 
@@ -331,21 +343,21 @@ def _used_boxes(project: Project) -> pd.DataFrame:
 
 
 def _pairs(boxes: pd.DataFrame) -> Iterator[tuple[str, str]]:
-    """Give each box's image and class; lists are several times as quick to go through."""
+    """Iterate over the image and class of each box; lists are several times faster than columns."""
     return zip(boxes["ImageID"].tolist(), boxes["class"].tolist(), strict=True)
 
 
 def _summarise(project: Project, ledger: Ledger, class_names: Sequence[str], *, new: int) -> Split:
-    states = {name: ledger.facts("state", name) for name in SPLITS}
+    states = {name: ledger.column("state", name) for name in SPLITS}
     images = {name: len(ids) for name, ids in states.items()}
-    split_of = {i: name for name, ids in states.items() for i in ids}
+    split_by_id = {i: name for name, ids in states.items() for i in ids}
     used = _used_boxes(project)
-    used = used[used["ImageID"].isin(split_of.keys())]
-    objects = _counted(used, split_of, class_names)
-    images_of = _counted(used.drop_duplicates(["ImageID", "class"]), split_of, class_names)
-    positive = Counter(split_of[image_id] for image_id in used["ImageID"].unique())
-    if sum(positive.values()) < len(split_of):
-        images_of[_NEGATIVES] = {name: images[name] - positive[name] for name in SPLITS}
+    used = used[used["ImageID"].isin(split_by_id.keys())]
+    objects = _counts(used, split_by_id, class_names)
+    images_of = _counts(used.drop_duplicates(["ImageID", "class"]), split_by_id, class_names)
+    positives = Counter(split_by_id[image_id] for image_id in used["ImageID"].unique())
+    if sum(positives.values()) < len(split_by_id):
+        images_of[_NEGATIVES] = {name: images[name] - positives[name] for name in SPLITS}
     sizes = outputs.read_table(project.dataset_folder)["group"].value_counts()
     largest = int(sizes.max()) if len(sizes) else 0
     return Split(
@@ -357,35 +369,38 @@ def _summarise(project: Project, ledger: Ledger, class_names: Sequence[str], *, 
         largest_group=largest,
         notes=_notes(project, images, largest),
         new=new,
-        left_out=ledger.counts().excluded.get(STRADDLES, 0),
+        left_out=ledger.counts().excluded.get(CONFLICT_REASON, 0),
         class_names=class_names,
     )
 
 
-def _counted(
-    rows: pd.DataFrame, split_of: Mapping[str, str], class_names: Sequence[str]
+def _counts(
+    rows: pd.DataFrame, split_by_id: Mapping[str, str], class_names: Sequence[str]
 ) -> dict[str, dict[str, int]]:
-    counted = Counter((name, split_of[image_id]) for image_id, name in _pairs(rows))
-    return {chosen: {name: counted[chosen, name] for name in SPLITS} for chosen in class_names}
+    counts = Counter((name, split_by_id[image_id]) for image_id, name in _pairs(rows))
+    return {
+        class_name: {split: counts[class_name, split] for split in SPLITS}
+        for class_name in class_names
+    }
 
 
 def _notes(project: Project, images: Mapping[str, int], largest: int) -> list[str]:
-    """Tell what keeps the shares from being what was asked for."""
-    options, total = official.dealt_by(project), sum(images.values())
+    """Return the reasons why the shares differ from the configured ratios."""
+    options, total = official.recorded_options(project), sum(images.values())
     if options.official:
-        return ["the splits are Open Images' own subsets, whatever their shares and kin"]
+        return ["the splits are Open Images' own subsets; ratios and groups do not apply"]
     notes = []
-    outgrown = [name for name in SPLITS if 0 < getattr(options, name) * total < largest]
-    if outgrown and largest > 1:
+    exceeded = [name for name in SPLITS if 0 < getattr(options, name) * total < largest]
+    if exceeded and largest > 1:
         notes.append(
             f"the largest group has {largest:,} images ({largest / total:.1%}), more than the "
-            f"whole share of {' and '.join(outgrown)}; split.csv tells what binds it"
+            f"entire share of {' and '.join(exceeded)}; split.csv has the reasons for its grouping"
         )
     for name in SPLITS:
         share = getattr(options, name)
         if abs(images[name] - share * total) > max(largest, 1):
             notes.append(
-                f"{name} has {images[name] / total:.1%} instead of {share:.1%}: groups that grew "
-                "or images that went; new groups will make up for it"
+                f"{name} has {images[name] / total:.1%} instead of {share:.1%}, because groups "
+                "grew or images were removed; new groups will restore the ratio"
             )
     return notes

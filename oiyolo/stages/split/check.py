@@ -1,6 +1,6 @@
-"""split --check: a proof that the split is free of leaks, from what lies on the disk.
+"""split --check: verify that the split on disk has no leaks.
 
-It takes no lock and changes nothing; the report runs it, too.
+The check takes no lock and changes nothing. The report runs it as well.
 """
 
 from __future__ import annotations
@@ -11,112 +11,127 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from oiyolo.core.errors import InputFormError
-from oiyolo.core.results import Result, columns, count
-from oiyolo.imagery.duplicates import NEAR_BITS, from_texts, widest_cluster
+from oiyolo.core.results import Result, format_table, pluralize
+from oiyolo.imagery.duplicates import NEAR_BITS, hashes_from_texts, widest_cluster
 from oiyolo.project.ledger import SPLITS
-from oiyolo.splits.groups import Member, straddling
+from oiyolo.splits.groups import Member, keys_across_splits
 from oiyolo.stages.split import official, outputs
-from oiyolo.stages.split.group_keys import SAME_AUTHOR, SAME_FILE, SAME_LOOK, keys_of, kind_of
+from oiyolo.stages.split.group_keys import NEAR_DUPLICATE, SAME_AUTHOR, SAME_FILE, keys_of, kind_of
 from oiyolo.training.run import ids_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from oiyolo.project.keys import SplitOptions
-    from oiyolo.project.ledger import Assigned
+    from oiyolo.project.ledger import SplitRecord
     from oiyolo.project.project import Project
 
 OK: Final = "ok"
-TOLD: Final = "told"
+NOTE: Final = "note"
 FAILED: Final = "failed"
-_MARKS: Final = {OK: "ok", TOLD: "note", FAILED: "FAILED"}
+_OUTCOME_TEXTS: Final = {OK: "ok", NOTE: "note", FAILED: "FAILED"}
 _FAILED_EXIT_CODE: Final = InputFormError.exit_code
-_NAMED: Final = 3
+_MAX_PROBLEMS: Final = 3
 _RATIO_TOLERANCE: Final = 0.02
-"""Shares may be off by so much of all images besides the largest group: groups grow, images go."""
+"""Tolerated deviation of a split beyond the size of the largest group, as a share of all images:
+groups grow, and images are removed."""
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at.
+class CheckItem:
+    """The result of one part of the check.
 
     Attributes:
-        name: What.
-        outcome: "ok", "failed", or "told" for what is not asked to be so.
-        told: What was found.
+        name: Name of the part.
+        outcome: "ok"; "failed"; or "note" for a violation of a rule that is not configured.
+        message: The problems, or what is in order.
     """
 
     name: str
     outcome: str
-    told: str
+    message: str
 
 
 @dataclass(frozen=True)
 class Checked(Result):
-    """The outcome of a check.
+    """Result of ``oiyolo split --check``.
 
     Attributes:
-        findings: What was looked at, in order.
+        findings: The results of the parts of the check, in order.
     """
 
-    findings: Sequence[Finding]
+    findings: Sequence[CheckItem]
 
     @property
     def is_sound(self) -> bool:
-        """Whether nothing failed."""
-        return all(finding.outcome != FAILED for finding in self.findings)
+        """Whether no part of the check failed."""
+        return all(item.outcome != FAILED for item in self.findings)
 
     @property
     def exit_code(self) -> int:
-        """What the command ends with."""
+        """The exit code of the command."""
         return 0 if self.is_sound else _FAILED_EXIT_CODE
 
     def as_dict(self) -> dict[str, object]:
-        """See ``Result``."""
-        rows = [{"name": f.name, "outcome": f.outcome, "told": f.told} for f in self.findings]
+        """Return the result as JSON-compatible values."""
+        rows = [
+            {"name": item.name, "outcome": item.outcome, "message": item.message}
+            for item in self.findings
+        ]
         return {"sound": self.is_sound, "findings": rows}
 
     def __str__(self) -> str:
-        rows = [(_MARKS[f.outcome], f.name, f.told) for f in self.findings]
-        end = "the split is sound" if self.is_sound else "the split is NOT sound"
-        return "\n".join([columns(rows, right=False), end])
+        rows = [(_OUTCOME_TEXTS[item.outcome], item.name, item.message) for item in self.findings]
+        conclusion = "the split is sound" if self.is_sound else "the split is NOT sound"
+        return "\n".join([format_table(rows, right=False), conclusion])
 
 
 def check_split(project: Project) -> Checked:
-    """Compare lists, ``split.csv``, ledger, files and options with each other.
+    """Compare the lists, ``split.csv``, the ledger, the files and the options with each other.
 
     Raises:
         UsageError: The project has no ledger.
         InputFormError: The ledger cannot be read.
     """
     with project.ledger(read_only=True) as ledger:
-        state_by_id = {str(i): str(s) for i, s in ledger.facts("state", *SPLITS).items()}
-        rows = [row for row in ledger.assigned() if row.image_id in state_by_id]
-    listed = {name: _listed(project, name) for name in SPLITS}
-    options = official.dealt_by(project)
+        state_by_id = {str(i): str(s) for i, s in ledger.column("state", *SPLITS).items()}
+        rows = [row for row in ledger.split_records() if row.image_id in state_by_id]
+    ids_by_split = {name: _read_list(project, name) for name in SPLITS}
+    options = official.recorded_options(project)
     return Checked(
         [
-            _lists(listed),
-            _ledger(listed, state_by_id, rows),
-            *_table(project, state_by_id),
-            _files(project, state_by_id),
-            *_kin(rows, options),
-            _chains(rows),
-            _ratios(project, options, listed),
+            _check_lists(ids_by_split),
+            _check_ledger(ids_by_split, state_by_id, rows),
+            *_check_table(project, state_by_id),
+            _check_files(project, state_by_id),
+            *_check_groups(rows, options),
+            _check_chains(rows),
+            _check_ratios(project, options, ids_by_split),
         ]
     )
 
 
-def _finding(name: str, wrong: Sequence[str], fine: str, *, judged: bool = True) -> Finding:
-    """Make a finding of the wrong things that were found; none is fine."""
-    if not wrong:
-        return Finding(name, OK, fine)
-    more = f" and {len(wrong) - _NAMED:,} more" if len(wrong) > _NAMED else ""
-    return Finding(name, FAILED if judged else TOLD, "; ".join(wrong[:_NAMED]) + more)
+def _item(
+    name: str, problems: Sequence[str], ok_message: str, *, is_required: bool = True
+) -> CheckItem:
+    """Return the result of a part of the check.
+
+    Args:
+        name: Name of the part.
+        problems: The problems that it found; empty if it passed.
+        ok_message: The message if it passed.
+        is_required: Whether problems are failures rather than notes.
+    """
+    if not problems:
+        return CheckItem(name, OK, ok_message)
+    more = f" and {len(problems) - _MAX_PROBLEMS:,} more" if len(problems) > _MAX_PROBLEMS else ""
+    return CheckItem(
+        name, FAILED if is_required else NOTE, "; ".join(problems[:_MAX_PROBLEMS]) + more
+    )
 
 
-def _listed(project: Project, split: str) -> list[str] | None:
-    """Give the ids of a list; ``None`` if it cannot be read."""
+def _read_list(project: Project, split: str) -> list[str] | None:
+    """Return the ids in the list of a split; ``None`` if it is missing or unreadable."""
     try:
         text = (project.dataset_folder / f"{split}.txt").read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
@@ -124,129 +139,135 @@ def _listed(project: Project, split: str) -> list[str] | None:
     return ids_in(text)
 
 
-def _lists(listed: Mapping[str, list[str] | None]) -> Finding:
-    wrong = [f"{split}.txt cannot be read" for split, ids in listed.items() if ids is None]
-    places: dict[str, list[str]] = {}
-    for split, ids in listed.items():
+def _check_lists(ids_by_split: Mapping[str, list[str] | None]) -> CheckItem:
+    problems = [f"cannot read {split}.txt" for split, ids in ids_by_split.items() if ids is None]
+    splits_by_id: dict[str, list[str]] = {}
+    for split, ids in ids_by_split.items():
         for image_id in ids or ():
-            places.setdefault(image_id, []).append(split)
-    wrong += [
-        f"{i} is listed in {' and '.join(where)}" for i, where in places.items() if len(where) > 1
+            splits_by_id.setdefault(image_id, []).append(split)
+    problems += [
+        f"{i} is listed in {' and '.join(splits)}"
+        for i, splits in splits_by_id.items()
+        if len(splits) > 1
     ]
-    return _finding("lists", wrong, f"{count(len(places), 'image')}, each listed once")
+    return _item("lists", problems, f"{pluralize(len(splits_by_id), 'image')}, each listed once")
 
 
-def _ledger(
-    listed: Mapping[str, list[str] | None],
+def _check_ledger(
+    ids_by_split: Mapping[str, list[str] | None],
     state_by_id: Mapping[str, str],
-    rows: Iterable[Assigned],
-) -> Finding:
-    list_of = {i: split for split, ids in listed.items() for i in ids or ()}
-    wrong = _differences("the lists", list_of, "the ledger", state_by_id)
-    split_of = {row.image_id: row.split for row in rows}
-    wrong += _differences("assigned", split_of, "the ledger's state", state_by_id)
-    return _finding("ledger", wrong, "the same splits as the lists")
+    rows: Iterable[SplitRecord],
+) -> CheckItem:
+    listed_split_by_id = {i: split for split, ids in ids_by_split.items() for i in ids or ()}
+    problems = _differences("the lists", listed_split_by_id, "the ledger", state_by_id)
+    split_by_id = {row.image_id: row.split for row in rows}
+    problems += _differences("assigned", split_by_id, "the ledger's state", state_by_id)
+    return _item("ledger", problems, "the same splits as the lists")
 
 
 def _differences(
-    first: str, of_first: Mapping[str, str], second: str, of_second: Mapping[str, str]
+    first_name: str, first: Mapping[str, str], second_name: str, second: Mapping[str, str]
 ) -> list[str]:
     return [
-        f"{i}: {first}: {of_first.get(i, 'none')}, {second}: {of_second.get(i, 'none')}"
-        for i in sorted({*of_first, *of_second})
-        if of_first.get(i) != of_second.get(i)
+        f"{i}: {first_name}: {first.get(i, 'none')}, {second_name}: {second.get(i, 'none')}"
+        for i in sorted({*first, *second})
+        if first.get(i) != second.get(i)
     ]
 
 
-def _table(project: Project, state_by_id: Mapping[str, str]) -> list[Finding]:
+def _check_table(project: Project, state_by_id: Mapping[str, str]) -> list[CheckItem]:
     try:
         table = outputs.read_table(project.dataset_folder)
     except InputFormError as error:
-        return [Finding(outputs.TABLE, FAILED, str(error))]
-    split_of = dict(zip(table["ImageID"], table["split"], strict=True))
-    wrong = _differences(outputs.TABLE, split_of, "the ledger", state_by_id)
-    wrong += [f"{i} stands twice" for i in table["ImageID"][table["ImageID"].duplicated()]]
-    splits_of_group = table.groupby("group")["split"].unique()
-    torn = [
-        f"group {group} is in {' and '.join(found)}"
-        for group, found in splits_of_group.items()
-        if len(found) > 1
+        return [CheckItem(outputs.TABLE, FAILED, str(error))]
+    split_by_id = dict(zip(table["ImageID"], table["split"], strict=True))
+    problems = _differences(outputs.TABLE, split_by_id, "the ledger", state_by_id)
+    problems += [f"{i} occurs twice" for i in table["ImageID"][table["ImageID"].duplicated()]]
+    splits_by_group = table.groupby("group")["split"].unique()
+    conflicts = [
+        f"group {group} is in {' and '.join(splits)}"
+        for group, splits in splits_by_group.items()
+        if len(splits) > 1
     ]
-    told = f"{count(len(splits_of_group), 'group')}, each in one split"
+    ok_message = f"{pluralize(len(splits_by_group), 'group')}, each in one split"
     return [
-        _finding(outputs.TABLE, wrong, "the same splits as the ledger"),
-        _finding("groups", torn, told),
+        _item(outputs.TABLE, problems, "the same splits as the ledger"),
+        _item("groups", conflicts, ok_message),
     ]
 
 
-def _files(project: Project, state_by_id: Mapping[str, str]) -> Finding:
+def _check_files(project: Project, state_by_id: Mapping[str, str]) -> CheckItem:
     folder = project.objects_folder
-    here = {entry.name for entry in os.scandir(folder)} if folder.is_dir() else set()
+    file_names = {entry.name for entry in os.scandir(folder)} if folder.is_dir() else set()
     names = [f"{i}{suffix}" for i in sorted(state_by_id) for suffix in (".jpg", ".txt")]
-    wrong = [f"obj/{name} is gone" for name in names if name not in here]
-    return _finding("files", wrong, "every picture has its label beside it")
+    problems = [f"obj/{name} is missing" for name in names if name not in file_names]
+    return _item("files", problems, "every image has its label file")
 
 
-def _kin(rows: Sequence[Assigned], options: SplitOptions) -> list[Finding]:
-    """Look for the same bytes, the same look and the same author in different splits."""
+def _check_groups(rows: Sequence[SplitRecord], options: SplitOptions) -> list[CheckItem]:
+    """Check that identical files, near-duplicates and images by one author share a split."""
     keys = keys_of(rows, ("duplicate", "author"))
-    members = [Member(r.image_id, own, r.split) for r, own in zip(rows, keys, strict=True)]
-    torn: dict[str, list[str]] = {SAME_FILE: [], SAME_LOOK: [], SAME_AUTHOR: []}
-    for key, ids_by_split in sorted(straddling(members).items()):
-        told = " and ".join(f"{ids[0]} in {split}" for split, ids in ids_by_split.items())
+    members = [Member(row.image_id, own, row.split) for row, own in zip(rows, keys, strict=True)]
+    conflicts: dict[str, list[str]] = {SAME_FILE: [], NEAR_DUPLICATE: [], SAME_AUTHOR: []}
+    for key, ids_by_split in sorted(keys_across_splits(members).items()):
+        conflict = " and ".join(f"{ids[0]} in {split}" for split, ids in ids_by_split.items())
         if kind_of(key) == SAME_AUTHOR:
-            told = f"{key.partition(':')[2]}: {told}"
-        torn[kind_of(key)].append(told)
+            conflict = f"{key.partition(':')[2]}: {conflict}"
+        conflicts[kind_of(key)].append(conflict)
     by_duplicate = "duplicate" in options.group_by and not options.official
     by_author = "author" in options.group_by and not options.official
     unhashed = sum(not row.phash for row in rows)
-    looks = _finding(
+    near_duplicates = _item(
         "near-duplicates",
-        torn[SAME_LOOK],
-        f"no two within {NEAR_BITS} of 64 bits are in two splits",
-        judged=by_duplicate,
+        conflicts[NEAR_DUPLICATE],
+        f"no near-duplicates (at most {NEAR_BITS} of 64 bits differ) are in two splits",
+        is_required=by_duplicate,
     )
     if unhashed:
-        told = f"{count(unhashed, 'image')} without a perceptual hash: `oiyolo split` makes them"
-        outcome = looks.outcome if looks.outcome == FAILED else TOLD
-        looks = Finding(looks.name, outcome, f"{looks.told}; {told}")
+        note = f"{pluralize(unhashed, 'image')} without a perceptual hash: run `oiyolo split` once"
+        outcome = near_duplicates.outcome if near_duplicates.outcome == FAILED else NOTE
+        near_duplicates = CheckItem(
+            near_duplicates.name, outcome, f"{near_duplicates.message}; {note}"
+        )
     return [
-        _finding("bytes", torn[SAME_FILE], "no file is in two splits", judged=by_duplicate),
-        looks,
-        _finding("authors", torn[SAME_AUTHOR], "no author is in two splits", judged=by_author),
+        _item("bytes", conflicts[SAME_FILE], "no file is in two splits", is_required=by_duplicate),
+        near_duplicates,
+        _item(
+            "authors", conflicts[SAME_AUTHOR], "no author is in two splits", is_required=by_author
+        ),
     ]
 
 
-def _chains(rows: Sequence[Assigned]) -> Finding:
-    """Tell of near-duplicates that are kin only through others between them."""
-    size, bits = widest_cluster(from_texts(row.phash for row in rows))
+def _check_chains(rows: Sequence[SplitRecord]) -> CheckItem:
+    """Note near-duplicates that are linked only through others, not near each other."""
+    size, bits = widest_cluster(hashes_from_texts(row.phash for row in rows))
     if bits <= NEAR_BITS:
-        return Finding("chains", OK, "all near-duplicates of a group are near each other")
-    told = (
-        f"the widest row of near-duplicates has {size:,} pictures, of which the farthest differ in "
-        f"{bits} of 64 bits; all of them are in one split"
+        return CheckItem("chains", OK, "all near-duplicates in a group are near each other")
+    message = (
+        f"the widest chain of near-duplicates has {size:,} images, which differ in up to {bits} of "
+        "64 bits; all of them are in one split"
     )
-    return Finding("chains", TOLD, told)
+    return CheckItem("chains", NOTE, message)
 
 
-def _ratios(
-    project: Project, options: SplitOptions, listed: Mapping[str, list[str] | None]
-) -> Finding:
-    have = {split: len(ids or ()) for split, ids in listed.items()}
-    total = sum(have.values())
-    shares = ", ".join(f"{split} {n / max(total, 1):.1%}" for split, n in have.items())
+def _check_ratios(
+    project: Project, options: SplitOptions, ids_by_split: Mapping[str, list[str] | None]
+) -> CheckItem:
+    counts = {split: len(ids or ()) for split, ids in ids_by_split.items()}
+    total = sum(counts.values())
+    shares = ", ".join(f"{split} {n / max(total, 1):.1%}" for split, n in counts.items())
     if options.official:
-        return Finding("ratios", OK, f"{shares}: Open Images' own")
+        return CheckItem("ratios", OK, f"{shares}: the shares of Open Images' own subsets")
     try:
         table = outputs.read_table(project.dataset_folder)
         largest = max(Counter(table["group"]).values(), default=0)
     except InputFormError:
         largest = 0
-    allowed = max(largest, 1) + _RATIO_TOLERANCE * total
-    wrong = [
-        f"{split} has {n / max(total, 1):.1%} instead of {getattr(options, split):.1%}, and no "
-        f"group is so large; new images will make up for it"
-        for split, n in have.items()
-        if abs(n - getattr(options, split) * total) > allowed
+    tolerance = max(largest, 1) + _RATIO_TOLERANCE * total
+    problems = [
+        f"{split} has {n / max(total, 1):.1%} instead of {getattr(options, split):.1%}, more "
+        f"than the largest group explains; new images will restore the ratio"
+        for split, n in counts.items()
+        if abs(n - getattr(options, split) * total) > tolerance
     ]
-    return _finding("ratios", wrong, shares)
+    return _item("ratios", problems, shares)

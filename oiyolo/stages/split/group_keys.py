@@ -1,6 +1,7 @@
-"""What binds images together: the same bytes, the same look, the same author.
+"""Compute the keys that group images: identical files, near-duplicates and authors.
 
-A key is a text with its kind in front, so that equal keys mean kin and can be told to a person.
+A key is a text that begins with its kind. Images with an equal key belong to one group, and the key
+is enough to describe the reason.
 """
 
 from __future__ import annotations
@@ -10,9 +11,15 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from oiyolo.imagery.duplicates import FLAT, as_text, differing_bits, from_texts, near_pairs
+from oiyolo.imagery.duplicates import (
+    FLAT,
+    differing_bits,
+    hash_to_text,
+    hashes_from_texts,
+    near_pairs,
+)
 from oiyolo.openimages.subsets import SPLIT_OF_SUBSET
-from oiyolo.project.ledger import SPLITS, Assigned
+from oiyolo.project.ledger import SPLITS, SplitRecord
 from oiyolo.splits.groups import Member
 
 if TYPE_CHECKING:
@@ -25,76 +32,82 @@ if TYPE_CHECKING:
     from oiyolo.project.ledger import Ledger
 
 SAME_FILE: Final = "file"
-SAME_LOOK: Final = "look"
+NEAR_DUPLICATE: Final = "near-duplicate"
 SAME_AUTHOR: Final = "author"
-_BOUND: Final = {
+_LINK_TEXTS: Final = {
     SAME_FILE: "duplicate of",
-    SAME_LOOK: "near-duplicate of",
+    NEAR_DUPLICATE: "near-duplicate of",
     SAME_AUTHOR: "same author as",
 }
-_KIN: Final = {
+_CONFLICT_TEXTS: Final = {
     SAME_FILE: "a duplicate",
-    SAME_LOOK: "a near-duplicate",
-    SAME_AUTHOR: "an image of its author",
+    NEAR_DUPLICATE: "a near-duplicate",
+    SAME_AUTHOR: "an image by the same author",
 }
 
 
 def kind_of(key: str) -> str:
-    """Give a key's kind."""
+    """Return a key's kind: a file, a near-duplicate or an author."""
     return key.partition(":")[0]
 
 
-def told(key: str, other: str) -> str:
-    """Tell why an image is in its group.
+def describe_link(key: str, other: str) -> str:
+    """Return why an image is in its group, as ``split.csv`` says it.
 
     Args:
-        key: What binds it.
-        other: An image that it is bound to.
+        key: A key of the image.
+        other: The id of another image that has the same key.
     """
     kind, _, value = key.partition(":")
-    words = f"{_BOUND[kind]} {other}"
-    if kind != SAME_LOOK:
-        return words
+    text = f"{_LINK_TEXTS[kind]} {other}"
+    if kind != NEAR_DUPLICATE:
+        return text
     first, _, second = value.partition("-")
-    bits = int(differing_bits(from_texts([first]), from_texts([second or first]))[0])
-    return f"{words} ({bits} of 64 bits differ)"
+    bits = int(differing_bits(hashes_from_texts([first]), hashes_from_texts([second or first]))[0])
+    return f"{text} ({bits} of 64 bits differ)"
 
 
-def told_of_torn(key_by_split: Mapping[str, str]) -> str:
-    """Tell why an image would join groups of different splits: where its kin are."""
-    kin = [f"{_KIN[kind_of(key)]} is in {split}" for split, key in key_by_split.items()]
-    return ", ".join(kin)
+def describe_conflict(key_by_split: Mapping[str, str]) -> str:
+    """Return why an image would join groups of different splits.
+
+    Args:
+        key_by_split: The splits of these groups, each with a key that the image shares there.
+    """
+    reasons = [
+        f"{_CONFLICT_TEXTS[kind_of(key)]} is in {split}" for split, key in key_by_split.items()
+    ]
+    return ", ".join(reasons)
 
 
 def authors_of(images: pd.DataFrame) -> dict[str, str]:
-    """Give a name for each image's author: the profile's address, where there is one."""
+    """Return each image's author by id: the URL of the profile or, if that is missing, the name."""
     columns = (images[name].tolist() for name in ("ImageID", "AuthorProfileURL", "Author"))
-    named = zip(*columns, strict=True)
-    return {image_id: profile or author for image_id, profile, author in named}
+    rows = zip(*columns, strict=True)
+    return {image_id: profile or author for image_id, profile, author in rows}
 
 
-def members_of(
+def build_members(
     ledger: Ledger,
     options: SplitOptions,
     candidates: Collection[str],
     authors: Mapping[str, str],
     classes_by_id: Mapping[str, tuple[str, ...]],
 ) -> list[Member]:
-    """Give all images that have a split or shall get one.
+    """Return all images that have a split or need one, with their keys.
 
     Args:
-        ledger: It knows files, hashes and splits.
-        options: What binds images, and whether the subsets are the splits.
-        candidates: The prepared images that are selected.
-        authors: The author of each.
-        classes_by_id: The classes that each shows.
+        ledger: The ledger, which has the checksums, hashes and splits of images.
+        options: The options of ``[split]``.
+        candidates: Ids of the selected images that are prepared.
+        authors: Their authors by id.
+        classes_by_id: The classes of their boxes by id.
     """
-    known = ledger.assigned()
-    has_split = {row.image_id for row in known}
-    md5_by_id, hash_by_id = ledger.facts("md5"), ledger.facts("phash")
-    subset_by_id = ledger.facts("subset") if options.official else {}
+    assigned = ledger.split_records()
+    has_split = {row.image_id for row in assigned}
+    md5_by_id, hash_by_id = ledger.column("md5"), ledger.column("phash")
+    subset_by_id = ledger.column("subset") if options.official else {}
     new = [
-        Assigned(
+        SplitRecord(
             image_id,
             SPLIT_OF_SUBSET[str(subset_by_id[image_id])] if options.official else "",
             str(md5_by_id[image_id] or ""),
@@ -104,55 +117,65 @@ def members_of(
         for image_id in candidates
         if image_id not in has_split
     ]
-    rows = [*known, *new]
-    wanted = set(candidates)
+    rows = [*assigned, *new]
+    candidate_ids = set(candidates)
     return [
         Member(
             row.image_id,
             keys,
             row.split or None,
-            counts=row.image_id in wanted,
+            is_counted=row.image_id in candidate_ids,
             classes=classes_by_id.get(row.image_id, ()),
         )
         for row, keys in zip(rows, keys_of(rows, options.group_by), strict=True)
     ]
 
 
-def keys_of(rows: Sequence[Assigned], group_by: Iterable[str]) -> list[tuple[str, ...]]:
-    """Give the keys of each image, the strongest reason first."""
+def keys_of(rows: Sequence[SplitRecord], group_by: Iterable[str]) -> list[tuple[str, ...]]:
+    """Return the keys of each image, the strongest reason first.
+
+    Args:
+        rows: The images.
+        group_by: "duplicate", "author" or both.
+    """
     keys: list[list[str]] = [[] for _ in rows]
     if "duplicate" in group_by:
-        looks = _keys_of_looks(from_texts(row.phash for row in rows))
-        for own, row, look in zip(keys, rows, looks, strict=True):
+        near_duplicate_keys = _near_duplicate_keys(hashes_from_texts(row.phash for row in rows))
+        for own, row, near in zip(keys, rows, near_duplicate_keys, strict=True):
             own.extend([f"{SAME_FILE}:{row.md5}"] if row.md5 else [])
-            own.extend(look)
+            own.extend(near)
     if "author" in group_by:
         for own, row in zip(keys, rows, strict=True):
             own.extend([f"{SAME_AUTHOR}:{row.author}"] if row.author else [])
     return list(map(tuple, keys))
 
 
-def look_alikes(ledger: Ledger) -> list[tuple[str, str, int]]:
-    """Give the pairs of images with a split that look the same, and how many bits differ."""
-    texts = {i: str(text or "") for i, text in ledger.facts("phash", *SPLITS).items()}
-    ids, hashes = list(texts), from_texts(texts.values())
+def near_duplicates(ledger: Ledger) -> list[tuple[str, str, int]]:
+    """Return the pairs of near-duplicates among images with a split.
+
+    Returns:
+        For each pair the ids of both images, and the number of differing bits of their hashes.
+    """
+    texts = {i: str(text or "") for i, text in ledger.column("phash", *SPLITS).items()}
+    ids, hashes = list(texts), hashes_from_texts(texts.values())
     pairs = near_pairs(hashes)
     bits = differing_bits(hashes[pairs[:, 0]], hashes[pairs[:, 1]]).tolist()
     return [(ids[a], ids[b], n) for (a, b), n in zip(pairs.tolist(), bits, strict=True)]
 
 
-def _keys_of_looks(hashes: Hashes) -> list[tuple[str, ...]]:
-    """Give a key for each hash that is there more than once, and one for each pair of near ones.
+def _near_duplicate_keys(hashes: Hashes) -> list[tuple[str, ...]]:
+    """Return the near-duplicate keys of each hash.
 
-    A key for each pair, because being near does not pass on: of three images in a row, the outer
-    two are kin only through the one between them.
+    Hashes that occur more than once have a key, and so has each pair of near hashes. Pairs need
+    keys of their own because nearness is not transitive: two hashes that are both near a third one
+    need not be near each other.
     """
-    distinct, which, counts = np.unique(hashes, return_inverse=True, return_counts=True)
+    distinct, inverse, counts = np.unique(hashes, return_inverse=True, return_counts=True)
     keys_by_hash: dict[int, list[str]] = defaultdict(list)
-    for at in np.flatnonzero((counts > 1) & (distinct != FLAT)).tolist():
-        keys_by_hash[at].append(f"{SAME_LOOK}:{as_text(int(distinct[at]))}")
+    for index in np.flatnonzero((counts > 1) & (distinct != FLAT)).tolist():
+        keys_by_hash[index].append(f"{NEAR_DUPLICATE}:{hash_to_text(int(distinct[index]))}")
     for pair in near_pairs(distinct).tolist():
-        first, second = (as_text(int(distinct[at])) for at in pair)
-        for at in pair:
-            keys_by_hash[at].append(f"{SAME_LOOK}:{first}-{second}")
-    return [tuple(keys_by_hash.get(at, ())) for at in which.tolist()]
+        first, second = (hash_to_text(int(distinct[index])) for index in pair)
+        for index in pair:
+            keys_by_hash[index].append(f"{NEAR_DUPLICATE}:{first}-{second}")
+    return [tuple(keys_by_hash.get(index, ())) for index in inverse.tolist()]

@@ -1,4 +1,4 @@
-"""Open Images' own subsets as splits, and the record of how images were dealt."""
+"""Check ``[split]``: official subsets as splits, and the options that assigned the images."""
 
 from __future__ import annotations
 
@@ -13,69 +13,69 @@ from oiyolo.project.keys import SplitOptions
 if TYPE_CHECKING:
     from oiyolo.project.project import Project
 
-_RATIOS_OF: Final = ".split-ratios.json"
+_RATIOS_FILE: Final = ".split-ratios.json"
 
 
 def check_subsets(project: Project) -> None:
-    """Refuse official splits without all subsets.
+    """Raise if the official subsets are to be the splits, but not all of them are selected.
 
     Raises:
-        UsageError: A subset that would be a split is not selected.
+        UsageError: ``[split] official`` is true, and a subset is not selected.
     """
     selected = project.config.dataset.subsets
     missing = [subset for subset in SPLIT_OF_SUBSET if subset not in selected]
     if project.config.split.official and missing:
         raise UsageError(
-            "the official subsets cannot be the splits, because not all are selected",
+            "cannot use the official subsets as splits, because not all of them are selected",
             where=str(project.options_path),
             expected='[dataset] subsets = ["train", "validation", "test"]',
             found=f"subsets = {list(selected)}",
-            remedy="Set it and run `oiyolo fetch`, or leave official out",
+            remedy="Select all subsets and run `oiyolo fetch`, or set [split] official = false",
         )
 
 
-def dealing(project: Project) -> dict[str, object]:
-    """Give the options that decide where an image goes."""
+def assignment_options(project: Project) -> dict[str, object]:
+    """Return the options of ``[split]`` that determine an image's split."""
     return {key: value for key, value in as_dict(project.config.split).items() if key != "look"}
 
 
 def check_ratios(project: Project, *, reassign: bool, has_splits: bool) -> None:
-    """Refuse other ratios than those the images were dealt by, unless all are dealt anew.
+    """Raise if ``[split]`` changed since images were assigned, unless all are assigned again.
 
     Raises:
-        UsageError: ``[split]`` is not what it was.
+        UsageError: ``[split]`` changed, so that it contradicts the splits that images keep.
     """
-    before = files.read_json(project.dataset_folder / _RATIOS_OF)
+    before = files.read_json(project.dataset_folder / _RATIOS_FILE)
     if not has_splits or not isinstance(before, dict) or reassign:
         return
-    before = {**as_dict(SplitOptions()), **before}  # an older oiyolo knew fewer keys
-    now = dealing(project)
+    before = {**as_dict(SplitOptions()), **before}  # older versions had fewer keys
+    now = assignment_options(project)
     if before["official"] and now["official"]:
-        return  # shares decide nothing then
+        return  # shares have no effect then
     changed = [f"{n} from {before.get(n)} to {now[n]}" for n in now if before.get(n) != now[n]]
     if changed:
         raise UsageError(
             f"[split] changed ({', '.join(changed)}), and images keep the split they have",
             where=str(project.options_path),
-            remedy="Change it back, or deal all images anew with `oiyolo split --reassign` (what "
-            "was trained before has then seen images of the new test split)",
+            remedy="Undo the change, or assign all images again with `oiyolo split --reassign` "
+            "(networks trained earlier will have seen images of the new test split)",
         )
 
 
-def dealt_by(project: Project) -> SplitOptions:
-    """Give the options that the images were dealt by, which one call alone may have had."""
-    before = files.read_json(project.dataset_folder / _RATIOS_OF)
+def recorded_options(project: Project) -> SplitOptions:
+    """Return the options that assigned the images, which may have been options of a single call."""
+    before = files.read_json(project.dataset_folder / _RATIOS_FILE)
     if not isinstance(before, dict):
         return project.config.split
-    known = {key: before[key] for key in as_dict(SplitOptions()) if key in before}
-    if isinstance(known.get("group_by"), list):
-        known["group_by"] = tuple(known["group_by"])
-    return SplitOptions(**known)
+    recorded = {key: before[key] for key in as_dict(SplitOptions()) if key in before}
+    if isinstance(recorded.get("group_by"), list):
+        recorded["group_by"] = tuple(recorded["group_by"])
+    return SplitOptions(**recorded)
 
 
-def keep_ratios(project: Project) -> None:
-    """Remember the ratios that images are dealt by; after old splits were forgotten."""
-    path = project.dataset_folder / _RATIOS_OF
-    now = dealing(project)
+def record_options(project: Project) -> None:
+    """Write the options that assign images; a reassignment discards the old splits first."""
+    path = project.dataset_folder / _RATIOS_FILE
+    now = assignment_options(project)
     if files.read_json(path) != now:
         files.write_json(path, now)

@@ -1,4 +1,4 @@
-"""What split leaves in ``data/dataset``: the lists, ``split.csv`` and ``obj.names``."""
+"""The files of split in ``data/dataset``: the lists, ``split.csv`` and ``obj.names``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from oiyolo.core.errors import InputFormError
 from oiyolo.darknet.paths import safe_alias
 from oiyolo.project.ledger import SPLITS
-from oiyolo.stages.split.group_keys import told
+from oiyolo.stages.split.group_keys import describe_link
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -22,51 +22,58 @@ TABLE: Final = "split.csv"
 _COLUMNS: Final = ("ImageID", "split", "group", "why")
 
 
-def complete(folder: Path) -> bool:
-    """Tell whether all files are there, and the table can be read."""
+def are_complete(folder: Path) -> bool:
+    """Return whether all files exist and the table is readable."""
     try:
         read_table(folder)
     except InputFormError:
         return False
-    return are_listed(folder)
+    return has_lists(folder)
 
 
-def are_listed(folder: Path) -> bool:
-    """Tell whether the lists and the names are there."""
+def has_lists(folder: Path) -> bool:
+    """Return whether the lists and ``obj.names`` exist."""
     names = [*(f"{name}.txt" for name in SPLITS), "obj.names"]
     return all((folder / name).is_file() for name in names)
 
 
-def place(project: Project) -> Path:
-    """Give the path under which darknet finds the images; a link that is gone is made again."""
+def darknet_images_path(project: Project) -> Path:
+    """Return the folder of the images as darknet's lists name it; create its link if missing."""
     return safe_alias(project.objects_folder, project.cache_folder)
 
 
 def render(
-    project: Project, made: Assignment, candidates: Iterable[str], class_names: Sequence[str]
+    project: Project, assignment: Assignment, candidates: Iterable[str], class_names: Sequence[str]
 ) -> dict[str, str]:
-    """Give the texts of all files by their names, for the candidates that have a split."""
-    objects = place(project)
-    ids = sorted(i for i in candidates if i in made.split_by_id)
+    """Return the text of each file by name, for the candidates that have a split."""
+    images_path = darknet_images_path(project)
+    ids = sorted(i for i in candidates if i in assignment.split_by_id)
     texts = {
-        f"{name}.txt": "".join(f"{objects}/{i}.jpg\n" for i in ids if made.split_by_id[i] == name)
+        f"{name}.txt": "".join(
+            f"{images_path}/{i}.jpg\n" for i in ids if assignment.split_by_id[i] == name
+        )
         for name in SPLITS
     }
     rows = [
-        (i, made.split_by_id[i], made.group_by_id[i], told(*made.bond_by_id[i]))
-        if i in made.bond_by_id
-        else (i, made.split_by_id[i], made.group_by_id[i], "")
+        (
+            i,
+            assignment.split_by_id[i],
+            assignment.group_by_id[i],
+            describe_link(*assignment.link_by_id[i]),
+        )
+        if i in assignment.link_by_id
+        else (i, assignment.split_by_id[i], assignment.group_by_id[i], "")
         for i in ids
     ]
-    import pandas as pd  # noqa: PLC0415  (heavy, and a training runs for days without it)
+    import pandas as pd  # noqa: PLC0415  (large, and training does not need it)
 
     texts[TABLE] = pd.DataFrame(rows, columns=list(_COLUMNS)).to_csv(index=False)
     texts["obj.names"] = "".join(f"{name}\n" for name in class_names)
     return texts
 
 
-def are_there(folder: Path, texts: Mapping[str, str]) -> bool:
-    """Tell whether all files have these texts."""
+def are_up_to_date(folder: Path, texts: Mapping[str, str]) -> bool:
+    """Return whether all files have the given texts, by name."""
     try:
         return all((folder / n).read_bytes() == text.encode() for n, text in texts.items())
     except OSError:
@@ -74,25 +81,25 @@ def are_there(folder: Path, texts: Mapping[str, str]) -> bool:
 
 
 def read_table(folder: Path) -> pd.DataFrame:
-    """Read ``split.csv``.
+    """Read ``split.csv``; all columns are texts.
 
     Raises:
-        InputFormError: It is missing or damaged.
+        InputFormError: The file is missing or damaged.
     """
-    import pandas as pd  # noqa: PLC0415  (heavy, and a training runs for days without it)
+    import pandas as pd  # noqa: PLC0415  (large, and training does not need it)
 
     path = folder / TABLE
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
-        found = ",".join(table.columns)
+        contents = ",".join(table.columns)
     except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
-        found = str(error)
-    if found == ",".join(_COLUMNS):
+        contents = str(error)
+    if contents == ",".join(_COLUMNS):
         return table
     raise InputFormError(
-        "the table of splits cannot be read",
+        "cannot read the table of splits",
         where=str(path),
         expected=f"the columns {','.join(_COLUMNS)}",
-        found=found,
-        remedy="Remove it, if it is there, and run `oiyolo split`, which writes it anew",
+        found=contents,
+        remedy="Run `oiyolo split`, which writes the table again",
     )

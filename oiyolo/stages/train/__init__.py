@@ -1,8 +1,8 @@
-"""train: darknet learns from the train split, in a run folder that needs nothing else.
+"""train: train a network on the train split, in a self-contained run folder.
 
-Leaves ``runs/<run>/{network.cfg, obj.data, obj.names, train.txt, valid.txt, train_log.txt,
-weights/, run.json}``. An unfinished run of the same dataset and network is gone on with. Whether a
-training succeeded is judged by the weights it wrote, never by darknet's exit code.
+Writes ``runs/<run>/{network.cfg, obj.data, obj.names, train.txt, valid.txt, train_log.txt,
+weights/, run.json}``. An unfinished run of the same dataset and network is resumed. Training has
+succeeded if the final weights are valid, whatever darknet's exit code.
 """
 
 from __future__ import annotations
@@ -11,18 +11,24 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from oiyolo.core.results import Plan, Result, count
+from oiyolo.core.results import Plan, Result, pluralize
 from oiyolo.darknet.program import train_command
 from oiyolo.networks import builders
 from oiyolo.project.project import open_project
 from oiyolo.stages import build as build_stage
 from oiyolo.stages import split as split_stage
-from oiyolo.stages.train.inputs import Task, course, made_from, same_run, start_of
-from oiyolo.stages.train.training_loop import drive, is_final
+from oiyolo.stages.train.inputs import (
+    TrainingTask,
+    find_same_run,
+    initial_weights_of,
+    make_training_plan,
+    run_recipe,
+)
+from oiyolo.stages.train.training_loop import is_final, run_training
 from oiyolo.training.checkpoints import Checkpoints
 from oiyolo.training.plan import NO_WEIGHTS
-from oiyolo.training.run import BASE, FINISHED, Run, next_name
-from oiyolo.training.supervise import told_time
+from oiyolo.training.run import BASE_NAME, FINISHED, Run, event_message, next_name
+from oiyolo.training.supervise import format_time
 from oiyolo.trainlog.parse import read_log
 
 if TYPE_CHECKING:
@@ -37,18 +43,18 @@ STAGE: Final = "train"
 
 @dataclass(frozen=True)
 class Trained(Result):
-    """A finished training.
+    """A finished training run.
 
     Attributes:
-        run: Its folder.
+        run: The run.
         weights: The weights of the last iteration.
-        iterations: How many there were.
+        iterations: Number of iterations trained.
         avg_loss: The average loss at the end.
-        seconds: How long this call trained; 0 when there was nothing to do.
-        best_weights: The weights with the best mAP; ``None`` where none was measured.
-        best_map: That mAP, 0 to 1.
-        stopped_early: Why it ended before its last iteration; empty where it did not.
-        rollbacks: How often it was taken back to earlier weights.
+        seconds: How long this call trained; 0 if the run was already finished.
+        best_weights: The weights with the best mAP; ``None`` if mAP was not measured.
+        best_map: That mAP, 0 to 1; NaN if it was not measured.
+        stopped_early: Why training ended before the last iteration; empty if it did not.
+        rollbacks: Number of rollbacks to earlier weights.
     """
 
     run: Run
@@ -62,7 +68,7 @@ class Trained(Result):
     rollbacks: int = 0
 
     def as_dict(self) -> dict[str, object]:
-        """See ``Result``."""
+        """Return the result as JSON-compatible values."""
         return {
             "run": self.run.name,
             "folder": str(self.run.folder),
@@ -79,65 +85,70 @@ class Trained(Result):
     def __str__(self) -> str:
         if not self.seconds:
             return f"train: nothing to do; {self.run.name} is finished ({self.weights})"
-        told = (
-            f"trained {self.run.name}: {count(self.iterations, 'iteration')} in "
-            f"{told_time(self.seconds)}, average loss {self.avg_loss:.3f} ({self.weights})"
+        summary = (
+            f"trained {self.run.name}: {pluralize(self.iterations, 'iteration')} in "
+            f"{format_time(self.seconds)}, average loss {self.avg_loss:.3f} ({self.weights})"
         )
         if self.best_weights is not None:
-            told += f"; best mAP {self.best_map:.2%} ({self.best_weights})"
+            summary += f"; best mAP {self.best_map:.2%} ({self.best_weights})"
         if self.rollbacks:
-            told += f"; taken back {count(self.rollbacks, 'time')}"
-        return f"{told}; {self.stopped_early}" if self.stopped_early else told
+            summary += f"; rolled back {pluralize(self.rollbacks, 'time')}"
+        return f"{summary}; {self.stopped_early}" if self.stopped_early else summary
 
 
 def train(
-    project: ProjectLike = ".", *, again: bool = False, dry_run: bool = False, **options: object
+    project: ProjectLike = ".",
+    *,
+    again: bool = False,
+    dry_run: bool = False,
+    **options: object,
 ) -> Trained | Plan:
-    """Train a network, or go on with a training that did not end.
+    """Train a network, or resume an unfinished run.
 
     Args:
         project: An open project or its folder.
-        again: Begin a new run, though one of the same dataset and network is finished.
-        dry_run: Only tell what would be done: the command, and how the network is changed.
+        again: Whether to start a new run even if one of the same dataset and network is finished.
+        dry_run: Whether to only report what would be done: the command and the changes to the
+            network.
         **options: Keys of ``[train]`` and ``[darknet]``.
 
     Raises:
-        UsageError: The dataset was not split yet, or an option is wrong.
-        InputFormError: The network file or the weights are not what they should be, or darknet
-            would not find what it needs.
-        UnavailableError: The pretrained weights cannot be fetched, or the disk is full.
-        DarknetError: No darknet, or it did not train to the end.
-        LockedError: The run is being trained by another process.
+        UsageError: The dataset is not split yet, or an option is wrong.
+        InputFormError: The network file or the weights are invalid, or a file that darknet needs
+            is missing or invalid.
+        UnavailableError: The pretrained weights cannot be downloaded, or the disk is full.
+        DarknetError: There is no darknet, or it did not train to the end.
+        LockedError: Another process is training this run.
     """
     opened = open_project(project, options)
-    split = split_stage.lists_or_complain(opened)
-    if dry_run and (reason := build_stage.needs_building(opened)):
+    split = split_stage.load_lists(opened)
+    if dry_run and (reason := build_stage.rebuild_reason(opened)):
         return Plan("train", [f"build darknet first ({reason}), then train with it"])
     darknet = build_stage.run(opened).darknet
-    plan = course(opened, split, darknet)
-    task = Task(opened, split, darknet, plan, made_from(opened, split, plan))
-    run = None if again else same_run(opened, plan, task.made_from)
+    plan = make_training_plan(opened, split, darknet)
+    task = TrainingTask(opened, split, darknet, plan, run_recipe(opened, split, plan))
+    run = None if again else find_same_run(opened, plan, task.recipe)
     if dry_run:
         return _as_plan(task, run)
     for warning in plan.warnings:
         _log.warning("%s", warning)
     if run is None:
-        start_of(opened, plan)  # before there is a run that would wait for them
+        initial_weights_of(opened, plan)  # before the run exists
         run = Run(opened.runs_folder / next_name(opened.runs_folder, plan.network))
         run.folder.mkdir(parents=True, exist_ok=True)
     with run.lock(STAGE):
         return _train(task, run)
 
 
-def _as_plan(task: Task, run: Run | None) -> Plan:
-    project, plan = task.project, task.course
+def _as_plan(task: TrainingTask, run: Run | None) -> Plan:
+    project, plan = task.project, task.plan
     name = run.name if run else next_name(project.runs_folder, plan.network)
     if run is not None and run.record.get("state") == FINISHED:
         return Plan("train", [], {"run": name})
     argv = train_command(
         task.darknet,
         data="obj.data",
-        cfg=f"{BASE}.cfg",
+        cfg=f"{BASE_NAME}.cfg",
         weights=None if plan.weights == NO_WEIGHTS else plan.weights,
         resume=False,
         gpus=",".join(task.gpus) or None,
@@ -146,20 +157,20 @@ def _as_plan(task: Task, run: Run | None) -> Plan:
     )
     changes = builders.diff(plan.stock, plan.cfg)
     actions = [
-        f"{'go on with' if run else 'begin'} {name}: {plan.told}",
+        f"{'resume' if run else 'start'} {name}: {plan.summary}",
         *plan.reasons,
         f"run {' '.join(argv)}",
-        f"change the network so:\n{changes}" if changes else "use the network as it is",
+        f"change the network:\n{changes}" if changes else "use the network unchanged",
     ]
     return Plan("train", actions, {"run": name, "command": list(argv), "cfg_diff": changes})
 
 
-def _train(task: Task, run: Run) -> Trained:
-    """Train in a run's folder whose lock the caller holds."""
-    checkpoints = Checkpoints(run, task.darknet.line, task.course.cfg)
+def _train(task: TrainingTask, run: Run) -> Trained:
+    """Train a run whose lock the caller holds, unless it is finished."""
+    checkpoints = Checkpoints(run, task.darknet.fork, task.plan.cfg)
     seconds = 0.0
     if run.record.get("state") != FINISHED or not is_final(run, checkpoints):
-        seconds = max(drive(task, run), 1e-3)
+        seconds = max(run_training(task, run), 1e-3)
     return _trained(run, checkpoints, seconds)
 
 
@@ -177,6 +188,6 @@ def _trained(run: Run, checkpoints: Checkpoints, seconds: float) -> Trained:
         seconds=seconds,
         best_weights=checkpoints.best_path if best else None,
         best_map=best.map if best else float("nan"),
-        stopped_early=early["told"] if early else "",
+        stopped_early=event_message(early) if early else "",
         rollbacks=sum("back_to" in event for event in record.get("events", [])),
     )

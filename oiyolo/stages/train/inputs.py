@@ -1,4 +1,4 @@
-"""What a training is made of: its course, its fingerprints, and the files that darknet reads."""
+"""The inputs of a training run: its plan, its recipe and the files that darknet reads."""
 
 from __future__ import annotations
 
@@ -17,78 +17,80 @@ from oiyolo.networks import builders
 from oiyolo.networks.cfg import read
 from oiyolo.networks.weights import PRETRAINED, check_weights
 from oiyolo.stages import prepare as prepare_stage
-from oiyolo.training import plan as course_of
-from oiyolo.training.initial_weights import start_weights
+from oiyolo.training import plan as training_plan
+from oiyolo.training.initial_weights import prepare_initial_weights
 from oiyolo.training.plan import NO_WEIGHTS
 from oiyolo.training.run import ids_in, runs_in
 
 if TYPE_CHECKING:
     from oiyolo.darknet.program import Darknet
     from oiyolo.project.project import Project
-    from oiyolo.stages.split import Listed
-    from oiyolo.training.initial_weights import Start
-    from oiyolo.training.plan import Course
+    from oiyolo.stages.split import SplitLists
+    from oiyolo.training.initial_weights import InitialWeights
+    from oiyolo.training.plan import TrainingPlan
     from oiyolo.training.run import Run
 
 _log = logging.getLogger("oiyolo")
 
-_SHOWN_CHANGES: Final = 3
+_MAX_CHANGES: Final = 3
 _LISTS: Final = ("train", "valid")
 
 
 @dataclass(frozen=True)
-class Task:
-    """All that a training needs.
+class TrainingTask:
+    """Everything that a training run needs.
 
     Attributes:
         project: The project.
-        split: Its dataset.
-        darknet: The program.
-        course: What the training will be.
-        made_from: What identifies it: the same again is the same run, on any machine.
+        split: The split dataset.
+        darknet: The program that trains.
+        plan: The network, schedule and weights.
+        recipe: What identifies the run: on any machine, a run with an equal recipe is resumed.
     """
 
     project: Project
-    split: Listed
+    split: SplitLists
     darknet: Darknet
-    course: Course
-    made_from: dict[str, object]
+    plan: TrainingPlan
+    recipe: dict[str, object]
 
     @property
     def gpus(self) -> tuple[str, ...]:
-        """The numbers of the GPUs to train on; empty on a CPU, and for darknet's own choice."""
-        given = self.project.config.train.gpus if self.darknet.gpu else None
-        numbers = (number.strip() for number in (given or "").split(","))
+        """The numbers of the GPUs to train on; empty for the CPU and for darknet's default."""
+        option = self.project.config.train.gpus if self.darknet.gpu else None
+        numbers = (number.strip() for number in (option or "").split(","))
         return tuple(dict.fromkeys(number for number in numbers if number))
 
 
-def course(project: Project, split: Listed, darknet: Darknet) -> Course:
-    """Plan the training; see ``training.course.plan``.
+def make_training_plan(project: Project, split: SplitLists, darknet: Darknet) -> TrainingPlan:
+    """Return the plan for the project's dataset and this machine (``training.plan.make_plan``).
 
     Raises:
-        UsageError: There is nothing to train on.
+        UsageError: The train split is empty, or an option is wrong.
     """
-    trained_on = set(ids_in(list_text(split, "train")))
-    if not trained_on:
+    train_ids = set(ids_in(read_list(split, "train")))
+    if not train_ids:
         raise UsageError(
-            "there is no image to train on", where=str(split.list_path("train")), expected="one"
+            "there are no images to train on",
+            where=str(split.list_path("train")),
+            expected="at least one",
         )
-    width, height = prepare_stage.prepared_as(project)["size"]
-    return course_of.plan(
+    width, height = prepare_stage.prepared_options(project)["size"]
+    return training_plan.make_plan(
         project.config.train,
         base=project.folder,
         darknet=darknet,
         class_count=len(split.class_names),
-        image_count=len(trained_on),
+        image_count=len(train_ids),
         images_size_wh=(width, height),
-        box_wh=prepare_stage.used_sizes(project, trained_on),
+        box_wh=prepare_stage.used_sizes(project, train_ids),
         gpus=gpus(),
     )
 
 
-def made_from(project: Project, split: Listed, plan: Course) -> dict[str, object]:
-    """Give what identifies a training: the same again is the same run, on whatever machine."""
-    image_ids = {name: ids_in(list_text(split, name)) for name in _LISTS}
+def run_recipe(project: Project, split: SplitLists, plan: TrainingPlan) -> dict[str, object]:
+    """Return what identifies a training run; equal on all machines for the same run."""
+    image_ids = {name: ids_in(read_list(split, name)) for name in _LISTS}
     weights: object = plan.weights
     if plan.weights not in {NO_WEIGHTS, *PRETRAINED}:
         path = project.folder / Path(plan.weights).expanduser()
@@ -98,78 +100,81 @@ def made_from(project: Project, split: Listed, plan: Course) -> dict[str, object
         "dataset": staleness.fingerprint(
             [image_ids, files.sha256_of(split.folder / "boxes.csv"), list(split.class_names)]
         ),
-        "images": prepare_stage.prepared_as(project),
+        "images": prepare_stage.prepared_options(project),
         "network": plan.identity,
         "weights": weights,
     }
 
 
-def same_run(project: Project, plan: Course, identity: dict[str, object]) -> Run | None:
-    """Find the latest run of the same dataset and network; tell why the latest is another."""
+def find_same_run(project: Project, plan: TrainingPlan, recipe: dict[str, object]) -> Run | None:
+    """Return the latest run with the same recipe, or log why the latest run differs."""
     runs = runs_in(project.runs_folder)
     for run in reversed(runs):
-        if _is_same(run, plan, identity):
+        if _is_same(run, plan, recipe):
             return run
     if runs:
         before = runs[-1].record.get("made_from") or {}
         changed = [
-            _told_change(name, runs[-1], plan)
-            for name, value in identity.items()
+            _describe_change(name, runs[-1], plan)
+            for name, value in recipe.items()
             if before.get(name) != value
         ]
         _log.info(
-            "train: a new run, because %s changed since %s", " and ".join(changed), runs[-1].name
+            "train: starting a new run: the %s changed since %s",
+            " and ".join(changed),
+            runs[-1].name,
         )
     return None
 
 
-def _is_same(run: Run, plan: Course, identity: dict[str, object]) -> bool:
+def _is_same(run: Run, plan: TrainingPlan, recipe: dict[str, object]) -> bool:
     before = run.record.get("made_from")
-    if before == identity:
+    if before == recipe:
         return True
     if not isinstance(before, dict):
         return False
-    # Earlier versions told networks apart by the text of their files, and weights also by their
-    # path; what they began is gone on with all the same.
+    # Older versions identified a network by the text of its file, and weights by their path too.
+    # Their runs can still be resumed.
     weights = before.get("weights")
     if isinstance(weights, dict):
         weights = weights.get("sha256")
-    if {**before, "weights": weights, "network": plan.identity} != identity:
+    if {**before, "weights": weights, "network": plan.identity} != recipe:
         return False
     try:
-        return course_of.identity_of(read(run.cfg_path)) == plan.identity
+        return training_plan.identity_of(read(run.cfg_path)) == plan.identity
     except (OiyoloError, OSError):
         return False
 
 
-def _told_change(name: str, run: Run, plan: Course) -> str:
-    """Tell what changed in the network's file, as far as it is still there."""
+def _describe_change(name: str, run: Run, plan: TrainingPlan) -> str:
+    """Return the name of a changed input; for the network, with its changed lines if known."""
     if name != "network":
         return name
     try:
         lines = builders.diff(read(run.cfg_path), plan.cfg).splitlines()
     except (OiyoloError, OSError):
         return name
-    changes = [line[1:].strip() for line in lines if line[:1] == "+" and line[:3] != "+++"]
-    shown = ", ".join(changes[:_SHOWN_CHANGES])
-    return f"{name} ({shown}{', ...' if len(changes) > _SHOWN_CHANGES else ''})" if shown else name
+    added = [line[1:].strip() for line in lines if line[:1] == "+" and line[:3] != "+++"]
+    changes = [line for line in added if line and line[0] not in "#;"]  # not comments
+    text = ", ".join(changes[:_MAX_CHANGES])
+    return f"{name} ({text}{', ...' if len(changes) > _MAX_CHANGES else ''})" if text else name
 
 
-def list_text(split: Listed, name: str) -> str:
-    """Give one of the dataset's lists."""
+def read_list(split: SplitLists, name: str) -> str:
+    """Return the text of one of the dataset's lists."""
     return split.list_path(name).read_text(encoding="utf-8")
 
 
-def write_inputs(task: Task, run: Run) -> None:
-    """Give the run its own copies of all that darknet reads, but for the images.
+def write_inputs(task: TrainingTask, run: Run) -> None:
+    """Write the run's own copies of everything that darknet reads, except the images.
 
-    Lists hold the paths of this machine: a run may be gone on with on another.
+    They are written again at each resume, because the lists contain the paths of this machine.
     """
     split = task.split
     run.weights_folder.mkdir(parents=True, exist_ok=True)
     for name in _LISTS:
-        lines = list_text(split, name).splitlines()
-        files.write_text(run.folder / f"{name}.txt", "".join(f"{p}\n" for p in lists.padded(lines)))
+        lines = read_list(split, name).splitlines()
+        files.write_text(run.folder / f"{name}.txt", "".join(f"{p}\n" for p in lists.pad(lines)))
     files.write_text(run.folder / "obj.names", "".join(f"{n}\n" for n in split.class_names))
     files.write_text(
         run.folder / "obj.data",
@@ -182,30 +187,30 @@ def write_inputs(task: Task, run: Run) -> None:
             results="results",
         ),
     )
-    files.write_bytes(run.cfg_path, task.course.cfg.encode())
-    changes = task.course.diff.encode("utf-8", "surrogateescape")
+    files.write_bytes(run.cfg_path, task.plan.cfg.encode())
+    changes = task.plan.diff.encode("utf-8", "surrogateescape")
     files.write_bytes(run.folder / "network.diff", changes + b"\n" if changes else b"")
 
 
-def start_of(project: Project, plan: Course) -> Start:
-    """Give what to start from, fetched where it is not here yet; see ``training.start``."""
-    return start_weights(
+def initial_weights_of(project: Project, plan: TrainingPlan) -> InitialWeights:
+    """Return the plan's initial weights, downloaded if necessary (``prepare_initial_weights``)."""
+    return prepare_initial_weights(
         plan.weights, plan.cfg, base=project.folder, cache_folder=project.cache_folder
     )
 
 
-def facts(task: Task) -> dict[str, Any]:
-    """Give what ``run.json`` says of a training before it begins."""
-    cfg = task.course.cfg
-    prepared = prepare_stage.prepared_as(task.project)
+def record_fields(task: TrainingTask) -> dict[str, Any]:
+    """Return the fields of ``run.json`` that are known before training starts."""
+    cfg = task.plan.cfg
+    prepared = prepare_stage.prepared_options(task.project)
     return {
-        "network": task.course.network,
-        "max_batches": task.course.schedule.max_batches,
-        "weights": task.course.weights,
+        "network": task.plan.network,
+        "max_batches": task.plan.schedule.max_batches,
+        "weights": task.plan.weights,
         "fit": prepared["fit"],
         "images_size_wh": prepared["size"],
         "size_wh": list(cfg.size_wh),
         "classes": list(task.split.class_names),
         "cfg_sha256": hashlib.sha256(cfg.encode()).hexdigest(),
-        "dataset_fingerprint": task.made_from["dataset"],
+        "dataset_fingerprint": task.recipe["dataset"],
     }

@@ -1,4 +1,4 @@
-"""What ``run.json`` says of a training: its attempts, what happened, what it took and cost."""
+"""Write ``run.json`` while a run is trained: attempts, events, time and cost."""
 
 from __future__ import annotations
 
@@ -10,45 +10,45 @@ from typing import TYPE_CHECKING, Any, Final
 from oiyolo import __version__
 from oiyolo.darknet.gpus import gpus
 from oiyolo.darknet.program import revision
-from oiyolo.stages.train.inputs import facts
+from oiyolo.stages.train.inputs import record_fields
 from oiyolo.training.run import RUNNING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from oiyolo.darknet.program import Darknet
-    from oiyolo.stages.train.inputs import Task
+    from oiyolo.stages.train.inputs import TrainingTask
     from oiyolo.training.run import Run
 
 _HOUR_S: Final = 3600.0
 
 
-class Record:
-    """Keeps ``run.json`` up to date; every change is on the disk at once."""
+class RunRecord:
+    """The record of a run, ``run.json``; every change is written to the disk at once."""
 
-    def __init__(self, task: Task, run: Run) -> None:
-        """Note that a run begins, or goes on.
+    def __init__(self, task: TrainingTask, run: Run) -> None:
+        """Record that a run starts or resumes.
 
         Args:
-            task: What it is.
+            task: The inputs of the training.
             run: The run, whose lock the caller holds.
         """
         self._run = run
         self._options = task.project.config.train
         before = run.record
         self._seconds_before = float(before.get("seconds", 0.0))
-        self._began_s = time.monotonic()
+        self._start_s = time.monotonic()
         run.write_record(
             name=run.name,
             state=RUNNING,
-            made_from=task.made_from,
-            **facts(task),
-            darknet=_told(task.darknet),
+            made_from=task.recipe,
+            **record_fields(task),
+            darknet=_darknet_fields(task.darknet),
             gpus=[
                 {"index": gpu.index, "name": gpu.name, "memory_bytes": gpu.memory_bytes}
                 for gpu in gpus()
             ],
-            began_at=before.get("began_at") or now(),
+            began_at=before.get("began_at") or utc_now(),
             ended_at=None,
             outcome=None,
             host=platform.node(),
@@ -57,37 +57,42 @@ class Record:
 
     @property
     def seconds(self) -> float:
-        """How long this call has trained."""
-        return time.monotonic() - self._began_s
+        """Seconds since this call started to train."""
+        return time.monotonic() - self._start_s
 
-    def begin(self, command: Sequence[str], **more: object) -> None:
-        """Note an attempt."""
-        attempt = {"command": list(command), "began_at": now(), "host": platform.node(), **more}
+    def start_attempt(self, command: Sequence[str], **fields: object) -> None:
+        """Record the start of an attempt."""
+        attempt = {
+            "command": list(command),
+            "began_at": utc_now(),
+            "host": platform.node(),
+            **fields,
+        }
         self._run.write_record(
             command=list(command),
-            resumed_at_iteration=more.get("from_iteration", 0),
-            attempts=[*self._list("attempts"), attempt],
+            resumed_at_iteration=fields.get("from_iteration", 0),
+            attempts=[*self._items("attempts"), attempt],
         )
 
-    def end(self, **more: object) -> None:
-        """Note how the attempt ended."""
-        *earlier, latest = self._list("attempts")
-        self._run.write_record(attempts=[*earlier, {**latest, "ended_at": now(), **more}])
+    def end_attempt(self, **fields: object) -> None:
+        """Record how the latest attempt ended."""
+        *earlier, latest = self._items("attempts")
+        self._run.write_record(attempts=[*earlier, {**latest, "ended_at": utc_now(), **fields}])
         self.write()
 
-    def event(self, kind: str, told: str, **more: object) -> None:
-        """Note what happened."""
-        happened = {"at": now(), "kind": kind, "told": told, **more}
-        self._run.write_record(events=[*self._list("events"), happened])
+    def add_event(self, kind: str, message: str, **fields: object) -> None:
+        """Record an event."""
+        event = {"at": utc_now(), "kind": kind, "message": message, **fields}
+        self._run.write_record(events=[*self._items("events"), event])
 
     def write(self, **changes: object) -> None:
-        """Change some of it, with what it took and cost until now."""
+        """Change the given keys, and update time and cost."""
         seconds = round(self._seconds_before + self.seconds, 1)
         self._run.write_record(**changes, seconds=seconds, **self._cost(seconds))
 
-    def close(self, state: str, outcome: str) -> None:
-        """Note the end."""
-        self.write(state=state, outcome=outcome, ended_at=now())
+    def finish(self, state: str, outcome: str) -> None:
+        """Record the end of this call: the run's state and the outcome in words."""
+        self.write(state=state, outcome=outcome, ended_at=utc_now())
 
     def _cost(self, seconds: float) -> dict[str, object]:
         price = self._options.price_per_hour
@@ -97,15 +102,15 @@ class Record:
         currency = self._options.currency or ""
         return {"cost": {"price_per_hour": price, "currency": currency, "amount": amount}}
 
-    def _list(self, name: str) -> list[dict[str, Any]]:
-        found = self._run.record.get(name)
-        return found if isinstance(found, list) else []
+    def _items(self, name: str) -> list[dict[str, Any]]:
+        items = self._run.record.get(name)
+        return items if isinstance(items, list) else []
 
 
-def _told(darknet: Darknet) -> dict[str, object]:
+def _darknet_fields(darknet: Darknet) -> dict[str, object]:
     return {**darknet.as_dict(), "revision": revision(darknet)}
 
 
-def now() -> str:
-    """Give the time as run.json has it."""
+def utc_now() -> str:
+    """Return the present time in ISO 8601, in UTC, as ``run.json`` stores it."""
     return dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds")

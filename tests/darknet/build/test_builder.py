@@ -1,4 +1,4 @@
-"""Building darknet: in a folder of its own, once, whole or absent, with the log kept."""
+"""Building darknet: builds are complete or absent, not repeated needlessly, and keep their log."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from oiyolo.core.errors import DarknetError
 from oiyolo.darknet.build import builder, tree
-from oiyolo.darknet.build.builder import BUILD_LOG, STAMP
+from oiyolo.darknet.build.builder import BUILD_LOG, RECIPE_FILE
 from oiyolo.darknet.build.flags import Flags
 from oiyolo.darknet.build.toolchain import Component, Toolchain
-from oiyolo.core.errors import DarknetError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from oiyolo.darknet.build.builder import Made
+    from oiyolo.darknet.build.builder import BuildOutput
 
 MAKEFILE = """\
 darknet: src/gemm.c obj backup
@@ -50,8 +50,8 @@ def source(tmp_path: Path) -> Path:
 
 def build(
     source: Path, folder: Path, flags: Flags | None = None, toolchain: Toolchain = HERE
-) -> Made:
-    return builder.build(builder.order(source, folder, flags or Flags(), toolchain))
+) -> BuildOutput:
+    return builder.build(builder.build_spec(source, folder, flags or Flags(), toolchain))
 
 
 def contents(folder: Path) -> dict[str, tuple[int, bytes]]:
@@ -70,34 +70,34 @@ def git(folder: Path, *words: str) -> str:
     return done.stdout.strip()
 
 
-def test_it_is_built_in_a_folder_of_its_own_and_the_sources_stay(
+def test_a_build_has_its_own_folder_and_leaves_the_sources_unchanged(
     tmp_path: Path, source: Path
 ) -> None:
     before = contents(source)
-    made = build(source, tmp_path / "builds" / "a", Flags(openmp=True))
-    assert made.executable == tmp_path / "builds" / "a" / "darknet"
-    assert "GPU=0" in made.executable.read_text()
-    assert os.access(made.executable, os.X_OK)
+    output = build(source, tmp_path / "builds" / "a", Flags(openmp=True))
+    assert output.executable == tmp_path / "builds" / "a" / "darknet"
+    assert "GPU=0" in output.executable.read_text()
+    assert os.access(output.executable, os.X_OK)
     assert contents(source) == before
-    assert sorted(path.name for path in made.executable.parent.iterdir()) == [
-        *(STAMP, BUILD_LOG, "darknet"),
+    assert sorted(path.name for path in output.executable.parent.iterdir()) == [
+        *(RECIPE_FILE, BUILD_LOG, "darknet"),
     ]
     assert not list((tmp_path / "builds").glob("*.part"))
-    log = made.log.read_text()
+    log = output.log.read_text()
     assert "compiling with GPU=0 OPENMP=1 AVX=0" in log
     assert log.startswith("$ make -j1 GPU=0")
 
 
-def test_an_outer_make_does_not_reach_into_the_build(
+def test_an_outer_make_does_not_affect_the_build(
     tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MAKEFLAGS", "n --jobserver-auth=3,4")
     assert "jobserver" not in build(source, tmp_path / "build").log.read_text()
 
 
-def test_a_second_build_with_nothing_new_does_nothing(tmp_path: Path, source: Path) -> None:
+def test_a_second_build_without_changes_does_nothing(tmp_path: Path, source: Path) -> None:
     first = build(source, tmp_path / "build")
-    assert first.reason == "it was not made yet"
+    assert first.reason == "the output does not exist yet"
     before = contents(tmp_path / "build")
     os.utime(source / "src" / "gemm.c")  # touched, not changed
     (source / "README.md").write_text("new")
@@ -113,18 +113,18 @@ def test_a_second_build_with_nothing_new_does_nothing(tmp_path: Path, source: Pa
         ("new file", "revision changed: digest from"),
         ("flags", "flags changed: avx from False to True"),
         ("compiler", "compiler changed: gcc from '1.0' to '2.0'"),
-        ("executable", "the executable is gone"),
-        ("stamp", "it was not made yet"),
+        ("executable", "the executable is missing"),
+        ("stamp", "the output does not exist yet"),
     ],
 )
-def test_what_changed_is_built_again_and_the_reason_is_told(
+def test_a_change_causes_another_build_and_the_reason_is_logged(
     *, tmp_path: Path, source: Path, change: str, reason: str,
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(logging.getLogger("oiyolo"), "propagate", True)
     folder = tmp_path / "build"
     build(source, folder)
-    before = (folder / STAMP).stat().st_ino
+    before = (folder / RECIPE_FILE).stat().st_ino
     flags, toolchain = Flags(), HERE
     if change == "source":
         (source / "src" / "gemm.c").write_text("int gemm, other;\n")
@@ -137,68 +137,70 @@ def test_what_changed_is_built_again_and_the_reason_is_told(
     elif change == "executable":
         (folder / "darknet").unlink()
     else:
-        (folder / STAMP).unlink()
+        (folder / RECIPE_FILE).unlink()
     with caplog.at_level("INFO", logger="oiyolo"):
-        made = build(source, folder, flags, toolchain)
-    assert made.reason is not None
-    assert made.reason.startswith(reason)
+        output = build(source, folder, flags, toolchain)
+    assert output.reason is not None
+    assert output.reason.startswith(reason)
     assert reason in caplog.text
-    assert (folder / STAMP).stat().st_ino != before
+    assert (folder / RECIPE_FILE).stat().st_ino != before
     assert build(source, folder, flags, toolchain).reason is None
 
 
-def test_what_a_cpu_build_does_not_use_does_not_make_it_stale(tmp_path: Path, source: Path) -> None:
+def test_tools_that_a_cpu_build_does_not_use_do_not_make_it_stale(
+    tmp_path: Path, source: Path
+) -> None:
     build(source, tmp_path / "build")
     other = replace(HERE, cmake="4.1.0", cuda="13.0", opencv="5.0.0", cudnn="9.1.0")
     assert build(source, tmp_path / "build", toolchain=other).reason is None
 
 
 @pytest.mark.parametrize(
-    ("recipe", "ended"),
+    ("command", "failure"),
     [
         ("@exit 3", "exit code 2"),
-        ("@true", "exit code 0, but it left no program"),
+        ("@true", "exit code 0, but no executable"),
         ("@kill -SEGV $$$$", "exit code 2"),
     ],
 )
-def test_a_build_that_fails_is_told_with_its_last_lines_and_its_log(
-    tmp_path: Path, source: Path, recipe: str, ended: str
+def test_a_failed_build_is_reported_with_its_last_lines_and_its_log(
+    tmp_path: Path, source: Path, command: str, failure: str
 ) -> None:
     lines = "".join(f"\t@echo line {number}\n" for number in range(20))
-    (source / "Makefile").write_text(f"all:\n{lines}\t@echo oh no >&2\n\t{recipe}\n")
+    (source / "Makefile").write_text(f"all:\n{lines}\t@echo oh no >&2\n\t{command}\n")
     folder = tmp_path / "build"
-    with pytest.raises(DarknetError, match="could not be built") as caught:
+    with pytest.raises(DarknetError, match="cannot build darknet") as caught:
         build(source, folder)
     log_path = tmp_path / "build-failed.log"
     assert caught.value.exit_code == 5
-    assert ended in caught.value.what
+    assert failure in caught.value.what
     assert str(log_path) in caught.value.found
     assert "oh no" in caught.value.found
     assert "line 2\n" not in caught.value.found
     assert "line 2\n" in log_path.read_text()
     assert not folder.exists()
-    # A failure is not remembered as done, and its log goes when it is mended.
+    # A failed build is not recorded as complete, and its log is deleted once a build succeeds.
     (source / "Makefile").write_text(MAKEFILE)
     assert build(source, folder).executable.is_file()
     assert not log_path.exists()
 
 
 def test_a_known_failure_is_explained(tmp_path: Path, source: Path) -> None:
-    said = "nvcc fatal   : Unsupported gpu architecture 'compute_37'"
-    (source / "Makefile").write_text(f'all:\n\t@echo "{said}"; exit 1\n')
+    output = "nvcc fatal   : Unsupported gpu architecture 'compute_37'"
+    (source / "Makefile").write_text(f'all:\n\t@echo "{output}"; exit 1\n')
     with pytest.raises(DarknetError, match=r"compute capability 3\.7") as caught:
         build(source, tmp_path / "build")
     assert "CUDA 11.8 is the last" in caught.value.remedy
 
 
-def test_a_build_that_fails_leaves_the_one_before(tmp_path: Path, source: Path) -> None:
-    made = build(source, tmp_path / "build")
+def test_a_failed_build_keeps_the_previous_one(tmp_path: Path, source: Path) -> None:
+    output = build(source, tmp_path / "build")
     before = contents(tmp_path / "build")
     (source / "Makefile").write_text("all:\n\t@exit 1\n")
     with pytest.raises(DarknetError):
         build(source, tmp_path / "build")
     assert contents(tmp_path / "build") == before
-    assert made.executable.is_file()
+    assert output.executable.is_file()
 
 
 CHILD = """
@@ -208,7 +210,7 @@ from oiyolo.darknet.build import builder
 from oiyolo.darknet.build.flags import Flags
 from oiyolo.darknet.build.toolchain import Toolchain
 here = Toolchain(gcc="1.0", gxx="1.0", make="4.3")
-builder.build(builder.order(Path(sys.argv[1]), Path(sys.argv[2]), Flags(), here))
+builder.build(builder.build_spec(Path(sys.argv[1]), Path(sys.argv[2]), Flags(), here))
 """
 
 
@@ -223,8 +225,8 @@ def wait_for(path: Path, pattern: str) -> None:
         time.sleep(0.02)
 
 
-def test_a_build_that_was_killed_is_not_taken_for_whole(tmp_path: Path, source: Path) -> None:
-    # The program is there, and still being written to.
+def test_a_killed_build_is_not_taken_for_complete(tmp_path: Path, source: Path) -> None:
+    # The program exists and is still being written.
     (source / "Makefile").write_text(
         "all:\n\t@echo half > darknet; chmod +x darknet; touch begun; sleep 600\n"
     )
@@ -249,18 +251,18 @@ def test_two_builds_at_the_same_time_build_once(tmp_path: Path, source: Path) ->
 
 
 @pytest.mark.parametrize("tool", ["make", "gcc", "gxx"])
-def test_a_tool_that_is_missing_is_told_with_the_package_that_has_it(
+def test_a_missing_tool_is_named_with_the_package_that_contains_it(
     tmp_path: Path, source: Path, tool: str
 ) -> None:
     without = {"make": replace(HERE, make=""), "gcc": replace(HERE, gcc="")}
-    with pytest.raises(DarknetError, match="is needed") as caught:
+    with pytest.raises(DarknetError, match="was not found") as caught:
         build(source, tmp_path / "build", toolchain=without.get(tool, replace(HERE, gxx="")))
     assert "build-essential" in caught.value.remedy
     assert not (tmp_path / "build").exists()
 
 
 @pytest.mark.parametrize(
-    ("files", "line"),
+    ("files", "fork"),
     [
         (["Makefile", "src/gemm.c", "src/detector.c", "CMakeLists.txt"], "alexeyab"),
         (["Makefile", "src/gemm.c", "examples/detector.c"], "pjreddie"),
@@ -270,37 +272,37 @@ def test_a_tool_that_is_missing_is_told_with_the_package_that_has_it(
         ([], None),
     ],
 )
-def test_a_tree_is_known_by_its_files(tmp_path: Path, files: list[str], line: str | None) -> None:
+def test_a_source_tree_is_recognised_by_its_files(
+    tmp_path: Path, files: list[str], fork: str | None
+) -> None:
     for name in files:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("")
-    assert tree.line_of(tmp_path) == line
-    assert tree.has_sources(tmp_path) == (line is not None)
-    if line is None:
-        with pytest.raises(DarknetError, match="no sources"):
+    assert tree.fork_of(tmp_path) == fork
+    assert tree.has_sources(tmp_path) == (fork is not None)
+    if fork is None:
+        with pytest.raises(DarknetError, match="no darknet sources"):
             build(tmp_path, tmp_path / "build")
 
 
-def test_a_repository_tells_its_revision_and_nothing_in_it_changes(
-    tmp_path: Path, source: Path
-) -> None:
+def test_the_revision_is_read_without_changing_the_repository(tmp_path: Path, source: Path) -> None:
     (source / ".git").unlink()
     git(source, "init", "-q")
     git(source, "add", "src/*.c", "Makefile")
     git(source, "commit", "-qm", "one")
     git(source, "tag", "v5.1")
-    # What hank-ai's build asks git for, from the folder that it is built in.
+    # The command with which hank-ai's build asks git for the version, in its build folder.
     (source / "Makefile").write_text(MAKEFILE + "\t@cd obj && git describe --tags --dirty --long\n")
-    git(source, "commit", "-qam", "ask", "--amend")
+    git(source, "commit", "-qam", "probe", "--amend")
     git(source, "tag", "-f", "v5.1")
-    os.utime(source / "src" / "gemm.c")  # git would refresh its index, if it might
+    os.utime(source / "src" / "gemm.c")  # tempts git to refresh its index
     before = contents(source / ".git")
     revision = tree.revision(source)
     assert revision.commit == git(source, "rev-parse", "HEAD")
-    assert (revision.described or "").startswith("v5.1-0-g")
-    made = build(source, tmp_path / "build")
-    assert made.revision == revision.commit
-    assert re.search(r"^v5\.1-0-g[0-9a-f]+$", made.log.read_text(), re.MULTILINE)  # not dirty
+    assert (revision.git_describe or "").startswith("v5.1-0-g")
+    output = build(source, tmp_path / "build")
+    assert output.revision == revision.commit
+    assert re.search(r"^v5\.1-0-g[0-9a-f]+$", output.log.read_text(), re.MULTILINE)  # not dirty
     assert contents(source / ".git") == before
     git(source, "commit", "-qm", "two", "--allow-empty")
     reason = build(source, tmp_path / "build").reason
@@ -316,11 +318,11 @@ def test_a_folder_in_another_repository_has_no_revision_of_its_own(
     git(tmp_path, "add", "-f", "source")
     git(tmp_path, "commit", "-qm", "one")
     revision = tree.revision(source)
-    assert (revision.commit, revision.described) == ("", None)
+    assert (revision.commit, revision.git_describe) == ("", None)
     assert revision.name.startswith("sources ")
 
 
-def test_without_git_the_sources_themselves_are_the_revision(
+def test_without_git_the_digest_of_the_sources_is_the_revision(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_git = tree.revision(source)
@@ -329,11 +331,10 @@ def test_without_git_the_sources_themselves_are_the_revision(
 
 
 @pytest.mark.parametrize("driver", ["driver", "stub", "neither"])
-def test_a_build_for_cuda_links_on_hosts_with_a_driver_and_without(
+def test_a_cuda_build_links_with_and_without_a_driver(
     tmp_path: Path, source: Path, driver: str
 ) -> None:
-    # A linker's own test: a program that needs the driver's one function, from a libcuda that is
-    # named as the driver's is.
+    # A program that needs one function of the driver, from a libcuda with the driver's soname.
     code = "int cuCtxGetCurrent(void **context); int main(void) { return cuCtxGetCurrent(0); }"
     (source / "src" / "main.c").write_text(code)
     (source / "Makefile").write_text("all:\n\t$(CC) src/main.c -o darknet -lcuda -lcurand\n")
@@ -357,10 +358,10 @@ def test_a_build_for_cuda_links_on_hosts_with_a_driver_and_without(
         stub_library=stub if driver == "stub" else None,
     )
     folder = tmp_path / "my builds" / "it's one"
-    made = build(source, folder, Flags(gpu=True, architectures=("86",)), toolchain)
+    output = build(source, folder, Flags(gpu=True, architectures=("86",)), toolchain)
     dynamic = subprocess.run(
-        ["readelf", "-d", made.executable], capture_output=True, text=True, check=True
+        ["readelf", "-d", output.executable], capture_output=True, text=True, check=True
     ).stdout
     assert "[libcuda.so.1]" in dynamic
-    assert f"[{library.parent}]" in dynamic  # where it finds its libraries when it starts
+    assert f"[{library.parent}]" in dynamic  # where the program finds its libraries at start
     assert "part/links" not in dynamic

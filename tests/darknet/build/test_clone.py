@@ -1,4 +1,4 @@
-"""Sources out of a repository, at one commit; the stage's order of places to look at."""
+"""Fetching the sources at the pinned commit, and the order in which a build looks for darknet."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from oiyolo.project.keys import DarknetOptions
-from oiyolo.darknet.build import clone as clone_of
-from oiyolo.darknet.build.clone import PINNED_COMMIT, clone, folder_in
 from oiyolo.core.errors import UnavailableError
+from oiyolo.darknet.build import clone as clone_of
+from oiyolo.darknet.build.clone import PINNED_COMMIT, clone, clone_folder
+from oiyolo.project.keys import DarknetOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,13 +32,13 @@ def git(folder: Path, *words: str) -> str:
     return done.stdout.strip()
 
 
-# Stands in for the compilation, so that it takes no minute: it makes a program that is Debian's.
+# Replaces the compilation, which takes minutes: it copies the darknet on PATH.
 MAKEFILE = "darknet:\n\tcp {program} darknet\n"
 
 
 @pytest.fixture
 def remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A bare repository whose pinned commit is not its last."""
+    """A bare repository whose pinned commit is not the latest."""
     work = tmp_path / "work"
     (work / "src").mkdir(parents=True)
     program = shutil.which("darknet") or "/bin/true"
@@ -56,7 +56,7 @@ def remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return bare
 
 
-def test_the_pinned_commit_is_the_submodules() -> None:
+def test_the_pinned_commit_is_the_one_of_the_submodule() -> None:
     if not (ROOT / ".git").exists():
         pytest.skip("no git checkout")
     mode, commit, *_ = git(ROOT, "ls-files", "-s", "darknet").split()
@@ -66,7 +66,7 @@ def test_the_pinned_commit_is_the_submodules() -> None:
     )
 
 
-def test_the_pinned_commit_stands_in_one_place() -> None:
+def test_the_pinned_commit_is_defined_once() -> None:
     found = [
         path.name
         for path in (ROOT / "oiyolo").rglob("*.py")
@@ -75,23 +75,21 @@ def test_the_pinned_commit_stands_in_one_place() -> None:
     assert found == ["clone.py"]
 
 
-def test_the_one_commit_is_brought_and_the_second_time_nothing(
-    remote: Path, tmp_path: Path
-) -> None:
+def test_only_the_pinned_commit_is_fetched_and_only_once(remote: Path, tmp_path: Path) -> None:
     folder = clone(str(remote), tmp_path / "cache")
-    assert folder == folder_in(tmp_path / "cache")
+    assert folder == clone_folder(tmp_path / "cache")
     assert (folder / "src" / "gemm.c").read_text() == "int a;\n"
     assert git(folder, "rev-list", "--count", "HEAD") == "1"
     shutil.rmtree(remote)
     assert clone(str(remote), tmp_path / "cache") == folder
 
 
-@pytest.mark.parametrize("left", ["the part of another", "an empty folder of its name"])
-def test_a_clone_that_was_killed_is_not_taken_for_whole(
-    remote: Path, tmp_path: Path, left: str
+@pytest.mark.parametrize("leftover", ["a partial clone", "an empty folder of its name"])
+def test_an_interrupted_clone_is_not_taken_for_complete(
+    remote: Path, tmp_path: Path, leftover: str
 ) -> None:
-    folder = folder_in(tmp_path / "cache")
-    half = folder.with_name(folder.name + ".part") if left.startswith("the part") else folder
+    folder = clone_folder(tmp_path / "cache")
+    half = folder.with_name(folder.name + ".part") if leftover == "a partial clone" else folder
     (half / "src").mkdir(parents=True)
     if half != folder:
         (half / "Makefile").write_text("half")
@@ -103,13 +101,13 @@ def test_a_clone_that_was_killed_is_not_taken_for_whole(
 
 
 @pytest.mark.parametrize("fault", ["no repository", "another repository"])
-def test_what_cannot_be_fetched_is_told_and_leaves_nothing(
+def test_a_failed_fetch_is_an_error_and_leaves_no_files(
     remote: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
     url = NOWHERE if fault == "no repository" else str(remote)
     if fault == "another repository":
         monkeypatch.setattr(clone_of, "PINNED_COMMIT", "1" * 40)
-    with pytest.raises(UnavailableError, match="cannot be fetched") as caught:
+    with pytest.raises(UnavailableError, match="cannot fetch darknet's sources") as caught:
         clone(url, tmp_path / "cache")
     assert caught.value.where == url
     assert caught.value.found.startswith(("fatal:", "error:"))
@@ -122,7 +120,7 @@ def test_without_git_nothing_can_be_fetched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UnavailableError, match="git is needed"):
+    with pytest.raises(UnavailableError, match="git was not found"):
         clone(NOWHERE, tmp_path / "cache")
 
 
@@ -130,7 +128,7 @@ def test_without_git_nothing_can_be_fetched(
 def bare_project(
     make_project: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
-    """A project without sources: not even the checkout's own submodule is seen."""
+    """A project without darknet sources; the checkout's submodule is hidden, too."""
     monkeypatch.setattr(
         "oiyolo.stages.build.__file__", str(tmp_path / "a" / "b" / "c" / "build.py")
     )
@@ -138,7 +136,7 @@ def bare_project(
 
 
 @pytest.mark.darknet
-def test_build_fetches_builds_and_proves_where_there_are_no_sources(
+def test_build_without_sources_fetches_builds_and_verifies_them(
     cli: Cli, bare_project: Path, remote: Path, darknet: Path
 ) -> None:
     words = ("build", "--source-url", remote, "--build-gpu", "no", "--json")
@@ -147,26 +145,26 @@ def test_build_fetches_builds_and_proves_where_there_are_no_sources(
     assert first["executable"] != str(darknet)
     assert first["revision"] == clone_of.PINNED_COMMIT
     assert (first["proved"], first["proved_now"]) == (True, True)
-    assert first["built_because"] == "it was not made yet"
+    assert first["built_because"] == "the output does not exist yet"
     assert "cp" in Path(first["log"]).read_text()
     second = cli.ok(*words, project=bare_project).json
     assert second == {**first, "proved_now": False, "built_because": None}
-    # A stage that uses a darknet takes what was built, without an address.
+    # Without the URL, the build is used from now on.
     plan = cli.ok("build", "--build-gpu", "no", "--dry-run", project=bare_project).out
-    assert re.search(r"build would use .*, built", plan)
+    assert re.search(r"build would use .*, which is already built", plan)
 
 
 @pytest.mark.darknet
-def test_what_cannot_be_fetched_falls_through_to_path_with_a_word(
+def test_after_a_failed_fetch_the_darknet_on_path_is_used_with_a_warning(
     cli: Cli, bare_project: Path, darknet: Path
 ) -> None:
     done = cli.ok("build", "--source-url", NOWHERE, project=bare_project)
-    assert "cannot be fetched" in done.err
+    assert "cannot fetch darknet's sources" in done.err
     assert f"{darknet} (" in done.out
     assert "on PATH" in done.out
 
 
-def test_neither_fetched_nor_found_is_an_error_that_says_both(
+def test_without_sources_and_without_a_program_the_error_names_both(
     cli: Cli, bare_project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "bin").mkdir()
@@ -176,12 +174,12 @@ def test_neither_fetched_nor_found_is_an_error_that_says_both(
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     done = cli("build", "--source-url", NOWHERE, project=bare_project)
     assert done.code == 5
-    assert "no darknet was found" in done.err
+    assert "no darknet found" in done.err
     assert NOWHERE in done.err
     assert "apt-get install darknet" in done.err
 
 
-def test_a_dry_run_says_what_would_be_fetched_and_fetches_nothing(
+def test_a_dry_run_reports_the_fetch_without_fetching(
     cli: Cli, bare_project: Path, tmp_path: Path
 ) -> None:
     done = cli.ok("build", "--source-url", NOWHERE, "--dry-run", project=bare_project)

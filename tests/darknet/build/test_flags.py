@@ -1,4 +1,4 @@
-"""The switches of a build, chosen for machines of all kinds, and what make and CMake are told."""
+"""Build flags for various machines, and the command lines of make and CMake."""
 
 from __future__ import annotations
 
@@ -8,15 +8,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from oiyolo.darknet.build import cmake, make
-from oiyolo.darknet.build.builder import jobs
-from oiyolo.darknet.build.flags import SERVED, Flags, choose, dotted, known_architectures
-from oiyolo.darknet.gpus import Gpu
-from oiyolo.darknet.build.toolchain import Component, Toolchain, numbers
 from oiyolo.core.errors import DarknetError
+from oiyolo.darknet.build import cmake, make
+from oiyolo.darknet.build.builder import job_count
+from oiyolo.darknet.build.flags import (
+    CUDA_SUPPORT,
+    Flags,
+    choose,
+    format_capability,
+    supported_architectures,
+)
+from oiyolo.darknet.build.toolchain import Component, Toolchain, version_tuple
+from oiyolo.darknet.gpus import Gpu
 
 if TYPE_CHECKING:
-    from oiyolo.networks.lint import DarknetLine
+    from oiyolo.networks.lint import ForkName
 
 LINKS = Path("/build/links")
 CUDA = Path("/usr/local/cuda")
@@ -49,15 +55,15 @@ def with_gpus(toolchain: Toolchain, *capabilities: str, cudnn: str = "") -> Tool
 
 
 @pytest.mark.parametrize(
-    ("toolchain", "line", "wish", "arch", "expected"),
+    ("toolchain", "fork", "build_gpu", "arch", "expected"),
     [
-        # Without CUDA, or without a GPU, for the CPU.
+        # A CPU build without CUDA or without a GPU.
         (PLAIN, "alexeyab", "auto", (), Flags(openmp=True)),
         (CUDA_13, "alexeyab", "auto", (), Flags(openmp=True)),
         (with_gpus(PLAIN, "8.6"), "alexeyab", "auto", (), Flags(openmp=True)),
         (with_gpus(CUDA_13, "8.6"), "alexeyab", "no", (), Flags(openmp=True)),
         (replace(CUDA_13, components={}), "alexeyab", "auto", (), Flags(openmp=True)),
-        # What the processor and OpenCV give.
+        # Features of the processor, and OpenCV.
         (replace(PLAIN, processor=("avx", "avx2", "fma")), "alexeyab", "no", (),
          Flags(openmp=True, avx=True)),
         (replace(PLAIN, processor=("avx", "avx2", "fma")), "pjreddie", "no", (),
@@ -75,12 +81,12 @@ def with_gpus(toolchain: Toolchain, *capabilities: str, cudnn: str = "") -> Tool
          Flags(openmp=True, gpu=True, architectures=("70",))),
         (with_gpus(CUDA_11, "3.7"), "alexeyab", "auto", (),
          Flags(openmp=True, gpu=True, architectures=("37",))),
-        # A GPU that is newer than CUDA gets what comes nearest; one that cannot be served is left.
+        # A GPU newer than CUDA gets the nearest architecture; an unsupported one is left out.
         (with_gpus(CUDA_11, "12.0"), "alexeyab", "auto", (),
          Flags(openmp=True, gpu=True, architectures=("90",))),
         (with_gpus(CUDA_13, "3.7", "9.0"), "alexeyab", "auto", (),
          Flags(openmp=True, gpu=True, architectures=("90",))),
-        # GPUs that were named.
+        # Explicit compute capabilities.
         (CUDA_13, "alexeyab", "yes", ("90", "75"),
          Flags(openmp=True, gpu=True, architectures=("75", "90"))),
         (with_gpus(CUDA_13, "8.6"), "alexeyab", "yes", ("100",),
@@ -101,18 +107,18 @@ def with_gpus(toolchain: Toolchain, *capabilities: str, cudnn: str = "") -> Tool
          Flags(openmp=True, gpu=True, architectures=("80",), synchronize_by_device=True)),
     ],
 )  # fmt: skip
-def test_the_switches_fit_the_machine(
-    toolchain: Toolchain, line: DarknetLine, wish: str, arch: tuple[str, ...], expected: Flags
+def test_the_flags_fit_the_machine(
+    toolchain: Toolchain, fork: ForkName, build_gpu: str, arch: tuple[str, ...], expected: Flags
 ) -> None:
-    assert choose(toolchain, line, build_gpu=wish, arch=arch).flags == expected
+    assert choose(toolchain, fork, build_gpu=build_gpu, arch=arch).flags == expected
 
 
 @pytest.mark.parametrize(
-    ("toolchain", "wish", "arch", "said"),
+    ("toolchain", "build_gpu", "arch", "message"),
     [
         (PLAIN, "yes", (), ("nvcc was not found", "/usr/local/cuda/bin")),
-        (CUDA_13, "yes", (), ("no GPU answered", "--arch 8.6")),
-        (with_gpus(CUDA_13, "[N/A]"), "yes", (), ("no GPU answered", "--arch 8.6")),
+        (CUDA_13, "yes", (), ("nvidia-smi reports no GPU", "--arch 8.6")),
+        (with_gpus(CUDA_13, "[N/A]"), "yes", (), ("nvidia-smi reports no GPU", "--arch 8.6")),
         (with_gpus(CUDA_13, "3.7"), "auto", (), ("3.7", "CUDA 11.8 is the last")),
         (with_gpus(CUDA_12, "3.7"), "auto", (), ("3.7", "CUDA 11.8 is the last")),
         (with_gpus(CUDA_13, "6.0"), "auto", (), ("6.0", "CUDA 12.9 is the last")),
@@ -134,52 +140,60 @@ def test_the_switches_fit_the_machine(
         ),
     ],
 )
-def test_what_cuda_cannot_do_is_an_error_that_says_what_could(
-    toolchain: Toolchain, wish: str, arch: tuple[str, ...], said: tuple[str, ...]
+def test_an_impossible_cuda_build_is_an_error_with_a_remedy(
+    toolchain: Toolchain, build_gpu: str, arch: tuple[str, ...], message: tuple[str, ...]
 ) -> None:
     with pytest.raises(DarknetError) as caught:
-        choose(toolchain, "alexeyab", build_gpu=wish, arch=arch)
-    for words in said:
+        choose(toolchain, "alexeyab", build_gpu=build_gpu, arch=arch)
+    for words in message:
         assert words in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("toolchain", "line", "note"),
+    ("toolchain", "fork", "note"),
     [
-        (CUDA_13, "alexeyab", "no GPU answered"),
+        (CUDA_13, "alexeyab", "no GPU detected"),
         (with_gpus(PLAIN, "8.6"), "alexeyab", "no nvcc was found"),
-        (with_gpus(CUDA_11, "12.0"), "alexeyab", "does not know a GPU (12.0) yet; built for 9.0"),
-        (with_gpus(CUDA_13, "3.7", "9.0"), "alexeyab", "it cannot be trained on"),
+        (
+            with_gpus(CUDA_11, "12.0"),
+            "alexeyab",
+            "does not support a GPU (12.0) yet; building for 9.0",
+        ),
+        (with_gpus(CUDA_13, "3.7", "9.0"), "alexeyab", "this GPU cannot be used"),
         (with_gpus(CUDA_13, "9.0", cudnn="9.1.0"), "pjreddie", "cuDNN 9.1.0 is not used"),
         (with_gpus(CUDA_13, "9.0", cudnn="9.1.0"), "alexeyab", None),
         (PLAIN, "alexeyab", None),
     ],
 )
-def test_what_a_person_should_know_about_the_choice_is_said(
-    toolchain: Toolchain, line: DarknetLine, note: str | None
+def test_notes_explain_the_choice_of_flags(
+    toolchain: Toolchain, fork: ForkName, note: str | None
 ) -> None:
-    notes = choose(toolchain, line).notes
+    notes = choose(toolchain, fork).notes
     assert (note is None and notes == ()) or (note is not None and note in notes[0])
 
 
-def test_the_table_of_cuda_is_in_itself_right() -> None:
-    for architecture, (first, last) in SERVED.items():
-        assert not last or numbers(first) <= numbers(last)
+def test_the_table_of_cuda_versions_is_consistent() -> None:
+    for architecture, (first, last) in CUDA_SUPPORT.items():
+        assert not last or version_tuple(first) <= version_tuple(last)
         at_first = replace(CUDA_13, cuda=first, architectures=())
-        assert architecture in known_architectures(at_first)
+        assert architecture in supported_architectures(at_first)
         if last:
-            past = replace(at_first, cuda=f"{numbers(last)[0] + 1}.0")
-            assert architecture not in known_architectures(past)
-    assert list(SERVED) == sorted(SERVED, key=int)
-    assert [dotted(architecture) for architecture in ("37", "86", "100")] == ["3.7", "8.6", "10.0"]
+            past = replace(at_first, cuda=f"{version_tuple(last)[0] + 1}.0")
+            assert architecture not in supported_architectures(past)
+    assert list(CUDA_SUPPORT) == sorted(CUDA_SUPPORT, key=int)
+    assert [format_capability(architecture) for architecture in ("37", "86", "100")] == [
+        "3.7",
+        "8.6",
+        "10.0",
+    ]
 
 
-def test_the_table_says_of_cuda_13_what_its_compiler_says() -> None:
-    """``nvcc --list-gpu-arch`` of CUDA 13.0 is what CUDA_13 has."""
-    assert known_architectures(replace(CUDA_13, architectures=())) == CUDA_13.architectures
+def test_the_table_agrees_with_nvcc_of_cuda_13() -> None:
+    """``CUDA_13.architectures`` is the output of CUDA 13.0's ``nvcc --list-gpu-arch``."""
+    assert supported_architectures(replace(CUDA_13, architectures=())) == CUDA_13.architectures
 
 
-def test_make_is_told_the_switches_and_nothing_of_cuda_on_a_cpu() -> None:
+def test_makes_command_line_for_a_cpu_mentions_no_cuda() -> None:
     flags = Flags(openmp=True, avx=True, opencv=True)
     assert make.command(flags, PLAIN, "alexeyab", links=LINKS, jobs=3) == (
         *("make", "-j3", "GPU=0", "CUDNN=0", "OPENCV=1", "OPENMP=1", "CUDNN_HALF=0", "AVX=1"),
@@ -189,15 +203,15 @@ def test_make_is_told_the_switches_and_nothing_of_cuda_on_a_cpu() -> None:
     )
 
 
-def test_make_is_told_where_cuda_is_and_what_to_compile_for() -> None:
+def test_makes_command_line_for_cuda_has_its_paths_and_architectures() -> None:
     toolchain = with_gpus(CUDA_13, "7.5", "9.0", cudnn="9.1.0")
     flags = choose(toolchain, "alexeyab").flags
-    told = dict(
+    variables = dict(
         word.partition("=")[::2]
         for word in make.command(flags, toolchain, "alexeyab", links=LINKS, jobs=2)[2:]
     )
     where = "-I/opt/cudnn/include -I/usr/local/cuda/include"
-    assert told == {
+    assert variables == {
         "GPU": "1", "CUDNN": "1", "CUDNN_HALF": "1", "OPENCV": "0", "OPENMP": "1", "AVX": "0",
         "ARCH": "-gencode arch=compute_75,code=[sm_75,compute_75] "
         "-gencode arch=compute_90,code=[sm_90,compute_90]",
@@ -207,7 +221,7 @@ def test_make_is_told_where_cuda_is_and_what_to_compile_for() -> None:
     }  # fmt: skip
 
 
-def test_a_path_with_blanks_and_signs_stays_one_word() -> None:
+def test_a_path_with_spaces_and_special_characters_is_quoted() -> None:
     toolchain = replace(CUDA_13, nvcc=Path("/opt/my $CUDA/bin/nvcc"))
     flags = choose(toolchain, "alexeyab", build_gpu="yes", arch=("86",)).flags
     words = make.command(flags, toolchain, "alexeyab", links=Path("/my links"), jobs=1)
@@ -216,19 +230,19 @@ def test_a_path_with_blanks_and_signs_stays_one_word() -> None:
 
 
 @pytest.mark.parametrize(
-    ("toolchain", "line", "expected"),
+    ("toolchain", "fork", "expected"),
     [(CUDA_13, "pjreddie", True), (CUDA_12, "pjreddie", False), (CUDA_13, "alexeyab", False)],
 )
-def test_todays_name_of_a_function_is_given_only_where_it_is_needed(
-    *, toolchain: Toolchain, line: DarknetLine, expected: bool
+def test_cuda_thread_synchronize_is_replaced_only_where_cuda_lacks_it(
+    *, toolchain: Toolchain, fork: ForkName, expected: bool
 ) -> None:
-    flags = choose(toolchain, line, build_gpu="yes", arch=("86",)).flags
-    words = make.command(flags, toolchain, line, links=LINKS, jobs=1)
-    told = any("-DcudaThreadSynchronize=cudaDeviceSynchronize" in word for word in words)
-    assert told == expected
+    flags = choose(toolchain, fork, build_gpu="yes", arch=("86",)).flags
+    words = make.command(flags, toolchain, fork, links=LINKS, jobs=1)
+    is_replaced = any("-DcudaThreadSynchronize=cudaDeviceSynchronize" in word for word in words)
+    assert is_replaced == expected
 
 
-def test_cmake_is_told_the_switches() -> None:
+def test_cmakes_command_line_has_the_flags() -> None:
     configure, compile_ = cmake.commands(Flags(), PLAIN, links=LINKS, jobs=4)
     assert "-DDARKNET_TRY_CUDA=OFF" in configure
     assert "-DENABLE_SSE_AND_AVX=OFF" in configure
@@ -245,7 +259,7 @@ def test_cmake_is_told_the_switches() -> None:
 
 
 @pytest.mark.parametrize(
-    ("toolchain", "described", "said"),
+    ("toolchain", "git_describe", "message"),
     [
         (replace(PLAIN, cmake="3.22.1", opencv="4.6.0"), "v5.1-0-gabc", "CMake 3.24 or newer"),
         (replace(PLAIN, cmake="", opencv="4.6.0"), "v5.1-0-gabc", "found none"),
@@ -255,27 +269,27 @@ def test_cmake_is_told_the_switches() -> None:
         (replace(PLAIN, opencv="4.6.0", cmake="4.1.2"), "v5.1-0-gabc", None),
     ],
 )
-def test_what_cmake_would_end_at_is_said_before(
-    toolchain: Toolchain, described: str | None, said: str | None
+def test_what_cmake_requires_is_checked_before_the_build(
+    toolchain: Toolchain, git_describe: str | None, message: str | None
 ) -> None:
-    if said is None:
-        cmake.check(toolchain, source=Path("/src"), described=described)
+    if message is None:
+        cmake.check(toolchain, source=Path("/src"), git_describe=git_describe)
         return
-    with pytest.raises(DarknetError, match=said):
-        cmake.check(toolchain, source=Path("/src"), described=described)
+    with pytest.raises(DarknetError, match=message):
+        cmake.check(toolchain, source=Path("/src"), git_describe=git_describe)
 
 
 @pytest.mark.parametrize(
     ("cpus", "memory_bytes", "expected"),
     [(8, 64 << 30, 8), (8, 5 << 30, 2), (8, 1 << 30, 1), (8, 0, 8), (1, 64 << 30, 1)],
 )
-def test_as_many_compilers_run_as_memory_allows(
+def test_the_number_of_parallel_compilers_is_limited_by_memory(
     cpus: int, memory_bytes: int, expected: int
 ) -> None:
-    assert jobs(replace(PLAIN, cpus=cpus, memory_bytes=memory_bytes)) == expected
+    assert job_count(replace(PLAIN, cpus=cpus, memory_bytes=memory_bytes)) == expected
 
 
-def test_switches_are_told_in_words() -> None:
+def test_flags_are_described_in_words() -> None:
     flags = Flags(gpu=True, cudnn=True, cudnn_half=True, architectures=("75", "100"), avx=True)
     assert str(flags) == "CUDA for compute capability 7.5, 10.0, cuDNN, tensor cores, AVX2"
     assert str(Flags(openmp=True)) == "CPU only, OpenMP"

@@ -1,7 +1,7 @@
-"""Real sources, really built: for a CPU and proved, and for CUDA as far as goes without a GPU.
+"""Builds of real sources: for a CPU, with a training, and for CUDA, compiled and linked only.
 
-Debian's package of pjreddie's darknet is fetched with apt. AlexeyAB's is the submodule, or the tree
-that ``OIYOLO_TEST_ALEXEYAB`` names; hank-ai's is the clone that ``OIYOLO_TEST_HANK`` names.
+Debian's package of pjreddie's darknet is fetched with apt. AlexeyAB's is the submodule or the tree
+in ``OIYOLO_TEST_ALEXEYAB``; hank-ai's is the clone in ``OIYOLO_TEST_HANK``.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from oiyolo.darknet.build import builder, flags, toolchain, tree
-from oiyolo.darknet.forks import LINES
-from oiyolo.darknet.program import ask
-from oiyolo.darknet.build.proof import prove
+from oiyolo.darknet.build.proof import verify
+from oiyolo.darknet.forks import FORKS
+from oiyolo.darknet.program import probe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from oiyolo.darknet.build.builder import Made
+    from oiyolo.darknet.build.builder import BuildOutput
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
@@ -34,7 +34,7 @@ ARCHITECTURES = ("75", "80", "86", "89", "90")
 
 @pytest.fixture(scope="session")
 def debian_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Debian's source package, fetched with lists and sources of our own; the system's stay."""
+    """Debian's source package, fetched with separate apt lists and sources, not the system's."""
     if shutil.which("apt-get") is None or shutil.which("dpkg-source") is None:
         pytest.skip("no apt-get with dpkg-source (apt-get install dpkg-dev)")
     folder = tmp_path_factory.mktemp("debian")
@@ -50,26 +50,26 @@ def debian_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (folder / "sources" / name).write_text(text)
             kept += 1
     if not kept:
-        pytest.skip("apt knows no repository of Debian's or Ubuntu's")
-    told = {
+        pytest.skip("apt has no Debian or Ubuntu repository")
+    apt_options = {
         "Dir::Etc::SourceList": "/dev/null",
         "Dir::Etc::SourceParts": str(folder / "sources"),
         "Dir::State::Lists": str(folder / "lists"),
         "Dir::Cache": str(folder / "cache"),
     }
-    options = [word for name, value in told.items() for word in ("-o", f"{name}={value}")]
+    options = [word for name, value in apt_options.items() for word in ("-o", f"{name}={value}")]
     for words in (["update"], ["source", "darknet"]):
         done = subprocess.run(
             ["apt-get", *options, *words], cwd=folder, capture_output=True, text=True, check=False
         )
         if done.returncode != 0:
-            pytest.skip(f"apt-get {words[0]} does not bring the sources: {done.stderr[-200:]}")
+            pytest.skip(f"apt-get {words[0]} cannot fetch the sources: {done.stderr[-200:]}")
     return next(path for path in folder.glob("darknet-*") if path.is_dir())
 
 
 @pytest.fixture
 def source(request: pytest.FixtureRequest) -> Path:
-    """The sources that the test names."""
+    """The sources of the fork that the test names."""
     if request.param == "debian":
         found = request.getfixturevalue("debian_source")
         assert isinstance(found, Path)
@@ -77,18 +77,18 @@ def source(request: pytest.FixtureRequest) -> Path:
     variable = f"OIYOLO_TEST_{request.param.upper()}"
     named = os.environ.get(variable)
     folder = Path(named) if named else ROOT / "darknet"
-    if tree.line_of(folder) != request.param:
-        pytest.skip(f"no sources of {LINES[request.param].title} ({variable} names none)")
+    if tree.fork_of(folder) != request.param:
+        pytest.skip(f"no sources of {FORKS[request.param].title} ({variable} names none)")
     return folder
 
 
 @pytest.fixture(scope="session")
 def cuda_libraries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """cuBLAS and cuRAND for the CUDA that is here, out of PyPI's packages."""
+    """cuBLAS and cuRAND for the installed CUDA, from PyPI's packages."""
     cuda = toolchain.find().cuda
     if not cuda:
         pytest.skip("no nvcc")
-    major = toolchain.numbers(cuda)[0]
+    major = toolchain.version_tuple(cuda)[0]
     if major < 12:
         pytest.skip(f"PyPI has no cuBLAS with headers for CUDA {cuda}")
     ending = "" if major >= 13 else f"-cu{major}"
@@ -103,23 +103,23 @@ def cuda_libraries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         check=False,
     )
     if done.returncode != 0:
-        pytest.skip(f"PyPI's packages cannot be had: {done.stderr[-200:]}")
+        pytest.skip(f"PyPI's packages cannot be installed: {done.stderr[-200:]}")
     yield folder
     shutil.rmtree(folder)  # a gigabyte, which pytest would keep for three sessions
 
 
-def build(source: Path, folder: Path, *, gpu: bool) -> Made:
+def build(source: Path, folder: Path, *, gpu: bool) -> BuildOutput:
     here = toolchain.find()
-    line = tree.line_of(source)
-    assert line is not None
-    if line == "hank" and not here.opencv:
+    fork = tree.fork_of(source)
+    assert fork is not None
+    if fork == "hank" and not here.opencv:
         pytest.skip("no OpenCV with headers (apt-get install libopencv-dev)")
-    known = flags.known_architectures(here)
+    known = flags.supported_architectures(here)
     arch = tuple(a for a in ARCHITECTURES if a in known) if gpu else ()
-    wish = "yes" if gpu else "no"
-    choice = flags.choose(here, line, build_gpu=wish, arch=arch)
+    build_gpu = "yes" if gpu else "no"
+    choice = flags.choose(here, fork, build_gpu=build_gpu, arch=arch)
     assert choice.flags.architectures == arch
-    return builder.build(builder.order(source, folder, choice.flags, here))
+    return builder.build(builder.build_spec(source, folder, choice.flags, here))
 
 
 def files_of(folder: Path) -> dict[str, tuple[int, int]]:
@@ -131,30 +131,30 @@ def files_of(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 @pytest.mark.parametrize("source", ["debian", "alexeyab", "hank"], indirect=True)
-def test_it_is_built_for_a_cpu_and_trains(source: Path, tmp_path: Path) -> None:
+def test_a_cpu_build_trains(source: Path, tmp_path: Path) -> None:
     before = files_of(source)
-    made = build(source, tmp_path / "build", gpu=False)
+    output = build(source, tmp_path / "build", gpu=False)
     assert files_of(source) == before
-    darknet = ask(made.executable, "built here")
-    assert (darknet.line.name, darknet.gpu) == (made.line, False)
-    prove(darknet)
+    darknet = probe(output.executable, "built here")
+    assert (darknet.fork.name, darknet.gpu) == (output.fork, False)
+    verify(darknet)
     assert build(source, tmp_path / "build", gpu=False).reason is None
 
 
 @pytest.mark.parametrize("source", ["debian", "alexeyab", "hank"], indirect=True)
-def test_it_is_compiled_for_todays_gpus_and_linked(
+def test_a_cuda_build_compiles_for_current_gpus_and_links(
     source: Path, tmp_path: Path, cuda_libraries: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(cuda_libraries))
     before = files_of(source)
-    made = build(source, tmp_path / "build", gpu=True)
+    output = build(source, tmp_path / "build", gpu=True)
     assert files_of(source) == before
-    said = made.log.read_text(encoding="utf-8")
-    for architecture in made.flags.architectures:
-        assert re.search(rf"sm_{architecture}|[;=]{architecture}\b", said)
+    log = output.log.read_text(encoding="utf-8")
+    for architecture in output.flags.architectures:
+        assert re.search(rf"sm_{architecture}|[;=]{architecture}\b", log)
     needed = subprocess.run(
-        ["readelf", "-d", made.executable], capture_output=True, text=True, check=True
+        ["readelf", "-d", output.executable], capture_output=True, text=True, check=True
     ).stdout
     for name in ("cudart", "cublas", "curand"):
         assert re.search(rf"\(NEEDED\).*\[lib{name}\.so", needed)
-    assert str(cuda_libraries / "nvidia") in needed  # where it finds them when it starts
+    assert str(cuda_libraries / "nvidia") in needed  # where the program finds them at start

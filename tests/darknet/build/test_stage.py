@@ -1,4 +1,4 @@
-"""What ``oiyolo build`` hands out, and what a stage that trains takes from it."""
+"""The results of ``oiyolo build``, and which of them a training accepts."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from oiyolo.darknet.build import toolchain
-from oiyolo.darknet.gpus import Gpu
-from oiyolo.darknet.forks import LINES
-from oiyolo.darknet.program import Darknet, ask
-from oiyolo.darknet.build.proof import prove
-from oiyolo.darknet.build.toolchain import Component, Toolchain
 from oiyolo.core.errors import DarknetError
+from oiyolo.darknet.build import toolchain
+from oiyolo.darknet.build.proof import verify
+from oiyolo.darknet.build.toolchain import Component, Toolchain
+from oiyolo.darknet.forks import FORKS
+from oiyolo.darknet.gpus import Gpu
+from oiyolo.darknet.program import Darknet, probe
 from oiyolo.project.project import open_project
 from oiyolo.stages import build as stage
 
@@ -40,7 +40,7 @@ WITHOUT_DRIVER = Toolchain(
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[[Toolchain], None]:
-    """Let the stage see another machine."""
+    """Replace the toolchain that the stage finds."""
     return lambda seen: monkeypatch.setattr(toolchain, "find", lambda: seen)
 
 
@@ -55,7 +55,7 @@ def source(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_build_for_cuda_without_a_driver_says_so_and_nothing_trains_with_it(
+def test_a_cuda_build_without_a_driver_is_unverified_and_not_trained_with(
     cli: Cli, make_project: Callable[..., Path], source: Path,
     machine: Callable[[Toolchain], None],
 ) -> None:  # fmt: skip
@@ -65,12 +65,12 @@ def test_a_build_for_cuda_without_a_driver_says_so_and_nothing_trains_with_it(
     assert (done["gpu"], done["proved"], done["proved_now"]) == (True, False, False)
     assert "no NVIDIA driver" in done["why_unproved"]
     assert done["flags"]["architectures"] == ["86"]
-    assert "not proved: it is built for CUDA" in cli.ok("build", project=project).out
+    assert "not verified: it is built for CUDA" in cli.ok("build", project=project).out
     with pytest.raises(DarknetError, match="cannot train on this machine"):
         stage.run(open_project(project))
 
 
-def test_a_build_for_cuda_with_a_driver_and_no_gpu_is_not_proved_either(
+def test_a_cuda_build_with_a_driver_but_no_gpu_is_unverified(
     cli: Cli, make_project: Callable[..., Path], source: Path,
     machine: Callable[[Toolchain], None],
 ) -> None:  # fmt: skip
@@ -82,8 +82,8 @@ def test_a_build_for_cuda_with_a_driver_and_no_gpu_is_not_proved_either(
     project = make_project(executable=None, source=str(source), build_gpu="yes", arch="8.6")
     done = cli.ok("build", "--json", project=project).json
     assert not done["proved"]
-    assert "the driver knows no GPU" in done["why_unproved"]
-    # Where a GPU answers, it is an error.
+    assert "the driver detects no GPU" in done["why_unproved"]
+    # If nvidia-smi lists a GPU, it is an error.
     gpu = Gpu(0, "a GPU", 1 << 34, 1 << 34, "8.6", "580.65.06")
     machine(replace(WITHOUT_DRIVER, driver_library=Path("/c/libcuda.so.1"), gpus=(gpu,)))
     assert cli("build", project=project).code == 5
@@ -91,7 +91,7 @@ def test_a_build_for_cuda_with_a_driver_and_no_gpu_is_not_proved_either(
 
 @pytest.mark.darknet
 @pytest.mark.usefixtures("darknet")
-def test_another_wish_builds_anew_and_is_told(
+def test_another_option_causes_another_build_and_a_message(
     cli: Cli, make_project: Callable[..., Path], source: Path,
     machine: Callable[[Toolchain], None],
 ) -> None:  # fmt: skip
@@ -99,7 +99,7 @@ def test_another_wish_builds_anew_and_is_told(
     project = make_project(executable=None, source=str(source))
     done = cli.ok("build", "--json", project=project)
     assert (done.json["gpu"], done.json["proved_now"]) == (False, True)
-    assert "no GPU answered; --build-gpu yes" in done.err
+    assert "no GPU detected; to use CUDA 13.0 anyway, pass --build-gpu yes" in done.err
     words = ("build", "--build-gpu", "yes", "--arch", "7.5;90")
     plan = cli.ok(*words, "--dry-run", project=project).out
     assert "flags changed: gpu from False to True" in plan
@@ -110,19 +110,19 @@ def test_another_wish_builds_anew_and_is_told(
     assert "compiler changed: gcc" in cli.ok(*words, project=project).err
 
 
-def test_arch_that_is_none_is_refused(cli: Cli, make_project: Callable[..., Path]) -> None:
+def test_an_invalid_arch_is_refused(cli: Cli, make_project: Callable[..., Path]) -> None:
     for wrong in ("Turing", "8.6.1", "", "9"):
         done = cli("build", "--arch", wrong, project=make_project())
         assert done.code == 2
         assert "compute capabilities" in done.err
 
 
-def test_a_source_without_sources_is_refused(
+def test_a_source_folder_without_sources_is_refused(
     cli: Cli, make_project: Callable[..., Path], tmp_path: Path
 ) -> None:
     done = cli("build", "--source", tmp_path, project=make_project(executable=None))
     assert done.code == 5
-    assert "no sources of darknet" in done.err
+    assert "no darknet sources" in done.err
 
 
 PROGRAM = """#!/bin/sh
@@ -134,28 +134,30 @@ esac
 
 
 @pytest.mark.parametrize(
-    ("train", "said"),
+    ("train", "message"),
     [
         ('echo " CUDA Error: CUDA driver version is insufficient for CUDA runtime version"; exit 1',
          "older than this CUDA needs"),
         ('echo "CUDA Error: no kernel image is available for execution on the device"; exit 1',
          "not compiled for this GPU"),
-        ("exit 0", "Build it anew"),
+        ("exit 0", "Build it again"),
         ("kill -ILL $$", "signal SIGILL"),
     ],
 )  # fmt: skip
-def test_a_darknet_that_does_not_train_is_explained(tmp_path: Path, train: str, said: str) -> None:
+def test_a_darknet_that_does_not_train_is_explained(
+    tmp_path: Path, train: str, message: str
+) -> None:
     program = tmp_path / "darknet"
     program.write_text(PROGRAM.format(train=train))
     program.chmod(0o755)
     with pytest.raises(DarknetError, match="starts but does not train") as caught:
-        prove(ask(program, "here"))
-    assert said in str(caught.value)
+        verify(probe(program, "here"))
+    assert message in str(caught.value)
 
 
-def test_weights_that_are_none_are_no_proof(tmp_path: Path) -> None:
+def test_invalid_weights_fail_the_verification(tmp_path: Path) -> None:
     program = tmp_path / "darknet"
     program.write_text(PROGRAM.format(train="echo hello > proof_final.weights"))
     program.chmod(0o755)
     with pytest.raises(Exception, match=r"proof_final\.weights"):
-        prove(Darknet(program, LINES["alexeyab"], gpu=False, origin="here"))
+        verify(Darknet(program, FORKS["alexeyab"], gpu=False, origin="here"))

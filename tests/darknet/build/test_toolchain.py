@@ -1,4 +1,4 @@
-"""What there is to build with is found: compilers, CUDA in all its places, cuDNN, the driver."""
+"""Finding the tools to build darknet: compilers, CUDA in all its locations, cuDNN, the driver."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from oiyolo.darknet import gpus
-from oiyolo.darknet.build.toolchain import find, numbers, parse_architectures, parse_cuda_version, parse_cudnn_version, parse_version
+from oiyolo.darknet.build.toolchain import (
+    find,
+    parse_architectures,
+    parse_cuda_version,
+    parse_cudnn_version,
+    parse_version,
+    version_tuple,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +40,7 @@ echo "nonsense"
 
 
 class Machine:
-    """A machine below a folder: what is not put into it is not there."""
+    """A simulated machine in a folder, with only those files that a test puts into it."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -79,7 +86,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     return Machine(tmp_path)
 
 
-def test_an_empty_machine_has_nothing(machine: Machine) -> None:
+def test_an_empty_machine_has_no_tools(machine: Machine) -> None:
     found = machine.find()
     assert (found.gcc, found.make, found.cmake, found.nvcc, found.cuda) == ("", "", "", None, "")
     assert found.components == {}
@@ -91,7 +98,7 @@ def test_an_empty_machine_has_nothing(machine: Machine) -> None:
 @pytest.mark.parametrize(
     "place", ["CUDA_HOME", "CUDA_PATH", "CONDA_PREFIX", "usual", "numbered", "PATH"]
 )
-def test_cuda_is_found_wherever_it_is(machine: Machine, place: str) -> None:
+def test_cuda_is_found_wherever_it_is_installed(machine: Machine, place: str) -> None:
     folders = {"usual": "usr/local/cuda", "numbered": "usr/local/cuda-13.0"}
     folder = folders.get(place, "opt/elsewhere")
     top = machine.cuda(folder)
@@ -108,13 +115,13 @@ def test_cuda_is_found_wherever_it_is(machine: Machine, place: str) -> None:
     assert found.components["cublas"].header_folder == top / "include"
 
 
-def test_the_newest_of_several_is_taken_where_none_is_named(machine: Machine) -> None:
+def test_the_newest_of_several_cuda_versions_is_used_by_default(machine: Machine) -> None:
     for version in ("9.2", "12.4", "12.10", "11.8"):
         machine.cuda(f"usr/local/cuda-{version}", version)
     assert machine.find().cuda == "12.10"
 
 
-def test_what_the_environment_names_comes_before_path(machine: Machine) -> None:
+def test_environment_variables_take_precedence_over_path(machine: Machine) -> None:
     machine.cuda("usr/local/cuda", "12.4")
     machine.environment["PATH"] += f":{machine.local}/cuda/bin"
     machine.environment["CUDA_HOME"] = str(machine.cuda("opt/cuda", "11.8"))
@@ -123,14 +130,14 @@ def test_what_the_environment_names_comes_before_path(machine: Machine) -> None:
     assert machine.find().cuda == "12.4"
 
 
-def test_a_script_that_calls_nvcc_leads_to_the_toolkit(machine: Machine) -> None:
+def test_the_toolkit_is_found_through_a_script_that_calls_nvcc(machine: Machine) -> None:
     top = machine.cuda("opt/cuda-13.0")
     machine.complete("opt/cuda-13.0")
     machine.program("usr/bin/nvcc", f'#!/bin/sh\nexec {top}/bin/nvcc "$@"\n')
     assert machine.find().components["cudart"].header_folder == top / "include"
 
 
-def test_libraries_of_another_cuda_are_not_taken(machine: Machine) -> None:
+def test_libraries_of_another_cuda_version_are_ignored(machine: Machine) -> None:
     machine.cuda("usr/local/cuda")
     machine.complete("usr/local/cuda", major="12")
     found = machine.find()
@@ -139,7 +146,7 @@ def test_libraries_of_another_cuda_are_not_taken(machine: Machine) -> None:
     assert machine.find().components["cublas"].library == machine.usr / "lib64/libcublas.so.13"
 
 
-def test_a_library_without_its_header_is_not_there(machine: Machine) -> None:
+def test_a_library_without_its_header_is_missing(machine: Machine) -> None:
     machine.cuda("usr/local/cuda")
     machine.complete("usr/local/cuda")
     (machine.local / "cuda/include/curand.h").unlink()
@@ -178,7 +185,7 @@ def test_the_libraries_of_pypis_packages_are_found(
         assert library.parent == machine.root / "site" / "nvidia" / folder / "lib"
 
 
-def test_the_driver_and_the_toolkits_stub_of_it_are_told_apart(machine: Machine) -> None:
+def test_the_toolkits_stub_is_not_mistaken_for_the_driver(machine: Machine) -> None:
     machine.cuda("usr/local/cuda")
     stub = machine.file("usr/local/cuda/lib64/stubs/libcuda.so")
     machine.file("usr/local/cuda/lib64/stubs/libcuda.so.1")
@@ -189,7 +196,7 @@ def test_the_driver_and_the_toolkits_stub_of_it_are_told_apart(machine: Machine)
     assert machine.find().driver_library == driver
 
 
-def test_cudas_compiler_that_does_not_tell_its_gpus_is_used_by_its_version(
+def test_an_nvcc_that_does_not_list_its_architectures_is_accepted(
     machine: Machine,
 ) -> None:
     machine.cuda("usr/local/cuda", "10.2", listed="exit 1")
@@ -205,7 +212,7 @@ def test_it_can_be_handed_on_as_json(machine: Machine) -> None:
     assert found["components"]["curand"]["library"].endswith("libcurand.so.10")
 
 
-def test_the_gpus_are_those_that_the_driver_tells(
+def test_the_gpus_are_those_that_nvidia_smi_lists(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     smi = tmp_path / "nvidia-smi"
@@ -219,14 +226,14 @@ def test_the_gpus_are_those_that_the_driver_tells(
     assert find().gpus == ()
 
 
-def test_this_machine_is_looked_at_without_an_error() -> None:
+def test_finding_the_tools_of_this_machine_raises_no_error() -> None:
     found = find()
     assert found.cpus >= 1
-    assert numbers(found.make) >= (3,) or not found.make
+    assert version_tuple(found.make) >= (3,) or not found.make
 
 
 @pytest.mark.parametrize(
-    ("said", "expected"),
+    ("printed", "expected"),
     [
         ("gcc (Debian 12.2.0-14+deb12u1) 12.2.0\nCopyright (C) 2022", "12.2.0"),
         ("gcc (Ubuntu 11.4.0-1ubuntu1~22.04) 11.4.0\n", "11.4.0"),
@@ -240,11 +247,11 @@ def test_this_machine_is_looked_at_without_an_error() -> None:
         ("no number here\n1.2.3", ""),
     ],
 )
-def test_versions_are_read(said: str, expected: str) -> None:
-    assert parse_version(said) == expected
+def test_versions_are_parsed(printed: str, expected: str) -> None:
+    assert parse_version(printed) == expected
 
 
-def test_what_nvcc_and_cudnn_say_is_read() -> None:
+def test_the_output_of_nvcc_and_the_header_of_cudnn_are_parsed() -> None:
     assert parse_cuda_version("Cuda compilation tools, release 13.0, V13.0.88") == "13.0"
     assert parse_cuda_version("") == ""
     assert parse_architectures("compute_100\ncompute_75\nbad\ncompute_90a\n") == ("75", "100")

@@ -1,4 +1,4 @@
-"""A site on loopback that does to each image what real ones do, and projects that fetch from it."""
+"""A local site that answers each request as scripted, and projects that fetch from it."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ COLUMNS = (
 )
 
 
-def picture(colour: int, form: str = "JPEG") -> bytes:
-    """Make a small picture; each colour another."""
+def make_image(colour: int, file_format: str = "JPEG") -> bytes:
+    """Return a small image file; each colour yields a different file."""
     file = io.BytesIO()
     image = Image.new("RGB", (32, 24), (colour % 256, colour // 256 % 256, 90))
     image.putpixel((colour % 32, colour % 24), (255, 255, 255))
-    image.save(file, form)
+    image.save(file, file_format)
     return file.getvalue()
 
 
@@ -48,28 +48,28 @@ def md5_of(content: bytes) -> str:
 
 
 @dataclass
-class Way:
-    """How one path is answered.
+class Answer:
+    """The answer to requests for one path.
 
     Attributes:
-        body: What is sent.
-        status: The status line's number and words.
-        headers: Beside Content-Length.
-        length: What Content-Length says; its true value if ``None``, nothing if negative.
-        first: Whole ways for the first requests, one each.
-        reset: The connection is reset after so many bytes of the answer.
-        trickle: Only a byte at a time is sent, for ever.
-        stall: Nothing of the body is sent.
-        endless: The body goes on for ever, in chunks.
-        close: The connection is closed at the end.
-        pause_s: Before anything is sent.
+        body: The body.
+        status: Status code and phrase.
+        headers: Headers in addition to Content-Length.
+        length: Value of Content-Length; ``None`` for the true one, negative to omit the header.
+        first: Answers to the first requests, one each, before this one is used.
+        reset: Number of bytes after which the connection is reset.
+        trickle: Whether to send endless single bytes after the body.
+        stall: Whether to send the headers only, and then nothing.
+        endless: Whether to send an endless chunked body.
+        close: Whether to close the connection afterwards.
+        pause_s: Delay before the answer.
     """
 
     body: bytes = b""
     status: str = "200 OK"
     headers: dict[str, str] = field(default_factory=dict)
     length: int | None = None
-    first: list[Way] = field(default_factory=list)
+    first: list[Answer] = field(default_factory=list)
     reset: int | None = None
     trickle: bool = False
     stall: bool = False
@@ -83,20 +83,22 @@ class Way:
         if self.endless:
             lines.append("Transfer-Encoding: chunked")
         elif self.length is None or self.length >= 0:
-            told = len(self.body) if self.length is None else self.length
-            lines.append(f"Content-Length: {told}")
+            length = len(self.body) if self.length is None else self.length
+            lines.append(f"Content-Length: {length}")
         return "\r\n".join([*lines, "", ""]).encode()
 
 
-class Fates(threading.Thread):
-    """The site.
+class ScriptedSite(threading.Thread):
+    """A local HTTP site in a thread.
 
     Attributes:
-        url: Its address.
-        ways: How it answers, by path; 404 where there is none.
-        asked: How often, by path.
-        headers: What was sent with the last request, by path, as it came.
-        at_once: The most requests that were under way at one time.
+        port: Its port.
+        url: Its base URL.
+        answers: Its answers by path; 404 for other paths.
+        requests: Number of requests by path.
+        headers: Raw headers of the last request by path.
+        active: Number of requests in progress.
+        max_active: Largest number of requests in progress at one time.
     """
 
     def __init__(self) -> None:
@@ -104,10 +106,10 @@ class Fates(threading.Thread):
         self._listening = socket.create_server(("127.0.0.1", 0), backlog=512)
         self.port = self._listening.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        self.ways: dict[str, Way] = {}
-        self.asked: Counter[str] = Counter()
+        self.answers: dict[str, Answer] = {}
+        self.requests: Counter[str] = Counter()
         self.headers: dict[str, bytes] = {}
-        self.under_way = self.at_once = 0
+        self.active = self.max_active = 0
         self._loop = asyncio.new_event_loop()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -116,13 +118,13 @@ class Fates(threading.Thread):
         self._loop.close()
 
     def close(self) -> None:
-        self._loop.call_soon_threadsafe(self._over.set)
+        self._loop.call_soon_threadsafe(self._closed.set)
         self.join()
 
     async def _serve(self) -> None:
-        self._over = asyncio.Event()
+        self._closed = asyncio.Event()
         server = await asyncio.start_server(self._connection, sock=self._listening)
-        await self._over.wait()
+        await self._closed.wait()
         server.close()
         for task in self._tasks:
             task.cancel()
@@ -144,56 +146,56 @@ class Fates(threading.Thread):
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         request = await reader.readuntil(b"\r\n\r\n")
         path = request.split(b" ", 2)[1].decode()
-        self.asked[path] += 1
+        self.requests[path] += 1
         self.headers[path] = request
-        way = self.ways.get(path, Way(status="404 Not Found"))
-        if way.first:
-            way = way.first.pop(0)
-        self.under_way += 1
-        self.at_once = max(self.at_once, self.under_way)
+        answer = self.answers.get(path, Answer(status="404 Not Found"))
+        if answer.first:
+            answer = answer.first.pop(0)
+        self.active += 1
+        self.max_active = max(self.max_active, self.active)
         try:
-            return await self._send(way, writer)
+            return await self._send(answer, writer)
         finally:
-            self.under_way -= 1
+            self.active -= 1
 
-    async def _send(self, way: Way, writer: asyncio.StreamWriter) -> bool:
-        if way.pause_s:
-            await asyncio.sleep(way.pause_s)
-        answer = way.head() + (b"" if way.stall else way.body)
-        if way.reset is not None:
-            writer.write(answer[: way.reset])
+    async def _send(self, answer: Answer, writer: asyncio.StreamWriter) -> bool:
+        if answer.pause_s:
+            await asyncio.sleep(answer.pause_s)
+        content = answer.head() + (b"" if answer.stall else answer.body)
+        if answer.reset is not None:
+            writer.write(content[: answer.reset])
             await writer.drain()
             await asyncio.sleep(0.01)
-            # With nothing to linger for, closing sends RST.
-            own = writer.get_extra_info("socket")
-            own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            # With a linger time of zero, closing the connection sends RST.
+            connection = writer.get_extra_info("socket")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             writer.transport.abort()
             return False
-        writer.write(answer)
+        writer.write(content)
         await writer.drain()
-        while way.trickle:
+        while answer.trickle:
             await asyncio.sleep(TRICKLE_EVERY_S)
             writer.write(b"\0")
             await writer.drain()
-        while way.endless:
+        while answer.endless:
             writer.write(b"4000\r\n" + bytes(0x4000) + b"\r\n")
             await writer.drain()
-        if way.stall:
+        if answer.stall:
             await asyncio.sleep(60.0)
-        return not way.close
+        return not answer.close
 
 
 @pytest.fixture
-def fates() -> Iterator[Fates]:
-    site = Fates()
+def scripted_site() -> Iterator[ScriptedSite]:
+    site = ScriptedSite()
     site.start()
     yield site
     site.close()
 
 
 @dataclass(frozen=True)
-class Listed:
-    """A row of the image list."""
+class ImageRow:
+    """A row of ``images.csv``."""
 
     image_id: str
     original: str = ""
@@ -201,7 +203,7 @@ class Listed:
     thumbnail: str = ""
     rotation: str = "0.0"
 
-    def row(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         md5 = bytes.fromhex(md5_of(self.content)) if self.content else b""
         values = (
             *(self.image_id, "train", self.original, len(self.content) or ""),
@@ -211,26 +213,26 @@ class Listed:
 
 
 @pytest.fixture
-def make_selected(tmp_path: Path) -> Callable[..., Project]:
-    """Make a project that has selected some images; options are those of ``oiyolo.init``."""
+def make_selected_project(tmp_path: Path) -> Callable[..., Project]:
+    """Return a function that creates a project with selected images and options of ``init``."""
 
-    def make(listed: Sequence[Listed], at: Path | None = None, **options: Any) -> Project:
+    def make(rows: Sequence[ImageRow], at: Path | None = None, **options: Any) -> Project:
         folder = at or tmp_path / "project"
         oiyolo.init(folder, **{"classes": ["Boat"], "tolerance": 1.0, **options})
         project = oiyolo.open_project(folder)
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
         writer.writeheader()
-        ordered = sorted(listed, key=lambda image: image.image_id)
-        writer.writerows(image.row() for image in ordered)
+        ordered = sorted(rows, key=lambda row: row.image_id)
+        writer.writerows(row.as_dict() for row in ordered)
         path = project.selection_folder / "images.csv"
         files.write_text(path, text.getvalue())
-        table = {"sha256": files.sha256_of(path), "lines": len(listed) + 1}
+        table = {"sha256": files.sha256_of(path), "lines": len(rows) + 1}
         files.write_json(
             project.selection_folder / "selection.json", {"tables": {path.name: table}}
         )
         with project.ledger() as ledger:
-            ledger.reselect({image.image_id: "train" for image in ordered})
+            ledger.reselect({row.image_id: "train" for row in ordered})
         return project
 
     return make

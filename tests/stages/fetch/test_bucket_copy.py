@@ -1,4 +1,4 @@
-"""Images copied into a bucket: by the store itself, and by the workers of a Dask cluster."""
+"""Copying images into a bucket, by the store itself and by the workers of a Dask cluster."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import pytest
 
 from oiyolo.core.errors import InputFormError, UsageError
 from oiyolo.core.progress import NO_PROGRESS
-from oiyolo.net.buckets import bucket_place
+from oiyolo.net.buckets import parse_bucket_url
 from oiyolo.net.download import StoppedError
 from oiyolo.project.ledger import PENDING
 from oiyolo.project.project import open_project
 from oiyolo.sources.bucket_store import BucketStore
-from oiyolo.stages.fetch.downloader import fetch_many
-from oiyolo.stages.fetch.pending import wanted_images
+from oiyolo.stages.fetch.downloader import download_images
+from oiyolo.stages.fetch.pending import pending_images
 from oiyolo.stages.select import load_current
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def objects_of(bucket: Any) -> dict[str, str]:
-    """Give the MD5 of each object by its name."""
+    """Return the MD5 of each object by name."""
     return {
         blob.name: hashlib.md5(blob.download_as_bytes(), usedforsecurity=False).hexdigest()
         for blob in bucket.list_blobs()
@@ -44,45 +44,45 @@ def images_of(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("prefix", ["", "boats/2026"])
-def test_what_was_put_is_there_whole_and_known_the_next_time(emulator: Any, prefix: str) -> None:
+def test_stored_images_are_complete_and_listed_later(emulator: Any, prefix: str) -> None:
     bucket = emulator.make_bucket()
-    store = BucketStore(bucket_place(f"gs://{bucket.name}/{prefix}"))
-    below = f"{prefix}/" if prefix else ""
+    store = BucketStore(parse_bucket_url(f"gs://{bucket.name}/{prefix}"))
+    folder = f"{prefix}/" if prefix else ""
     ids = ["00aa", "00ab", "00ac", "01aa"]
-    assert store.here(ids) == set()
-    assert store.here([]) == set()
+    assert store.existing_ids(ids) == set()
+    assert store.existing_ids([]) == set()
     for image_id in (*ids[:3], "02aa"):
         store.put(image_id, image_id.encode() * 1000)
     store.put("00aa", b"another")
     store.finish(["00aa"])
     store.drop(["00ab"])
-    names = [f"{below}{image_id}.jpg" for image_id in (*ids[:3], "02aa")]
+    names = [f"{folder}{image_id}.jpg" for image_id in (*ids[:3], "02aa")]
     assert sorted(blob.name for blob in bucket.list_blobs()) == names
     assert {blob.content_type for blob in bucket.list_blobs()} == {"image/jpeg"}
     assert bucket.blob(names[0]).download_as_bytes() == b"another"
     assert bucket.blob(names[1]).download_as_bytes() == b"00ab" * 1000
-    assert store.here(ids) == {"00aa", "00ab", "00ac"}
-    assert store.here(ids[1:2]) == {"00ab"}
+    assert store.existing_ids(ids) == {"00aa", "00ab", "00ac"}
+    assert store.existing_ids(ids[1:2]) == {"00ab"}
     store.close()
 
 
-def test_what_is_no_id_is_not_put(emulator: Any) -> None:
+def test_an_invalid_image_id_is_rejected(emulator: Any) -> None:
     bucket = emulator.make_bucket()
-    with pytest.raises(InputFormError, match="no ImageID"):
-        BucketStore(bucket_place(f"gs://{bucket.name}")).put("../0a", b"")
+    with pytest.raises(InputFormError, match="not an ImageID"):
+        BucketStore(parse_bucket_url(f"gs://{bucket.name}")).put("../0a", b"")
     assert not list(bucket.list_blobs())
 
 
 @pytest.mark.usefixtures("emulator")
-def test_a_bucket_that_is_missing_is_told() -> None:
-    store = BucketStore(bucket_place("gs://nobody-has-this"))
+def test_a_missing_bucket_is_an_error() -> None:
+    store = BucketStore(parse_bucket_url("gs://nobody-has-this"))
     with pytest.raises(UsageError, match="no such bucket"):
-        store.here(["0a"])
+        store.existing_ids(["0a"])
     with pytest.raises(UsageError, match="no such bucket"):
         store.put("0a", b"")
 
 
-def test_a_whole_project_goes_into_a_bucket_and_nothing_onto_the_disk(
+def test_a_project_is_copied_into_a_bucket_without_using_the_disk(
     emulator: Any, cli: Cli, make_project: Callable[..., Path]
 ) -> None:
     folder = make_project(limit=20)
@@ -91,78 +91,78 @@ def test_a_whole_project_goes_into_a_bucket_and_nothing_onto_the_disk(
     bucket = emulator.make_bucket()
     outcomes: list[Outcome] = []
     with project.ledger(read_only=True) as ledger:
-        wanted = list(wanted_images(load_current(project), ledger.each(PENDING)))
+        images = list(pending_images(load_current(project), ledger.iter_ids(PENDING)))
     stop = threading.Event()
-    store = BucketStore(bucket_place(f"gs://{bucket.name}/boats"), stop)
+    store = BucketStore(parse_bucket_url(f"gs://{bucket.name}/boats"), stop)
 
     def copy() -> None:
-        fetch_many(
-            *(project, wanted),
+        download_images(
+            *(project, images),
             on_outcomes=outcomes.extend,
-            told=NO_PROGRESS,
+            progress=NO_PROGRESS,
             store=store,
             stop=stop,
         )
 
     copy()
     cli.ok("fetch", project=folder)
-    theirs = {f"boats/{name}": md5 for name, md5 in images_of(folder).items()}
-    assert objects_of(bucket) == theirs
-    assert len([outcome for outcome in outcomes if outcome.source]) == len(theirs)
+    expected = {f"boats/{name}": md5 for name, md5 in images_of(folder).items()}
+    assert objects_of(bucket) == expected
+    assert len([outcome for outcome in outcomes if outcome.source]) == len(expected)
     stop.set()
     with pytest.raises(StoppedError):
         copy()
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
-        (("--to", "gs://photos"), "--to is of use with --cluster only"),
-        (("--to", "gs://photos", "--shard", "0/2"), "--shard and --to do not go together"),
-        (("--to", "photos", "--cluster", "tcp://h:1"), "not a place in a bucket"),
+        (("--to", "gs://photos"), "--to needs --cluster"),
+        (("--to", "gs://photos", "--shard", "0/2"), "--shard and --to cannot be combined"),
+        (("--to", "photos", "--cluster", "tcp://h:1"), "not a Cloud Storage URL"),
     ],
 )
-def test_options_that_do_not_go_together(
-    cli: Cli, make_project: Callable[..., Path], words: tuple[str, ...], told: str
+def test_options_that_exclude_each_other(
+    cli: Cli, make_project: Callable[..., Path], words: tuple[str, ...], message: str
 ) -> None:
     failed = cli("fetch", *words, project=make_project(limit=5))
     assert failed.code == 2
-    assert told in failed.err
+    assert message in failed.err
 
 
-def test_a_dry_run_tells_of_the_bucket_and_asks_nobody(
+def test_a_dry_run_names_the_bucket_and_contacts_no_server(
     cli: Cli, make_project: Callable[..., Path]
 ) -> None:
     folder = make_project(limit=5)
     cli.ok("select", project=folder)
     words = ("--cluster", "tcp://nobody.invalid:8786", "--to", "gs://photos/boats")
-    told = cli.ok("fetch", "--dry-run", *words, project=folder).out
-    assert "from gs://photos/boats, mirror" in told
-    assert "copied to gs://photos/boats before, in 1 shard on tcp://nobody.invalid:8786" in told
+    out = cli.ok("fetch", "--dry-run", *words, project=folder).out
+    assert "from gs://photos/boats, mirror" in out
+    assert "after copying them to gs://photos/boats in 1 shard on tcp://nobody.invalid:8786" in out
 
 
-def asked_for(site: Site, names: Iterable[str]) -> dict[str, int]:
-    """Tell how often the mirror was asked for objects, each by its name in the bucket."""
-    asked = Counter(
+def request_counts(site: Site, names: Iterable[str]) -> dict[str, int]:
+    """Return the number of requests to the mirror, by an image's object name in the bucket."""
+    requests = Counter(
         f"boats/{request.path.rsplit('/', 1)[-1]}"
-        for request in site.server.served
+        for request in site.server.requests
         if "/open-images-dataset/" in request.path
     )
-    return {name: asked[name] for name in names if asked[name]}
+    return {name: requests[name] for name in names if requests[name]}
 
 
 @pytest.fixture
-def scheduler(emulator: Any) -> Iterator[str]:  # noqa: ARG001  (its variable is handed on)
-    """Two worker processes that know the emulator."""
+def scheduler(emulator: Any) -> Iterator[str]:  # noqa: ARG001  (sets the workers' environment)
+    """The address of a scheduler with two worker processes that use the emulator."""
     distributed = pytest.importorskip("distributed", reason="the extra [cluster] is not installed")
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0"
-    ) as started:
-        yield started.scheduler_address
+    ) as dask_cluster:
+        yield dask_cluster.scheduler_address
 
 
 @pytest.mark.slow
-def test_workers_copy_into_a_bucket_and_fetch_takes_from_there(
+def test_workers_copy_into_a_bucket_and_fetch_downloads_from_it(
     *,
     emulator: Any,
     scheduler: str,
@@ -172,28 +172,28 @@ def test_workers_copy_into_a_bucket_and_fetch_takes_from_there(
 ) -> None:
     folder = make_project(**own_site.urls, limit=40)
     bucket = emulator.make_bucket()
-    place = f"gs://{bucket.name}/boats"
-    words = ("--cluster", scheduler, "--to", place, "--shards", "5", "--json")
+    destination = f"gs://{bucket.name}/boats"
+    words = ("--cluster", scheduler, "--to", destination, "--shards", "5", "--json")
     done = cli.ok("fetch", *words, project=folder)
-    theirs = {f"boats/{name}": md5 for name, md5 in images_of(folder).items()}
-    assert objects_of(bucket) == theirs
-    assert done.json["sources"] == {place: len(theirs)}
-    assert f"{len(theirs)} images" in done.err
-    assert asked_for(own_site, theirs) == dict.fromkeys(theirs, 1)
+    expected = {f"boats/{name}": md5 for name, md5 in images_of(folder).items()}
+    assert objects_of(bucket) == expected
+    assert done.json["sources"] == {destination: len(expected)}
+    assert f"{len(expected)} images" in done.err
+    assert request_counts(own_site, expected) == dict.fromkeys(expected, 1)
 
-    # What the bucket has is not asked for at the site again, also by another project.
-    lost = sorted(theirs)[7]
+    # Another project requests only what the bucket does not have.
+    lost = sorted(expected)[7]
     bucket.blob(lost).delete()
-    own_site.server.served.clear()
+    own_site.server.requests.clear()
     other = make_project(**own_site.urls, limit=40)
     cli.ok("fetch", *words, project=other)
-    assert objects_of(bucket) == theirs
-    assert asked_for(own_site, theirs) == {lost: 1}
+    assert objects_of(bucket) == expected
+    assert request_counts(own_site, expected) == {lost: 1}
     assert images_of(other) == images_of(folder)
 
 
 @pytest.mark.slow
-def test_workers_that_may_not_write_say_so(
+def test_a_bucket_that_workers_cannot_write_is_an_error(
     scheduler: str, cli: Cli, make_project: Callable[..., Path]
 ) -> None:
     words = ("--cluster", scheduler, "--to", "gs://nobody-has-this")

@@ -1,4 +1,4 @@
-"""Shards on a real Dask cluster of two worker processes, of which one dies."""
+"""Shards on a real Dask cluster of two worker processes, one of which may die."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def dask() -> Iterator[Any]:
-    """Two worker processes for tests that leave them alive."""
-    with two_workers() as started:
-        yield started
+    """A cluster that tests share and leave running."""
+    with two_workers() as dask_cluster:
+        yield dask_cluster
 
 
 @pytest.fixture
 def own_dask() -> Iterator[Any]:
-    """Two worker processes that a test may kill."""
-    with two_workers() as started:
-        yield started
+    """A cluster whose workers a test may kill."""
+    with two_workers() as dask_cluster:
+        yield dask_cluster
 
 
 @contextlib.contextmanager
@@ -46,50 +46,50 @@ def two_workers() -> Iterator[Any]:
     distributed = pytest.importorskip("distributed", reason="the extra [cluster] is not installed")
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0"
-    ) as started:
-        yield started
+    ) as dask_cluster:
+        yield dask_cluster
 
 
 def add(stop: threading.Event, one: int, other: int) -> int:
-    """Work that ends at once."""
+    """A task that ends at once."""
     assert not stop.is_set()
     return one + other
 
 
-def nap(stop: threading.Event, begun: Path, ended: Path) -> None:
-    """Work that goes on until it is stopped."""
-    begun.touch()
+def wait_for_stop(stop: threading.Event, started: Path, ended: Path) -> None:
+    """A task that runs until it is stopped."""
+    started.touch()
     if stop.wait(30):
         ended.touch()
 
 
 def fail(_: threading.Event) -> None:
-    """Work that does not go."""
+    """A task that fails."""
     raise UnavailableError("the disk is nearly full", where="here")
 
 
 def die(_: threading.Event) -> None:
-    """Work that kills its worker."""
+    """A task that kills its worker."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def nothing() -> None:
-    """What a caller does who only waits."""
+def do_nothing() -> None:
+    """The caller's work while it waits."""
 
 
-def work_all(dask: Any, work: Callable[..., Any], *tasks: tuple[Any, ...]) -> list[Any]:
+def run_tasks(dask: Any, work: Callable[..., Any], *tasks: tuple[Any, ...]) -> list[Any]:
     return list(
-        cluster.work_all(dask.scheduler_address, work, tasks, every_s=0.2, meanwhile=nothing)
+        cluster.run_tasks(dask.scheduler_address, work, tasks, tick_s=0.2, on_tick=do_nothing)
     )
 
 
 @pytest.mark.parametrize("address", ["", "http://host:1", "tcp://host", "tcp://:8786", "tcp://h:x"])
-def test_what_is_no_scheduler_is_refused(address: str) -> None:
+def test_an_invalid_scheduler_address_is_an_error(address: str) -> None:
     with pytest.raises(UsageError, match="expected the address of a Dask scheduler"):
         cluster.check(address)
 
 
-def test_without_dask_it_says_what_to_install(
+def test_the_error_without_dask_says_what_to_install(
     cli: Cli, make_project: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = make_project()
@@ -103,76 +103,82 @@ def test_without_dask_it_says_what_to_install(
     assert not (folder / "data").exists()
 
 
-def test_where_no_scheduler_answers_it_ends_with_4(
-    cli: Cli, make_project: Callable[..., Path]
-) -> None:
+def test_an_unreachable_scheduler_exits_with_4(cli: Cli, make_project: Callable[..., Path]) -> None:
     folder = make_project()
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))  # and does not listen
-        address = f"tcp://127.0.0.1:{nobody.getsockname()[1]}"
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # and does not listen
+        address = f"tcp://127.0.0.1:{closed.getsockname()[1]}"
         failed = cli("fetch", "--cluster", address, project=folder)
     assert failed.code == 4
-    assert "no Dask scheduler answers" in failed.err
+    assert "no Dask scheduler responds" in failed.err
     assert cli.ok("status", project=folder).out.startswith("pending")
 
 
-def test_a_dry_run_asks_no_cluster(cli: Cli, make_project: Callable[..., Path]) -> None:
+def test_a_dry_run_does_not_contact_the_cluster(
+    cli: Cli, make_project: Callable[..., Path]
+) -> None:
     folder = make_project()
     cli.ok("select", project=folder)
-    told = cli.ok("fetch", "--cluster", "tcp://127.0.0.1:1", "--dry-run", project=folder).out
-    assert "in 1 shard on tcp://127.0.0.1:1" in told
+    out = cli.ok("fetch", "--cluster", "tcp://127.0.0.1:1", "--dry-run", project=folder).out
+    assert "in 1 shard on tcp://127.0.0.1:1" in out
 
 
 @pytest.mark.slow
-def test_every_task_is_done_once(dask: Any) -> None:
-    results = work_all(dask, add, *((n, 1) for n in range(40)))
+def test_every_task_runs_once(dask: Any) -> None:
+    results = run_tasks(dask, add, *((n, 1) for n in range(40)))
     assert sorted(results) == list(range(1, 41))
-    assert work_all(dask, add) == []
+    assert run_tasks(dask, add) == []
 
 
 @pytest.mark.slow
-def test_what_a_task_raises_is_raised_here(dask: Any) -> None:
+def test_a_tasks_error_is_raised_by_the_caller(dask: Any) -> None:
     with pytest.raises(UnavailableError, match="the disk is nearly full") as caught:
-        work_all(dask, fail, ())
+        run_tasks(dask, fail, ())
     assert caught.value.where == "here"
 
 
 @pytest.mark.slow
-def test_a_task_that_kills_each_worker_is_given_up(own_dask: Any) -> None:
+def test_a_task_that_kills_its_workers_is_given_up(own_dask: Any) -> None:
     with pytest.raises(UnavailableError, match="died one after the other"):
-        work_all(own_dask, die, ())
+        run_tasks(own_dask, die, ())
 
 
 @pytest.mark.slow
-def test_workers_hear_of_the_callers_end(dask: Any, tmp_path: Path, wait_until: Wait) -> None:
-    begun, ended = tmp_path / "begun", tmp_path / "ended"
+def test_workers_stop_when_the_caller_is_interrupted(
+    dask: Any, tmp_path: Path, wait_until: Wait
+) -> None:
+    started, ended = tmp_path / "started", tmp_path / "ended"
 
     def interrupt() -> None:
-        if begun.exists():
+        if started.exists():
             raise KeyboardInterrupt
 
-    began_s = time.monotonic()
+    started_s = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         list(
-            cluster.work_all(
-                dask.scheduler_address, nap, [(begun, ended)], every_s=0.1, meanwhile=interrupt
+            cluster.run_tasks(
+                dask.scheduler_address,
+                wait_for_stop,
+                [(started, ended)],
+                tick_s=0.1,
+                on_tick=interrupt,
             )
         )
     wait_until(ended.exists)
-    assert time.monotonic() - began_s < 25  # it would sleep for 30
+    assert time.monotonic() - started_s < 25  # unstopped it would take 30
 
 
 @pytest.mark.slow
-def test_another_version_on_the_workers_is_refused(
+def test_a_different_version_on_the_workers_is_an_error(
     dask: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cluster, "__version__", "9.9")
-    with pytest.raises(UnavailableError, match=r"another oiyolo.*expected oiyolo 9\.9"):
-        work_all(dask, add, (1, 1))
+    with pytest.raises(UnavailableError, match=r"version of oiyolo.*expected oiyolo 9\.9"):
+        run_tasks(dask, add, (1, 1))
 
 
 @pytest.mark.slow
-def test_a_worker_that_dies_loses_nothing(
+def test_nothing_is_lost_when_a_worker_dies(
     cli: Cli,
     shell: Shell,
     *,
@@ -208,9 +214,9 @@ def test_a_worker_that_dies_loses_nothing(
     os.kill(victim, signal.SIGKILL)
     done = shell.end_of(caller)
     assert done.code == 0, done.err
-    paths = [r.path for r in own_site.server.served if "/open-images-dataset/" in r.path]
-    asked = Counter(paths)
-    assert sum(asked.values()) - len(asked) <= 4  # what the dead one had in flight
+    paths = [r.path for r in own_site.server.requests if "/open-images-dataset/" in r.path]
+    requests = Counter(paths)
+    assert sum(requests.values()) - len(requests) <= 4  # in flight on the dead worker
     whole = make_project(**own_site.urls)
     cli.ok("fetch", project=whole)
     assert digests(images) == digests(whole / "data" / "images")
@@ -223,26 +229,26 @@ def test_a_worker_that_dies_loses_nothing(
 
 
 @pytest.mark.slow
-def test_a_worker_that_does_not_see_the_folder_says_so(
+def test_a_worker_that_does_not_see_the_folder_is_an_error(
     cli: Cli, dask: Any, make_project: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from oiyolo.stages.fetch import cluster_fetch  # noqa: PLC0415  (patched here alone)
+    from oiyolo.stages.fetch import cluster_fetch  # noqa: PLC0415  (patched only here)
 
     folder = make_project()
     elsewhere = folder.parent / "elsewhere" / ".seen"
-    monkeypatch.setattr(cluster_fetch, "_beacon", _Elsewhere(elsewhere))
+    monkeypatch.setattr(cluster_fetch, "_probe_file", _ProbeElsewhere(elsewhere))
     failed = cli("fetch", "--cluster", dask.scheduler_address, project=folder)
     assert failed.code == 2
     assert "a worker does not see the project's folder" in failed.err
 
 
-class _Elsewhere:
-    """A beacon that only the caller's machine has."""
+class _ProbeElsewhere:
+    """A probe file that no worker can see."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def __call__(self, _: object) -> _Elsewhere:
+    def __call__(self, _: object) -> _ProbeElsewhere:
         return self
 
     def __enter__(self) -> Path:

@@ -1,4 +1,4 @@
-"""fetch --transfer: a service copies originals into a bucket, and fetch takes them from there."""
+"""fetch --transfer: a service copies originals into a bucket, and fetch downloads them from it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 import oiyolo
 from oiyolo.core.errors import UnavailableError, UsageError
-from oiyolo.net.buckets import bucket_place
+from oiyolo.net.buckets import parse_bucket_url
 from oiyolo.net.storage_transfer import TransferService
 from oiyolo.stages.fetch import Fetched
 from oiyolo.stages.select import Selection
@@ -38,98 +38,118 @@ def project(selected: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def place(emulator: Any) -> str:
+def destination(emulator: Any) -> str:
     return f"gs://{emulator.make_bucket().name}/boats"
 
 
-def noted(project: Path) -> dict[str, Any]:
-    (only,) = json.loads((project / "data" / "transfer.json").read_text()).values()
-    assert isinstance(only, dict)
-    return only
+def transfer_state(project: Path) -> dict[str, Any]:
+    (state,) = json.loads((project / "data" / "transfer.json").read_text()).values()
+    assert isinstance(state, dict)
+    return state
 
 
-def of_bucket(project: Path, place: str) -> int:
+def count_from(project: Path, destination: str) -> int:
     with oiyolo.open_project(project).ledger(read_only=True) as ledger:
-        return list(ledger.facts("source", "fetched").values()).count(place)
+        return list(ledger.column("source", "fetched").values()).count(destination)
 
 
 @pytest.mark.usefixtures("transfers")
-def test_images_come_through_the_bucket_and_the_sums_close(project: Path, place: str) -> None:
-    done = oiyolo.fetch(project, transfer=place)
+def test_images_are_fetched_through_the_bucket_and_the_counts_add_up(
+    project: Path, destination: str
+) -> None:
+    done = oiyolo.fetch(project, transfer=destination)
     assert isinstance(done, Fetched)
-    run = noted(project)
+    state = transfer_state(project)
 
-    assert run["images"] == run["found"] == run["copied"] + run["failed"]
-    assert 0 < run["failed"] < run["copied"]
-    assert of_bucket(project, place) == run["copied"]
+    assert state["images"] == state["found"] == state["copied"] + state["failed"]
+    assert 0 < state["failed"] < state["copied"]
+    assert count_from(project, destination) == state["copied"]
     assert done.new == done.counts.states["fetched"] == sum(done.by_source.values())
     assert done.new + sum(done.counts.excluded.values()) == done.counts.selected
     for path in (project / "data" / "images").iterdir():
         assert path.read_bytes()[-2:] == b"\xff\xd9"
 
 
-def test_the_job_names_list_and_sink_and_overwrites_nothing(
-    project: Path, transfers: Any, place: str, emulator: Any
+def test_the_job_names_the_list_and_the_destination_and_overwrites_nothing(
+    project: Path, transfers: Any, destination: str, emulator: Any
 ) -> None:
-    oiyolo.fetch(project, transfer=place + "/")
+    oiyolo.fetch(project, transfer=destination + "/")
 
     ((name, job),) = transfers.jobs.items()
-    place_of = bucket_place(place)
+    folder = parse_bucket_url(destination)
     assert name.startswith("transferJobs/oiyolo-")
     assert job["projectId"] == PROJECT
     assert job["status"] == 1
     spec = job["transferSpec"]
-    assert spec["gcsDataSink"] == {"bucketName": place_of.bucket, "path": "boats/"}
+    assert spec["gcsDataSink"] == {"bucketName": folder.bucket, "path": "boats/"}
     assert not spec["transferOptions"].get("overwriteObjectsAlreadyExistingInSink")
-    bucket, _, listed = spec["httpDataSource"]["listUrl"].removeprefix("gs://").partition("/")
-    sent = emulator.client().bucket(bucket).blob(listed).download_as_bytes()
-    assert sent == (project / "data" / "selection" / "url-list-0001.tsv").read_bytes()
+    bucket, _, list_name = spec["httpDataSource"]["listUrl"].removeprefix("gs://").partition("/")
+    uploaded = emulator.client().bucket(bucket).blob(list_name).download_as_bytes()
+    assert uploaded == (project / "data" / "selection" / "url-list-0001.tsv").read_bytes()
 
 
 @pytest.mark.usefixtures("transfers")
-def test_why_tells_what_the_service_could_not_copy(project: Path, place: str) -> None:
-    oiyolo.fetch(project, transfer=place)
+def test_why_shows_that_the_service_could_not_copy_an_image(
+    project: Path, destination: str
+) -> None:
+    oiyolo.fetch(project, transfer=destination)
 
-    ((trouble),) = noted(project)["troubles"]
-    url, told = trouble["examples"][0]
+    ((trouble),) = transfer_state(project)["troubles"]
+    url, message = trouble["examples"][0]
     selection = oiyolo.select(project)
     assert isinstance(selection, Selection)
     table = selection.images
     image_id = table.loc[table["OriginalURL"] == url, "ImageID"].item()
-    story = str(oiyolo.why(image_id, project=project))
-    assert f"Storage Transfer could not copy it: NOT_FOUND, {told}" in story
+    history = str(oiyolo.why(image_id, project=project))
+    assert f"Storage Transfer could not copy it: NOT_FOUND, {message}" in history
 
 
-def test_a_second_run_asks_nobody(project: Path, transfers: Any, place: str) -> None:
-    oiyolo.fetch(project, transfer=place)
-    before = list(transfers.asked)
+def test_a_second_run_does_not_contact_the_service(
+    project: Path, transfers: Any, destination: str
+) -> None:
+    oiyolo.fetch(project, transfer=destination)
+    before = list(transfers.requests)
 
-    done = oiyolo.fetch(project, transfer=place)
+    done = oiyolo.fetch(project, transfer=destination)
 
     assert "nothing to do" in str(done)
-    assert transfers.asked == before
+    assert transfers.requests == before
 
 
-def test_a_transfer_that_went_through_is_not_run_again_for_images_that_are_still_missing(
-    project: Path, transfers: Any, place: str
+def test_a_complete_transfer_is_not_repeated_for_images_that_are_still_missing(
+    project: Path, transfers: Any, destination: str
 ) -> None:
-    oiyolo.fetch(project, transfer=place)
+    oiyolo.fetch(project, transfer=destination)
     (project / "data" / "ledger.sqlite").unlink()  # all are pending again
-    before = list(transfers.asked)
+    before = list(transfers.requests)
 
-    oiyolo.fetch(project, transfer=place)
+    oiyolo.fetch(project, transfer=destination)
 
-    assert transfers.asked == before
+    assert transfers.requests == before
 
 
-def test_retry_runs_it_again_and_passes_over_what_was_copied(
-    project: Path, transfers: Any, place: str
+@pytest.mark.usefixtures("transfers")
+def test_a_state_file_with_the_old_key_told_is_read(project: Path, destination: str) -> None:
+    oiyolo.fetch(project, transfer=destination)
+    path = project / "data" / "transfer.json"
+    state = json.loads(path.read_text())
+    ((key, entry),) = state.items()
+    assert "message" in entry
+    path.write_text(json.dumps({key: {**entry, "told": entry.pop("message")}}))
+
+    planned = oiyolo.fetch(project, transfer=destination, retry="failed", dry_run=True)
+
+    assert "url-list" not in str(planned)
+
+
+def test_retry_runs_the_job_again_and_skips_existing_objects(
+    project: Path, transfers: Any, destination: str
 ) -> None:
-    oiyolo.fetch(project, transfer=place)
-    first = noted(project)
+    oiyolo.fetch(project, transfer=destination)
+    first = transfer_state(project)
 
-    oiyolo.fetch(project, transfer=place, retry="failed")
-    again = noted(project)
+    oiyolo.fetch(project, transfer=destination, retry="failed")
+    again = transfer_state(project)
 
     assert transfers.count("POST", ":run") == 2
     assert len(transfers.jobs) == 1
@@ -137,67 +157,67 @@ def test_retry_runs_it_again_and_passes_over_what_was_copied(
 
 
 def test_a_killed_run_finds_its_job_again(
-    project: Path, transfers: Any, place: str, shell: Any, wait_until: Any
+    project: Path, transfers: Any, destination: str, shell: Any, wait_until: Any
 ) -> None:
-    transfers.held.set()
-    process = shell.start("fetch", "--project", project, "--transfer", place)
+    transfers.paused.set()
+    process = shell.start("fetch", "--project", project, "--transfer", destination)
     wait_until((project / "data" / "transfer.json").is_file)
     process.kill()
     process.wait()
     (project / "data" / "transfer.json").unlink()  # as if it had been killed a moment earlier
-    transfers.held.clear()
+    transfers.paused.clear()
 
-    oiyolo.fetch(project, transfer=place)
+    oiyolo.fetch(project, transfer=destination)
 
     assert transfers.count("POST", "/transferJobs") == 1
     assert transfers.count("POST", ":run") == 1
-    assert of_bucket(project, place) == noted(project)["copied"]
+    assert count_from(project, destination) == transfer_state(project)["copied"]
 
 
-def test_a_job_that_was_made_and_not_started_is_started(
-    project: Path, transfers: Any, place: str
+def test_a_job_that_was_created_but_not_started_is_started(
+    project: Path, transfers: Any, destination: str
 ) -> None:
-    transfers.refused[":run"] = [(403, "no")]
-    with pytest.raises(UnavailableError, match="refuses"):
-        oiyolo.fetch(project, transfer=place)
+    transfers.error_responses[":run"] = [(403, "no")]
+    with pytest.raises(UnavailableError, match="denies access"):
+        oiyolo.fetch(project, transfer=destination)
 
-    oiyolo.fetch(project, transfer=place)
+    oiyolo.fetch(project, transfer=destination)
 
-    assert transfers.count("POST", "/transferJobs") == 2  # the second is told that it exists
+    assert transfers.count("POST", "/transferJobs") == 2  # the second answer is that it exists
     assert len(transfers.jobs) == 1
     assert len(transfers.runs) == 1
 
 
-def test_an_interrupt_leaves_the_transfer_running_and_says_so(
-    project: Path, transfers: Any, place: str, shell: Any, wait_until: Any
+def test_an_interrupt_leaves_the_transfer_running_with_a_message(
+    project: Path, transfers: Any, destination: str, shell: Any, wait_until: Any
 ) -> None:
-    transfers.held.set()
-    process = shell.start("fetch", "--project", project, "--transfer", place)
-    wait_until(lambda: any(a.startswith("GET /v1/transferOperations/") for a in transfers.asked))
+    transfers.paused.set()
+    process = shell.start("fetch", "--project", project, "--transfer", destination)
+    wait_until(lambda: any(a.startswith("GET /v1/transferOperations/") for a in transfers.requests))
     process.send_signal(signal.SIGINT)
     done = shell.end_of(process)
 
     assert done.code == 130
-    assert "goes on at Google" in done.err
+    assert "continues at Google" in done.err
     (run,) = transfers.runs
     assert f"gcloud transfer operations cancel {run}" in done.err
-    assert not any("cancel" in asked for asked in transfers.asked)
+    assert not any("cancel" in asked for asked in transfers.requests)
 
 
-def test_a_transfer_that_fails_ends_the_command_and_is_run_again_by_the_next(
-    project: Path, transfers: Any, place: str
+def test_a_failed_transfer_is_an_error_and_the_next_command_repeats_it(
+    project: Path, transfers: Any, destination: str
 ) -> None:
-    transfers.aborts_with = "the list is gone"
+    transfers.abort_message = "the list is gone"
     with pytest.raises(UnavailableError) as raised:
-        oiyolo.fetch(project, transfer=place)
-    told = str(raised.value)
-    assert "did not go through" in told
-    assert "the list is gone" in told
-    assert not of_bucket(project, place)
+        oiyolo.fetch(project, transfer=destination)
+    message = str(raised.value)
+    assert "did not complete" in message
+    assert "the list is gone" in message
+    assert not count_from(project, destination)
 
-    transfers.aborts_with = ""
-    oiyolo.fetch(project, transfer=place)
-    assert of_bucket(project, place) == noted(project)["copied"] > 0
+    transfers.abort_message = ""
+    oiyolo.fetch(project, transfer=destination)
+    assert count_from(project, destination) == transfer_state(project)["copied"] > 0
 
 
 REFUSALS = {
@@ -219,91 +239,93 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("request_", REFUSALS)
-def test_what_the_service_refuses_is_told_with_what_to_do(
-    request_: str, project: Path, transfers: Any, place: str
+def test_errors_of_the_service_come_with_a_remedy(
+    request_: str, project: Path, transfers: Any, destination: str
 ) -> None:
     answer, expected = REFUSALS[request_]
-    transfers.refused[request_] = [answer]
+    transfers.error_responses[request_] = [answer]
 
     with pytest.raises((UnavailableError, UsageError)) as raised:
-        oiyolo.fetch(project, transfer=place)
+        oiyolo.fetch(project, transfer=destination)
 
     assert all(part in str(raised.value) for part in expected), raised.value
 
 
-def test_a_service_that_stumbles_is_asked_again(project: Path, transfers: Any, place: str) -> None:
-    transfers.refused["GET /v1/transferOperations/"] = [(503, "later"), (503, "later")]
-
-    oiyolo.fetch(project, transfer=place)
-
-    assert noted(project)["went_through"]
-
-
-def test_a_job_that_somebody_deleted_is_made_under_another_name(
-    project: Path, transfers: Any, place: str
+def test_a_transient_error_of_the_service_is_retried(
+    project: Path, transfers: Any, destination: str
 ) -> None:
-    transfers.aborts_with = "no"
+    transfers.error_responses["GET /v1/transferOperations/"] = [(503, "later"), (503, "later")]
+
+    oiyolo.fetch(project, transfer=destination)
+
+    assert transfer_state(project)["went_through"]
+
+
+def test_a_deleted_job_is_created_again_under_another_name(
+    project: Path, transfers: Any, destination: str
+) -> None:
+    transfers.abort_message = "no"
     with pytest.raises(UnavailableError):
-        oiyolo.fetch(project, transfer=place)
-    transfers.aborts_with = ""
+        oiyolo.fetch(project, transfer=destination)
+    transfers.abort_message = ""
     ((first, job),) = transfers.jobs.items()
     job["status"] = 3
 
-    oiyolo.fetch(project, transfer=place)
+    oiyolo.fetch(project, transfer=destination)
 
     assert list(transfers.jobs) == [first, f"{first}-2"]
 
 
-def test_a_run_that_somebody_else_started_is_joined(transfers: Any, emulator: Any) -> None:
+def test_an_operation_started_by_another_process_is_joined(transfers: Any, emulator: Any) -> None:
     bucket = emulator.make_bucket({"list.tsv": b"TsvHttpData-1.0\nhttp://127.0.0.1:1/a\t1\tx\n"})
-    transfers.held.set()
+    transfers.paused.set()
     service = TransferService(None, PROJECT)
-    sink = bucket_place(f"gs://{bucket.name}")
+    sink = parse_bucket_url(f"gs://{bucket.name}")
     service.create("transferJobs/a", f"gs://{bucket.name}/list.tsv", sink, "a test")
 
     assert service.start("transferJobs/a") == service.start("transferJobs/a")
 
 
 @pytest.mark.usefixtures("transfers")
-def test_without_the_extra_it_says_how_to_get_it(
-    project: Path, place: str, monkeypatch: pytest.MonkeyPatch
+def test_the_error_without_the_extra_says_what_to_install(
+    project: Path, destination: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "google.cloud.storage_transfer_v1", None)
 
     with pytest.raises(UsageError, match=r"pip install 'oiyolo\[gcp\]'"):
-        oiyolo.fetch(project, transfer=place)
+        oiyolo.fetch(project, transfer=destination)
 
 
-def test_without_a_project_it_says_where_to_name_it(
-    project: Path, transfers: Any, place: str, monkeypatch: pytest.MonkeyPatch
+def test_the_error_without_a_cloud_project_says_where_to_set_it(
+    project: Path, transfers: Any, destination: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("GOOGLE_CLOUD_PROJECT")
     with pytest.raises(UsageError, match="--transfer-project"):
-        oiyolo.fetch(project, transfer=place)
-    assert not transfers.asked
+        oiyolo.fetch(project, transfer=destination)
+    assert not transfers.requests
 
-    oiyolo.fetch(project, transfer=place, transfer_project=PROJECT)
+    oiyolo.fetch(project, transfer=destination, transfer_project=PROJECT)
     assert {job["projectId"] for job in transfers.jobs.values()} == {PROJECT}
 
 
-def test_nobody_in_particular_cannot_have_a_transfer(project: Path, place: str) -> None:
+def test_a_transfer_needs_credentials(project: Path, destination: str) -> None:
     with pytest.raises(UsageError, match="gcloud auth application-default login"):
-        oiyolo.fetch(project, transfer=place, transfer_project=PROJECT)
+        oiyolo.fetch(project, transfer=destination, transfer_project=PROJECT)
 
 
-def test_a_dry_run_tells_and_does_nothing(
-    project: Path, transfers: Any, place: str, cli: Any
+def test_a_dry_run_shows_the_plan_and_does_nothing(
+    project: Path, transfers: Any, destination: str, cli: Any
 ) -> None:
-    told = cli.ok("fetch", "--transfer", place, "--dry-run", project=project).out
+    out = cli.ok("fetch", "--transfer", destination, "--dry-run", project=project).out
 
-    assert "upload url-list-0001.tsv" in told
-    assert f"to {place}, in project boats-123" in told
-    assert f"from {place}, mirror" in told
-    assert not transfers.asked
+    assert "upload url-list-0001.tsv" in out
+    assert f"to {destination}, in project boats-123" in out
+    assert f"from {destination}, mirror" in out
+    assert not transfers.requests
 
 
 @pytest.mark.parametrize("wrong", ["", "boats", "s3://b/c", "gs://", "gs://B", "gs://ok/../a"])
-def test_a_place_that_is_none_is_refused_first(wrong: str, cli: Any, project: Path) -> None:
+def test_an_invalid_bucket_url_is_an_error(wrong: str, cli: Any, project: Path) -> None:
     done = cli("fetch", "--transfer", wrong, project=project)
 
     assert done.code == 2

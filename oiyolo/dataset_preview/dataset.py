@@ -1,4 +1,4 @@
-"""What there is to look at, as plain tables."""
+"""The dataset that a preview shows, as plain tables."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _READ_COLUMNS = ("ImageID", *CORNERS, "class_id", "used")
 
 
 class Pair(NamedTuple):
-    """Two images that are suspected to show the same.
+    """Two images that are suspected duplicates.
 
     Attributes:
-        first: An image's id.
-        second: The other's.
-        distance: How far apart their fingerprints are; 0 is the least.
+        first: Id of an image.
+        second: Id of the other image.
+        distance: Number of differing bits of their perceptual hashes.
     """
 
     first: str
@@ -41,22 +41,23 @@ class Pair(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Facts:
+class PreviewDataset:
     """A split dataset.
 
     Attributes:
-        boxes: Every box in the prepared frame, as ``data/dataset/boxes.csv`` has them: the columns
+        boxes: All boxes in the prepared frame, as in ``data/dataset/boxes.csv``: the columns
             ``ImageID``, the corners, ``class_id`` and ``used`` are read.
         split_by_id: "train", "valid" or "test" for each image of the dataset. Boxes of other
-            images are passed over.
-        class_names: Names in the order of their class ids.
-        images_folder: Where ``<ImageID>.jpg`` lie, prepared.
-        size_wh: Width and height that the network sees, in pixels.
-        rotation_by_id: Degrees counter-clockwise that images were turned by; 0 may be left out.
+            images are ignored.
+        class_names: Class names in the order of their ids.
+        images_folder: Folder of the prepared images, ``<ImageID>.jpg``.
+        size_wh: Width and height of the network's input in pixels.
+        rotation_by_id: Degrees by which preparation rotated images counter-clockwise; 0 may be
+            omitted.
         duplicates: Suspected duplicates.
-        original_sizes_wh: Width and height of the upright photographs, where preparation
-            stretched them; pictures are shown in their shape.
-        anchors_wh: Anchors of the network that will be trained, in its pixels.
+        original_sizes_wh: Width and height of the upright photographs, if preparation stretched
+            them; images are shown with this aspect ratio.
+        anchors_wh: Width and height of the network's anchors, in pixels of its input.
     """
 
     boxes: pd.DataFrame
@@ -70,52 +71,53 @@ class Facts:
     anchors_wh: Sequence[tuple[float, float]] = ()
 
     def image_path(self, image_id: str) -> Path:
-        """Give where an image's prepared file should be."""
+        """Return the path of an image's prepared file, which need not exist."""
         return self.images_folder / f"{image_id}.jpg"
 
     def class_name(self, class_id: int) -> str:
-        """Give a class's name."""
-        known = 0 <= class_id < len(self.class_names)
-        return self.class_names[class_id] if known else f"class {class_id}"
+        """Return a class's name; "class" and the id if it has no name."""
+        has_name = 0 <= class_id < len(self.class_names)
+        return self.class_names[class_id] if has_name else f"class {class_id}"
 
     @cached_property
     def splits(self) -> tuple[str, ...]:
-        """The splits that have an image."""
-        return tuple(name for name in SPLITS if len(self.ids_of[name]))
+        """The splits that have images."""
+        return tuple(name for name in SPLITS if len(self.ids_by_split[name]))
 
     @cached_property
-    def ids_of(self) -> Mapping[str, Sequence[str]]:
-        """The images of each split, sorted."""
+    def ids_by_split(self) -> Mapping[str, Sequence[str]]:
+        """The ids of each split's images, sorted."""
         ids: dict[str, list[str]] = {name: [] for name in SPLITS}
         for image_id, split in sorted(self.split_by_id.items()):
             ids[split].append(image_id)
         return ids
 
-    def rows_of(self, ids: Iterable[str]) -> Mapping[str, npt.NDArray[np.int64]]:
-        """Give the rows of some images in ``boxes``, used or not, if there are any."""
-        shown = np.flatnonzero(self.boxes["ImageID"].isin(set(ids)).to_numpy())
-        found = self.boxes["ImageID"].iloc[shown].reset_index(drop=True)
-        groups = found.groupby(found, sort=False).indices
-        return {str(image_id): shown[places] for image_id, places in groups.items()}
+    def rows_by_id(self, ids: Iterable[str]) -> Mapping[str, npt.NDArray[np.int64]]:
+        """Return the rows in ``boxes`` of each of the images that has any, ``used`` or not."""
+        rows = np.flatnonzero(self.boxes["ImageID"].isin(set(ids)).to_numpy())
+        image_ids = self.boxes["ImageID"].iloc[rows].reset_index(drop=True)
+        groups = image_ids.groupby(image_ids, sort=False).indices
+        return {str(image_id): rows[positions] for image_id, positions in groups.items()}
 
     @cached_property
     def xyxy(self) -> Boxes:
-        """All rows of ``boxes``, shape (n, 4), fractions of the prepared image."""
+        """The corners of all rows of ``boxes`` as fractions of the prepared image, shape (n, 4)."""
         return self.boxes[list(CORNERS)].to_numpy(dtype=np.float64)
 
     @cached_property
     def used(self) -> npt.NDArray[np.bool_]:
-        """Which rows of ``boxes`` are labels."""
+        """Whether each row of ``boxes`` is a label, shape (n,)."""
         return self.boxes["used"].to_numpy(dtype=np.bool_)
 
     @cached_property
     def labels(self) -> pd.DataFrame:
         """The labels of the dataset's images.
 
-        Columns: ``image_id``, ``split``, ``class_id``, ``w_px`` and ``h_px`` as the network sees
-        them; ``cx``, ``cy`` (centre) and ``area`` as fractions. The index is the row in ``boxes``.
+        The columns are ``image_id``, ``split``, ``class_id``, ``w_px`` and ``h_px`` in pixels of
+        the network's input, ``cx``, ``cy`` (the centre) and ``area`` as fractions. The index is the
+        row in ``boxes``.
         """
-        import pandas as pd  # noqa: PLC0415  (heavy, and a training runs for days without it)
+        import pandas as pd  # noqa: PLC0415  (large, and training does not need it)
 
         split = self.boxes["ImageID"].map(self.split_by_id)
         rows = np.flatnonzero(self.used & split.notna().to_numpy())
@@ -137,24 +139,24 @@ class Facts:
         )
 
     @cached_property
-    def labels_in(self) -> pd.Series[int]:
-        """How many labels each image with any has, by its id."""
+    def label_count_by_id(self) -> pd.Series[int]:
+        """Number of labels by image id; images without labels are missing."""
         return self.labels["image_id"].value_counts()
 
     def label_counts(self, split: str) -> npt.NDArray[np.int64]:
-        """Give how many labels each image of a split has, shape (images,); 0 is a negative."""
-        counts = self.labels_in.reindex(list(self.ids_of[split]), fill_value=0)
+        """Return the number of labels of each image in a split, shape (images,)."""
+        counts = self.label_count_by_id.reindex(list(self.ids_by_split[split]), fill_value=0)
         return np.asarray(counts.to_numpy(), dtype=np.int64)
 
     @property
     def class_count(self) -> int:
-        """How many classes there are, those that only have a number among them."""
+        """Number of classes, including class ids without a name."""
         highest = -1 if self.labels.empty else int(self.labels["class_id"].max())
         return max(len(self.class_names), highest + 1)
 
     def fingerprint(self) -> dict[str, object]:
-        """Give what all this is made from, as ``stamps`` compares it; not the images' pixels."""
-        import pandas as pd  # noqa: PLC0415  (heavy, and a training runs for days without it)
+        """Return the recipe of a preview (``core.staleness``), without the contents of images."""
+        import pandas as pd  # noqa: PLC0415  (large, and training does not need it)
 
         table = self.boxes[list(_READ_COLUMNS)]
         digest = hashlib.sha256(pd.util.hash_pandas_object(table, index=False).to_numpy().tobytes())

@@ -1,0 +1,45 @@
+"""The fork in ``run.json``: its key was ``line`` in older files, which are still read."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+import oiyolo
+from oiyolo.planning import training
+from oiyolo.project.project import open_project
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(params=["fork", "line"])
+def project(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A project with a run that hank-ai's darknet trained."""
+    oiyolo.init(tmp_path, classes=["Boat"])
+    run = tmp_path / "runs" / "yolov3-001"
+    run.mkdir(parents=True)
+    darknet = {"executable": "/opt/darknet", request.param: "hank", "gpu": True, "origin": "here"}
+    record = {
+        "network": "yolov3",
+        "max_batches": 4000,
+        "state": "finished",
+        "seconds": 60.0,
+        "command": ["/opt/darknet", "detector", "train"],
+        "ended_at": "2026-01-01T00:00:00+00:00",
+        "darknet": darknet,
+    }
+    (run / "run.json").write_text(json.dumps(record))
+    return tmp_path
+
+
+def test_a_plan_expects_the_fork_of_the_last_run(project: Path) -> None:
+    assert training._forks(open_project(project), "yolov3") == ("hank",)
+
+
+def test_a_report_names_the_fork_of_its_run(project: Path) -> None:
+    oiyolo.report(project)
+    page = (project / "runs" / "yolov3-001" / "report.html").read_text(encoding="utf-8")
+    assert "on hank's fork of darknet (GPU)" in page
