@@ -6,15 +6,27 @@ import base64
 import html
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
 
+_REPR_CHARACTERS: Final = 100
+
+
 class Result(ABC):
     """Base class of results: text for a person, an object for ``--json``, HTML for a notebook."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        # Set here, or dataclass() would generate one that prints whole tables.
+        cls.__repr__ = Result.__repr__  # type: ignore[method-assign]
+
+    def __repr__(self) -> str:
+        text = f"<{type(self).__name__}: {str(self).partition(chr(10))[0]}"
+        return text + ">" if len(text) < _REPR_CHARACTERS else text[: _REPR_CHARACTERS - 2] + "…>"
 
     @abstractmethod
     def as_dict(self) -> dict[str, object]:

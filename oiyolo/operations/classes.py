@@ -19,12 +19,16 @@ from oiyolo.openimages.classes import (
     read_names,
 )
 from oiyolo.openimages.releases import release
+from oiyolo.project.keywords import takes_keys
 from oiyolo.project.project import open_or_default
 from oiyolo.stages import select as select_stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from typing_extensions import Unpack
+
+    from oiyolo.project.keywords import OpenImagesKeywords
     from oiyolo.project.project import Project, ProjectLike
 
 _INDENT: Final = "  "
@@ -194,12 +198,13 @@ def _search_text(match: ClassMatch) -> str:
     return "\n  ".join(parts)
 
 
+@takes_keys("openimages")
 def classes(
     names: str | Sequence[str] | None = None,
     project: ProjectLike = ".",
     *,
     tree: bool = False,
-    **options: object,
+    **options: Unpack[OpenImagesKeywords],
 ) -> Classes:
     """Return the classes of Open Images, or some of them with their parents and children.
 

@@ -6,19 +6,24 @@ import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, overload
 
 from oiyolo.core.results import Plan, Result, format_table
 from oiyolo.demo_data.server import serve_mirror
 from oiyolo.demo_data.writer import DEFAULT_SCENES
 from oiyolo.operations.run import run
 from oiyolo.project.config import FILE_NAME
+from oiyolo.project.keywords import takes_keys
 from oiyolo.project.project import create, open_project
 
 if TYPE_CHECKING:
     import os
+    from typing import Literal
+
+    from typing_extensions import Unpack
 
     from oiyolo.operations.run import Ran
+    from oiyolo.project.keywords import TrainStageKeywords
     from oiyolo.project.project import Project
 
 _log = logging.getLogger("oiyolo")
@@ -78,13 +83,47 @@ class Demonstrated(Result):
         )
 
 
+@overload
+def demo(
+    folder: str | os.PathLike[str] = ...,
+    *,
+    seed: int = ...,
+    scenes: int = ...,
+    dry_run: Literal[False] = ...,
+    **options: Unpack[TrainStageKeywords],
+) -> Demonstrated: ...
+
+
+@overload
+def demo(
+    folder: str | os.PathLike[str] = ...,
+    *,
+    seed: int = ...,
+    scenes: int = ...,
+    dry_run: Literal[True],
+    **options: Unpack[TrainStageKeywords],
+) -> Plan: ...
+
+
+@overload
+def demo(
+    folder: str | os.PathLike[str] = ...,
+    *,
+    seed: int = ...,
+    scenes: int = ...,
+    dry_run: bool,
+    **options: Unpack[TrainStageKeywords],
+) -> Demonstrated | Plan: ...
+
+
+@takes_keys("train", "darknet")
 def demo(
     folder: str | os.PathLike[str] = FOLDER,
     *,
     seed: int = 0,
     scenes: int = DEFAULT_SCENES,
     dry_run: bool = False,
-    **options: object,
+    **options: Unpack[TrainStageKeywords],
 ) -> Demonstrated | Plan:
     """Train a boat detector on drawn scenes, with the same stages as for real images.
 

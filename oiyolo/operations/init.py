@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 from oiyolo.core.results import Plan, Result
+from oiyolo.project.keywords import takes_keys
 from oiyolo.project.project import create
 
 if TYPE_CHECKING:
     import os
+    from typing import Literal
+
+    from typing_extensions import Unpack
+
+    from oiyolo.project.keywords import AllKeywords
 
 
 @dataclass(frozen=True)
@@ -31,8 +37,30 @@ class Begun(Result):
         return f"wrote {self.path}; next: oiyolo fetch, or oiyolo run"
 
 
+@overload
 def init(
-    project: str | os.PathLike[str] = ".", *, dry_run: bool = False, **options: object
+    project: str | os.PathLike[str] = ...,
+    *,
+    dry_run: Literal[False] = ...,
+    **options: Unpack[AllKeywords],
+) -> Begun: ...
+
+
+@overload
+def init(
+    project: str | os.PathLike[str] = ..., *, dry_run: Literal[True], **options: Unpack[AllKeywords]
+) -> Plan: ...
+
+
+@overload
+def init(
+    project: str | os.PathLike[str] = ..., *, dry_run: bool, **options: Unpack[AllKeywords]
+) -> Begun | Plan: ...
+
+
+@takes_keys()
+def init(
+    project: str | os.PathLike[str] = ".", *, dry_run: bool = False, **options: Unpack[AllKeywords]
 ) -> Begun | Plan:
     """Write the ``oiyolo.toml`` of a new project.
 

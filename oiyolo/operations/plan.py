@@ -6,7 +6,7 @@ Writes ``data/plan.json``, which ``oiyolo status`` compares with the actual valu
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 from oiyolo.core import files
 from oiyolo.core.errors import UsageError
@@ -14,23 +14,63 @@ from oiyolo.core.results import Plan
 from oiyolo.planning.forecast import UserEstimates, forecast
 from oiyolo.planning.official import official_files
 from oiyolo.planning.run_plan import plan_path
+from oiyolo.project.keywords import takes_keys
 from oiyolo.project.project import open_project
 from oiyolo.stages import select as select_stage
 
 if TYPE_CHECKING:
+    from typing import Literal
+
+    from typing_extensions import Unpack
+
     from oiyolo.planning.run_plan import RunPlan
+    from oiyolo.project.keywords import AllKeywords
     from oiyolo.project.project import Project, ProjectLike
 
 _log = logging.getLogger("oiyolo")
 
 
+@overload
+def plan(
+    project: ProjectLike = ...,
+    *,
+    bandwidth_mb_s: float | None = ...,
+    seconds_per_iteration: float | None = ...,
+    dry_run: Literal[False] = ...,
+    **options: Unpack[AllKeywords],
+) -> RunPlan: ...
+
+
+@overload
+def plan(
+    project: ProjectLike = ...,
+    *,
+    bandwidth_mb_s: float | None = ...,
+    seconds_per_iteration: float | None = ...,
+    dry_run: Literal[True],
+    **options: Unpack[AllKeywords],
+) -> Plan: ...
+
+
+@overload
+def plan(
+    project: ProjectLike = ...,
+    *,
+    bandwidth_mb_s: float | None = ...,
+    seconds_per_iteration: float | None = ...,
+    dry_run: bool,
+    **options: Unpack[AllKeywords],
+) -> RunPlan | Plan: ...
+
+
+@takes_keys()
 def plan(
     project: ProjectLike = ".",
     *,
     bandwidth_mb_s: float | None = None,
     seconds_per_iteration: float | None = None,
     dry_run: bool = False,
-    **options: object,
+    **options: Unpack[AllKeywords],
 ) -> RunPlan | Plan:
     """Estimate what a run will fetch, store, take and cost, before any image is fetched.
 

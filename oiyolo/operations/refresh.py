@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 from oiyolo.core.results import Plan, Result
 from oiyolo.project.ledger import EXCLUDED, SPLITS
@@ -15,6 +15,7 @@ from oiyolo.stages import split as split_stage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Literal
 
     from oiyolo.project.project import Project, ProjectLike
 
@@ -51,6 +52,18 @@ class Refreshed(Result):
         changes_text += [f"excluded {excluded_change:+,}"] if excluded_change else []
         total = sum(self.after.values())
         return f"refresh: {', '.join(changes_text)}; {self.moved} moved; {total:,} images in all"
+
+
+@overload
+def refresh(project: ProjectLike = ..., *, dry_run: Literal[False] = ...) -> Refreshed: ...
+
+
+@overload
+def refresh(project: ProjectLike = ..., *, dry_run: Literal[True]) -> Plan: ...
+
+
+@overload
+def refresh(project: ProjectLike = ..., *, dry_run: bool) -> Refreshed | Plan: ...
 
 
 def refresh(project: ProjectLike = ".", *, dry_run: bool = False) -> Refreshed | Plan:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, overload
 
 from oiyolo.core.results import Plan, Result
 from oiyolo.operations.plan import require_disk_space
+from oiyolo.project.keywords import takes_keys
 from oiyolo.project.project import open_project
 from oiyolo.stages.evaluate import evaluate
 from oiyolo.stages.fetch import fetch
@@ -20,7 +21,11 @@ from oiyolo.stages.train import train
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import Literal
 
+    from typing_extensions import Unpack
+
+    from oiyolo.project.keywords import AllKeywords
     from oiyolo.project.project import ProjectLike
 
 _log = logging.getLogger("oiyolo")
@@ -54,7 +59,28 @@ class Ran(Result):
         return "\n".join(str(self.results[name]) for name in _FINAL_RESULTS)
 
 
-def run(project: ProjectLike = ".", *, dry_run: bool = False, **options: object) -> Ran | Plan:
+@overload
+def run(
+    project: ProjectLike = ..., *, dry_run: Literal[False] = ..., **options: Unpack[AllKeywords]
+) -> Ran: ...
+
+
+@overload
+def run(
+    project: ProjectLike = ..., *, dry_run: Literal[True], **options: Unpack[AllKeywords]
+) -> Plan: ...
+
+
+@overload
+def run(
+    project: ProjectLike = ..., *, dry_run: bool, **options: Unpack[AllKeywords]
+) -> Ran | Plan: ...
+
+
+@takes_keys()
+def run(
+    project: ProjectLike = ".", *, dry_run: bool = False, **options: Unpack[AllKeywords]
+) -> Ran | Plan:
     """Run all stages in order, from class names to a report; each skips what is up to date.
 
     A run that does not fit on the disk stops after the selection, before any image is fetched.

@@ -13,7 +13,7 @@ import logging
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, overload
 
 from oiyolo.core import files, staleness
 from oiyolo.core.errors import DarknetError, UnavailableError
@@ -24,10 +24,16 @@ from oiyolo.darknet.build.clone import PINNED_COMMIT, clone, clone_folder
 from oiyolo.darknet.build.proof import verify
 from oiyolo.darknet.forks import FORKS
 from oiyolo.darknet.program import Darknet, probe
+from oiyolo.project.keywords import takes_keys
 from oiyolo.project.project import open_or_default
 
 if TYPE_CHECKING:
+    from typing import Literal
+
+    from typing_extensions import Unpack
+
     from oiyolo.darknet.build.builder import BuildOutput, BuildSpec
+    from oiyolo.project.keywords import DarknetKeywords
     from oiyolo.project.project import Project, ProjectLike
 
 _log = logging.getLogger("oiyolo")
@@ -86,7 +92,28 @@ class Built(Result):
         return "\n".join([text, *(["; ".join(facts)] if facts else [])])
 
 
-def build(project: ProjectLike = ".", *, dry_run: bool = False, **options: object) -> Built | Plan:
+@overload
+def build(
+    project: ProjectLike = ..., *, dry_run: Literal[False] = ..., **options: Unpack[DarknetKeywords]
+) -> Built: ...
+
+
+@overload
+def build(
+    project: ProjectLike = ..., *, dry_run: Literal[True], **options: Unpack[DarknetKeywords]
+) -> Plan: ...
+
+
+@overload
+def build(
+    project: ProjectLike = ..., *, dry_run: bool, **options: Unpack[DarknetKeywords]
+) -> Built | Plan: ...
+
+
+@takes_keys("darknet")
+def build(
+    project: ProjectLike = ".", *, dry_run: bool = False, **options: Unpack[DarknetKeywords]
+) -> Built | Plan:
     """Find a darknet, or build one from its sources, and verify that it trains.
 
     A CUDA build cannot be verified on a machine without the NVIDIA driver. The result says so, and

@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, overload
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from oiyolo.evaluation.panels import evaluate_images, save_panels
 from oiyolo.evaluation.summary import Evaluation, evaluate_detections
 from oiyolo.evaluation.tables import GroundTruth, verification
 from oiyolo.openimages.selection import CORNERS, FLAG_COLUMNS, SEPARATOR
+from oiyolo.project.keywords import takes_keys
 from oiyolo.project.ledger import SPLITS
 from oiyolo.project.project import open_project
 from oiyolo.stages import build as build_stage
@@ -40,8 +41,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Literal
 
+    from typing_extensions import Unpack
+
     from oiyolo.darknet.program import Darknet
     from oiyolo.evaluation.tables import Detections, Verified
+    from oiyolo.project.keywords import DarknetKeywords
     from oiyolo.project.project import Project, ProjectLike
     from oiyolo.training.run import Run
 
@@ -91,6 +95,43 @@ class Evaluated(Result):
         return self.evaluation._repr_html_() + images_html(self.panels.values())
 
 
+@overload
+def evaluate(
+    project: ProjectLike = ...,
+    *,
+    run: str | None = ...,
+    split: Literal["test", "valid"] = ...,
+    weights: str | Path | None = ...,
+    dry_run: Literal[False] = ...,
+    **options: Unpack[DarknetKeywords],
+) -> Evaluated: ...
+
+
+@overload
+def evaluate(
+    project: ProjectLike = ...,
+    *,
+    run: str | None = ...,
+    split: Literal["test", "valid"] = ...,
+    weights: str | Path | None = ...,
+    dry_run: Literal[True],
+    **options: Unpack[DarknetKeywords],
+) -> Plan: ...
+
+
+@overload
+def evaluate(
+    project: ProjectLike = ...,
+    *,
+    run: str | None = ...,
+    split: Literal["test", "valid"] = ...,
+    weights: str | Path | None = ...,
+    dry_run: bool,
+    **options: Unpack[DarknetKeywords],
+) -> Evaluated | Plan: ...
+
+
+@takes_keys("darknet")
 def evaluate(
     project: ProjectLike = ".",
     *,
@@ -98,7 +139,7 @@ def evaluate(
     split: Literal["test", "valid"] = "test",
     weights: str | Path | None = None,
     dry_run: bool = False,
-    **options: object,
+    **options: Unpack[DarknetKeywords],
 ) -> Evaluated | Plan:
     """Score a run's detector on a split that it was not trained on.
 

@@ -9,7 +9,7 @@ import html
 import logging
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, overload
 
 from oiyolo import __version__
 from oiyolo.core import files, staleness
@@ -24,6 +24,7 @@ from oiyolo.training.run import find_run
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import Literal
 
     from oiyolo.project.project import Project, ProjectLike
     from oiyolo.training.run import Run
@@ -57,6 +58,24 @@ class Report(Result):
     def _repr_html_(self) -> str:
         url = html.escape(os.path.relpath(self.path))
         return f'{html.escape(self.run)}: see <a href="{url}" target="_blank">{url}</a>'
+
+
+@overload
+def report(
+    project: ProjectLike = ..., *, run: str | None = ..., dry_run: Literal[False] = ...
+) -> Report: ...
+
+
+@overload
+def report(
+    project: ProjectLike = ..., *, run: str | None = ..., dry_run: Literal[True]
+) -> Plan: ...
+
+
+@overload
+def report(
+    project: ProjectLike = ..., *, run: str | None = ..., dry_run: bool
+) -> Report | Plan: ...
 
 
 def report(

@@ -12,7 +12,7 @@ import logging
 import re
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, overload
 
 import numpy as np
 
@@ -25,19 +25,23 @@ from oiyolo.openimages.cache import Cache, CachedFile
 from oiyolo.openimages.classes import read_hierarchy, read_names, select_classes
 from oiyolo.openimages.releases import TABLES, release
 from oiyolo.project import config as options_of
+from oiyolo.project.keywords import takes_keys
 from oiyolo.project.project import open_project
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
+    from typing import Literal
 
     import pandas as pd
+    from typing_extensions import Unpack
 
     from oiyolo.openimages.cache import StreamedFile
     from oiyolo.openimages.classes import SelectedClass
     from oiyolo.openimages.csvscan.scan import ScanResult
     from oiyolo.openimages.releases import SubsetFiles
     from oiyolo.project.keys import OpenImagesOptions
+    from oiyolo.project.keywords import SelectKeywords
     from oiyolo.project.project import Project, ProjectLike
 
 _log = logging.getLogger("oiyolo")
@@ -158,8 +162,27 @@ class Selection(Result):
         return "\n".join(lines)
 
 
+@overload
 def select(
-    project: ProjectLike = ".", *, dry_run: bool = False, **options: object
+    project: ProjectLike = ..., *, dry_run: Literal[False] = ..., **options: Unpack[SelectKeywords]
+) -> Selection: ...
+
+
+@overload
+def select(
+    project: ProjectLike = ..., *, dry_run: Literal[True], **options: Unpack[SelectKeywords]
+) -> Plan: ...
+
+
+@overload
+def select(
+    project: ProjectLike = ..., *, dry_run: bool, **options: Unpack[SelectKeywords]
+) -> Selection | Plan: ...
+
+
+@takes_keys("dataset", "openimages")
+def select(
+    project: ProjectLike = ".", *, dry_run: bool = False, **options: Unpack[SelectKeywords]
 ) -> Selection | Plan:
     """Select images and boxes by class.
 

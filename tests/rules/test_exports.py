@@ -1,52 +1,103 @@
-"""The public names: what they give, and what asking for them costs."""
+"""The public names: what they are, their signatures, and the cost of importing them."""
 
 from __future__ import annotations
 
 import importlib
 import inspect
+import pkgutil
+import pydoc
+import re
 import subprocess
 import sys
 import types
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 import oiyolo
 from oiyolo.cli import commands
+from oiyolo.project.keys import KEYS, KEYS_BY_NAME, SECTIONS
+from oiyolo.project.keywords import KEYWORDS_BY_SECTION
+
+if TYPE_CHECKING:
+    from oiyolo.project.keys import Key
+
+ROOT = Path(__file__).parents[2]
+MORE_EXAMPLES = """
+plan: oiyolo.Plan = oiyolo.select("boats", dry_run=True)
+shard: oiyolo.FetchedShard = oiyolo.fetch("boats", shard="0/4")
+check: oiyolo.Checked = oiyolo.split("boats", check=True)
+log: oiyolo.TrainLog = oiyolo.read_log("train_log.txt", regions=False)
+oiyolo.fetch("boats", limt=3)
+"""
+"""More examples for mypy, which must reject the last line only."""
 
 HEAVY = ("numpy", "pandas", "matplotlib", "requests", "PIL", "faster_coco_eval", "tqdm", "sqlite3")
 
 
-@pytest.mark.parametrize("name", oiyolo.__all__)
-def test_a_public_name_is_the_same_callable_at_the_second_access(name: str) -> None:
+NAMES = [name for name in oiyolo.__all__ if name != "__version__"]
+RESULTS = [
+    name
+    for name in NAMES
+    if isinstance(value := getattr(oiyolo, name), type)
+    and issubclass(value, oiyolo.Result)
+    and value is not oiyolo.Result
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_accessing_a_public_name_twice_returns_the_same_callable(name: str) -> None:
     first = getattr(oiyolo, name)
-    importlib.import_module(f"oiyolo.{oiyolo._PLACES[name]}")
+    importlib.import_module(f"oiyolo.{oiyolo._MODULE_BY_NAME[name]}")
     second = getattr(oiyolo, name)
     assert first is second
     assert callable(first)
     assert not isinstance(first, types.ModuleType)
 
 
-@pytest.mark.parametrize("name", oiyolo.__all__)
-def test_a_public_name_tells_what_it_is_for(name: str) -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_a_public_name_has_a_docstring(name: str) -> None:
     assert inspect.getdoc(getattr(oiyolo, name))
 
 
-def test_the_list_and_the_table_of_public_names_agree() -> None:
-    assert sorted(oiyolo.__all__) == sorted(oiyolo._PLACES)
+def test_all_and_the_table_of_modules_have_the_same_names() -> None:
+    assert sorted(NAMES) == sorted(oiyolo._MODULE_BY_NAME)
     assert len(set(oiyolo.__all__)) == len(oiyolo.__all__)
-    assert set(oiyolo.__all__) <= set(dir(oiyolo))
 
 
-def test_an_unknown_name_is_an_attribute_error() -> None:
+def test_dir_lists_only_the_public_names() -> None:
+    assert dir(oiyolo) == sorted(oiyolo.__all__)
+
+
+def test_every_result_class_is_public() -> None:
+    for module in pkgutil.walk_packages(oiyolo.__path__, "oiyolo."):
+        importlib.import_module(module.name)
+    subclasses = {result.__name__ for result in oiyolo.Result.__subclasses__()}
+    assert subclasses == set(RESULTS)
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_the_repr_of_a_result_is_short_even_if_its_text_is_long(name: str) -> None:
+    result_type = getattr(oiyolo, name)
+    long_text = type("Long", (result_type,), {"__str__": lambda _: "x" * 5000 + "\nmore"})
+    result: object = object.__new__(long_text)
+    assert repr(result).startswith("<Long: xxx")
+    assert len(repr(result)) <= 100
+    assert result_type.__repr__ is oiyolo.Result.__repr__
+
+
+def test_an_unknown_name_raises_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'trian'"):
         _ = oiyolo.trian
 
 
-def test_importing_every_module_hides_no_public_function() -> None:
+def test_no_module_hides_a_public_function() -> None:
     script = (
         "import pkgutil, importlib, types, oiyolo\n"
-        "for found in pkgutil.walk_packages(oiyolo.__path__, 'oiyolo.'):\n"
-        "    importlib.import_module(found.name)\n"
+        "for module in pkgutil.walk_packages(oiyolo.__path__, 'oiyolo.'):\n"
+        "    importlib.import_module(module.name)\n"
         "hidden = [n for n in oiyolo.__all__ if isinstance(getattr(oiyolo, n), types.ModuleType)]\n"
         "print(hidden)\n"
     )
@@ -58,15 +109,58 @@ def test_every_command_is_a_public_function_of_the_same_name() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(commands.commands))
-def test_a_commands_own_options_are_keywords_of_its_function(name: str) -> None:
-    keys = importlib.import_module("oiyolo.project.config").KEYS_BY_NAME
+def test_the_options_of_a_command_are_keywords_in_the_signature_of_its_function(name: str) -> None:
     general = {"as_json", "quiet", "verbose"}
     parameters = inspect.signature(getattr(oiyolo, name)).parameters
-    takes_keys = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    assert not any(p.kind in {p.VAR_KEYWORD, p.VAR_POSITIONAL} for p in parameters.values())
     for option in commands.commands[name].params:
         assert option.name is not None
-        known = option.name in parameters or option.name in general
-        assert known or (takes_keys and option.name in keys), option.name
+        assert option.name in parameters or option.name in general, option.name
+
+
+def test_each_section_has_one_keyword_per_key() -> None:
+    for section, keywords in KEYWORDS_BY_SECTION.items():
+        assert set(keywords.__annotations__) == {k.name for k in KEYS if k.section == section}
+
+
+@pytest.mark.parametrize("key", KEYS, ids=lambda key: key.name)
+def test_the_type_of_a_keyword_includes_every_type_that_its_key_accepts(key: Key) -> None:
+    annotation = KEYWORDS_BY_SECTION[key.section].__annotations__[key.name].__forward_arg__
+    options = {field.name: field.type for field in fields(SECTIONS[key.section])}
+    declared = set(str(options[key.name]).split(" | "))
+    annotated = set(annotation.split(" | "))
+    for member in declared:
+        assert member in annotated or any(
+            word.startswith("Sequence[") for word in annotated if member.startswith("tuple[")
+        )
+    assert key.value_type.check(key.default) == key.default
+
+
+def test_the_help_of_a_function_lists_its_keys_with_their_defaults() -> None:
+    text = pydoc.plain(pydoc.render_doc(oiyolo.fetch))
+    assert "limit: int = 0" in text
+    assert "tolerance: float = 0.02" in text
+    assert "limit: " + KEYS_BY_NAME["limit"].help_text in text
+    assert "**options" not in text
+
+
+@pytest.mark.slow
+def test_mypy_accepts_the_examples_of_the_readme_and_infers_the_result_types(
+    tmp_path: Path,
+) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    examples = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    assert examples
+    script = tmp_path / "examples.py"
+    script.write_text("\n".join(examples) + MORE_EXAMPLES, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--config-file", "", str(script)],
+        capture_output=True, text=True, check=False, timeout=280, cwd=ROOT,
+    )  # fmt: skip
+    errors = [line for line in done.stdout.splitlines() if ": error:" in line]
+    last_line = len(script.read_text(encoding="utf-8").splitlines())
+    assert errors, "the last line has a misspelled keyword"
+    assert all(f"{script.name}:{last_line}:" in line for line in errors), done.stdout
 
 
 def run(script: str) -> str:
@@ -87,6 +181,6 @@ def run(script: str) -> str:
         "from oiyolo.cli import main; assert main(['--version']) == 0",
     ],
 )
-def test_what_must_be_quick_imports_nothing_heavy(action: str) -> None:
-    told = run(f"{action}\nimport sys\nprint([m for m in {HEAVY!r} if m in sys.modules])")
-    assert told.splitlines()[-1] == "[]"
+def test_fast_actions_import_nothing_heavy(action: str) -> None:
+    printed = run(f"{action}\nimport sys\nprint([m for m in {HEAVY!r} if m in sys.modules])")
+    assert printed.splitlines()[-1] == "[]"

@@ -21,12 +21,16 @@ from oiyolo.operations.doctor.facts import MachineFacts
 from oiyolo.operations.doctor.parallel import NoAnswer, gather
 from oiyolo.operations.doctor.reachability import check_endpoints
 from oiyolo.project import config as config_file
+from oiyolo.project.keywords import takes_keys
 from oiyolo.project.project import Project
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from typing_extensions import Unpack
+
     from oiyolo.operations.doctor.facts import CheckResult, DarknetStatus
+    from oiyolo.project.keywords import AllKeywords
     from oiyolo.project.project import ProjectLike
 
 _DEADLINE_S: Final = 30.0
@@ -104,7 +108,10 @@ def _table(results: Sequence[CheckResult]) -> str:
     return "\n".join(lines)
 
 
-def doctor(project: ProjectLike = ".", *, offline: bool = False, **options: object) -> Examination:
+@takes_keys()
+def doctor(
+    project: ProjectLike = ".", *, offline: bool = False, **options: Unpack[AllKeywords]
+) -> Examination:
     """Check whether this machine can train, and advise on what is missing or incompatible.
 
     Changes nothing, and works outside of projects too.

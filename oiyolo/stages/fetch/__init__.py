@@ -11,13 +11,14 @@ import contextlib
 import itertools
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, overload
 
 from oiyolo.core.errors import UsageError
 from oiyolo.core.progress import progress
 from oiyolo.core.results import Plan, Result, format_table, pluralize
 from oiyolo.net.buckets import parse_bucket_url
 from oiyolo.project.keys import ImagesOptions
+from oiyolo.project.keywords import takes_keys
 from oiyolo.project.ledger import EXCLUDED, FETCHED, PENDING, STATES, Change
 from oiyolo.project.project import open_project
 from oiyolo.sources.mirror import MIRROR_MEAN_BYTES
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Literal
 
+    from typing_extensions import Unpack
+
+    from oiyolo.project.keywords import FetchKeywords
     from oiyolo.project.ledger import Counts, Ledger
     from oiyolo.project.project import Project, ProjectLike
     from oiyolo.sources.event_loop import Outcome
@@ -112,6 +116,62 @@ class Fetched(Result):
         return "\n".join(lines)
 
 
+@overload
+def fetch(
+    project: ProjectLike = ...,
+    *,
+    retry: Literal["failed", "all"] | None = ...,
+    transfer: str | None = ...,
+    shard: None = ...,
+    cluster: str | None = ...,
+    shards: int | None = ...,
+    to: str | None = ...,
+    dry_run: Literal[False] = ...,
+    **options: Unpack[FetchKeywords],
+) -> Fetched: ...
+
+
+@overload
+def fetch(
+    project: ProjectLike = ...,
+    *,
+    shard: str,
+    dry_run: Literal[False] = ...,
+    **options: Unpack[FetchKeywords],
+) -> FetchedShard: ...
+
+
+@overload
+def fetch(
+    project: ProjectLike = ...,
+    *,
+    retry: Literal["failed", "all"] | None = ...,
+    transfer: str | None = ...,
+    shard: str | None = ...,
+    cluster: str | None = ...,
+    shards: int | None = ...,
+    to: str | None = ...,
+    dry_run: Literal[True],
+    **options: Unpack[FetchKeywords],
+) -> Plan: ...
+
+
+@overload
+def fetch(
+    project: ProjectLike = ...,
+    *,
+    retry: Literal["failed", "all"] | None = ...,
+    transfer: str | None = ...,
+    shard: str | None = ...,
+    cluster: str | None = ...,
+    shards: int | None = ...,
+    to: str | None = ...,
+    dry_run: bool = ...,
+    **options: Unpack[FetchKeywords],
+) -> Fetched | FetchedShard | Plan: ...
+
+
+@takes_keys("dataset", "openimages", "images")
 def fetch(
     project: ProjectLike = ".",
     *,
@@ -122,7 +182,7 @@ def fetch(
     shards: int | None = None,
     to: str | None = None,
     dry_run: bool = False,
-    **options: object,
+    **options: Unpack[FetchKeywords],
 ) -> Fetched | FetchedShard | Plan:
     """Download the selected images, selecting first when the selection is stale.
 

@@ -11,7 +11,7 @@ import contextlib
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, overload
 
 from oiyolo.core import locks
 from oiyolo.core.errors import UsageError
@@ -22,6 +22,7 @@ from oiyolo.trainlog.parse import read_log
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from typing import Literal
 
     from oiyolo.project.project import ProjectLike
     from oiyolo.stages.plot.compare import Compared
@@ -32,6 +33,62 @@ STAGE: Final = "plot"
 _log = logging.getLogger("oiyolo")
 
 __all__ = ["STAGE", "Plotted", "plot"]
+
+
+@overload
+def plot(
+    project: ProjectLike = ...,
+    *,
+    log: str | Path | None = ...,
+    run: str | None = ...,
+    follow: bool = ...,
+    every_s: float | None = ...,
+    idle_s: float | None = ...,
+    tensorboard: str | Path | None = ...,
+    dry_run: Literal[False] = ...,
+) -> Plotted: ...
+
+
+@overload
+def plot(
+    project: ProjectLike = ...,
+    *,
+    log: Sequence[str | Path],
+    run: str | None = ...,
+    follow: bool = ...,
+    every_s: float | None = ...,
+    idle_s: float | None = ...,
+    tensorboard: str | Path | None = ...,
+    dry_run: Literal[False] = ...,
+) -> Plotted | Compared: ...
+
+
+@overload
+def plot(
+    project: ProjectLike = ...,
+    *,
+    log: str | Path | Sequence[str | Path] | None = ...,
+    run: str | None = ...,
+    follow: bool = ...,
+    every_s: float | None = ...,
+    idle_s: float | None = ...,
+    tensorboard: str | Path | None = ...,
+    dry_run: Literal[True],
+) -> Plan: ...
+
+
+@overload
+def plot(
+    project: ProjectLike = ...,
+    *,
+    log: str | Path | Sequence[str | Path] | None = ...,
+    run: str | None = ...,
+    follow: bool = ...,
+    every_s: float | None = ...,
+    idle_s: float | None = ...,
+    tensorboard: str | Path | None = ...,
+    dry_run: bool = ...,
+) -> Plotted | Compared | Plan: ...
 
 
 def plot(

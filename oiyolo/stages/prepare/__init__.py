@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, overload
 
 from PIL import Image
 
@@ -20,6 +20,7 @@ from oiyolo.core import files, staleness
 from oiyolo.core.progress import progress
 from oiyolo.core.results import Plan, Result, data_url, format_table, pluralize
 from oiyolo.imagery import labels
+from oiyolo.project.keywords import takes_keys
 from oiyolo.project.ledger import EXCLUDED, FETCHED, PENDING, PREPARED, PREPARED_STATES, Change
 from oiyolo.project.project import open_project
 from oiyolo.stages import select as select_stage
@@ -31,11 +32,14 @@ from oiyolo.training.run import ids_in_use
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Mapping
     from pathlib import Path
+    from typing import Literal
 
     import numpy as np
     import numpy.typing as npt
     import pandas as pd
+    from typing_extensions import Unpack
 
+    from oiyolo.project.keywords import ImagesKeywords
     from oiyolo.project.ledger import Counts, Ledger
     from oiyolo.project.project import Project, ProjectLike
 
@@ -106,8 +110,27 @@ class Prepared(Result):
         return super()._repr_html_() + "".join(map(_with_boxes, label_paths))
 
 
+@overload
 def prepare(
-    project: ProjectLike = ".", *, dry_run: bool = False, **options: object
+    project: ProjectLike = ..., *, dry_run: Literal[False] = ..., **options: Unpack[ImagesKeywords]
+) -> Prepared: ...
+
+
+@overload
+def prepare(
+    project: ProjectLike = ..., *, dry_run: Literal[True], **options: Unpack[ImagesKeywords]
+) -> Plan: ...
+
+
+@overload
+def prepare(
+    project: ProjectLike = ..., *, dry_run: bool, **options: Unpack[ImagesKeywords]
+) -> Prepared | Plan: ...
+
+
+@takes_keys("images")
+def prepare(
+    project: ProjectLike = ".", *, dry_run: bool = False, **options: Unpack[ImagesKeywords]
 ) -> Prepared | Plan:
     """Prepare the fetched images for darknet.
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, overload
 
 from oiyolo import __version__
 from oiyolo.core import files, staleness
 from oiyolo.core.errors import UsageError
 from oiyolo.core.results import Plan, Result, format_table, pluralize
 from oiyolo.dataset_preview.preview import INDEX
+from oiyolo.project.keywords import takes_keys
 from oiyolo.project.ledger import EXCLUDED, PREPARED, SPLITS, Change
 from oiyolo.project.project import open_project
 from oiyolo.splits.assign import CONFLICT_REASON, assign
@@ -33,9 +34,12 @@ from oiyolo.stages.split.group_keys import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
+    from typing import Literal
 
     import pandas as pd
+    from typing_extensions import Unpack
 
+    from oiyolo.project.keywords import SplitStageKeywords
     from oiyolo.project.ledger import Ledger
     from oiyolo.project.project import Project, ProjectLike
     from oiyolo.splits.assign import Assignment
@@ -136,13 +140,58 @@ class Split(Result):
         return str(self.table.to_html()) + "".join(f"<p>{note}</p>" for note in self.notes)
 
 
+@overload
+def split(
+    project: ProjectLike = ...,
+    *,
+    reassign: bool = ...,
+    check: Literal[False] = ...,
+    dry_run: Literal[False] = ...,
+    **options: Unpack[SplitStageKeywords],
+) -> Split: ...
+
+
+@overload
+def split(
+    project: ProjectLike = ...,
+    *,
+    reassign: bool = ...,
+    check: Literal[True],
+    dry_run: bool = ...,
+    **options: Unpack[SplitStageKeywords],
+) -> Checked: ...
+
+
+@overload
+def split(
+    project: ProjectLike = ...,
+    *,
+    reassign: bool = ...,
+    check: Literal[False] = ...,
+    dry_run: Literal[True],
+    **options: Unpack[SplitStageKeywords],
+) -> Plan: ...
+
+
+@overload
+def split(
+    project: ProjectLike = ...,
+    *,
+    reassign: bool = ...,
+    check: bool = ...,
+    dry_run: bool = ...,
+    **options: Unpack[SplitStageKeywords],
+) -> Split | Checked | Plan: ...
+
+
+@takes_keys("split", "images")
 def split(
     project: ProjectLike = ".",
     *,
     reassign: bool = False,
     check: bool = False,
     dry_run: bool = False,
-    **options: object,
+    **options: Unpack[SplitStageKeywords],
 ) -> Split | Checked | Plan:
     """Assign the prepared images to splits; first prepare images that are not up to date.
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, overload
 
 from oiyolo.core.results import Plan, Result, pluralize
 from oiyolo.darknet.program import train_command
 from oiyolo.networks import builders
+from oiyolo.project.keywords import takes_keys
 from oiyolo.project.project import open_project
 from oiyolo.stages import build as build_stage
 from oiyolo.stages import split as split_stage
@@ -33,7 +34,11 @@ from oiyolo.trainlog.parse import read_log
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import Literal
 
+    from typing_extensions import Unpack
+
+    from oiyolo.project.keywords import TrainStageKeywords
     from oiyolo.project.project import ProjectLike
 
 _log = logging.getLogger("oiyolo")
@@ -96,12 +101,43 @@ class Trained(Result):
         return f"{summary}; {self.stopped_early}" if self.stopped_early else summary
 
 
+@overload
+def train(
+    project: ProjectLike = ...,
+    *,
+    again: bool = ...,
+    dry_run: Literal[False] = ...,
+    **options: Unpack[TrainStageKeywords],
+) -> Trained: ...
+
+
+@overload
+def train(
+    project: ProjectLike = ...,
+    *,
+    again: bool = ...,
+    dry_run: Literal[True],
+    **options: Unpack[TrainStageKeywords],
+) -> Plan: ...
+
+
+@overload
+def train(
+    project: ProjectLike = ...,
+    *,
+    again: bool = ...,
+    dry_run: bool,
+    **options: Unpack[TrainStageKeywords],
+) -> Trained | Plan: ...
+
+
+@takes_keys("train", "darknet")
 def train(
     project: ProjectLike = ".",
     *,
     again: bool = False,
     dry_run: bool = False,
-    **options: object,
+    **options: Unpack[TrainStageKeywords],
 ) -> Trained | Plan:
     """Train a network, or resume an unfinished run.
 
