@@ -1,4 +1,4 @@
-"""Who may import whom: the rows of ARCHITECTURE.md, kept."""
+"""Import rules: the rows of the table in ARCHITECTURE.md, adapters, and entry points."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ROWS = {
 """A file imports from its own row and the rows above it; ARCHITECTURE.md shows the same table."""
 
 UNLISTED = {"__init__": "edge"}
-"""The list of public names, which the table in ARCHITECTURE.md leaves out."""
+"""The module of public names, which is not in the table of ARCHITECTURE.md."""
 
 ROW_ORDER = list(ROWS)
 ROW_OF = {unit: row for row, units in ROWS.items() for unit in units} | UNLISTED
@@ -42,8 +42,8 @@ ROW_OF = {unit: row for row, units in ROWS.items() for unit in units} | UNLISTED
 INDEPENDENT_ROWS = ("domain", "services")
 """Rows whose packages do not import each other."""
 
-FREE_OF_CHARGE = {"__version__"}
-"""What ``oiyolo`` itself defines, before anything is imported."""
+DEFINED_IN_INIT = {"__version__"}
+"""Names that ``oiyolo/__init__.py`` defines itself, so that using them imports no other module."""
 
 ADAPTERS = {
     "google": {"net/gcs.py", "net/storage_transfer.py"},
@@ -72,10 +72,10 @@ PACKAGES_WITH_CODE = {
     *(f"stages/{stage}" for stage in ("fetch", "plot", "prepare", "split", "train")),
     "operations/doctor",
 }
-"""Packages whose ``__init__`` is a stage or an operation itself; the others hold a docstring."""
+"""Packages whose ``__init__`` is a stage or an operation; the others have only a docstring."""
 
 TOP_LEVEL_MODULES = 8
-"""At most so many files next to the packages: the top level is a table of contents."""
+"""Maximum number of files next to the packages, so that the top level is a table of contents."""
 
 
 def relative(path: Path) -> str:
@@ -100,7 +100,7 @@ def nodes(path: Path) -> tuple[ast.AST, ...]:
 
 
 def imported(path: Path) -> Iterator[tuple[int, str]]:
-    """Give every imported module with its line, those for type checkers and in functions too."""
+    """Yield the line and name of every imported module, also in functions and for type checkers."""
     for node in nodes(path):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
@@ -108,7 +108,7 @@ def imported(path: Path) -> Iterator[tuple[int, str]]:
             assert node.level == 0, f"{path}:{node.lineno}: a relative import"
             for alias in node.names:
                 full = f"{node.module}.{alias.name}"
-                if node.module == "oiyolo" and alias.name in FREE_OF_CHARGE:
+                if node.module == "oiyolo" and alias.name in DEFINED_IN_INIT:
                     continue
                 yield node.lineno, full if full in MODULES else str(node.module)
 
@@ -128,21 +128,21 @@ def test_the_top_level_is_a_table_of_contents() -> None:
 
 
 @pytest.mark.parametrize("path", [p for p in FILES if p.name == "__init__.py"], ids=relative)
-def test_a_package_says_in_one_line_what_is_inside(path: Path) -> None:
-    is_stage_or_public = len(path.read_text(encoding="utf-8").splitlines()) > 1
+def test_the_init_of_a_package_is_a_one_line_docstring_unless_it_is_a_stage(path: Path) -> None:
+    has_code = len(path.read_text(encoding="utf-8").splitlines()) > 1
     folder = path.parent.relative_to(ROOT).as_posix()
-    assert is_stage_or_public == (folder in PACKAGES_WITH_CODE)
+    assert has_code == (folder in PACKAGES_WITH_CODE)
     assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
 
 
-def test_the_architecture_shows_the_same_rows() -> None:
-    told = {
+def test_the_table_in_architecture_md_has_the_same_rows() -> None:
+    documented = {
         row: set(units.split())
         for row, units in re.findall(
             r"^\| (\w+) \| `([\w ]+)` \|", ARCHITECTURE.read_text(encoding="utf-8"), re.MULTILINE
         )
     }
-    assert list(told.items())[-len(ROWS) :] == list(ROWS.items())
+    assert list(documented.items())[-len(ROWS) :] == list(ROWS.items())
 
 
 @pytest.mark.parametrize("path", FILES, ids=relative)
@@ -170,7 +170,7 @@ def test_packages_of_an_independent_row_do_not_import_each_other(row: str) -> No
 
 def test_there_are_no_import_cycles() -> None:
     graph = {
-        name: {found for _, found in imported(path) if found in MODULES} - {name}
+        name: {module for _, module in imported(path) if module in MODULES} - {name}
         for name, path in MODULES.items()
     }
     list(TopologicalSorter(graph).static_order())
@@ -205,7 +205,7 @@ def test_logs_networks_and_scores_import_no_adapter_and_no_project() -> None:
         for _, name in imported(path)
     }
     outside = {name for name in modules if name.startswith(("oiyolo.net.", "oiyolo.project."))}
-    assert outside == {"oiyolo.net.ranges"}  # it is pure
+    assert outside == {"oiyolo.net.ranges"}  # pure functions, no I/O
     assert not modules & {"oiyolo.core.process", "oiyolo.core.locks"}
 
 
@@ -226,3 +226,11 @@ def test_only_the_entry_points_end_the_process(path: Path) -> None:
         if isinstance(node, ast.Call) and ast.unparse(node.func) in {"sys.exit", "exit", "os._exit"}
     ]
     assert not exits or relative(path) in {"__main__.py", "core/guard.py"}
+
+
+def test_every_file_named_in_architecture_md_exists() -> None:
+    text = ARCHITECTURE.read_text(encoding="utf-8")
+    named = set(re.findall(r"`([\w/]+\.(?:py|j2))`", text))
+    roots = (ROOT, ARCHITECTURE.parent)
+    assert named
+    assert not {name for name in named if not any((root / name).is_file() for root in roots)}
