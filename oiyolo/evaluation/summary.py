@@ -142,7 +142,7 @@ class Evaluation:
     boxes: int
     group_of_boxes: int
     detections: int
-    classes: tuple[ClassEvaluation, ...]
+    classes: tuple[ClassEvaluation, ...] = dataclasses.field(repr=False)
 
     @property
     def score_thresholds(self) -> tuple[float, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +32,7 @@ class Project:
     """Paths and options of one project."""
 
     folder: Path
-    config: Config
+    config: Config = field(repr=False)
     is_new: bool = False
     """Whether its ``oiyolo.toml`` was created when it was opened."""
 

@@ -85,7 +85,7 @@ class Verdict:
 
     kind: VerdictKind
     sentence: str
-    figures: Mapping[str, float] = field(default_factory=dict)
+    figures: Mapping[str, float] = field(default_factory=dict, repr=False)
 
     def as_dict(self) -> dict[str, Any]:
         """Return kind, sentence and figures as JSON-compatible values."""

@@ -12,7 +12,7 @@ import sys
 import types
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -86,6 +86,18 @@ def test_the_repr_of_a_result_is_short_even_if_its_text_is_long(name: str) -> No
     assert repr(result).startswith("<Long: xxx")
     assert len(repr(result)) <= 100
     assert result_type.__repr__ is oiyolo.Result.__repr__
+
+
+@pytest.mark.parametrize(
+    ("public_type", "long_fields"),
+    [
+        (oiyolo.Project, {"config"}),
+        (oiyolo.Evaluation, {"classes"}),
+        (oiyolo.Verdict, {"figures"}),
+    ],
+)
+def test_a_repr_leaves_out_long_fields(public_type: Any, long_fields: set[str]) -> None:
+    assert {field.name for field in fields(public_type) if not field.repr} == long_fields
 
 
 def test_an_unknown_name_raises_attribute_error() -> None:
