@@ -395,6 +395,16 @@ def test_images_split_without_hashes_get_a_hash_and_keep_their_split(
         assert bits <= NEAR_BITS
 
 
+@pytest.mark.parametrize("command", ["prepare", "split"])
+def test_partial_files_of_a_killed_run_are_removed(
+    cli: Cli, project_copy: Path, command: str
+) -> None:
+    part = project_copy / "data" / "dataset" / "..split-from.json.1-2.part"
+    part.write_bytes(b"{")
+    cli.ok(command, project=project_copy)
+    assert not part.exists()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_a_killed_split_ends_with_the_same_splits_when_run_again(

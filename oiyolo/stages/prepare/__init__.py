@@ -212,6 +212,7 @@ def run(project: Project) -> Prepared:
     selection = select_stage.load(project)
     project.objects_folder.mkdir(parents=True, exist_ok=True)
     files.remove_parts(project.objects_folder)
+    files.remove_parts(project.dataset_folder)
     started_s = time.monotonic()
     tally = Counter[str]()
     with project.ledger() as ledger:

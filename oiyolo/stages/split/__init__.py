@@ -307,6 +307,7 @@ def run(project: Project, *, reassign: bool = False) -> Split:
     selection = select_stage.load(project)
     official.check_subsets(project)
     folder = project.dataset_folder
+    files.remove_parts(folder)
     with project.ledger() as ledger:
         official.check_ratios(project, reassign=reassign, has_splits=ledger.has_splits())
         if reassign:
