@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 from pathlib import Path
@@ -14,7 +15,7 @@ import oiyolo
 from oiyolo.networks.builders import build
 from oiyolo.networks.layers import expected_weight_bytes
 from oiyolo.project.ledger import Ledger
-from oiyolo.sources import event_loop
+from oiyolo.sources import event_loop, mirror
 from oiyolo.sources.mirror import MIRROR_MEAN_BYTES
 from oiyolo.stages import fetch as fetch_stage
 from oiyolo.stages.fetch import downloader, stats
@@ -470,6 +471,20 @@ def test_totals_are_written_while_a_fetch_runs(
         written.append(fetch_stage.read_stats(oiyolo.open_project(project)).images)
 
     monkeypatch.setattr(stats.StatsWriter, "write", write_and_read)
+    requested = []
+    get = mirror.Mirror.get
+
+    async def get_after_the_last_write(source: mirror.Mirror, *arguments: Any) -> Any:
+        """Let one image in at a time, so that a busy machine cannot gather many in one write."""
+        requested.append(arguments)
+        place = len(requested)
+        for _ in range(500):
+            if len(written) >= place - 1:
+                break
+            await asyncio.sleep(0.001)
+        return await get(source, *arguments)
+
+    monkeypatch.setattr(mirror.Mirror, "get", get_after_the_last_write)
     done = oiyolo.fetch(project, jobs=1)
     assert isinstance(done, fetch_stage.Fetched)
     assert written == sorted(written)
