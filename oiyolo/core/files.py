@@ -1,7 +1,8 @@
 """Atomic writes: write to a temporary file in the same folder, then rename it.
 
 Only a complete file ever gets the final name. A partial file that a ``kill -9`` leaves behind ends
-in ``PART_SUFFIX``; the same stage removes it when it runs again (``remove_parts``).
+in ``PART_SUFFIX``; the same stage removes it when it runs again (``remove_parts`` under a lock,
+``remove_abandoned_parts`` without one).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PART_SUFFIX = ".part"
+_PART_NAME = re.compile(rf"\.(?P<name>.+)\.(?P<pid>\d+)-\d+{re.escape(PART_SUFFIX)}")
 _READ_BLOCK_BYTES = 1 << 20
 _MOUNTS = Path("/proc/self/mountinfo")
 _LOCAL_FILESYSTEMS = frozenset(
@@ -97,6 +100,28 @@ def remove_parts(folder: Path) -> int:
     for name in parts:
         (folder / name).unlink(missing_ok=True)
     return len(parts)
+
+
+def remove_abandoned_parts(folder: Path, *names: str) -> None:
+    """Remove partial files whose process has ended, also while others write to the folder.
+
+    Args:
+        folder: The folder, which may be missing.
+        names: Final names of the files; any by default.
+    """
+    for path in folder.glob(f".*{PART_SUFFIX}"):
+        part = _PART_NAME.fullmatch(path.name)
+        if (
+            part
+            and (not names or part["name"] in names)
+            and not _is_other_process(int(part["pid"]))
+        ):
+            path.unlink(missing_ok=True)
+
+
+def _is_other_process(pid: int) -> bool:
+    """Return whether a process may be writing; init never is, and this one is not right now."""
+    return pid not in {1, os.getpid()} and Path(f"/proc/{pid}").exists()
 
 
 def sha256_of(path: Path) -> str:

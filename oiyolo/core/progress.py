@@ -8,7 +8,7 @@ import functools
 import logging
 import sys
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,8 +24,8 @@ enabled: contextvars.ContextVar[bool] = contextvars.ContextVar("enabled", defaul
 _log = logging.getLogger("oiyolo")
 
 
-class Progress(Protocol):
-    """How a stage reports its progress."""
+class Progress:
+    """How a stage reports its progress; this class shows nothing."""
 
     def advance(self, count: int = 1) -> None:
         """Add ``count`` to the work that is done."""
@@ -33,8 +33,15 @@ class Progress(Protocol):
     def set_postfix(self, **figures: object) -> None:
         """Set the figures that are shown after the count, such as ``loss=1.2``."""
 
+    def close(self) -> None:
+        """End the display; a bar stays on the screen."""
 
-class _Bar:
+
+NO_PROGRESS: Final = Progress()
+"""For work whose progress is not reported."""
+
+
+class _Bar(Progress):
     """A tqdm bar. A bar of bytes appears with the first byte, so an unchanged file shows none."""
 
     def __init__(self, what: str, total: int | None, unit: str, initial: int) -> None:
@@ -56,15 +63,12 @@ class _Bar:
         self.tqdm: tqdm[None] | None = None if scale else self._create_bar()
 
     def advance(self, count: int = 1) -> None:
-        """Move the bar by ``count``."""
         self._bar().update(count)
 
     def set_postfix(self, **figures: object) -> None:
-        """Set the figures after the bar."""
         self._bar().set_postfix(figures, refresh=False)
 
     def close(self) -> None:
-        """Close the bar; it stays on the screen."""
         if self.tqdm is not None:
             self.tqdm.close()
 
@@ -74,7 +78,7 @@ class _Bar:
         return self.tqdm
 
 
-class _LogLines:
+class _LogLines(Progress):
     """A plain log line every ``PLAIN_LINE_EVERY_S``; none for work that is quick."""
 
     def __init__(self, what: str, total: int | None, unit: str, initial: int) -> None:
@@ -85,18 +89,13 @@ class _LogLines:
         self.next_s = time.monotonic() + PLAIN_LINE_EVERY_S
 
     def advance(self, count: int = 1) -> None:
-        """Add ``count``, and log a line if it is time for one."""
         self.done += count
         if time.monotonic() >= self.next_s:
             self.next_s = time.monotonic() + PLAIN_LINE_EVERY_S
             _log.info("%s", str(self))  # formatted now: a handler may format the record later
 
     def set_postfix(self, **figures: object) -> None:
-        """Set the figures at the end of the line."""
         self.figures = figures
-
-    def close(self) -> None:
-        """Do nothing: there is nothing to close."""
 
     def __str__(self) -> str:
         if self.unit == "B":
@@ -118,21 +117,6 @@ class _LogLines:
         return f"{left_s // 3600}:{left_s // 60 % 60:02}:{left_s % 60:02}"
 
 
-class _Silent:
-    def advance(self, count: int = 1) -> None:
-        """Do nothing."""
-
-    def set_postfix(self, **figures: object) -> None:
-        """Do nothing."""
-
-    def close(self) -> None:
-        """Do nothing."""
-
-
-NO_PROGRESS: Progress = _Silent()
-"""Shows nothing; for work whose progress is not reported."""
-
-
 def _is_interactive() -> bool:
     return sys.stderr.isatty() or "ipykernel" in sys.modules
 
@@ -150,11 +134,9 @@ def progress(
         initial: The amount that was done before.
     """
     if not enabled.get() or total == 0:
-        display: _Bar | _LogLines | _Silent = _Silent()
-    elif _is_interactive():
-        display = _Bar(what, total, unit, initial)
+        display = NO_PROGRESS
     else:
-        display = _LogLines(what, total, unit, initial)
+        display = (_Bar if _is_interactive() else _LogLines)(what, total, unit, initial)
     try:
         yield display
     finally:

@@ -75,29 +75,25 @@ def parse_bucket_url(text: str, *, where: str = "") -> BucketFolder:
 
 
 def _url_problem(text: str) -> str:
-    if not is_bucket(text):
-        return f"it does not begin with {SCHEME}"
-    bucket, _, prefix = text[len(SCHEME) :].partition("/")
-    return _bucket_problem(bucket) or _prefix_problem(prefix.strip("/"))
-
-
-def _bucket_problem(bucket: str) -> str:
-    if not bucket:
-        return "it names no bucket"
-    if not _BUCKET.fullmatch(bucket) or ".." in bucket:
-        return "a bucket name contains only lowercase letters, digits, dashes, underscores and dots"
-    if not _MIN_BUCKET_CHARACTERS <= len(bucket) <= _MAX_BUCKET_CHARACTERS:
-        return f"a bucket name has {_MIN_BUCKET_CHARACTERS} to {_MAX_BUCKET_CHARACTERS} characters"
-    return ""
-
-
-def _prefix_problem(prefix: str) -> str:
-    if not prefix:
-        return ""
-    if _INVALID_CHARACTER.search(prefix):
-        return "the prefix contains control characters"
-    if any(part in {"", ".", ".."} for part in prefix.split("/")):
-        return "the prefix contains empty segments, or segments of only dots"
-    if len(prefix.encode()) > _MAX_PREFIX_BYTES:
-        return f"the prefix has more than {_MAX_PREFIX_BYTES} bytes"
-    return ""
+    """Return what is wrong with a URL; empty if nothing is."""
+    bucket, _, prefix = text.removeprefix(SCHEME).partition("/")
+    prefix = prefix.strip("/")
+    segments = prefix.split("/") if prefix else []
+    problems = {
+        f"it does not begin with {SCHEME}": not is_bucket(text),
+        "it names no bucket": not bucket,
+        "a bucket name contains only lowercase letters, digits, dashes, underscores and dots": (
+            not _BUCKET.fullmatch(bucket) or ".." in bucket
+        ),
+        f"a bucket name has {_MIN_BUCKET_CHARACTERS} to {_MAX_BUCKET_CHARACTERS} characters": (
+            not _MIN_BUCKET_CHARACTERS <= len(bucket) <= _MAX_BUCKET_CHARACTERS
+        ),
+        "the prefix contains control characters": bool(_INVALID_CHARACTER.search(prefix)),
+        "the prefix contains empty segments, or segments of only dots": (
+            not {"", ".", ".."}.isdisjoint(segments)
+        ),
+        f"the prefix has more than {_MAX_PREFIX_BYTES} bytes": (
+            len(prefix.encode(errors="surrogatepass")) > _MAX_PREFIX_BYTES
+        ),
+    }
+    return next((problem for problem, applies in problems.items() if applies), "")

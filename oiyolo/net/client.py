@@ -1,11 +1,8 @@
-"""HTTP client for large files: kept-alive connections, retries with exponential backoff.
+"""HTTP client for a few large files: kept-alive connections, retries, a stop event.
 
 Permanent failures (404, 410) are raised at once. Transient ones (429, 5xx, failed connections,
-short bodies) are retried. Only http and https URLs are accepted.
-
-``download`` writes a file, ``stream`` yields it in blocks. Both resume after an interruption
-(``ranges`` decides how), and an interruption after some progress does not count against the
-attempts. ``client_pool`` is for many small files at once.
+short bodies) are retried. Only http and https URLs are accepted. ``download`` writes and streams
+whole files with this client; ``client_pool`` is for many small files at once.
 """
 
 from __future__ import annotations
@@ -19,43 +16,27 @@ from urllib.parse import urlsplit
 import requests
 import urllib3.exceptions
 
-from oiyolo.net.download import (
-    BLOCK_BYTES,
-    Download,
-    FileSink,
-    HttpFailureError,
-    StoppedError,
-    Stream,
-    Transfer,
-    as_unavailable,
-)
+from oiyolo.core.errors import UnavailableError
 from oiyolo.net.ranges import ACCEPTED_STATUSES, version_of
-from oiyolo.net.retry import MAX_REDIRECTS, USER_AGENT, RetryPolicy, is_retryable, retry_after_s
+from oiyolo.net.retry import (
+    MAX_REDIRECTS,
+    USER_AGENT,
+    HttpFailureError,
+    RetryPolicy,
+    StoppedError,
+    with_retries,
+)
+from oiyolo.net.urls import display_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
-    from pathlib import Path
 
-    from oiyolo.core.progress import Progress
     from oiyolo.net.ranges import FileVersion
 
-__all__ = [
-    "USER_AGENT",
-    "Download",
-    "HttpClient",
-    "HttpFailureError",
-    "RetryPolicy",
-    "StoppedError",
-    "Stream",
-]
+BLOCK_BYTES: Final = 1 << 18
+"""Larger blocks would not stay in the CPU cache between the socket, the digest and the file."""
 
 _PROBE_STATUSES: Final = frozenset({200, 304})
-_UNUSABLE_URL_ERRORS: Final = (
-    requests.TooManyRedirects,
-    requests.exceptions.InvalidSchema,
-    requests.exceptions.InvalidURL,
-    urllib3.exceptions.LocationValueError,
-)
 _READ_BYTES: Final = 1 << 16
 _GATHER_S: Final = 0.1
 
@@ -83,6 +64,10 @@ class HttpClient:
         for session in self._sessions:
             session.close()
 
+    def clone(self) -> HttpClient:
+        """Return a client with the same retry policy, but its own stop event and connections."""
+        return HttpClient(self.retry_policy)
+
     def newer_version(self, url: str, headers: Mapping[str, str]) -> FileVersion | None:
         """Return the server's version of a file if it has changed, without reading its body.
 
@@ -99,77 +84,12 @@ class HttpClient:
         """
 
         def request(_: int) -> FileVersion | None:
-            with self._open(url, headers) as response:
-                if response.status_code == requests.codes.not_modified:
+            with self.open(url, headers, _PROBE_STATUSES) as response:
+                if response.status == requests.codes.not_modified:
                     return None
-                return version_of(response.status_code, response.headers)
+                return version_of(response.status, response.headers)
 
-        with as_unavailable(url):
-            return self.with_retries(url, request)
-
-    def download(
-        self,
-        url: str,
-        part: Path,
-        *,
-        headers: Mapping[str, str],
-        progress: Progress,
-        partial_version: FileVersion | None = None,
-        expected_bytes: int = 0,
-        on_start: Callable[[FileVersion, int], None] = lambda _version, _done: None,
-    ) -> Download:
-        """Download a file to a temporary path; the caller gives it its final name.
-
-        An interrupted download resumes, both within this call and, given ``partial_version``,
-        after an earlier process was killed. If this fails, ``part`` keeps what was written.
-
-        Args:
-            url: An http or https URL.
-            part: File to write.
-            headers: Extra request headers; with ``If-None-Match`` the result may be "not modified".
-            progress: Bar to advance by each block, and by a negative count when the download
-                restarts. It should start at the size of ``part``.
-            partial_version: Version of the file whose beginning ``part`` holds; ``None`` discards
-                ``part``.
-            expected_bytes: Size of the file if the caller knows it, else 0; used if the server
-                does not send the size.
-            on_start: Called with the version to be downloaded and the number of its bytes that
-                ``part`` has, before the first further block is written. If the version is not
-                ``partial_version``, ``part`` is empty by then. Its exceptions end the download.
-
-        Raises:
-            UnavailableError: No usable response after all attempts.
-            StoppedError: The stop event was set.
-        """
-        if partial_version is None:
-            part.unlink(missing_ok=True)
-        with contextlib.ExitStack() as stack:
-            sink = FileSink(part, progress, on_start, stack)
-            transfer = Transfer(self, url, sink, headers, expected_bytes)
-            stack.callback(transfer.close)
-            if partial_version is not None and part.is_file():
-                transfer.resume(partial_version, part)
-            return transfer.run()
-
-    def stream(self, url: str, *, expected_bytes: int = 0) -> Stream:
-        """Return a stream of a file, which is stored nowhere.
-
-        Args:
-            url: An http or https URL.
-            expected_bytes: Size of the file if the caller knows it, else 0; used if the server
-                does not send the size.
-        """
-        return Stream(self, url, expected_bytes=expected_bytes)
-
-    def clone(self) -> HttpClient:
-        """Return a client with the same retry policy, but its own stop event and connections."""
-        return HttpClient(self.retry_policy)
-
-    @contextlib.contextmanager
-    def open(self, url: str, headers: Mapping[str, str]) -> Iterator[_Response]:
-        """Send one request for a file or the rest of one; yield the unread response."""
-        with self._open(url, headers, ACCEPTED_STATUSES) as response:
-            yield _Response(response, self.stop)
+        return self.with_retries(url, request)
 
     def with_retries(
         self,
@@ -180,39 +100,42 @@ class HttpClient:
         """Return what ``request`` returns, and retry it after transient failures.
 
         Args:
-            url: URL of the request.
+            url: URL of the request, for the error.
             request: Function for one attempt; its argument is the attempt's number, from 1.
             made_progress: Function called after a failure; if it returns true, the failure counts
                 as the first one again.
 
         Raises:
-            HttpFailureError: The last failure, or the first permanent one.
+            UnavailableError: No usable response after all attempts.
             StoppedError: The stop event was set.
         """
-        attempt = 0
-        while True:
-            attempt += 1
-            try:
-                return request(attempt)
-            except HttpFailureError as failure:
-                if made_progress():
-                    attempt = 1
-                failure.attempts = attempt
-                if not failure.transient or attempt >= self.retry_policy.max_attempts:
-                    raise
-                if self.stop.wait(self.retry_policy.pause_s(attempt, failure.retry_after_s)):
-                    raise StoppedError(url) from None
+        try:
+            return with_retries(
+                request, policy=self.retry_policy, stop=self.stop, made_progress=made_progress
+            )
+        except HttpFailureError as failure:
+            raise UnavailableError(
+                f"cannot be fetched (attempts: {failure.attempts})",
+                where=display_url(url),
+                found=failure.detail,
+                remedy="Check the network and the URL, then run the same command again",
+            ) from failure
 
     @contextlib.contextmanager
-    def _open(
-        self, url: str, headers: Mapping[str, str], statuses: Collection[int] = _PROBE_STATUSES
-    ) -> Iterator[requests.Response]:
-        try:
-            scheme = urlsplit(url).scheme
-        except ValueError as error:
-            raise HttpFailureError("unusable URL", str(error), reached=False) from error
-        if scheme not in {"http", "https"}:
-            raise HttpFailureError("not http(s)", f"not an http(s) URL: {url}", reached=False)
+    def open(
+        self, url: str, headers: Mapping[str, str], statuses: Collection[int] = ACCEPTED_STATUSES
+    ) -> Iterator[Response]:
+        """Send one request, and yield the unread response.
+
+        Args:
+            url: An http or https URL.
+            headers: Extra request headers.
+            statuses: Statuses of a usable response.
+
+        Raises:
+            HttpFailureError: The request failed, or the response has another status.
+        """
+        _check_url(url)
         try:
             response = self._session().get(
                 url,
@@ -220,15 +143,13 @@ class HttpClient:
                 stream=True,
                 timeout=(self.retry_policy.connect_timeout_s, self.retry_policy.read_timeout_s),
             )
-        except _UNUSABLE_URL_ERRORS as error:
-            raise HttpFailureError("unusable URL", _root_cause(error)) from error
-        except requests.RequestException as error:
-            raise HttpFailureError(
-                "connection failed", _root_cause(error), transient=True, reached=False
-            ) from error
+        except (requests.RequestException, urllib3.exceptions.LocationValueError) as error:
+            raise _failure(error) from error
         with response:
-            _check_status(response, statuses)
-            yield response
+            if response.status_code not in statuses:
+                retry_after = response.headers.get("Retry-After", "")
+                raise HttpFailureError.of_status(response.status_code, response.reason, retry_after)
+            yield Response(response, self.stop)
 
     def _session(self) -> requests.Session:
         session: requests.Session | None = getattr(self._thread_local, "session", None)
@@ -241,8 +162,14 @@ class HttpClient:
         return session
 
 
-class _Response:
-    """A response whose body has not been read yet."""
+class Response:
+    """A response whose body has not been read yet.
+
+    Attributes:
+        status: HTTP status.
+        reason: HTTP status in words.
+        headers: Headers, in a mapping that ignores case.
+    """
 
     def __init__(self, response: requests.Response, stop: threading.Event) -> None:
         self._response, self._stop = response, stop
@@ -255,56 +182,68 @@ class _Response:
         This takes half as long as ``iter_content``. TLS delivers 16 kB at a time, each of which
         would wake threads and cost system calls, so pieces are gathered into larger blocks. On a
         slow connection, a block ends with the first piece that arrives after ``_GATHER_S``.
+
+        Raises:
+            HttpFailureError: The connection failed before the end of the body.
+            StoppedError: The client's stop event was set.
         """
         pieces: list[bytes] = []
         gathered_bytes, due_s = 0, time.monotonic() + _GATHER_S
-        interruption: HttpFailureError | None = None
-        while True:
-            try:
-                with _as_interruption():
-                    piece = self._response.raw.read1(_READ_BYTES, decode_content=True)
-            except HttpFailureError as failure:
-                piece, interruption = b"", failure
-            if self._stop.is_set():
-                raise StoppedError(self._response.url)
-            if piece:
+        try:
+            while piece := self._read():
                 pieces.append(piece)
                 gathered_bytes += len(piece)
-                if gathered_bytes < BLOCK_BYTES and time.monotonic() < due_s:
-                    continue
+                if gathered_bytes >= BLOCK_BYTES or time.monotonic() >= due_s:
+                    yield b"".join(pieces)
+                    pieces.clear()
+                    gathered_bytes, due_s = 0, time.monotonic() + _GATHER_S
+        except HttpFailureError:
             if pieces:
                 yield b"".join(pieces)
-                pieces.clear()
-                gathered_bytes, due_s = 0, time.monotonic() + _GATHER_S
-            if interruption is not None:
-                raise interruption
-            if not piece:
-                return
+            raise
+        if pieces:
+            yield b"".join(pieces)
 
     def abort(self) -> None:
         """Wake up another thread that is waiting for the body."""
         with contextlib.suppress(OSError, RuntimeError, ValueError):  # it has ended already
             self._response.raw.shutdown()
 
+    def _read(self) -> bytes:
+        """Return what has arrived, but at least one byte; empty at the end of the body."""
+        failure: HttpFailureError | None = None
+        piece = b""
+        try:
+            piece = self._response.raw.read1(_READ_BYTES, decode_content=True)
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+            failure = HttpFailureError("interrupted", _root_cause(error), transient=True)
+            failure.__cause__ = error
+        if self._stop.is_set():
+            raise StoppedError
+        if failure is not None:
+            raise failure
+        return piece
 
-@contextlib.contextmanager
-def _as_interruption() -> Iterator[None]:
+
+def _check_url(url: str) -> None:
+    """Raise if a URL is not an http or https URL."""
     try:
-        yield
-    except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-        raise HttpFailureError("interrupted", _root_cause(error), transient=True) from error
+        scheme = urlsplit(url).scheme
+    except ValueError as error:
+        raise HttpFailureError("unusable URL", str(error), reached=False) from error
+    if scheme not in {"http", "https"}:
+        raise HttpFailureError("not http(s)", f"not an http(s) URL: {url}", reached=False)
 
 
-def _check_status(response: requests.Response, statuses: Collection[int]) -> None:
-    status = response.status_code
-    if status in statuses:
-        return
-    raise HttpFailureError(
-        f"HTTP {status}",
-        f"HTTP {status} {response.reason}",
-        transient=is_retryable(status),
-        retry_after_s=retry_after_s(response.headers.get("Retry-After", "")),
-    )
+def _failure(error: Exception) -> HttpFailureError:
+    """Return the failure that an error of requests stands for."""
+    if isinstance(error, requests.TooManyRedirects):
+        return HttpFailureError("too many redirects", f"more than {MAX_REDIRECTS} redirects")
+    if isinstance(error, requests.exceptions.InvalidSchema):  # a redirect led there
+        return HttpFailureError("not http(s)", str(error))
+    if isinstance(error, (requests.exceptions.InvalidURL, urllib3.exceptions.LocationValueError)):
+        return HttpFailureError("unusable URL", _root_cause(error))
+    return HttpFailureError("connection failed", _root_cause(error), transient=True, reached=False)
 
 
 def _root_cause(error: BaseException) -> str:

@@ -10,35 +10,41 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import functools
 import os
 import socket
 import ssl
 import time
-import urllib.request
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
 import aiohttp.abc
+import requests.utils
 import yarl
 
-from oiyolo.net.download import HttpFailureError
 from oiyolo.net.rate_limit import AimdLimiter, RateLimit
-from oiyolo.net.retry import MAX_REDIRECTS, USER_AGENT, RetryPolicy, is_retryable, retry_after_s
-from oiyolo.net.urls import FLICKR, display_url, site_of, without_secrets
+from oiyolo.net.retry import (
+    MAX_REDIRECTS,
+    USER_AGENT,
+    Attempts,
+    HttpFailureError,
+    RetryPolicy,
+)
+from oiyolo.net.urls import FLICKR, display_url, site_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from oiyolo.net.workers import WorkerThreads
 
-_AUTO_MAX_CONCURRENCY: Final = 128
+AUTO_MAX_CONCURRENCY: Final = 256
+"""Maximum number of concurrent requests where it is adapted to each site."""
 _AUTO_INITIAL_CONCURRENCY: Final = 16
 _FLICKR_MAX_CONCURRENCY: Final = 4
 _OK: Final = 200
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _OVERLOAD_STATUSES: Final = frozenset({429, 503})
-_MAX_MESSAGE_CHARACTERS: Final = 200
 _BUFFER_BYTES: Final = 1 << 17
 _KEEPALIVE_S: Final = 30.0
 _DNS_CACHE_S: Final = 300
@@ -53,14 +59,12 @@ class Body:
         content: The body.
         content_type: ``Content-Type``, as sent.
         etag: ``ETag``, as sent.
-        final_url: URL after all redirects.
         attempts: Number of attempts made.
     """
 
     content: bytes
     content_type: str
     etag: str
-    final_url: str
     attempts: int = 1
 
 
@@ -77,6 +81,7 @@ class HttpClientPool:
             site.
         flickr_per_second: Maximum number of requests to Flickr per second; 0 sets no limit.
         retry_policy: Attempts, pauses and timeouts.
+        sleep: Coroutine function that pauses between attempts.
     """
 
     def __init__(
@@ -86,10 +91,12 @@ class HttpClientPool:
         jobs: int | None = None,
         flickr_per_second: float = 0.0,
         retry_policy: RetryPolicy | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.retry_policy = retry_policy or RetryPolicy()
+        self._sleep = sleep
         self._threads = threads
-        most = jobs or _AUTO_MAX_CONCURRENCY
+        most = jobs or AUTO_MAX_CONCURRENCY
         self._default_limit = RateLimit(
             max_concurrency=most, initial_concurrency=jobs or _AUTO_INITIAL_CONCURRENCY
         )
@@ -97,15 +104,15 @@ class HttpClientPool:
         self._limit_of_site = {
             FLICKR: RateLimit(flickr_most, flickr_most, per_second=flickr_per_second)
         }
-        total = jobs or 2 * most
         self._shared_queue = _HostQueue(
             "all sites",
-            AimdLimiter(RateLimit(max_concurrency=total, initial_concurrency=total), _now()),
+            AimdLimiter(
+                RateLimit(max_concurrency=most, initial_concurrency=most), time.monotonic()
+            ),
         )
         self._queue_of_site: dict[str, _HostQueue] = {}
         self._queue_of_host: dict[tuple[str, int | None], _HostQueue] = {}
-        self._ssl_context: ssl.SSLContext | None = None
-        self._proxies = _Proxies()
+        self._proxy_of_origin: dict[tuple[str, str | None, int | None], str | None] = {}
         self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
@@ -131,31 +138,26 @@ class HttpClientPool:
         Raises:
             HttpFailureError: No usable response after all attempts.
         """
-        attempt, left_s = 0, self.retry_policy.total_timeout_s
+        attempts, left_s = Attempts(self.retry_policy), self.retry_policy.total_timeout_s
         while True:
-            attempt += 1
-            started_s = _now()
+            started_s = time.monotonic()
             request = _Request(url, limit_bytes, left_s, reject_redirect)
             try:
                 content, response = await self._follow(request)
             except HttpFailureError as failure:
-                failure.attempts = attempt
-                if not failure.transient or attempt >= self.retry_policy.max_attempts:
-                    raise
-                left_s -= max(0.0, _now() - started_s - request.queued_s)
-                if left_s <= 0.0 or isinstance(failure, _LongPauseError):
-                    raise
-                # A Retry-After pause applies to the whole site, so its queue waits instead.
-                if failure.retry_after_s is None:
-                    await asyncio.sleep(self.retry_policy.pause_s(attempt, None))
+                left_s -= max(0.0, time.monotonic() - started_s - request.queued_s)
+                is_last = left_s <= 0.0 or isinstance(failure, _LongPauseError)
+                pause_s = attempts.pause_after(failure, is_last=is_last)
+                # After an overload, Retry-After applies to the whole site: its queue waits instead.
+                if not isinstance(failure, _OverloadError) or failure.retry_after_s is None:
+                    await self._sleep(pause_s)
             else:
                 headers = response.headers
                 return Body(
                     content=content,
                     content_type=headers.get("Content-Type", ""),
                     etag=headers.get("ETag", ""),
-                    final_url=request.url,
-                    attempts=attempt,
+                    attempts=attempts.number,
                 )
 
     async def _follow(self, request: _Request) -> tuple[bytes, aiohttp.ClientResponse]:
@@ -175,12 +177,12 @@ class HttpClientPool:
         """Send one request when it is its turn in its site's queue and in the shared one."""
         url = _parse_url(request.url)
         queue = self._queue_for(url)
-        queued_at_s = _now()
+        queued_at_s = time.monotonic()
         await queue.enter()
         try:
             await self._shared_queue.enter()
             try:
-                request.queued_s += _now() - queued_at_s
+                request.queued_s += time.monotonic() - queued_at_s
                 result = await self._exchange(url, request)
             except HttpFailureError as failure:
                 queue.record(failure)
@@ -200,7 +202,9 @@ class HttpClientPool:
             queue = self._queue_of_site.get(site)
             if queue is None:
                 limit = self._limit_of_site.get(site, self._default_limit)
-                queue = self._queue_of_site[site] = _HostQueue(site, AimdLimiter(limit, _now()))
+                queue = self._queue_of_site[site] = _HostQueue(
+                    site, AimdLimiter(limit, time.monotonic())
+                )
             self._queue_of_host[host] = queue
         return queue
 
@@ -219,8 +223,8 @@ class HttpClientPool:
                 url,
                 timeout=timeout,
                 allow_redirects=False,
-                proxy=self._proxies.proxy_for(url),
-                ssl=self._tls() if url.scheme == "https" else True,
+                proxy=self._proxy_for(url),
+                ssl=self._tls if url.scheme == "https" else True,
             ) as response:
                 reached = True
                 _check_status(response)
@@ -247,10 +251,15 @@ class HttpClientPool:
                 "invalid response", _root_cause(error), reached=reached
             ) from error
 
+    @functools.cached_property
     def _tls(self) -> ssl.SSLContext:
-        if self._ssl_context is None:
-            self._ssl_context = _trusted_certificates()
-        return self._ssl_context
+        return _trusted_certificates()
+
+    def _proxy_for(self, url: yarl.URL) -> str | None:
+        origin = url.scheme, url.host, url.port
+        if origin not in self._proxy_of_origin:
+            self._proxy_of_origin[origin] = _environments_proxy(str(url.origin()))
+        return self._proxy_of_origin[origin]
 
     def _open(self) -> aiohttp.ClientSession:
         connector = aiohttp.TCPConnector(
@@ -307,7 +316,7 @@ class _HostQueue:
         Raises:
             HttpFailureError: The site asks for a longer pause than its limit allows.
         """
-        now_s = _now()
+        now_s = time.monotonic()
         pause_s = self._limiter.pause_left_s(now_s)
         if pause_s > self._limiter.limit.max_wait_s:
             raise _LongPauseError(
@@ -336,7 +345,7 @@ class _HostQueue:
 
     def record(self, failure: HttpFailureError | None) -> None:
         """Adapt the limiter to the outcome of a request; ``None`` is a success."""
-        now_s = _now()
+        now_s = time.monotonic()
         if failure is None or not isinstance(failure, _OverloadError):
             self._limiter.on_response(now_s)
             return
@@ -356,7 +365,7 @@ class _HostQueue:
             if self._waiting[0].done():  # its request was cancelled
                 self._waiting.popleft()
                 continue
-            now_s = _now()
+            now_s = time.monotonic()
             delay_s = self._limiter.delay_s(now_s)
             if delay_s > 0.0:
                 self._admit_in(delay_s)
@@ -372,25 +381,6 @@ class _HostQueue:
 
 class _OverloadError(HttpFailureError):
     """A response that suggests an overloaded site: 429, 503, a timeout."""
-
-
-class _Proxies:
-    """The environment's proxies; each host is looked up once."""
-
-    def __init__(self) -> None:
-        self._by_scheme = urllib.request.getproxies()
-        self._of_host: dict[tuple[str, str], str | None] = {}
-
-    def proxy_for(self, url: yarl.URL) -> str | None:
-        """Return the URL of the proxy to use; ``None`` for a direct connection."""
-        if not self._by_scheme:
-            return None
-        key = (url.scheme, url.host or "")
-        if key not in self._of_host:
-            proxy = self._by_scheme.get(url.scheme) or self._by_scheme.get("all")
-            is_direct = not proxy or urllib.request.proxy_bypass(key[1])
-            self._of_host[key] = None if is_direct else _with_scheme(str(proxy))
-        return self._of_host[key]
 
 
 class _Resolver(aiohttp.abc.AbstractResolver):
@@ -422,24 +412,16 @@ class _Resolver(aiohttp.abc.AbstractResolver):
         """Do nothing; the owner of the threads closes them."""
 
 
-def _now() -> float:
-    return time.monotonic()
-
-
-def _with_scheme(proxy: str) -> str:
-    return proxy if "://" in proxy else f"http://{proxy}"
+def _environments_proxy(url: str) -> str | None:
+    """Return the URL of the proxy that requests would use; ``None`` for a direct connection."""
+    proxy = requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url))
+    return f"http://{proxy}" if proxy and "://" not in proxy else proxy
 
 
 def _trusted_certificates() -> ssl.SSLContext:
-    """Return an SSL context with the certificates that requests trusts.
-
-    These are the bundle that the environment names, or else certifi's.
-    """
-    bundle = next((os.environ[name] for name in _CA_BUNDLE_VARIABLES if os.environ.get(name)), None)
-    if bundle is None:
-        import certifi  # noqa: PLC0415  (unused if the environment names a bundle)
-
-        bundle = certifi.where()
+    """Return an SSL context with the certificates that requests trusts."""
+    named = (os.environ.get(name) for name in _CA_BUNDLE_VARIABLES)
+    bundle = next(filter(None, named), requests.utils.DEFAULT_CA_BUNDLE_PATH)
     is_folder = os.path.isdir(bundle)  # noqa: PTH112  (a text from the environment)
     return ssl.create_default_context(
         cafile=None if is_folder else bundle, capath=bundle if is_folder else None
@@ -481,12 +463,7 @@ def _check_status(response: aiohttp.ClientResponse) -> None:
     if status == _OK or status in _REDIRECTS:
         return
     kind = _OverloadError if status in _OVERLOAD_STATUSES else HttpFailureError
-    raise kind(
-        f"HTTP {status}",
-        f"HTTP {status} {response.reason or ''}".rstrip(),
-        transient=is_retryable(status),
-        retry_after_s=retry_after_s(response.headers.get("Retry-After", "")),
-    )
+    raise kind.of_status(status, response.reason or "", response.headers.get("Retry-After", ""))
 
 
 async def _read(response: aiohttp.ClientResponse, limit_bytes: int) -> bytes:
@@ -515,7 +492,7 @@ def _timeout_failure(error: BaseException, left_s: float, *, reached: bool) -> H
 
 
 def _root_cause(error: BaseException) -> str:
-    """Return the message of the underlying error, without the secrets that a URL may hold."""
+    """Return the first line of the message of the underlying error."""
     cause: Any = getattr(error, "os_error", None) or error
     text = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
-    return without_secrets(text.partition("\n")[0])[:_MAX_MESSAGE_CHARACTERS]
+    return str(text).partition("\n")[0]

@@ -13,11 +13,11 @@ import socket
 import threading
 import time
 import uuid
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from oiyolo import __version__
+from oiyolo.core import extras
 from oiyolo.core.errors import OiyoloError, UnavailableError, UsageError
 
 if TYPE_CHECKING:
@@ -63,12 +63,11 @@ def run_tasks(
         UsageError: The address is invalid, or Dask is not installed.
         OiyoloError: A task raised it in its last attempt.
     """
-    _check_address(address)
     with _connection(address) as client:
         _check_workers(client, address)
         with _stop_event(client) as stop_name:
-            wait = functools.partial(_wait, client, tick_s=tick_s, on_tick=on_tick)
-            yield from _results(client, functools.partial(_work, function, stop_name), tasks, wait)
+            work = functools.partial(_work, function, stop_name)
+            yield from _results(client, work, tasks, tick_s, on_tick)
 
 
 def check(address: str) -> None:
@@ -77,15 +76,15 @@ def check(address: str) -> None:
     Raises:
         UsageError: The address is invalid, or Dask is not installed.
     """
-    _check_address(address)
+    _host_and_port(address)
     _library()
 
 
-def _check_address(address: str) -> None:
+def _host_and_port(address: str) -> tuple[str, int]:
     parts = urlsplit(address if "://" in address else f"tcp://{address}")
     with contextlib.suppress(ValueError):  # the port is not a number
         if parts.scheme in _SCHEMES and parts.hostname and parts.port:
-            return
+            return parts.hostname, parts.port
     raise UsageError(
         "invalid --cluster",
         expected="the address of a Dask scheduler, such as tcp://host:8786",
@@ -94,24 +93,19 @@ def _check_address(address: str) -> None:
 
 
 def _library() -> Any:  # noqa: ANN401  (it has no types, and may be missing)
-    if find_spec("distributed") is None:
-        raise UsageError(
-            "--cluster needs Dask, which is not installed",
-            remedy="Install it: pip install 'oiyolo[cluster]'",
-        )
-    import distributed  # noqa: PLC0415  (it takes half a second)
+    with extras.required("cluster", library="Dask", by="--cluster"):
+        import distributed  # noqa: PLC0415  (it takes half a second)
 
     return distributed
 
 
 @contextlib.contextmanager
 def _connection(address: str) -> Iterator[Any]:
-    library = _library()
-    parts = urlsplit(address if "://" in address else f"tcp://{address}")
+    host_and_port, library = _host_and_port(address), _library()
     remedy = "Start one with `dask scheduler`, or check the address and the network"
     try:
         # Dask's own client keeps trying in the background after it has raised.
-        socket.create_connection((parts.hostname or "", parts.port or 0), _CONNECT_S).close()
+        socket.create_connection(host_and_port, _CONNECT_S).close()
         client = library.Client(address, timeout=_CONNECT_S, set_as_default=False)
     except (OSError, TimeoutError, ValueError) as error:
         raise UnavailableError(
@@ -178,8 +172,10 @@ def _results(
     client: Any,  # noqa: ANN401
     function: Callable[[Sequence[Any]], Any],
     tasks: Iterable[tuple[Any, ...]],
-    wait: Callable[[set[Any]], None],
+    tick_s: float,
+    on_tick: Callable[[], None],
 ) -> Iterator[Any]:
+    timeouts = (TimeoutError, concurrent.futures.TimeoutError)
     left = iter(tasks)
     running: set[Any] = set()
     last_workers_s = time.monotonic()
@@ -197,7 +193,9 @@ def _results(
                 running.add(client.submit(function, task, pure=False, retries=_MAX_ATTEMPTS - 1))
             if not running:
                 return
-            wait(running)
+            with contextlib.suppress(*timeouts), client.as_current():
+                _library().wait(running, timeout=tick_s, return_when="FIRST_COMPLETED")
+            on_tick()
             for future in [future for future in running if future.done()]:
                 running.discard(future)
                 yield _result(future)
@@ -205,19 +203,6 @@ def _results(
         if running:
             with contextlib.suppress(Exception):  # the cluster may be unreachable
                 client.cancel(list(running), force=True)
-
-
-def _wait(
-    client: Any,  # noqa: ANN401
-    running: set[Any],
-    *,
-    tick_s: float,
-    on_tick: Callable[[], None],
-) -> None:
-    """Wait until a task has ended, at most ``tick_s``; then call ``on_tick``."""
-    with contextlib.suppress(TimeoutError, concurrent.futures.TimeoutError), client.as_current():
-        _library().wait(running, timeout=tick_s, return_when="FIRST_COMPLETED")
-    on_tick()
 
 
 def _result(future: Any) -> Any:  # noqa: ANN401

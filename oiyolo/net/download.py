@@ -1,22 +1,30 @@
 """Download of one large file, into a file on disk or as a stream of blocks.
 
-A ``DownloadClient`` sends the requests, and ``ranges`` interprets the responses. This module
-connects the two: it tracks the progress of a file, hashes it, and runs reading, hashing and
-consuming in separate threads so that none of them waits for another.
+Both resume after an interruption (``ranges`` decides how), and an interruption after some progress
+does not count against the attempts. Reading, hashing and consuming run in separate threads so that
+none of them waits for another.
 """
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import hashlib
+import logging
+import os
 import queue
 import threading
 import time
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, Final
 
-from oiyolo.core.errors import UnavailableError
-from oiyolo.net.ranges import ResponseAction, choose_action, range_headers, version_of
+from oiyolo.core import disks, files
+from oiyolo.core.errors import InputFormError, UnavailableError
+from oiyolo.core.progress import progress
+from oiyolo.net.client import BLOCK_BYTES
+from oiyolo.net.ranges import FileVersion, ResponseAction, choose_action, range_headers, version_of
+from oiyolo.net.retry import HttpFailureError, StoppedError
+from oiyolo.net.urls import display_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping
@@ -24,10 +32,13 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from oiyolo.core.progress import Progress
-    from oiyolo.net.ranges import FileVersion
+    from oiyolo.net.client import HttpClient, Response
 
-BLOCK_BYTES: Final = 1 << 18
-"""Larger blocks would not stay in the CPU cache between the socket, the digest and the file."""
+PARTIAL_SUFFIX: Final = ".unfinished"
+"""Ending of the names of partial downloads."""
+
+_RESERVED_BYTES: Final = 256 << 20
+"""Disk space to leave free, because a full disk affects other programs too."""
 
 _QUEUE_BYTES: Final = 4 << 20
 """Maximum number of bytes that are read ahead of a stream's consumer."""
@@ -40,44 +51,7 @@ _POLL_S: Final = 0.2
 
 _JOIN_TIMEOUT_S: Final = 2.0
 
-T = TypeVar("T")
-
-
-class HttpFailureError(Exception):
-    """A request that got no usable response.
-
-    Attributes:
-        reason: Short reason that can be counted: "HTTP 404", "connection failed".
-        detail: Full reason.
-        transient: Whether a later attempt may succeed.
-        reached: Whether the host responded at all.
-        attempts: Number of attempts made.
-        retry_after_s: Pause that the server asked for; ``None`` if it asked for none.
-    """
-
-    def __init__(
-        self,
-        reason: str,
-        detail: str = "",
-        *,
-        transient: bool = False,
-        reached: bool = True,
-        retry_after_s: float | None = None,
-    ) -> None:
-        super().__init__(reason, detail)
-        self.reason = reason
-        self.detail = detail or reason
-        self.transient = transient
-        self.reached = reached
-        self.retry_after_s = retry_after_s
-        self.attempts = 1
-
-    def __str__(self) -> str:
-        return self.detail
-
-
-class StoppedError(Exception):
-    """The caller's stop event was set during a request or a pause."""
+_log = logging.getLogger("oiyolo")
 
 
 @dataclass(frozen=True)
@@ -105,156 +79,149 @@ class Download:
     seconds: float = 0.0
 
 
-class Response(Protocol):
-    """An HTTP response whose body has not been read yet."""
+class PartialDownload:
+    """A file that is being downloaded, or whose download was interrupted.
 
-    @property
-    def status(self) -> int:
-        """HTTP status."""
-
-    @property
-    def reason(self) -> str:
-        """HTTP status in words."""
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """Headers, in a mapping that ignores case."""
-
-    def blocks(self) -> Iterator[bytes]:
-        """Yield the body as it arrives.
-
-        Raises:
-            HttpFailureError: The connection failed before the end of the body.
-            StoppedError: The client's stop event was set.
-        """
-
-    def abort(self) -> None:
-        """Wake up another thread that is waiting for the body."""
-
-
-class DownloadClient(Protocol):
-    """An HTTP client that ``Transfer`` and ``Stream`` can use.
-
-    Attributes:
-        stop: Event that ends all requests and pauses with ``StoppedError``.
-    """
-
-    stop: threading.Event
-
-    def open(
-        self, url: str, headers: Mapping[str, str]
-    ) -> contextlib.AbstractContextManager[Response]:
-        """Send one request.
-
-        Raises:
-            HttpFailureError: The request failed, or its status is not one that ``ranges`` accepts.
-        """
-
-    def with_retries(
-        self, url: str, request: Callable[[int], T], made_progress: Callable[[], bool] = ...
-    ) -> T:
-        """Return what ``request`` returns, and retry it after transient failures.
-
-        A failure after which ``made_progress`` returns true counts as the first one again.
-        """
-
-    def clone(self) -> DownloadClient:
-        """Return a client of the same kind with its own stop event and connections."""
-
-    def close(self) -> None:
-        """Close all connections."""
-
-
-class _Sink(Protocol):
-    """Destination of a transfer's bytes.
-
-    Attributes:
-        append_only: Whether bytes that were written cannot be taken back.
-    """
-
-    append_only: bool
-
-    def start(self, version: FileVersion, done_bytes: int) -> None:
-        """Prepare for the bytes of a version from ``done_bytes`` on; discard any later bytes."""
-
-    def write(self, block: bytes) -> None:
-        """Append a block."""
-
-
-class FileSink:
-    """A file on disk; unbuffered, so that written bytes survive a kill of the process.
+    A record next to the file (``.json``) holds its URL and the version of which it is the
+    beginning, so that a later process can resume the download.
 
     Args:
-        part: Temporary file to write.
-        progress: Bar to advance.
-        on_start: Called with the version and the number of its bytes that ``part`` has, before the
-            first further block is written.
-        stack: Stack that closes the file.
+        path: Path of the partial file.
+        url: URL of the whole file.
     """
 
-    append_only = False
+    def __init__(self, path: Path, url: str) -> None:
+        self.path, self.url = path, url
+        self._record_path = path.with_name(path.name + ".json")
 
-    def __init__(
+    def find(self) -> tuple[FileVersion | None, int]:
+        """Return the version and the size in bytes of an interrupted download; else (None, 0)."""
+        record = files.read_json(self._record_path)
+        if not isinstance(record, dict) or not self.path.is_file():
+            return None, 0
+        version = FileVersion.from_dict(record.get("version"))
+        size_bytes = self.path.stat().st_size
+        if version is None or record.get("url") != self.url or not size_bytes:
+            return None, 0
+        if version.size_bytes is not None and size_bytes > version.size_bytes:
+            return None, 0
+        return version, size_bytes
+
+    def delete(self) -> None:
+        """Delete the partial file and its record."""
+        self._record_path.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
+
+    def finish(self, path: Path) -> None:
+        """Move the file, which is complete and verified, to its final path."""
+        with self.path.open("rb") as file:
+            os.fsync(file.fileno())
+        self.path.replace(path)
+        self._record_path.unlink(missing_ok=True)
+
+    def download(
         self,
-        part: Path,
-        progress: Progress,
-        on_start: Callable[[FileVersion, int], None],
-        stack: contextlib.ExitStack,
-    ) -> None:
-        self._part, self._progress, self._on_start, self._stack = part, progress, on_start, stack
-        self._file: BinaryIO | None = None
-        self._size_bytes = part.stat().st_size if part.is_file() else 0
+        client: HttpClient,
+        *,
+        label: str,
+        headers: Mapping[str, str] | None = None,
+        expected_bytes: int = 0,
+        check_size: Callable[[int], None] = lambda _: None,
+        check_file: Callable[[Download], None] = lambda _: None,
+        disk_remedy: str = "or set [openimages] cache to a folder on a larger disk",
+    ) -> Download:
+        """Download the file, or the rest of it; ``finish`` then gives it its final name.
 
-    def start(self, version: FileVersion, done_bytes: int) -> None:
-        """Open the file, truncate it to ``done_bytes``, and call ``on_start``."""
-        if self._file is None:
-            self._file = self._stack.enter_context(self._part.open("ab", buffering=0))
-        if done_bytes != self._size_bytes:  # the file holds another version
-            self._file.truncate(done_bytes)
-            self._progress.advance(done_bytes - self._size_bytes)
-            self._size_bytes = done_bytes
-        self._on_start(version, done_bytes)
+        After an interruption, what was written is kept. A file that fails its check is deleted. If
+        it was resumed, it is first downloaded again from scratch: its parts may be of different
+        versions, even if the server said otherwise.
 
-    def write(self, block: bytes) -> None:
-        """Append a block to the file and advance the bar."""
-        if self._file is None:
-            raise AssertionError("write() before start()")
-        view = memoryview(block)
-        while view:
-            view = view[self._file.write(view) :]
-        self._size_bytes += len(block)
-        self._progress.advance(len(block))
+        Args:
+            client: Client that sends the requests.
+            label: Name of the file, for the progress bar and for errors.
+            headers: Extra request headers; with ``If-None-Match`` the result may be "not modified".
+            expected_bytes: Size of the file if the caller knows it, else 0; used if the server
+                does not send the size.
+            check_size: Function called with the size of the file before any of it is written; it
+                raises InputFormError if this cannot be the right file.
+            check_file: Function called when the file is complete; it raises InputFormError if this
+                is not the right file.
+            disk_remedy: What the user can do if the disk is too small, besides freeing some space.
 
+        Raises:
+            InputFormError: The file failed a check.
+            UnavailableError: No usable response after all attempts, or the file does not fit on
+                the disk.
+            StoppedError: The client's stop event was set.
+        """
+        folder = self.path.parent
 
-class _QueueSink:
-    """Queue from a stream's reading thread to its consumer."""
+        def on_start(version: FileVersion, done_bytes: int) -> None:
+            if version.size_bytes is not None:
+                check_size(version.size_bytes)
+                rest_bytes = version.size_bytes - done_bytes
+                needed_bytes = rest_bytes + min(rest_bytes, _RESERVED_BYTES)
+                disks.check_free_space(folder, needed_bytes, what=label, remedy=disk_remedy)
+            if not done_bytes:
+                record = {"url": self.url, "version": asdict(version)}
+                files.write_json(self._record_path, record)
 
-    append_only = True
+        def transfer() -> Download:
+            with disks.convert_disk_full_error(folder, what=label, remedy=disk_remedy):
+                return self._transfer(client, label, headers or {}, expected_bytes, on_start)
 
-    def __init__(self, stop: threading.Event) -> None:
-        self._stop = stop
-        self.items: queue.Queue[bytes | BaseException | Download] = queue.Queue(
-            _QUEUE_BYTES // BLOCK_BYTES
-        )
-        self.waited_s = 0.0
-
-    def start(self, version: FileVersion, done_bytes: int) -> None:
-        pass
-
-    def write(self, block: bytes) -> None:
         try:
-            self.items.put_nowait(block)
-        except queue.Full:
-            started_s = time.monotonic()
-            self.put(block)
-            self.waited_s += time.monotonic() - started_s
+            return self._checked(transfer, check_file)
+        except InputFormError:
+            self.delete()
+            raise
 
-    def put(self, item: bytes | BaseException | Download) -> None:
-        while not self._stop.is_set():
-            with contextlib.suppress(queue.Full):
-                self.items.put(item, timeout=_POLL_S)
-                return
-        raise StoppedError
+    def _checked(
+        self, transfer: Callable[[], Download], check_file: Callable[[Download], None]
+    ) -> Download:
+        download = transfer()
+        if not download.changed:
+            self.delete()
+            return download
+        try:
+            check_file(download)
+        except InputFormError:
+            if not download.resumed:
+                raise
+        else:
+            return download
+        _log.warning(
+            "the resumed download of %s is damaged; downloading it again from scratch",
+            display_url(self.url),
+        )
+        self.delete()
+        download = transfer()
+        check_file(download)
+        return download
+
+    def _transfer(
+        self,
+        client: HttpClient,
+        label: str,
+        headers: Mapping[str, str],
+        expected_bytes: int,
+        on_start: Callable[[FileVersion, int], None],
+    ) -> Download:
+        version, done_bytes = self.find()
+        if version is None:
+            self.delete()
+        else:
+            shown_url = display_url(self.url)
+            _log.info("resuming the download of %s after %.1f MB", shown_url, done_bytes / 1e6)
+        with (
+            progress(label, total=expected_bytes or None, unit="B", initial=done_bytes) as bar,
+            contextlib.closing(
+                FileTransfer(client, self, headers, expected_bytes, bar=bar, on_start=on_start)
+            ) as transfer,
+        ):
+            if version is not None:
+                transfer.resume(version)
+            return transfer.run()
 
 
 class _Digest:
@@ -291,31 +258,27 @@ class _Digest:
             self._md5.update(block)
 
 
-class Transfer:
-    """Download of one file into a sink: its version, its progress, and its checks.
+class Transfer(abc.ABC):
+    """Download of one file: its version, its progress, and its checks.
 
     Args:
         client: Client that sends the requests.
         url: URL of the file.
-        sink: Destination of the bytes.
         headers: Extra request headers.
         expected_bytes: Size of the file if the caller knows it, else 0; used if the server does
             not send the size.
 
     Attributes:
-        response: The latest response.
+        append_only: Whether bytes that were delivered cannot be taken back.
     """
 
+    append_only: ClassVar[bool]
+
     def __init__(
-        self,
-        client: DownloadClient,
-        url: str,
-        sink: _Sink,
-        headers: Mapping[str, str],
-        expected_bytes: int = 0,
+        self, client: HttpClient, url: str, headers: Mapping[str, str], expected_bytes: int
     ) -> None:
-        self._client, self._url, self._sink = client, url, sink
-        self._headers, self._expected_bytes = headers, expected_bytes
+        self.url = url
+        self._client, self._headers, self._expected_bytes = client, headers, expected_bytes
         self._version: FileVersion | None = None
         self._done_bytes = 0
         self._use_ranges = True
@@ -323,35 +286,26 @@ class Transfer:
         self._resumed = False
         self._received_bytes = 0
         self._furthest_bytes = self._credited_bytes = 0
-        self.response: Response | None = None
+        self._response: Response | None = None
 
     def close(self) -> None:
         """End the digest's thread."""
         self._digest.close()
 
-    def resume(self, partial_version: FileVersion, part: Path) -> None:
-        """Resume from a partial file that an earlier process left; call this before ``run``.
+    @abc.abstractmethod
+    def _begin(self, version: FileVersion) -> None:
+        """Prepare for the bytes of a version from ``_done_bytes`` on; discard any later bytes."""
 
-        Args:
-            partial_version: Version of the file whose beginning ``part`` holds.
-            part: The partial file, which is read for the digest.
-        """
-        with part.open("rb") as file:
-            while block := file.read(BLOCK_BYTES):
-                if self._client.stop.is_set():
-                    raise StoppedError(self._url)
-                self._digest.update(block)
-                self._done_bytes += len(block)
-        self._version = partial_version
-        self._furthest_bytes = self._credited_bytes = self._done_bytes
+    @abc.abstractmethod
+    def _deliver(self, block: bytes) -> None:
+        """Append a block."""
 
     def run(self) -> Download:
         """Download the whole file, with as many requests as that takes."""
         started_s = time.monotonic()
-        with as_unavailable(self._url):
-            changed = self._client.with_retries(
-                self._url, lambda _: self._request(), self._made_progress
-            )
+        changed = self._client.with_retries(
+            self.url, lambda _: self._request(), self._made_progress
+        )
         seconds = time.monotonic() - started_s
         if not changed or self._version is None:
             return Download(changed=False)
@@ -369,14 +323,14 @@ class Transfer:
     def _request(self) -> bool:
         """Request what is missing and write it; return whether the file has changed."""
         rest = range_headers(self._version, self._done_bytes, use_ranges=self._use_ranges)
-        with self._client.open(self._url, {**self._headers, **rest}) as response:
-            self.response = response
+        with self._client.open(self.url, {**self._headers, **rest}) as response:
+            self._response = response
             action = choose_action(
                 response.status,
                 response.headers,
                 self._version,
                 self._done_bytes,
-                append_only=self._sink.append_only,
+                append_only=self.append_only,
             )
             if action is ResponseAction.NOT_MODIFIED:
                 return False
@@ -408,7 +362,7 @@ class Transfer:
 
     def _start(self, action: ResponseAction, response: Response) -> None:
         if action is ResponseAction.RESTART:
-            if self._done_bytes and self._sink.append_only:
+            if self._done_bytes and self.append_only:
                 raise self._changed_error()
             self._reset()
             version = version_of(response.status, response.headers)
@@ -422,7 +376,7 @@ class Transfer:
             if self._version.size_bytes is None:
                 version = version_of(response.status, response.headers)
                 self._version = replace(self._version, size_bytes=version.size_bytes)
-        self._sink.start(self._version, self._done_bytes)
+        self._begin(self._version)
 
     def _reset(self) -> None:
         self._done_bytes = 0
@@ -456,10 +410,10 @@ class Transfer:
 
         An append-only sink cannot restart, so the error for it ends the download.
         """
-        if self._sink.append_only:
+        if self.append_only:
             return UnavailableError(
                 detail,
-                where=self._url,
+                where=display_url(self.url),
                 remedy="Run the same command again; it reads the file from the beginning",
             )
         self._version = None
@@ -472,10 +426,10 @@ class Transfer:
             self._received_bytes += len(block)
             if size_bytes is not None and self._done_bytes + len(block) > size_bytes:
                 raise HttpFailureError("too long", f"more than the expected {size_bytes:,} bytes")
-            # Count first: after an exception in write(), the block may be in the sink already.
+            # Count first: after an exception, the block may have been delivered already.
             self._done_bytes += len(block)
             self._digest.update(block)
-            self._sink.write(block)
+            self._deliver(block)
             self._furthest_bytes = max(self._furthest_bytes, self._done_bytes)
 
     def _check_complete(self) -> None:
@@ -502,8 +456,74 @@ class Transfer:
         return True
 
 
-class Stream:
-    """A file that is read once, from its first byte to its last, and stored nowhere.
+class FileTransfer(Transfer):
+    """Download into a partial file; unbuffered, so that written bytes survive a kill.
+
+    Args:
+        client: Client that sends the requests.
+        partial: The file.
+        headers: Extra request headers.
+        expected_bytes: As for ``Transfer``.
+        bar: Progress bar, advanced by a negative count when the download restarts.
+        on_start: Function called with the version and the number of its bytes that the file has,
+            before the first further block is written.
+    """
+
+    append_only = False
+
+    def __init__(
+        self,
+        client: HttpClient,
+        partial: PartialDownload,
+        headers: Mapping[str, str],
+        expected_bytes: int,
+        *,
+        bar: Progress,
+        on_start: Callable[[FileVersion, int], None],
+    ) -> None:
+        super().__init__(client, partial.url, headers, expected_bytes)
+        self._path, self._bar, self._on_start = partial.path, bar, on_start
+        self._file: BinaryIO | None = None
+        self._size_bytes = 0
+
+    def close(self) -> None:
+        """Close the file."""
+        super().close()
+        if self._file is not None:
+            self._file.close()
+
+    def resume(self, version: FileVersion) -> None:
+        """Resume from the beginning of this version, which the file holds."""
+        with self._path.open("rb") as file:
+            while block := file.read(BLOCK_BYTES):
+                if self._client.stop.is_set():
+                    raise StoppedError
+                self._digest.update(block)
+                self._done_bytes += len(block)
+        self._version = version
+        self._furthest_bytes = self._credited_bytes = self._size_bytes = self._done_bytes
+
+    def _begin(self, version: FileVersion) -> None:
+        if self._file is None:
+            self._file = self._path.open("ab", buffering=0)
+        if self._done_bytes != self._size_bytes:  # the file holds another version
+            self._file.truncate(self._done_bytes)
+            self._bar.advance(self._done_bytes - self._size_bytes)
+            self._size_bytes = self._done_bytes
+        self._on_start(version, self._done_bytes)
+
+    def _deliver(self, block: bytes) -> None:
+        if self._file is None:
+            raise AssertionError("_deliver() before _begin()")
+        view = memoryview(block)
+        while view:
+            view = view[self._file.write(view) :]
+        self._size_bytes += len(block)
+        self._bar.advance(len(block))
+
+
+class Stream(Transfer):
+    """Download of a file that is read once, from its first byte to its last, and stored nowhere.
 
     A thread reads ahead by at most 4 MB, so that the connection does not idle while the consumer
     works. An interrupted download resumes by itself. If the file has changed in the meantime,
@@ -512,21 +532,22 @@ class Stream:
     Args:
         client: Client whose clone sends the requests.
         url: URL of the file.
-        expected_bytes: Size of the file if the caller knows it, else 0; used if the server does
-            not send the size.
+        expected_bytes: As for ``Transfer``.
 
     Attributes:
-        url: URL of the file.
         result: The complete download; ``None`` before the last block.
     """
 
-    def __init__(self, client: DownloadClient, url: str, *, expected_bytes: int = 0) -> None:
-        self.url = url
+    append_only = True
+
+    def __init__(self, client: HttpClient, url: str, *, expected_bytes: int = 0) -> None:
+        super().__init__(client.clone(), url, {}, expected_bytes)
         self.result: Download | None = None
         self._outer_stop = client.stop
-        self._client = client.clone()
-        self._sink = _QueueSink(self._client.stop)
-        self._transfer = Transfer(self._client, url, self._sink, {}, expected_bytes)
+        self._items: queue.Queue[bytes | BaseException | Download] = queue.Queue(
+            _QUEUE_BYTES // BLOCK_BYTES
+        )
+        self._waited_s = 0.0
         self._was_read = False
 
     def blocks(self, size_bytes: int) -> Generator[bytes, None, None]:
@@ -559,10 +580,10 @@ class Stream:
     def _receive(self) -> Iterator[bytes]:
         while True:
             try:
-                item = self._sink.items.get(timeout=_POLL_S)
+                item = self._items.get(timeout=_POLL_S)
             except queue.Empty:
                 if self._outer_stop.is_set():
-                    raise StoppedError(self.url) from None
+                    raise StoppedError from None
                 continue
             if isinstance(item, Download):
                 self.result = item
@@ -570,40 +591,43 @@ class Stream:
             if isinstance(item, BaseException):
                 raise item
             if self._outer_stop.is_set():
-                raise StoppedError(self.url)
+                raise StoppedError
             yield item
 
     def _read(self) -> None:
         """Read the file into the queue; the body of the thread."""
         end: BaseException | Download
         try:
-            with contextlib.closing(self._transfer):
-                download = self._transfer.run()
-            end = replace(download, seconds=max(0.0, download.seconds - self._sink.waited_s))
+            with contextlib.closing(self):
+                download = self.run()
+            end = replace(download, seconds=max(0.0, download.seconds - self._waited_s))
         except BaseException as error:  # noqa: BLE001  (raised again where the blocks are consumed)
             end = error
         with contextlib.suppress(StoppedError):
-            self._sink.put(end)
+            self._put(end)
+
+    def _begin(self, version: FileVersion) -> None:
+        pass
+
+    def _deliver(self, block: bytes) -> None:
+        try:
+            self._items.put_nowait(block)
+        except queue.Full:
+            started_s = time.monotonic()
+            self._put(block)
+            self._waited_s += time.monotonic() - started_s
+
+    def _put(self, item: bytes | BaseException | Download) -> None:
+        while not self._client.stop.is_set():
+            with contextlib.suppress(queue.Full):
+                self._items.put(item, timeout=_POLL_S)
+                return
+        raise StoppedError
 
     def _end(self, thread: threading.Thread) -> None:
         """End the thread, even while it waits for a silent server."""
         self._client.stop.set()
-        response = self._transfer.response
-        if thread.is_alive() and response is not None:
-            response.abort()
+        if thread.is_alive() and self._response is not None:
+            self._response.abort()
         thread.join(_JOIN_TIMEOUT_S)
         self._client.close()
-
-
-@contextlib.contextmanager
-def as_unavailable(url: str) -> Iterator[None]:
-    """Turn an ``HttpFailureError`` into an ``UnavailableError`` that says what the user can do."""
-    try:
-        yield
-    except HttpFailureError as failure:
-        raise UnavailableError(
-            f"cannot be fetched (attempts: {failure.attempts})",
-            where=url,
-            found=failure.detail,
-            remedy="Check the network and the URL, then run the same command again",
-        ) from failure

@@ -10,9 +10,9 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,27 +65,15 @@ class FileVersion:
                 return True
         return None
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the version as JSON-compatible values."""
-        return {
-            "etag": self.etag,
-            "last_modified": self.last_modified,
-            "size_bytes": self.size_bytes,
-            "md5": self.md5,
-        }
-
     @classmethod
     def from_dict(cls, data: object) -> FileVersion | None:
-        """Return the version that ``as_dict`` stored; ``None`` if ``data`` is anything else."""
-        if not isinstance(data, dict):
+        """Return the version from its fields; ``None`` if ``data`` is anything else."""
+        if not isinstance(data, dict) or data.keys() != asdict(cls()).keys():
             return None
-        texts = [data.get(name) for name in ("etag", "last_modified", "md5")]
-        size_bytes = data.get("size_bytes")
-        if not all(isinstance(text, str) for text in texts):
-            return None
-        if not (size_bytes is None or type(size_bytes) is int):
-            return None
-        return cls(data["etag"], data["last_modified"], size_bytes, data["md5"])
+        version = cls(**data)
+        texts = (version.etag, version.last_modified, version.md5)
+        has_size = version.size_bytes is None or type(version.size_bytes) is int
+        return version if has_size and all(isinstance(text, str) for text in texts) else None
 
 
 class ResponseAction(Enum):

@@ -1,8 +1,9 @@
 """Adaptive limit on concurrent requests to one site; pure: the caller passes the time in.
 
 The limit adapts to what the site sustains, as a TCP congestion window does (Chiu and Jain, 1989:
-additive increase, multiplicative decrease). It rises while more concurrency brings more responses
-per second, and it is halved when the site is overloaded.
+additive increase, multiplicative decrease). It doubles every round trip at first (slow start), and
+rises by an eighth later, while more concurrency brings more responses per second. It is halved when
+the site is overloaded.
 """
 
 from __future__ import annotations
@@ -10,12 +11,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+ROUND_S: Final = 0.1
+"""During slow start, responses are counted for at least this long."""
 EPOCH_S: Final = 0.5
-"""Responses are counted for at least this long before the window is adjusted."""
-_MIN_GROWTH: Final = 1.05
-"""A response rate counts as higher if it exceeds the best one by this factor."""
-_STEADY_EPOCHS: Final = 12
-"""After this many epochs without growth the window may rise again: there may be free capacity."""
+"""After slow start, responses are counted for at least this long."""
+_ROUND_GROWTH: Final = 1.25
+"""Slow start lasts while a doubled window raises the response rate by this factor (as in BBR)."""
+_EPOCH_GROWTH: Final = 1.05
+"""A wider window is kept if it raises the response rate by this factor."""
+_FLAT_ROUNDS: Final = 3
+"""Slow start ends after this many rounds without growth; one may be slow for another reason."""
+_FLAT_EPOCHS: Final = 6
+"""After this many epochs without growth a wider window is tried: there may be free capacity."""
 _MIN_HALVING_INTERVAL_S: Final = 1.0
 """Requests already in flight fail together; within this time they count as one overload."""
 _STEP_DIVISOR: Final = 8
@@ -60,9 +67,9 @@ class AimdLimiter:
         self.limit = limit
         self.window = max(1, min(limit.initial_concurrency, limit.max_concurrency))
         self._is_slow_start = True
-        self._epoch_start_s, self._epoch_responses, self._window_was_full = now_s, 0, False
-        self._best_rate = 0.0
-        self._steady_epochs = 0
+        self._settled_window, self._rate, self._flat_count = self.window, 0.0, 0
+        self._count_start_s, self._responses, self._to_skip = now_s, 0, 0
+        self._window_was_full = False
         self._overload_share = 0.0
         self._last_halved_s = float("-inf")
         self._paused_until_s = float("-inf")
@@ -83,14 +90,21 @@ class AimdLimiter:
             self._next_start_s = max(self._next_start_s, now_s) + 1.0 / self.limit.per_second
 
     def on_response(self, now_s: float) -> None:
-        """Record an outcome other than an overload; adjust the window at the end of an epoch."""
-        self._epoch_responses += 1
+        """Record an outcome other than an overload; adjust the window when enough are counted."""
         self._overload_share *= _DECAY
-        elapsed_s = now_s - self._epoch_start_s
-        if elapsed_s < EPOCH_S or self._epoch_responses < self.window:
+        if self._to_skip:
+            self._to_skip -= 1
+            self._count_start_s = now_s
             return
-        self._adjust(self._epoch_responses / elapsed_s)
-        self._epoch_start_s, self._epoch_responses, self._window_was_full = now_s, 0, False
+        self._responses += 1
+        elapsed_s = now_s - self._count_start_s
+        min_s = ROUND_S if self._is_slow_start else EPOCH_S
+        if elapsed_s < min_s or self._responses < self.window:
+            return
+        previous_window = self.window
+        if self._window_was_full:  # otherwise the rate says nothing about the window
+            self._adjust(self._responses / elapsed_s)
+        self._start_count(now_s, to_skip=previous_window if self.window != previous_window else 0)
 
     def on_overload(self, now_s: float) -> None:
         """Record a 429, a 503 or a timeout; halve the window if they are frequent."""
@@ -101,24 +115,43 @@ class AimdLimiter:
         ):
             return
         self._last_halved_s = now_s
+        self._start_count(now_s, to_skip=self.window)
         self.window = max(1, self.window // 2)
         self._is_slow_start = False
-        self._best_rate, self._steady_epochs = 0.0, 0
-        self._epoch_start_s, self._epoch_responses, self._window_was_full = now_s, 0, False
+        self._settle(0.0)
 
     def pause_for(self, now_s: float, pause_s: float) -> None:
         """Start no request for the pause that the site asked for."""
         self._paused_until_s = max(self._paused_until_s, now_s + pause_s)
 
+    def _start_count(self, now_s: float, to_skip: int) -> None:
+        """Start a round or epoch, after the responses to requests sent under another window."""
+        self._count_start_s, self._responses, self._to_skip = now_s, 0, to_skip
+        self._window_was_full = False
+
     def _adjust(self, rate: float) -> None:
-        if not self._window_was_full:
-            return  # too few requests to fill the window, so the rate says nothing about it
-        if rate > self._best_rate * _MIN_GROWTH:
-            self._best_rate, self._steady_epochs = rate, 0
-            step = self.window if self._is_slow_start else self.window // _STEP_DIVISOR
-            self.window = min(self.limit.max_concurrency, self.window + max(1, step))
+        if rate > self._rate * (_ROUND_GROWTH if self._is_slow_start else _EPOCH_GROWTH):
+            self._settle(rate)
+            self._widen()
             return
-        self._is_slow_start = False
-        self._steady_epochs += 1
-        if self._steady_epochs >= _STEADY_EPOCHS:
-            self._best_rate, self._steady_epochs = rate / _MIN_GROWTH / _MIN_GROWTH, 0
+        self._flat_count += 1
+        if self._is_slow_start:
+            # The last doubling stays: bursts after a stall may hide its growth.
+            if self._flat_count >= _FLAT_ROUNDS:
+                self._is_slow_start = False
+                self._settle(rate)
+        elif self.window > self._settled_window:
+            self.window = self._settled_window
+        else:
+            self._rate = rate
+            if self._flat_count >= _FLAT_EPOCHS:
+                self._flat_count = 0
+                self._widen()
+
+    def _settle(self, rate: float) -> None:
+        """Compare later rates with this one, at the present window."""
+        self._settled_window, self._rate, self._flat_count = self.window, rate, 0
+
+    def _widen(self) -> None:
+        step = self.window if self._is_slow_start else max(1, self.window // _STEP_DIVISOR)
+        self.window = min(self.limit.max_concurrency, self.window + step)

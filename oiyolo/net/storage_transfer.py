@@ -7,31 +7,19 @@ are those of all other requests. ``STORAGE_TRANSFER_EMULATOR_HOST`` selects an e
 from __future__ import annotations
 
 import os
-import re
+import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
-from google.api_core.exceptions import (
-    BadRequest,
-    Conflict,
-    Forbidden,
-    GoogleAPICallError,
-    NotFound,
-    RetryError,
-    Unauthorized,
-)
-from google.api_core.retry import Retry
-from google.auth.credentials import AnonymousCredentials
-from google.auth.exceptions import GoogleAuthError, TransportError
-
+from oiyolo.core import extras
 from oiyolo.core.errors import UnavailableError, UsageError
-from oiyolo.net.retry import RetryPolicy, is_retryable
-from oiyolo.net.urls import without_secrets
+from oiyolo.net import google_api
+from oiyolo.net.google_api import NOT_FOUND
+from oiyolo.net.retry import HttpFailureError, RetryPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from oiyolo.core.errors import OiyoloError
     from oiyolo.net.buckets import BucketFolder
 
 EMULATOR_VARIABLE: Final = "STORAGE_TRANSFER_EMULATOR_HOST"
@@ -40,14 +28,8 @@ FAILED: Final = "FAILED"
 _FINAL_STATUSES: Final = frozenset({SUCCESS, FAILED, "ABORTED"})
 DELETED: Final = "DELETED"
 _RETRY_POLICY: Final = RetryPolicy(read_timeout_s=20.0)
-_MAX_PAUSE_S: Final = 10.0
-_DEADLINE_S: Final = 60.0
-
-_MAX_MESSAGE_CHARACTERS: Final = 300
-_REQUEST_PREFIX: Final = re.compile(r"^[A-Z]+ https?://\S+ ")
-"""The messages of Google's library begin with the request."""
-
-T = TypeVar("T")
+_CONFLICT: Final = "HTTP 409"
+_SERVICE: Final = "Google's Storage Transfer Service"
 
 
 @dataclass(frozen=True)
@@ -141,14 +123,10 @@ class TransferService:
     def __init__(
         self, credentials: object, project: str, retry_policy: RetryPolicy | None = None
     ) -> None:
-        try:
+        with extras.required("gcp", library="Google's Storage Transfer library", by="--transfer"):
             import google.cloud.storage_transfer_v1 as library  # noqa: PLC0415  (an extra, and slow)
-        except ImportError:
-            raise UsageError(
-                "--transfer needs Google's Storage Transfer library, which is not installed",
-                remedy="Install it: pip install 'oiyolo[gcp]'",
-            ) from None
         self.project = project
+        self._stop = threading.Event()
         self._library: Any = library
         self._retry_policy = retry_policy or _RETRY_POLICY
         self._client = library.StorageTransferServiceClient(
@@ -171,13 +149,11 @@ class TransferService:
             UnavailableError: The service does not respond, or refuses this user.
         """
         request = {"job_name": name, "project_id": self.project}
-        try:
-            return self._job(self._call(self._client.get_transfer_job, request))
-        except _NotFoundError:
-            return None
+        job = self._call(self._client.get_transfer_job, request, accept=NOT_FOUND)
+        return None if job is None else Job(job.name, job.status.name, job.latest_operation_name)
 
-    def create(self, name: str, list_url: str, sink: BucketFolder, description: str) -> Job:
-        """Create a job that copies the files of a URL list; return an existing one of this name.
+    def create(self, name: str, list_url: str, sink: BucketFolder, description: str) -> None:
+        """Create a job that copies the files of a URL list, unless a job of this name exists.
 
         Args:
             name: ``transferJobs/...``. The caller chooses it, so no job is created twice.
@@ -203,13 +179,7 @@ class TransferService:
                 ),
             ),
         )
-        try:
-            created = self._call(self._client.create_transfer_job, {"transfer_job": job})
-        except _ConflictError:
-            created = self._call(
-                self._client.get_transfer_job, {"job_name": name, "project_id": self.project}
-            )
-        return self._job(created)
+        self._call(self._client.create_transfer_job, {"transfer_job": job}, accept=_CONFLICT)
 
     def start(self, name: str) -> str:
         """Run a job; return the name of the new operation, or of the one that is running already.
@@ -236,9 +206,8 @@ class TransferService:
         Raises:
             UnavailableError: The service does not respond, or refuses this user.
         """
-        try:
-            response = self._call(self._client.get_operation, {"name": name})
-        except _NotFoundError:
+        response = self._call(self._client.get_operation, {"name": name}, accept=NOT_FOUND)
+        if response is None:
             return None
         raw = self._library.TransferOperation.pb()()
         response.metadata.Unpack(raw)
@@ -260,11 +229,7 @@ class TransferService:
         )
 
     @staticmethod
-    def _job(job: Any) -> Job:  # noqa: ANN401  (the library has no types)
-        return Job(job.name, job.status.name, job.latest_operation_name)
-
-    @staticmethod
-    def _trouble(summary: Any) -> Trouble:  # noqa: ANN401  (as above)
+    def _trouble(summary: Any) -> Trouble:  # noqa: ANN401  (the library has no types)
         from google.rpc.code_pb2 import Code  # noqa: PLC0415  (comes with the extra)
 
         code = int(summary.error_code)
@@ -276,72 +241,52 @@ class TransferService:
             ),
         )
 
-    def _call(self, method: Callable[..., T], request: object) -> T:
+    def _call(self, method: Callable[..., Any], request: object, *, accept: str = "") -> Any:  # noqa: ANN401
+        """Return the response to a request; ``None`` if it failed for the reason ``accept``."""
         policy = self._retry_policy
-        failures = 0
-
-        def should_retry(error: Exception) -> bool:
-            nonlocal failures
-            failures += 1
-            return _is_transient(error) and failures < policy.max_attempts
-
-        retry = Retry(
-            predicate=should_retry,
-            initial=policy.first_pause_s,
-            maximum=_MAX_PAUSE_S,
-            timeout=_DEADLINE_S,
-        )
         try:
-            return method(request, retry=retry, timeout=policy.read_timeout_s)
-        except (GoogleAPICallError, RetryError, GoogleAuthError, OSError) as error:
-            raise _user_error(error, self.project) from error
+            return google_api.call(
+                lambda _: method(request, retry=None, timeout=policy.read_timeout_s),
+                policy=policy,
+                stop=self._stop,
+            )
+        except HttpFailureError as failure:
+            if failure.reason == accept:
+                return None
+            raise google_api.user_error(
+                failure,
+                f"{_SERVICE} does not respond",
+                where=f"project {self.project}",
+                known=_known_errors(self.project),
+            ) from failure
 
 
-class _NotFoundError(UnavailableError):
-    """The service does not know the job or the operation."""
-
-
-class _ConflictError(UsageError):
-    """A job of this name exists already, or is running already."""
-
-
-def _is_transient(error: Exception) -> bool:
-    if isinstance(error, GoogleAPICallError):
-        return is_retryable(int(error.code or 0))
-    return isinstance(error, (TransportError, OSError))
-
-
-def _user_error(error: Exception, project: str) -> OiyoloError:
-    """Return the error that says what the user can do."""
-    if isinstance(error, RetryError) and isinstance(error.cause, Exception):
-        error = error.cause
-    message = getattr(error, "message", "") or str(error) or type(error).__name__
-    found = _REQUEST_PREFIX.sub("", without_secrets(" ".join(str(message).split())))[
-        :_MAX_MESSAGE_CHARACTERS
-    ]
-    kind: type[OiyoloError] = UnavailableError
-    what = "Google's Storage Transfer Service does not respond"
-    remedy = "Check the network, then run the same command again"
-    if isinstance(error, (Forbidden, Unauthorized)):
-        what = "Google's Storage Transfer Service denies access"
-        remedy = (
-            "Its API must be on (`gcloud services enable storagetransfer.googleapis.com --project "
-            f"{project}`), and your account needs roles/storagetransfer.user in the project; "
-            "docs/buckets.md has all commands"
-        )
-    elif isinstance(error, NotFound):
-        kind, what = _NotFoundError, "Google's Storage Transfer Service does not know this job"
-        remedy = "Check the project's id, and list the jobs with `gcloud transfer jobs list`"
-    elif isinstance(error, Conflict):
-        kind, what = _ConflictError, "a transfer job of this name exists already"
-        remedy = "List the jobs with `gcloud transfer jobs list`"
-    elif isinstance(error, BadRequest):
-        kind, what = UsageError, "Google's Storage Transfer Service rejects the request"
-        remedy = "docs/buckets.md says what the bucket and the project need"
-    elif isinstance(error, GoogleAuthError) and not isinstance(error, TransportError):
-        what = "Google rejects the credentials"
-        remedy = "Log in again: `gcloud auth application-default login`"
-    return kind(what, where=f"project {project}", found=found, remedy=remedy)
+def _known_errors(project: str) -> dict[str, google_api.ErrorText]:
+    access = (
+        "Its API must be on (`gcloud services enable storagetransfer.googleapis.com --project "
+        f"{project}`), and your account needs roles/storagetransfer.user in the project; "
+        "docs/buckets.md has all commands"
+    )
+    denied: google_api.ErrorText = (UnavailableError, f"{_SERVICE} denies access", access)
+    return {
+        "HTTP 400": (
+            UsageError,
+            f"{_SERVICE} rejects the request",
+            "docs/buckets.md says what the bucket and the project need",
+        ),
+        "HTTP 401": denied,
+        "HTTP 403": denied,
+        NOT_FOUND: (
+            UnavailableError,
+            f"{_SERVICE} does not know this job",
+            "Check the project's id, and list the jobs with `gcloud transfer jobs list`",
+        ),
+        _CONFLICT: (
+            UsageError,
+            "the transfer job is running already",
+            "List the jobs with `gcloud transfer jobs list`",
+        ),
+    }
 
 
 def _transport(library: Any, credentials: object) -> Any:  # noqa: ANN401  (it has no types)
@@ -351,5 +296,5 @@ def _transport(library: Any, credentials: object) -> Any:  # noqa: ANN401  (it h
     if not emulator:
         return transport_class(credentials=credentials)
     scheme, _, host = emulator.rpartition("://")
-    anonymous: Any = AnonymousCredentials
-    return transport_class(host=host, url_scheme=scheme or "http", credentials=anonymous())
+    anonymous = google_api.auth.credentials.AnonymousCredentials()
+    return transport_class(host=host, url_scheme=scheme or "http", credentials=anonymous)

@@ -18,10 +18,13 @@ import numpy.typing as npt
 Sizes = npt.NDArray[np.float64]
 """Widths and heights in pixels at network size, shape (n, 2)."""
 
+AnchorPreference = Literal["auto", "own", "stock"]
 MARGIN = 0.02
 MIN_BOXES_PER_ANCHOR = 10
 """With fewer boxes than this, the clusters would overfit."""
 
+_SEED = 0
+_RESTARTS = 5
 _MAX_SEARCH_BOXES = 10_000
 _MAX_ITERATIONS = 100
 _WHOLE_PIXELS_FROM = 10.0
@@ -72,7 +75,7 @@ def average_iou(box_wh: Sizes, anchors: Sizes) -> float:
     return float(_shape_iou(boxes, anchors).max(axis=1).mean()) if len(boxes) else float("nan")
 
 
-def kmeans(box_wh: Sizes, k: int, *, seed: int = 0, restarts: int = 5) -> Sizes:
+def kmeans(box_wh: Sizes, k: int) -> Sizes:
     """Return the ``k`` sizes with the highest average IoU with the boxes.
 
     Initial centres are drawn as in k-means++ (Arthur and Vassilvitskii, 2007). Several restarts
@@ -82,29 +85,27 @@ def kmeans(box_wh: Sizes, k: int, *, seed: int = 0, restarts: int = 5) -> Sizes:
     Args:
         box_wh: Box sizes, shape (n, 2), in pixels at network size; boxes without area are ignored.
         k: Number of sizes.
-        seed: Seed of the random initial centres.
-        restarts: Number of restarts to compare.
 
     Returns:
         Shape (k, 2), smallest area first. With fewer than ``k`` distinct boxes, the rest are
         copies of them, enlarged and reduced by powers of 1.25.
 
     Raises:
-        ValueError: ``k`` or ``restarts`` is below 1.
+        ValueError: ``k`` is below 1.
     """
-    if k < 1 or restarts < 1:
-        raise ValueError(f"k and restarts must be 1 or more, not {k} and {restarts}")
+    if k < 1:
+        raise ValueError(f"k must be 1 or more, not {k}")
     boxes = _valid_boxes(box_wh)
     distinct = np.unique(boxes, axis=0)
     if len(distinct) <= k:
         return _sort_by_area(_pad(distinct, k))
     # Sorted, so that the random draws do not depend on the order of the input.
     boxes = _sort_by_area(boxes)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(_SEED)
     sample = boxes
     if len(boxes) > _MAX_SEARCH_BOXES:
         sample = boxes[rng.choice(len(boxes), _MAX_SEARCH_BOXES, replace=False)]
-    candidates = [_refine(sample, _initial_centres(sample, k, rng)) for _ in range(restarts)]
+    candidates = [_refine(sample, _initial_centres(sample, k, rng)) for _ in range(_RESTARTS)]
     best = max(candidates, key=lambda centres: average_iou(sample, centres))
     return _sort_by_area(best if sample is boxes else _refine(boxes, best))
 
@@ -113,22 +114,18 @@ def choose_anchors(
     box_wh: Sizes,
     stock: Sizes,
     *,
-    preference: Literal["auto", "own", "stock"] | Sizes = "auto",
-    margin: float = MARGIN,
-    seed: int = 0,
+    preference: AnchorPreference | Sizes = "auto",
 ) -> AnchorChoice:
     """Choose between the dataset's own anchors and the network's stock anchors.
 
     Stock anchors were fitted to a much larger dataset, and pretrained heads are trained for them.
-    They are kept unless the dataset's own anchors are better by ``margin``.
+    They are kept unless the average IoU of the dataset's own anchors is better by ``MARGIN``.
 
     Args:
         box_wh: Sizes of the training boxes, shape (n, 2), in pixels at network size.
         stock: The network's anchors at that size, shape (k, 2).
         preference: "auto" compares both, "own" and "stock" decide without comparing, and sizes
             of shape (k, 2) are used as they are.
-        margin: Gain in average IoU that the dataset's own anchors need.
-        seed: Seed for ``kmeans``.
 
     Returns:
         The choice. Stock anchors keep their order. With fewer than ten boxes per anchor "auto"
@@ -144,12 +141,12 @@ def choose_anchors(
     if len(boxes) < needed:
         reason = f"{len(boxes)} boxes, but fitting anchors needs {needed}"
         return AnchorChoice(stock, float("nan"), stock_iou, "stock", reason)
-    own = _sort_by_area(round_anchors(kmeans(boxes, len(stock), seed=seed)))
+    own = _sort_by_area(round_anchors(kmeans(boxes, len(stock))))
     own_iou = average_iou(boxes, own)
     if preference == "auto":
-        is_better = own_iou > stock_iou + margin
+        is_better = own_iou > stock_iou + MARGIN
         comparison = "more" if is_better else "not more"
-        reason = f"own anchors gain {own_iou - stock_iou:.3f} IOU, {comparison} than {margin:g}"
+        reason = f"own anchors gain {own_iou - stock_iou:.3f} IOU, {comparison} than {MARGIN:g}"
     else:
         is_better, reason = preference == "own", "as configured"
     if is_better:

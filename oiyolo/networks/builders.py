@@ -16,7 +16,7 @@ import numpy as np
 
 from oiyolo.core.errors import UsageError
 from oiyolo.networks.anchors import round_anchors
-from oiyolo.networks.cfg import CfgError, parse, read
+from oiyolo.networks.cfg import parse, read
 from oiyolo.networks.layers import HEAD_KINDS, head_channels
 from oiyolo.networks.lint import GRID_PX, MULTI_SCALE_MAX_PX, MULTI_SCALE_MIN_PX
 from oiyolo.networks.schedule import schedule_for, schedule_of, with_overrides, with_schedule
@@ -25,10 +25,12 @@ from oiyolo.networks.stock import TEXTS
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from typing_extensions import Unpack
+
     from oiyolo.networks.anchors import Sizes
     from oiyolo.networks.cfg import Cfg, Section
     from oiyolo.networks.lint import ForkName
-    from oiyolo.networks.schedule import Schedule
+    from oiyolo.networks.schedule import Schedule, ScheduleOverrides
 
 CFG_SUFFIX = ".cfg"
 MULTI_SCALE_MIN_IMAGES = 1000
@@ -139,18 +141,12 @@ def build(
     size_wh: tuple[int, int],
     schedule: Schedule | None = None,
     anchors: Sizes | None = None,
-    multi_scale: bool | None = None,
+    multi_scale: bool = True,
 ) -> Cfg:
-    """Return a network that is ready to be trained on a dataset.
+    """Return a network (a name in ``NETWORKS``, or the path of a ``.cfg``) adapted to a dataset.
 
-    Args:
-        network: Name in ``NETWORKS``, or path of a ``.cfg``, which is adapted.
-        class_count: Number of classes in the dataset.
-        size_wh: Width and height of the input in pixels, multiples of 32.
-        schedule: Training schedule; by default the network's own.
-        anchors: Sizes in pixels at ``size_wh``, shape (k, 2), smallest first; by default the
-            network's own, scaled to ``size_wh`` if necessary.
-        multi_scale: Whether to train at varying sizes, as for ``adapt``.
+    The parameters are those of ``adapt``; by default the anchors are the network's own, scaled to
+    ``size_wh`` if necessary.
 
     Raises:
         UsageError: As for ``stock`` and ``adapt``.
@@ -181,7 +177,7 @@ def adapt(
     size_wh: tuple[int, int],
     schedule: Schedule | None = None,
     anchors: Sizes | None = None,
-    multi_scale: bool | None = None,
+    multi_scale: bool = True,
 ) -> Cfg:
     """Return a copy of a network that fits a dataset; comments and other options are preserved.
 
@@ -199,13 +195,14 @@ def adapt(
         schedule: Training schedule; by default the file's own.
         anchors: Sizes in pixels at ``size_wh``, shape (k, 2), with k as in the heads; by default
             the file's own, scaled with the input.
-        multi_scale: Whether to train at varying sizes; by default as in the file, if ``size_wh``
-            allows it.
+        multi_scale: Whether to train at varying sizes if the file says so and ``size_wh`` allows
+            it.
 
     Raises:
         UsageError: A size that is not a multiple of 32, no class, a number of anchors that
             differs from the network's, or anchors for a [region] head.
-        CfgError: The network has no head, or a head does not follow a convolution.
+        CfgError: The network has no head, a head does not follow a convolution, or its anchors
+            are not pairs.
     """
     _check_arguments(class_count, size_wh)
     new = cfg.copy()
@@ -220,9 +217,17 @@ def adapt(
     elif old_wh != size_wh and min(old_wh) > 0:
         scale = np.array(size_wh) / np.array(old_wh)
         for _, head in _heads(new):
-            sizes = np.array(head.numbers("anchors")).reshape(-1, 2)
+            numbers = head.numbers("anchors")
+            if len(numbers) % 2:
+                raise head.error(
+                    f"anchors of [{head.kind}] are not pairs of width and height",
+                    "anchors",
+                    found=f"{len(numbers)} numbers",
+                )
+            sizes = np.array(numbers).reshape(-1, 2)
             head.set("anchors", _format_anchors(round_anchors(sizes * scale)))
-    _set_random(new, size_wh, multi_scale)
+    if not (multi_scale and _allows_multi_scale(size_wh)):
+        _disable_multi_scale(new)
     return with_schedule(new, schedule) if schedule else new.copy()
 
 
@@ -240,10 +245,9 @@ def anchors_of(cfg: Cfg) -> Sizes:
     first = heads[0].numbers("anchors")
     for head in heads:
         if head.kind == "region" or head.numbers("anchors") != first or len(first) % 2:
-            raise CfgError(
+            raise head.error(
                 f"the anchors of this [{head.kind}] cannot be fitted to a dataset",
-                path=cfg.path,
-                line=head.line_of("anchors"),
+                "anchors",
                 expected="[yolo] heads that all list the same anchors",
                 remedy="Keep the anchors as they are, or use one of oiyolo's networks",
             )
@@ -255,11 +259,7 @@ def default_schedule(
     *,
     class_count: int,
     image_count: int,
-    max_batches: int | None = None,
-    batch: int | None = None,
-    subdivisions: int | None = None,
-    learning_rate: float | None = None,
-    burn_in: int | None = None,
+    **overrides: Unpack[ScheduleOverrides],
 ) -> Schedule:
     """Return the schedule for a network on a dataset, with the user's overrides.
 
@@ -271,11 +271,7 @@ def default_schedule(
         network: Name in ``NETWORKS``, or path of a ``.cfg``.
         class_count: Number of classes in the dataset.
         image_count: Number of training images.
-        max_batches: Number of iterations.
-        batch: Images per iteration.
-        subdivisions: Parts into which a batch is split.
-        learning_rate: Learning rate after burn-in.
-        burn_in: Iterations during which the learning rate rises from 0.
+        **overrides: The values that the user set, as for ``schedule.with_overrides``.
 
     Raises:
         UsageError: As for ``stock`` and ``Schedule``.
@@ -284,24 +280,21 @@ def default_schedule(
     published = find_network(network)
     base = stock(network)
     if published is not None and published.name not in TEXTS:
-        schedule = schedule_of(base)
+        return with_overrides(schedule_of(base), **overrides)
+    if published is not None:
+        batch, subdivisions = published.batch, published.subdivisions
     else:
-        default_batch, default_subdivisions = _default_batch(base, published)
-        schedule = schedule_for(
-            class_count,
-            image_count,
-            batch=default_batch,
-            subdivisions=default_subdivisions,
-            learning_rate=base.net.number("learning_rate", 0.001),
-        )
-    return with_overrides(
-        schedule,
-        max_batches=max_batches,
+        batch, subdivisions = base.net.integer("batch", 1), base.net.integer("subdivisions", 1)
+        if batch <= 1:  # a setting for testing
+            batch, subdivisions = _DEFAULT_BATCH, _DEFAULT_SUBDIVISIONS
+    schedule = schedule_for(
+        class_count,
+        image_count,
         batch=batch,
         subdivisions=subdivisions,
-        learning_rate=learning_rate,
-        burn_in=burn_in,
+        learning_rate=base.net.number("learning_rate", 0.001),
     )
+    return with_overrides(schedule, **overrides)
 
 
 def suits_multi_scale(size_wh: tuple[int, int], image_count: int) -> bool:
@@ -338,16 +331,6 @@ def without_mosaic(cfg: Cfg) -> Cfg:
     return new
 
 
-def _default_batch(cfg: Cfg, network: Network | None) -> tuple[int, int]:
-    """Return batch and subdivisions: of a published network, else of the user's file."""
-    if network is not None:
-        return network.batch, network.subdivisions
-    batch = cfg.net.integer("batch", 1)
-    if batch <= 1:  # a setting for testing
-        return _DEFAULT_BATCH, _DEFAULT_SUBDIVISIONS
-    return batch, cfg.net.integer("subdivisions", 1)
-
-
 def _check_arguments(class_count: int, size_wh: tuple[int, int]) -> None:
     if class_count < 1:
         raise UsageError("a network needs at least one class", found=f"{class_count} classes")
@@ -363,10 +346,8 @@ def _check_arguments(class_count: int, size_wh: tuple[int, int]) -> None:
 def _heads(cfg: Cfg) -> list[tuple[int, Section]]:
     heads = [(i, layer) for i, layer in enumerate(cfg.layers) if layer.kind in HEAD_KINDS]
     if not heads:
-        raise CfgError(
+        raise cfg.net.error(
             "this network does not detect boxes",
-            path=cfg.path,
-            line=cfg.net.line,
             expected="a [yolo] section",
             remedy="Use the .cfg of a detector, not of a classifier",
         )
@@ -376,10 +357,8 @@ def _heads(cfg: Cfg) -> list[tuple[int, Section]]:
 def _layer_before(cfg: Cfg, index: int, head: Section) -> Section:
     before = cfg.layers[index - 1] if index else cfg.net
     if before.kind != "convolutional":
-        raise CfgError(
+        raise head.error(
             f"[{head.kind}] does not follow a convolution",
-            path=cfg.path,
-            line=head.line,
             expected="[convolutional] before it",
             found=f"[{before.kind}]",
         )
@@ -416,12 +395,7 @@ def _allows_multi_scale(size_wh: tuple[int, int]) -> bool:
     return width == height and MULTI_SCALE_MIN_PX <= width <= MULTI_SCALE_MAX_PX
 
 
-def _set_random(cfg: Cfg, size_wh: tuple[int, int], multi_scale: bool | None) -> None:
-    heads = [head for _, head in _heads(cfg)]
-    if multi_scale is False or (multi_scale is None and not _allows_multi_scale(size_wh)):
-        for head in heads:
-            if head.number("random", 0):
-                head.set("random", 0)
-    elif multi_scale:
-        # Darknet reads ``random`` of the last head only (examples/detector.c:63, src/detector.c).
-        heads[-1].set("random", heads[-1].number("random", 0) or 1)
+def _disable_multi_scale(cfg: Cfg) -> None:
+    for _, head in _heads(cfg):
+        if head.number("random", 0):
+            head.set("random", 0)

@@ -51,25 +51,12 @@ class CfgError(InputFormError):
         what: What is wrong, with the value.
         path: Path of the file, as shown to the user.
         line: Line number in the file, from 1.
-        expected: What would have been valid.
-        found: What the file says instead.
-        remedy: What the user can do next.
+        **details: ``expected``, ``found`` and ``remedy``, as for ``OiyoloError``.
     """
 
-    def __init__(
-        self,
-        what: str,
-        *,
-        path: str,
-        line: int,
-        expected: str = "",
-        found: str = "",
-        remedy: str = "",
-    ) -> None:
+    def __init__(self, what: str, *, path: str, line: int, **details: str) -> None:
         self.line = line
-        super().__init__(
-            what, where=f"{path}:{line}", expected=expected, found=found, remedy=remedy
-        )
+        super().__init__(what, where=f"{path}:{line}", **details)
 
 
 @dataclass(slots=True)
@@ -172,7 +159,9 @@ class Section:
         line = self._find(key)
         if line is None:
             self._append(key, text)
-        elif not _same_value(line.value, text):
+        elif line.value != _without_blanks(text) and (
+            _canonical_value(line.value) != _canonical_value(text)
+        ):
             head, _, tail = line.text.partition("=")
             parts = _AFTER_EQUALS.fullmatch(tail)
             gap, rest = (parts["gap"], parts["rest"]) if parts else ("", "\n")
@@ -182,6 +171,16 @@ class Section:
     def unset(self, key: str) -> None:
         """Remove all occurrences of an option."""
         self._lines = [line for line in self._lines if line.key != key]
+
+    def error(self, what: str, key: str = "", **details: str) -> CfgError:
+        """Return an error in the line of an option, or of the header if it has no such option.
+
+        Args:
+            what: What is wrong, with the value.
+            key: The option.
+            **details: ``expected``, ``found`` and ``remedy``, as for ``OiyoloError``.
+        """
+        return CfgError(what, path=self.path, line=self.line_of(key), **details)
 
     def _find(self, key: str) -> _Line | None:
         return next((line for line in self._lines if line.key == key), None)
@@ -205,13 +204,8 @@ class Section:
             raise self._value_error(key, expected) from None
 
     def _value_error(self, key: str, expected: str) -> CfgError:
-        return CfgError(
-            f"invalid value for {key} in [{self.kind}]",
-            path=self.path,
-            line=self.line_of(key),
-            expected=expected,
-            found=repr(self.text(key)),
-        )
+        what = f"invalid value for {key} in [{self.kind}]"
+        return self.error(what, key, expected=expected, found=repr(self.text(key)))
 
 
 @dataclass
@@ -304,13 +298,8 @@ def parse(text: str, *, path: str) -> Cfg:
         elif sections:
             sections[-1]._lines.append(line)  # noqa: SLF001  (one module)
         elif line.key:
-            raise CfgError(
-                "not a darknet network file",
-                path=path,
-                line=number,
-                expected="[net] before the first option",
-                found=repr(_shortened(raw)),
-            )
+            what = "not a darknet network file"
+            raise _line_error(what, line, path, expected="[net] before the first option")
         else:
             preamble.append(line)
     # The text after the last newline is a line without one; in most files it is empty.
@@ -329,39 +318,35 @@ def parse(text: str, *, path: str) -> Cfg:
 
 def _read_line(text: str, number: int, path: str) -> _Line:
     """Parse a line; raise if it is not an option, a header or a comment."""
-    compact = _without_blanks(text)
+    line, compact = _Line(text, number), _without_blanks(text)
     if _CONFLICT_MARKER.fullmatch(text.strip()):
-        raise CfgError(
+        raise _line_error(
             "unresolved merge conflict",
-            path=path,
-            line=number,
+            line,
+            path,
             expected="one version of the conflicting lines",
-            found=repr(_shortened(text)),
             remedy="Keep one side, and delete the lines that start with <<<<<<<, ======= "
             "and >>>>>>>",
         )
     if not compact or compact[0] in "#;" or _HEADER.fullmatch(compact):
-        return _Line(text, number)
-    key, equals, value = compact.partition("=")
-    if not (key and equals and value) or compact[0] == "[":
-        raise CfgError(
-            "not a valid line of a darknet network file",
-            path=path,
-            line=number,
-            expected="[section], key=value or # comment",
-            found=repr(_shortened(text)),
-        )
-    return _Line(text, number, key, value)
+        return line
+    line.key, _, line.value = compact.partition("=")
+    if not (line.key and line.value) or compact[0] == "[":
+        what = "not a valid line of a darknet network file"
+        raise _line_error(what, line, path, expected="[section], key=value or # comment")
+    return line
+
+
+def _line_error(what: str, line: _Line, path: str, **details: str) -> CfgError:
+    text = line.text.strip()
+    if len(text) > _MAX_SHOWN_CHARACTERS:
+        text = text[:_MAX_SHOWN_CHARACTERS] + "..."
+    return CfgError(what, path=path, line=line.number, found=repr(text), **details)
 
 
 def _without_blanks(text: str) -> str:
     """Remove all blanks, as darknet's ``strip`` does (src/utils.c)."""
     return re.sub(r"[ \t\r\n]", "", text)
-
-
-def _shortened(text: str) -> str:
-    text = text.strip()
-    return text if len(text) <= _MAX_SHOWN_CHARACTERS else text[:_MAX_SHOWN_CHARACTERS] + "..."
 
 
 def _parse_numbers(value: str) -> list[float]:
@@ -380,13 +365,6 @@ def _canonical_value(value: str) -> list[float] | str:
         return _parse_numbers(value)
     except ValueError:
         return value
-
-
-def _same_value(old: str, new: str) -> bool:
-    try:
-        return old == _without_blanks(new) or _parse_numbers(old) == _parse_numbers(new)
-    except ValueError:
-        return False
 
 
 def _format_value(value: Value) -> str:

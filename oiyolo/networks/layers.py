@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from oiyolo.networks.cfg import CfgError
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -53,7 +51,6 @@ class Layer:
         section: Section of the cfg that describes the layer.
         input_whc: Width, height and channels of the input.
         output_whc: Width, height and channels of the output.
-        filters: Filters of a convolution, outputs of a connected layer, 0 for other kinds.
         sources: Indices of the layers that a route or shortcut refers to, from 0.
         segments: Parameters that the layer stores in a weights file, in the order of the file.
     """
@@ -62,7 +59,6 @@ class Layer:
     section: Section
     input_whc: Whc
     output_whc: Whc
-    filters: int = 0
     sources: tuple[int, ...] = ()
     segments: tuple[Segment, ...] = ()
 
@@ -86,10 +82,8 @@ def layers(cfg: Cfg) -> list[Layer]:
     """
     whc = (*cfg.size_wh, cfg.net.integer("channels", 0))
     if min(whc) < 1:
-        raise CfgError(
+        raise cfg.net.error(
             "the network's input is empty",
-            path=cfg.path,
-            line=cfg.net.line,
             expected="width, height and channels above 0 in [net]",
             found=f"{whc[0]}x{whc[1]}x{whc[2]}",
         )
@@ -97,18 +91,14 @@ def layers(cfg: Cfg) -> list[Layer]:
     for section in cfg.layers:
         build = _BUILDERS.get(section.kind)
         if build is None:
-            raise CfgError(
+            raise section.error(
                 f"unsupported layer type [{section.kind}]",
-                path=cfg.path,
-                line=section.line,
                 expected=f"one of {', '.join(sorted(_BUILDERS))}",
             )
         layer = build(section, whc, computed)
         if min(layer.output_whc) < 1:
-            raise CfgError(
+            raise section.error(
                 f"the output of layer {layer.index}, [{layer.kind}], is empty",
-                path=cfg.path,
-                line=section.line,
                 found=f"an input of {whc[0]}x{whc[1]}x{whc[2]}",
                 remedy="Increase the width and height of the network",
             )
@@ -134,27 +124,6 @@ def expected_weight_bytes(cfg: Cfg, layer_count: int | None = None) -> int:
     return HEADER_BYTES + FLOAT_BYTES * sum(layer.parameter_count for layer in stored)
 
 
-def sources_of(section: Section, index: int) -> tuple[int, ...]:
-    """Return the indices, from 0, of the layers that a route or shortcut refers to.
-
-    Negative numbers in the file count back from the layer itself, whose own index is ``index``. The
-    returned indices may lie outside the network; callers must check them.
-
-    Raises:
-        CfgError: The section names no layer.
-    """
-    key = "layers" if section.kind == "route" else "from"
-    numbers = section.integers(key)
-    if not numbers:
-        raise CfgError(
-            f"[{section.kind}] has no source layer",
-            path=section.path,
-            line=section.line,
-            expected=f"{key}= with the index of a layer",
-        )
-    return tuple(number if number >= 0 else index + number for number in numbers)
-
-
 def mask_of(head: Section) -> list[int]:
     """Return the indices of the anchors that a head uses; all of them if it has no mask.
 
@@ -163,10 +132,9 @@ def mask_of(head: Section) -> list[int]:
     """
     count = head.integer("num", 1)
     if not 0 <= count <= _MAX_ANCHORS:
-        raise CfgError(
+        raise head.error(
             f"num of [{head.kind}] is out of range",
-            path=head.path,
-            line=head.line_of("num"),
+            "num",
             expected=f"from 1 to {_MAX_ANCHORS}",
             found=str(count),
         )
@@ -191,10 +159,9 @@ def _strides(section: Section) -> tuple[int, int]:
     stride = section.integer("stride", 1)
     stride_x, stride_y = section.integer("stride_x", stride), section.integer("stride_y", stride)
     if min(stride_x, stride_y) < 1:
-        raise CfgError(
+        raise section.error(
             f"[{section.kind}] has a stride below 1",
-            path=section.path,
-            line=section.line_of("stride"),
+            "stride",
             expected="a stride of 1 or more",
             found=str(min(stride_x, stride_y)),
         )
@@ -204,13 +171,8 @@ def _strides(section: Section) -> tuple[int, int]:
 def _positive_integer(section: Section, key: str, default: int) -> int:
     count = section.integer(key, default)
     if count < 1:
-        raise CfgError(
-            f"{key} of [{section.kind}] is below 1",
-            path=section.path,
-            line=section.line_of(key),
-            expected="1 or more",
-            found=str(count),
-        )
+        what = f"{key} of [{section.kind}] is below 1"
+        raise section.error(what, key, expected="1 or more", found=str(count))
     return count
 
 
@@ -234,7 +196,7 @@ def _convolutional(section: Section, whc: Whc, previous: Sequence[Layer]) -> Lay
     segments = (Segment("biases", filters), *norm, weights)
     # AlexeyAB's share_index reuses the parameters of another layer, so this one stores none.
     stored = () if section.has("share_index") else segments
-    return Layer(len(previous), section, whc, out, filters=filters, segments=stored)
+    return Layer(len(previous), section, whc, out, segments=stored)
 
 
 def _connected(section: Section, whc: Whc, previous: Sequence[Layer]) -> Layer:
@@ -242,7 +204,7 @@ def _connected(section: Section, whc: Whc, previous: Sequence[Layer]) -> Layer:
     inputs = whc[0] * whc[1] * whc[2]
     norm = _batch_norm(outputs) if section.integer("batch_normalize", 0) else ()
     segments = (Segment("biases", outputs), Segment("weights", inputs * outputs), *norm)
-    return Layer(len(previous), section, whc, (1, 1, outputs), filters=outputs, segments=segments)
+    return Layer(len(previous), section, whc, (1, 1, outputs), segments=segments)
 
 
 def _local(section: Section, whc: Whc, previous: Sequence[Layer]) -> Layer:
@@ -255,7 +217,7 @@ def _local(section: Section, whc: Whc, previous: Sequence[Layer]) -> Layer:
         Segment("biases", cells * filters),
         Segment("weights", size * size * whc[2] * filters * cells),
     )
-    return Layer(len(previous), section, whc, out, filters=filters, segments=segments)
+    return Layer(len(previous), section, whc, out, segments=segments)
 
 
 def _batchnorm(section: Section, whc: Whc, previous: Sequence[Layer]) -> Layer:
@@ -302,27 +264,33 @@ def _upsample(section: Section, whc: Whc, previous: Sequence[Layer]) -> Layer:
     return Layer(len(previous), section, whc, out)
 
 
-def _checked_sources(section: Section, previous: Sequence[Layer]) -> tuple[int, ...]:
-    sources = sources_of(section, len(previous))
+def _sources(section: Section, previous: Sequence[Layer]) -> tuple[int, ...]:
+    """Return the indices of a section's source layers; negative ones in it count back from it."""
+    key = "layers" if section.kind == "route" else "from"
+    numbers = section.integers(key)
+    if not numbers:
+        raise section.error(
+            f"[{section.kind}] has no source layer", expected=f"{key}= with the index of a layer"
+        )
+    count = len(previous)
+    sources = tuple(number if number >= 0 else count + number for number in numbers)
     for source in sources:
-        if not 0 <= source < len(previous):
-            raise CfgError(
+        if not 0 <= source < count:
+            raise section.error(
                 f"[{section.kind}] refers to layer {source}, which does not precede it",
-                path=section.path,
-                line=section.line_of("layers" if section.kind == "route" else "from"),
-                expected=f"layers from 0 to {len(previous) - 1}, or from -{len(previous)} to -1",
+                key,
+                expected=f"layers from 0 to {count - 1}, or from -{count} to -1",
             )
     return sources
 
 
 def _route(section: Section, whc: Whc, previous: Sequence[Layer]) -> Layer:
-    sources = _checked_sources(section, previous)
+    sources = _sources(section, previous)
     sizes = {previous[source].output_whc[:2] for source in sources}
     if len(sizes) > 1:
-        raise CfgError(
+        raise section.error(
             "[route] concatenates layers of different sizes",
-            path=section.path,
-            line=section.line_of("layers"),
+            "layers",
             expected="one width and height",
             found=", ".join(f"{w}x{h}" for w, h in sorted(sizes)),
             remedy="Check width and height in [net] (multiples of 32), or the listed layers",
@@ -334,7 +302,7 @@ def _route(section: Section, whc: Whc, previous: Sequence[Layer]) -> Layer:
 
 
 def _shortcut(section: Section, whc: Whc, previous: Sequence[Layer]) -> Layer:
-    sources = _checked_sources(section, previous)
+    sources = _sources(section, previous)
     # Weighted shortcuts are AlexeyAB's (src/shortcut_layer.c): one weight per source, or one per
     # source and channel.
     per_source = {"per_feature": 1, "per_layer": 1, "per_channel": whc[2]}
@@ -344,7 +312,7 @@ def _shortcut(section: Section, whc: Whc, previous: Sequence[Layer]) -> Layer:
 
 
 def _scale_channels(section: Section, whc: Whc, previous: Sequence[Layer]) -> Layer:
-    sources = _checked_sources(section, previous)
+    sources = _sources(section, previous)
     return Layer(len(previous), section, whc, previous[sources[0]].output_whc, sources=sources)
 
 

@@ -59,8 +59,7 @@ class LintFinding:
     remedy: str = ""
 
     def __str__(self) -> str:
-        advice = f" ({self.remedy})" if self.remedy else ""
-        return f"line {self.line}: {self.what}{advice}"
+        return f"line {self.line}: {self.what}" + (f" ({self.remedy})" if self.remedy else "")
 
 
 def lint(cfg: Cfg, *, class_count: int, fork: ForkName | None = None) -> list[LintFinding]:
@@ -251,7 +250,14 @@ def _check_heads(cfg: Cfg, class_count: int, _: ForkName | None) -> Iterator[Lin
         )
     for before, head in zip([cfg.net, *cfg.layers], cfg.layers, strict=False):
         if head.kind in HEAD_KINDS:
-            yield from _check_classes(head, class_count)
+            classes = head.integer("classes", 20)
+            if classes != class_count:
+                yield LintFinding(
+                    "error",
+                    head.line_of("classes"),
+                    f"classes={classes}, but the dataset has {class_count}",
+                    f"Set classes={class_count}",
+                )
             yield from _check_filters(before, head)
             if head.kind != "region":
                 yield from _check_anchors(head)
@@ -260,7 +266,10 @@ def _check_heads(cfg: Cfg, class_count: int, _: ForkName | None) -> Iterator[Lin
 def _check_shared_anchors(cfg: Cfg, _: int, __: ForkName | None) -> Iterator[LintFinding]:
     """Check that heads share one list of anchors, and that coarser heads use the larger ones."""
     heads = [layer for layer in layers(cfg) if layer.kind in {"yolo", "Gaussian_yolo"}]
-    areas = [_used_anchor_areas(layer.section) for layer in heads]
+    areas = []
+    for layer in heads:
+        listed = _anchor_areas(layer.section)
+        areas.append([listed[i] for i in mask_of(layer.section) if 0 <= i < len(listed)])
     for layer in heads[1:]:
         if layer.section.numbers("anchors") != heads[0].section.numbers("anchors"):
             yield LintFinding(
@@ -283,22 +292,9 @@ def _check_shared_anchors(cfg: Cfg, _: int, __: ForkName | None) -> Iterator[Lin
                 )
 
 
-def _used_anchor_areas(head: Section) -> list[float]:
-    """Return the areas of the anchors that a head uses; invalid indices are skipped."""
+def _anchor_areas(head: Section) -> list[float]:
     numbers = head.numbers("anchors")
-    areas = [w * h for w, h in zip(numbers[::2], numbers[1::2], strict=False)]
-    return [areas[index] for index in mask_of(head) if 0 <= index < len(areas)]
-
-
-def _check_classes(head: Section, class_count: int) -> Iterator[LintFinding]:
-    classes = head.integer("classes", 20)
-    if classes != class_count:
-        yield LintFinding(
-            "error",
-            head.line_of("classes"),
-            f"classes={classes}, but the dataset has {class_count}",
-            f"Set classes={class_count}",
-        )
+    return [w * h for w, h in zip(numbers[::2], numbers[1::2], strict=False)]
 
 
 def _check_filters(before: Section, head: Section) -> Iterator[LintFinding]:
@@ -341,7 +337,7 @@ def _check_anchors(head: Section) -> Iterator[LintFinding]:
         )
     if any(number <= 0 for number in numbers):
         yield LintFinding("error", head.line_of("anchors"), "an anchor has no area")
-    areas = [w * h for w, h in zip(numbers[::2], numbers[1::2], strict=False)]
+    areas = _anchor_areas(head)
     if areas != sorted(areas):
         yield LintFinding(
             "warning",

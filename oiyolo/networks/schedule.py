@@ -10,12 +10,13 @@ multiplies burn-in (https://github.com/AlexeyAB/darknet#how-to-train-with-multi-
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from oiyolo.core.errors import UsageError
-from oiyolo.networks.cfg import CfgError
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from oiyolo.networks.cfg import Cfg
 
 ITERATIONS_PER_CLASS = 2000
@@ -90,11 +91,6 @@ def divisors(number: int) -> list[int]:
     return [part for part in range(1, number + 1) if number % part == 0]
 
 
-def recommended_iterations(class_count: int, image_count: int) -> int:
-    """Return the recommended number of iterations for a dataset."""
-    return max(MIN_ITERATIONS, ITERATIONS_PER_CLASS * class_count, image_count)
-
-
 def recommended_burn_in(max_batches: int) -> int:
     """Return the recommended burn-in for a run of ``max_batches`` iterations."""
     return min(MAX_BURN_IN, int(max_batches * BURN_IN_FRACTION))
@@ -104,7 +100,6 @@ def schedule_for(
     class_count: int,
     image_count: int,
     *,
-    max_batches: int | None = None,
     batch: int = 64,
     subdivisions: int = 16,
     learning_rate: float = 0.001,
@@ -114,7 +109,6 @@ def schedule_for(
     Args:
         class_count: Number of classes.
         image_count: Number of training images.
-        max_batches: Number of iterations; ``None`` for the recommended number.
         batch: Images per iteration.
         subdivisions: Parts into which a batch is split.
         learning_rate: Learning rate after burn-in.
@@ -122,8 +116,7 @@ def schedule_for(
     Raises:
         UsageError: As for ``Schedule``.
     """
-    recommended = recommended_iterations(class_count, image_count)
-    iterations = recommended if max_batches is None else max_batches
+    iterations = max(MIN_ITERATIONS, ITERATIONS_PER_CLASS * class_count, image_count)
     return Schedule(
         batch=batch,
         subdivisions=subdivisions,
@@ -136,9 +129,7 @@ def schedule_for(
 
 
 def schedule_of(cfg: Cfg) -> Schedule:
-    """Return the schedule of a network file.
-
-    A policy other than ``steps`` is read as ``constant``.
+    """Return the schedule of a network file; a policy other than ``steps`` is read as ``constant``.
 
     Raises:
         CfgError: No ``max_batches``, a value that is not a number, or an invalid schedule.
@@ -156,25 +147,25 @@ def schedule_of(cfg: Cfg) -> Schedule:
             scales=tuple(net.numbers("scales")) if has_steps else (),
         )
     except UsageError as error:
-        raise CfgError(
+        raise net.error(
             f"invalid schedule in [net]: {error.what}",
-            path=cfg.path,
-            line=net.line,
             expected=error.expected,
             found=error.found,
             remedy=error.remedy,
         ) from None
 
 
-def with_overrides(
-    schedule: Schedule,
-    *,
-    max_batches: int | None = None,
-    batch: int | None = None,
-    subdivisions: int | None = None,
-    learning_rate: float | None = None,
-    burn_in: int | None = None,
-) -> Schedule:
+class ScheduleOverrides(TypedDict, total=False):
+    """Values of a ``Schedule`` that the user set; ``None`` for those that the user did not set."""
+
+    max_batches: int | None
+    batch: int | None
+    subdivisions: int | None
+    learning_rate: float | None
+    burn_in: int | None
+
+
+def with_overrides(schedule: Schedule, **overrides: Unpack[ScheduleOverrides]) -> Schedule:
     """Return a schedule with some values replaced and the others adjusted to them.
 
     Burn-in and steps keep their share of ``max_batches``, unless ``burn_in`` is given. If only
@@ -184,27 +175,18 @@ def with_overrides(
     Raises:
         UsageError: As for ``Schedule``.
     """
-    new = schedule
-    if max_batches is not None and max_batches > 0:
-        ratio = max_batches / schedule.max_batches
-        new = replace(
-            new,
-            max_batches=max_batches,
-            burn_in=min(int(schedule.burn_in * ratio), max_batches - 1),
-            steps=tuple(max(1, int(step * ratio)) for step in schedule.steps),
-        )
-    elif max_batches is not None:
-        new = replace(new, max_batches=max_batches)
-    if batch is not None:
-        parts = subdivisions or _fewest_subdivisions(batch, schedule.batch / schedule.subdivisions)
-        new = replace(new, batch=batch, subdivisions=parts)
-    elif subdivisions is not None:
-        new = replace(new, subdivisions=subdivisions)
-    if learning_rate is not None:
-        new = replace(new, learning_rate=learning_rate)
-    if burn_in is not None:
-        new = replace(new, burn_in=burn_in)
-    return new
+    changes: dict[str, Any] = {key: value for key, value in overrides.items() if value is not None}
+    end, batch = changes.get("max_batches", 0), changes.get("batch")
+    if end > 0:
+        ratio = end / schedule.max_batches
+        changes.setdefault("burn_in", min(int(schedule.burn_in * ratio), end - 1))
+        changes["steps"] = tuple(max(1, int(step * ratio)) for step in schedule.steps)
+    if batch is not None and not changes.get("subdivisions"):
+        # The fewest parts with at most as many images at once as before.
+        images = schedule.batch / schedule.subdivisions
+        fitting = (parts for parts in divisors(batch) if batch / parts <= images)
+        changes["subdivisions"] = next(fitting, max(batch, 1))
+    return replace(schedule, **changes)
 
 
 def for_gpus(
@@ -237,11 +219,8 @@ def with_schedule(cfg: Cfg, schedule: Schedule) -> Cfg:
     """Return a copy of a network with another schedule."""
     new = cfg.copy()
     net = new.net
-    net.set("batch", schedule.batch)
-    net.set("subdivisions", schedule.subdivisions)
-    net.set("learning_rate", schedule.learning_rate)
-    net.set("burn_in", schedule.burn_in)
-    net.set("max_batches", schedule.max_batches)
+    for key in ("batch", "subdivisions", "learning_rate", "burn_in", "max_batches"):
+        net.set(key, getattr(schedule, key))
     if schedule.steps:
         net.set("policy", "steps")
         net.set("steps", list(schedule.steps))
@@ -251,9 +230,3 @@ def with_schedule(cfg: Cfg, schedule: Schedule) -> Cfg:
         net.unset("steps")
         net.unset("scales")
     return new.copy()
-
-
-def _fewest_subdivisions(batch: int, images_at_once: float) -> int:
-    """Return the fewest subdivisions with at most ``images_at_once`` images per part."""
-    fitting = [parts for parts in divisors(batch) if batch / parts <= images_at_once]
-    return fitting[0] if fitting else max(batch, 1)

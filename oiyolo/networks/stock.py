@@ -38,16 +38,7 @@ _V4_LOSS: _Options = {
 class _CfgWriter:
     """Writer of a network file; each method adds layers and returns the index of the last one."""
 
-    def __init__(
-        self,
-        *,
-        side_px: int,
-        subdivisions: int,
-        learning_rate: float,
-        max_batches: int,
-        steps: str,
-        **overrides: str | float,
-    ) -> None:
+    def __init__(self, *, side_px: int, subdivisions: int, **overrides: str | float) -> None:
         self._sections: list[str] = []
         options: _Options = {
             "batch": 64,
@@ -61,11 +52,11 @@ class _CfgWriter:
             "saturation": 1.5,
             "exposure": 1.5,
             "hue": 0.1,
-            "learning_rate": learning_rate,
+            "learning_rate": 0.001,
             "burn_in": 1000,
-            "max_batches": max_batches,
+            "max_batches": 500200,
             "policy": "steps",
-            "steps": steps,
+            "steps": "400000,450000",
             "scales": ".1,.1",
         }
         self.add("net", **(options | overrides))
@@ -138,13 +129,7 @@ class _CfgWriter:
 
 def yolov3() -> str:
     """Return YOLOv3 for COCO at 608x608."""
-    net = _CfgWriter(
-        side_px=608,
-        subdivisions=16,
-        learning_rate=0.001,
-        max_batches=500200,
-        steps="400000,450000",
-    )
+    net = _CfgWriter(side_px=608, subdivisions=16)
     net.conv(32, 3)
     ends = []
     for filters, blocks in _STAGES:
@@ -170,13 +155,7 @@ def _yolov3_head(net: _CfgWriter, narrow: int, mask: str) -> int:
 
 def yolov3_tiny() -> str:
     """Return YOLOv3-tiny for COCO at 416x416."""
-    net = _CfgWriter(
-        side_px=416,
-        subdivisions=2,
-        learning_rate=0.001,
-        max_batches=500200,
-        steps="400000,450000",
-    )
+    net = _CfgWriter(side_px=416, subdivisions=2)
     fine = 0
     for filters in (16, 32, 64, 128, 256):
         fine = net.conv(filters, 3)
@@ -184,13 +163,18 @@ def yolov3_tiny() -> str:
     net.conv(512, 3)
     net.maxpool(2, 1)
     net.conv(1024, 3)
+    _tiny_heads(net, fine, "0,1,2", {**_V3_LOSS, "random": 1})
+    return net.text()
+
+
+def _tiny_heads(net: _CfgWriter, fine: int, fine_mask: str, loss: _Options) -> None:
+    """Add two heads: one for the last layer, and one for it and a finer layer together."""
     trunk = net.conv(256, 1)
     net.conv(512, 3)
-    net.head("3,4,5", _TINY_ANCHORS, **_V3_LOSS, random=1)
+    net.head("3,4,5", _TINY_ANCHORS, **loss)
     net.route(net.upsample(128, trunk), fine)
     net.conv(256, 3)
-    net.head("0,1,2", _TINY_ANCHORS, **_V3_LOSS, random=1)
-    return net.text()
+    net.head(fine_mask, _TINY_ANCHORS, **loss)
 
 
 def yolov4() -> str:
@@ -200,7 +184,6 @@ def yolov4() -> str:
         subdivisions=8,
         learning_rate=0.0013,
         max_batches=500500,
-        steps="400000,450000",
         momentum=0.949,
         mosaic=1,
     )
@@ -281,12 +264,7 @@ def yolov4_tiny() -> str:
         net.maxpool(2, 2)
     loss: _Options = {**_V4_LOSS, "scale_x_y": 1.05, "random": 0, "resize": 1.5}
     net.conv(512, 3)
-    trunk = net.conv(256, 1)
-    net.conv(512, 3)
-    net.head("3,4,5", _TINY_ANCHORS, **loss)
-    net.route(net.upsample(128, trunk), fine)
-    net.conv(256, 3)
-    net.head("1,2,3", _TINY_ANCHORS, **loss)
+    _tiny_heads(net, fine, "1,2,3", loss)
     return net.text()
 
 

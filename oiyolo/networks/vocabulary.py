@@ -35,16 +35,23 @@ _REGION = (
     "absolute anchors bias_match class_scale classes classfix coord_scale coords jitter log map "
     "mask_scale max noobject_scale num object_scale random rescore softmax sqrt thresh tree"
 )
-_CROP = "angle crop_height crop_width exposure flip noadjust saturation shift"
 _DETECTION = (
     "class_scale classes coord_scale coords forced jitter max noobject_scale num object_scale "
     "random reorg rescore side softmax sqrt"
 )
-_LOCAL = "activation filters pad size stride"
-_SOFTMAX = "groups noloss spatial temperature tree"
-_NORMALIZATION = "alpha beta kappa size"
-
+_SHARED_KEYS = {
+    "connected": _words("output activation batch_normalize"),
+    "upsample": _words("stride scale"),
+    "crop": _words("angle crop_height crop_width exposure flip noadjust saturation shift"),
+    "local": _words("activation filters pad size stride"),
+    "softmax": _words("groups noloss spatial temperature tree"),
+    "normalization": _words("alpha beta kappa size"),
+    "activation": _words("activation"),
+    "avgpool": _words(""),
+    "batchnorm": _words(""),
+}
 PJREDDIE_KEYS = {
+    **_SHARED_KEYS,
     "": _words(
         "truth onlyforward stopbackward dontsave dontload numload dontloadscales learning_rate "
         "smooth"
@@ -57,28 +64,20 @@ PJREDDIE_KEYS = {
     "convolutional": _words(
         "filters size stride pad padding groups activation batch_normalize binary xnor flipped dot"
     ),
-    "connected": _words("output activation batch_normalize"),
     "maxpool": _words("stride size padding"),
     "route": _words("layers"),
     "shortcut": _words("from activation alpha beta"),
-    "upsample": _words("stride scale"),
     "yolo": _words("classes num mask max jitter ignore_thresh truth_thresh random map anchors"),
     "region": _words(f"{_REGION} background"),
     "detection": _words(_DETECTION),
     "reorg": _words("stride reverse flatten extra"),
     "dropout": _words("probability"),
-    "crop": _words(_CROP),
-    "local": _words(_LOCAL),
-    "softmax": _words(_SOFTMAX),
     "cost": _words("type scale ratio noobj thresh"),
-    "normalization": _words(_NORMALIZATION),
-    "activation": _words("activation"),
-    "avgpool": _words(""),
-    "batchnorm": _words(""),
 }
 """Options by section kind; those under "" are valid in any layer."""
 
 ALEXEYAB_KEYS = {
+    **_SHARED_KEYS,
     "": _words(
         "clip onlyforward dont_update burnin_update stopbackward train_only_bn dontload "
         "dontloadscales learning_rate"
@@ -99,14 +98,12 @@ ALEXEYAB_KEYS = {
         "assisted_excitation share_index batch_normalize cbn binary xnor bin_output sway rotate "
         "stretch stretch_sway flipped dot angle grad_centr reverse coordconv stream wait_stream"
     ),
-    "connected": _words("output activation batch_normalize"),
     "maxpool": _words(
         "stride stride_x stride_y size padding maxpool_depth out_channels antialiasing "
         "maxpool_zero_nonmax"
     ),
     "route": _words("layers groups group_id stream wait_stream"),
     "shortcut": _words("from activation weights_type weights_normalization"),
-    "upsample": _words("stride scale"),
     "yolo": _words(
         "classes num mask max show_details max_delta counters_per_class label_smooth_eps "
         "scale_x_y objectness_smooth new_coords iou_normalizer obj_normalizer cls_normalizer "
@@ -124,16 +121,9 @@ ALEXEYAB_KEYS = {
     "detection": _words(f"{_DETECTION} resize"),
     "reorg": _words("stride reverse"),
     "dropout": _words("probability dropblock dropblock_size_rel dropblock_size_abs"),
-    "crop": _words(_CROP),
-    "local": _words(_LOCAL),
     "local_avgpool": _words("stride stride_x stride_y size padding"),
-    "softmax": _words(_SOFTMAX),
     "cost": _words("type scale ratio"),
-    "normalization": _words(_NORMALIZATION),
-    "activation": _words("activation"),
     "scale_channels": _words("from activation scale_wh"),
     "sam": _words("from activation"),
-    "avgpool": _words(""),
-    "batchnorm": _words(""),
 }
 """Options by section kind; those under "" are valid in any layer."""

@@ -7,43 +7,38 @@ On a machine with little disk space the files are streamed instead, and only the
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
-import shutil
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from oiyolo.core import files
 from oiyolo.core.errors import InputFormError, UnavailableError
 from oiyolo.core.progress import progress
-from oiyolo.net.client import HttpClient, HttpFailureError
+from oiyolo.net.client import HttpClient
+from oiyolo.net.download import Stream
+from oiyolo.net.retry import HttpFailureError
+from oiyolo.net.urls import display_url
 from oiyolo.openimages.cache_entry import CacheEntry, FileMetadata
-from oiyolo.openimages.csvscan.window import IndexableFile
+from oiyolo.openimages.csvscan.window import LocalFile
 from oiyolo.openimages.releases import OFFICIAL_BASE_URL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from oiyolo.core.errors import OiyoloError
-    from oiyolo.core.progress import Progress
-    from oiyolo.net.client import Download, Stream
-    from oiyolo.net.ranges import FileVersion
+    from oiyolo.net.download import Download
     from oiyolo.openimages.releases import OfficialFile
-
-_RESERVED_BYTES: Final = 256 << 20
-"""Disk space to leave free, because a full disk affects other programs too."""
 
 _MIN_MEASURED_BYTES: Final = 5_000_000
 _BANDWIDTH_FILE: Final = "bandwidth.json"
-_NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 _log = logging.getLogger("oiyolo")
 
 
 @dataclass(frozen=True)
-class CachedFile(IndexableFile):
+class CachedFile(LocalFile):
     """An official file in the cache.
 
     Attributes:
@@ -53,6 +48,7 @@ class CachedFile(IndexableFile):
         rows_checked: Whether all rows of this version were checked and found well-formed.
     """
 
+    version: str
     url: str
     rows_checked: bool = False
 
@@ -71,7 +67,7 @@ class StreamedFile:
     def __init__(
         self, stream: Stream, total_bytes: int, accept: Callable[[Download], None]
     ) -> None:
-        self.where = stream.url
+        self.where = display_url(stream.url)
         self.version = ""
         self._stream, self._total_bytes, self._accept = stream, total_bytes, accept
 
@@ -158,14 +154,14 @@ class Cache:
             return CachedFile(entry.path, copy.md5, entry.url, copy.rows_checked)
 
         def accept(download: Download) -> None:
-            self._check_official(official, entry.url, download.size_bytes, download.md5)
+            self._check_official(official, download.size_bytes, download.md5)
             entry.path.parent.mkdir(parents=True, exist_ok=True)
             with entry.locked():
                 entry.record_streamed(FileMetadata.of(entry.url, download))
             self._save_bandwidth(download)
 
         expected_bytes = self._expected_bytes(official)
-        stream = self._web.stream(entry.url, expected_bytes=expected_bytes)
+        stream = Stream(self._web, entry.url, expected_bytes=expected_bytes)
         return StreamedFile(stream, expected_bytes, accept)
 
     def current_version(self, official: OfficialFile) -> str:
@@ -201,7 +197,7 @@ class Cache:
         entry = self._entry(official)
         if entry.metadata_of_copy() is not None:
             return 0
-        version, partial_bytes = entry.find_unfinished()
+        version, partial_bytes = entry.partial.find()
         total_bytes = version.size_bytes if version is not None else None
         return max(0, (total_bytes or self._expected_bytes(official)) - partial_bytes)
 
@@ -230,88 +226,33 @@ class Cache:
         """Download a file if it is newer than the copy; return the metadata of the cached file."""
         try:
             with _missing_as_input_error(entry.url):
-                fetched = self._fetch(official, entry, metadata)
+                download = self._download(official, entry, metadata)
         except (UnavailableError, InputFormError) as error:
             is_site_error = isinstance(error.__cause__, HttpFailureError | UnavailableError)
             if not metadata or not is_site_error:
                 raise
             self._go_offline(error)
             return metadata
-        if fetched is not None:
-            return fetched
-        entry.drop_unfinished()
-        if metadata is None:
-            raise AssertionError("a conditional request requires a cached copy")
-        return metadata
-
-    def _fetch(
-        self, official: OfficialFile, entry: CacheEntry, metadata: FileMetadata | None
-    ) -> FileMetadata | None:
-        download = self._download(official, entry, metadata)
-        if download.resumed and not self._is_official(official, download.size_bytes, download.md5):
-            # The two halves may be of different versions, even if the server said otherwise.
-            _log.warning(
-                "the resumed download of %s is damaged; downloading it again from scratch",
-                entry.url,
-            )
-            entry.drop_unfinished()
-            download = self._download(official, entry, metadata)
-        if not download.changed:
-            return None
-        try:
-            self._check_official(official, entry.url, download.size_bytes, download.md5)
-        except InputFormError:
-            entry.drop_unfinished()
-            raise
+        if not download.changed and metadata:
+            return metadata
         fetched = FileMetadata.of(entry.url, download)
         entry.finish_download(fetched)
-        _log.info("fetched %s (%.1f MB)", entry.url, download.size_bytes / 1e6)
+        _log.info("fetched %s (%.1f MB)", display_url(entry.url), download.size_bytes / 1e6)
         self._save_bandwidth(download)
         return fetched
 
     def _download(
         self, official: OfficialFile, entry: CacheEntry, metadata: FileMetadata | None
     ) -> Download:
-        partial_version, partial_bytes = entry.find_unfinished()
-        if partial_version is None:
-            entry.drop_unfinished()
-        else:
-            _log.info("resuming the download of %s after %.1f MB", entry.url, partial_bytes / 1e6)
-
-        def on_start(version: FileVersion, done: int) -> None:
-            if version.size_bytes is not None:
-                self._check_official(official, entry.url, version.size_bytes, "")
-                _check_free_space(entry, version.size_bytes - done)
-            if not done:
-                entry.save_unfinished_version(version)
-
-        with self._progress(official, partial_bytes) as bar:
-            try:
-                return self._web.download(
-                    entry.url,
-                    entry.unfinished_path,
-                    headers=metadata.conditions if metadata else {},
-                    progress=bar,
-                    partial_version=partial_version,
-                    expected_bytes=self._expected_bytes(official),
-                    on_start=on_start,
-                )
-            except InputFormError:
-                entry.drop_unfinished()
-                raise
-            except OSError as error:
-                if error.errno in _NO_SPACE:
-                    raise _disk_full_error(entry, "more free space", "none left") from error
-                raise
-
-    def _progress(
-        self, official: OfficialFile, partial_bytes: int
-    ) -> contextlib.AbstractContextManager[Progress]:
-        return progress(
-            Path(official.path).name,
-            total=self._expected_bytes(official) or None,
-            unit="B",
-            initial=partial_bytes,
+        return entry.partial.download(
+            self._web,
+            label=entry.path.name,
+            headers=metadata.conditions if metadata else {},
+            expected_bytes=self._expected_bytes(official),
+            check_size=lambda size_bytes: self._check_official(official, size_bytes),
+            check_file=lambda file: self._check_official(official, file.size_bytes, file.md5),
+            disk_remedy="set cache in [openimages] to a folder on a larger disk, or use --stream, "
+            "which keeps only the selected rows",
         )
 
     def _go_offline(self, error: OiyoloError) -> None:
@@ -328,19 +269,15 @@ class Cache:
         """Return the size that a file must have; 0 if it is unknown, or for another base URL."""
         return official.size_bytes if self.base_url == OFFICIAL_BASE_URL else 0
 
-    def _is_official(self, official: OfficialFile, size_bytes: int, md5: str) -> bool:
-        if self.base_url != OFFICIAL_BASE_URL:
-            return True
-        md5_matches = not md5 or official.md5 in {"", md5}
-        return md5_matches and official.size_bytes in {0, size_bytes}
-
-    def _check_official(self, official: OfficialFile, url: str, size_bytes: int, md5: str) -> None:
+    def _check_official(self, official: OfficialFile, size_bytes: int, md5: str = "") -> None:
         """Raise if a file is not the official one; ``md5`` is empty while it is not known yet."""
-        if self._is_official(official, size_bytes, md5):
+        if self.base_url != OFFICIAL_BASE_URL:
+            return
+        if (not md5 or official.md5 in {"", md5}) and official.size_bytes in {0, size_bytes}:
             return
         raise InputFormError(
             "not the official file",
-            where=url,
+            where=f"{self.base_url}/{official.path}",
             expected=f"{official.size_bytes} bytes, MD5 {official.md5}",
             found=f"{size_bytes} bytes" + (f", MD5 {md5}" if md5 else ""),
             remedy="A proxy may have altered it; try again, or from another network",
@@ -358,27 +295,8 @@ def _missing_as_input_error(url: str) -> Iterator[None]:
             raise
         raise InputFormError(
             "the site does not have this official file",
-            where=url,
+            where=display_url(url),
             expected="one of Open Images' official files",
             found=cause.detail,
             remedy="Check base_url and release in [openimages]",
         ) from error
-
-
-def _check_free_space(entry: CacheEntry, needed_bytes: int) -> None:
-    free_bytes = shutil.disk_usage(entry.path.parent).free
-    if needed_bytes + min(needed_bytes, _RESERVED_BYTES) > free_bytes:
-        raise _disk_full_error(
-            entry, f"{needed_bytes:,} bytes and a reserve", f"{free_bytes:,} free"
-        )
-
-
-def _disk_full_error(entry: CacheEntry, needed: str, found: str) -> UnavailableError:
-    return UnavailableError(
-        f"{entry.path.name} does not fit on the disk",
-        where=str(entry.path.parent),
-        expected=needed,
-        found=found,
-        remedy="Free some space, set cache in [openimages] to a folder on a larger disk, or use "
-        "--stream, which keeps only the selected rows",
-    )

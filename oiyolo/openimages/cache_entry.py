@@ -3,29 +3,27 @@
 For ``boxes.csv`` these are, in one folder:
 
 - ``boxes.csv``: the file, complete and verified.
-- ``boxes.csv.rows``: index of its rows (``csvscan.row_index``), written once all were checked.
 - ``boxes.csv.facts.json``: metadata of the version that was seen last. It is also kept for a file
   that was only streamed, so that a later command can ask whether that version is still current.
 - ``boxes.csv.unfinished`` and ``boxes.csv.unfinished.json``: an interrupted download, and the
-  version that it is part of.
+  version that it is part of (``net.download``).
 - ``boxes.csv.lock``: the lock of the process that writes here.
 """
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from oiyolo.core import files, locks
+from oiyolo.net.download import PARTIAL_SUFFIX, PartialDownload
 from oiyolo.net.ranges import FileVersion
-from oiyolo.openimages.csvscan.window import ROW_INDEX_SUFFIX
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from oiyolo.net.client import Download
+    from oiyolo.net.download import Download
 
 
 @dataclass(frozen=True)
@@ -76,14 +74,12 @@ class CacheEntry:
     Attributes:
         path: Path of the complete file.
         url: URL of the file.
-        unfinished_path: Path of an interrupted download.
+        partial: The download of the file, running or interrupted.
     """
 
     def __init__(self, path: Path, url: str) -> None:
         self.path, self.url = path, url
-        self.unfinished_path = path.with_name(path.name + ".unfinished")
-        self._unfinished_metadata_path = path.with_name(path.name + ".unfinished.json")
-        self._index_path = path.with_name(path.name + ROW_INDEX_SUFFIX)
+        self.partial = PartialDownload(path.with_name(path.name + PARTIAL_SUFFIX), url)
         self._metadata_path = path.with_name(path.name + ".facts.json")
         self._lock_path = path.with_name(path.name + ".lock")
 
@@ -117,52 +113,24 @@ class CacheEntry:
         """Write the metadata to disk."""
         files.write_json(self._metadata_path, asdict(metadata))
 
-    def find_unfinished(self) -> tuple[FileVersion | None, int]:
-        """Return the version and the size in bytes of an interrupted download; else (None, 0)."""
-        saved = files.read_json(self._unfinished_metadata_path)
-        if not isinstance(saved, dict) or not self.unfinished_path.is_file():
-            return None, 0
-        version = FileVersion.from_dict(saved.get("version"))
-        size_bytes = self.unfinished_path.stat().st_size
-        if version is None or saved.get("url") != self.url or not size_bytes:
-            return None, 0
-        if version.size_bytes is not None and size_bytes > version.size_bytes:
-            return None, 0
-        return version, size_bytes
-
-    def save_unfinished_version(self, version: FileVersion) -> None:
-        """Record which version the unfinished file is part of."""
-        saved = {"url": self.url, "version": version.as_dict()}
-        files.write_json(self._unfinished_metadata_path, saved)
-
     def finish_download(self, metadata: FileMetadata) -> None:
-        """Move the unfinished file, which is complete and verified, to its final path."""
-        with self.unfinished_path.open("rb") as file:
-            os.fsync(file.fileno())
+        """Move the partial file, which is complete and verified, to its final path."""
         # In this order, a kill neither leaves a file with another version's metadata nor costs a
         # second download.
-        self._drop_copy()
+        self.path.unlink(missing_ok=True)
         self.save_metadata(metadata)
-        self.unfinished_path.replace(self.path)
-        self._unfinished_metadata_path.unlink(missing_ok=True)
+        self.partial.finish(self.path)
 
     def record_streamed(self, metadata: FileMetadata) -> None:
         """Save the metadata of a streamed version, and delete a copy of another version."""
         before = self.metadata_of_copy()
         if before is None or before.md5 != metadata.md5:
-            self._drop_copy()
+            self.path.unlink(missing_ok=True)
             self.save_metadata(metadata)
-
-    def _drop_copy(self) -> None:
-        self._index_path.unlink(missing_ok=True)
-        self.path.unlink(missing_ok=True)
-
-    def drop_unfinished(self) -> None:
-        """Delete an interrupted download."""
-        self._unfinished_metadata_path.unlink(missing_ok=True)
-        self.unfinished_path.unlink(missing_ok=True)
 
     def remove_parts(self) -> None:
         """Delete partly written files of this entry; those of other entries may be in use."""
+        # Earlier versions wrote an index of the rows.
+        self.path.with_name(self.path.name + ".rows").unlink(missing_ok=True)
         for part in self.path.parent.glob(f".{self.path.name}.*{files.PART_SUFFIX}"):
             part.unlink(missing_ok=True)

@@ -13,17 +13,15 @@ from oiyolo.core.errors import OiyoloError
 from oiyolo.training.monitors import Monitor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from oiyolo.training.checkpoints import CheckpointKeeper, Checkpoints
-    from oiyolo.training.run import Run
-
-    Upload = Callable[[Sequence[Path], str], None]
 
 _log = logging.getLogger("oiyolo")
 
-INTERVAL_S: Final = 900.0
+_INTERVAL_S: Final = 900.0
+"""Minimum time between two uploads."""
 
 
 def upload(paths: Sequence[Path], destination: str) -> None:
@@ -40,31 +38,19 @@ class Backup(Monitor):
     """
 
     def __init__(
-        self,
-        run: Run,
-        checkpoints: Checkpoints,
-        keeper: CheckpointKeeper,
-        *,
-        destination: str,
-        interval_s: float = INTERVAL_S,
-        copy: Upload = upload,
+        self, checkpoints: Checkpoints, keeper: CheckpointKeeper, destination: str
     ) -> None:
         """Create the monitor.
 
         Args:
-            run: The run.
-            checkpoints: Its weights.
+            checkpoints: The weights of the run.
             keeper: The monitor that keeps the weights; its count shows when there are new ones.
             destination: ``gs://bucket/prefix``; files go to a folder with the run's name below it.
-            interval_s: Minimum time between two uploads, in seconds.
-            copy: Function that uploads files to a destination.
         """
-        self._run = run
+        self._run = checkpoints.run
         self._checkpoints = checkpoints
         self._keeper = keeper
-        self._destination = f"{destination.rstrip('/')}/{run.name}"
-        self._interval_s = interval_s
-        self._copy = copy
+        self._destination = f"{destination.rstrip('/')}/{self._run.name}"
         self._copied_count = 0
         self._next_s = 0.0
         self._thread: threading.Thread | None = None
@@ -75,7 +61,7 @@ class Backup(Monitor):
         if is_busy or at_s < self._next_s or self._keeper.kept_count == self._copied_count:
             return
         self._copied_count = self._keeper.kept_count
-        self._next_s = at_s + self._interval_s
+        self._next_s = at_s + _INTERVAL_S
         paths = self._stage_files()
         self._thread = threading.Thread(target=self._send, args=(paths,), daemon=True)
         self._thread.start()
@@ -111,7 +97,7 @@ class Backup(Monitor):
     def _send(self, paths: Sequence[Path]) -> None:
         token = progress.enabled.set(False)  # the run's progress bar is shown already
         try:
-            self._copy(paths, self._destination)
+            upload(paths, self._destination)
         except (OiyoloError, OSError) as error:
             _log.warning("train: cannot copy the weights to %s: %s", self._destination, error)
         else:

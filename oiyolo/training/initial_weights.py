@@ -9,18 +9,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from oiyolo.core import locks
 from oiyolo.core.files import sha256_of
-from oiyolo.core.progress import progress
 from oiyolo.net.client import HttpClient
 from oiyolo.networks.layers import expected_weight_bytes
 from oiyolo.networks.partial import find_transferable_layers, write_partial_weights
-from oiyolo.networks.weights import PRETRAINED, check_weights, obtain, origin
+from oiyolo.networks.weights import PRETRAINED, check_weights
+from oiyolo.training.pretrained import obtain, origin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
-    from oiyolo.net.ranges import FileVersion
     from oiyolo.networks.cfg import Cfg
-    from oiyolo.networks.weights import Fetch, Pretrained
+    from oiyolo.networks.weights import Pretrained
 
 NO_WEIGHTS: Final = "none"
 _SHOWN_DIGITS: Final = 16
@@ -92,39 +91,11 @@ def prepare_initial_weights(
             folder / f"{weights}.lock", what=weights, operation="fetch", wait=True
         )
         stack.enter_context(lock)
-        path = obtain(
-            weights, cache=folder, fetch=_fetch_with(client, weights), pretrained=pretrained
-        )
+        path = obtain(weights, cache=folder, client=client, pretrained=pretrained)
     report = check_weights(path, cfg)
     filled, count = report.filled_layers or 0, report.layer_count or 0
     source = {k: v for k, v in origin(path).items() if k != "mtime_ns"}
     return InitialWeights(path, filled, count, {"name": weights, **source, "layers": filled})
-
-
-def _fetch_with(client: HttpClient, name: str) -> Fetch:
-    def fetch(
-        url: str,
-        part: Path,
-        *,
-        partial_version: FileVersion | None,
-        expected_bytes: int,
-        on_start: Callable[[FileVersion, int], None],
-    ) -> None:
-        existing_bytes = (
-            part.stat().st_size if partial_version is not None and part.is_file() else 0
-        )
-        with progress(name, total=expected_bytes, unit="B", initial=existing_bytes) as bar:
-            client.download(
-                url,
-                part,
-                headers={},
-                progress=bar,
-                partial_version=partial_version,
-                expected_bytes=expected_bytes,
-                on_start=on_start,
-            )
-
-    return fetch
 
 
 def _user_weights(path: Path, cfg: Cfg, folder: Path) -> InitialWeights:

@@ -100,8 +100,22 @@ def test_the_partial_file_of_a_killed_process_is_removed(tmp_path: Path) -> None
     assert names(tmp_path) == ["complete.txt"]
 
 
+def test_only_abandoned_partial_files_of_the_given_names_are_removed(tmp_path: Path) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    abandoned = f".a.txt.{ended.pid}-7.part"
+    others = [f".b.txt.{ended.pid}-7.part", f".a.txt.{os.getppid()}-7.part", "film.part"]
+    for name in (abandoned, *others):
+        (tmp_path / name).write_text("half")
+    files.remove_abandoned_parts(tmp_path, "a.txt")
+    assert names(tmp_path) == sorted(others)
+    files.remove_abandoned_parts(tmp_path)
+    assert names(tmp_path) == sorted(others[1:])
+
+
 def test_in_a_missing_folder_there_are_no_partial_files(tmp_path: Path) -> None:
     assert files.remove_parts(tmp_path / "missing") == 0
+    files.remove_abandoned_parts(tmp_path / "missing")
 
 
 def test_text_is_written_without_newline_translation(tmp_path: Path) -> None:

@@ -180,22 +180,27 @@ def test_a_program_that_takes_too_long_is_killed_and_its_output_is_kept() -> Non
     assert time.monotonic() - started_s < 10
 
 
+def interrupt_at_first_line(script: str, error: type[BaseException] = KeyboardInterrupt) -> int:
+    """Raise an error at the first line of a script's output, and return that line, a number."""
+    numbers: list[int] = []
+
+    def on_line(_: str, line: bytes) -> None:
+        numbers.append(int(line))
+        raise error
+
+    with pytest.raises(error):
+        process.stream(python(script), on_line)
+    return numbers[0]
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
-def test_an_exception_terminates_the_program(tmp_path: Path, error: type[BaseException]) -> None:
+def test_an_exception_terminates_the_program(error: type[BaseException]) -> None:
     script = """
         import os, sys, time
         print(os.getpid(), flush=True)
         time.sleep(60)
     """
-    pids: list[int] = []
-
-    def on_line(_: str, line: bytes) -> None:
-        pids.append(int(line))
-        raise error
-
-    with pytest.raises(error):
-        process.stream(python(script), on_line, cwd=tmp_path)
-    assert not is_alive(pids[0])
+    assert not is_alive(interrupt_at_first_line(script, error))
 
 
 def test_a_program_that_ignores_sigterm_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,15 +211,8 @@ def test_a_program_that_ignores_sigterm_is_killed(monkeypatch: pytest.MonkeyPatc
         print(os.getpid(), flush=True)
         time.sleep(60)
     """
-    pids: list[int] = []
-
-    def on_line(_: str, line: bytes) -> None:
-        pids.append(int(line))
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        process.stream(python(script), on_line)
-    assert becomes_true(lambda: not is_alive(pids[0]))
+    pid = interrupt_at_first_line(script)
+    assert becomes_true(lambda: not is_alive(pid))
 
 
 def test_child_processes_of_the_program_are_terminated_too() -> None:
@@ -224,15 +222,8 @@ def test_child_processes_of_the_program_are_terminated_too() -> None:
         print(child.pid, flush=True)
         time.sleep(60)
     """
-    pids: list[int] = []
-
-    def on_line(_: str, line: bytes) -> None:
-        pids.append(int(line))
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        process.stream(python(script), on_line)
-    assert becomes_true(lambda: not is_alive(pids[0]))
+    pid = interrupt_at_first_line(script)
+    assert becomes_true(lambda: not is_alive(pid))
 
 
 @pytest.mark.parametrize("function", ["stream", "run"])

@@ -38,30 +38,31 @@ def test_a_parsed_url_survives_a_round_trip(bucket: str, prefix: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "problem"),
+    "text",
     [
-        ("photos", "does not begin with gs://"),
-        ("s3://photos", "does not begin with gs://"),
-        ("gs://", "names no bucket"),
-        ("gs:///boats", "names no bucket"),
-        ("gs://Photos", "lowercase letters"),
-        ("gs://my bucket", "lowercase letters"),
-        ("gs://-photos", "lowercase letters"),
-        ("gs://photos-", "lowercase letters"),
-        ("gs://a..b", "lowercase letters"),
-        ("gs://ab", "3 to 222 characters"),
-        ("gs://" + "a" * 223, "3 to 222 characters"),
-        ("gs://photos/../other", "segments of only dots"),
-        ("gs://photos/a//b", "empty segments"),
-        ("gs://photos/a\nb", "control characters"),
-        ("gs://photos/\udcff", "control characters"),
-        ("gs://photos/" + "ü" * 257, "more than 512 bytes"),
+        "photos",
+        "s3://photos",
+        "gs://",
+        "gs:///boats",
+        "gs://Photos",
+        "gs://my bucket",
+        "gs://-photos",
+        "gs://photos-",
+        "gs://a..b",
+        "gs://ab",
+        "gs://" + "a" * 223,
+        "gs://photos/../other",
+        "gs://photos/a//b",
+        "gs://photos/a\nb",
+        "gs://photos/\udcff",
+        "gs://photos/" + "ü" * 257,
     ],
 )
-def test_an_invalid_url_is_rejected_with_the_reason(text: str, problem: str) -> None:
-    with pytest.raises(UsageError, match=problem) as raised:
+def test_an_invalid_url_is_rejected(text: str) -> None:
+    with pytest.raises(UsageError) as raised:
         parse_bucket_url(text, where="--transfer")
     assert raised.value.where == "--transfer"
+    assert repr(text) in raised.value.found
 
 
 @given(st.text())

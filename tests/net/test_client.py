@@ -5,26 +5,36 @@ from __future__ import annotations
 import contextlib
 import gzip
 import hashlib
+import json
 import socket
 import socketserver
 import threading
-import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
-from oiyolo.core.errors import UnavailableError, UsageError
-from oiyolo.core.progress import progress
+from oiyolo.core.errors import InputFormError, UnavailableError
 from oiyolo.demo_data.server import Server, serve
-from oiyolo.net.client import USER_AGENT, HttpClient, HttpFailureError, RetryPolicy, StoppedError
+from oiyolo.net import download as download_module
+from oiyolo.net.client import HttpClient
+from oiyolo.net.download import PartialDownload, Stream
 from oiyolo.net.ranges import FileVersion
+from oiyolo.net.retry import (
+    USER_AGENT,
+    HttpFailureError,
+    RetryPolicy,
+    StoppedError,
+    with_retries,
+)
+from tests.support.pauses import RecordedPauses
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from oiyolo.net.download import Download
     from tests.support.failing_site import FaultySite
 
 CONTENT = bytes(range(256)) * 400
@@ -162,7 +172,11 @@ def get(web: HttpClient, url: str) -> Body:
         with web.open(url, {}) as response:
             return Body(b"".join(response.blocks()), response.headers, attempt)
 
-    return web.with_retries(url, request)
+    return with_retries(request, policy=web.retry_policy, stop=web.stop)
+
+
+def download(web: HttpClient, url: str, part: Path, **options: Any) -> Download:
+    return PartialDownload(part, url).download(web, label="x", **options)
 
 
 def test_a_response_has_its_complete_body_and_headers(
@@ -210,8 +224,8 @@ def test_a_transient_failure_is_retried_until_the_body_is_complete(
         ("/nonsense", "connection failed", True, False, 3),
         ("/short", "interrupted", True, True, 3),
         ("/incomplete-chunk", "interrupted", True, True, 3),
-        ("/loop", "unusable URL", False, True, 1),
-        ("/elsewhere", "unusable URL", False, True, 1),
+        ("/loop", "too many redirects", False, True, 1),
+        ("/elsewhere", "not http(s)", False, True, 1),
     ],
 )
 def test_a_failure_has_its_reason_whether_it_is_transient_and_its_attempts(
@@ -266,40 +280,56 @@ def test_an_invalid_url_is_not_retried(web: HttpClient, url: str) -> None:
     assert caught.value.attempts == 1
 
 
-def test_the_stop_event_ends_a_pause_at_once(server: FaultyServer) -> None:
-    stop = threading.Event()
+@pytest.mark.parametrize(("path", "low_s", "high_s"), [("/wait", 30.0, 30.0), ("/busy", 0.25, 0.5)])
+def test_a_retry_waits_as_the_server_asks_or_as_the_policy_says(
+    server: FaultyServer, path: str, low_s: float, high_s: float
+) -> None:
+    stop = RecordedPauses()
     web = HttpClient(RetryPolicy(max_attempts=2), stop)
-    threading.Timer(0.1, stop.set).start()
-    started_s = time.monotonic()
-    with pytest.raises(StoppedError):
+    with contextlib.closing(web), pytest.raises(HttpFailureError):
+        get(web, server.url + path)
+    (pause_s,) = stop.pauses_s
+    assert low_s <= pause_s <= high_s
+
+
+def test_the_stop_event_ends_a_pause(server: FaultyServer) -> None:
+    stop = RecordedPauses(stops_in_pause=True)
+    web = HttpClient(RetryPolicy(max_attempts=2), stop)
+    with contextlib.closing(web), pytest.raises(StoppedError):
         get(web, f"{server.url}/wait")
-    assert time.monotonic() - started_s < 2
+    assert stop.pauses_s == [30.0]
     assert server.request_counts["/wait"] == 1
-    web.close()
 
 
-def test_the_stop_event_ends_a_download_in_progress(server: FaultyServer) -> None:
-    stop = threading.Event()
-    web = HttpClient(QUICK, stop)
-    threading.Timer(0.1, stop.set).start()
-    started_s = time.monotonic()
-    with pytest.raises(StoppedError):
-        get(web, f"{server.url}/trickle")
-    assert time.monotonic() - started_s < 2
-    web.close()
+def test_the_stop_event_ends_a_download_in_progress(server: FaultyServer, web: HttpClient) -> None:
+    with web.open(f"{server.url}/trickle", {}) as response:
+        blocks = response.blocks()
+        assert next(blocks)
+        web.stop.set()
+        with pytest.raises(StoppedError):
+            next(blocks)
+
+
+@pytest.mark.parametrize("path", ["/missing", "/loop", "/elsewhere", "/closes"])
+def test_no_error_contains_the_secrets_of_a_url(
+    server: FaultyServer, web: HttpClient, tmp_path: Path, path: str
+) -> None:
+    url = server.url.replace("://", "://me:s3cr3t@") + path + "?signature=s3cr3t"
+    server.responses[f"{path}?signature=s3cr3t"] = server.responses[path]
+    with pytest.raises(UnavailableError) as caught:
+        download(web, url, tmp_path / "part")
+    assert "s3cr3t" not in str(caught.value)
+    assert caught.value.where == server.url + path
 
 
 def test_a_download_writes_the_file_and_returns_its_digest(
     server: FaultyServer, web: HttpClient, tmp_path: Path
 ) -> None:
-    with progress("x", unit="B") as bar:
-        download = web.download(
-            f"{server.url}/good", tmp_path / "part", headers={"X-A": "b"}, progress=bar
-        )
+    done = download(web, f"{server.url}/good", tmp_path / "part", headers={"X-A": "b"})
     assert (tmp_path / "part").read_bytes() == CONTENT
-    assert download.changed
-    assert download.md5 == hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()
-    assert (download.size_bytes, download.etag, download.last_modified) == (
+    assert done.changed
+    assert done.md5 == hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()
+    assert (done.size_bytes, done.etag, done.last_modified) == (
         len(CONTENT),
         '"abc"',
         "yesterday",
@@ -310,28 +340,24 @@ def test_a_download_writes_the_file_and_returns_its_digest(
 def test_a_download_is_complete_after_an_interruption(
     server: FaultyServer, web: HttpClient, tmp_path: Path
 ) -> None:
-    with progress("x", unit="B") as bar:
-        download = web.download(
-            f"{server.url}/short-once", tmp_path / "part", headers={}, progress=bar
-        )
+    done = download(web, f"{server.url}/short-once", tmp_path / "part")
     assert (tmp_path / "part").read_bytes() == CONTENT
-    assert download.size_bytes == len(CONTENT)
+    assert done.size_bytes == len(CONTENT)
 
 
 def test_a_file_that_has_not_changed_is_not_written(
     server: FaultyServer, web: HttpClient, tmp_path: Path
 ) -> None:
-    with progress("x", unit="B") as bar:
-        download = web.download(f"{server.url}/same", tmp_path / "part", headers={}, progress=bar)
-    assert not download.changed
+    assert not download(web, f"{server.url}/same", tmp_path / "part").changed
     assert not (tmp_path / "part").exists()
 
 
 def test_the_error_of_a_failed_download_names_the_url_and_the_attempts(
     server: FaultyServer, web: HttpClient, tmp_path: Path
 ) -> None:
-    with progress("x") as bar, pytest.raises(UnavailableError, match=r"attempts: 3") as caught:
-        web.download(f"{server.url}/busy", tmp_path / "part", headers={}, progress=bar)
+    with pytest.raises(UnavailableError) as caught:
+        download(web, f"{server.url}/busy", tmp_path / "part")
+    assert "attempts: 3" in caught.value.what
     assert caught.value.where == f"{server.url}/busy"
     assert caught.value.found == "HTTP 503 Service Unavailable"
     assert caught.value.exit_code == 4
@@ -379,8 +405,7 @@ def test_the_next_download_reuses_the_connection(
     with serve(tmp_path) as site:
         for _ in range(3):
             url = f"{site.base_url}/openimages/a.csv"
-            with progress("x", unit="B") as bar:
-                web.download(url, tmp_path / "part", headers={}, progress=bar)
+            download(web, url, tmp_path / "part")
         assert len(site.requests) == 3
         web.close()
     assert len(connections) == 1
@@ -389,71 +414,92 @@ def test_the_next_download_reuses_the_connection(
 class Bar:
     """A progress bar that records its lowest position."""
 
-    def __init__(self, done: int = 0) -> None:
-        self.done = done
-        self.lowest = done
+    def __init__(self) -> None:
+        self.done = self.lowest = 0
+
+    @contextlib.contextmanager
+    def start(self, _: str, *, initial: int, **__: object) -> Iterator[Bar]:
+        self.done = self.lowest = initial
+        yield self
 
     def advance(self, count: int = 1) -> None:
         self.done += count
         self.lowest = min(self.lowest, self.done)
 
-    def set_postfix(self, **figures: object) -> None:
-        raise AssertionError(figures)
+
+@pytest.fixture
+def bar(monkeypatch: pytest.MonkeyPatch) -> Bar:
+    bar = Bar()
+    monkeypatch.setattr(download_module, "progress", bar.start)
+    return bar
+
+
+@pytest.fixture
+def part(tmp_path: Path) -> Path:
+    return tmp_path / "part"
+
+
+def interrupt(part: Path, url: str, version: FileVersion, beginning: bytes) -> None:
+    """Leave what an interrupted download leaves."""
+    part.write_bytes(beginning)
+    record = {"url": url, "version": asdict(version)}
+    part.with_name("part.json").write_text(json.dumps(record))
 
 
 def test_the_bar_of_a_resumed_download_starts_at_the_size_of_the_part(
-    faulty_site: FaultySite, web: HttpClient, tmp_path: Path
+    faulty_site: FaultySite, web: HttpClient, part: Path, bar: Bar
 ) -> None:
-    content = faulty_site.settings.content
-    (tmp_path / "part").write_bytes(content[:100_000])
-    bar = Bar(100_000)
-    starts = []
-    result = web.download(
-        f"{faulty_site.url}/a", tmp_path / "part", headers={}, progress=bar,
-        partial_version=FileVersion('"one"', "", len(content)),
-        on_start=lambda *start: starts.append(start),
-    )  # fmt: skip
-    assert (tmp_path / "part").read_bytes() == content
+    content, url = faulty_site.settings.content, f"{faulty_site.url}/a"
+    interrupt(part, url, FileVersion('"one"', "", len(content)), content[:100_000])
+    done = download(web, url, part)
+    assert part.read_bytes() == content
     assert (bar.lowest, bar.done) == (100_000, len(content))
-    assert [done for _, done in starts] == [100_000]
-    assert (result.resumed, result.received_bytes, result.size_bytes) == (
-        True,
-        200_000,
-        len(content),
-    )
+    assert faulty_site.ranges == ["bytes=100000-"]
+    assert (done.resumed, done.received_bytes, done.size_bytes) == (True, 200_000, len(content))
 
 
 def test_the_bar_goes_back_if_a_download_restarts(
-    faulty_site: FaultySite, web: HttpClient, tmp_path: Path
+    faulty_site: FaultySite, web: HttpClient, part: Path, bar: Bar
 ) -> None:
-    (tmp_path / "part").write_bytes(b"?" * 100_000)
-    bar = Bar(100_000)
-    web.download(
-        f"{faulty_site.url}/a", tmp_path / "part", headers={}, progress=bar,
-        partial_version=FileVersion('"another"', "", 400_000),
-    )  # fmt: skip
-    assert (tmp_path / "part").read_bytes() == faulty_site.settings.content
+    url = f"{faulty_site.url}/a"
+    interrupt(part, url, FileVersion('"another"', "", 400_000), b"?" * 100_000)
+    download(web, url, part)
+    assert part.read_bytes() == faulty_site.settings.content
     assert (bar.lowest, bar.done) == (0, len(faulty_site.settings.content))
 
 
-def test_an_error_in_on_start_ends_a_download_before_anything_is_written(
-    faulty_site: FaultySite, web: HttpClient, tmp_path: Path
+def test_a_file_of_the_wrong_size_is_rejected_before_anything_is_written(
+    faulty_site: FaultySite, web: HttpClient, part: Path
 ) -> None:
-    def reject(version: FileVersion, done: int) -> None:
-        raise UsageError(f"{version.size_bytes} and {done}")
+    sizes = []
 
-    with progress("x", unit="B") as bar, pytest.raises(UsageError, match="300000 and 0"):
-        web.download(
-            f"{faulty_site.url}/a", tmp_path / "part", headers={}, progress=bar, on_start=reject
-        )
-    assert (tmp_path / "part").read_bytes() == b""
+    def reject(size_bytes: int) -> None:
+        sizes.append(size_bytes)
+        raise InputFormError("the wrong size")
+
+    with pytest.raises(InputFormError):
+        download(web, f"{faulty_site.url}/a", part, check_size=reject)
+    assert sizes == [300_000]
+    assert not part.exists()
+
+
+def test_an_error_that_is_no_verdict_on_the_file_keeps_the_part(
+    faulty_site: FaultySite, web: HttpClient, part: Path
+) -> None:
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        download(web, f"{faulty_site.url}/a", part, check_file=interrupted)
+    assert part.stat().st_size == 300_000
+    assert PartialDownload(part, f"{faulty_site.url}/a").find()[1] == 300_000
 
 
 @pytest.mark.parametrize("path", ["/no-length", "/good", "/short-once", "/moved", "/empty"])
 def test_a_stream_has_the_same_content_as_a_download(
     server: FaultyServer, web: HttpClient, path: str
 ) -> None:
-    stream = web.stream(server.url + path)
+    stream = Stream(web, server.url + path)
     blocks = list(stream.blocks(10_000))
     content = b"" if path == "/empty" else CONTENT
     assert b"".join(blocks) == content
@@ -468,8 +514,9 @@ def test_a_stream_has_the_same_content_as_a_download(
 def test_a_stream_without_a_usable_response_raises(
     server: FaultyServer, web: HttpClient, path: str
 ) -> None:
-    with pytest.raises(UnavailableError, match="attempts"):
-        list(web.stream(server.url + path).blocks(1 << 20))
+    with pytest.raises(UnavailableError) as caught:
+        list(Stream(web, server.url + path).blocks(1 << 20))
+    assert caught.value.where == server.url + path
 
 
 def test_an_encoded_body_is_decoded_and_not_resumed(
@@ -479,10 +526,9 @@ def test_an_encoded_body_is_decoded_and_not_resumed(
     headers = {"ETag": '"z"', "Content_Encoding": "gzip", "Content_Length": len(packed)}
     short = response("200 OK", packed[:500], **headers)
     monkeypatch.setitem(server.responses, "/packed", [short, response("200 OK", packed, **headers)])
-    with progress("x", unit="B") as bar:
-        download = web.download(f"{server.url}/packed", tmp_path / "part", headers={}, progress=bar)
+    done = download(web, f"{server.url}/packed", tmp_path / "part")
     assert (tmp_path / "part").read_bytes() == CONTENT
-    assert (download.size_bytes, download.resumed) == (len(CONTENT), False)
+    assert (done.size_bytes, done.resumed) == (len(CONTENT), False)
     assert not any(b"Range" in head for head in server.request_heads)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import pytest
 from hypothesis import given
@@ -158,7 +159,7 @@ def test_a_version_survives_a_round_trip_through_json(
     etag: str, last_modified: str, size_bytes: int | None, md5: str
 ) -> None:
     version = FileVersion(etag, last_modified, size_bytes, md5)
-    assert FileVersion.from_dict(json.loads(json.dumps(version.as_dict()))) == version
+    assert FileVersion.from_dict(json.loads(json.dumps(asdict(version)))) == version
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import heapq
+import itertools
+import random
 import threading
 import time
 from email.utils import format_datetime
@@ -22,38 +25,116 @@ SECOND_S = 1.0
 
 
 class Site:
-    """A simulated site with a limited capacity, loaded as much as a limiter allows."""
+    """A simulated site, loaded as much as a limiter allows.
 
-    def __init__(self, limiter: AimdLimiter, latency_s: float = 0.1) -> None:
-        self.limiter, self.latency_s = limiter, latency_s
-        self.now_s = 0.0
+    Args:
+        limiter: The limiter.
+        capacity: Maximum number of responses per second; more requests only wait longer.
+        latency_s: Shortest and longest time of a request, besides waiting.
+        stalls_s: Times at which the site stalls for 0.2 s.
+    """
 
-    def run(self, seconds: float, capacity: int) -> None:
-        """Respond for some time; concurrency beyond the capacity only adds latency."""
-        end_s = self.now_s + seconds
-        while self.now_s < end_s:
-            concurrency = self.limiter.window
-            self.now_s += self.latency_s * max(1.0, concurrency / capacity)
-            self.limiter.on_start(self.now_s, concurrency)
-            for _ in range(concurrency):
-                self.limiter.on_response(self.now_s)
+    def __init__(
+        self,
+        limiter: AimdLimiter,
+        capacity: float,
+        latency_s: tuple[float, float] = (0.05, 0.1),
+        stalls_s: tuple[float, ...] = (),
+    ) -> None:
+        self.limiter, self.capacity, self.latency_s = limiter, capacity, latency_s
+        self.now_s = self.free_s = 0.0
+        self.stalls_s = list(stalls_s)
+        self.responses_s: list[float] = []
+        self.windows: list[int] = []
+        self._waiting: list[float] = []
+        self._rng = random.Random(1)
+
+    def run(self, until_s: float) -> None:
+        """Respond until a time."""
+        while self.now_s < until_s:
+            while len(self._waiting) < self.limiter.window:
+                at_s = self.now_s + self._rng.uniform(*self.latency_s)
+                heapq.heappush(self._waiting, at_s)
+                self.limiter.on_start(self.now_s, len(self._waiting))
+            self.free_s = max(self.free_s, heapq.heappop(self._waiting)) + 1.0 / self.capacity
+            if self.stalls_s and self.free_s > self.stalls_s[0]:
+                self.free_s += 0.2
+                del self.stalls_s[0]
+            self.now_s = max(self.now_s, self.free_s)
+            self.limiter.on_response(self.now_s)
+            self.responses_s.append(self.now_s)
+            self.windows.append(self.limiter.window)
+
+    def rate(self, since_s: float) -> float:
+        """Return the responses per second from a time until now."""
+        return sum(s >= since_s for s in self.responses_s) / (self.now_s - since_s)
+
+
+def adaptive(most: int = 256, first: int = 16) -> AimdLimiter:
+    return AimdLimiter(RateLimit(max_concurrency=most, initial_concurrency=first), 0.0)
+
+
+def fixed(jobs: int) -> AimdLimiter:
+    return adaptive(jobs, jobs)
+
+
+@pytest.mark.parametrize(
+    ("latency_s", "capacity", "since_s"),
+    [
+        ((0.05, 0.1), 1600, 1.0),
+        ((0.05, 0.1), 800, 1.0),
+        ((0.05, 0.1), 5000, 1.0),
+        ((0.015, 0.025), 3000, 1.0),
+        ((0.3, 0.6), 400, 4.0),
+    ],
+)
+@pytest.mark.parametrize("stalls_s", [(), (0.12, 0.5, 0.9)], ids=["smooth", "stalls"])
+def test_it_soon_equals_the_best_fixed_number(
+    latency_s: tuple[float, float], capacity: float, since_s: float, stalls_s: tuple[float, ...]
+) -> None:
+    rates = []
+    for limiter in (adaptive(), *map(fixed, (16, 32, 64, 128, 256))):
+        site = Site(limiter, capacity, latency_s, stalls_s)
+        site.run(since_s + 4.0)
+        rates.append(site.rate(since_s))
+    assert rates[0] >= 0.95 * max(rates[1:])
 
 
 def test_the_window_rises_to_what_the_site_sustains_and_little_further() -> None:
-    site = Site(AimdLimiter(RateLimit(max_concurrency=512, initial_concurrency=4), 0.0))
-    site.run(20.0, capacity=64)
-    assert 48 <= site.limiter.window <= 256
+    site = Site(adaptive(512, 4), capacity=800)  # 60 concurrent requests sustain it
+    site.run(20.0)
+    assert min(site.windows[8000:]) >= 48
+    assert max(site.windows) <= 3 * 60
+
+
+def test_a_wider_window_that_brings_nothing_is_undone() -> None:
+    site = Site(adaptive(), capacity=800)
+    site.run(20.0)
+    changes = [window for window, _ in itertools.groupby(site.windows[8000:])]
+    low, high = min(changes), max(changes)
+    assert set(changes) == {low, high}
+    assert len(changes) > 4
+    assert site.windows[8000:].count(low) > 2 * site.windows[8000:].count(high)
+
+
+def test_the_window_rises_again_when_the_site_becomes_faster() -> None:
+    site = Site(adaptive(), capacity=400)
+    site.run(5.0)
+    assert site.limiter.window <= 64
+    site.capacity = 10_000.0
+    site.run(25.0)
+    assert site.limiter.window == 256
 
 
 @pytest.mark.parametrize(("most", "first", "window"), [(8, 4, 8), (1, 16, 1), (128, 128, 128)])
 def test_the_window_never_exceeds_the_maximum(most: int, first: int, window: int) -> None:
-    site = Site(AimdLimiter(RateLimit(max_concurrency=most, initial_concurrency=first), 0.0))
-    site.run(30.0, capacity=10_000)
-    assert site.limiter.window == window
+    site = Site(adaptive(most, first), capacity=10_000)
+    site.run(8.0)
+    assert site.limiter.window == max(site.windows) == window
 
 
 def test_overloads_halve_the_window_once_a_second_and_it_rises_again() -> None:
-    limiter = AimdLimiter(RateLimit(max_concurrency=64, initial_concurrency=64), 0.0)
+    limiter = adaptive(64, 64)
     for _ in range(64):
         limiter.on_overload(10.0)
     assert limiter.window == 32
@@ -62,14 +143,14 @@ def test_overloads_halve_the_window_once_a_second_and_it_rises_again() -> None:
     assert limiter.window == 32
     limiter.on_overload(11.5)
     assert limiter.window == 16
-    site = Site(limiter)
+    site = Site(limiter, capacity=10_000)
     site.now_s = 12.0
-    site.run(30.0, capacity=10_000)
+    site.run(30.0)
     assert limiter.window == 64
 
 
 def test_a_rare_overload_changes_nothing() -> None:
-    limiter = AimdLimiter(RateLimit(max_concurrency=64, initial_concurrency=64), 0.0)
+    limiter = adaptive(64, 64)
     for step in range(400):
         for _ in range(19):
             limiter.on_response(step * 0.1)
@@ -78,14 +159,14 @@ def test_a_rare_overload_changes_nothing() -> None:
 
 
 def test_the_window_never_falls_below_one() -> None:
-    limiter = AimdLimiter(RateLimit(max_concurrency=64, initial_concurrency=2), 0.0)
+    limiter = adaptive(64, 2)
     for second in range(100):
         limiter.on_overload(second * 2.0)
     assert limiter.window == 1
 
 
 def test_the_window_stays_while_too_few_requests_fill_it() -> None:
-    limiter = AimdLimiter(RateLimit(max_concurrency=64, initial_concurrency=8), 0.0)
+    limiter = adaptive(64, 8)
     for step in range(1000):
         limiter.on_start(step * EPOCH_S, 1)
         limiter.on_response(step * EPOCH_S)
@@ -109,7 +190,7 @@ def test_requests_start_no_faster_than_the_rate_allows() -> None:
 
 
 def test_a_requested_pause_is_kept_and_no_shorter_one_ends_it() -> None:
-    limiter = AimdLimiter(RateLimit(max_concurrency=8, initial_concurrency=8), 0.0)
+    limiter = adaptive(8, 8)
     limiter.pause_for(5.0, 30.0)
     limiter.pause_for(6.0, 1.0)
     assert limiter.pause_left_s(10.0) == limiter.delay_s(10.0) == 25.0

@@ -134,9 +134,9 @@ def test_a_copy_is_independent_and_has_its_own_line_numbers(small_text: str) -> 
     ["<<<<<<< HEAD", "=======", ">>>>>>> dfa5e4ca", "||||||| base", "<<<<<<<", ">>>>>>> a\r"],
 )
 def test_a_merge_conflict_is_rejected_with_its_line(marker: str) -> None:
-    with pytest.raises(CfgError, match=r"my\.cfg:3: unresolved merge conflict") as caught:
+    with pytest.raises(CfgError) as caught:
         parse(f"[net]\nbatch=1\n{marker}\nbatch=2\n", path="my.cfg")
-    assert caught.value.line == 3
+    assert (caught.value.where, caught.value.line) == ("my.cfg:3", 3)
     assert caught.value.exit_code == 3
     assert caught.value.remedy
 
@@ -144,32 +144,33 @@ def test_a_merge_conflict_is_rejected_with_its_line(marker: str) -> None:
 def test_the_merge_conflict_of_the_seed_project_is_rejected_with_its_line() -> None:
     if not SEED_CFG.exists():
         pytest.skip(f"the seed project's file is not at {SEED_CFG}")
-    with pytest.raises(CfgError, match=r"yolov3_ih_fp\.cfg:3") as caught:
+    with pytest.raises(CfgError) as caught:
         read(SEED_CFG)
     assert caught.value.line == 3
 
 
 @pytest.mark.parametrize(
-    ("text", "line", "match"),
+    ("text", "line", "named"),
     [
         ("", 1, "no section"),
         ("# nothing\n", 1, "no section"),
-        ("<!DOCTYPE html>\n<html>\n", 1, "not a valid line of a darknet network file"),
-        ("batch=1\n[net]\n", 1, r"expected \[net\] before"),
-        ("\ufeff[net]\n", 1, "not a valid line"),
-        ("\n[convolutional]\n", 2, r"expected \[net\] as the first section"),
-        ("[net]\nbatch\n", 2, "not a valid line"),
-        ("[net]\nbatch=\n", 2, "not a valid line"),
-        ("[net]\n=1\n", 2, "not a valid line"),
-        ("[net]\n[yolo\n", 2, "not a valid line"),
-        ("[net]\n[yolo] # last\n", 2, "not a valid line"),
-        ("[net]\n" + "x" * 500, 2, r"x{60}\.\.\.'"),
+        ("<!DOCTYPE html>\n<html>\n", 1, "<!DOCTYPE html>"),
+        ("batch=1\n[net]\n", 1, "[net]"),
+        ("\ufeff[net]\n", 1, "[net]"),
+        ("\n[convolutional]\n", 2, "[convolutional]"),
+        ("[net]\nbatch\n", 2, "batch"),
+        ("[net]\nbatch=\n", 2, "batch="),
+        ("[net]\n=1\n", 2, "=1"),
+        ("[net]\n[yolo\n", 2, "[yolo"),
+        ("[net]\n[yolo] # last\n", 2, "# last"),
+        ("[net]\n" + "x" * 500, 2, "x" * 60 + "...'"),
     ],
 )
-def test_text_that_is_not_a_cfg_is_rejected(text: str, line: int, match: str) -> None:
-    with pytest.raises(CfgError, match=match) as caught:
+def test_text_that_is_not_a_cfg_is_rejected(text: str, line: int, named: str) -> None:
+    with pytest.raises(CfgError) as caught:
         parse(text, path="my.cfg")
     assert caught.value.line == line
+    assert named in caught.value.expected + caught.value.found
 
 
 @pytest.mark.parametrize(
@@ -179,8 +180,9 @@ def test_text_that_is_not_a_cfg_is_rejected(text: str, line: int, match: str) ->
 def test_an_invalid_value_is_rejected_with_its_line(value: str, read_as: str) -> None:
     section = parse(f"[net]\n\nkey={value}\n", path="my.cfg").net
     arguments = ("key",) if read_as == "numbers" else ("key", 1)
-    with pytest.raises(CfgError, match=r"my\.cfg:3: invalid value for key in \[net\]"):
+    with pytest.raises(CfgError) as caught:
         getattr(section, read_as)(*arguments)
+    assert (caught.value.where, caught.value.found) == ("my.cfg:3", repr(value))
 
 
 @pytest.mark.parametrize(
@@ -189,8 +191,9 @@ def test_an_invalid_value_is_rejected_with_its_line(value: str, read_as: str) ->
 def test_numbers_that_only_python_accepts_are_rejected(value: str) -> None:
     section = parse(f"[net]\nkey={value}\n", path="my.cfg").net
     for read_as in (section.integer, section.number):
-        with pytest.raises(CfgError, match=r"my\.cfg:2"):
+        with pytest.raises(CfgError) as caught:
             read_as("key", 1)
+        assert caught.value.line == 2
 
 
 @pytest.mark.parametrize(
@@ -223,5 +226,6 @@ def test_the_canonical_form_is_what_darknet_reads_from_a_file(
 
 def test_a_missing_file_is_a_usage_error(tmp_path: Path) -> None:
     for path in (tmp_path / "none.cfg", tmp_path):
-        with pytest.raises(UsageError, match="network file not found"):
+        with pytest.raises(UsageError) as caught:
             read(path)
+        assert caught.value.where == str(path)

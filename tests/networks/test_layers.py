@@ -6,7 +6,7 @@ import pytest
 
 from oiyolo.networks.builders import build, stock
 from oiyolo.networks.cfg import CfgError, parse
-from oiyolo.networks.layers import expected_weight_bytes, head_channels, layers, sources_of
+from oiyolo.networks.layers import expected_weight_bytes, head_channels, layers
 
 NET = "[net]\nwidth=64\nheight=32\nchannels=3\n"
 
@@ -99,7 +99,6 @@ def test_routes_and_shortcuts_refer_to_their_sources() -> None:
     assert [layer.output_whc[2] for layer in computed] == [4, 6, 10, 5, 5, 5, 5, 5, 2]
     assert computed[7].parameter_count == 3 * 5
     assert computed[8].parameter_count == 0
-    assert sources_of(parse("[net]\n[route]\nlayers=-9\n", path="n.cfg").layers[0], 0) == (-9,)
 
 
 @pytest.mark.parametrize(
@@ -116,22 +115,27 @@ def test_a_head_needs_channels_for_its_anchors_and_classes(head: str, channels: 
 
 
 @pytest.mark.parametrize(
-    ("text", "line", "match"),
+    ("text", "line", "named"),
     [
-        ("[net]\nwidth=64\n", 1, "input is empty"),
-        (NET + "[nonsense]\n", 5, r"unsupported layer type \[nonsense\]"),
-        (NET + "[convolutional]\nfilters=0\n", 6, "below 1"),
-        (NET + "[convolutional]\nfilters=1\nstride=0\n", 7, "stride below 1"),
-        (NET + "[convolutional]\nsize=99\n", 5, "is empty"),
-        (NET + "[route]\n", 5, "no source layer"),
-        (NET + "[route]\nlayers=0\n", 6, "does not precede"),
-        (NET + "[dropout]\n[route]\nlayers=-2\n", 7, "expected layers from 0 to 0"),
-        (NET + "[maxpool]\nsize=2\nstride=2\n[upsample]\n[route]\nlayers=0,1\n", 10, "different"),
+        ("[net]\nwidth=64\n", 1, "input"),
+        (NET + "[nonsense]\n", 5, "[nonsense]"),
+        (NET + "[convolutional]\nfilters=0\n", 6, "filters"),
+        (NET + "[convolutional]\nfilters=1\nstride=0\n", 7, "stride"),
+        (NET + "[convolutional]\nsize=99\n", 5, "layer 0"),
+        (NET + "[route]\n", 5, "layers="),
+        (NET + "[route]\nlayers=0\n", 6, "layer 0"),
+        (NET + "[dropout]\n[route]\nlayers=-2\n", 7, "layers from 0 to 0"),
+        (
+            NET + "[maxpool]\nsize=2\nstride=2\n[upsample]\n[route]\nlayers=0,1\n",
+            10,
+            "32x16, 64x32",
+        ),
     ],
 )
 def test_a_network_that_cannot_be_built_is_rejected_with_its_line(
-    text: str, line: int, match: str
+    text: str, line: int, named: str
 ) -> None:
-    with pytest.raises(CfgError, match=match) as caught:
+    with pytest.raises(CfgError) as caught:
         layers(parse(text, path="n.cfg"))
     assert caught.value.line == line
+    assert named in str(caught.value)

@@ -59,7 +59,7 @@ def test_weights_for_other_classes_are_used_up_to_the_head(
     report = check_weights(tmp_path / "partial", cfg, expected_bytes=expected_weight_bytes(cfg, 2))
     assert (report.filled_layers, report.header.seen) == (2, 0)
     header_bytes = 16 if short_header else 20
-    body_bytes = report.size_bytes - 20
+    body_bytes = (tmp_path / "partial").stat().st_size - 20
     assert (tmp_path / "partial").read_bytes()[20:] == path.read_bytes()[
         header_bytes : header_bytes + body_bytes
     ]
@@ -79,10 +79,10 @@ def test_weights_of_another_network_are_rejected(tmp_path: Path, cfg: Cfg, lost_
     trained = adapt(cfg, class_count=80, size_wh=cfg.size_wh)
     path = write_weights(tmp_path / "w.weights", trained)
     path.write_bytes(path.read_bytes()[:-lost_bytes])
-    with pytest.raises(InputFormError, match="cannot be used"):
-        find_transferable_layers(path, cfg)
-    with pytest.raises(UsageError, match="weights file not found"):
-        find_transferable_layers(tmp_path / "none", cfg)
+    for file, kind in ((path, InputFormError), (tmp_path / "none", UsageError)):
+        with pytest.raises(kind) as caught:
+            find_transferable_layers(file, cfg)
+        assert caught.value.where == str(file)
 
 
 @pytest.mark.parametrize(("name", "first", "of"), [("yolov3", 81, 107), ("yolov4", 138, 162)])

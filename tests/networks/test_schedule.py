@@ -35,33 +35,34 @@ def test_the_number_of_iterations_follows_classes_and_images(
 
 
 def test_a_short_training_has_a_short_burn_in() -> None:
-    schedule = schedule_for(1, 500, max_batches=300)
+    schedule = with_overrides(schedule_for(1, 500), max_batches=300)
     assert (schedule.burn_in, schedule.steps) == (30, (240, 270))
 
 
 @given(st.integers(1, 10**7), st.integers(1, 600), st.integers(0, 10**6))
 def test_recommended_schedules_are_consistent(max_batches: int, classes: int, images: int) -> None:
-    schedule = schedule_for(classes, images, max_batches=max_batches)
+    schedule = with_overrides(schedule_for(classes, images), max_batches=max_batches)
     assert schedule.burn_in <= max_batches / 10
     assert list(schedule.steps) == sorted(schedule.steps)
     assert schedule.steps[-1] <= max_batches
 
 
 @pytest.mark.parametrize(
-    ("wrong", "match"),
+    ("wrong", "named"),
     [
         ({"batch": 0}, "batch"),
-        ({"subdivisions": 3}, "does not divide.*Set one of 1, 2, 4, 8"),
+        ({"subdivisions": 3}, "1, 2, 4, 8"),
         ({"subdivisions": -1}, "subdivisions"),
         ({"max_batches": 0}, "max_batches"),
         ({"learning_rate": float("nan")}, "learning_rate"),
-        ({"scales": (0.1,)}, "one scale per step"),
+        ({"scales": (0.1,)}, "2 scales"),
     ],
 )
-def test_values_that_darknet_would_misread_are_rejected(wrong: dict[str, int], match: str) -> None:
+def test_values_that_darknet_would_misread_are_rejected(wrong: dict[str, int], named: str) -> None:
     good = Schedule(8, 2, 0.001, 1000, 100, (800, 900), (0.1, 0.1))
-    with pytest.raises(UsageError, match=match):
+    with pytest.raises(UsageError) as caught:
         replace(good, **wrong)  # type: ignore[arg-type]
+    assert named in str(caught.value)
 
 
 def test_the_schedule_of_a_file_is_read_and_written(small_text: str) -> None:
@@ -84,8 +85,9 @@ def test_a_schedule_without_steps_is_constant(small_text: str) -> None:
 
 def test_an_invalid_schedule_in_a_file_is_an_error(small_text: str) -> None:
     cfg = parse(small_text.replace("subdivisions=2", "subdivisions=3"), path="n.cfg")
-    with pytest.raises(CfgError, match=r"n\.cfg:2: .*does not divide"):
+    with pytest.raises(CfgError) as caught:
         schedule_of(cfg)
+    assert caught.value.where == "n.cfg:2"
 
 
 def test_other_values_follow_an_override() -> None:
@@ -95,7 +97,7 @@ def test_other_values_follow_an_override() -> None:
     assert with_overrides(own) == own
     assert with_overrides(own, learning_rate=0.1).learning_rate == 0.1
     assert with_overrides(own, subdivisions=2).subdivisions == 2
-    with pytest.raises(UsageError, match="max_batches"):
+    with pytest.raises(UsageError):
         with_overrides(own, max_batches=0)
 
 
@@ -123,7 +125,7 @@ def test_a_new_batch_needs_no_more_memory(
 def test_several_gpus_get_a_lower_rate_and_a_longer_burn_in(
     max_batches: int, gpu_count: int, learning_rate: float, burn_in: int
 ) -> None:
-    one = schedule_for(1, 100, max_batches=max_batches)
+    one = with_overrides(schedule_for(1, 20_000), max_batches=max_batches)
     several = for_gpus(one, gpu_count)
     assert (several.learning_rate, several.burn_in) == (learning_rate, burn_in)
     assert replace(several, learning_rate=0.001, burn_in=one.burn_in) == one
@@ -132,8 +134,9 @@ def test_several_gpus_get_a_lower_rate_and_a_longer_burn_in(
 
 @pytest.mark.parametrize("burn_in", [-1, 300, 1000])
 def test_a_burn_in_that_covers_all_iterations_is_rejected(burn_in: int) -> None:
-    with pytest.raises(UsageError, match="Set burn_in = 30"):
-        with_overrides(schedule_for(1, 100, max_batches=300), burn_in=burn_in)
+    with pytest.raises(UsageError) as caught:
+        with_overrides(schedule_for(1, 100), max_batches=300, burn_in=burn_in)
+    assert "burn_in = 30" in caught.value.remedy
 
 
 def test_an_explicit_burn_in_is_kept() -> None:

@@ -1,0 +1,171 @@
+"""Download pretrained weights from their mirrors, and verify the cached files."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import struct
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from oiyolo.core.errors import InputFormError, UnavailableError
+from oiyolo.core.files import read_json, sha256_of, write_json
+from oiyolo.net.download import PARTIAL_SUFFIX, PartialDownload
+from oiyolo.networks.layers import HEADER_BYTES
+from oiyolo.networks.weights import check_weights, weights_error
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from oiyolo.net.client import HttpClient
+    from oiyolo.networks.weights import MirrorUrl, Pretrained
+
+_SEEN_OFFSET: Final = 12
+"""Position of the number of images seen in the header of a weights file."""
+
+
+def obtain(
+    name: str, *, cache: Path, client: HttpClient, pretrained: Mapping[str, Pretrained]
+) -> Path:
+    """Return pretrained weights, downloading them unless they are in the cache.
+
+    Cached files are verified by size and checksum; the checksum is computed again only if the file
+    was modified. A file gets its final name after validation. Interrupted downloads are kept next
+    to it, one per mirror, and resumed.
+
+    Args:
+        name: Name in ``pretrained``.
+        cache: Folder of the cached files. Only one process may download into it at a time.
+        client: Client that sends the requests.
+        pretrained: The available weights, by name.
+
+    Returns:
+        Path of the file. ``origin`` returns where it came from.
+
+    Raises:
+        UnavailableError: No mirror has the file; the message gives the reason for each.
+        KeyError: Unknown name.
+    """
+    entry = pretrained[name]
+    path = cache / name
+    if _is_cached(path, entry):
+        return path
+    cache.mkdir(parents=True, exist_ok=True)
+    problems = []
+    for mirror in entry.mirrors:
+        problem = _try_mirror(entry, mirror, path, client)
+        if not problem:
+            for leftover in cache.glob(f"{name}.*{PARTIAL_SUFFIX}*"):
+                leftover.unlink(missing_ok=True)
+            return path
+        problems.append(f"{mirror.url}: {problem}")
+    raise UnavailableError(
+        f"the pretrained weights {name} cannot be downloaded",
+        expected=f"{entry.size_bytes:,} bytes from one of {len(entry.mirrors)} mirrors",
+        found="; ".join(problems),
+        remedy="Run the command again to resume the download; or download the file by other means "
+        'and set [train] weights to its path; or set weights = "none" to train from scratch',
+    )
+
+
+def origin(path: Path) -> dict[str, Any]:
+    """Return where weights in the cache came from.
+
+    Returns:
+        ``url``, ``sha256``, ``size_bytes`` and, for some mirrors, ``note``; empty for a file that
+        ``obtain`` has not seen.
+    """
+    record = read_json(_sidecar(path))
+    return record if isinstance(record, dict) else {}
+
+
+def _try_mirror(entry: Pretrained, mirror: MirrorUrl, path: Path, client: HttpClient) -> str:
+    """Download from a mirror; return the reason for a failure, or an empty string."""
+    # Mirrors have different files, so a partial download is useless for another mirror.
+    digest = hashlib.sha256(mirror.url.encode()).hexdigest()[:8]
+    partial = PartialDownload(path.with_name(f"{path.name}.{digest}{PARTIAL_SUFFIX}"), mirror.url)
+    expected_bytes = mirror.full_network_bytes or entry.size_bytes
+
+    def check_size(size_bytes: int) -> None:
+        if size_bytes != expected_bytes:
+            found = f"{size_bytes:,} bytes"
+            remedy = "A different file, or an HTML page"
+            raise weights_error(partial.path, found, remedy, expected_bytes)
+
+    def check_file(_: object) -> None:
+        if mirror.full_network_bytes:
+            check_weights(partial.path, expected_bytes=mirror.full_network_bytes)
+            _truncate(partial.path, entry.size_bytes)
+        check_weights(partial.path, expected_bytes=entry.size_bytes)
+        if not mirror.full_network_bytes:
+            _check_identity(partial.path, entry)
+
+    try:
+        partial.download(
+            client,
+            label=entry.name,
+            expected_bytes=expected_bytes,
+            check_size=check_size,
+            check_file=check_file,
+        )
+    except UnavailableError as error:
+        return f"{error.what} ({error.found})" if error.found else error.what
+    except InputFormError as error:  # its message names the temporary file
+        return f"expected {error.expected}, found {error.found}"
+    record = {
+        "url": mirror.url,
+        "sha256": sha256_of(partial.path),
+        "size_bytes": entry.size_bytes,
+        **({"note": mirror.note} if mirror.note else {}),
+    }
+    partial.finish(path)
+    _write_record(path, record)
+    return ""
+
+
+def _is_cached(path: Path, entry: Pretrained) -> bool:
+    if not path.is_file() or path.stat().st_size != entry.size_bytes:
+        return False
+    record = origin(path)
+    if "sha256" in record:
+        if record.get("mtime_ns") == path.stat().st_mtime_ns:
+            return True
+        if sha256_of(path) != record["sha256"]:
+            return False
+    else:  # put there by hand, or the process was killed before it wrote the record
+        try:
+            check_weights(path, expected_bytes=entry.size_bytes)
+            _check_identity(path, entry)
+        except InputFormError:
+            return False
+        record = {"sha256": sha256_of(path), "size_bytes": entry.size_bytes}
+    with contextlib.suppress(OSError):  # a read-only cache is usable too
+        _write_record(path, record)
+    return True
+
+
+def _write_record(path: Path, record: Mapping[str, Any]) -> None:
+    write_json(_sidecar(path), {**record, "mtime_ns": path.stat().st_mtime_ns})
+
+
+def _sidecar(path: Path) -> Path:
+    return path.with_name(path.name + ".json")
+
+
+def _truncate(path: Path, size_bytes: int) -> None:
+    """Truncate a file to its first layers, and reset the images seen to 0."""
+    with path.open("r+b") as file:
+        file.seek(_SEEN_OFFSET)
+        file.write(struct.pack("<Q", 0))
+        file.truncate(size_bytes)
+
+
+def _check_identity(path: Path, entry: Pretrained) -> None:
+    count = len(entry.first_floats)
+    first = np.fromfile(path, "<f4", count=count, offset=HEADER_BYTES)
+    if not np.allclose(first, entry.first_floats, rtol=1e-5):
+        raise weights_error(
+            path, f"a different file: it starts with {', '.join(f'{x:.6g}' for x in first)}"
+        )
