@@ -78,71 +78,47 @@ def _create_ledgers(folder: Path, images: int) -> None:
         db.commit()
 
 
-def _steps(folder: Path, images: int) -> dict[str, Callable[[Ledger], object]]:
-    def random_changes() -> list[Change]:
-        ids = _ids(images)
-        sample = random.Random(time.time()).sample(ids, min(_BATCH, images))  # noqa: S311  (no secret)
-        return [_change(image_id, number) for number, image_id in enumerate(sample)]
+def _steps(folder: Path, images: int) -> dict[str, Callable[[Ledger], Callable[[], object]]]:
+    """Return by name the functions that prepare a step and return the action to time."""
 
-    changes: dict[str, list[Change]] = {}
-    subsets: dict[str, dict[str, str]] = {}
+    def record(ledger: Ledger) -> Callable[[], object]:
+        sample = random.Random(time.time()).sample(_ids(images), min(_BATCH, images))  # noqa: S311  (no secret)
+        changes = [_change(image_id, number) for number, image_id in enumerate(sample)]
+        return lambda: ledger.record("fetch", changes)
 
-    def record(ledger: Ledger) -> None:
-        ledger.record("fetch", changes["random"])
+    def select(ledger: Ledger, leave_out_every: int) -> Callable[[], object]:
+        ids = [image_id for n, image_id in enumerate(_ids(images)) if (n + 1) % leave_out_every]
+        subset_by_id = dict.fromkeys(ids, "train")
+        return lambda: ledger.reselect(subset_by_id)
 
-    def reselect(ledger: Ledger) -> None:
-        ledger.reselect(subsets["ids"])
+    def merge(ledger: Ledger) -> Callable[[], object]:
+        shard_folder = journals.shard_folder(folder, "00000-of-00100")
+        with contextlib.closing(Journal(shard_folder, {})) as journal:
+            ids = _ids(images)[-_JOURNAL_LINES:]
+            journal.append([_change(image_id, number) for number, image_id in enumerate(ids)])
+        return lambda: journals.merge(folder, ledger)
 
-    def merge(ledger: Ledger) -> None:
-        journals.merge(folder, ledger)
+    def keep_ids(_: Ledger) -> Callable[[], object]:
+        subset_by_id = dict.fromkeys(_ids(images), "train")
+        return lambda: subset_by_id
 
-    def prepare(step: str) -> None:
-        if step == "record 1,000 changes":
-            changes["random"] = random_changes()
-        elif step.startswith("select"):
-            ids = _ids(images)
-            selected = (
-                ids if step == "select the same" else [i for n, i in enumerate(ids) if n % 100]
-            )
-            subsets["ids"] = dict.fromkeys(selected, "train")
-        elif step == "ids only":
-            subsets["ids"] = dict.fromkeys(_ids(images), "train")
-        elif step.startswith("merge"):
-            shard_folder = journals.shard_folder(folder, "00000-of-00100")
-            with contextlib.closing(Journal(shard_folder, {})) as journal:
-                ids = _ids(images)[-_JOURNAL_LINES:]
-                journal.append([_change(image_id, number) for number, image_id in enumerate(ids)])
-
-    steps: dict[str, Callable[[Ledger], object]] = {
-        "open": lambda _: None,
-        "status": Ledger.counts,
+    return {
+        "open": lambda _: lambda: None,
+        "status": lambda ledger: ledger.counts,
         "record 1,000 changes": record,
-        "all pending, one by one": lambda ledger: sum(1 for _ in ledger.iter_ids(PENDING)),
-        "ids only": lambda _: None,
-        "select the same": reselect,
-        "select 99 of 100": reselect,
+        "all pending, one by one": lambda ledger: lambda: sum(1 for _ in ledger.iter_ids(PENDING)),
+        "ids only": keep_ids,
+        "select the same": lambda ledger: select(ledger, images + 1),
+        "select 99 of 100": lambda ledger: select(ledger, 100),
         "merge 17,000 lines": merge,
     }
-    return {name: _timed(prepare, name, step) for name, step in steps.items()}
-
-
-def _timed(
-    prepare: Callable[[str], None], name: str, step: Callable[[Ledger], object]
-) -> Callable[[Ledger], object]:
-    def prepare_and_time(ledger: Ledger) -> float:
-        prepare(name)
-        start_s = time.perf_counter()
-        step(ledger)
-        return time.perf_counter() - start_s
-
-    return prepare_and_time
 
 
 @contextlib.contextmanager
 def _plain(path: Path) -> Iterator[Ledger]:
     """Yield the baseline ledger, which counts all rows and searches them for pending images."""
     with Ledger(path) as ledger:
-        ledger._has_sums = False  # noqa: SLF001  (what the benchmark compares)
+        ledger._version = 1  # noqa: SLF001  (what the benchmark compares)
         yield ledger
 
 
@@ -151,7 +127,10 @@ def _run_step(folder: Path, images: int, variant: str, step: str) -> None:
     start_s = time.perf_counter()
     with (Ledger if variant == "ours" else _plain)(path) as ledger:
         open_s = time.perf_counter() - start_s
-        step_s = _steps(folder / variant, images)[step](ledger)
+        action = _steps(folder / variant, images)[step](ledger)
+        start_s = time.perf_counter()
+        action()
+        step_s = time.perf_counter() - start_s
     print(json.dumps(open_s if step == "open" else step_s))
 
 

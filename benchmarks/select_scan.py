@@ -8,10 +8,9 @@ interleaved runs:
 - 26,000 images, by their ids;
 - human labels of one class and of four.
 
-The baselines are ``wc -l`` on the same file and pandas in chunks. There are three methods: "all"
-checks the number of fields of every row and writes the row index, as the first selection does;
-"index" finds the rows by it, as all later selections do; "search" searches the file and checks only
-the matching rows, as when no row index could be written.
+The baselines are ``wc -l`` on the same file and pandas in chunks. There are two methods: "all"
+checks the number of fields of every row, as the first selection does; "search" checks only the
+matching rows, as all later selections do.
 
 Times exclude the start of Python and the imports. Memory is the peak of the process without the
 resulting table.
@@ -44,7 +43,7 @@ _TASKS: Final = {
     "images": ("ids",),
     "labels": ("one", "four"),
 }
-_METHODS: Final = ("all", "index", "search", "pandas")
+_METHODS: Final = ("all", "search", "pandas")
 
 
 def _ids(files: BigFiles) -> list[str]:
@@ -65,7 +64,7 @@ def _reader(files: BigFiles, kind: str, keys: str, method: str) -> Callable[[], 
     import pandas as pd  # noqa: PLC0415 (Linux adds the parent's memory, which must stay small)
 
     from oiyolo.openimages import tables  # noqa: PLC0415 (the same)
-    from oiyolo.openimages.csvscan.window import IndexableFile, LocalFile  # noqa: PLC0415 (the same)
+    from oiyolo.openimages.csvscan.window import LocalFile  # noqa: PLC0415 (the same)
 
     path = getattr(files, kind)
     values = _ids(files) if keys == "ids" else getattr(files, keys)
@@ -78,8 +77,8 @@ def _reader(files: BigFiles, kind: str, keys: str, method: str) -> Callable[[], 
 
     def with_oiyolo() -> pd.DataFrame:
         reader = getattr(tables, f"read_{kind}")
-        file = LocalFile(path) if method == "search" else IndexableFile(path, "of the benchmark")
-        return reader(file, "train", values, check_all=method == "all").rows
+        source = tables.TableSource(LocalFile(path), "train", check_all=method == "all")
+        return reader(source, values).rows
 
     return with_pandas if method == "pandas" else with_oiyolo
 
@@ -87,8 +86,6 @@ def _reader(files: BigFiles, kind: str, keys: str, method: str) -> Callable[[], 
 def _child(files: BigFiles, kind: str, keys: str, method: str) -> None:
     """Run one measurement in this process, and print it as JSON."""
     read = _reader(files, kind, keys, method)
-    if method == "all":
-        getattr(files, kind).with_suffix(".csv.rows").unlink(missing_ok=True)
     cpu_s, start_s = time.process_time(), time.perf_counter()
     table = read()
     wall_s, cpu_s = time.perf_counter() - start_s, time.process_time() - cpu_s

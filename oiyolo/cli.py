@@ -6,7 +6,6 @@ Options that are keys of ``oiyolo.toml`` are generated from their declaration in
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import math
@@ -19,17 +18,16 @@ import click
 
 from oiyolo import __version__
 from oiyolo.core import progress
+from oiyolo.core.disks import DISK_FULL_ERRNOS
 from oiyolo.core.errors import INTERRUPTED_EXIT_CODE, OiyoloError, UnavailableError, UsageError
-from oiyolo.project.keys import KEYS
-from oiyolo.project.value_types import Flag, OrAuto, OrNone, Words
+from oiyolo.project.keys import KEYS, SECTIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from oiyolo.project.keys import Key
 
 _TRACEBACK_VERBOSITY: Final = 2
-SECTIONS: Final = tuple(dict.fromkeys(key.section for key in KEYS))
 
 
 class _KeyType(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic since 8.4
@@ -53,18 +51,16 @@ class _KeyType(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # gene
 
 def _key_option(key: Key) -> click.Option:
     """Return the option of a key of ``oiyolo.toml``."""
-    key_type = key.value_type
-    value_type = key_type.value_type if isinstance(key_type, (OrAuto, OrNone)) else key_type
     help_text = f"{key.help_text}  ({key.path}, default {_default_text(key.default)})"
-    if isinstance(value_type, Flag):
+    if key.value_type.is_flag:
         names = [f"--{key.option}/--no-{key.option}", key.name]
         return click.Option(names, default=None, help=help_text)
-    is_list = isinstance(value_type, Words)
+    is_list = key.value_type.is_list
     return click.Option(
         [f"--{key.option}", key.name],
         type=None if is_list else _KeyType(key),
         multiple=is_list,
-        metavar=value_type.placeholder,
+        metavar=key.value_type.placeholder,
         help=help_text + ("; repeatable" if is_list else ""),
     )
 
@@ -180,7 +176,7 @@ def _message_and_exit_code(error: BaseException) -> tuple[str, int]:
         hint = _hint(error) if isinstance(error, click.UsageError) else ""
         return error.format_message() + hint, UsageError.exit_code
     if isinstance(error, OSError):  # a full disk, or a file's permissions
-        is_full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        is_full = error.errno in DISK_FULL_ERRNOS
         message = f"{error.filename or 'the disk'}: {error.strerror or error}"
         return message, UnavailableError.exit_code if is_full else OiyoloError.exit_code
     message = f"unexpected {type(error).__name__}: {error}. Run with -vv for a traceback."
@@ -222,7 +218,7 @@ def _add(
     name: str,
     help_text: str,
     *own: click.Parameter,
-    keys: Sequence[str] = (),
+    keys: Collection[str] = (),
     changes: bool = True,
     has_project: bool = True,
 ) -> None:
@@ -259,6 +255,10 @@ def _option(*names: str, **settings: Any) -> click.Option:  # noqa: ANN401  (cli
     return click.Option(list(names), **settings)
 
 
+def _number(name: str, help_text: str, metavar: str = "NUMBER") -> click.Option:
+    return _option(name, type=float, metavar=metavar, help=help_text)
+
+
 def _run_option() -> click.Option:
     return _option("--run", metavar="NAME", help="Name of the run.  [default: the latest]")
 
@@ -275,18 +275,8 @@ _add(
 _add(
     "plan",
     "Estimate the downloads, disk, time and cost of a run.",
-    _option(
-        "--bandwidth-mb-s",
-        type=float,
-        metavar="NUMBER",
-        help="Expected download speed, in megabytes per second.",
-    ),
-    _option(
-        "--seconds-per-iteration",
-        type=float,
-        metavar="NUMBER",
-        help="Expected seconds per training iteration.",
-    ),
+    _number("--bandwidth-mb-s", "Expected download speed, in megabytes per second."),
+    _number("--seconds-per-iteration", "Expected seconds per training iteration."),
     keys=SECTIONS,
 )
 _add("select", "Select images and boxes by class.", keys=("dataset", "openimages"))
@@ -319,11 +309,7 @@ _add(
     ),
     keys=("dataset", "openimages", "images"),
 )
-_add(
-    "prepare",
-    "Orient and resize the images, and write their labels.",
-    keys=("images",),
-)
+_add("prepare", "Orient and resize the images, and write their labels.", keys=("images",))
 _add(
     "split",
     "Assign the images to train, valid and test, permanently.",
@@ -350,18 +336,12 @@ _add(
     _option(
         "--follow", is_flag=True, help="Update the charts as the log grows, until the run ends."
     ),
-    _option(
-        "--every-s",
-        type=float,
-        metavar="S",
-        help="With --follow: minimum seconds between two updates.  [default: 10]",
-    ),
-    _option(
+    _number("--every-s", "With --follow: minimum seconds between two updates.  [default: 10]", "S"),
+    _number(
         "--idle-s",
-        type=float,
-        metavar="S",
-        help="With --follow of a log outside a run: stop when it has not grown for this many "
-        "seconds.  [default: 300]",
+        "With --follow of a log outside a run: stop when it has not grown for this many seconds."
+        "  [default: 300]",
+        "S",
     ),
     _option("--tensorboard", metavar="DIR", help="Also write event files for TensorBoard to DIR."),
 )

@@ -14,7 +14,6 @@ header to the class descriptions. The hierarchy has not changed since 2018.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from oiyolo.core.errors import UsageError
@@ -26,6 +25,8 @@ OFFICIAL_BASE_URL: Final = "https://storage.googleapis.com/openimages"
 RELEASES: Final = ("v4", "v5", "v6", "v7")
 SUBSETS: Final = ("train", "validation", "test")
 TABLES: Final = ("boxes", "images", "labels")
+SPLIT_OF_SUBSET: Final = {"train": "train", "validation": "valid", "test": "test"}
+"""Split of each subset's images in a dataset that keeps the official subsets."""
 
 
 @dataclass(frozen=True)
@@ -61,23 +62,9 @@ class Release:
     subsets: Mapping[str, SubsetFiles]
 
     def files(self, subsets: Iterable[str] = SUBSETS) -> tuple[OfficialFile, ...]:
-        """Return all files that a selection from these subsets needs, small files first.
-
-        Raises:
-            UsageError: A subset does not exist.
-        """
-        tables = []
-        for subset in subsets:
-            if subset not in self.subsets:
-                raise UsageError(f"unknown subset {subset!r}", expected=", ".join(SUBSETS))
-            tables += [getattr(self.subsets[subset], table) for table in TABLES]
+        """Return all files that a selection from these subsets needs, small files first."""
+        tables = [getattr(self.subsets[subset], table) for subset in subsets for table in TABLES]
         return (self.classes, self.hierarchy, *tables)
-
-
-def sum_known_sizes(officials: Iterable[OfficialFile]) -> tuple[int, int]:
-    """Return the total of the known sizes in bytes, and the number of files of unknown size."""
-    sizes = [official.size_bytes for official in officials]
-    return sum(sizes), sizes.count(0)
 
 
 _HIERARCHY: Final = OfficialFile("2018_04/bbox_labels_600_hierarchy.json")
@@ -88,97 +75,81 @@ _CLASSES_V5: Final = OfficialFile(
 )
 _CLASSES_V7: Final = OfficialFile("v7/oidv7-class-descriptions-boxable.csv")
 
-_IMAGES: Final = MappingProxyType(
-    {
-        "train": OfficialFile(
-            "2018_04/train/train-images-boxable-with-rotation.csv",
-            638_407_721,
-            "a4ac0bcedb5c2df4d1b1230dc6b41b8f",
-        ),
-        "validation": OfficialFile(
-            "2018_04/validation/validation-images-with-rotation.csv",
-            15_245_485,
-            "643a54e43b0bab8acce8817b4a569780",
-        ),
-        "test": OfficialFile(
-            "2018_04/test/test-images-with-rotation.csv",
-            45_227_339,
-            "d832feb775b3cb78077bf8ae350adce5",
-        ),
-    }
-)
-_LABELS_V4: Final = MappingProxyType(
-    {
-        subset: OfficialFile(f"2018_04/{subset}/{subset}-annotations-human-imagelabels-boxable.csv")
-        for subset in SUBSETS
-    }
-)
-_LABELS_V5: Final = MappingProxyType(
-    {
-        "train": OfficialFile(
-            "v5/train-annotations-human-imagelabels-boxable.csv",
-            376_764_810,
-            "f2709ae3f91391549c56d45a4a5ffec6",
-        ),
-        "validation": OfficialFile(
-            "v5/validation-annotations-human-imagelabels-boxable.csv",
-            10_649_275,
-            "2e129f40a209e65dfe4342ed0e7bd5f2",
-        ),
-        "test": OfficialFile(
-            "v5/test-annotations-human-imagelabels-boxable.csv",
-            32_055_857,
-            "207ed0ce2755ad5a689c8eb6eeb039bf",
-        ),
-    }
-)
-_BOXES_V4: Final = MappingProxyType(
-    {
-        "train": OfficialFile("2018_04/train/train-annotations-bbox.csv", 1_194_033_454),
-        "validation": OfficialFile(
-            "2018_04/validation/validation-annotations-bbox.csv", 17_074_036
-        ),
-        "test": OfficialFile("2018_04/test/test-annotations-bbox.csv", 52_174_204),
-    }
-)
-_BOXES_V5: Final = MappingProxyType(
-    {
-        "train": _BOXES_V4["train"],
-        "validation": OfficialFile(
-            "v5/validation-annotations-bbox.csv", 25_105_048, "c5e8200df129ea6867e913e8b21fcab9"
-        ),
-        "test": OfficialFile(
-            "v5/test-annotations-bbox.csv", 77_484_237, "1cc058a7003b4e73d47642276e9b123b"
-        ),
-    }
-)
-_BOXES_V6: Final = MappingProxyType(
-    {
-        **_BOXES_V5,
-        "train": OfficialFile(
-            "v6/oidv6-train-annotations-bbox.csv",
-            2_258_447_590,
-            "3c3e70cfaba5757ea5c2604b19cac3b2",
-        ),
-    }
-)
+_IMAGES: Final = {
+    "train": OfficialFile(
+        "2018_04/train/train-images-boxable-with-rotation.csv",
+        638_407_721,
+        "a4ac0bcedb5c2df4d1b1230dc6b41b8f",
+    ),
+    "validation": OfficialFile(
+        "2018_04/validation/validation-images-with-rotation.csv",
+        15_245_485,
+        "643a54e43b0bab8acce8817b4a569780",
+    ),
+    "test": OfficialFile(
+        "2018_04/test/test-images-with-rotation.csv",
+        45_227_339,
+        "d832feb775b3cb78077bf8ae350adce5",
+    ),
+}
+_LABELS_V4: Final = {
+    subset: OfficialFile(f"2018_04/{subset}/{subset}-annotations-human-imagelabels-boxable.csv")
+    for subset in SUBSETS
+}
+_LABELS_V5: Final = {
+    "train": OfficialFile(
+        "v5/train-annotations-human-imagelabels-boxable.csv",
+        376_764_810,
+        "f2709ae3f91391549c56d45a4a5ffec6",
+    ),
+    "validation": OfficialFile(
+        "v5/validation-annotations-human-imagelabels-boxable.csv",
+        10_649_275,
+        "2e129f40a209e65dfe4342ed0e7bd5f2",
+    ),
+    "test": OfficialFile(
+        "v5/test-annotations-human-imagelabels-boxable.csv",
+        32_055_857,
+        "207ed0ce2755ad5a689c8eb6eeb039bf",
+    ),
+}
+_BOXES_V4: Final = {
+    "train": OfficialFile("2018_04/train/train-annotations-bbox.csv", 1_194_033_454),
+    "validation": OfficialFile("2018_04/validation/validation-annotations-bbox.csv", 17_074_036),
+    "test": OfficialFile("2018_04/test/test-annotations-bbox.csv", 52_174_204),
+}
+_BOXES_V5: Final = {
+    "train": _BOXES_V4["train"],
+    "validation": OfficialFile(
+        "v5/validation-annotations-bbox.csv", 25_105_048, "c5e8200df129ea6867e913e8b21fcab9"
+    ),
+    "test": OfficialFile(
+        "v5/test-annotations-bbox.csv", 77_484_237, "1cc058a7003b4e73d47642276e9b123b"
+    ),
+}
+_BOXES_V6: Final = {
+    **_BOXES_V5,
+    "train": OfficialFile(
+        "v6/oidv6-train-annotations-bbox.csv",
+        2_258_447_590,
+        "3c3e70cfaba5757ea5c2604b19cac3b2",
+    ),
+}
 
 
 def _release(
     classes: OfficialFile, boxes: Mapping[str, OfficialFile], labels: Mapping[str, OfficialFile]
 ) -> Release:
     subsets = {name: SubsetFiles(boxes[name], _IMAGES[name], labels[name]) for name in SUBSETS}
-    return Release(classes, _HIERARCHY, MappingProxyType(subsets))
+    return Release(classes, _HIERARCHY, subsets)
 
 
-_BY_NAME: Final = MappingProxyType(
-    {
-        "v4": _release(_CLASSES_V4, _BOXES_V4, _LABELS_V4),
-        "v5": _release(_CLASSES_V5, _BOXES_V5, _LABELS_V5),
-        "v6": _release(_CLASSES_V5, _BOXES_V6, _LABELS_V5),
-        "v7": _release(_CLASSES_V7, _BOXES_V6, _LABELS_V5),
-    }
-)
+_BY_NAME: Final = {
+    "v4": _release(_CLASSES_V4, _BOXES_V4, _LABELS_V4),
+    "v5": _release(_CLASSES_V5, _BOXES_V5, _LABELS_V5),
+    "v6": _release(_CLASSES_V5, _BOXES_V6, _LABELS_V5),
+    "v7": _release(_CLASSES_V7, _BOXES_V6, _LABELS_V5),
+}
 
 
 def release(name: str) -> Release:

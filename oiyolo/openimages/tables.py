@@ -5,13 +5,15 @@ The tables have Open Images' own columns, numbers as numbers, and a column ``Sub
 
 from __future__ import annotations
 
-import dataclasses
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+import numpy as np
 
 from oiyolo.core.errors import InputFormError
 from oiyolo.core.results import pluralize
-from oiyolo.openimages.csvscan.scan import matching_rows
+from oiyolo.openimages.csvscan.scan import ScanResult, matching_rows
 from oiyolo.openimages.csvscan.schema import BOXES, IMAGES, LABELS, REFETCH
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from oiyolo.openimages.csvscan.scan import Readable, ScanResult
+    from oiyolo.openimages.csvscan.scan import Readable
     from oiyolo.openimages.csvscan.schema import CsvSchema
 
 BOX_COLUMNS: Final = (*BOXES.required, *BOXES.numbers[5:])
@@ -28,69 +30,104 @@ IMAGE_COLUMNS: Final = (
     *("ImageID", "Subset", "OriginalURL", "OriginalLandingURL", "License", "AuthorProfileURL"),
     *("Author", "Title", "OriginalSize", "OriginalMD5", "Thumbnail300KURL", "Rotation"),
 )
-_IDS: Final = re.compile(r"(?:[0-9a-f]{16}\n)*")
+_IS_ID: Final = re.compile(r"[0-9a-f]{16}").fullmatch
 _CORNERS: Final = ("XMin", "XMax", "YMin", "YMax")
 _ROTATIONS: Final = ("", "0", "0.0", "90", "90.0", "180", "180.0", "270", "270.0")
 
 
-def read_boxes(
-    file: Readable,
-    subset: str,
-    mids: Iterable[str],
-    *,
-    check_all: bool = True,
-    skip_bad_rows: bool = False,
-) -> ScanResult:
+@dataclass(frozen=True)
+class TableSource:
+    """One official table, and how to read it.
+
+    Attributes:
+        file: The CSV file.
+        subset: Name of the subset that it belongs to.
+        check_all: Whether to check the number of fields of every row (see ``matching_rows``).
+        skip_bad_rows: Whether to skip malformed rows and count them instead of raising an error.
+    """
+
+    file: Readable
+    subset: str
+    check_all: bool = True
+    skip_bad_rows: bool = False
+
+    def search(
+        self, schema: CsvSchema, column: str, values: Iterable[str], keep: Collection[str]
+    ) -> ScanResult:
+        """Return the rows whose value in ``column`` is one of ``values``."""
+        return matching_rows(
+            *(self.file, schema, column, values),
+            keep=keep,
+            check_all=self.check_all,
+            skip_bad_rows=self.skip_bad_rows,
+        )
+
+    def result(self, rows: pd.DataFrame, bad_rows: int) -> ScanResult:
+        """Return rows with the column ``Subset``."""
+        return ScanResult(rows.assign(Subset=self.subset), bad_rows)
+
+    def drop_invalid(
+        self,
+        rows: pd.DataFrame,
+        schema: CsvSchema,
+        column: str,
+        is_valid: Iterable[bool],
+        valid: str,
+    ) -> pd.DataFrame:
+        """Return the valid rows; raise unless malformed rows are to be skipped.
+
+        Args:
+            rows: Rows of the table.
+            schema: Schema of the table.
+            column: Column that was validated.
+            is_valid: Whether each row is valid.
+            valid: What a valid value is, for the message.
+        """
+        mask = np.fromiter(is_valid, bool, len(rows))
+        if not (mask.all() or self.skip_bad_rows):
+            row = rows.iloc[int(mask.argmin())]
+            image = "" if column == "ImageID" else f" of {row['ImageID']}"
+            raise InputFormError(
+                f"{schema.name}: invalid {column}{image}",
+                where=self.file.where,
+                expected=valid,
+                found=repr(row[column]),
+                remedy=f"{REFETCH}, or skip such rows with --skip-bad-rows",
+            )
+        return rows[mask].reset_index(drop=True)
+
+    def with_valid_ids(self, rows: pd.DataFrame, schema: CsvSchema, bad_rows: int) -> ScanResult:
+        """Return the rows whose ImageID, which becomes a file name, is valid."""
+        are_ids = [_IS_ID(text) is not None for text in rows["ImageID"].tolist()]
+        good = self.drop_invalid(rows, schema, "ImageID", are_ids, "16 hexadecimal digits")
+        return self.result(good, bad_rows + len(rows) - len(good))
+
+
+def read_boxes(source: TableSource, mids: Iterable[str]) -> ScanResult:
     """Read the boxes of some labels; corners are fractions of the image as stored.
 
     Raises:
         InputFormError: The header is not that of a box file, a row is malformed, or an ImageID is
             invalid.
     """
-    scan = matching_rows(
-        *(file, BOXES, "LabelName", mids),
-        keep=BOX_COLUMNS,
-        check_all=check_all,
-        skip_bad_rows=skip_bad_rows,
-    )
+    scan = source.search(BOXES, "LabelName", mids, BOX_COLUMNS)
     rows = scan.rows.astype(dict.fromkeys(_CORNERS, float))
-    good = _with_valid_ids(rows, file, BOXES, skip_bad_rows=skip_bad_rows)
-    return _result(good.assign(Subset=subset), scan, len(rows) - len(good))
+    return source.with_valid_ids(rows, BOXES, scan.bad_rows)
 
 
-def read_labels(
-    file: Readable,
-    subset: str,
-    mids: Iterable[str],
-    *,
-    check_all: bool = True,
-    skip_bad_rows: bool = False,
-) -> ScanResult:
+def read_labels(source: TableSource, mids: Iterable[str]) -> ScanResult:
     """Read the human-verified image labels; ``Confidence`` is 1 for present, 0 for absent.
 
     Raises:
         InputFormError: The header is not that of a label file, a row is malformed, or an ImageID is
             invalid.
     """
-    scan = matching_rows(
-        *(file, LABELS, "LabelName", mids),
-        keep=LABELS.required,
-        check_all=check_all,
-        skip_bad_rows=skip_bad_rows,
-    )
-    rows = scan.rows[scan.rows["Source"] != "machine"].reset_index(drop=True)
-    good = _with_valid_ids(rows, file, LABELS, skip_bad_rows=skip_bad_rows)
-    return _result(good.assign(Subset=subset), scan, len(rows) - len(good))
+    scan = source.search(LABELS, "LabelName", mids, LABELS.required)
+    rows = scan.rows[scan.rows["Source"] != "machine"]
+    return source.with_valid_ids(rows, LABELS, scan.bad_rows)
 
 
-def read_images(
-    file: Readable,
-    subset: str,
-    ids: Collection[str],
-    *,
-    check_all: bool = True,
-    skip_bad_rows: bool = False,
-) -> ScanResult:
+def read_images(source: TableSource, ids: Collection[str]) -> ScanResult:
     """Read the rows of some images, one per image, all columns as text.
 
     A column that an older list lacks is empty. ``Rotation`` is in degrees counter-clockwise, or
@@ -101,56 +138,22 @@ def read_images(
             missing, or has an invalid Rotation. With ``skip_bad_rows``, images without a valid row
             are left out instead.
     """
-    scan = matching_rows(
-        *(file, IMAGES, "ImageID", ids),
-        keep=IMAGE_COLUMNS,
-        check_all=check_all,
-        skip_bad_rows=skip_bad_rows,
-    )
+    scan = source.search(IMAGES, "ImageID", ids, IMAGE_COLUMNS)
     rows = scan.rows.reindex(columns=list(IMAGE_COLUMNS), fill_value="")
     rows["Rotation"] = rows["Rotation"].replace("nan", "")
-    is_wrong = ~rows["Rotation"].isin(_ROTATIONS)
-    if is_wrong.any() and not skip_bad_rows:
-        row = rows[is_wrong].iloc[0]
-        raise InputFormError(
-            f"{IMAGES.name}: invalid Rotation of {row['ImageID']}",
-            where=file.where,
-            expected="0.0, 90.0, 180.0, 270.0, or nothing",
-            found=repr(row["Rotation"]),
-            remedy=f"{REFETCH}, or skip such rows with --skip-bad-rows",
-        )
-    good = rows[~is_wrong].drop_duplicates("ImageID").reset_index(drop=True)
+    is_valid = rows["Rotation"].isin(_ROTATIONS)
+    valid = "0.0, 90.0, 180.0, 270.0, or nothing"
+    good = source.drop_invalid(rows, IMAGES, "Rotation", is_valid, valid)
+    bad_rows = scan.bad_rows + len(rows) - len(good)
+    good = good.drop_duplicates("ImageID", ignore_index=True)
     missing = set(ids).difference(good["ImageID"].tolist())
     # A skipped row may be the missing one. If no row was skipped, this is the wrong file.
-    if missing and not (skip_bad_rows and (scan.bad_rows or is_wrong.any())):
+    if missing and not (source.skip_bad_rows and bad_rows):
         raise InputFormError(
             f"{IMAGES.name}: {pluralize(len(missing), 'image')} with boxes or labels missing",
-            where=file.where,
+            where=source.file.where,
             expected=f"a row for {min(missing)}",
             found="no such row",
             remedy=REFETCH,
         )
-    return _result(good.assign(Subset=subset), scan, int(is_wrong.sum()))
-
-
-def _with_valid_ids(
-    rows: pd.DataFrame, file: Readable, schema: CsvSchema, *, skip_bad_rows: bool
-) -> pd.DataFrame:
-    """Return the rows whose ImageID, which becomes a file name, is valid; raise or drop others."""
-    joined = "\n".join([*rows["ImageID"].tolist(), ""])
-    if joined.count("\n") == len(rows) and _IDS.fullmatch(joined):  # the usual case, all at once
-        return rows
-    is_id = rows["ImageID"].str.fullmatch(r"[0-9a-f]{16}").astype(bool)
-    if not skip_bad_rows:
-        raise InputFormError(
-            f"{schema.name}: invalid ImageID",
-            where=file.where,
-            expected="16 hexadecimal digits",
-            found=repr(rows.loc[~is_id, "ImageID"].iloc[0]),
-            remedy=f"{REFETCH}, or skip such rows with --skip-bad-rows",
-        )
-    return rows[is_id].reset_index(drop=True)
-
-
-def _result(rows: pd.DataFrame, scan: ScanResult, further_bad_rows: int) -> ScanResult:
-    return dataclasses.replace(scan, rows=rows, bad_rows=scan.bad_rows + further_bad_rows)
+    return source.result(good, bad_rows)

@@ -23,18 +23,10 @@ else:
     import tomli as tomllib
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
 FILE_NAME: Final = "oiyolo.toml"
-
-
-def suggestion(word: str, choices: tuple[str, ...]) -> str:
-    """Return "Did you mean ...?" with the most similar words, or a list of all of them."""
-    similar = difflib.get_close_matches(word, choices, n=3, cutoff=0.5)
-    if similar:
-        return "Did you mean " + " or ".join(similar) + "?"
-    return "Choose one of: " + ", ".join(choices)
 
 
 def read_file(path: Path) -> dict[str, dict[str, object]]:
@@ -51,27 +43,26 @@ def read_file(path: Path) -> dict[str, dict[str, object]]:
     except UnicodeDecodeError as error:
         raise InputFormError("not UTF-8 text", where=str(path), found=str(error)) from None
     values: dict[str, dict[str, object]] = {}
+    where = str(path)
     for section, table in raw.items():
         if section not in SECTIONS:
-            raise UsageError(
-                f"unknown section [{section}]",
-                where=str(path),
-                remedy=suggestion(section, tuple(SECTIONS)),
-            )
+            raise _unknown(f"section [{section}]", section, SECTIONS, where)
         if not isinstance(table, dict):
-            raise UsageError(
-                f"{section} is not a section", where=str(path), expected=f"[{section}]"
-            )
+            raise UsageError(f"{section} is not a section", where=where, expected=f"[{section}]")
         keys_by_name = {key.name: key for key in KEYS if key.section == section}
         for name, value in table.items():
             if name not in keys_by_name:
-                raise UsageError(
-                    f"unknown key {name} in [{section}]",
-                    where=str(path),
-                    remedy=suggestion(name, tuple(keys_by_name)),
-                )
-            values.setdefault(section, {})[name] = keys_by_name[name].value(value, where=str(path))
+                raise _unknown(f"key {name} in [{section}]", name, keys_by_name, where)
+            values.setdefault(section, {})[name] = keys_by_name[name].value(value, where=where)
     return values
+
+
+def _unknown(what: str, word: str, choices: Iterable[str], where: str = "") -> UsageError:
+    """Return the error for an unknown word, with the most similar words or all of them."""
+    similar = difflib.get_close_matches(word, list(choices), n=3, cutoff=0.5)
+    remedy = f"Did you mean {' or '.join(similar)}?" if similar else ""
+    remedy = remedy or f"Choose one of: {', '.join(choices)}"
+    return UsageError(f"unknown {what}", where=where, remedy=remedy)
 
 
 def read_environment(environment: Mapping[str, str]) -> dict[str, dict[str, object]]:
@@ -95,7 +86,7 @@ def read_options(options: Mapping[str, object]) -> dict[str, dict[str, object]]:
         if value is None:
             continue
         if name not in KEYS_BY_NAME:
-            raise UsageError(f"unknown option {name}", remedy=suggestion(name, tuple(KEYS_BY_NAME)))
+            raise _unknown(f"option {name}", name, KEYS_BY_NAME)
         key = KEYS_BY_NAME[name]
         values.setdefault(key.section, {})[name] = key.value(value, where=f"option {key.option}")
     return values

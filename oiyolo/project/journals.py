@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from oiyolo.core import locks
+from oiyolo.core.batches import batched
 from oiyolo.core.errors import LockedError
 from oiyolo.core.progress import progress
 from oiyolo.project.ledger import EXCLUDED, FETCHED, PENDING, Change
@@ -37,6 +38,7 @@ STAGE: Final = "fetch"
 """The stage whose outcomes the journals hold."""
 _STATES: Final = frozenset({PENDING, FETCHED, EXCLUDED})
 _FACTS: Final = frozenset({"source", "bytes", "md5"})
+_TEXTS: Final = ("image_id", "state", "message", "reason", "at")
 _OLD_KEYS: Final = {"told": "message"}
 _BATCH_LINES: Final = 5_000
 _PAGE_BYTES: Final = 1 << 20
@@ -126,20 +128,16 @@ class _JournalReader:
         self.bad_lines = 0
         with path.open("rb") as file:
             first = file.readline(_PAGE_BYTES)
-        header = _parse_line(first) if first.endswith(b"\n") else None
-        self.name = str((header or {}).get("journal", ""))
+        header = _parse_line(first) if first.endswith(b"\n") else {}
+        self.name = str(header.get("journal", ""))
         self.whole_bytes = len(first) if self.name else 0
 
     def entries(self) -> dict[str, Change]:
         """Return the last change of each image."""
-        if not self.name:
-            return {}
-        return {c.image_id: c for changes, _ in self.changes() for c in changes}
+        return {change.image_id: change for change in self.changes()} if self.name else {}
 
-    def changes(
-        self, after: int = 0, *, is_active: bool = False
-    ) -> Iterator[tuple[list[Change], int]]:
-        """Yield batches of changes, each with the position in bytes where the batch ends.
+    def changes(self, after: int = 0, *, is_active: bool = False) -> Iterator[Change]:
+        """Yield the changes, moving ``whole_bytes`` to the end of each one's line.
 
         Args:
             after: Position in bytes to start from, if it is beyond the first line.
@@ -147,25 +145,19 @@ class _JournalReader:
                 later, so it ends the reading; in a journal that nobody writes to it is skipped.
         """
         self.whole_bytes = max(after, self.whole_bytes)
-        batch: list[Change] = []
         with self._path.open("rb") as file:
             file.seek(self.whole_bytes)
             for line in file:
                 if not line.endswith(b"\n"):
-                    break
+                    return
                 change = _to_change(_parse_line(line))
                 if change is None and is_active:
-                    break
+                    return
                 self.whole_bytes += len(line)
                 if change is None:
                     self.bad_lines += 1
                 else:
-                    batch.append(change)
-                if len(batch) >= _BATCH_LINES:
-                    yield batch, self.whole_bytes
-                    batch = []
-        if batch or self.bad_lines:
-            yield batch, self.whole_bytes
+                    yield change
 
 
 def read_entries(folder: Path) -> dict[str, Change]:
@@ -211,7 +203,8 @@ def merge(data_folder: Path, ledger: Ledger) -> int:
             reader = _JournalReader(path)
             present.add(reader.name)
             before = merged.get(reader.name, 0)
-            for changes, up_to in reader.changes(before, is_active=is_active):
+            for changes in batched(reader.changes(before, is_active=is_active), _BATCH_LINES):
+                up_to = reader.whole_bytes
                 changed += ledger.merge(STAGE, changes, journal=reader.name, up_to=up_to)
                 bar.advance(len(changes))
             if reader.bad_lines:
@@ -242,11 +235,6 @@ def merge_backlog(data_folder: Path, ledger: Ledger) -> MergeBacklog:
     return MergeBacklog(shards, images, active)
 
 
-def active_shards(data_folder: Path) -> list[str]:
-    """Return the names of the shards that are being fetched now, on any machine."""
-    return [p.parent.name for p in _journals(data_folder) if locks.is_held(p.with_name(LOCK))]
-
-
 def _journals(data_folder: Path) -> list[Path]:
     return sorted((data_folder / FOLDER).glob(f"*/{JOURNAL}"))
 
@@ -255,20 +243,14 @@ def _remove(path: Path, whole_bytes: int) -> None:
     """Remove a merged journal, unless its shard has started to write to it again."""
     lock = locks.exclusive(path.with_name(LOCK), what="the shard", operation="merge")
     with contextlib.suppress(LockedError, FileNotFoundError), lock:
-        with path.open("rb") as file:
-            file.seek(whole_bytes)
-            rest = file.read()
-        if b"\n" not in rest:
+        if not _count_lines(path, whole_bytes):
             path.unlink()
 
 
 def _count_lines(path: Path, offset: int) -> int:
-    lines = 0
     with path.open("rb") as file:
         file.seek(offset)
-        while block := file.read(_PAGE_BYTES):
-            lines += block.count(b"\n")
-    return lines
+        return sum(block.count(b"\n") for block in iter(lambda: file.read(_PAGE_BYTES), b""))
 
 
 def _to_json(change: Change) -> dict[str, object]:
@@ -276,30 +258,29 @@ def _to_json(change: Change) -> dict[str, object]:
     return {name: value for name, value in asdict(change).items() if value}
 
 
-def _parse_line(line: bytes) -> dict[str, Any] | None:
+def _parse_line(line: bytes) -> dict[str, Any]:
+    """Return the JSON object in a line; empty if it has none."""
     try:
         value = json.loads(line)
     except (json.JSONDecodeError, UnicodeDecodeError):
-        return None
-    return value if isinstance(value, dict) else None
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
-def _to_change(value: dict[str, Any] | None) -> Change | None:
+def _to_change(value: Mapping[str, Any]) -> Change | None:
     """Return the change in a parsed line; ``None`` if it is not a valid one."""
-    if value is None:
+    try:
+        change = Change(**{"message": "", **{_OLD_KEYS.get(k, k): v for k, v in value.items()}})
+    except TypeError:  # a missing or unknown key
         return None
-    value = {_OLD_KEYS.get(key, key): part for key, part in value.items()}
-    texts = [value.get(name, "") for name in ("image_id", "state", "message", "reason", "at")]
-    facts, attempts = value.get("facts", {}), value.get("attempts", 0)
+    facts = change.facts
     is_valid = (
-        all(isinstance(text, str) for text in texts)
-        and all(texts[:2])
-        and texts[1] in _STATES
+        all(isinstance(getattr(change, name), str) for name in _TEXTS)
+        and change.image_id
+        and change.state in _STATES
         and isinstance(facts, dict)
         and facts.keys() <= _FACTS
         and all(isinstance(fact, (str, int)) for fact in facts.values())
-        and type(attempts) is int
-        and value.keys() <= Change.__dataclass_fields__.keys()
+        and type(change.attempts) is int
     )
-    image_id, state, message, reason, at = texts
-    return Change(image_id, state, message, reason, facts, attempts, at) if is_valid else None
+    return change if is_valid else None

@@ -128,16 +128,6 @@ class AllKeywords(FetchKeywords, SplitKeywords, DarknetKeywords, TrainKeywords, 
     """All keys."""
 
 
-KEYWORDS_BY_SECTION: Final = {
-    "dataset": DatasetKeywords,
-    "openimages": OpenImagesKeywords,
-    "images": ImagesKeywords,
-    "split": SplitKeywords,
-    "darknet": DarknetKeywords,
-    "train": TrainKeywords,
-}
-
-
 class _Annotation(str):
     """An annotation that a signature shows without quotes."""
 
@@ -167,7 +157,7 @@ def takes_keys(*sections: str) -> Callable[[_Function], _Function]:
                 key.name,
                 inspect.Parameter.KEYWORD_ONLY,
                 default=key.default,
-                annotation=_type_of(key.section, key.name),
+                annotation=_type_of(key.name),
             )
             for key in keys
             if key.name not in signature.parameters
@@ -188,6 +178,6 @@ def takes_keys(*sections: str) -> Callable[[_Function], _Function]:
     return decorate
 
 
-def _type_of(section: str, name: str) -> _Annotation:
-    annotation = KEYWORDS_BY_SECTION[section].__annotations__[name]
+def _type_of(name: str) -> _Annotation:
+    annotation = AllKeywords.__annotations__[name]
     return _Annotation(getattr(annotation, "__forward_arg__", annotation))

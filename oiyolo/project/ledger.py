@@ -101,11 +101,10 @@ _INSERT_SELECT_EVENTS: Final = (
     "INSERT INTO events SELECT value, ?, 'select', ?, ? FROM json_each(?)"
 )
 """Takes time, state, message and a page of ids: three times as fast as a statement for each id."""
+_PHASH_SINCE: Final = 2
 _SUMS_SINCE: Final = 3
 _MESSAGE_SINCE: Final = 4
 """Before this format the column ``message`` of the events was called ``told``."""
-_ADDED_IN: Final = {2: ("phash",)}
-"""Text columns that later formats added; an older ledger gets them when opened for writing."""
 
 
 @dataclass(frozen=True)
@@ -156,10 +155,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class SelectionChange:
-    """Number of images that a new selection added, kept and dropped.
-
-    An image that is selected again counts as both added and kept.
-    """
+    """Number of images that a new selection added (or selected again), kept and dropped."""
 
     added: int
     kept: int
@@ -206,8 +202,6 @@ class Ledger:
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.path = path
-        self._missing_columns: frozenset[str] = frozenset()
-        self._has_sums = True
         if not read_only:
             path.parent.mkdir(parents=True, exist_ok=True)
         mode = "ro" if read_only else "rwc"
@@ -238,35 +232,26 @@ class Ledger:
             raise
 
     def _set_up(self, *, read_only: bool) -> None:
-        (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        (tables,) = self._db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
-        if not tables and not read_only:
-            self._set_journal_mode()
-            with self._transaction():
-                # Another process may have created the tables since.
-                (tables,) = self._db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
-                if not tables:
-                    for statement in (*_SCHEMA.strip().split(";\n"), *_SUMS_SCHEMA):
-                        self._db.execute(statement)
-                    self._db.execute(f"PRAGMA user_version = {_FORMAT}")
-        elif 0 < version < _FORMAT:
-            self._missing_columns = _columns_added_after(version)
-            self._has_sums = version >= _SUMS_SINCE
-            if not read_only:
-                self._set_journal_mode()
-                self._migrate()
-        elif version != _FORMAT:
+        (self._version,) = self._db.execute("PRAGMA user_version").fetchone()
+        is_new = not read_only and not self._has_tables()
+        if not is_new and not 0 < self._version <= _FORMAT:
             raise InputFormError(
                 "the ledger was written by another version of oiyolo",
                 where=str(self.path),
                 expected=f"format {_FORMAT} or older",
-                found=f"format {version}",
+                found=f"format {self._version}",
                 remedy="Use the oiyolo that wrote it",
             )
-        elif not read_only:
+        if not read_only:
             self._set_journal_mode()
+            if self._version < _FORMAT:
+                self._migrate()
         self._db.execute("PRAGMA synchronous = NORMAL")
         self._db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+
+    def _has_tables(self) -> bool:
+        (tables,) = self._db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
+        return bool(tables)
 
     def _set_journal_mode(self) -> None:
         """Use a write-ahead log, so that ``status`` can read while ``fetch`` writes.
@@ -282,23 +267,29 @@ class Ledger:
                 self._db.execute(f"PRAGMA journal_mode = {best_mode}")
 
     def _migrate(self) -> None:
-        """Migrate a ledger of an older format to the current one, in one transaction."""
+        """Create the tables, or migrate those of an older format, in one transaction."""
         with self._transaction():
-            # Another process may have migrated it since.
+            # Another process may have done it since.
             (version,) = self._db.execute("PRAGMA user_version").fetchone()
-            if version < _FORMAT:
-                for column in sorted(_columns_added_after(version)):
-                    self._db.execute(f"ALTER TABLE images ADD COLUMN {column} TEXT")
-                for statement in _SUMS_SCHEMA if version < _SUMS_SINCE else ():
-                    self._db.execute(statement)
+            statements: list[str] = []
+            if not self._has_tables():
+                statements = [*_SCHEMA.strip().split(";\n"), *_SUMS_SCHEMA]
+            elif version < _FORMAT:
+                if version < _PHASH_SINCE:
+                    statements.append("ALTER TABLE images ADD COLUMN phash TEXT")
+                if version < _SUMS_SINCE:
+                    statements += _SUMS_SCHEMA
                 if version < _MESSAGE_SINCE:
-                    self._db.execute("ALTER TABLE events RENAME COLUMN told TO message")
-                self._db.execute(f"PRAGMA user_version = {_FORMAT}")
-        self._missing_columns, self._has_sums = frozenset(), True
+                    statements.append("ALTER TABLE events RENAME COLUMN told TO message")
+            for statement in statements:
+                self._db.execute(statement)
+            self._db.execute(f"PRAGMA user_version = {_FORMAT}")
+        self._version = _FORMAT
 
     def _expression(self, column: str) -> str:
         """Return a column for a query; NULL if an older, read-only ledger does not have it."""
-        return f"NULL AS {column}" if column in self._missing_columns else column
+        is_missing = column == "phash" and self._version < _PHASH_SINCE
+        return f"NULL AS {column}" if is_missing else column
 
     def __enter__(self) -> Self:
         return self
@@ -333,9 +324,8 @@ class Ledger:
                         (selected, page),
                     )
                     self._db.execute(_INSERT_SELECT_EVENTS, (at, "", message, page))
-        return SelectionChange(
-            len(added) + len(returned), len(subset_by_id) - len(added), len(dropped)
-        )
+        added_count = len(added) + len(returned)
+        return SelectionChange(added_count, len(subset_by_id) - added_count, len(dropped))
 
     def _insert_images(
         self, image_ids: Sequence[str], subset_by_id: Mapping[str, str], at: str
@@ -395,14 +385,11 @@ class Ledger:
         Raises:
             ValueError: An image is not in the ledger, or a fact has no column.
         """
-        with self._transaction():
-            self._apply_all(stage, changes)
-
-    def _apply_all(self, stage: str, changes: Iterable[Change]) -> None:
         at = now()
-        for change in changes:
-            if not self._apply(stage, change, at):
-                raise ValueError(f"not in the ledger: {change.image_id}")
+        with self._transaction():
+            for change in changes:
+                if not self._apply(stage, change, at):
+                    raise ValueError(f"not in the ledger: {change.image_id}")
 
     def _apply(self, stage: str, change: Change, at: str, condition: str = "") -> bool:
         """Apply one change and record its event; return whether an image matched.
@@ -468,7 +455,7 @@ class Ledger:
 
     def merged_bytes(self) -> dict[str, int]:
         """Return how many bytes of each journal were merged, by the journal's name."""
-        if not self._has_sums:
+        if self._version < _SUMS_SINCE:
             return {}
         return dict(self._db.execute("SELECT journal, entered_bytes FROM journals"))
 
@@ -575,8 +562,8 @@ class Ledger:
                 excluded[reason] = excluded.get(reason, 0) + count
             else:
                 states[state] += count
-        excluded = dict(sorted(excluded.items(), key=lambda item: (-item[1], item[0])))
-        return Counts(sum(states.values()) + sum(excluded.values()), states, excluded)
+        selected = sum(states.values()) + sum(excluded.values())
+        return Counts(selected, states, _largest_first(excluded))
 
     def missing(self, stage: str) -> dict[str, int]:
         """Return by reason how many images are pending or excluded by a stage, largest first."""
@@ -584,12 +571,12 @@ class Ledger:
         for (state, changed_by, reason), count in self._sums().items():
             if state == PENDING or (state == EXCLUDED and changed_by == stage):
                 missing[reason] = missing.get(reason, 0) + count
-        return dict(sorted(missing.items(), key=lambda item: (-item[1], item[0])))
+        return _largest_first(missing)
 
     def _sums(self) -> dict[tuple[str, str, str], int]:
         """Return the number of selected images by state, stage and reason."""
         query = "SELECT state, stage, reason, images FROM sums WHERE images > 0"
-        if not self._has_sums:
+        if self._version < _SUMS_SINCE:
             query = (
                 "SELECT state, stage, reason, COUNT(*) FROM images WHERE selected = 1 "
                 "GROUP BY state, stage, reason"
@@ -614,10 +601,8 @@ class Ledger:
         ]
 
 
-def _columns_added_after(version: int) -> frozenset[str]:
-    return frozenset(
-        column for added, columns in _ADDED_IN.items() if added > version for column in columns
-    )
+def _largest_first(counts: Mapping[str, int]) -> dict[str, int]:
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def _pages(image_ids: Sequence[str]) -> Iterator[str]:

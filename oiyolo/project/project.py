@@ -204,14 +204,12 @@ def open_or_default(
     Raises:
         UsageError: There is no such folder, or an option is invalid.
     """
-    if isinstance(project, Project):
-        return open_project(project, options)
-    folder = Path(project).absolute()
-    path = folder / project_config.FILE_NAME
-    if path.is_file() or not folder.is_dir():
-        return open_project(folder, options)
-    overrides = {name: value for name, value in (options or {}).items() if value is not None}
-    return Project(folder, project_config.load(path, overrides))
+    if not isinstance(project, Project):
+        folder = Path(project).absolute()
+        path = folder / project_config.FILE_NAME
+        if folder.is_dir() and not path.is_file():
+            return Project(folder, project_config.load(path, options or {}))
+    return open_project(project, options)
 
 
 def _log_overrides(path: Path, overrides: Mapping[str, object]) -> None:

@@ -1,271 +1,201 @@
-"""The types of configuration values: how each is written, parsed and checked."""
+"""The types of configuration values: how each is written, parsed and checked.
+
+A type's ``check`` takes a value from TOML or Python and returns it in the form that the program
+uses. For an invalid value it raises one of ``INVALID_VALUE_ERRORS``.
+"""
 
 from __future__ import annotations
 
 import math
 import re
-from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 AUTO: Final = "auto"
 NETWORK_STRIDE_PX: Final = 32
+"""Network sizes are multiples of this, the largest of YOLO's three strides."""
+INVALID_VALUE_ERRORS: Final = (TypeError, ValueError, LookupError, OverflowError)
 _LARGEST_ANCHOR_PX: Final = 10_000
-
-
-class WrongValueError(ValueError):
-    """A value of the wrong type or out of bounds; its text says what is expected."""
+_FLAG_TEXTS: Final = (
+    *(("true", True), ("1", True), ("yes", True)),
+    *(("false", False), ("0", False), ("no", False)),
+)
 
 
 @dataclass(frozen=True)
-class ValueType(ABC):
+class ValueType:
     """How one key's value is written, parsed and checked.
 
     Attributes:
         expected: What a valid value is, for error messages.
+        check: Returns the value of a value from TOML or Python.
+        placeholder: The metavariable for the value in a command's help.
+        check_text: Returns the value of the text of an environment variable or option; ``check``
+            if it is ``None``.
+        is_flag: Whether the value is true or false.
+        is_list: Whether the value is a list of texts.
     """
 
     expected: str
-
-    @property
-    def placeholder(self) -> str:
-        """The metavariable for the value in a command's help."""
-        return "TEXT"
-
-    @abstractmethod
-    def check(self, value: object) -> object:
-        """Return a value from TOML or Python in the form that the program uses.
-
-        Raises:
-            WrongValueError: The value is of the wrong type or out of bounds.
-        """
+    check: Callable[[object], object]
+    placeholder: str = "TEXT"
+    check_text: Callable[[str], object] | None = None
+    is_flag: bool = False
+    is_list: bool = False
 
     def parse(self, text: str) -> object:
         """Return the value of the text of an environment variable or option."""
-        return self.check(text)
-
-    def error(self) -> WrongValueError:
-        """Return the error that says what is expected."""
-        return WrongValueError(self.expected)
+        return (self.check_text or self.check)(text)
 
 
-@dataclass(frozen=True)
-class Text(ValueType):
+def text(expected: str = "a text") -> ValueType:
     """Any text that is not blank."""
 
-    expected: str = "a text"
-
-    def check(self, value: object) -> str:
-        """Return the checked value; raise ``WrongValueError`` if it is invalid."""
+    def check(value: object) -> object:
         if isinstance(value, Path):
             value = str(value)
-        if not isinstance(value, str) or not value.strip():
-            raise self.error()
-        return value
+        return _require(value, isinstance(value, str) and bool(value.strip()))
+
+    return ValueType(expected, check)
 
 
-@dataclass(frozen=True)
-class Choice(ValueType):
+def choice(*words: str) -> ValueType:
     """One of a fixed set of words."""
-
-    expected: str = ""
-    words: tuple[str, ...] = ()
-
-    @property
-    def placeholder(self) -> str:
-        """The metavariable for the value in a command's help."""
-        return "|".join(self.words)
-
-    def check(self, value: object) -> str:
-        """Return the checked value; raise ``WrongValueError`` if it is invalid."""
-        if not isinstance(value, str) or value not in self.words:
-            raise self.error()
-        return value
+    expected = "one of " + ", ".join(f'"{word}"' for word in words)
+    return ValueType(expected, lambda value: _require(value, value in words), "|".join(words))
 
 
-@dataclass(frozen=True)
-class Flag(ValueType):
+def flag() -> ValueType:
     """True or false."""
-
-    expected: str = "true or false"
-
-    def check(self, value: object) -> bool:
-        """Return the checked value; raise ``WrongValueError`` if it is invalid."""
-        if not isinstance(value, bool):
-            raise self.error()
-        return value
-
-    def parse(self, text: str) -> bool:
-        """Return the value of a text; raise ``WrongValueError`` if it is invalid."""
-        words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-        if text.strip().lower() not in words:
-            raise self.error()
-        return words[text.strip().lower()]
+    return ValueType(
+        "true or false",
+        lambda value: _require(value, isinstance(value, bool)),
+        check_text=lambda text: dict(_FLAG_TEXTS)[text.strip().lower()],
+        is_flag=True,
+    )
 
 
-@dataclass(frozen=True)
-class Number(ValueType):
-    """A number within inclusive bounds; ``whole`` accepts integers only."""
+def number(
+    expected: str, low: float = 0.0, high: float = math.inf, *, whole: bool = False
+) -> ValueType:
+    """A finite number within inclusive bounds; ``whole`` accepts integers only."""
 
-    expected: str = ""
-    whole: bool = False
-    low: float = 0.0
-    high: float = float("inf")
-
-    @property
-    def placeholder(self) -> str:
-        """The metavariable for the value in a command's help."""
-        return "N" if self.whole else "NUMBER"
-
-    def check(self, value: object) -> float:
-        """Return the checked value; raise ``WrongValueError`` if it is invalid."""
+    def check(value: object) -> float:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise self.error()
-        if not math.isfinite(value):  # TOML has nan and inf
-            raise self.error()
-        if (self.whole and value != int(value)) or not self.low <= value <= self.high:
-            raise self.error()
-        return int(value) if self.whole else float(value)
+            raise TypeError(value)
+        _require(value, math.isfinite(value) and low <= value <= high)  # TOML has nan and inf
+        _require(value, not whole or value == int(value))
+        return int(value) if whole else float(value)
 
-    def parse(self, text: str) -> float:
-        """Return the value of a text; raise ``WrongValueError`` if it is invalid."""
-        try:
-            return self.check(float(text))
-        except (ValueError, OverflowError):
-            raise self.error() from None
+    return ValueType(expected, check, "N" if whole else "NUMBER", lambda text: check(float(text)))
 
 
-@dataclass(frozen=True)
-class Words(ValueType):
-    """A list of texts; separated by commas in the environment."""
-
-    expected: str = "a list of texts"
-    choices: tuple[str, ...] = ()
-    allow_empty: bool = False
-
-    def check(self, value: object) -> tuple[str, ...]:
-        """Return the checked value; raise ``WrongValueError`` if it is invalid."""
-        if isinstance(value, str):
-            value = [value]
-        if not isinstance(value, (list, tuple)) or not (value or self.allow_empty):
-            raise self.error()
-        words = []
-        for word in value:
-            if not isinstance(word, str) or not word.strip():
-                raise self.error()
-            if self.choices and word not in self.choices:
-                raise self.error()
-            words.append(word.strip())
-        return tuple(dict.fromkeys(words))
-
-    def parse(self, text: str) -> tuple[str, ...]:
-        """Return the value of a text; raise ``WrongValueError`` if it is invalid."""
-        return self.check([word for word in text.split(",") if word.strip()])
+def count(low: int = 0) -> ValueType:
+    """A whole number with an inclusive lower bound."""
+    return number(f"a whole number, {low} or more", low, whole=True)
 
 
-@dataclass(frozen=True)
-class SizeWh(ValueType):
-    """Width and height in pixels, multiples of 32: the largest of YOLO's three strides."""
+def words(expected: str, choices: tuple[str, ...] = (), *, allow_empty: bool = False) -> ValueType:
+    """A list of texts without repetitions; separated by commas in the environment.
 
-    expected: str = 'a width and height that are multiples of 32, such as [416, 416] or "416x416"'
+    Args:
+        expected: What a valid value is, for error messages.
+        choices: The allowed texts; empty for any text that is not blank.
+        allow_empty: Whether the list may be empty.
+    """
 
-    @property
-    def placeholder(self) -> str:
-        """The metavariable for the value in a command's help."""
-        return "WIDTHxHEIGHT"
+    def check(value: object) -> tuple[str, ...]:
+        items = [value] if isinstance(value, str) else value
+        if not isinstance(items, (list, tuple)) or not (items or allow_empty):
+            raise TypeError(value)
+        for item in items:
+            _require(item, isinstance(item, str) and bool(item.strip()))
+            _require(item, not choices or item in choices)
+        return tuple(dict.fromkeys(item.strip() for item in items))
 
-    def check(self, value: object) -> tuple[int, int]:
-        """Return the checked value; raise ``WrongValueError`` if it is invalid."""
-        if isinstance(value, str):
-            value = value.lower().replace("x", ",").split(",")
-        if not isinstance(value, (list, tuple)) or len(value) != 2:  # noqa: PLR2004
-            raise self.error()
-        if not all(isinstance(side, (int, str)) for side in value):
-            raise self.error()
-        try:
-            width, height = (int(side) for side in value)
-        except ValueError:
-            raise self.error() from None
-        if min(width, height) < NETWORK_STRIDE_PX or width % 32 or height % 32:
-            raise self.error()
+    def check_text(text: str) -> tuple[str, ...]:
+        return check([word for word in text.split(",") if word.strip()])
+
+    return ValueType(expected, check, check_text=check_text, is_list=True)
+
+
+def width_height() -> ValueType:
+    """Width and height in pixels, multiples of ``NETWORK_STRIDE_PX``."""
+
+    def check(value: object) -> tuple[int, int]:
+        sides = value.lower().replace("x", ",").split(",") if isinstance(value, str) else value
+        if not isinstance(sides, (list, tuple)):
+            raise TypeError(value)
+        _require(value, all(isinstance(side, (int, str)) for side in sides))
+        width, height = (int(side) for side in sides)
+        is_multiple = not (width % NETWORK_STRIDE_PX or height % NETWORK_STRIDE_PX)
+        _require(value, min(width, height) >= NETWORK_STRIDE_PX and is_multiple)
         return width, height
 
+    expected = 'a width and height that are multiples of 32, such as [416, 416] or "416x416"'
+    return ValueType(expected, check, "WIDTHxHEIGHT")
 
-@dataclass(frozen=True)
-class Anchors(ValueType):
-    """Which anchors to use, or a list of widths and heights in pixels."""
 
-    expected: str = '"auto", "own", "stock", or widths and heights such as [10, 13, 16, 30]'
-    words: tuple[str, ...] = (AUTO, "own", "stock")
+def anchor_sizes(*names: str) -> ValueType:
+    """The name of a choice of anchors, or a list of widths and heights in pixels."""
 
-    @property
-    def placeholder(self) -> str:
-        """The metavariable for the value in a command's help."""
-        return "|".join((*self.words, "W,H,W,H..."))
-
-    def check(self, value: object) -> object:
-        """Return the checked value; raise ``WrongValueError`` if it is invalid."""
-        if isinstance(value, str):
-            if value in self.words:
-                return value
-            value = value.split(",")
-        if not isinstance(value, (list, tuple)) or not value or len(value) % 2:
-            raise self.error()
-        try:
-            sizes = tuple(float(side) for side in value)
-        except (TypeError, ValueError):
-            raise self.error() from None
-        if not all(0 < side <= _LARGEST_ANCHOR_PX for side in sizes):
-            raise self.error()
+    def check(value: object) -> object:
+        if value in names:
+            return value
+        sides = value.split(",") if isinstance(value, str) else value
+        if not isinstance(sides, (list, tuple)):
+            raise TypeError(value)
+        sizes = tuple(float(side) for side in sides)
+        _require(value, len(sizes) > 0 and len(sizes) % 2 == 0)
+        _require(value, all(0 < side <= _LARGEST_ANCHOR_PX for side in sizes))
         return sizes
 
+    quoted = ", ".join(f'"{name}"' for name in names)
+    expected = f"{quoted}, or widths and heights such as [10, 13, 16, 30]"
+    return ValueType(expected, check, "|".join((*names, "W,H,W,H...")))
 
-@dataclass(frozen=True)
-class Capabilities(ValueType):
+
+def capabilities() -> ValueType:
     """CUDA compute capabilities: "8.6", "86" or "75;86" becomes ("75", "86")."""
 
-    expected: str = 'compute capabilities of GPUs, such as "8.6" or "75;86"'
-
-    def check(self, value: object) -> tuple[str, ...]:
-        """Return the checked value; raise ``WrongValueError`` if it is invalid."""
+    def check(value: object) -> tuple[str, ...]:
         texts = [value] if isinstance(value, str) else value
         if not isinstance(texts, (list, tuple)):
-            raise self.error()
+            raise TypeError(value)
         words = [word for text in texts for word in str(text).replace(";", ",").split(",")]
         numbers = [word.strip().removeprefix("sm_").removeprefix("compute_") for word in words]
-        if not all(re.fullmatch(r"\d{1,2}\.\d|\d{2,3}", number) for number in numbers):
-            raise self.error()
+        _require(value, all(re.fullmatch(r"\d{1,2}\.\d|\d{2,3}", number) for number in numbers))
         return tuple(dict.fromkeys(number.replace(".", "") for number in numbers))
 
+    return ValueType('compute capabilities of GPUs, such as "8.6" or "75;86"', check)
 
-@dataclass(frozen=True)
-class OrAuto(ValueType):
+
+def or_auto(inner: ValueType) -> ValueType:
     """A value of another type, or the word "auto"."""
-
-    expected: str = ""
-    value_type: ValueType = field(default_factory=Text)
-
-    def check(self, value: object) -> object:
-        """Return the checked value; raise ``WrongValueError`` if it is invalid."""
-        return AUTO if value == AUTO else self.value_type.check(value)
-
-    def parse(self, text: str) -> object:
-        """Return the value of a text; raise ``WrongValueError`` if it is invalid."""
-        return AUTO if text == AUTO else self.value_type.parse(text)
+    return replace(
+        inner,
+        expected=f'"auto" or {inner.expected}',
+        check=lambda value: AUTO if value == AUTO else inner.check(value),
+        check_text=lambda text: AUTO if text == AUTO else inner.parse(text),
+    )
 
 
-@dataclass(frozen=True)
-class OrNone(ValueType):
+def or_none(inner: ValueType) -> ValueType:
     """A value of another type, or none (the key is absent or empty)."""
+    return replace(
+        inner,
+        expected=f"{inner.expected}, or nothing",
+        check=lambda value: None if value is None or value == "" else inner.check(value),
+        check_text=lambda text: None if text == "" else inner.parse(text),
+    )
 
-    expected: str = ""
-    value_type: ValueType = field(default_factory=Text)
 
-    def check(self, value: object) -> object:
-        """Return the checked value; raise ``WrongValueError`` if it is invalid."""
-        return None if value is None or value == "" else self.value_type.check(value)
-
-    def parse(self, text: str) -> object:
-        """Return the value of a text; raise ``WrongValueError`` if it is invalid."""
-        return None if text == "" else self.value_type.parse(text)
+def _require(value: object, is_valid: bool) -> object:
+    """Return the value if it is valid, else raise ``ValueError``."""
+    if not is_valid:
+        raise ValueError(value)
+    return value

@@ -79,23 +79,20 @@ class Selection(Result):
         Has Open Images' columns (corners are fractions of the image as stored), then ``class``,
         ``class_id``, ``used`` and ``dropped_because``.
         """
-        import pandas as pd  # noqa: PLC0415  (half a second, not needed if nothing changed)
-
-        return pd.read_csv(
-            self.verified_path("boxes.csv"),
-            dtype=dict.fromkeys(("ImageID", "dropped_because"), str),
-            keep_default_na=False,
-        )
+        return self._table("boxes.csv", dict.fromkeys(("ImageID", "dropped_because"), str))
 
     @cached_property
     def images(self) -> pd.DataFrame:
         """One row per image: Open Images' columns, then ``negative``, ``present``, ``absent``."""
+        texts = dict.fromkeys((*tables.IMAGE_COLUMNS, "present", "absent"), str)
+        return self._table("images.csv", texts | {"Rotation": float})
+
+    def _table(self, name: str, types: Mapping[str, type]) -> pd.DataFrame:
         import pandas as pd  # noqa: PLC0415  (half a second, not needed if nothing changed)
 
         return pd.read_csv(
-            self.verified_path("images.csv"),
-            dtype=dict.fromkeys((*tables.IMAGE_COLUMNS, "present", "absent"), str)
-            | {"Rotation": float},
+            self.verified_path(name),
+            dtype=dict(types),
             keep_default_na=False,
             na_values={"Rotation": ["", "nan"]},
         )
@@ -111,9 +108,8 @@ class Selection(Result):
             lines = sum(1 for _ in file)
         return f"{lines} lines with different content"
 
-    def _written(self, name: str) -> Mapping[str, Any]:
-        written: Mapping[str, Any] = self.summary.get("tables", {}).get(name, {})
-        return written
+    def _written(self, name: str) -> Any:  # noqa: ANN401  (a JSON object)
+        return self.summary.get("tables", {}).get(name, {})
 
     def verified_path(self, name: str) -> Path:
         """Return the path of a table after verifying that it is as select wrote it.
@@ -271,23 +267,14 @@ def run(project: Project) -> Selection:
         UnavailableError: The site is unreachable, and an official file is not in the cache.
         InputFormError: An official file is damaged.
     """
-    config = project.config
-    with contextlib.closing(Cache(project.cache_folder, config.openimages.base_url)) as cache:
-        official = release(config.openimages.release)
+    options = project.config.openimages
+    with contextlib.closing(Cache(project.cache_folder, options.base_url)) as cache:
+        official = release(options.release)
         names_file, hierarchy_file = cache.get(official.classes), cache.get(official.hierarchy)
-        try:
-            classes = select_classes(
-                config.dataset.classes,
-                read_names(names_file.path),
-                read_hierarchy(hierarchy_file.path),
-                include_descendants=config.dataset.include_descendants,
-            )
-        except UsageError:
-            project.discard_if_new()  # do not leave a new project with a misspelt class
-            raise
+        classes = _classes(project, names_file.path, hierarchy_file.path)
         tables_of = {
-            subset: _SubsetTables(cache, official.subsets[subset], subset, config.openimages)
-            for subset in config.dataset.subsets
+            subset: _SubsetTables(cache, official.subsets[subset], subset, options)
+            for subset in project.config.dataset.subsets
         }
 
         def recipe() -> dict[str, object]:
@@ -313,16 +300,21 @@ def run(project: Project) -> Selection:
         return selected
 
 
-class _SubsetTables:
-    """The three official tables of one subset, read from the cache or streamed from the site.
+def _classes(project: Project, names_path: Path, hierarchy_path: Path) -> tuple[SelectedClass, ...]:
+    try:
+        return select_classes(
+            project.config.dataset.classes,
+            read_names(names_path),
+            read_hierarchy(hierarchy_path),
+            include_descendants=project.config.dataset.include_descendants,
+        )
+    except UsageError:
+        project.discard_if_new()  # do not leave a new project with a misspelt class
+        raise
 
-    Args:
-        cache: The cache of official files.
-        official: The subset's official files.
-        subset: The subset's name.
-        options: Options of ``[openimages]``: ``stream`` reads without keeping a copy,
-            ``skip_bad_rows`` counts malformed rows instead of raising.
-    """
+
+class _SubsetTables:
+    """The three official tables of one subset, read from the cache or streamed from the site."""
 
     def __init__(
         self, cache: Cache, official: SubsetFiles, subset: str, options: OpenImagesOptions
@@ -348,35 +340,21 @@ class _SubsetTables:
     def _url(self, kind: str) -> str:
         return f"{self._cache.base_url}/{self._official[kind].path}"
 
-    def boxes(self, mids: Sequence[str]) -> pd.DataFrame:
-        """Return the boxes with one of these labels."""
-        return self._read("boxes", tables.read_boxes, mids)
-
-    def labels(self, mids: Sequence[str]) -> pd.DataFrame:
-        """Return the human-verified image labels among these labels."""
-        return self._read("labels", tables.read_labels, mids)
-
-    def images(self, ids: Sequence[str]) -> pd.DataFrame:
-        """Return the rows of these images."""
-        return self._read("images", tables.read_images, ids)
-
-    def _read(
-        self, kind: str, reader: Callable[..., ScanResult], keys: Sequence[str]
+    def read(
+        self,
+        kind: str,
+        reader: Callable[[tables.TableSource, Sequence[str]], ScanResult],
+        keys: Sequence[str],
     ) -> pd.DataFrame:
+        """Return the rows with some keys: MIDs, or ImageIDs for the kind "images"."""
         file = self._opened.get(kind)
         if file is None:
             file = self._opened[kind] = self._cache.open_stream(self._official[kind])
-        checked = isinstance(file, CachedFile) and file.rows_checked
-        result = reader(
-            file,
-            self._subset,
-            keys,
-            check_all=not checked,
-            skip_bad_rows=self._options.skip_bad_rows,
-        )
+        check_all, skip_bad_rows = not file.rows_checked, self._options.skip_bad_rows
+        result = reader(tables.TableSource(file, self._subset, check_all, skip_bad_rows), keys)
         if result.bad_rows:
             self.bad_rows[self._url(kind)] = result.bad_rows
-        elif isinstance(file, CachedFile) and not checked:
+        elif isinstance(file, CachedFile) and check_all:
             self._cache.mark_checked(file)
         return result.rows
 
@@ -386,21 +364,20 @@ def _select(
 ) -> Selection:
     """Read the official tables, choose images and boxes, and write the selection."""
     mids = [mid for chosen in classes for mid in chosen.mids]
-    subset_boxes = [subset_tables.boxes(mids) for subset_tables in tables_of.values()]
+    subset_boxes = [t.read("boxes", tables.read_boxes, mids) for t in tables_of.values()]
     # Half a second, not needed if nothing changed; streams have started to download by now.
     import pandas as pd  # noqa: PLC0415
 
     boxes = pd.concat(subset_boxes, ignore_index=True)
     del subset_boxes
     labels = pd.concat(
-        [subset_tables.labels(mids) for subset_tables in tables_of.values()], ignore_index=True
+        [t.read("labels", tables.read_labels, mids) for t in tables_of.values()], ignore_index=True
     )
     chosen = selection.select_images(boxes, labels, classes, project.config.dataset)
+    ids_of = {subset: rows["ImageID"].tolist() for subset, rows in chosen.images.groupby("Subset")}
     image_rows = pd.concat(
         [
-            subset_tables.images(
-                chosen.images.loc[chosen.images["Subset"] == subset, "ImageID"].tolist()
-            )
+            subset_tables.read("images", tables.read_images, ids_of.get(subset, []))
             for subset, subset_tables in tables_of.items()
         ]
     )
@@ -410,20 +387,30 @@ def _select(
         chosen = selection.restrict_to(
             chosen, set(images["ImageID"]), "no whole row in the image list"
         )
+    bad_rows = {url: n for t in tables_of.values() for url, n in t.bad_rows.items()}
+    return _write(project, classes, chosen, images, bad_rows)
 
+
+def _write(
+    project: Project,
+    classes: tuple[SelectedClass, ...],
+    chosen: selection.SelectionTables,
+    images: pd.DataFrame,
+    bad_rows: Mapping[str, int],
+) -> Selection:
+    """Write a selection's files, and record its images in the ledger.
+
+    ``images`` are rows of the image list; ``bad_rows`` are numbers of skipped rows by URL.
+    """
     folder = project.selection_folder
     folder.mkdir(parents=True, exist_ok=True)
     files.remove_parts(folder)
     # Written last, so that no stage mistakes a half-written selection for a complete one.
     (folder / "selection.json").unlink(missing_ok=True)
     box_columns = [name for name in _BOX_COLUMNS if name in chosen.boxes]
-    texts = {
-        "boxes.csv": _csv_text(chosen.boxes[box_columns]),
-        "images.csv": _csv_text(images),
-    }
     written = {}
-    for name, text in texts.items():
-        content = text.encode()
+    for name, table in zip(_TABLES, (chosen.boxes[box_columns], images), strict=True):
+        content = _csv_text(table).encode()
         files.write_bytes(folder / name, content)
         sha256 = hashlib.sha256(content).hexdigest()
         written[name] = {"lines": content.count(b"\n"), "sha256": sha256}
@@ -436,7 +423,7 @@ def _select(
         "folded_in": _count_merged_boxes(chosen.boxes, classes),
         "labels": {c.name: list(c.mids) for c in classes},
         "excluded": chosen.excluded,
-        "bad_rows": {url: n for t in tables_of.values() for url, n in t.bad_rows.items()},
+        "bad_rows": bad_rows,
         "tables": written,
         "fingerprint": staleness.fingerprint({name: t["sha256"] for name, t in written.items()}),
     }

@@ -15,6 +15,7 @@ import oiyolo
 from oiyolo.core import locks
 from oiyolo.demo_data.writer import BOX_FILES, CLASS_FILES, HIERARCHY_FILE, IMAGE_FILES
 from oiyolo.demo_data.writer import LABEL_FILES as LABELS_OF
+from tests.support.mirror_facts import boat_image_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -415,7 +416,7 @@ def test_a_damaged_image_is_excluded_with_a_reason_that_why_prints(
     assert "excluded: " in done.out
     status = cli.ok("status", "--json", project=folder).json
     assert sum(status["states"].values()) + sum(status["excluded"].values()) == status["selected"]
-    assert status["selected"] == site.mirror.boat_images["train"]
+    assert status["selected"] == boat_image_count(site.mirror, "train")
 
 
 # --- darknet ---------------------------------------------------------------------------------
@@ -554,7 +555,7 @@ def test_an_error_as_json_is_one_object_on_stdout(
 def test_errors_of_the_library_are_exceptions_with_the_same_parts(
     make_project: Callable[..., Path],
 ) -> None:
-    with pytest.raises(oiyolo.UsageError, match="Similar names:") as raised:
+    with pytest.raises(oiyolo.UsageError) as raised:
         oiyolo.select(make_project(classes=["Baot"]))
     assert raised.value.exit_code == 2
     assert raised.value.as_dict()["remedy"].startswith("Similar names:")

@@ -10,11 +10,13 @@ import pytest
 
 import oiyolo
 from oiyolo.openimages.releases import SUBSETS, release
+from oiyolo.openimages.tables import read_boxes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from oiyolo.openimages.tables import TableSource
     from tests.conftest import Cli, Site
 
 TABLES = ("boxes", "images", "labels")
@@ -147,11 +149,10 @@ def test_all_rows_of_a_file_version_are_checked_only_once(
     own_site: Site, make_project: Callable[..., Path], tmp_path: Path, monkeypatch: Any
 ) -> None:
     checks: list[bool] = []
-    read_boxes = oiyolo.openimages.tables.read_boxes
 
-    def spy(*args: Any, check_all: bool, **options: Any) -> Any:
-        checks.append(check_all)
-        return read_boxes(*args, check_all=check_all, **options)
+    def spy(source: TableSource, mids: Any) -> Any:
+        checks.append(source.check_all)
+        return read_boxes(source, mids)
 
     monkeypatch.setattr("oiyolo.openimages.tables.read_boxes", spy)
     options = {**own_site.urls, "cache": str(tmp_path / "cache")}
@@ -161,6 +162,19 @@ def test_all_rows_of_a_file_version_are_checked_only_once(
     path.write_bytes(path.read_bytes().rpartition(b"\n")[0])  # without its last newline
     oiyolo.select(make_project(**options))
     assert checks == [True, False, True]
+
+
+def test_the_row_index_of_an_earlier_version_is_deleted(
+    own_site: Site, make_project: Callable[..., Path], tmp_path: Path
+) -> None:
+    options = {**own_site.urls, "cache": str(tmp_path / "cache")}
+    oiyolo.select(make_project(**options))
+    cached = next((tmp_path / "cache").rglob(official(own_site, "boxes").name))
+    index = cached.with_name(f"{cached.name}.rows")
+    index.write_bytes(b"{}")
+    oiyolo.select(make_project(**options, classes=["Duck"]))
+    assert cached.is_file()
+    assert not index.exists()
 
 
 def test_v4_has_its_own_files_and_accepts_new_class_names(

@@ -10,7 +10,7 @@ import pytest
 
 from oiyolo.core.errors import InputFormError, UnavailableError
 from oiyolo.demo_data.server import ResponseOverride, serve
-from oiyolo.net.client import RetryPolicy
+from oiyolo.net.retry import HttpFailureError, RetryPolicy
 from oiyolo.openimages import cache as cache_module
 from oiyolo.openimages.cache import Cache
 from oiyolo.openimages.releases import OfficialFile
@@ -144,7 +144,8 @@ def test_a_failed_download_without_a_copy_names_the_url_and_the_attempts(
     cache.close()
     assert caught.value.exit_code == 4
     assert caught.value.where == f"{UNREACHABLE}/v6/boxes.csv"
-    assert "attempts: 2" in str(caught.value)
+    assert isinstance(caught.value.__cause__, HttpFailureError)
+    assert caught.value.__cause__.attempts == 2
     assert file_names(tmp_path / "cache") == {"boxes.csv.lock"}
 
 
@@ -157,9 +158,10 @@ def test_an_error_status_leaves_no_file(
 ) -> None:
     server.overrides["/openimages/v6/boxes.csv"] = ResponseOverride(status)
     cache = open_cache(tmp_path, base_url_of(server))
-    with pytest.raises(error_type, match=f"HTTP {status}"):
+    with pytest.raises(error_type) as caught:
         cache.get(BOXES)
     cache.close()
+    assert str(status) in caught.value.found
     assert file_names(tmp_path / "cache") == {"boxes.csv.lock"}
 
 
@@ -179,8 +181,9 @@ def test_size_and_md5_are_checked_at_the_official_url(
     if fits:
         assert cache.get(official).path.is_file()
     else:
-        with pytest.raises(InputFormError, match="not the official file"):
+        with pytest.raises(InputFormError) as caught:
             cache.get(official)
+        assert str(size_bytes) in caught.value.expected
         assert file_names(tmp_path / "cache") == {"boxes.csv.lock"}
     cache.close()
 

@@ -118,7 +118,7 @@ def test_a_current_name_takes_precedence_over_a_former_name() -> None:
     del names["/m/c"]
     assert find_class("bat", names) == "/m/a"
     del names["/m/a"]
-    with pytest.raises(UsageError, match="no class 'bat'") as caught:
+    with pytest.raises(UsageError) as caught:
         find_class("bat", names)
     assert caught.value.remedy == "Similar names: Baseball bat"
 
@@ -141,7 +141,7 @@ def test_punctuation_between_words_is_ignored(word: str, name: str) -> None:
 
 def test_an_ambiguous_name_is_rejected_with_the_mids() -> None:
     names = {"/m/a": "Mouth", "/m/b": "mouth"}
-    with pytest.raises(UsageError, match="2 classes have the name 'Mouth'") as caught:
+    with pytest.raises(UsageError) as caught:
         find_class("Mouth", names)
     assert caught.value.remedy == "Use one of the MIDs /m/a, /m/b"
     assert find_class("/m/b", names) == "/m/b"
@@ -149,8 +149,9 @@ def test_an_ambiguous_name_is_rejected_with_the_mids() -> None:
 
 @pytest.mark.parametrize("word", ["Entity", "entity"])
 def test_the_root_is_not_a_class(word: str) -> None:
-    with pytest.raises(UsageError, match="root of the class hierarchy"):
+    with pytest.raises(UsageError) as caught:
         find_class(word, NAMES)
+    assert "oiyolo classes --tree" in caught.value.remedy
 
 
 def test_names_that_contain_a_text_are_sorted_by_where_it_occurs() -> None:
@@ -222,8 +223,9 @@ def test_a_descendant_without_a_description_is_merged_under_its_mid() -> None:
 
 
 def test_a_class_that_is_listed_twice_under_any_name_is_rejected() -> None:
-    with pytest.raises(UsageError, match="'Boat' is listed twice"):
+    with pytest.raises(UsageError) as caught:
         select("boat", "/m/019jd")
+    assert "'Boat'" in caught.value.what
 
 
 @pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"], ids=["LF", "CRLF", "CR"])
@@ -258,14 +260,12 @@ def test_a_malformed_line_of_class_descriptions_is_reported_with_its_number(
 
 def test_missing_empty_or_binary_class_descriptions_are_rejected(tmp_path: Path) -> None:
     path = tmp_path / "classes.csv"
-    with pytest.raises(InputFormError, match="cannot read"):
-        read_names(path)
-    path.write_text("LabelName,DisplayName\n")
-    with pytest.raises(InputFormError, match="no class descriptions in this file"):
-        read_names(path)
-    path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputFormError, match="cannot read"):
-        read_names(path)
+    for content in (None, b"LabelName,DisplayName\n", b"\xff\xfe\x00"):
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(InputFormError) as caught:
+            read_names(path)
+        assert caught.value.where == str(path)
 
 
 def node(mid: str, *below: object) -> dict[str, object]:
@@ -319,7 +319,7 @@ def test_a_cycle_in_the_hierarchy_terminates_and_no_class_is_its_own_descendant(
 def test_an_invalid_hierarchy_is_rejected(tmp_path: Path, content: str) -> None:
     path = tmp_path / "hierarchy.json"
     path.write_text(content)
-    with pytest.raises(InputFormError, match="cannot read the class hierarchy") as caught:
+    with pytest.raises(InputFormError) as caught:
         read_hierarchy(path)
     assert caught.value.where == str(path)
     assert caught.value.expected
@@ -356,7 +356,7 @@ def test_classes_with_damaged_names_in_real_descriptions_are_found_by_mid() -> N
     names = real_names()
     assert len(names) == 601
     assert find_class("/m/014sv8", names) == find_class("openeye", names)
-    with pytest.raises(UsageError, match="no class 'Human eye'"):
+    with pytest.raises(UsageError):
         find_class("Human eye", names)
 
 

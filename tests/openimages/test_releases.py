@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from oiyolo.core.errors import UsageError
-from oiyolo.openimages.releases import RELEASES, SUBSETS, TABLES, release, sum_known_sizes
+from oiyolo.openimages.releases import RELEASES, SUBSETS, TABLES, release
 
 if TYPE_CHECKING:
     from oiyolo.openimages.releases import OfficialFile
@@ -78,7 +78,6 @@ def test_a_selection_needs_the_tables_of_its_subsets() -> None:
         "2018_04/validation/validation-images-with-rotation.csv",
         "v5/validation-annotations-human-imagelabels-boxable.csv",
     ]
-    assert sum_known_sizes(files) == (25_105_048 + 15_245_485 + 10_649_275, 2)
 
 
 def test_the_train_boxes_of_v6_have_the_documented_size_and_md5() -> None:
@@ -89,10 +88,6 @@ def test_the_train_boxes_of_v6_have_the_documented_size_and_md5() -> None:
 
 @pytest.mark.parametrize("name", ["v3", "7", "", "V7"])
 def test_an_unknown_release_is_rejected_with_a_list_of_the_known_ones(name: str) -> None:
-    with pytest.raises(UsageError, match="v4, v5, v6, v7"):
+    with pytest.raises(UsageError) as caught:
         release(name)
-
-
-def test_an_unknown_subset_is_rejected_with_a_list_of_the_known_ones() -> None:
-    with pytest.raises(UsageError, match="train, validation, test"):
-        release("v7").files(["valid"])
+    assert caught.value.expected == "v4, v5, v6, v7"

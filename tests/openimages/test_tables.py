@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +11,7 @@ from oiyolo.core.errors import InputFormError
 from oiyolo.openimages.tables import (
     BOX_COLUMNS,
     IMAGE_COLUMNS,
+    TableSource,
     read_boxes,
     read_images,
     read_labels,
@@ -45,19 +46,26 @@ def images(*rotations: str) -> TextFile:
 
 
 def test_boxes_have_numeric_columns_and_no_click_points() -> None:
-    rows = read_boxes(boxes(*IDS), "test", ["/m/019jd"]).rows
+    rows = read_boxes(TableSource(boxes(*IDS), "test"), ["/m/019jd"]).rows
     assert set(rows.columns) == {*BOX_COLUMNS, "Subset"}
     assert all(rows[corner].dtype == float for corner in ("XMin", "XMax", "YMin", "YMax"))
     assert rows["IsTruncated"].tolist() == [-1] * 4
     assert rows["Subset"].eq("test").all()
 
 
+def test_a_file_without_matching_rows_gives_an_empty_table_with_all_columns() -> None:
+    rows = read_boxes(TableSource(boxes(*IDS), "test"), ["/m/0cmf2"]).rows
+    assert rows.empty
+    assert set(rows.columns) == {*BOX_COLUMNS, "Subset"}
+
+
 @pytest.mark.parametrize("invalid_id", ["../../etc/passwd", "0" * 15, "0" * 17, "A" * 16, ""])
 def test_an_invalid_image_id_is_rejected_or_skipped(invalid_id: str) -> None:
-    with pytest.raises(InputFormError, match="invalid ImageID") as caught:
-        read_boxes(boxes(IDS[0], invalid_id), "train", ["/m/019jd"])
+    source = TableSource(boxes(IDS[0], invalid_id), "train")
+    with pytest.raises(InputFormError) as caught:
+        read_boxes(source, ["/m/019jd"])
     assert caught.value.found == repr(invalid_id)
-    found = read_boxes(boxes(IDS[0], invalid_id), "train", ["/m/019jd"], skip_bad_rows=True)
+    found = read_boxes(replace(source, skip_bad_rows=True), ["/m/019jd"])
     assert found.rows["ImageID"].tolist() == IDS[:1]
     assert found.bad_rows == 1
 
@@ -65,7 +73,7 @@ def test_an_invalid_image_id_is_rejected_or_skipped(invalid_id: str) -> None:
 def test_machine_generated_labels_are_dropped() -> None:
     header = "ImageID,Source,LabelName,Confidence"
     rows = [f"{IDS[0]},verification,/m/1,1", f"{IDS[1]},machine,/m/1,0.7", f"{IDS[2]},x,/m/1,0"]
-    found = read_labels(TextFile((header, *rows)), "train", ["/m/1"])
+    found = read_labels(TableSource(TextFile((header, *rows)), "train"), ["/m/1"])
     assert found.rows["ImageID"].tolist() == [IDS[0], IDS[2]]
     assert found.rows["Confidence"].tolist() == [1, 0]
     assert found.bad_rows == 0
@@ -74,7 +82,7 @@ def test_machine_generated_labels_are_dropped() -> None:
 def test_images_have_all_columns_one_row_each_and_no_nan() -> None:
     file = images("0.0", "nan", "", "270.0")
     file = TextFile((*file.lines, file.lines[1]))  # the first row again
-    rows = read_images(file, "train", IDS).rows
+    rows = read_images(TableSource(file, "train"), IDS).rows
     assert list(rows.columns) == list(IMAGE_COLUMNS)
     assert rows["ImageID"].tolist() == IDS
     assert rows["Rotation"].tolist() == ["0.0", "", "", "270.0"]
@@ -84,16 +92,17 @@ def test_images_have_all_columns_one_row_each_and_no_nan() -> None:
 
 @pytest.mark.parametrize("rotation", ["45", "-90.0", "up", "360.0"])
 def test_an_invalid_rotation_is_rejected_or_skipped(rotation: str) -> None:
-    file = images("0.0", rotation)
-    with pytest.raises(InputFormError, match="invalid Rotation") as caught:
-        read_images(file, "train", IDS[:2])
+    source = TableSource(images("0.0", rotation), "train")
+    with pytest.raises(InputFormError) as caught:
+        read_images(source, IDS[:2])
     assert caught.value.found == repr(rotation)
-    found = read_images(file, "train", IDS[:2], skip_bad_rows=True)
+    found = read_images(replace(source, skip_bad_rows=True), IDS[:2])
     assert (found.rows["ImageID"].tolist(), found.bad_rows) == (IDS[:1], 1)
 
 
 @pytest.mark.parametrize("skip", [False, True])
 def test_an_image_missing_in_the_list_is_an_error(*, skip: bool) -> None:
-    with pytest.raises(InputFormError, match="1 image with boxes or labels missing") as caught:
-        read_images(images("0.0", "0.0"), "train", IDS[:3], skip_bad_rows=skip)
+    source = TableSource(images("0.0", "0.0"), "train", skip_bad_rows=skip)
+    with pytest.raises(InputFormError) as caught:
+        read_images(source, IDS[:3])
     assert IDS[2] in caught.value.expected

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from oiyolo.core.errors import InputFormError, UsageError
 from oiyolo.project import config
 from oiyolo.project.keys import KEYS, KEYS_BY_NAME, SplitOptions
-from oiyolo.project.value_types import Flag, OrAuto, OrNone, Words
 
 if TYPE_CHECKING:
     from oiyolo.project.keys import Config, Key
@@ -195,8 +194,10 @@ def test_an_unknown_section_or_key_is_rejected_with_the_most_similar_one(
 
 
 def test_an_unknown_keyword_is_rejected_with_the_most_similar_one(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"unknown option mirorr_url.*Did you mean mirror_url"):
+    with pytest.raises(UsageError) as caught:
         config.load(tmp_path / "absent.toml", {"mirorr_url": "x"}, {})
+    assert "mirorr_url" in caught.value.what
+    assert "mirror_url" in caught.value.remedy
 
 
 @pytest.mark.parametrize(
@@ -287,39 +288,43 @@ def test_an_invalid_value_in_the_environment_is_rejected_naming_the_variable(
 
 
 def test_an_invalid_keyword_is_rejected_naming_the_option(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="option mirror-url: invalid value"):
+    with pytest.raises(UsageError) as caught:
         config.load(tmp_path / "absent.toml", {"mirror_url": 3}, {})
+    assert caught.value.where == "option mirror-url"
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "values"),
     [
         ({"train": 0.7}, "0.7 + 0.1 + 0.1 = 0.9"),
-        ({"train": 0.0, "valid": 0.5, "test": 0.5}, "train above 0"),
-        ({"min_box_area": 0.5, "max_box_area": 0.1}, "excludes every box"),
-        ({"sources": ["mirrors"]}, "unknown source 'mirrors'"),
-        ({"sources": ["mirror", "photos"]}, "starts with /, ~ or ."),
+        ({"train": 0.0, "valid": 0.5, "test": 0.5}, "0.0 + 0.5 + 0.5 = 1"),
+        ({"min_box_area": 0.5, "max_box_area": 0.1}, "0.5 > 0.1"),
+        ({"sources": ["mirrors"]}, "'mirrors'"),
+        ({"sources": ["mirror", "photos"]}, "'photos'"),
     ],
 )
 def test_contradictory_values_are_rejected(
-    options: dict[str, object], said: str, tmp_path: Path
+    options: dict[str, object], values: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(UsageError, match=re.escape(said)):
+    with pytest.raises(UsageError) as caught:
         config.load(tmp_path / "absent.toml", options, {})
+    assert values in caught.value.what + caught.value.found
 
 
 def test_invalid_toml_is_rejected_with_its_line(tmp_path: Path) -> None:
     path = write(tmp_path, "[dataset]\nclasses = [Boat]\n")
-    with pytest.raises(InputFormError, match="line 2") as caught:
+    with pytest.raises(InputFormError) as caught:
         config.load(path, {}, {})
+    assert "line 2" in caught.value.found
     assert caught.value.where == str(path)
 
 
 def test_a_file_that_is_not_utf8_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / config.FILE_NAME
     path.write_bytes(b'[dataset]\nclasses = ["B\xe4r"]\n')
-    with pytest.raises(InputFormError, match="not UTF-8"):
+    with pytest.raises(InputFormError) as caught:
         config.load(path, {}, {})
+    assert caught.value.where == str(path)
 
 
 def test_a_new_file_has_the_given_options_and_always_the_classes(tmp_path: Path) -> None:
@@ -415,11 +420,8 @@ def test_the_documentation_names_every_section() -> None:
     assert [s for s in {key.section for key in KEYS} if f"[{s}]" not in text] == []
 
 
-def test_wrapping_types_describe_the_type_they_wrap() -> None:
+def test_the_kind_of_a_type_fits_the_default() -> None:
     for key in KEYS:
-        if isinstance(key.value_type, (OrAuto, OrNone)):
-            assert key.value_type.value_type.expected in key.value_type.expected
-        if isinstance(key.value_type, Flag):
-            assert isinstance(key.default, bool)
-        if isinstance(key.value_type, Words):
+        assert key.value_type.is_flag == isinstance(key.default, bool)
+        if key.value_type.is_list:
             assert isinstance(key.default, tuple)

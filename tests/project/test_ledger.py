@@ -142,8 +142,7 @@ def test_a_new_selection_counts_added_kept_and_dropped_images(ledger: Ledger) ->
     assert (changed.added, changed.kept, changed.dropped) == (1, 2, 4)
     assert ledger.ids(PENDING) == [*IDS[:2], "new"]
     changed = ledger.reselect({IDS[5]: "train", IDS[0]: "train"})
-    assert changed.added == 1  # it is selected again
-    assert changed.dropped == 2
+    assert (changed.added, changed.kept, changed.dropped) == (1, 1, 2)  # IDS[5] is selected again
     assert [message for _, _, message in ledger.events(IDS[5])] == [
         "selected from train",
         "no longer selected",
@@ -262,7 +261,7 @@ def test_a_reader_cannot_write(path: Path, ledger: Ledger) -> None:
 
 
 def test_a_missing_ledger_is_an_error_for_a_reader_and_is_not_created(path: Path) -> None:
-    with pytest.raises(InputFormError, match="cannot be opened") as caught:
+    with pytest.raises(InputFormError) as caught:
         Ledger(path, read_only=True)
     assert caught.value.where == str(path)
     assert not path.exists()
@@ -286,8 +285,9 @@ def test_a_ledger_of_a_newer_format_is_refused(path: Path, *, read_only: bool) -
     db = sqlite3.connect(path)
     db.execute("PRAGMA user_version = 5")
     db.close()
-    with pytest.raises(InputFormError, match="found format 5"):
+    with pytest.raises(InputFormError) as caught:
         Ledger(path, read_only=read_only)
+    assert caught.value.found == "format 5"
 
 
 FORMAT_1 = """

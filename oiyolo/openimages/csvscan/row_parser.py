@@ -11,14 +11,13 @@ import csv
 import io
 import math
 import re
-from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pandas as pd
 
 from oiyolo.openimages.csvscan import record_reader
-from oiyolo.openimages.csvscan.schema import excerpt
+from oiyolo.openimages.csvscan.schema import excerpt, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -59,24 +58,21 @@ class RowParser:
         self._filter = value_filter
         self._report = report
         self._value_column = columns[value_filter.column]
-        self._texts: list[bytes] = []
-        self._sizes: list[int] = []
+        self._rows: list[bytes] = []
         self._positions: list[int] = []
         self._size_bytes = 0
         self._tables: list[pd.DataFrame] = []
 
-    def add(self, text: bytes, sizes: list[int], positions: list[int]) -> None:
+    def add(self, rows: list[bytes], positions: list[int]) -> None:
         """Add rows that have the right number of fields.
 
         Args:
-            text: The rows, concatenated, each with its newline.
-            sizes: Size of each row in bytes.
+            rows: The rows, each with its newline.
             positions: Position of each row in the file, for reports.
         """
-        self._texts.append(text)
-        self._sizes += sizes
+        self._rows += rows
         self._positions += positions
-        self._size_bytes += len(text)
+        self._size_bytes += sum(map(len, rows))
         if self._size_bytes > _BATCH_BYTES:
             self._parse_batch()
 
@@ -95,15 +91,13 @@ class RowParser:
 
     def _parse_batch(self) -> None:
         """Parse the collected rows into a table."""
-        text, sizes, positions = b"".join(self._texts), self._sizes, self._positions
-        self._texts, self._sizes, self._positions, self._size_bytes = [], [], [], 0
-        if not text:
+        rows, positions = self._rows, self._positions
+        self._rows, self._positions, self._size_bytes = [], [], 0
+        if not rows:
             return
+        text = b"".join(rows)
         table = self._read_csv(text, text_only=False) if self._is_unambiguous(text) else None
-        if table is None or len(table) != len(sizes) or not self._has_only_numbers(table):
-            rows = (
-                text[end - size : end] for size, end in zip(sizes, accumulate(sizes), strict=True)
-            )
+        if table is None or len(table) != len(rows) or not self._has_only_numbers(table):
             chosen = [
                 (row, position)
                 for row, position in zip(rows, positions, strict=True)
@@ -138,10 +132,10 @@ class RowParser:
         record = record_reader.read_record(row, 0)
         if record is None or record.fields is None:
             raise AssertionError("the search passes on only rows with regular quotes")
-        if record_reader.unquote(record.fields[self._filter.column]) not in self._filter.encoded:
+        if not self._filter.has_value(record.fields):
             return False
         if not record_reader.is_readable(row):
-            self._report(position, "malformed row", "one line of UTF-8 text", _excerpt(row))
+            self._report(position, "malformed row", "one line of UTF-8 text", excerpt(row))
             return False
         return True
 
@@ -175,7 +169,7 @@ class RowParser:
             )
             if wrong is not None:
                 good[row] = False
-                found = repr(excerpt(table[wrong].iloc[row]))
+                found = repr(shorten(table[wrong].iloc[row]))
                 self._report(position, f"{wrong} is not a number", "a finite number", found)
         table = table[good].reset_index(drop=True)
         for name, values in numbers.items():
@@ -196,7 +190,3 @@ def _parse_number(text: str) -> float | int | None:
         return None
     is_whole = text.strip(" +-").isdecimal() and abs(value) < _INT64_LIMIT
     return int(text) if is_whole else value
-
-
-def _excerpt(row: bytes) -> str:
-    return repr(excerpt(row[:1000].decode("utf-8", errors="replace")))

@@ -3,9 +3,6 @@
 The file is read once, block by block, into a reused buffer (``window``). Each block is searched
 while it is in the core's cache (``search``), and only rows that may match are compared exactly and
 parsed (``row_parser``). A source that can be read only once, such as a download, is sufficient.
-
-A search of a cached file that checks all rows writes an index of them next to the file
-(``row_index``). Later searches read only the rows that the index selects.
 """
 
 from __future__ import annotations
@@ -14,24 +11,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from oiyolo.core.errors import InputFormError
-from oiyolo.openimages.csvscan.row_index import RowIndex, RowIndexWriter, open_writer
 from oiyolo.openimages.csvscan.schema import BOXES, IMAGES, LABELS, REFETCH, CsvSchema, column_names
 from oiyolo.openimages.csvscan.search import RowSearch, best_block_bytes
-from oiyolo.openimages.csvscan.window import (
-    LONGEST_ROW_BYTES,
-    IndexableFile,
-    LocalFile,
-    Readable,
-    Window,
-)
+from oiyolo.openimages.csvscan.window import LONGEST_ROW_BYTES, LocalFile, Readable, Window
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
-    from contextlib import AbstractContextManager
 
     import pandas as pd
 
-    from oiyolo.openimages.csvscan.row_parser import RowParser
     from oiyolo.openimages.csvscan.search import ChunkResult
 
 __all__ = [
@@ -85,9 +73,9 @@ def matching_rows(
         values: Values to search for.
         keep: Columns of the result; all columns of the file by default.
         check_all: Whether to check the number of fields of every row. Without it, rows that cannot
-            match may remain unchecked. That is faster, above all if an earlier check left an index.
-            The file must have been checked before, and must be readable twice, because the line
-            number of a malformed row is determined by reading the file again.
+            match may remain unchecked, which is faster. The file must have been checked before, and
+            must be readable twice, because the line number of a malformed row is determined by
+            reading the file again.
         skip_bad_rows: Whether to skip malformed rows and count them instead of raising an error.
 
     Raises:
@@ -103,58 +91,13 @@ def matching_rows(
     from oiyolo.openimages.csvscan.row_parser import RowParser  # noqa: PLC0415  (imports pandas)
 
     parser = RowParser(schema, columns, keep, search.value_filter, reporter.report)
-    if check_all:
-        with _index_writer(file, column) as writer:
-            search.collect_index = writer.is_active
-            _search_all(window, search, parser, reporter, writer=writer, header_bytes=len(header))
-            if reporter.count:
-                writer.abandon()
-    elif (index := _find_index(file, column)) is not None:
-        for rows in index.rows(search.value_filter.encoded):
-            parser.add(*rows)
-    else:
-        inactive_writer = RowIndexWriter(None)
-        _search_all(
-            window, search, parser, reporter, writer=inactive_writer, header_bytes=len(header)
-        )
-    return ScanResult(parser.table(), reporter.count)
-
-
-def _find_index(file: Readable, column: str) -> RowIndex | None:
-    if not isinstance(file, IndexableFile):
-        return None
-    return RowIndex.find(file.path, file.index_path, column, file.version)
-
-
-def _index_writer(file: Readable, column: str) -> AbstractContextManager[RowIndexWriter]:
-    """Open a writer for the file's index, an inactive one if it exists or cannot exist."""
-    if not isinstance(file, IndexableFile) or _find_index(file, column) is not None:
-        return open_writer(None, column, "", 0)
-    return open_writer(file.index_path, column, file.version, file.path.stat().st_size)
-
-
-def _search_all(
-    window: Window,
-    search: RowSearch,
-    parser: RowParser,
-    reporter: _BadRowReporter,
-    *,
-    writer: RowIndexWriter,
-    header_bytes: int,
-) -> None:
-    """Search the file from the end of its header to its end."""
-    position, read_bytes = 1 if reporter.by_line else header_bytes, header_bytes
+    position = 1 if check_all else len(header)
     for chunk in _search_chunks(window, search):
         for at, found in chunk.bad_rows:
             reporter.report_field_count(position + at, found)
-        sizes, positions = list(map(len, chunk.rows)), [position + at for at in chunk.positions]
-        parser.add(b"".join(chunk.rows), sizes, positions)
-        if chunk.index_entries is not None:
-            writer.add(chunk.index_entries[0] + read_bytes, chunk.index_entries[1])
-        elif chunk.size_bytes:
-            writer.abandon()
+        parser.add(chunk.rows, [position + at for at in chunk.positions])
         position += chunk.length
-        read_bytes += chunk.size_bytes
+    return ScanResult(parser.table(), reporter.count)
 
 
 class _BadRowReporter:

@@ -62,13 +62,18 @@ def column_names(line: bytes, schema: CsvSchema, where: str) -> list[str]:
             f"{schema.name}: unexpected header line",
             where=f"{where}:1",
             expected="the columns " + ", ".join(schema.required) + ", each once",
-            found=excerpt(text) or "an empty file",
+            found=shorten(text) or "an empty file",
             remedy=REFETCH,
         )
     return columns
 
 
-def excerpt(text: str) -> str:
+def excerpt(row: bytes) -> str:
+    """Return the quoted beginning of a row, for a message."""
+    return repr(shorten(row[:1000].decode("utf-8", errors="replace")))
+
+
+def shorten(text: str) -> str:
     """Return the beginning of a text, for a message."""
     text = text.strip()
     return text if len(text) <= _EXCERPT_CHARACTERS else text[:_EXCERPT_CHARACTERS] + "..."

@@ -20,7 +20,6 @@ LONGEST_ROW_BYTES: Final = 1 << 20
 """A longer row is reported as one with an unclosed quote."""
 MARGIN_BYTES: Final = 128
 """Number of bytes before and after the window that vectorized code may read."""
-ROW_INDEX_SUFFIX: Final = ".rows"
 
 _FRONT: Final = MARGIN_BYTES + LONGEST_ROW_BYTES
 _LONGEST_HEADER_BYTES: Final = 1 << 16
@@ -76,23 +75,6 @@ class LocalFile:
             raise InputFormError(
                 "cannot read the file", where=self.where, found=error.strerror or str(error)
             ) from None
-
-
-@dataclass(frozen=True)
-class IndexableFile(LocalFile):
-    """A local file that can have a row index next to it.
-
-    Attributes:
-        path: Path of the file.
-        version: Identifies the content; an index of another version is not used.
-    """
-
-    version: str
-
-    @property
-    def index_path(self) -> Path:
-        """Path of the row index (format: see module ``row_index``)."""
-        return self.path.with_name(self.path.name + ROW_INDEX_SUFFIX)
 
 
 class Window:
