@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 
 from oiyolo.imagery import jpeg
 from oiyolo.net.buckets import parse_bucket_url
-from oiyolo.net.download import HttpFailureError
 from oiyolo.net.gcs import BucketClient
+from oiyolo.net.retry import HttpFailureError
 from oiyolo.sources.image import MAX_IMAGE_BYTES, FetchedImage, NotFetchedError
-from oiyolo.sources.original import file_problem
+from oiyolo.sources.web import file_problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,18 +87,13 @@ class Bucket:
         name, find_problem = _name_and_check(request, scheme)
         url = f"{self.name}/{name}"
         try:
-            stored = self._client.read(name, limit_bytes=MAX_IMAGE_BYTES, deadline_s=_DEADLINE_S)
+            fetched = FetchedImage(
+                *self._client.read(name, limit_bytes=MAX_IMAGE_BYTES, deadline_s=_DEADLINE_S)
+            )
         except HttpFailureError as failure:
-            raise NotFetchedError(
-                failure.reason,
-                f"{url}: {failure.detail}",
-                transient=failure.transient,
-                reached=failure.reached,
-                attempts=failure.attempts,
-            ) from failure
-        fetched = FetchedImage(stored.content, stored.attempts)
+            raise NotFetchedError.from_http(failure, url) from failure
         if problem := find_problem(fetched):
-            raise NotFetchedError(problem, f"{url}: {problem}", attempts=stored.attempts)
+            raise NotFetchedError(problem, f"{url}: {problem}", attempts=fetched.attempts)
         return fetched
 
 

@@ -85,7 +85,7 @@ def fetch_images(
             wait for their turn at a site.
         close: Coroutine function that is awaited at the end, in the event loop.
     """
-    engine = _FetchThread(sources, store, threads, max_in_flight, close)
+    engine = _FetchThread(sources, store, threads, close)
     left = iter(requests)
     engine.start()
     try:
@@ -107,15 +107,12 @@ class _FetchThread:
         sources: Sequence[Source],
         store: Store,
         threads: WorkerThreads,
-        max_in_flight: int,
         close: Callable[[], Awaitable[None]] | None,
     ) -> None:
-        self._sources, self._store, self._threads = sources, store, threads
-        self._max_in_flight, self._close = max_in_flight, close
+        self._sources, self._store, self._threads, self._close = sources, store, threads, close
         self._outcomes: queue.SimpleQueue[Outcome | BaseException] = queue.SimpleQueue()
         self._loop = asyncio.new_event_loop()
-        self._requests: asyncio.Queue[ImageRequest] = asyncio.Queue()
-        self._workers: list[asyncio.Task[None]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
         self._stop_requested = asyncio.Event()
         self._unreleased_ids: set[str] = set()
         # A daemon, so that a hanging loop cannot delay a Ctrl-C.
@@ -131,11 +128,11 @@ class _FetchThread:
         """Pass images to the event loop; return how many."""
         batch = list(requests)
         if batch:
-            self._loop.call_soon_threadsafe(self._enqueue, batch)
+            self._loop.call_soon_threadsafe(self._start_tasks, batch)
         return len(batch)
 
     def collect(self) -> list[Outcome]:
-        """Wait a moment for outcomes; raise an exception of the event loop's thread."""
+        """Wait a moment for outcomes; raise an exception of the event loop's thread after them."""
         try:
             items = [self._outcomes.get(timeout=_POLL_S)]
         except queue.Empty:
@@ -144,11 +141,12 @@ class _FetchThread:
         with contextlib.suppress(queue.Empty):
             while True:
                 items.append(self._outcomes.get_nowait())
-        outcomes = []
-        for outcome in items:
-            if isinstance(outcome, BaseException):
-                raise outcome
-            outcomes.append(outcome)
+        outcomes = [item for item in items if isinstance(item, Outcome)]
+        errors = [item for item in items if isinstance(item, BaseException)]
+        if errors and not outcomes:
+            raise errors[0]
+        if errors:
+            self._outcomes.put(errors[0])
         return outcomes
 
     def release(self, outcomes: Iterable[Outcome]) -> None:
@@ -178,34 +176,28 @@ class _FetchThread:
         try:
             await self._stop_requested.wait()
         finally:
-            for worker in self._workers:
-                worker.cancel()
-            if self._workers:
-                await asyncio.wait(self._workers, timeout=_SHUTDOWN_TIMEOUT_S)
+            for task in self._tasks:
+                task.cancel()
+            if self._tasks:
+                await asyncio.wait(self._tasks, timeout=_SHUTDOWN_TIMEOUT_S)
             if self._close is not None:
                 with contextlib.suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(self._close(), _SHUTDOWN_TIMEOUT_S)
 
-    def _enqueue(self, requests: list[ImageRequest]) -> None:
+    def _start_tasks(self, requests: Iterable[ImageRequest]) -> None:
         for request in requests:
-            self._requests.put_nowait(request)
-        while len(self._workers) < min(
-            self._max_in_flight, self._requests.qsize() + len(self._workers)
-        ):
-            self._workers.append(self._loop.create_task(self._work()))
-            if len(self._workers) >= self._max_in_flight:
-                break
+            task = self._loop.create_task(self._report(request))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
-    async def _work(self) -> None:
-        """Fetch one image after the other and report each outcome."""
-        while True:
-            request = await self._requests.get()
-            try:
-                self._outcomes.put(await self._fetch_one(request))
-            except asyncio.CancelledError:
-                raise
-            except BaseException as error:  # noqa: BLE001  (raised again in the caller's thread)
-                self._outcomes.put(error)
+    async def _report(self, request: ImageRequest) -> None:
+        """Fetch one image and report its outcome."""
+        try:
+            self._outcomes.put(await self._fetch_one(request))
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001  (raised again in the caller's thread)
+            self._outcomes.put(error)
 
     async def _fetch_one(self, request: ImageRequest) -> Outcome:
         """Try the sources in their order."""

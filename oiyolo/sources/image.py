@@ -6,7 +6,10 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
+
+if TYPE_CHECKING:
+    from oiyolo.net.retry import HttpFailureError
 
 MAX_IMAGE_BYTES: Final = 100 << 20
 """No photograph in Open Images is larger than 15 MB (OriginalSize of the official lists)."""
@@ -80,6 +83,17 @@ class NotFetchedError(Exception):
         self.transient = transient
         self.reached = reached
         self.attempts = attempts
+
+    @classmethod
+    def from_http(cls, failure: HttpFailureError, where: str) -> NotFetchedError:
+        """Return the error for a failed request; ``where`` is the image's URL."""
+        return cls(
+            failure.reason,
+            f"{where}: {failure.detail}",
+            transient=failure.transient,
+            reached=failure.reached,
+            attempts=failure.attempts,
+        )
 
 
 Verifier = Callable[[], FetchedImage]

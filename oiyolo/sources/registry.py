@@ -6,18 +6,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from oiyolo.net.buckets import is_bucket
-from oiyolo.sources.blocking import ThreadedSource
 from oiyolo.sources.folder import Folder
-from oiyolo.sources.mirror import Mirror
-from oiyolo.sources.original import Original
-from oiyolo.sources.thumbnail import Thumbnail
+from oiyolo.sources.web import Mirror, Original, Thumbnail
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from oiyolo.net.client_pool import HttpClientPool
     from oiyolo.net.workers import WorkerThreads
-    from oiyolo.sources.image import BlockingSource, Source
+    from oiyolo.sources.image import BlockingSource, ImageRequest, Source, Verifier
+
+
+class ThreadedSource:
+    """A ``Source`` that runs a blocking one in worker threads, so the event loop never blocks."""
+
+    note = ""
+
+    def __init__(self, source: BlockingSource, threads: WorkerThreads) -> None:
+        self.name = source.name
+        self._source, self._threads = source, threads
+
+    async def get(self, request: ImageRequest) -> Verifier:
+        """Fetch an image in a thread; the blocking source has verified it already."""
+        fetched = await self._threads.run(lambda: self._source.get(request))
+        return lambda: fetched
 
 
 def make_sources(

@@ -22,12 +22,7 @@ _SAFE_ID: Final = re.compile(r"[0-9A-Za-z_-]{1,64}")
 
 
 class Store(Protocol):
-    """A folder or bucket that receives fetched images.
-
-    Attributes:
-        folder: Folder whose disk must keep free space; ``None`` if images are stored remotely.
-        concurrent_puts: Maximum number of concurrent calls of ``put``.
-    """
+    """A folder or bucket that receives fetched images."""
 
     @property
     def folder(self) -> Path | None:

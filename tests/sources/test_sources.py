@@ -17,15 +17,12 @@ from oiyolo.core.errors import InputFormError
 from oiyolo.net.client_pool import HttpClientPool
 from oiyolo.net.retry import RetryPolicy
 from oiyolo.net.workers import WorkerThreads
-from oiyolo.sources.blocking import ThreadedSource
 from oiyolo.sources.event_loop import fetch_images
 from oiyolo.sources.folder import Folder
 from oiyolo.sources.image import ImageRequest, NotFetchedError
-from oiyolo.sources.mirror import Mirror
-from oiyolo.sources.original import Original
-from oiyolo.sources.registry import make_sources
+from oiyolo.sources.registry import ThreadedSource, make_sources
 from oiyolo.sources.store import FolderStore
-from oiyolo.sources.web import removal_reason
+from oiyolo.sources.web import Mirror, Original, removal_reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

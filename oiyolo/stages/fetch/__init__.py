@@ -7,32 +7,39 @@ temporarily (a connection error, a 503) stays pending, and the next fetch tries 
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, overload
 
+from oiyolo.core.batches import batched
+from oiyolo.core.disks import check_free_space
 from oiyolo.core.errors import UsageError
 from oiyolo.core.progress import progress
-from oiyolo.core.results import Plan, Result, format_table, pluralize
+from oiyolo.core.results import Plan, pluralize
 from oiyolo.net.buckets import parse_bucket_url
 from oiyolo.project.keys import ImagesOptions
 from oiyolo.project.keywords import takes_keys
 from oiyolo.project.ledger import EXCLUDED, FETCHED, PENDING, STATES, Change
 from oiyolo.project.project import open_project
-from oiyolo.sources.mirror import MIRROR_MEAN_BYTES
 from oiyolo.sources.store import FolderStore
+from oiyolo.sources.web import MIRROR_MEAN_BYTES
 from oiyolo.stages import select as select_stage
-from oiyolo.stages.fetch import bucket_copy, cluster_fetch, shard_fetch, storage_transfer
-from oiyolo.stages.fetch.downloader import MIN_FREE_BYTES, Tally, check_disk, download_images
-from oiyolo.stages.fetch.outcomes import NOT_TRIED, change_of, check_tolerance
+from oiyolo.stages.fetch import cluster_fetch, shard_fetch, storage_transfer
+from oiyolo.stages.fetch.downloader import MIN_FREE_BYTES, Tally, download_images
+from oiyolo.stages.fetch.outcomes import (
+    NOT_TRIED,
+    FetchResult,
+    change_of,
+    check_tolerance,
+    recorded_bytes,
+)
 from oiyolo.stages.fetch.pending import ImageFolderIndex, pending_images
 from oiyolo.stages.fetch.stats import FetchStats, StatsWriter, read_stats
 from oiyolo.stages.fetch.storage_transfer import with_bucket_first
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
     from typing import Literal
 
@@ -65,55 +72,33 @@ _SIZE_SAMPLE: Final = 1000
 """Number of images from which the mean size of all is estimated."""
 
 
-@dataclass(frozen=True)
-class Fetched(Result):
+@dataclass(frozen=True, kw_only=True)
+class Fetched(FetchResult):
     """The outcome of a fetch, and the state of the ledger after it.
 
     Attributes:
         folder: The folder of the images.
-        new: Number of images that this fetch downloaded.
-        failed: Number of images that failed in this fetch, by reason.
-        missing: Number of selected images that no fetch has downloaded yet, by reason.
         counts: The ledger's counts.
-        seconds: Duration of the fetch.
-        size_bytes: Total size of the new images.
-        by_source: Number of new images by source.
     """
 
     folder: Path
-    new: int
-    failed: Mapping[str, int]
-    missing: Mapping[str, int]
     counts: Counts
-    seconds: float
-    size_bytes: int
-    by_source: Mapping[str, int]
 
     def as_dict(self) -> dict[str, object]:
         """Return the result as JSON-compatible values."""
-        return {
-            "fetched": self.new,
-            "failed": dict(self.failed),
-            "missing": dict(self.missing),
-            "sources": dict(self.by_source),
-            "bytes": self.size_bytes,
-            "seconds": round(self.seconds, 3),
-            **self.counts.as_dict(),
-        }
+        return {**super().as_dict(), **self.counts.as_dict()}
 
     def __str__(self) -> str:
         have = self.counts.selected - sum(self.missing.values())
         lines = [f"fetched: nothing to do; {have:,} of {self.counts.selected:,} images are present"]
         if self.new or self.failed:
             rate = self.new / self.seconds if self.seconds else 0.0
-            speed = f"{self.size_bytes / 1e6:.1f} MB in {self.seconds:.1f} s, {rate:.0f} images/s"
             total = f"{have:,} of {self.counts.selected:,} are present"
-            lines = [f"fetched {pluralize(self.new, 'image')} ({speed}); {total}"]
+            images = pluralize(self.new, "image")
+            lines = [f"fetched {images} ({self._size_and_time}, {rate:.0f} images/s); {total}"]
             if thumbnails := self.by_source.get("thumbnail"):
                 lines.append(f"{thumbnails:,} of them are thumbnails of about 300,000 pixels")
-        if self.missing:
-            lines.append(format_table([(f"missing: {why}", n) for why, n in self.missing.items()]))
-        return "\n".join(lines)
+        return self._with_missing(lines)
 
 
 @overload
@@ -267,7 +252,7 @@ def run(
     started_s = time.monotonic()
     tally = Tally()
     with project.ledger() as ledger:
-        store.recover(lambda image_id: _recorded_bytes(ledger, image_id))
+        store.recover(lambda image_id: recorded_bytes(image_id, ledger))
         shard_fetch.recover_files(project, ledger)
         _reopen(project, ledger, retry)
         if pending := ledger.counts().states[PENDING]:
@@ -276,18 +261,15 @@ def run(
             else:
                 if cluster_options is not None and cluster_options.to is not None:
                     images = pending_images(selection, ledger.iter_ids(PENDING))
-                    bucket_copy.run(project, cluster_options, cluster_options.to, images, pending)
+                    cluster_fetch.copy_to_bucket(project, cluster_options, images, pending)
                 _fetch_pending(project, ledger, selection, store, tally)
         counts, missing = ledger.counts(), ledger.missing(STAGE)
     done = Fetched(
         folder=project.images_folder,
-        new=tally.new,
-        failed=dict(tally.failed),
         missing={why or NOT_TRIED: n for why, n in missing.items()},
         counts=counts,
         seconds=time.monotonic() - started_s,
-        size_bytes=tally.size_bytes,
-        by_source=dict(tally.by_source.most_common()),
+        **tally.as_fields(),
     )
     check_tolerance(project, done.missing, done.counts.selected, tally.example)
     return done
@@ -299,19 +281,13 @@ def _fetch_pending(
     """Download all pending images on this machine."""
     pending = ledger.counts().states[PENDING]
     images = _check_room(project, pending_images(selection, ledger.iter_ids(PENDING)), pending)
-    with progress("fetch", total=pending, unit="img") as bar, _stats(project, tally) as stats:
+    with progress("fetch", total=pending, unit="img") as bar, StatsWriter(project, tally) as stats:
 
         def record(outcomes: Sequence[Outcome]) -> None:
             ledger.record(STAGE, [change_of(outcome) for outcome in outcomes])
             stats.write_if_due()
 
         download_images(project, images, on_outcomes=record, progress=bar, store=store, tally=tally)
-
-
-def _recorded_bytes(ledger: Ledger, image_id: str) -> int | None:
-    row = ledger.row(image_id) or {}
-    size_bytes = row.get("bytes")
-    return size_bytes if row.get("state") == FETCHED and isinstance(size_bytes, int) else None
 
 
 def _reopen(project: Project, ledger: Ledger, retry: str | None) -> None:
@@ -328,8 +304,7 @@ def _reopen(project: Project, ledger: Ledger, retry: str | None) -> None:
 
 
 def _mark_pending(ledger: Ledger, ids: Iterable[str], message: str) -> None:
-    remaining = iter(ids)
-    while batch := list(itertools.islice(remaining, _CHANGES_PER_TRANSACTION)):
+    for batch in batched(ids, _CHANGES_PER_TRANSACTION):
         ledger.record(STAGE, [Change(image_id, PENDING, message) for image_id in batch])
 
 
@@ -344,7 +319,13 @@ def _check_room(
     sample = list(itertools.islice(images, _SIZE_SAMPLE))
     mean_bytes = _mean_bytes(project, sample)
     if mean_bytes is not None:
-        check_disk(project.images_folder, mean_bytes * pending)
+        check_free_space(
+            project.images_folder,
+            MIN_FREE_BYTES + mean_bytes * pending,
+            what="the images",
+            remedy="lower [dataset] limit, or move the project to a larger disk; "
+            "`oiyolo plan` shows how much is needed",
+        )
     return itertools.chain(sample, images)
 
 
@@ -360,14 +341,3 @@ def _mean_bytes(project: Project, sample: Sequence[ImageRequest]) -> float | Non
     if options.sources[0] == "mirror" and options.mirror_url == ImagesOptions.mirror_url:
         return sum(MIRROR_MEAN_BYTES[image.subset] for image in sample) / len(sample)
     return None
-
-
-@contextlib.contextmanager
-def _stats(project: Project, tally: Tally) -> Iterator[StatsWriter]:
-    """Add this fetch to the project's totals, even if it is interrupted."""
-    stats = StatsWriter(project, tally)
-    try:
-        yield stats
-    finally:
-        with contextlib.suppress(OSError):  # a full disk has been reported already
-            stats.write()

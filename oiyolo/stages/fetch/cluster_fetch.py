@@ -1,41 +1,51 @@
-"""fetch --cluster: download shards as tasks on the user's Dask cluster.
+"""fetch --cluster: download images on the user's Dask cluster.
 
-The workers fetch shards as ``fetch --shard`` does, into the project's folder, which they share with
-this machine. Meanwhile this process merges their journals into the ledger, under the dataset lock.
-Workers without a shared folder write to a bucket instead (``bucket_copy``).
+Workers that share the project's folder fetch shards into it, as ``fetch --shard`` does. Meanwhile
+this process merges their journals into the ledger, under the dataset lock.
+
+Workers without a shared folder copy the images into the user's bucket (``--to``). Each task covers
+consecutive image ids, so that one short listing shows a worker what the bucket already has: a
+repeated task, of this fetch or another, copies only what is missing. ``fetch`` then downloads the
+images from the bucket, and those that did not get there from the other sources.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import platform
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from oiyolo.core.batches import batched
 from oiyolo.core.errors import UsageError
 from oiyolo.core.progress import progress
-from oiyolo.core.results import pluralize
+from oiyolo.core.results import format_table, pluralize
 from oiyolo.net import cluster
 from oiyolo.net.buckets import parse_bucket_url
 from oiyolo.project.shards import MAX_SHARDS, all_shards
 from oiyolo.stages.fetch import shard_fetch
+from oiyolo.stages.fetch.downloader import Tally, download_images
+from oiyolo.stages.fetch.storage_transfer import with_sources
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from oiyolo.net.buckets import BucketFolder
     from oiyolo.project.project import Project
     from oiyolo.project.shards import Shard
-    from oiyolo.stages.fetch.downloader import Tally
+    from oiyolo.sources.image import ImageRequest
     from oiyolo.stages.fetch.shard_fetch import FetchedShard
+
+_log = logging.getLogger("oiyolo")
 
 _IMAGES_PER_SHARD: Final = 2_000
 """A minute or two of work: small enough to balance the workers and to repeat when one dies."""
-_MERGE_EVERY_S: Final = 1.0
+_POLL_EVERY_S: Final = 1.0
 _LOCK_WAIT_S: Final = 60.0
 """A worker that the scheduler has given up on may still run and hold its shard's lock this long."""
 
@@ -47,7 +57,7 @@ class ClusterOptions:
     Attributes:
         address: The scheduler's address.
         shards: Number of shards; ``None`` to choose it from the number of images.
-        to: Bucket that the workers write to (``bucket_copy``); ``None`` for the project's folder.
+        to: Folder in a bucket that the workers copy to; ``None`` for the project's folder.
     """
 
     address: str
@@ -117,9 +127,9 @@ def run(project: Project, options: ClusterOptions, pending: int, tally: Tally) -
         try:
             results = cluster.run_tasks(
                 options.address,
-                _on_worker,
+                _fetch_on_worker,
                 ((project, part, probe) for part in options.split(pending)),
-                tick_s=_MERGE_EVERY_S,
+                tick_s=_POLL_EVERY_S,
                 on_tick=merge,
             )
             with contextlib.closing(results):
@@ -141,7 +151,9 @@ def _probe_file(project: Project) -> Iterator[Path]:
         path.unlink(missing_ok=True)
 
 
-def _on_worker(stop: threading.Event, project: Project, part: Shard, probe: Path) -> FetchedShard:
+def _fetch_on_worker(
+    stop: threading.Event, project: Project, part: Shard, probe: Path
+) -> FetchedShard:
     """Fetch a shard; runs on a worker."""
     if not probe.is_file():
         raise UsageError(
@@ -154,7 +166,71 @@ def _on_worker(stop: threading.Event, project: Project, part: Shard, probe: Path
     return shard_fetch.fetch_shard_unchecked(project, part, stop=stop, wait_s=_LOCK_WAIT_S)
 
 
-def _add(tally: Tally, done: FetchedShard) -> None:
+def copy_to_bucket(
+    project: Project, options: ClusterOptions, images: Iterable[ImageRequest], pending: int
+) -> None:
+    """Copy images into a bucket with the workers of a cluster.
+
+    Args:
+        project: The project, whose ``[images]`` options apply; the bucket itself is not used as a
+            source.
+        options: The cluster and the folder in the bucket.
+        images: The images, in ascending order of their ids.
+        pending: Number of these images.
+
+    Raises:
+        UnavailableError: The cluster or the bucket is or becomes unreachable, or no source is
+            reachable.
+        UsageError: The bucket does not exist or is not writable.
+    """
+    others = [source for source in project.config.images.sources if source != str(options.to)]
+    worker_project = with_sources(project, others)
+    images_per_task = math.ceil(pending / len(options.split(pending)))
+    tasks = ((worker_project, options.to, batch) for batch in batched(images, images_per_task))
+    tally = Tally()
+    with progress("copy", total=pending, unit="img") as bar:
+        results = cluster.run_tasks(
+            options.address, _copy_on_worker, tasks, tick_s=_POLL_EVERY_S, on_tick=lambda: None
+        )
+        with contextlib.closing(results):
+            for count, done in results:
+                _add(tally, done)
+                bar.set_postfix(failed=tally.failed.total(), MB=f"{tally.size_bytes / 1e6:.0f}")
+                bar.advance(count)
+    _log.info(
+        "fetch: %s (%.1f MB) copied to %s",
+        pluralize(tally.new, "image"),
+        tally.size_bytes / 1e6,
+        options.to,
+    )
+    if tally.failed:
+        _log.info("fetch: not copied:\n%s", format_table(tally.failed.most_common()))
+
+
+def _copy_on_worker(
+    stop: threading.Event, project: Project, destination: BucketFolder, images: list[ImageRequest]
+) -> tuple[int, Tally]:
+    """Copy one task's images; return their number and what was copied. Runs on a worker."""
+    from oiyolo.sources.bucket_store import BucketStore  # noqa: PLC0415  (google's libraries are large)
+
+    with contextlib.closing(BucketStore(destination, stop)) as store:
+        present = store.existing_ids([image.image_id for image in images])
+        missing = [image for image in images if image.image_id not in present]
+        tally = Tally()
+        with progress("copy", total=len(missing), unit="img") as bar:
+            download_images(
+                project,
+                missing,
+                on_outcomes=lambda _: None,  # an object in the bucket is the record
+                progress=bar,
+                store=store,
+                tally=tally,
+                stop=stop,
+            )
+    return len(images), tally
+
+
+def _add(tally: Tally, done: FetchedShard | Tally) -> None:
     tally.new += done.new
     tally.size_bytes += done.size_bytes
     tally.failed.update(done.failed)

@@ -7,22 +7,19 @@ is recorded first, and only then is its file renamed to its final name.
 from __future__ import annotations
 
 import contextlib
-import errno
-import logging
-import shutil
 import time
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from oiyolo.core import disks
 from oiyolo.core.errors import UnavailableError
-from oiyolo.net.download import StoppedError
+from oiyolo.net.retry import StoppedError
 from oiyolo.project.value_types import AUTO
-from oiyolo.sources.store import FolderStore
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from oiyolo.core.progress import Progress
     from oiyolo.project.project import Project
@@ -40,9 +37,21 @@ _MAX_UNREACHED_IN_A_ROW: Final = 20
 _MAX_WAITING: Final = 128
 """Images that may wait for a rate-limited site, in addition to the downloads in progress."""
 _AUTO_BLOCKING_JOBS: Final = 16
-_DISK_FULL_ERRNOS: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
-_log = logging.getLogger("oiyolo")
+
+class Timer:
+    """Is due at intervals, first when one has passed."""
+
+    def __init__(self, interval_s: float) -> None:
+        self._interval_s, self._started_s = interval_s, time.monotonic()
+
+    def is_due(self) -> bool:
+        """Return whether the interval has passed; if so, start the next one."""
+        now_s = time.monotonic()
+        if now_s - self._started_s <= self._interval_s:
+            return False
+        self._started_s = now_s
+        return True
 
 
 class Tally:
@@ -81,6 +90,15 @@ class Tally:
                 self.network_bytes += outcome.size_bytes
         self.unreached_in_a_row = 0 if outcome.reached else self.unreached_in_a_row + 1
 
+    def as_fields(self) -> dict[str, Any]:
+        """Return the counts as the fields of a ``FetchResult``."""
+        return {
+            "new": self.new,
+            "failed": dict(self.failed),
+            "size_bytes": self.size_bytes,
+            "by_source": dict(self.by_source.most_common()),
+        }
+
 
 def download_images(
     project: Project,
@@ -88,10 +106,10 @@ def download_images(
     *,
     on_outcomes: Callable[[Sequence[Outcome]], None],
     progress: Progress,
-    store: Store | None = None,
-    tally: Tally | None = None,
+    store: Store,
+    tally: Tally,
     stop: threading.Event | None = None,
-) -> Tally:
+) -> None:
     """Download images, passing their outcomes to ``on_outcomes`` every few hundredths of a second.
 
     Takes no lock and does not use the ledger, so two calls may run at once if their images and the
@@ -106,27 +124,23 @@ def download_images(
         on_outcomes: Callback that durably records all given outcomes or none; called in the calling
             thread.
         progress: Progress display, advanced for each image.
-        store: Store for the files; by default the project's image folder. Where several processes
-            write to one folder, each needs a ``FolderStore`` with its own tag.
-        tally: Counts to add to; by default a new tally.
+        store: Store for the files. Where several processes write to one folder, each needs a
+            ``FolderStore`` with its own tag.
+        tally: Counts to add to.
         stop: Event that stops the download, which then raises ``StoppedError``.
-
-    Returns:
-        The tally.
 
     Raises:
         StoppedError: ``stop`` was set.
         UnavailableError: No site is reachable, or the disk is full.
     """
-    from oiyolo.net.client_pool import HttpClientPool  # noqa: PLC0415  (aiohttp is slow to import)
+    # aiohttp is slow to import, so what needs it is imported here.
+    from oiyolo.net.client_pool import AUTO_MAX_CONCURRENCY, HttpClientPool  # noqa: PLC0415
     from oiyolo.net.workers import WorkerThreads  # noqa: PLC0415
     from oiyolo.sources.event_loop import fetch_images  # noqa: PLC0415
     from oiyolo.sources.registry import make_sources  # noqa: PLC0415
 
     options = project.config.images
     jobs = None if options.jobs == AUTO else int(options.jobs)
-    tally = tally or Tally()
-    store = store or FolderStore(project.images_folder)
     storing = WorkerThreads(store.concurrent_puts, "oiyolo-store")
     blocking = WorkerThreads(jobs or _AUTO_BLOCKING_JOBS, "oiyolo-source")
     web = HttpClientPool(blocking, jobs=jobs, flickr_per_second=options.flickr_per_second)
@@ -142,19 +156,18 @@ def download_images(
         sources,
         store,
         threads=storing,
-        max_in_flight=(jobs or _MAX_WAITING) + _MAX_WAITING,
+        max_in_flight=(jobs or AUTO_MAX_CONCURRENCY) + _MAX_WAITING,
         close=web.close,
     )
     recorder = _OutcomeRecorder(on_outcomes, store)
     report, disk = _ProgressReport(progress), _DiskMonitor(store.folder)
     try:
-        with _convert_disk_full_error(store.folder), contextlib.closing(outcomes), recorder:
+        with disk.errors_converted(), contextlib.closing(outcomes), recorder:
             for batch in outcomes:
                 for outcome in batch:
                     tally.add(outcome)
                 recorder.add(batch)
                 report.advance(len(batch), tally)
-                recorder.flush_if_due()
                 disk.check_if_due()
                 if stop is not None and stop.is_set():
                     raise StoppedError
@@ -162,28 +175,23 @@ def download_images(
                     raise _unreachable_error(tally)
     finally:
         blocking.close()
-    return tally
 
 
 class _OutcomeRecorder:
-    """Collects outcomes, records them through the callback, and finalizes their files."""
+    """Collects outcomes, records them at intervals and on exit, and finalizes their files."""
 
     def __init__(self, on_outcomes: Callable[[Sequence[Outcome]], None], store: Store) -> None:
         self._record, self._store = on_outcomes, store
         self._unrecorded: list[Outcome] = []
-        self._flushed_s = time.monotonic()
+        self._timer = Timer(RECORD_EVERY_S)
 
     def add(self, outcomes: Iterable[Outcome]) -> None:
-        """Collect outcomes to record with the next flush."""
+        """Collect outcomes, and record all collected ones if that is due."""
         self._unrecorded += outcomes
+        if self._timer.is_due():
+            self._flush()
 
-    def flush_if_due(self) -> None:
-        """Flush if the last flush is more than ``RECORD_EVERY_S`` ago."""
-        if time.monotonic() - self._flushed_s > RECORD_EVERY_S:
-            self.flush()
-            self._flushed_s = time.monotonic()
-
-    def flush(self) -> None:
+    def _flush(self) -> None:
         """Record the collected outcomes, then give their files their final names."""
         batch, self._unrecorded = self._unrecorded, []
         if not batch:
@@ -200,7 +208,7 @@ class _OutcomeRecorder:
         pass
 
     def __exit__(self, *_: object) -> None:
-        self.flush()
+        self._flush()
 
 
 class _ProgressReport:
@@ -208,7 +216,7 @@ class _ProgressReport:
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self._started_s = self._updated_s = time.monotonic()
+        self._updated_s = time.monotonic()
         self._updated_bytes = 0
 
     def advance(self, done: int, tally: Tally) -> None:
@@ -229,61 +237,24 @@ class _ProgressReport:
 class _DiskMonitor:
     """Checks the free space of the store's disk at intervals; does nothing for a remote store."""
 
+    _what = "the images"
+    _remedy = "then run the same command again; fetched images are kept"
+
     def __init__(self, folder: Path | None) -> None:
-        self._folder, self._checked_s = folder, time.monotonic()
+        self._folder, self._timer = folder, Timer(_CHECK_DISK_EVERY_S)
 
     def check_if_due(self) -> None:
         """Raise if the disk is nearly full and the last check is long enough ago."""
-        if self._folder and time.monotonic() - self._checked_s > _CHECK_DISK_EVERY_S:
-            check_disk(self._folder)
-            self._checked_s = time.monotonic()
+        if self._folder and self._timer.is_due():
+            disks.check_free_space(
+                self._folder, MIN_FREE_BYTES, what=self._what, remedy=self._remedy
+            )
 
-
-def check_disk(folder: Path, needed_bytes: float = 0.0) -> None:
-    """Raise if a disk has too little free space.
-
-    Args:
-        folder: A folder on the disk.
-        needed_bytes: Size of the files that are still to be written; 0 during a fetch.
-
-    Raises:
-        UnavailableError: Less than ``needed_bytes`` plus ``MIN_FREE_BYTES`` is free.
-    """
-    free = shutil.disk_usage(folder).free
-    if free >= MIN_FREE_BYTES + needed_bytes:
-        return
-    if not needed_bytes:
-        raise _disk_full_error(folder)
-    raise UnavailableError(
-        "the images do not fit on the disk",
-        where=str(folder),
-        expected=f"about {(MIN_FREE_BYTES + needed_bytes) / 1e6:,.0f} MB free",
-        found=f"{free / 1e6:,.0f} MB",
-        remedy="Free some space, lower [dataset] limit, or move the project to a larger disk; "
-        "`oiyolo plan` shows how much is needed",
-    )
-
-
-@contextlib.contextmanager
-def _convert_disk_full_error(folder: Path | None) -> Iterator[None]:
-    """Turn the operating system's errors about a full disk into ``UnavailableError``."""
-    try:
-        yield
-    except OSError as error:
-        if folder and error.errno in _DISK_FULL_ERRNOS:
-            raise _disk_full_error(folder) from error
-        raise
-
-
-def _disk_full_error(folder: Path) -> UnavailableError:
-    free = shutil.disk_usage(folder).free
-    return UnavailableError(
-        "the disk is nearly full, so fetching stopped",
-        where=str(folder),
-        expected=f"{MIN_FREE_BYTES / 1e6:.0f} MB left free",
-        found=f"{free / 1e6:.0f} MB",
-        remedy="Free some space, then run the same command again; fetched images are kept",
-    )
+    def errors_converted(self) -> contextlib.AbstractContextManager[None]:
+        """Return a context manager that turns errors about a full disk into ours."""
+        if self._folder is None:
+            return contextlib.nullcontext()
+        return disks.convert_disk_full_error(self._folder, what=self._what, remedy=self._remedy)
 
 
 def _unreachable_error(tally: Tally) -> UnavailableError:

@@ -1,17 +1,19 @@
-"""Record the outcome of an image, and check how many are missing: common to all fetches."""
+"""What all fetches share: how outcomes are recorded, counted and judged."""
 
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from oiyolo.core.errors import UnavailableError
-from oiyolo.core.results import format_table
+from oiyolo.core.results import Result, format_table
 from oiyolo.project.ledger import EXCLUDED, FETCHED, PENDING, Change
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from oiyolo.project.ledger import Ledger
     from oiyolo.project.project import Project
     from oiyolo.sources.event_loop import Outcome
 
@@ -19,6 +21,49 @@ NOT_TRIED: Final = "not tried yet"
 _MAX_REASONS: Final = 5
 
 _log = logging.getLogger("oiyolo")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FetchResult(Result):
+    """What a fetch did.
+
+    Attributes:
+        new: Number of images that this fetch downloaded.
+        failed: Number of images that failed in this fetch, by reason.
+        missing: Number of images that no fetch has downloaded yet, by reason.
+        seconds: Duration of the fetch.
+        size_bytes: Total size of the new images.
+        by_source: Number of new images by source.
+    """
+
+    new: int = 0
+    failed: Mapping[str, int] = field(default_factory=dict)
+    missing: Mapping[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    size_bytes: int = 0
+    by_source: Mapping[str, int] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the result as JSON-compatible values."""
+        return {
+            "fetched": self.new,
+            "failed": dict(self.failed),
+            "missing": dict(self.missing),
+            "sources": dict(self.by_source),
+            "bytes": self.size_bytes,
+            "seconds": round(self.seconds, 3),
+        }
+
+    def _with_missing(self, lines: list[str]) -> str:
+        """Return the lines as text, with a table of the missing images if there are any."""
+        if self.missing:
+            table = format_table([(f"missing: {why}", n) for why, n in self.missing.items()])
+            lines = [*lines, table]
+        return "\n".join(lines)
+
+    @property
+    def _size_and_time(self) -> str:
+        return f"{self.size_bytes / 1e6:.1f} MB in {self.seconds:.1f} s"
 
 
 def change_of(outcome: Outcome) -> Change:
@@ -35,6 +80,23 @@ def change_of(outcome: Outcome) -> Change:
     return Change(
         outcome.image_id, FETCHED, outcome.message, facts=facts, attempts=outcome.attempts
     )
+
+
+def recorded_bytes(
+    image_id: str, ledger: Ledger, journal: Mapping[str, Change] | None = None
+) -> int | None:
+    """Return the size of an image recorded as fetched; ``None`` if it is not.
+
+    Args:
+        image_id: The image.
+        ledger: The ledger.
+        journal: Last change of each image in a journal, which takes precedence.
+    """
+    row: Mapping[str, object] = ledger.row(image_id) or {}
+    if journal and (entry := journal.get(image_id)):
+        row = {"state": entry.state, **entry.facts}
+    size_bytes = row.get("bytes")
+    return size_bytes if row.get("state") == FETCHED and isinstance(size_bytes, int) else None
 
 
 def check_tolerance(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import itertools
 import math
 import os
 import re
 from typing import TYPE_CHECKING, Final
 
+from oiyolo.core.batches import batched
 from oiyolo.core.errors import InputFormError
 from oiyolo.sources.image import ImageRequest
 
@@ -83,26 +83,20 @@ class ImageFolderIndex:
         ids = (
             name[:-4] for name in names if len(name) == _FILE_NAME_LENGTH and name[-4:] == ".jpg"
         )
-        batches = [_ids_as_integers(batch) for batch in _batches(ids)]
+        batches = [_ids_as_integers(batch) for batch in batched(ids, _BATCH_SIZE)]
         self._sorted_ids = np.sort(np.concatenate([np.empty(0, np.uint64), *batches]))
 
     def missing(self, ids: Iterable[str]) -> Iterator[str]:
         """Yield those of the given images that have no file in the folder, in their order."""
         import numpy as np  # noqa: PLC0415  (as above)
 
-        for batch in _batches(ids):
+        for batch in batched(ids, _BATCH_SIZE):
             queried = _ids_as_integers(batch)
             positions = np.searchsorted(self._sorted_ids, queried)
             in_range = positions < len(self._sorted_ids)
             present = in_range.copy()
             present[in_range] = self._sorted_ids[positions[in_range]] == queried[in_range]
             yield from (batch[index] for index in np.flatnonzero(~present))
-
-
-def _batches(ids: Iterable[str]) -> Iterator[list[str]]:
-    remaining = iter(ids)
-    while batch := list(itertools.islice(remaining, _BATCH_SIZE)):
-        yield batch
 
 
 def _ids_as_integers(ids: Sequence[str]) -> NDArray[np.uint64]:

@@ -13,13 +13,13 @@ import os
 import platform
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from oiyolo.core import files, locks
 from oiyolo.core.errors import LockedError, UsageError
 from oiyolo.core.progress import progress
-from oiyolo.core.results import Plan, Result, format_table, pluralize
+from oiyolo.core.results import Plan, pluralize
 from oiyolo.project import journals
 from oiyolo.project.journals import DONE, LOCK, Journal
 from oiyolo.project.ledger import EXCLUDED, FETCHED, PENDING, STATES, now
@@ -27,7 +27,13 @@ from oiyolo.project.shards import parse_shard
 from oiyolo.sources.store import FolderStore
 from oiyolo.stages import select as select_stage
 from oiyolo.stages.fetch.downloader import Tally, download_images
-from oiyolo.stages.fetch.outcomes import NOT_TRIED, change_of, check_tolerance
+from oiyolo.stages.fetch.outcomes import (
+    NOT_TRIED,
+    FetchResult,
+    change_of,
+    check_tolerance,
+    recorded_bytes,
+)
 from oiyolo.stages.fetch.pending import pending_images
 
 if TYPE_CHECKING:
@@ -39,7 +45,6 @@ if TYPE_CHECKING:
     from oiyolo.project.project import Project
     from oiyolo.project.shards import Shard
     from oiyolo.sources.event_loop import Outcome
-    from oiyolo.sources.store import Store
     from oiyolo.stages.select import Selection
 
 _LOCK_WAIT_S: Final = 2.0
@@ -47,71 +52,31 @@ _LOCK_WAIT_S: Final = 2.0
 _TAG_PREFIX: Final = "shard-"
 
 
-@dataclass(frozen=True)
-class FetchedShard(Result):
+@dataclass(frozen=True, kw_only=True)
+class FetchedShard(FetchResult):
     """The outcome of fetching one shard.
 
     Attributes:
         shard: The shard, as ``i/n``.
         images: Number of selected images in the shard.
-        new: Number of images that this fetch downloaded.
-        failed: Number of images that failed in this fetch, by reason.
-        missing: Number of the shard's images that no fetch has downloaded yet, by reason.
-        seconds: Duration of the fetch.
-        size_bytes: Total size of the new images.
-        by_source: Number of new images by source.
         example: The message of one failed image.
     """
 
     shard: str
     images: int
-    new: int = 0
-    failed: Mapping[str, int] = field(default_factory=dict)
-    missing: Mapping[str, int] = field(default_factory=dict)
-    seconds: float = 0.0
-    size_bytes: int = 0
-    by_source: Mapping[str, int] = field(default_factory=dict)
     example: str = ""
 
     def as_dict(self) -> dict[str, object]:
         """Return the result as JSON-compatible values."""
-        return {
-            "shard": self.shard,
-            "images": self.images,
-            "fetched": self.new,
-            "failed": dict(self.failed),
-            "missing": dict(self.missing),
-            "sources": dict(self.by_source),
-            "bytes": self.size_bytes,
-            "seconds": round(self.seconds, 3),
-        }
+        return {"shard": self.shard, "images": self.images, **super().as_dict()}
 
     def __str__(self) -> str:
         have = f"{self.images - sum(self.missing.values()):,} of its {self.images:,} images"
-        lines = [f"shard {self.shard}: nothing to do; {have} are fetched"]
+        line = f"shard {self.shard}: nothing to do; {have} are fetched"
         if self.new or self.failed:
-            speed = f"{self.size_bytes / 1e6:.1f} MB in {self.seconds:.1f} s"
-            lines = [
-                f"shard {self.shard}: {pluralize(self.new, 'image')} ({speed}); {have} fetched"
-            ]
-        if self.missing:
-            lines.append(format_table([(f"missing: {why}", n) for why, n in self.missing.items()]))
-        return "\n".join(lines)
-
-
-@dataclass(frozen=True)
-class _ShardImages:
-    """A shard's images according to the ledger.
-
-    Attributes:
-        images: Number of selected images.
-        pending: Ids of the pending images, in ascending order.
-        excluded: Number of images that an earlier fetch excluded, by reason.
-    """
-
-    images: int
-    pending: Sequence[str]
-    excluded: Mapping[str, int]
+            images = pluralize(self.new, "image")
+            line = f"shard {self.shard}: {images} ({self._size_and_time}); {have} fetched"
+        return self._with_missing([line])
 
 
 def parse_shard_option(text: str, **others: object) -> Shard:
@@ -143,18 +108,14 @@ def plan_shard(project: Project, part: Shard) -> Plan:
     """
     selection = select_stage.load_current(project)
     folder = journals.shard_folder(project.data_folder, part.name)
-    marker = _read_done_marker(folder, selection)
-    to_fetch: Sequence[str] = ()
-    if marker is None:
+    count = 0
+    if _read_done_marker(folder, selection) is None:
         with project.ledger(read_only=True) as ledger:
-            to_fetch = _ids_to_fetch(_shard_images(ledger, part), journals.read_entries(folder))
+            pending = _pending_ids(ledger, part)
+            count = len(_ids_to_fetch(pending, journals.read_entries(folder)))
     where = ", ".join(project.config.images.sources)
-    actions = (
-        [f"fetch {pluralize(len(to_fetch), 'image')} of shard {part} from {where}"]
-        if to_fetch
-        else []
-    )
-    return Plan("fetch", actions, {"shard": str(part), "pending": len(to_fetch)})
+    action = f"fetch {pluralize(count, 'image')} of shard {part} from {where}"
+    return Plan("fetch", [action] if count else [], {"shard": str(part), "pending": count})
 
 
 def fetch_shard(project: Project, part: Shard) -> FetchedShard:
@@ -202,7 +163,9 @@ def fetch_shard_unchecked(
     with _shard_lock(folder, part, wait_s):
         finished = _read_done_marker(folder, selection)
         if finished is not None:
-            return FetchedShard(str(part), finished["images"], missing=finished["missing"])
+            return FetchedShard(
+                shard=str(part), images=finished["images"], missing=finished["missing"]
+            )
         (folder / DONE).unlink(missing_ok=True)
         header = {"shard": str(part), "began_at": now(), "host": platform.node()}
         with (
@@ -211,19 +174,39 @@ def fetch_shard_unchecked(
         ):
             store = FolderStore(project.images_folder, tag=_TAG_PREFIX + part.name)
             if started_before:
-                store.recover(lambda image_id: _recorded_bytes(journal.entries, ledger, image_id))
-            images = _shard_images(ledger, part)
-            done = _fetch(
-                project, part, selection, images=images, journal=journal, store=store, stop=stop
+                store.recover(lambda image_id: recorded_bytes(image_id, ledger, journal.entries))
+            pending = _pending_ids(ledger, part)
+            others = sum(map(part.contains, ledger.iter_ids(*STATES[1:], EXCLUDED)))
+            missing = _excluded_reasons(ledger, part)
+            started_s, tally = time.monotonic(), Tally()
+            if to_fetch := _ids_to_fetch(pending, journal.entries):
+                with progress(f"fetch {part}", total=len(to_fetch), unit="img") as bar:
+                    download_images(
+                        project,
+                        pending_images(selection, to_fetch),
+                        on_outcomes=lambda outcomes: _record(journal, outcomes),
+                        progress=bar,
+                        store=store,
+                        tally=tally,
+                        stop=stop,
+                    )
+            missing.update(_missing_reasons(pending, journal.entries))
+            done = FetchedShard(
+                shard=str(part),
+                images=len(pending) + others,
+                missing=dict(missing.most_common()),
+                seconds=time.monotonic() - started_s,
+                example=tally.example,
+                **tally.as_fields(),
             )
-            if not _ids_to_fetch(images, journal.entries):
+            if not _ids_to_fetch(pending, journal.entries):
                 marker = {
                     "shard": str(part),
                     "selection": selection.fingerprint,
                     "journal": journal.name,
                     "journal_bytes": journal.size_bytes,
                     "images": done.images,
-                    "missing": dict(done.missing),
+                    "missing": done.missing,
                 }
                 files.write_json(folder / DONE, marker)
         return done
@@ -247,7 +230,7 @@ def recover_files(project: Project, ledger: Ledger) -> None:
             locks.exclusive(lock, what=f"the shard {name}", operation="fetch"),
         ):
             store = FolderStore(project.images_folder, tag=_TAG_PREFIX + name)
-            store.recover(lambda image_id: _recorded_bytes({}, ledger, image_id))
+            store.recover(lambda image_id: recorded_bytes(image_id, ledger))
 
 
 @contextlib.contextmanager
@@ -282,78 +265,33 @@ def _read_done_marker(folder: Path, selection: Selection) -> dict[str, Any] | No
     return marker if same else None
 
 
-def _shard_images(ledger: Ledger, part: Shard) -> _ShardImages:
-    pending = [image_id for image_id in ledger.iter_ids(PENDING) if part.contains(image_id)]
-    others = sum(part.contains(image_id) for image_id in ledger.iter_ids(*STATES[1:], EXCLUDED))
+def _pending_ids(ledger: Ledger, part: Shard) -> list[str]:
+    """Return the ids of a shard's pending images, in ascending order."""
+    return [image_id for image_id in ledger.iter_ids(PENDING) if part.contains(image_id)]
+
+
+def _ids_to_fetch(pending: Sequence[str], entries: Mapping[str, Change]) -> list[str]:
+    """Return the pending images that are still to be fetched or retried, given the journal."""
+    return [i for i in pending if i not in entries or entries[i].state == PENDING]
+
+
+def _excluded_reasons(ledger: Ledger, part: Shard) -> Counter[str]:
+    """Return the number of images that an earlier fetch excluded, by reason."""
     excluded = [i for i in ledger.ids(EXCLUDED, stage=journals.STAGE) if part.contains(i)]
     reason_of = ledger.column("reason", EXCLUDED) if excluded else {}
-    return _ShardImages(
-        len(pending) + others,
-        pending,
-        Counter(str(reason_of.get(i) or NOT_TRIED) for i in excluded),
-    )
+    return Counter(str(reason_of.get(image_id) or NOT_TRIED) for image_id in excluded)
 
 
-def _ids_to_fetch(images: _ShardImages, entries: Mapping[str, Change]) -> list[str]:
-    """Return the ids of images that are still to be fetched or retried, given the journal."""
-    return [i for i in images.pending if i not in entries or entries[i].state == PENDING]
-
-
-def _missing(images: _ShardImages, entries: Mapping[str, Change]) -> dict[str, int]:
-    missing = Counter(images.excluded)
-    for image_id in images.pending:
+def _missing_reasons(pending: Sequence[str], entries: Mapping[str, Change]) -> Iterator[str]:
+    """Yield why each pending image is not fetched, given the journal."""
+    for image_id in pending:
         entry = entries.get(image_id)
-        if entry is None or entry.state != FETCHED:
-            missing[NOT_TRIED if entry is None else entry.reason] += 1
-    return dict(missing.most_common())
+        if entry is None:
+            yield NOT_TRIED
+        elif entry.state != FETCHED:
+            yield entry.reason
 
 
-def _fetch(
-    project: Project,
-    part: Shard,
-    selection: Selection,
-    *,
-    images: _ShardImages,
-    journal: Journal,
-    store: Store,
-    stop: threading.Event | None,
-) -> FetchedShard:
-    started_s = time.monotonic()
-    tally = Tally()
-
-    def record(outcomes: Sequence[Outcome]) -> None:
-        at = now()
-        journal.append([dataclasses.replace(change_of(outcome), at=at) for outcome in outcomes])
-
-    to_fetch = _ids_to_fetch(images, journal.entries)
-    if to_fetch:
-        with progress(f"fetch {part}", total=len(to_fetch), unit="img") as bar:
-            download_images(
-                project,
-                pending_images(selection, to_fetch),
-                on_outcomes=record,
-                progress=bar,
-                store=store,
-                tally=tally,
-                stop=stop,
-            )
-    return FetchedShard(
-        shard=str(part),
-        images=images.images,
-        new=tally.new,
-        failed=dict(tally.failed),
-        missing=_missing(images, journal.entries),
-        seconds=time.monotonic() - started_s,
-        size_bytes=tally.size_bytes,
-        by_source=dict(tally.by_source.most_common()),
-        example=tally.example,
-    )
-
-
-def _recorded_bytes(entries: Mapping[str, Change], ledger: Ledger, image_id: str) -> int | None:
-    """Return the size of an image recorded as fetched; ``None`` if it is not recorded."""
-    entry = entries.get(image_id)
-    row = ledger.row(image_id) or {}
-    state = entry.state if entry else row.get("state")
-    size_bytes = entry.facts.get("bytes") if entry else row.get("bytes")
-    return size_bytes if state == FETCHED and isinstance(size_bytes, int) else None
+def _record(journal: Journal, outcomes: Sequence[Outcome]) -> None:
+    at = now()
+    journal.append([dataclasses.replace(change_of(outcome), at=at) for outcome in outcomes])

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Final
 
 from oiyolo.core import files
+from oiyolo.stages.fetch.downloader import Timer
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from typing_extensions import Self
 
     from oiyolo.project.project import Project
     from oiyolo.stages.fetch.downloader import Tally
@@ -58,6 +62,8 @@ def _path(project: Project) -> Path:
 class StatsWriter:
     """Adds a running fetch to the project's totals, often enough that a kill loses little.
 
+    As a context manager it also writes them at the end, even of an interrupted fetch.
+
     Args:
         project: The project.
         tally: The counts of the running fetch.
@@ -66,19 +72,25 @@ class StatsWriter:
     def __init__(self, project: Project, tally: Tally) -> None:
         self._path, self._tally = _path(project), tally
         self._before = read_stats(project)
-        self._started_s = self._written_s = time.monotonic()
+        self._started_s, self._timer = time.monotonic(), Timer(WRITE_EVERY_S)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):  # a full disk has been reported already
+            self.write()
 
     def write_if_due(self) -> None:
         """Write the totals if the last write is more than ``WRITE_EVERY_S`` ago."""
-        if time.monotonic() - self._written_s > WRITE_EVERY_S:
+        if self._timer.is_due():
             self.write()
 
     def write(self) -> None:
         """Write the current totals."""
-        self._written_s = time.monotonic()
         before, tally = self._before, self._tally
         now = FetchStats(
-            seconds=round(before.seconds + self._written_s - self._started_s, 3),
+            seconds=round(before.seconds + time.monotonic() - self._started_s, 3),
             images=before.images + tally.new,
             size_bytes=before.size_bytes + tally.size_bytes,
             network_bytes=before.network_bytes + tally.network_bytes,

@@ -63,32 +63,24 @@ class _UrlList:
         return {"place": str(destination), "sha256": self.sha256}
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Job:
-    """The transfer job of a URL list, with the operation (run of the job) to wait for."""
+    """The transfer job of a URL list, and the latest known state of its operation."""
 
     url_list: _UrlList
     name: str
-    operation_name: str
-
-
-@dataclass(frozen=True)
-class _JobResult:
-    """A job and the final state of its operation."""
-
-    job: _Job
     operation: Operation
+
+
+def with_sources(project: Project, sources: Iterable[str]) -> Project:
+    """Return a copy of the project with other image sources."""
+    images = dataclasses.replace(project.config.images, sources=tuple(sources))
+    return dataclasses.replace(project, config=dataclasses.replace(project.config, images=images))
 
 
 def with_bucket_first(project: Project, destination: BucketFolder) -> Project:
     """Return a copy of the project whose first image source is the bucket."""
-    name = str(destination)
-    images = project.config.images
-    sources = (name, *(source for source in images.sources if source != name))
-    config = dataclasses.replace(
-        project.config, images=dataclasses.replace(images, sources=sources)
-    )
-    return dataclasses.replace(project, config=config)
+    return with_sources(project, dict.fromkeys((str(destination), *project.config.images.sources)))
 
 
 def planned_actions(project: Project, transfer: str) -> list[str]:
@@ -146,10 +138,11 @@ def run(project: Project, transfer: str, *, again: bool = False) -> None:
         jobs = [
             _join_or_start(service, destination, url_list, state, again=again) for url_list in lists
         ]
-        results = _OperationMonitor(service, destination, state).wait(jobs)
-        _record(project, results)
-        _log_summary(project, results, destination)
-        _check(results, destination)
+        _wait(service, destination, state, jobs)
+        _record(project, jobs)
+        _log_summary(project, jobs, destination)
+        for job in jobs:
+            _check(job, destination)
 
 
 class _TransferState:
@@ -165,18 +158,18 @@ class _TransferState:
         entry = self._by_key.get(staleness.fingerprint(url_list.recipe(destination)))
         return isinstance(entry, dict) and entry.get("went_through") is True
 
-    def write(self, job: _Job, destination: BucketFolder, operation: Operation | None) -> None:
+    def write(self, job: _Job, destination: BucketFolder) -> None:
         """Write the state of a job."""
         recipe = job.url_list.recipe(destination)
-        facts = dataclasses.asdict(operation) if operation else {}
+        facts = dataclasses.asdict(job.operation)
         self._by_key[staleness.fingerprint(recipe)] = {
             **recipe,
             "list": job.url_list.path.name,
             "images": job.url_list.images,
             "job": job.name,
-            "operation": job.operation_name,
-            "went_through": operation is not None and operation.is_complete,
-            **{name: value for name, value in facts.items() if name != "name"},
+            "operation": facts.pop("name"),
+            "went_through": job.operation.is_complete,
+            **facts,
         }
         files.write_json(self._path, self._by_key)
 
@@ -194,9 +187,9 @@ def _url_lists(project: Project) -> list[_UrlList]:
 
 def _service(project: Project, destination: BucketFolder) -> tuple[TransferService, str]:
     """Return the service and the service account under which it runs."""
-    from oiyolo.net import gcs, storage_transfer  # noqa: PLC0415  (google's libraries are large)
+    from oiyolo.net import google_api, storage_transfer  # noqa: PLC0415  (large libraries)
 
-    identity = gcs.identity()
+    identity = google_api.identity()
     cloud_project = project.config.images.transfer_project or identity.project
     if identity.is_anonymous and not os.environ.get(storage_transfer.EMULATOR_VARIABLE):
         raise UsageError(
@@ -231,8 +224,8 @@ def _join_or_start(
         _log.info("transfer: joining %s, which is already running", name)
     elif operation is None or again or not operation.is_complete:
         operation = _start(service, destination, url_list, name)
-    job = _Job(url_list, name, operation.name)
-    state.write(job, destination, operation)
+    job = _Job(url_list, name, operation)
+    state.write(job, destination)
     return job
 
 
@@ -272,78 +265,73 @@ def _start(
     return Operation(operation_name, "QUEUED")
 
 
-class _OperationMonitor:
-    """Polls operations until all have ended, and shows their progress."""
-
-    def __init__(
-        self, service: TransferService, destination: BucketFolder, state: _TransferState
-    ) -> None:
-        self._service, self._destination, self._state = service, destination, state
-        self._latest: dict[str, Operation] = {}
-        self._done = 0
-
-    def wait(self, jobs: Sequence[_Job]) -> list[_JobResult]:
-        """Wait for the jobs' operations; after Ctrl-C they continue at Google."""
-        total = sum(job.url_list.images for job in jobs)
-        pause_s = _FIRST_PAUSE_S
-        try:
-            with progress("transfer", total=total, unit="img") as bar:
-                while self._is_any_running(jobs, bar):
-                    time.sleep(pause_s)
-                    pause_s = min(pause_s * _PAUSE_GROWTH, _LONGEST_PAUSE_S)
-        except KeyboardInterrupt:
-            for job in jobs:
-                _log.warning(
-                    "the transfer continues at Google. Run the same command to join it again, or "
-                    "`gcloud transfer operations cancel %s` to cancel it",
-                    job.operation_name,
-                )
-            raise
-        return [_JobResult(job, self._latest[job.operation_name]) for job in jobs]
-
-    def _is_any_running(self, jobs: Sequence[_Job], bar: Progress) -> bool:
+def _wait(
+    service: TransferService,
+    destination: BucketFolder,
+    state: _TransferState,
+    jobs: Sequence[_Job],
+) -> None:
+    """Poll the jobs' operations until all have ended; after Ctrl-C they continue at Google."""
+    pause_s, shown = _FIRST_PAUSE_S, 0
+    try:
+        with progress("transfer", total=sum(j.url_list.images for j in jobs), unit="img") as bar:
+            while True:
+                for job in jobs:
+                    if not job.operation.is_over and _poll(service, job):
+                        state.write(job, destination)
+                shown = _show(bar, [job.operation for job in jobs], shown)
+                if all(job.operation.is_over for job in jobs):
+                    return
+                time.sleep(pause_s)
+                pause_s = min(pause_s * _PAUSE_GROWTH, _LONGEST_PAUSE_S)
+    except KeyboardInterrupt:
         for job in jobs:
-            self._poll(job)
-        latest = list(self._latest.values())
-        done = sum(operation.done for operation in latest)
-        bar.set_postfix(
-            found=sum(operation.found for operation in latest),
-            copied=sum(operation.copied for operation in latest),
-            failed=sum(operation.failed for operation in latest),
-            MB=f"{sum(operation.size_bytes for operation in latest) / 1e6:.0f}",
-        )
-        bar.advance(max(0, done - self._done))
-        self._done = max(done, self._done)
-        return not all(operation.is_over for operation in latest)
-
-    def _poll(self, job: _Job) -> None:
-        before = self._latest.get(job.operation_name)
-        if before is not None and before.is_over:
-            return
-        now = self._service.operation(job.operation_name)
-        if now is None:
-            raise UnavailableError(
-                "Google's Storage Transfer Service no longer knows this operation",
-                where=job.operation_name,
-                remedy="Run the same command again to restart the job",
-            )
-        self._latest[job.operation_name] = now
-        if now != before:
-            self._state.write(job, self._destination, now)
-        if now.status == _PAUSED and (before is None or before.status != _PAUSED):
             _log.warning(
-                "the transfer is paused at Google; `gcloud transfer operations resume %s` resumes "
-                "it",
-                job.operation_name,
+                "the transfer continues at Google. Run the same command to join it again, or "
+                "`gcloud transfer operations cancel %s` to cancel it",
+                job.operation.name,
             )
+        raise
 
 
-def _record(project: Project, results: Sequence[_JobResult]) -> None:
+def _poll(service: TransferService, job: _Job) -> bool:
+    """Update the state of a job's operation; return whether it has changed."""
+    before = job.operation
+    now = service.operation(before.name)
+    if now is None:
+        raise UnavailableError(
+            "Google's Storage Transfer Service no longer knows this operation",
+            where=before.name,
+            remedy="Run the same command again to restart the job",
+        )
+    job.operation = now
+    if now.status == _PAUSED != before.status:
+        _log.warning(
+            "the transfer is paused at Google; `gcloud transfer operations resume %s` resumes it",
+            now.name,
+        )
+    return now != before
+
+
+def _show(bar: Progress, operations: Sequence[Operation], shown: int) -> int:
+    """Advance the bar to the number of objects that are done; return that number."""
+    bar.set_postfix(
+        found=sum(operation.found for operation in operations),
+        copied=sum(operation.copied for operation in operations),
+        failed=sum(operation.failed for operation in operations),
+        MB=f"{sum(operation.size_bytes for operation in operations) / 1e6:.0f}",
+    )
+    done = max(shown, sum(operation.done for operation in operations))
+    bar.advance(done - shown)
+    return done
+
+
+def _record(project: Project, jobs: Sequence[_Job]) -> None:
     """Record in the ledger why individual images were not copied, where the service says so."""
     failure_by_url = {
         url: (trouble.code, message)
-        for result in results
-        for trouble in result.operation.troubles
+        for job in jobs
+        for trouble in job.operation.troubles
         for url, message in trouble.examples
     }
     if not failure_by_url:
@@ -356,17 +344,14 @@ def _record(project: Project, results: Sequence[_JobResult]) -> None:
         for image_id, url in zip(failed["ImageID"], failed["OriginalURL"], strict=True):
             code, message = failure_by_url[url]
             if image_id in pending:
-                text = f"Storage Transfer could not copy it: {code}" + (
-                    f", {message}" if message else ""
-                )
+                why = f"{code}, {message}" if message else code
+                text = f"Storage Transfer could not copy it: {why}"
                 changes.append(Change(image_id, PENDING, text, reason=f"transfer: {code}"))
         ledger.record(_STAGE, changes)
 
 
-def _log_summary(
-    project: Project, results: Sequence[_JobResult], destination: BucketFolder
-) -> None:
-    operations = [result.operation for result in results]
+def _log_summary(project: Project, jobs: Sequence[_Job], destination: BucketFolder) -> None:
+    operations = [job.operation for job in jobs]
     present = sum(operation.copied + operation.skipped for operation in operations)
     size_bytes = sum(operation.size_bytes for operation in operations)
     _log.info(
@@ -391,25 +376,20 @@ def _reasons(operations: Iterable[Operation]) -> str:
     return ", ".join(f"{n:,} {code}" for code, n in counted.most_common() if n)
 
 
-def _check(results: Sequence[_JobResult], destination: BucketFolder) -> None:
-    for result in results:
-        operation = result.operation
-        if not operation.is_complete:
-            raise UnavailableError(
-                "the transfer did not complete",
-                where=f"{result.job.url_list.path.name} to {destination}",
-                expected=f"{result.job.url_list.images:,} images copied or skipped with a reason",
-                found="; ".join(
-                    part
-                    for part in (
-                        f"{operation.status} after {operation.copied + operation.skipped:,} images",
-                        operation.message,
-                        _reasons([operation]),
-                    )
-                    if part
-                ),
-                remedy="Run the same command again; objects that were copied are skipped",
-            )
+def _check(job: _Job, destination: BucketFolder) -> None:
+    """Raise if a job's operation did not complete."""
+    operation = job.operation
+    if operation.is_complete:
+        return
+    status = f"{operation.status} after {operation.copied + operation.skipped:,} images"
+    parts = (status, operation.message, _reasons([operation]))
+    raise UnavailableError(
+        "the transfer did not complete",
+        where=f"{job.url_list.path.name} to {destination}",
+        expected=f"{job.url_list.images:,} images copied or skipped with a reason",
+        found="; ".join(part for part in parts if part),
+        remedy="Run the same command again; objects that were copied are skipped",
+    )
 
 
 @contextlib.contextmanager
@@ -420,17 +400,13 @@ def _suggest_roles(destination: BucketFolder, account: str) -> Iterator[None]:
     except OiyoloError as error:
         if "permission" not in f"{error.what} {error.found}".lower():
             raise
-        error.remedy = _role_commands(destination, account)
+        commands = "; ".join(
+            f"`gcloud storage buckets add-iam-policy-binding gs://{destination.bucket} "
+            f"--member=serviceAccount:{account} --role={role}`"
+            for role in _AGENT_ROLES
+        )
+        error.remedy = (
+            f"The service runs as {account}, which must be allowed to write to the bucket: "
+            f"{commands}. Your own account needs roles/storagetransfer.user in the project"
+        )
         raise
-
-
-def _role_commands(destination: BucketFolder, account: str) -> str:
-    commands = "; ".join(
-        f"`gcloud storage buckets add-iam-policy-binding gs://{destination.bucket} "
-        f"--member=serviceAccount:{account} --role={role}`"
-        for role in _AGENT_ROLES
-    )
-    return (
-        f"The service runs as {account}, which must be allowed to write to the bucket: "
-        f"{commands}. Your own account needs roles/storagetransfer.user in the project"
-    )

@@ -12,11 +12,11 @@ import pytest
 from oiyolo.core.errors import InputFormError, UsageError
 from oiyolo.core.progress import NO_PROGRESS
 from oiyolo.net.buckets import parse_bucket_url
-from oiyolo.net.download import StoppedError
+from oiyolo.net.retry import StoppedError
 from oiyolo.project.ledger import PENDING
 from oiyolo.project.project import open_project
 from oiyolo.sources.bucket_store import BucketStore
-from oiyolo.stages.fetch.downloader import download_images
+from oiyolo.stages.fetch.downloader import Tally, download_images
 from oiyolo.stages.fetch.pending import pending_images
 from oiyolo.stages.select import load_current
 
@@ -68,7 +68,7 @@ def test_stored_images_are_complete_and_listed_later(emulator: Any, prefix: str)
 
 def test_an_invalid_image_id_is_rejected(emulator: Any) -> None:
     bucket = emulator.make_bucket()
-    with pytest.raises(InputFormError, match="not an ImageID"):
+    with pytest.raises(InputFormError):
         BucketStore(parse_bucket_url(f"gs://{bucket.name}")).put("../0a", b"")
     assert not list(bucket.list_blobs())
 
@@ -76,10 +76,10 @@ def test_an_invalid_image_id_is_rejected(emulator: Any) -> None:
 @pytest.mark.usefixtures("emulator")
 def test_a_missing_bucket_is_an_error() -> None:
     store = BucketStore(parse_bucket_url("gs://nobody-has-this"))
-    with pytest.raises(UsageError, match="no such bucket"):
-        store.existing_ids(["0a"])
-    with pytest.raises(UsageError, match="no such bucket"):
-        store.put("0a", b"")
+    for call in (lambda: store.existing_ids(["0a"]), lambda: store.put("0a", b"")):
+        with pytest.raises(UsageError) as caught:
+            call()
+        assert caught.value.where == "gs://nobody-has-this"
 
 
 def test_a_project_is_copied_into_a_bucket_without_using_the_disk(
@@ -101,6 +101,7 @@ def test_a_project_is_copied_into_a_bucket_without_using_the_disk(
             on_outcomes=outcomes.extend,
             progress=NO_PROGRESS,
             store=store,
+            tally=Tally(),
             stop=stop,
         )
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 import signal
 import socket
+import sys
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -85,18 +85,16 @@ def run_tasks(dask: Any, work: Callable[..., Any], *tasks: tuple[Any, ...]) -> l
 
 @pytest.mark.parametrize("address", ["", "http://host:1", "tcp://host", "tcp://:8786", "tcp://h:x"])
 def test_an_invalid_scheduler_address_is_an_error(address: str) -> None:
-    with pytest.raises(UsageError, match="expected the address of a Dask scheduler"):
+    with pytest.raises(UsageError) as caught:
         cluster.check(address)
+    assert repr(address) in caught.value.found
 
 
 def test_the_error_without_dask_says_what_to_install(
     cli: Cli, make_project: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = make_project()
-    find = importlib.util.find_spec
-    monkeypatch.setattr(
-        cluster, "find_spec", lambda name: None if name == "distributed" else find(name)
-    )
+    monkeypatch.setitem(sys.modules, "distributed", None)
     failed = cli("fetch", "--cluster", "tcp://127.0.0.1:8786", project=folder)
     assert failed.code == 2
     assert "pip install 'oiyolo[cluster]'" in failed.err
@@ -132,15 +130,16 @@ def test_every_task_runs_once(dask: Any) -> None:
 
 @pytest.mark.slow
 def test_a_tasks_error_is_raised_by_the_caller(dask: Any) -> None:
-    with pytest.raises(UnavailableError, match="the disk is nearly full") as caught:
+    with pytest.raises(UnavailableError) as caught:
         run_tasks(dask, fail, ())
-    assert caught.value.where == "here"
+    assert (caught.value.what, caught.value.where) == ("the disk is nearly full", "here")
 
 
 @pytest.mark.slow
 def test_a_task_that_kills_its_workers_is_given_up(own_dask: Any) -> None:
-    with pytest.raises(UnavailableError, match="died one after the other"):
+    with pytest.raises(UnavailableError) as caught:
         run_tasks(own_dask, die, ())
+    assert type(caught.value.__cause__).__name__ == "KilledWorker"
 
 
 @pytest.mark.slow
@@ -173,8 +172,9 @@ def test_a_different_version_on_the_workers_is_an_error(
     dask: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cluster, "__version__", "9.9")
-    with pytest.raises(UnavailableError, match=r"version of oiyolo.*expected oiyolo 9\.9"):
+    with pytest.raises(UnavailableError) as caught:
         run_tasks(dask, add, (1, 1))
+    assert "oiyolo 9.9" in caught.value.expected
 
 
 @pytest.mark.slow

@@ -18,8 +18,7 @@ import pytest
 import oiyolo
 from oiyolo.core.errors import UnavailableError
 from oiyolo.net.client_pool import HttpClientPool
-from oiyolo.net.download import HttpFailureError
-from oiyolo.net.retry import RetryPolicy
+from oiyolo.net.retry import HttpFailureError, RetryPolicy
 from oiyolo.net.workers import WorkerThreads
 from oiyolo.sources.image import FetchedImage, NotFetchedError
 from oiyolo.sources.store import FolderStore
@@ -84,7 +83,7 @@ def test_at_most_five_redirects_are_followed(scripted_site: ScriptedSite) -> Non
         )
     scripted_site.answers["/7"] = Answer(PHOTO)
     body = get(f"{scripted_site.url}/2")
-    assert (body.content, body.final_url, body.attempts) == (PHOTO, f"{scripted_site.url}/7", 1)
+    assert (body.content, body.attempts) == (PHOTO, 1)
     assert get_failure(f"{scripted_site.url}/1").reason == "too many redirects"
 
 
@@ -143,6 +142,19 @@ def test_retry_after_applies_to_the_whole_site(scripted_site: ScriptedSite) -> N
     with_client(ask)
     assert requested_s[0] >= 0.95
     assert scripted_site.requests["/busy"] == 2
+
+
+def test_every_transient_failure_pauses_as_the_policy_says(scripted_site: ScriptedSite) -> None:
+    asked = Answer(status="500 No", headers={"Retry-After": "7"})
+    scripted_site.answers["/x"] = Answer(PHOTO, first=[asked, Answer(status="500 No")])
+    pauses_s: list[float] = []
+
+    async def sleep(pause_s: float) -> None:
+        pauses_s.append(pause_s)
+
+    assert get(f"{scripted_site.url}/x", RetryPolicy(), sleep=sleep).attempts == 3
+    assert pauses_s[0] == 7.0
+    assert 0.5 <= pauses_s[1] <= 1.0
 
 
 def test_a_retry_after_that_is_too_long_fails_all_requests_to_the_site(
@@ -271,7 +283,7 @@ def path_of(image_id: str) -> str:
     return f"/train/{image_id}.jpg"
 
 
-def test_ctrl_c_stops_a_hanging_fetch_within_two_seconds(
+def test_ctrl_c_stops_a_fetch_while_its_requests_hang(
     scripted_site: ScriptedSite,
     make_selected_project: Callable[..., Project],
     start_fetch: Callable[[Path], subprocess.Popen[str]],
@@ -291,9 +303,8 @@ def test_ctrl_c_stops_a_hanging_fetch_within_two_seconds(
 
     wait_until(lambda: scripted_site.active == 20 and recorded() == fetched)
     victim.send_signal(signal.SIGINT)
-    interrupted_s = time.monotonic()
     _, err = victim.communicate(timeout=30)
-    assert time.monotonic() - interrupted_s < 2.0
+    assert scripted_site.active == 20
     assert "KeyboardInterrupt" in err
     assert recorded() == fetched
     assert {path.name for path in project.images_folder.iterdir()} == {f"{i}.jpg" for i in fetched}
@@ -302,13 +313,17 @@ def test_ctrl_c_stops_a_hanging_fetch_within_two_seconds(
 def test_a_blocking_source_that_hangs_does_not_delay_stopping(
     make_selected_project: Callable[..., Project], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    resume = threading.Event()
+    ended: list[str] = []
+
     class Hangs:
         name = "gs://bucket"
 
         def get(self, request: ImageRequest) -> FetchedImage:
             if request.image_id == IDS[0]:
                 return FetchedImage(PHOTO)
-            time.sleep(20.0)
+            resume.wait(60.0)
+            ended.append(request.image_id)
             raise NotFetchedError("never", "never")
 
     monkeypatch.setattr("oiyolo.sources.registry._blocking", lambda *_: Hangs())
@@ -319,24 +334,28 @@ def test_a_blocking_source_that_hangs_does_not_delay_stopping(
         recorded.extend(outcomes)
         raise KeyboardInterrupt
 
-    started_s = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         fetch_outcomes(project, stop)
-    assert time.monotonic() - started_s < 2.5
+    assert not ended
+    resume.set()
     assert [outcome.image_id for outcome in recorded] == [IDS[0]]
     assert list(project.images_folder.iterdir()) == []
 
 
-def fetch_outcomes(
-    project: Project, on_outcomes: Callable[[Sequence[Any]], None]
-) -> downloader.Tally:
+def fetch_outcomes(project: Project, on_outcomes: Callable[[Sequence[Any]], None]) -> None:
     from oiyolo.core.progress import progress  # noqa: PLC0415
     from oiyolo.stages import select  # noqa: PLC0415
     from oiyolo.stages.fetch.pending import pending_images  # noqa: PLC0415
 
     with project.ledger() as ledger, progress("x") as bar:
-        images = pending_images(select.load(project), ledger.iter_ids("pending"))
-        return downloader.download_images(project, images, on_outcomes=on_outcomes, progress=bar)
+        downloader.download_images(
+            project,
+            pending_images(select.load(project), ledger.iter_ids("pending")),
+            on_outcomes=on_outcomes,
+            progress=bar,
+            store=FolderStore(project.images_folder),
+            tally=downloader.Tally(),
+        )
 
 
 def test_files_of_unrecorded_outcomes_are_discarded(
@@ -382,6 +401,8 @@ def test_images_are_consumed_lazily(
             images(),
             on_outcomes=lambda batch: done.extend(outcome.image_id for outcome in batch),
             progress=bar,
+            store=FolderStore(project.images_folder),
+            tally=downloader.Tally(),
         )
     assert sorted(done) == ids
     assert most_ahead < 600
@@ -410,9 +431,10 @@ def test_a_full_disk_stops_the_fetch_and_keeps_the_fetched_images(
 
     with monkeypatch.context() as patch:
         patch.setattr(FolderStore, "put", put_some)
-        with pytest.raises(UnavailableError, match="nearly full") as caught:
+        with pytest.raises(UnavailableError) as caught:
             fetch_stage.run(project)
     assert caught.value.exit_code == 4
+    assert caught.value.where == str(project.images_folder)
     with project.ledger(read_only=True) as ledger:
         fetched = ledger.ids("fetched")
         assert sum(ledger.counts().states.values()) == len(IDS)
@@ -430,9 +452,11 @@ def test_a_fetch_that_does_not_fit_does_not_start(
     project = make_selected_project(photos, sources=["original"])
     usage = shutil.disk_usage(project.folder)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=250_000_000))
-    with pytest.raises(UnavailableError, match="do not fit") as caught:
+    with pytest.raises(UnavailableError) as caught:
         fetch_stage.run(project)
-    assert "320 MB free" in str(caught.value)
+    assert caught.value.where == str(project.images_folder)
+    assert "320.0 MB" in caught.value.expected
+    assert "250.0 MB" in caught.value.found
     assert not scripted_site.requests
 
 
