@@ -8,7 +8,8 @@ those of 4000x3000 are enlarged from them. Printed are
 
 - CPU time on one core, the best of several interleaved rounds; and the PSNR against Pillow's pixels
   before encoding (for a letterbox, without its border);
-- throughput with one and two threads;
+- throughput and CPU time with one thread, two threads and one per core: CPU time per image that
+  grows with the number of threads is spent on waiting, not on images;
 - peak memory with 12-megapixel photographs and two threads;
 - the time of ``oiyolo prepare`` with 26,000 images, first to prepare them, then with nothing to do.
 """
@@ -21,9 +22,7 @@ import hashlib
 import io
 import json
 import os
-import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -32,12 +31,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+from _measure import layout, run
 from PIL import Image, ImageChops
 
 import oiyolo
 from oiyolo.imagery.decode import open_image
 from oiyolo.imagery.placement import place_image
-from oiyolo.imagery.resize import min_decode_size, resize, single_threaded_opencv
+from oiyolo.imagery.resize import min_decode_size, resize
+from oiyolo.imagery.threads import single_threaded_libraries
 from oiyolo.imagery.upright import JPEG_QUALITY, make_upright
 from oiyolo.project.ledger import FETCHED, Change
 from oiyolo.project.project import open_project
@@ -54,7 +55,6 @@ LARGE_WH: Final = (4000, 3000)
 IMAGES: Final = 26_000
 _BORDER: Final = (127, 127, 127)
 _LARGE_COUNT: Final = 8
-_BYTES_PER_RSS: Final = 1024
 
 
 def prepare_with_pillow(path: Path, fit: str, target: Path) -> None:
@@ -119,17 +119,33 @@ def best_cpu_ms(paths: Sequence[Path], fit: str, rounds: int, folder: Path) -> t
     return min(pillow for pillow, _ in durations_ms), min(oiyolo for _, oiyolo in durations_ms)
 
 
-def wall_s(paths: Sequence[Path], threads: int, folder: Path) -> float:
-    """Return the seconds in which the threads prepare every image three times."""
+def pool_s(paths: Sequence[Path], threads: int, folder: Path) -> tuple[float, float]:
+    """Return the wall-clock and CPU seconds in which threads prepare every image three times."""
 
     def prepare(numbered_path: tuple[int, Path]) -> None:
         prepare_with_oiyolo(numbered_path[1], "stretch", folder / f"{numbered_path[0]}.jpg")
 
     work = list(enumerate([*paths] * 3))
     with ThreadPoolExecutor(threads) as pool:
-        start_s = time.perf_counter()
+        start_s, start_cpu_s = time.perf_counter(), time.process_time()
         list(pool.map(prepare, work))
-        return time.perf_counter() - start_s
+        return time.perf_counter() - start_s, time.process_time() - start_cpu_s
+
+
+def scaling_table(paths: Sequence[Path], rounds: int, folder: Path) -> str:
+    """Return a table of the throughput and CPU time of pools of threads, the best of the rounds."""
+    thread_counts = sorted({1, 2, len(os.sched_getaffinity(0))})
+    # Interleaved, so that other load on the machine affects all numbers of threads.
+    seconds = [[pool_s(paths, n, folder) for n in thread_counts] for _ in range(rounds)]
+    images = 3 * len(paths)
+    lines: list[Sequence[str]] = [("threads", "images/s", "ratio", "wall ms", "CPU ms")]
+    one_s = min(row[0][0] for row in seconds)
+    for column, threads in enumerate(thread_counts):
+        wall_s, cpu_s = (min(row[column][kind] for row in seconds) for kind in (0, 1))
+        times_ms = (f"{each_s / images * 1000:.1f}" for each_s in (wall_s, cpu_s))
+        rate, ratio = f"{images / wall_s:.0f}", f"{one_s / wall_s:.2f}"
+        lines.append((str(threads), rate, ratio, *times_ms))
+    return layout(lines)
 
 
 def photographs(folder: Path) -> list[Path]:
@@ -156,19 +172,11 @@ def enlarge(paths: Sequence[Path], folder: Path) -> list[Path]:
     return targets
 
 
-def peak_memory_mb(folder: Path) -> float:
-    """Return the peak memory of a process that prepares the large photographs with two threads."""
-    argv = [sys.executable, __file__, "--memory-of", str(folder)]
-    done = subprocess.run(argv, capture_output=True, text=True, check=True)
-    return float(done.stdout)
-
-
 def prepare_large(folder: Path) -> None:
-    """Prepare the large photographs of a folder, and print the peak memory of this process."""
+    """Prepare the large photographs of a folder with two threads."""
     paths = sorted(folder.glob("large-*.jpg")) * 2
-    with ThreadPoolExecutor(2) as pool, single_threaded_opencv():
+    with ThreadPoolExecutor(2) as pool, single_threaded_libraries():
         list(pool.map(lambda path: make_upright(path, 0, SIZE_WH, "stretch"), paths))
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _BYTES_PER_RSS / 1e6)
 
 
 def big_project(folder: Path) -> Project:
@@ -207,22 +215,11 @@ def big_project(folder: Path) -> Project:
 
 def prepare_command_s(folder: Path, rounds: int) -> tuple[float, float]:
     """Return the seconds of a first ``oiyolo prepare`` of small images, and of a repeated one."""
-    argv = [
-        sys.executable,
-        "-m",
-        "oiyolo",
-        "prepare",
-        "--project",
-        str(big_project(folder).folder),
-    ]
-    seconds = []
-    for _ in range(rounds + 1):
-        start_s = time.perf_counter()
-        done = subprocess.run(argv, capture_output=True, text=True, check=True)
-        seconds.append(time.perf_counter() - start_s)
-    if "nothing to do" not in done.stdout:
-        raise SystemExit(f"prepare did not report that there is nothing to do: {done.stdout}")
-    return seconds[0], min(seconds[1:])
+    argv = [sys.executable, "-m", "oiyolo", "prepare", "--project", str(big_project(folder).folder)]
+    measurements = [run(argv) for _ in range(rounds + 1)]
+    if "nothing to do" not in measurements[-1].output:
+        raise SystemExit(f"prepare found something to do again: {measurements[-1].output}")
+    return measurements[0].wall_s, min(repeated.wall_s for repeated in measurements[1:])
 
 
 def main() -> None:
@@ -254,7 +251,7 @@ def measure(source: Path, rounds: int, folder: Path) -> None:
         f"{len(photos)} photographs of 1024x768, {len(large)} of 4000x3000, to 416x416, quality 90"
     )
     print(f"{'':24}{'Pillow ms':>10}{'oiyolo ms':>10}{'ratio':>8}{'PSNR dB':>9}")
-    with single_threaded_opencv():
+    with single_threaded_libraries():
         for name, paths, fit in (
             ("1024x768, stretch", photos, "stretch"),
             ("1024x768, letterbox", photos, "letterbox"),
@@ -265,15 +262,9 @@ def measure(source: Path, rounds: int, folder: Path) -> None:
             print(
                 f"{name:24}{pillow_ms:10.1f}{oiyolo_ms:10.1f}{pillow_ms / oiyolo_ms:8.2f}{db:9.1f}"
             )
-        # Interleaved, so that other load on the machine affects both numbers of threads.
-        seconds = [[wall_s(photos, n, folder) for n in (1, 2)] for _ in range(2 * rounds)]
-        one_s, two_s = (min(column) for column in zip(*seconds, strict=True))
-    images = 3 * len(photos)
-    print(
-        f"one thread {images / one_s:.0f} images/s, two threads {images / two_s:.0f} images/s, "
-        f"ratio {one_s / two_s:.2f}"
-    )
-    print(f"peak memory at 12 megapixels, two threads: {peak_memory_mb(folder):.0f} MB")
+        print(scaling_table(photos, 2 * rounds, folder))
+    large_mb = run([sys.executable, __file__, "--memory-of", str(folder)]).peak_mb
+    print(f"peak memory at 12 megapixels, two threads: {large_mb:.0f} MB")
     first_s, repeated_s = prepare_command_s(folder / "project", rounds)
     print(f"{IMAGES:,} images: first {first_s:.1f} s, nothing to do {repeated_s:.2f} s")
 

@@ -24,14 +24,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+    import numpy.typing as npt
     import pandas as pd
 
     from oiyolo.charts.canvas import Axes
     from oiyolo.dataset_preview.dataset import PreviewDataset
-    from oiyolo.dataset_preview.statistics import Row
-
-NAMES: Final = ("box_sizes", "aspect_ratios", "positions", "boxes_per_image", "classes")
-"""Names of the charts' files, without extensions."""
 
 _NO_BOXES: Final = "no boxes"
 _DENSITY_CMAP: Final = "Blues"
@@ -54,17 +51,10 @@ def save_charts(dataset: PreviewDataset, folder: Path) -> list[Path]:
         dataset: The dataset.
         folder: Output folder, which is created if it is missing.
     """
-    chart_sheets = (
-        _draw_sizes(dataset),
-        _draw_ratios(dataset),
-        _draw_positions(dataset),
-        _draw_boxes_per_image(dataset),
-        _draw_classes(dataset),
-    )
     return [
         path
-        for name, sheet in zip(NAMES, chart_sheets, strict=True)
-        for path in canvas.save(sheet.figure, folder, name)
+        for name, draw in _SHEETS.items()
+        for path in canvas.save(draw(dataset).figure, folder, name)
     ]
 
 
@@ -121,11 +111,12 @@ def plot_box_sizes(dataset: PreviewDataset, ax: Axes | None = None) -> Axes:
 def plot_size_shares(dataset: PreviewDataset, ax: Axes | None = None) -> Axes:
     """Draw the shares of small, medium and large boxes (as COCO defines them) by split."""
     ax = canvas.style_axes(ax, "shares by size")
-    by_split = {name: size_shares(_labels_in(dataset, name)) for name in dataset.splits}
     if dataset.labels.empty:
         canvas.show_message(ax, _NO_BOXES)
         return ax
-    _stack(ax, list(by_split), np.array(list(by_split.values())), _SIZE_COLOURS)
+    shares = np.array([size_shares(_labels_in(dataset, name)) for name in dataset.splits])
+    texts = [[f"{share:.0%}" for share in row] for row in shares]
+    _stack(ax, dataset.splits, shares, texts, ((colour, "") for colour in _SIZE_COLOURS))
     return ax
 
 
@@ -191,7 +182,7 @@ def plot_boxes_per_image(dataset: PreviewDataset, ax: Axes | None = None) -> Axe
         x = np.arange(last) + (number - (len(names) - 1) / 2) * width
         label = f"{name} ({pluralize(len(dataset.ids_by_split[name]), 'image')})"
         ax.bar(x, shares[number, :last], width * 0.94, color=line.colour, label=label)
-    ax.set_xticks(range(last), labels=[count_bin.name for count_bin in COUNT_BINS[:last]])
+    ax.set_xticks(range(last), labels=list(COUNT_BINS)[:last])
     ax.yaxis.set_major_formatter(_percent)
     ax.grid(visible=False, axis="x")
     ax.set_xlabel("boxes per image (0: negative)", fontsize=canvas.FONT_PT["label"])
@@ -199,22 +190,28 @@ def plot_boxes_per_image(dataset: PreviewDataset, ax: Axes | None = None) -> Axe
     return ax
 
 
-def plot_classes(rows: Sequence[Row], splits: Sequence[str], ax: Axes | None = None) -> Axes:
+def plot_classes(
+    names: Sequence[str],
+    counts: npt.NDArray[np.int64],
+    splits: Sequence[str],
+    ax: Axes | None = None,
+) -> Axes:
     """Draw the shares of the splits in the images or objects of each row.
 
     Dashed lines continue the boundaries of the first row through all others. A class that is
     divided there has its proper share in each split.
 
     Args:
-        rows: The images or objects of ``class_rows``.
-        splits: Names of the splits, in the order of each row's counts.
+        names: Names of the rows.
+        counts: Number of images or objects of each row, shape (rows, splits).
+        splits: Names of the splits.
         ax: Axes to draw on; those of a new figure by default.
     """
     ax = canvas.style_axes(ax, "")
-    shares = np.array([np.array(row.counts) / max(sum(row.counts), 1) for row in rows])
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    texts = [[f"{n:,}" for n in row] for row in counts]
     colours = [line.colour for line in canvas.line_styles(len(splits))]
-    counts = [row.counts for row in rows]
-    _stack(ax, [row.name for row in rows], shares, colours, counts=counts, labels=splits)
+    _stack(ax, names, shares, texts, zip(colours, splits, strict=True))
     for boundary in np.cumsum(shares[0])[:-1]:
         ax.axvline(boundary, color="black", lw=1.2, ls=(0, (4, 3)))
     return ax
@@ -233,7 +230,7 @@ def _draw_sizes(dataset: PreviewDataset) -> canvas.ChartSheet:
     plot_box_sizes(dataset, sheet.panels["sizes"])
     plot_size_shares(dataset, sheet.panels["shares"])
     for (limit, name), colour in zip(SIZES, _SIZE_COLOURS, strict=True):
-        label = f"{name}: from {limit} x {limit}" if limit else f"{name}"
+        label = f"{name}: from {limit} x {limit}" if limit else name
         sheet.panels["shares"].bar([0], [0], color=colour, label=label)
     sheet.legend()
     return sheet
@@ -264,10 +261,9 @@ def _draw_positions(dataset: PreviewDataset) -> canvas.ChartSheet:
 
 def _draw_boxes_per_image(dataset: PreviewDataset) -> canvas.ChartSheet:
     negatives = len(dataset.split_by_id) - len(dataset.label_count_by_id)
-    subtitle = (
-        f"{pluralize(len(dataset.labels), 'box')} in {pluralize(len(dataset.split_by_id), 'image')}"
-    )
-    subtitle += f", {negatives:,} without boxes"
+    boxes = pluralize(len(dataset.labels), "box")
+    images = pluralize(len(dataset.split_by_id), "image")
+    subtitle = f"{boxes} in {images}, {negatives:,} without boxes"
     sheet = canvas.ChartSheet("boxes per image", [subtitle], [["counts"]])
     plot_boxes_per_image(dataset, sheet.panels["counts"]).set_title("", loc="left")
     sheet.legend()
@@ -276,18 +272,18 @@ def _draw_boxes_per_image(dataset: PreviewDataset) -> canvas.ChartSheet:
 
 def _draw_classes(dataset: PreviewDataset) -> canvas.ChartSheet:
     rows = class_rows(dataset)
-    image_rows = rows.images
     subtitles = ["dashed lines: shares of the splits in all images and in all objects"]
     if rows.left_out:
         subtitles.append(
             f"only the largest classes and those furthest from these shares; "
             f"{pluralize(rows.left_out, 'other')} not shown"
         )
-    height_px = _HEADER_PX + 30 * len(subtitles) + _ROW_PX * max(len(image_rows), 3)
+    height_px = _HEADER_PX + 30 * len(subtitles) + _ROW_PX * max(len(rows.names), 3)
     panels = [["images", "objects"]]
     sheet = canvas.ChartSheet("classes by split", subtitles, panels, size_px=(1200, height_px))
-    plot_classes(image_rows, dataset.splits, sheet.panels["images"])
-    plot_classes(rows.objects, dataset.splits, sheet.panels["objects"]).set_yticklabels([])
+    plot_classes(rows.names, rows.images, dataset.splits, sheet.panels["images"])
+    ax = plot_classes(rows.names, rows.objects, dataset.splits, sheet.panels["objects"])
+    ax.set_yticklabels([])
     for name, ax in sheet.panels.items():
         ax.set_title(name, loc="left", fontsize=canvas.FONT_PT["panel"], fontweight="bold")
     sheet.legend()
@@ -307,10 +303,8 @@ def _stack(
     ax: Axes,
     rows: Sequence[str],
     shares: canvas.Values,
-    colours: Sequence[str],
-    *,
-    counts: Sequence[Iterable[int]] | None = None,
-    labels: Sequence[str] = (),
+    texts: Sequence[Sequence[str]],
+    parts: Iterable[tuple[str, str]],
 ) -> None:
     """Draw a stacked bar of shares for each row, the first row on top.
 
@@ -318,20 +312,17 @@ def _stack(
         ax: Axes to draw on.
         rows: Names of the rows.
         shares: Shares of each row's parts, shape (rows, parts); they sum to 1, or all are 0.
-        colours: Colours of the parts.
-        counts: Numbers to write on the parts of each row; shares in percent by default.
-        labels: Labels of the parts in the legend; empty for no legend.
+        texts: Text to write on the parts of each row, where it fits.
+        parts: Colours of the parts, and their labels in the legend, if any.
     """
     y = np.arange(len(rows))
     left = np.zeros(len(rows))
-    texts = [[f"{n:,}" for n in row] for row in counts] if counts else None
-    for part, colour in enumerate(colours):
+    for part, (colour, label) in enumerate(parts):
         share = shares[:, part]
-        label = labels[part] if labels else None
         ax.barh(y, share, 0.78, left=left, color=colour, label=label)
         for row in np.flatnonzero(share).tolist():
-            text = texts[row][part] if texts else f"{share[row]:.0%}"
-            # Estimates the width of the text by its length; a text that does not fit is omitted.
+            text = texts[row][part]
+            # Estimates the width of the text by its length.
             if share[row] >= _MIN_TEXT_SHARE * (0.4 + 0.25 * len(text)):
                 ax.text(
                     left[row] + share[row] / 2,
@@ -356,3 +347,13 @@ def _stack(
 
 def _percent(value: float, _: object = None) -> str:
     return f"{100 * value:g}%"
+
+
+_SHEETS: Final = {
+    "box_sizes": _draw_sizes,
+    "aspect_ratios": _draw_ratios,
+    "positions": _draw_positions,
+    "boxes_per_image": _draw_boxes_per_image,
+    "classes": _draw_classes,
+}
+"""Functions that draw the charts, by the name of their files, without extensions."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -16,7 +15,7 @@ from oiyolo.drawing import marks, text
 from oiyolo.drawing.sheet import Cell, SheetLayout, contact_sheet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from oiyolo.dataset_preview.dataset import Pair, PreviewDataset
@@ -50,16 +49,9 @@ _FRAME_COLOUR: Final = (243, 245, 247)
 
 _UNUSED: Final = marks.Style("box not used as label", marks.GREY, 2, (4, 4))
 _NEGATIVE: Final = marks.Style("negative", text.WHITE, 1)
-_BY_CLASS: Final = tuple(
-    marks.Style("label", colour, 3)
-    for colour in (
-        marks.SKY,
-        marks.ORANGE,
-        marks.YELLOW,
-        marks.PURPLE,
-        marks.GREEN,
-        marks.VERMILION,
-    )
+_CLASS_COLOURS: Final = (
+    *(marks.SKY, marks.ORANGE, marks.YELLOW),
+    *(marks.PURPLE, marks.GREEN, marks.VERMILION),
 )
 
 _NO_ROWS: Final = np.array([], dtype=np.int64)
@@ -68,42 +60,27 @@ Region = tuple[float, float, float, float]
 _WHOLE: Final[Region] = (0.0, 0.0, 1.0, 1.0)
 
 
-class Sheet(NamedTuple):
-    """A contact sheet that is yet to be drawn.
-
-    Attributes:
-        name: Name of its file, without the extension.
-        draw: Function that draws the sheet.
-    """
-
-    name: str
-    draw: Callable[[], Image.Image]
-
-
-def sheets(dataset: PreviewDataset, sample: Sample) -> Iterator[Sheet]:
-    """Yield all sheets that have something to show; their images are read only when drawn."""
+def draw_sheets(dataset: PreviewDataset, sample: Sample) -> Iterator[tuple[str, Image.Image]]:
+    """Draw the sheets that have something to show; yield the name of each and the sheet."""
     for split, ids in sample.grids.items():
-        yield Sheet(split, functools.partial(_draw_grid, dataset, sample, split, ids))
+        yield split, _draw_grid(dataset, sample, split, ids)
     for number, ids in enumerate(sample.rotated, start=1):
-        name = f"rotated-{number}"
-        yield Sheet(name, functools.partial(_draw_rotated, dataset, sample, number, ids))
+        yield f"rotated-{number}", _draw_rotated(dataset, sample, number, ids)
     for name, rows in (("smallest", sample.smallest), ("largest", sample.largest)):
         if rows:
-            yield Sheet(name, functools.partial(_draw_extremes, dataset, name, rows))
+            yield name, _draw_extremes(dataset, name, rows)
     if sample.duplicates:
-        yield Sheet("duplicates", functools.partial(_draw_duplicates, dataset, sample.duplicates))
+        yield "duplicates", _draw_duplicates(dataset, sample.duplicates)
 
 
 def _draw_grid(
     dataset: PreviewDataset, sample: Sample, split: str, ids: Sequence[str]
 ) -> Image.Image:
     total = len(dataset.ids_by_split[split])
-    scope = "all" if len(ids) == total else f"{len(ids)} of"
-    title = f"{split}: {scope} {pluralize(total, 'image')}" + (
-        ", chosen at random" if len(ids) < total else ""
-    )
-    cells = [_image_cell(dataset, sample, i, _object_caption(dataset, i)) for i in ids]
-    return contact_sheet(cells, title=title, legend=_legend(dataset, sample, ids), layout=_LAYOUT)
+    title = f"{split}: " + ("all" if len(ids) == total else f"{len(ids)} of")
+    title += f" {pluralize(total, 'image')}" + (", chosen at random" if len(ids) < total else "")
+    captions = {i: _object_caption(dataset, i) for i in ids}
+    return _draw_images(dataset, sample, title, captions)
 
 
 def _draw_rotated(
@@ -112,19 +89,20 @@ def _draw_rotated(
     title = f"rotated: {pluralize(sample.rotated_total, 'image')}"
     if len(sample.rotated) > 1:
         title += f", sheet {number} of {len(sample.rotated)}"
-    more = sample.rotated_total - sum(map(len, sample.rotated))
-    if more and number == len(sample.rotated):
-        title += f"; {more:,} more not shown"
-    cells = [
-        _image_cell(
-            dataset,
-            sample,
-            i,
-            f"{dataset.split_by_id[i]} · rotated {dataset.rotation_by_id[i]}°",
-        )
-        for i in ids
-    ]
-    return contact_sheet(cells, title=title, legend=_legend(dataset, sample, ids), layout=_LAYOUT)
+    if sample.hidden_rotated and number == len(sample.rotated):
+        title += f"; {sample.hidden_rotated:,} more not shown"
+    captions = {i: f"{dataset.split_by_id[i]} · {_rotation_caption(dataset, i)}" for i in ids}
+    return _draw_images(dataset, sample, title, captions)
+
+
+def _draw_images(
+    dataset: PreviewDataset, sample: Sample, title: str, captions: Mapping[str, str]
+) -> Image.Image:
+    """Draw a sheet of images with all of their boxes, each with a caption."""
+    cells = [_image_cell(dataset, sample, i, caption) for i, caption in captions.items()]
+    rows = [sample.rows_by_id.get(i, _NO_ROWS) for i in captions]
+    legend = [] if dataset.used[np.concatenate(rows)].all() else [_UNUSED]
+    return contact_sheet(cells, title=title, legend=legend, layout=_LAYOUT)
 
 
 def _draw_extremes(dataset: PreviewDataset, name: str, rows: Sequence[int]) -> Image.Image:
@@ -147,15 +125,13 @@ def _draw_duplicates(dataset: PreviewDataset, pairs: Sequence[Pair]) -> Image.Im
 def _object_caption(dataset: PreviewDataset, image_id: str) -> str:
     labels = int(dataset.label_count_by_id.get(image_id, 0))
     caption = pluralize(labels, "object") if labels else "negative"
-    rotation = dataset.rotation_by_id.get(image_id, 0)
-    return f"{caption} · rotated {rotation}°" if rotation else caption
+    if dataset.rotation_by_id.get(image_id):
+        caption += f" · {_rotation_caption(dataset, image_id)}"
+    return caption
 
 
-def _legend(dataset: PreviewDataset, sample: Sample, ids: Sequence[str]) -> list[marks.Style]:
-    has_unused_box = any(
-        (~dataset.used[sample.rows_by_id[i]]).any() for i in ids if i in sample.rows_by_id
-    )
-    return [_UNUSED] if has_unused_box else []
+def _rotation_caption(dataset: PreviewDataset, image_id: str) -> str:
+    return f"rotated {dataset.rotation_by_id[image_id]}°"
 
 
 def _image_cell(dataset: PreviewDataset, sample: Sample, image_id: str, caption: str) -> Cell:
@@ -224,7 +200,7 @@ def _shorten(name: str) -> str:
 
 
 def _style(class_id: int) -> marks.Style:
-    return _BY_CLASS[class_id % len(_BY_CLASS)]
+    return marks.Style("label", _CLASS_COLOURS[class_id % len(_CLASS_COLOURS)], 3)
 
 
 def _box_cell(dataset: PreviewDataset, row: int) -> Cell:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections import defaultdict
+from typing import TYPE_CHECKING, Final
 
 from oiyolo.core.results import pluralize
 from oiyolo.dataset_preview.statistics import class_counts
@@ -18,6 +19,7 @@ _CHECK_BOXES: Final = (
     "Does every object have a box, and do the boxes fit tightly? "
     "A negative must not show any object of a class."
 )
+# Heading and what to look for, by the name of the section's files.
 _SECTIONS: Final = {
     "train": ("Training images", _CHECK_BOXES),
     "valid": ("Validation images", _CHECK_BOXES),
@@ -79,47 +81,6 @@ _SECTIONS: Final = {
 }
 
 
-class PageSection(NamedTuple):
-    """A section of the page.
-
-    Attributes:
-        name: Name of its images' files, without a number or an extension.
-        title: Heading.
-        advice: What to look for.
-        images: Names of the image files.
-        has_svg: Whether there is an SVG file as well.
-    """
-
-    name: str
-    title: str
-    advice: str
-    images: Sequence[str]
-    has_svg: bool
-
-
-def sections(image_files: Iterable[str]) -> list[PageSection]:
-    """Return the sections of the page, in their order, for the images that exist.
-
-    Args:
-        image_files: Names of files, such as "train.jpg", "rotated-2.jpg" and "classes.png".
-    """
-    files_by_section: dict[str, list[str]] = {}
-    for file_name in image_files:
-        files_by_section.setdefault(file_name.split(".")[0].split("-")[0], []).append(file_name)
-    return [
-        PageSection(
-            name,
-            *title_and_advice,
-            images=[
-                file_name for file_name in files_by_section[name] if not file_name.endswith(".svg")
-            ],
-            has_svg=f"{name}.svg" in files_by_section[name],
-        )
-        for name, title_and_advice in _SECTIONS.items()
-        if name in files_by_section
-    ]
-
-
 def render(dataset: PreviewDataset, image_files: Iterable[str], hidden_rotated: int) -> str:
     """Return the page as HTML without scripts, with relative URLs of the images.
 
@@ -137,9 +98,13 @@ def render(dataset: PreviewDataset, image_files: Iterable[str], hidden_rotated: 
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    files_by_section: dict[str, list[str]] = defaultdict(list)
+    for file_name in image_files:  # such as "train.jpg", "rotated-2.jpg" and "classes.png"
+        files_by_section[file_name.split(".")[0].split("-")[0]].append(file_name)
     images, objects = class_counts(dataset)
     return environment.get_template(_TEMPLATE).render(
-        sections=sections(image_files),
+        sections={name: texts for name, texts in _SECTIONS.items() if name in files_by_section},
+        files=files_by_section,
         splits=dataset.splits,
         totals=[len(dataset.ids_by_split[name]) for name in dataset.splits],
         classes=[

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from oiyolo import __version__
 from oiyolo.core import files, staleness
 from oiyolo.dataset_preview import page
-from oiyolo.dataset_preview.contact_sheets import sheets
+from oiyolo.dataset_preview.contact_sheets import draw_sheets
 from oiyolo.dataset_preview.sampling import choose_sample
 
 if TYPE_CHECKING:
@@ -50,18 +50,21 @@ def write_preview(dataset: PreviewDataset, folder: Path) -> list[Path]:
     recipe = _recipe(dataset, sample)
     recipe_path = folder / _RECIPE_FILE
     reason = staleness.stale_reason(recipe_path, recipe)
-    if reason is None and (before := _existing_files(folder)):
-        return before
+    if reason is None:
+        before = [folder / name for name in files.read_json(recipe_path).get("files", [])]
+        if before and all(path.is_file() for path in before):
+            return before
     _log.info("preview: drawing contact sheets and charts: %s", reason or "a file is missing")
     recipe_path.unlink(missing_ok=True)
     files.remove_parts(folder)
-    paths = _save_sheets(dataset, sample, folder)
-    _remove_old_sheets(folder, paths)
+    paths = [_save_jpeg(image, folder / f"{n}.jpg") for n, image in draw_sheets(dataset, sample)]
+    for path in folder.glob("*.jpg"):  # sheets of an earlier preview
+        if _SHEET_FILES.fullmatch(path.name) and path not in paths:
+            path.unlink(missing_ok=True)
     from oiyolo.dataset_preview.charts import save_charts  # noqa: PLC0415  (slow to import)
 
     paths += save_charts(dataset, folder)
-    hidden_rotated = sample.rotated_total - sum(map(len, sample.rotated))
-    html = page.render(dataset, [path.name for path in paths], hidden_rotated)
+    html = page.render(dataset, [path.name for path in paths], sample.hidden_rotated)
     files.write_text(folder / INDEX, html, durable=False)
     paths.insert(0, folder / INDEX)
     staleness.write_recipe(recipe_path, {**recipe, "files": [path.name for path in paths]})
@@ -85,30 +88,7 @@ def _checksum(path: Path) -> str:
         return _MISSING_IMAGE
 
 
-def _existing_files(folder: Path) -> list[Path]:
-    """Return the files of the existing preview; an empty list if one of them is missing."""
-    recipe = files.read_json(folder / _RECIPE_FILE)
-    paths = [folder / name for name in recipe.get("files", [])]
-    return paths if all(path.is_file() for path in paths) else []
-
-
-def _save_sheets(dataset: PreviewDataset, sample: Sample, folder: Path) -> list[Path]:
-    paths = []
-    for sheet in sheets(dataset, sample):
-        path = folder / f"{sheet.name}.jpg"
-        _save_jpeg(sheet.draw(), path)
-        paths.append(path)
-    return paths
-
-
-def _save_jpeg(image: Image.Image, path: Path) -> None:
+def _save_jpeg(image: Image.Image, path: Path) -> Path:
     with files.atomic_write(path, durable=False) as part:
         image.save(part, format="JPEG", **_JPEG)
-
-
-def _remove_old_sheets(folder: Path, paths: list[Path]) -> None:
-    """Remove sheets of an earlier preview that are not among the new files."""
-    kept = {path.name for path in paths}
-    for path in folder.glob("*.jpg"):
-        if _SHEET_FILES.fullmatch(path.name) and path.name not in kept:
-            path.unlink(missing_ok=True)
+    return path

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from oiyolo.core.batches import batched
 from oiyolo.dataset_preview.dataset import Pair
 
 if TYPE_CHECKING:
@@ -47,14 +48,16 @@ class Sample:
     duplicates: Sequence[Pair]
     rows_by_id: Mapping[str, npt.NDArray[np.int64]]
 
+    @property
+    def hidden_rotated(self) -> int:
+        """Number of rotated images that are on no sheet."""
+        return self.rotated_total - sum(map(len, self.rotated))
+
     def image_ids(self, dataset: PreviewDataset) -> set[str]:
         """Return the ids of all images on the sheets."""
-        with_extreme_box = dataset.boxes["ImageID"].to_numpy()[[*self.smallest, *self.largest]]
-        in_pairs = itertools.chain(*((pair.first, pair.second) for pair in self.duplicates))
-        return {
-            *itertools.chain(*self.grids.values(), *self.rotated, in_pairs),
-            *with_extreme_box.tolist(),
-        }
+        with_extreme_box = dataset.boxes["ImageID"].iloc[[*self.smallest, *self.largest]]
+        in_pairs = ((pair.first, pair.second) for pair in self.duplicates)
+        return {*itertools.chain(*self.grids.values(), *self.rotated, *in_pairs, with_extreme_box)}
 
 
 def choose_sample(dataset: PreviewDataset) -> Sample:
@@ -68,10 +71,7 @@ def choose_sample(dataset: PreviewDataset) -> Sample:
     }
     return Sample(
         grids=grids,
-        rotated=[
-            shown_ids[start : start + CELLS_PER_SHEET]
-            for start in range(0, len(shown_ids), CELLS_PER_SHEET)
-        ],
+        rotated=list(batched(shown_ids, CELLS_PER_SHEET)),
         rotated_total=len(rotated),
         smallest=extreme_boxes(dataset, CELLS_PER_SHEET),
         largest=extreme_boxes(dataset, CELLS_PER_SHEET, largest=True),
@@ -99,11 +99,9 @@ def extreme_boxes(dataset: PreviewDataset, count: int, *, largest: bool = False)
         count: Maximum number of boxes.
         largest: Whether to return the largest boxes.
     """
-    labels = dataset.labels
-    order = np.argsort(
-        -labels["area"].to_numpy() if largest else labels["area"].to_numpy(), kind="stable"
-    )
-    first = labels.iloc[order].drop_duplicates("image_id").head(count)
+    area = dataset.labels["area"].to_numpy()
+    order = np.argsort(-area if largest else area, kind="stable")
+    first = dataset.labels.iloc[order].drop_duplicates("image_id").head(count)
     return [int(row) for row in first.index]
 
 

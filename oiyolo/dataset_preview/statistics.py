@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
@@ -26,43 +25,29 @@ _MAX_UNEVEN: Final = 8
 _MAX_NAME_CHARS: Final = 26
 
 
-class CountBin(NamedTuple):
-    """A bin of the histogram of boxes per image: its label, and the smallest count in it."""
-
-    name: str
-    first: int
-
-
-COUNT_BINS: Final = tuple(
-    CountBin(name, int(name.rstrip("+").split("-")[0]))
-    for name in ("0", "1", "2", "3", "4", "5", "6-9", "10-19", "20-49", "50+")
-)
+COUNT_BINS: Final = {
+    **{str(count): count for count in range(6)},
+    "6-9": 6,
+    "10-19": 10,
+    "20-49": 20,
+    "50+": 50,
+}
+"""Bins of the histogram of boxes per image: the smallest count in each, by its label."""
 
 
-class Row(NamedTuple):
-    """A bar of the chart of classes.
+class ClassRows(NamedTuple):
+    """Number of images and objects of each class by split: the bars of the chart of classes.
 
     Attributes:
-        name: A class, "all" or "negatives".
-        counts: Number of images or objects in each split.
-    """
-
-    name: str
-    counts: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class ClassRows:
-    """Number of images and objects of each class by split.
-
-    Attributes:
-        images: Number of images: all, negatives and each class.
-        objects: The same rows for objects; negatives have none.
+        names: Name of each row: "all", "negatives" (if there are any) and classes.
+        images: Number of images, shape (rows, splits).
+        objects: Number of objects, shape (rows, splits).
         left_out: Number of classes that are not shown.
     """
 
-    images: Sequence[Row]
-    objects: Sequence[Row]
+    names: Sequence[str]
+    images: npt.NDArray[np.int64]
+    objects: npt.NDArray[np.int64]
     left_out: int
 
 
@@ -75,22 +60,21 @@ def size_shares(labels: pd.DataFrame) -> npt.NDArray[np.float64]:
 
 def count_per_bin(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Return how many of the counts are in each of ``COUNT_BINS``, shape (len(COUNT_BINS),)."""
-    first_counts = np.array([count_bin.first for count_bin in COUNT_BINS])
-    bins = np.searchsorted(first_counts, counts, side="right") - 1
+    bins = np.searchsorted(list(COUNT_BINS.values()), counts, side="right") - 1
     return np.bincount(bins, minlength=len(COUNT_BINS))
 
 
 def class_counts(dataset: PreviewDataset) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Return the number of images and of objects, each of shape (classes, splits)."""
-    labels = dataset.labels
-    shape = (dataset.class_count, len(dataset.splits))
-    counts = []
-    for table in (labels.drop_duplicates(["image_id", "class_id"]), labels):
-        table_counts = np.zeros(shape, dtype=np.int64)
-        columns = table["split"].map({name: column for column, name in enumerate(dataset.splits)})
-        np.add.at(table_counts, (table["class_id"].to_numpy(), columns.to_numpy(dtype=np.int64)), 1)
-        counts.append(table_counts)
-    return counts[0], counts[1]
+    column_by_split = {name: column for column, name in enumerate(dataset.splits)}
+
+    def count(labels: pd.DataFrame) -> npt.NDArray[np.int64]:
+        counts = np.zeros((dataset.class_count, len(dataset.splits)), dtype=np.int64)
+        columns = labels["split"].map(column_by_split).to_numpy(dtype=np.int64)
+        np.add.at(counts, (labels["class_id"].to_numpy(), columns), 1)
+        return counts
+
+    return count(dataset.labels.drop_duplicates(["image_id", "class_id"])), count(dataset.labels)
 
 
 def class_rows(dataset: PreviewDataset) -> ClassRows:
@@ -99,24 +83,17 @@ def class_rows(dataset: PreviewDataset) -> ClassRows:
     Of many classes, only the largest are included, and those that are furthest from their shares.
     """
     images, objects = class_counts(dataset)
-    all_images = tuple(len(dataset.ids_by_split[name]) for name in dataset.splits)
-    negatives = tuple(int((dataset.label_counts(name) == 0).sum()) for name in dataset.splits)
-    all_objects = tuple(objects.sum(axis=0).tolist())
-    class_ids = classes_to_show(images, np.array(all_images))
-    names = [chart_name(dataset, class_id) for class_id in class_ids]
-    zeros = tuple(0 for _ in dataset.splits)
-    has_negatives = any(negatives)
+    all_images = np.array([len(dataset.ids_by_split[name]) for name in dataset.splits])
+    negatives = np.array([(dataset.label_counts(name) == 0).sum() for name in dataset.splits])
+    class_ids = classes_to_show(images, all_images)
+    totals = [("all", all_images, objects.sum(axis=0))]
+    if negatives.any():
+        totals.append(("negatives", negatives, np.zeros_like(negatives)))
+    names, images_of_totals, objects_of_totals = zip(*totals, strict=True)
     return ClassRows(
-        images=[
-            Row("all", all_images),
-            *([Row("negatives", negatives)] if has_negatives else []),
-            *(Row(n, tuple(images[i].tolist())) for n, i in zip(names, class_ids, strict=True)),
-        ],
-        objects=[
-            Row("all", all_objects),
-            *([Row("negatives", zeros)] if has_negatives else []),
-            *(Row(n, tuple(objects[i].tolist())) for n, i in zip(names, class_ids, strict=True)),
-        ],
+        [*names, *(chart_name(dataset, class_id) for class_id in class_ids)],
+        np.vstack([*images_of_totals, images[class_ids]]),
+        np.vstack([*objects_of_totals, objects[class_ids]]),
         left_out=dataset.class_count - len(class_ids),
     )
 
@@ -136,14 +113,13 @@ def classes_to_show(
     totals = images.sum(axis=1)
     by_size = np.argsort(-totals, kind="stable")
     if len(by_size) <= _MAX_LARGEST + _MAX_UNEVEN:
-        return [int(i) for i in by_size]
+        return [*by_size.tolist()]
     expected = totals[:, None] * all_images / max(int(all_images.sum()), 1)
     # In images, not in shares: a class of 3 images cannot be split into 80, 10 and 10 %.
     deviation = np.abs(images - expected).sum(axis=1) / np.sqrt(np.maximum(totals, 1))
     rest = by_size[_MAX_LARGEST:]
-    most_uneven = set(rest[np.argsort(-deviation[rest], kind="stable")][:_MAX_UNEVEN].tolist())
-    largest = set(by_size[:_MAX_LARGEST].tolist())
-    return [int(i) for i in by_size if int(i) in largest | most_uneven]
+    most_uneven = rest[np.argsort(-deviation[rest], kind="stable")][:_MAX_UNEVEN]
+    return [*by_size[:_MAX_LARGEST].tolist(), *rest[np.isin(rest, most_uneven)].tolist()]
 
 
 def chart_name(dataset: PreviewDataset, class_id: int) -> str:

@@ -78,18 +78,12 @@ def perceptual_hash(grey: npt.NDArray[np.uint8]) -> int:
     Returns:
         An unsigned 64-bit number; ``FLAT`` for an image with too little contrast.
     """
-    waves = _waves(grey)
+    height, width = grey.shape
+    across = grey.astype(np.float32) @ _cosines(width).T
+    waves = (_cosines(height) @ across)[_DOWN, _ACROSS]  # in levels of 255
     if not grey.size or float(np.median(np.abs(waves))) < _FLAT_LEVELS:
         return FLAT
     return int.from_bytes(np.packbits(waves > 0).tobytes(), "big")
-
-
-def _waves(grey: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Return the amplitudes of an image's lowest frequencies, in levels of 255."""
-    height, width = grey.shape
-    across = grey.astype(np.float32) @ _cosines(width).T
-    amplitudes: npt.NDArray[np.float32] = (_cosines(height) @ across)[_DOWN, _ACROSS]
-    return amplitudes
 
 
 @lru_cache(maxsize=64)
@@ -112,7 +106,8 @@ def hashes_from_texts(texts: Iterable[str]) -> Hashes:
 
 def differing_bits(first: Hashes, second: Hashes) -> npt.NDArray[np.uint8]:
     """Return the number of bits in which hashes differ, pair by pair."""
-    return _count_bits(first ^ second)
+    counts: npt.NDArray[np.uint8] = np.bitwise_count(first ^ second)
+    return counts
 
 
 def near_pairs(hashes: Hashes, bits: int = NEAR_BITS) -> Indices:
@@ -159,16 +154,15 @@ def widest_cluster(hashes: Hashes) -> tuple[int, int]:
         if (spread == cluster_of).all():
             break
         cluster_of = spread
-    ordered = np.argsort(cluster_of, kind="stable")
+    linked = np.unique(pairs)
+    ordered = linked[np.argsort(cluster_of[linked], kind="stable")]
     edges = np.flatnonzero(np.diff(cluster_of[ordered])) + 1
     widest = (0, 0)
     for cluster in np.split(ordered, edges):
         members = distinct[cluster]
-        if len(members) > 1:
-            bits = max(int(differing_bits(members, one).max()) for one in members)
-            widest = max(
-                widest, (int(counts[cluster].sum()), bits), key=lambda candidate: candidate[1]
-            )
+        bits = max((int(differing_bits(members, one).max()) for one in members), default=0)
+        if bits > widest[1]:
+            widest = (int(counts[cluster].sum()), bits)
     return widest
 
 
@@ -235,20 +229,3 @@ def _near_with_equal_key(hashes: Hashes, key: Hashes, bits: int) -> list[Hashes]
         at = at[: np.searchsorted(at, len(key) - step)]
         at = at[key[at] == key[at + step]]
     return pair_codes
-
-
-def _count_bits(values: Hashes) -> npt.NDArray[np.uint8]:
-    """Return the number of set bits of each value."""
-    count_bits = getattr(np, "bitwise_count", _count_bits_by_halves)  # numpy has it since 2.0
-    counts: npt.NDArray[np.uint8] = count_bits(values)
-    return counts
-
-
-def _count_bits_by_halves(values: Hashes) -> npt.NDArray[np.uint8]:
-    twos = values - ((values >> np.uint64(1)) & np.uint64(0x5555_5555_5555_5555))
-    mask = np.uint64(0x3333_3333_3333_3333)
-    fours = (twos & mask) + ((twos >> np.uint64(2)) & mask)
-    eights = (fours + (fours >> np.uint64(4))) & np.uint64(0x0F0F_0F0F_0F0F_0F0F)
-    summed = (eights * np.uint64(0x0101_0101_0101_0101)) >> np.uint64(56)
-    counts: npt.NDArray[np.uint8] = summed.astype(np.uint8)
-    return counts

@@ -22,10 +22,8 @@ def find_defect(content: bytes) -> str | None:
     Returns:
         Why the file is not a complete JPEG, in a few words; ``None`` if it is one.
     """
-    if not content:
-        return "empty"
     if not content.startswith(_START):
-        return "not a JPEG"
+        return "not a JPEG" if content else "empty"
     at = 2
     while at + 4 <= len(content):
         if content[at] != 0xFF:  # noqa: PLR2004  (every marker begins with it)
@@ -39,9 +37,7 @@ def find_defect(content: bytes) -> str | None:
         at += 2 + int.from_bytes(content[at + 2 : at + 4], "big")
         if marker == _START_OF_SCAN:
             match = _MARKER_AFTER_SCAN.search(content, at)
-            if match is None:
-                return "truncated JPEG"
-            at = match.start()
+            at = match.start() if match else len(content)
     return None if content[at : at + 2] == b"\xff\xd9" else "truncated JPEG"
 
 

@@ -25,26 +25,19 @@ MIN_SIDE: Final = 1e-4
 
 
 def render(class_ids: Sequence[int] | npt.NDArray[np.int64], xyxy: Boxes) -> str:
-    """Return labels as text.
+    """Return labels as text, after verifying that parsing it yields the same labels.
 
     Args:
         class_ids: 0-based class of each box.
         xyxy: Boxes inside the image, as fractions of it, shape (n, 4).
-    """
-    rows = zip(class_ids, geometry.to_cxcywh(xyxy), strict=True)
-    return "".join(
-        f"{class_id} {cx:.{_DECIMALS}f} {cy:.{_DECIMALS}f} {w:.{_DECIMALS}f} {h:.{_DECIMALS}f}\n"
-        for class_id, (cx, cy, w, h) in rows
-    )
-
-
-def render_checked(class_ids: npt.NDArray[np.int64], xyxy: Boxes) -> str:
-    """Return labels as text, after verifying that parsing it yields the same labels.
 
     Raises:
         InputFormError: The parsed labels differ: a box is outside the image, or not a number.
     """
-    text = render(class_ids, xyxy)
+    text = "".join(
+        f"{class_id} {cx:.{_DECIMALS}f} {cy:.{_DECIMALS}f} {w:.{_DECIMALS}f} {h:.{_DECIMALS}f}\n"
+        for class_id, (cx, cy, w, h) in zip(class_ids, geometry.to_cxcywh(xyxy), strict=True)
+    )
     parsed_ids, parsed_xyxy = parse(text, where="a label")
     if not (
         np.array_equal(parsed_ids, class_ids)
@@ -95,12 +88,5 @@ def parse(text: str, *, where: str) -> tuple[npt.NDArray[np.int64], Boxes]:
 
 
 def read(path: Path) -> tuple[npt.NDArray[np.int64], Boxes]:
-    """Read a label file.
-
-    Returns:
-        Class ids, shape (n,), and boxes in xyxy order as fractions, shape (n, 4).
-
-    Raises:
-        InputFormError: A line is not a label.
-    """
+    """Read a label file, as ``parse`` does."""
     return parse(path.read_text(encoding="utf-8"), where=str(path))

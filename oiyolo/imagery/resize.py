@@ -20,7 +20,6 @@ less after reduced-size decoding. A larger reduction, or an enlargement, uses Pi
 
 from __future__ import annotations
 
-import contextlib
 import math
 from typing import TYPE_CHECKING, Final
 
@@ -29,8 +28,6 @@ import numpy as np
 from PIL import Image
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import numpy.typing as npt
 
     Rgb = npt.NDArray[np.uint8]
@@ -68,14 +65,3 @@ def _taps(reduction: float) -> npt.NDArray[np.float32]:
     """
     side = min((reduction**2 - 1) / 12, _WIDEST_TAP)
     return np.array([side, 1 - 2 * side, side], dtype=np.float32)
-
-
-@contextlib.contextmanager
-def single_threaded_opencv() -> Iterator[None]:
-    """Disable OpenCV's own threads while images are processed in parallel."""
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(before)

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
     Rgb = npt.NDArray[np.uint8]
 
-__all__ = ["JPEG_QUALITY", "SUBSAMPLING", "UnreadableImageError", "UprightImage", "make_upright"]
-
 JPEG_QUALITY: Final = 90
 SUBSAMPLING: Final = "420"
 """Chroma at half the resolution, as in nearly all photographs, and as Pillow writes by default."""

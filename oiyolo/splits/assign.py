@@ -9,16 +9,16 @@ and of each class, so that the shares approach the ratios as the dataset grows.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from oiyolo.splits.groups import Member, group_members, keys_across_splits, links
-from oiyolo.splits.stratify import SplitUnit, stratify
+from oiyolo.splits.groups import group_members, links
+from oiyolo.splits.stratify import stratify
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["CONFLICT_REASON", "Assignment", "Member", "assign", "keys_across_splits"]
+    from oiyolo.splits.groups import Member
 
 CONFLICT_REASON: Final = "would join groups of different splits"
 
@@ -41,6 +41,15 @@ class Assignment:
     link_by_id: dict[str, tuple[str, str]]
     conflicts: dict[str, dict[str, str]]
 
+    def of(self, image_ids: Iterable[str]) -> Assignment:
+        """Return the splits and groups of some images, those that have a split, in order of ids."""
+        ids = sorted(self.split_by_id.keys() & set(image_ids))
+        return replace(
+            self,
+            split_by_id={i: self.split_by_id[i] for i in ids},
+            group_by_id={i: self.group_by_id[i] for i in ids},
+        )
+
 
 def assign(members: Iterable[Member], ratios: Mapping[str, float], seed: int) -> Assignment:
     """Assign a split to every image.
@@ -54,13 +63,11 @@ def assign(members: Iterable[Member], ratios: Mapping[str, float], seed: int) ->
         The assignment, which does not depend on the order of ``members``.
     """
     groups, conflicts = group_members(members)
-    units = [SplitUnit(group.name, group.split, *group.image_counts()) for group in groups]
-    splits = stratify(units, ratios, seed)
-    split_by_id, group_by_id = {}, {}
-    link_by_id: dict[str, tuple[str, str]] = {}
-    for group, unit, split in zip(groups, units, splits, strict=True):
+    stratify(groups, ratios, seed)
+    assignment = Assignment({}, {}, {}, conflicts)
+    for group in groups:
         for member in group.members:
-            split_by_id[member.image_id] = split
-            group_by_id[member.image_id] = unit.name
-        link_by_id |= links(group.members)
-    return Assignment(split_by_id, group_by_id, link_by_id, conflicts)
+            assignment.split_by_id[member.image_id] = group.split
+            assignment.group_by_id[member.image_id] = group.name
+        assignment.link_by_id.update(links(group.members))
+    return assignment

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 
 @dataclass(frozen=True)
@@ -17,36 +18,46 @@ class Member:
     Attributes:
         image_id: The image.
         keys: Images with an equal key stay together; the strongest reason comes first.
-        split: The split that it already has; ``None`` for a new image.
+        split: The split that it already has; "" for a new image.
         is_counted: Whether it counts towards the ratios (one that is no longer selected does not).
         classes: The classes of its boxes; empty for a negative.
     """
 
     image_id: str
     keys: tuple[str, ...]
-    split: str | None = None
+    split: str = ""
     is_counted: bool = True
     classes: tuple[str, ...] = ()
 
 
+@dataclass(eq=False)
 class Group:
-    """Images that stay together; a node of a union-find structure."""
+    """Images that stay together; a node of a union-find structure until all are grouped.
 
-    def __init__(self, member: Member) -> None:
-        self.members = [member]
-        self.split = member.split
-        self._merged_into: Group | None = None
+    Attributes:
+        members: The images.
+        split: The split that they have; "" if none.
+    """
 
-    @property
+    members: list[Member]
+    split: str
+    _merged_into: Group | None = None
+
+    @cached_property
     def name(self) -> str:
         """The smallest id in the group."""
         return min(member.image_id for member in self.members)
 
-    def image_counts(self) -> tuple[int, dict[str, int]]:
-        """Return the number of counted images, in all and by class; negatives are class ``""``."""
-        counted = [member for member in self.members if member.is_counted]
-        by_class = Counter(name for member in counted for name in member.classes or ("",))
-        return len(counted), dict(by_class) or {"": 0}
+    @cached_property
+    def size(self) -> int:
+        """Number of its images that count towards the ratios."""
+        return sum(member.is_counted for member in self.members)
+
+    @cached_property
+    def by_class(self) -> Mapping[str, int]:
+        """Number of these images by class; negatives are class ``""``."""
+        counted = (member.classes or ("",) for member in self.members if member.is_counted)
+        return Counter(name for classes in counted for name in classes) or {"": 0}
 
     def root(self) -> Group:
         """Return the group that this one was merged into, or itself."""
@@ -72,40 +83,25 @@ def group_members(members: Iterable[Member]) -> tuple[list[Group], dict[str, dic
         each image, those splits, each with a key that the image shares there. Such an image
         belongs to no group and does not connect other images.
     """
-    by_key: dict[str, list[Group]] = {}
+    by_key: dict[str, list[Group]] = defaultdict(list)  # at most one group in each split
     groups: list[Group] = []
     conflicts = {}
-    for member in sorted(members, key=lambda m: (m.split is None, m.image_id)):
-        joined = {id(g): g for k in member.keys for g in _groups_of(by_key, k)}
-        if member.split is not None:
+    for member in sorted(members, key=lambda m: (not m.split, m.image_id)):
+        shared = [(group.root(), key) for key in member.keys for group in by_key[key]]
+        if member.split:
             # Images that got their splits under other keys may share a key now: they keep them.
-            joined = {i: g for i, g in joined.items() if g.split == member.split}
-        elif len({g.split for g in joined.values()} - {None}) > 1:
-            conflicts[member.image_id] = _conflict(by_key, member)
+            shared = [(group, key) for group, key in shared if group.split == member.split]
+        first_key_by_split = {group.split: key for group, key in reversed(shared) if group.split}
+        if len(first_key_by_split) > 1:
+            conflicts[member.image_id] = dict(sorted(first_key_by_split.items()))
             continue
-        group = Group(member)
-        for other in joined.values():
+        group = Group([member], member.split)
+        for other in dict.fromkeys(other for other, _ in shared):
             group.absorb(other)
         groups.append(group)
         for key in member.keys:
-            others = [other for other in by_key.get(key, ()) if other.root() is not group]
-            by_key[key] = [*others, group]
+            by_key[key] = [other for other in by_key[key] if other.root() is not group] + [group]
     return [group for group in groups if group.members], conflicts
-
-
-def _groups_of(by_key: dict[str, list[Group]], key: str) -> list[Group]:
-    """Return the groups that have a key: one, or one in each of several splits."""
-    return [group.root() for group in by_key.get(key, ())]
-
-
-def _conflict(by_key: dict[str, list[Group]], member: Member) -> dict[str, str]:
-    """Return the splits that a member would join, each with the first key that it shares there."""
-    key_by_split: dict[str, str] = {}
-    for key in member.keys:
-        for group in _groups_of(by_key, key):
-            if group.split is not None:
-                key_by_split.setdefault(group.split, key)
-    return dict(sorted(key_by_split.items()))
 
 
 def keys_across_splits(members: Iterable[Member]) -> dict[str, dict[str, list[str]]]:
@@ -119,15 +115,15 @@ def keys_across_splits(members: Iterable[Member]) -> dict[str, dict[str, list[st
     """
     first_split: dict[str, str] = {}
     ids_by_key: dict[str, dict[str, list[str]]] = {}
-    assigned = [(member, member.split) for member in members if member.split is not None]
-    for member, split in assigned:
+    assigned = [member for member in members if member.split]
+    for member in assigned:
         for key in member.keys:
-            if first_split.setdefault(key, split) != split:
+            if first_split.setdefault(key, member.split) != member.split:
                 ids_by_key[key] = {}
-    for member, split in assigned:
+    for member in assigned:
         for key in member.keys:
             if key in ids_by_key:
-                ids_by_key[key].setdefault(split, []).append(member.image_id)
+                ids_by_key[key].setdefault(member.split, []).append(member.image_id)
     return {
         key: {split: sorted(ids) for split, ids in sorted(ids_by_split.items())}
         for key, ids_by_split in ids_by_key.items()
@@ -142,18 +138,16 @@ def links(members: Sequence[Member]) -> dict[str, tuple[str, str]]:
     """
     if len(members) == 1:
         return {}
-    holders: dict[str, list[str]] = {}
+    holders: dict[str, list[str]] = defaultdict(list)
     ordered = sorted(members, key=lambda member: member.image_id)
     for member in ordered:
-        for key in member.keys:
-            first_two = holders.setdefault(key, [])
-            if len(first_two) < 2 and member.image_id not in first_two:  # noqa: PLR2004  (a pair)
-                first_two.append(member.image_id)
+        for key in dict.fromkeys(member.keys):
+            if len(holders[key]) < 2:  # noqa: PLR2004  (a pair)
+                holders[key].append(member.image_id)
     link_by_id = {}
     for member in ordered:
-        for key in member.keys:
-            others = [i for i in holders[key] if i != member.image_id]
-            if others:
-                link_by_id[member.image_id] = (key, others[0])
-                break
+        own_id = member.image_id
+        shared = ((key, other) for key in member.keys for other in holders[key] if other != own_id)
+        if link := next(shared, None):
+            link_by_id[own_id] = link
     return link_by_id

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from oiyolo.dataset_preview.contact_sheets import crop_region, legible_name, sheets
+from oiyolo.dataset_preview import contact_sheets
+from oiyolo.dataset_preview.contact_sheets import crop_region, legible_name
 from oiyolo.dataset_preview.dataset import Pair
 from oiyolo.dataset_preview.sampling import choose_sample
 from oiyolo.drawing import marks
@@ -27,7 +28,7 @@ fractions = st.floats(0, 1, allow_subnormal=False)
 
 
 def draw_sheets(dataset: PreviewDataset) -> dict[str, Image.Image]:
-    return {sheet.name: sheet.draw() for sheet in sheets(dataset, choose_sample(dataset))}
+    return dict(contact_sheets.draw_sheets(dataset, choose_sample(dataset)))
 
 
 def count_pixels(image: Image.Image, colour: tuple[int, int, int]) -> int:

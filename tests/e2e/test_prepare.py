@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import random
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -19,6 +20,7 @@ from PIL import Image, ImageFile
 from oiyolo.core import files
 from oiyolo.core.errors import LockedError, UsageError
 from oiyolo.imagery import labels
+from oiyolo.imagery.placement import place_boxes
 from oiyolo.project.ledger import Change
 from oiyolo.project.project import open_project
 from oiyolo.training.run import Run
@@ -26,6 +28,7 @@ from oiyolo.training.run import Run
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from oiyolo.imagery.placement import PlacedBoxes
     from tests.conftest import Cli, Shell
 
     Digests = Callable[[Path], dict[str, str]]
@@ -141,6 +144,10 @@ def objects_of(folder: Path) -> Path:
     return folder / "data" / "dataset" / "obj"
 
 
+def boxes_csv(folder: Path) -> Path:
+    return folder / "data" / "dataset" / "boxes.csv"
+
+
 @pytest.fixture
 def fetched(make_project: Callable[..., Path], cli: Cli) -> Path:
     """Return a project whose images are fetched but not prepared."""
@@ -238,6 +245,28 @@ def test_labels_boxes_csv_and_the_selection_agree(cli: Cli, fetched: Path) -> No
         class_ids, xyxy = labels.read(objects_of(fetched) / f"{image_id}.txt")
         assert class_ids.tolist() == rows["class_id"].tolist()
         np.testing.assert_allclose(xyxy, rows[["XMin", "YMin", "XMax", "YMax"]], atol=1e-6)
+
+
+def test_boxes_are_placed_once_per_image(
+    cli: Cli, fetched: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    placed_wh: list[tuple[int, int]] = []
+
+    def count(*arrays: Any, source_wh: tuple[int, int], **options: Any) -> PlacedBoxes:
+        placed_wh.append(source_wh)
+        return place_boxes(*arrays, source_wh=source_wh, **options)
+
+    monkeypatch.setattr("oiyolo.stages.prepare.tasks.place_boxes", count)
+    cli.ok("prepare", "--fit", "letterbox", project=fetched)
+    with open_project(fetched).ledger(read_only=True) as ledger:
+        prepared_ids = ledger.ids("prepared")
+    first_wh, table = sorted(placed_wh), boxes_csv(fetched).read_bytes()
+    assert len(first_wh) == len(prepared_ids)
+    # The boxes of images that are already prepared are placed from the recorded sizes.
+    boxes_csv(fetched).unlink()
+    cli.ok("prepare", "--fit", "letterbox", project=fetched)
+    assert sorted(placed_wh) == sorted(first_wh * 2)
+    assert boxes_csv(fetched).read_bytes() == table
 
 
 # --- deleted originals -----------------------------------------------------------------------
@@ -373,7 +402,6 @@ def test_files_used_by_a_running_training_are_not_changed(
     with run.lock("train"):
         done = cli("prepare", *options, project=fetched)
         assert done.code == LockedError.exit_code
-        assert "2 images used by a training run in progress" in done.err
         assert "tiny-001" in done.err
         assert "size from" in done.err or "fit from" in done.err
         assert digests(objects_of(fetched)) == before
@@ -437,13 +465,19 @@ def test_a_full_disk_exits_4_and_leaves_only_complete_files(
     again = files.read_json(fetched / "data" / "dataset" / ".prepared-from.json")
     assert again["options"]["size"] == [32, 32]
     assert len(whole) == 2 * states(cli, fetched)["states"]["prepared"]
+    # The table is the same as that of a run that was not interrupted.
+    table = boxes_csv(fetched).read_bytes()
+    shutil.rmtree(objects_of(fetched))
+    cli.ok("prepare", project=fetched)
+    assert digests(objects_of(fetched)) == whole
+    assert boxes_csv(fetched).read_bytes() == table
 
 
 def test_a_second_prepare_opens_no_image(
     cli: Cli, fetched: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cli.ok("prepare", project=fetched)
-    monkeypatch.setattr("oiyolo.stages.prepare.pending.iter_tasks", None)
+    monkeypatch.setattr("oiyolo.stages.prepare.pending.SelectedBoxes", None)
     assert "nothing to do" in cli.ok("prepare", project=fetched).out
     assert "nothing to do" in cli.ok("prepare", project=fetched).out
 

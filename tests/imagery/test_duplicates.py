@@ -233,12 +233,6 @@ def test_without_hashes_there_are_no_pairs_and_no_cluster() -> None:
     assert widest_cluster(none) == (0, 0)
 
 
-@given(st.lists(WORDS, min_size=1, max_size=50))
-def test_bits_are_counted_the_same_with_an_older_numpy(values: list[int]) -> None:
-    found = duplicates._count_bits_by_halves(np.array(values, dtype=np.uint64))
-    assert found.tolist() == [value.bit_count() for value in values]
-
-
 def test_the_widest_cluster_is_the_chain_whose_ends_differ_most() -> None:
     start = 0xFFFF_0000_FFFF_0000
     row = [start ^ ((1 << (NEAR_BITS * n)) - 1) for n in range(4)]  # each is near only to the next

@@ -109,7 +109,7 @@ def test_boxes_can_be_converted_back_to_the_stored_frame(
     placed = place(xyxy, rotation, source_wh, size_wh, fit)
     # The label that is written contains the placed boxes ...
     class_ids = np.zeros(len(placed), dtype=np.int64)
-    written = labels.parse(labels.render_checked(class_ids, placed), where="here")[1]
+    written = labels.parse(labels.render(class_ids, placed), where="here")[1]
     np.testing.assert_allclose(written, placed, atol=1e-6)
     # ... and can be converted back to the stored frame, as exactly as the image's scale allows.
     frame = place_image(source_wh, size_wh, fit)
@@ -141,4 +141,4 @@ def test_a_box_with_nan_is_not_a_label() -> None:
     )  # fmt: skip
     assert placed.drop_reasons.tolist()[0] == "no area"
     assert placed.used.tolist()[2]
-    labels.render_checked(np.zeros(placed.used.sum(), dtype=np.int64), placed.xyxy[placed.used])
+    labels.render(np.zeros(placed.used.sum(), dtype=np.int64), placed.xyxy[placed.used])

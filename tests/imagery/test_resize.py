@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from oiyolo.imagery.decode import open_image
-from oiyolo.imagery.resize import min_decode_size, resize, single_threaded_opencv
+from oiyolo.imagery.resize import min_decode_size, resize
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,10 +73,3 @@ def test_photographs_are_nearly_the_same_as_with_lanczos(
         found.append(psnr_db(result, expected))
     assert len(found) > 5
     assert np.mean(found) > least_db
-
-
-def test_the_number_of_opencv_threads_is_restored() -> None:
-    before = cv2.getNumThreads()
-    with single_threaded_opencv():
-        assert cv2.getNumThreads() == 1
-    assert cv2.getNumThreads() == before

@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from oiyolo import boxes as geometry
+from oiyolo.imagery.decode import UnreadableImageError
 from oiyolo.imagery.placement import place_boxes
-from oiyolo.imagery.upright import UnreadableImageError, make_upright
+from oiyolo.imagery.upright import make_upright
 
 if TYPE_CHECKING:
     from pathlib import Path

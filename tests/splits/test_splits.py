@@ -104,7 +104,7 @@ def test_in_twenty_refreshes_no_image_moves_and_no_key_is_in_two_splits(seed: in
             i for i in members if rng.random() < 0.3 and (i in split_by_id or i in deselected)
         }
         current = [
-            Member(m.image_id, m.keys, split_by_id.get(i), is_counted=i not in deselected,
+            Member(m.image_id, m.keys, split_by_id.get(i, ""), is_counted=i not in deselected,
                    classes=m.classes)
             for i, m in members.items()
             if i in split_by_id or i not in deselected
@@ -115,7 +115,9 @@ def test_in_twenty_refreshes_no_image_moves_and_no_key_is_in_two_splits(seed: in
         assert not split_by_id.keys() & done.conflicts.keys()
         assert done.split_by_id.keys() | done.conflicts.keys() == {m.image_id for m in current}
         assert not done.split_by_id.keys() & done.conflicts.keys()
-        assigned = [Member(m.image_id, m.keys, done.split_by_id.get(m.image_id)) for m in current]
+        assigned = [
+            Member(m.image_id, m.keys, done.split_by_id.get(m.image_id, "")) for m in current
+        ]
         assert keys_across_splits(assigned) == {}
         split_by_id = dict(done.split_by_id)
 

@@ -6,7 +6,6 @@ prepared again only if its file, boxes or options changed; the ledger has a fing
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from PIL import Image
 
 from oiyolo import __version__
 from oiyolo.core import files, staleness
+from oiyolo.core.batches import batched
 from oiyolo.core.progress import progress
 from oiyolo.core.results import Plan, Result, data_url, format_table, pluralize
 from oiyolo.imagery import labels
@@ -27,10 +27,11 @@ from oiyolo.stages import select as select_stage
 from oiyolo.stages.prepare import boxes_csv, originals, pending
 from oiyolo.stages.prepare.pending import RECIPE_FILE
 from oiyolo.stages.prepare.tasks import METHOD_VERSION, image_options
+from oiyolo.stages.prepare.tasks import source_sizes_wh as source_sizes_wh  # for other stages
 from oiyolo.training.run import ids_in_use
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator, Mapping
+    from collections.abc import Container, Mapping
     from pathlib import Path
     from typing import Literal
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from oiyolo.project.keywords import ImagesKeywords
     from oiyolo.project.ledger import Counts, Ledger
     from oiyolo.project.project import Project, ProjectLike
+    from oiyolo.stages.prepare.tasks import SelectedBoxes
 
 STAGE: Final = originals.STAGE
 _RECORD_EVERY: Final = 32
@@ -157,23 +159,20 @@ def _plan(project: Project) -> Plan:
         work = pending.find_images(project, selection, ledger)
     pending_ids = {task.image_id for task in work.tasks}
     missing_originals = pending_ids - originals.image_ids_in(project.images_folder)
-    actions = (
-        [f"prepare {pluralize(len(pending_ids - missing_originals), 'image')}"]
-        if pending_ids - missing_originals
-        else []
-    )
-    if missing_originals:
-        actions.append(
-            f"need {pluralize(len(missing_originals), 'original')} again from `oiyolo fetch`"
-        )
-    if work.restored_ids:
-        actions.append(f"mark {pluralize(len(work.restored_ids), 'image')} as prepared again")
+    missing = pluralize(len(missing_originals), "original")
+    possible_actions = {
+        f"prepare {pluralize(len(pending_ids - missing_originals), 'image')}": (
+            pending_ids - missing_originals
+        ),
+        f"need {missing} again from `oiyolo fetch`": missing_originals,
+        f"mark {pluralize(len(work.restored_ids), 'image')} as prepared again": work.restored_ids,
+    }
     facts = {
         "images": len(pending_ids),
         "lacking": len(missing_originals),
         "back": len(work.restored_ids),
     }
-    return Plan("prepare", actions, facts)
+    return Plan("prepare", [action for action, ids in possible_actions.items() if ids], facts)
 
 
 def stale_reason(project: Project) -> str | None:
@@ -216,22 +215,23 @@ def run(project: Project) -> Prepared:
     started_s = time.monotonic()
     tally = Counter[str]()
     with project.ledger() as ledger:
+        work = None
         if not _is_up_to_date(project, selection, ledger):
-            tally = _prepare_pending(
-                project, ledger, pending.find_images(project, selection, ledger)
-            )
+            work = pending.find_images(project, selection, ledger)
+            tally = _prepare_pending(project, ledger, work)
         if not project.config.images.keep_originals:
             remaining = originals.image_ids_in(project.images_folder)
             originals.free(project, ledger, sorted(remaining))
         _remove_excluded(project, ledger)
-        dropped = _finish(project, selection, ledger)
+        if work is not None:
+            _write_boxes(project, _recipe(project, selection, ledger), ledger, work.boxes)
         counts = ledger.counts()
         missing_originals = len(ledger.ids(PENDING, stage=STAGE))
     return Prepared(
         folder=project.dataset_folder,
         new=tally.pop("", 0),
         failed=dict(tally.most_common()),
-        dropped_boxes=dropped,
+        dropped_boxes=_count_dropped(project),
         counts=counts,
         seconds=time.monotonic() - started_s,
         missing_originals=missing_originals,
@@ -245,6 +245,7 @@ def _is_up_to_date(project: Project, selection: select_stage.Selection, ledger: 
         staleness.stale_reason(project.dataset_folder / RECIPE_FILE, recipe) is None
         and not ledger.ids(FETCHED)
         and not ledger.ids(PENDING, stage=STAGE)
+        and (project.dataset_folder / boxes_csv.NAME).is_file()
         and pending.complete_ids_in(project.objects_folder).issuperset(
             [*ledger.ids(*PREPARED_STATES), *ledger.ids(EXCLUDED, stage="split")]
         )
@@ -257,20 +258,19 @@ def _prepare_pending(project: Project, ledger: Ledger, work: pending.PendingImag
         (project.dataset_folder / RECIPE_FILE).unlink(missing_ok=True)
     message = "the existing prepared files are up to date again"
     ledger.record(STAGE, [Change(image_id, PREPARED, message) for image_id in work.restored_ids])
-    outcomes = Counter[str]()
+    tally = Counter[str]()
     if not work.tasks:
-        return outcomes
+        return tally
     from oiyolo.stages.prepare.workers import prepare_all  # noqa: PLC0415  (OpenCV)
 
     with progress("prepare", total=len(work.tasks), unit="img") as bar:
-        for batch in _batches(prepare_all(project, work.tasks)):
+        for batch in batched(prepare_all(project, work), _RECORD_EVERY):
             ledger.record(STAGE, batch)
             if not project.config.images.keep_originals:
-                prepared_ids = [change.image_id for change in batch if change.state == PREPARED]
-                originals.free(project, ledger, prepared_ids)
+                originals.free(project, ledger, [change.image_id for change in batch])
             bar.advance(len(batch))
-            outcomes.update(change.reason for change in batch)
-    return outcomes
+            tally.update(change.reason for change in batch)
+    return tally
 
 
 def boxes_table(project: Project) -> pd.DataFrame:
@@ -300,11 +300,6 @@ def _with_boxes(label_path: Path) -> str:
     )
 
 
-def _batches(changes: Iterator[Change]) -> Iterator[list[Change]]:
-    while batch := list(itertools.islice(changes, _RECORD_EVERY)):
-        yield batch
-
-
 def _remove_excluded(project: Project, ledger: Ledger) -> None:
     """Delete the prepared files of excluded images, except those that a run in progress uses."""
     in_use = ids_in_use(project.runs_folder)
@@ -314,12 +309,18 @@ def _remove_excluded(project: Project, ledger: Ledger) -> None:
                 (project.objects_folder / f"{image_id}{suffix}").unlink(missing_ok=True)
 
 
-def _finish(project: Project, selection: select_stage.Selection, ledger: Ledger) -> dict[str, int]:
-    """Write ``boxes.csv`` and the recipe if they are out of date; count dropped boxes by reason."""
+def _write_boxes(
+    project: Project, recipe: Mapping[str, object], ledger: Ledger, boxes: SelectedBoxes
+) -> None:
+    """Write ``boxes.csv`` and the recipe if they are out of date."""
     path = project.dataset_folder / boxes_csv.NAME
-    recipe = _recipe(project, selection, ledger)
-    if staleness.stale_reason(project.dataset_folder / RECIPE_FILE, recipe) or not path.is_file():
-        files.write_text(path, boxes_csv.render(selection, ledger, image_options(project.config)))
-        staleness.write_recipe(project.dataset_folder / RECIPE_FILE, recipe)
+    recipe_path = project.dataset_folder / RECIPE_FILE
+    if staleness.stale_reason(recipe_path, recipe) or not path.is_file():
+        files.write_text(path, boxes.to_csv(source_sizes_wh(ledger, *PREPARED_STATES)))
+        staleness.write_recipe(recipe_path, recipe)
+
+
+def _count_dropped(project: Project) -> dict[str, int]:
+    """Return the number of boxes of prepared images that are not labels, by reason."""
     drop_reasons = boxes_table(project)["dropped_because"]
     return dict(Counter(drop_reasons[drop_reasons != ""]).most_common())

@@ -1,28 +1,22 @@
-"""Read and write ``data/dataset/boxes.csv``: all boxes in the prepared frame, used or not."""
+"""Read ``data/dataset/boxes.csv``: all boxes in the prepared frame, used or not."""
 
 from __future__ import annotations
 
 import csv
 from array import array
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from oiyolo.core.errors import InputFormError
-from oiyolo.imagery.placement import place_boxes
 from oiyolo.openimages.selection import CORNERS
-from oiyolo.project.ledger import PREPARED_STATES
-from oiyolo.stages.prepare.tasks import initial_drop_reasons, rotations
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator, Mapping
+    from collections.abc import Container, Iterator
     from pathlib import Path
 
     import numpy.typing as npt
     import pandas as pd
-
-    from oiyolo.project.ledger import Ledger
-    from oiyolo.stages.select import Selection
 
 NAME = "boxes.csv"
 _USED: Final = {"True": True, "False": False}
@@ -96,42 +90,3 @@ def _unreadable_error(path: Path, error: Exception) -> InputFormError:
         found=str(error),
         remedy="Delete the file, if it exists, and run `oiyolo prepare` to write it again",
     )
-
-
-def render(selection: Selection, ledger: Ledger, options: Mapping[str, Any]) -> str:
-    """Return the table of the prepared images' boxes as CSV.
-
-    Args:
-        selection: The selected images and boxes.
-        ledger: The project's ledger, with the prepared images and their original sizes.
-        options: The options from ``tasks.image_options``.
-    """
-    widths = ledger.column("width_px", *PREPARED_STATES)
-    heights = ledger.column("height_px", *PREPARED_STATES)
-    table = selection.boxes[selection.boxes["ImageID"].isin(widths.keys())].copy()
-    xyxy = table[list(CORNERS)].to_numpy(dtype=np.float64, copy=True)
-    drop_reasons = initial_drop_reasons(table, mask_group_of=options["mask_group_of"])
-    class_ids = table["class_id"].to_numpy(dtype=np.int64)
-    rotation_by_id = rotations(selection.images)
-    for key, rows in table.groupby("ImageID").indices.items():
-        image_id = str(key)
-        placed = place_boxes(
-            xyxy[rows],
-            class_ids[rows],
-            drop_reasons[rows],
-            rotation=rotation_by_id[image_id],
-            source_wh=(_pixels(widths[image_id]), _pixels(heights[image_id])),
-            size_wh=(options["size"][0], options["size"][1]),
-            fit=options["fit"],
-        )
-        xyxy[rows], drop_reasons[rows] = placed.xyxy, placed.drop_reasons
-    table[list(CORNERS)] = xyxy
-    table["dropped_because"] = drop_reasons
-    table["used"] = drop_reasons == ""
-    return table.to_csv(index=False, float_format="%.7f")
-
-
-def _pixels(value: object) -> int:
-    if not isinstance(value, int):
-        raise TypeError(f"the ledger has {value!r} instead of a number of pixels")
-    return value

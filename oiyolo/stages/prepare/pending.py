@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -10,8 +9,8 @@ from oiyolo.core import staleness
 from oiyolo.core.errors import LockedError
 from oiyolo.core.results import pluralize
 from oiyolo.project.ledger import EXCLUDED, FETCHED, PENDING, PREPARED_STATES
-from oiyolo.stages.prepare.originals import STAGE
-from oiyolo.stages.prepare.tasks import image_options, iter_tasks
+from oiyolo.stages.prepare.originals import STAGE, image_ids_in
+from oiyolo.stages.prepare.tasks import SelectedBoxes, image_options
 from oiyolo.training.run import ids_in_use, runs_in
 
 if TYPE_CHECKING:
@@ -34,10 +33,12 @@ class PendingImages:
     Attributes:
         tasks: Tasks of the images to prepare.
         restored_ids: Images that lost their original, but whose prepared files are up to date.
+        boxes: The boxes of all selected images, not placed yet.
     """
 
     tasks: Sequence[Task]
     restored_ids: Sequence[str]
+    boxes: SelectedBoxes
 
     def __bool__(self) -> bool:
         return bool(self.tasks or self.restored_ids)
@@ -50,33 +51,29 @@ def find_images(project: Project, selection: Selection, ledger: Ledger) -> Pendi
         LockedError: A training run in progress uses images that would change.
     """
     complete_ids = complete_ids_in(project.objects_folder)
-    fetched_ids = set(ledger.ids(FETCHED))
     prepared_ids = {*ledger.ids(*PREPARED_STATES), *ledger.ids(EXCLUDED, stage="split")}
-    excluded_ids = set(ledger.ids(EXCLUDED, stage=STAGE))
     ids_without_original = set(ledger.ids(PENDING, stage=STAGE))
+    ids_with_original = prepared_ids.union(ledger.ids(FETCHED))
+    excluded_ids = set(ledger.ids(EXCLUDED, stage=STAGE))
     previous_fingerprints = ledger.column("prepared_from")
+    boxes = SelectedBoxes(selection, project.config)
     pending_tasks, restored_ids = [], []
-    for task in iter_tasks(selection, image_options(project.config), ledger.column("md5")):
+    for task in boxes.iter_tasks(ledger.column("md5")):
         image_id = task.image_id
         is_unchanged = previous_fingerprints.get(image_id) == task.fingerprint
-        is_complete = is_unchanged and image_id in complete_ids
-        if image_id in ids_without_original and is_complete:
-            restored_ids.append(image_id)
-        elif (
-            image_id in fetched_ids
-            or (image_id in prepared_ids and not is_complete)
-            or (image_id in excluded_ids and not is_unchanged)
-        ):
+        has_files = image_id in prepared_ids or image_id in ids_without_original
+        if has_files and is_unchanged and image_id in complete_ids:
+            if image_id in ids_without_original:
+                restored_ids.append(image_id)
+        elif image_id in ids_with_original or (image_id in excluded_ids and not is_unchanged):
             pending_tasks.append(task)
     _check_runs_in_progress(project, pending_tasks, previous_fingerprints)
-    return PendingImages(pending_tasks, restored_ids)
+    return PendingImages(pending_tasks, restored_ids, boxes)
 
 
 def complete_ids_in(folder: Path) -> set[str]:
     """Return the ids of the images that have both a prepared image and a label in a folder."""
-    file_names = {entry.name for entry in os.scandir(folder)} if folder.is_dir() else set()
-    ids = (name.removesuffix(".jpg") for name in file_names if name.endswith(".jpg"))
-    return {image_id for image_id in ids if f"{image_id}.txt" in file_names}
+    return image_ids_in(folder) & image_ids_in(folder, ".txt")
 
 
 def _check_runs_in_progress(
@@ -100,12 +97,8 @@ def _check_runs_in_progress(
         "have to be prepared again with different options or boxes",
         where=str(project.runs_folder),
         expected="no run in progress that uses them",
-        found=running
-        + (
-            f"; {stale_reason}"
-            if stale_reason
-            else f"; the boxes or the file of {changed_ids[0]} changed"
-        ),
+        found=f"{running}; "
+        + (stale_reason or f"the boxes or the file of {changed_ids[0]} changed"),
         remedy="Wait until it ends, or use the options with which the images were prepared; new "
         "images can be added meanwhile",
     )

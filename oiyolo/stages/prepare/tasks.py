@@ -1,4 +1,4 @@
-"""Build a task for each selected image, with a fingerprint of everything it is prepared from."""
+"""The images to prepare and their boxes, with a fingerprint of everything an image depends on."""
 
 from __future__ import annotations
 
@@ -8,18 +8,21 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from oiyolo.imagery.placement import place_boxes
 from oiyolo.openimages.selection import CORNERS, FLAG_COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     import numpy.typing as npt
-    import pandas as pd
 
     from oiyolo.boxes import Boxes
     from oiyolo.imagery.placement import Fit
     from oiyolo.project.keys import Config
+    from oiyolo.project.ledger import Ledger
     from oiyolo.stages.select import Selection
+
+    ClassIds = npt.NDArray[np.int64]
 
 METHOD_VERSION: Final = 2
 """Increased when the same inputs yield different files, so that all images are prepared again."""
@@ -34,20 +37,12 @@ class Task:
         image_id: The image's id.
         rotation: Degrees counter-clockwise that make it upright, from 0 to 359.
         negative: Whether it was selected because it contains none of the classes.
-        xyxy: Its boxes in the stored frame, as fractions, shape (n, 4).
-        class_ids: Class of each box, shape (n,).
-        drop_reasons: Why each box is not a label; "" if it is one. Shape (n,).
-        is_masked: Whether each box is to be filled with grey, shape (n,).
-        fingerprint: Digest of all of the above, of the original file and of the options.
+        fingerprint: Digest of these, of its boxes, of the original file and of the options.
     """
 
     image_id: str
     rotation: int
     negative: bool
-    xyxy: Boxes
-    class_ids: npt.NDArray[np.int64]
-    drop_reasons: npt.NDArray[np.object_]
-    is_masked: npt.NDArray[np.bool_]
     fingerprint: str
 
 
@@ -58,64 +53,96 @@ def image_options(config: Config) -> dict[str, Any]:
     return {"size": size_wh, "fit": fit, "mask_group_of": config.dataset.group_of == "mask"}
 
 
-def rotations(images: pd.DataFrame) -> dict[str, int]:
-    """Return each image's ``Rotation`` by image id, in degrees from 0 to 359; 0 if it is empty."""
-    turns = images["Rotation"].fillna(0) % _FULL_TURN
-    return dict(zip(images["ImageID"], turns.astype(int), strict=True))
+def source_sizes_wh(ledger: Ledger, *states: str) -> dict[str, tuple[int, int]]:
+    """Return the width and height in pixels of the upright originals of prepared images, by id."""
+    heights = ledger.column("height_px", *states)
+    return {
+        image_id: (width, height)
+        for image_id, width in ledger.column("width_px", *states).items()
+        if isinstance(width, int) and isinstance(height := heights[image_id], int)
+    }
 
 
-def initial_drop_reasons(boxes: pd.DataFrame, *, mask_group_of: bool) -> npt.NDArray[np.object_]:
-    """Return why each box is not a label before it is placed; "masked" for boxes to be greyed."""
-    drop_reasons: npt.NDArray[np.object_] = boxes["dropped_because"].to_numpy(
-        dtype=object, copy=True
-    )
-    drop_reasons[are_masked(boxes, mask_group_of=mask_group_of) & (drop_reasons == "")] = "masked"
-    return drop_reasons
+class SelectedBoxes:
+    """The boxes of the selected images. Each image's are placed once, and kept."""
 
-
-def are_masked(boxes: pd.DataFrame, *, mask_group_of: bool) -> npt.NDArray[np.bool_]:
-    """Return which boxes are to be filled with grey; none if the table has no flag columns."""
-    column = FLAG_COLUMNS["group_of"]
-    if not mask_group_of or column not in boxes:
-        return np.zeros(len(boxes), dtype=bool)
-    return np.asarray(boxes[column].to_numpy() == 1, dtype=bool)
-
-
-def iter_tasks(
-    selection: Selection, options: Mapping[str, Any], md5_by_id: Mapping[str, object]
-) -> Iterator[Task]:
-    """Yield a task for every selected image.
-
-    Args:
-        selection: The selected images and boxes.
-        options: The options from ``image_options``.
-        md5_by_id: MD5 of each fetched file, by image id.
-    """
-    boxes = selection.boxes
-    xyxy = boxes[list(CORNERS)].to_numpy(dtype=np.float64)
-    class_ids = boxes["class_id"].to_numpy(dtype=np.int64)
-    drop_reasons = initial_drop_reasons(boxes, mask_group_of=options["mask_group_of"])
-    is_masked = are_masked(boxes, mask_group_of=options["mask_group_of"])
-    rows_by_id = boxes.groupby("ImageID").indices
-    none = np.array([], dtype=np.int64)
-    rotation_by_id = rotations(selection.images)
-    for image_id, is_negative in zip(
-        selection.images["ImageID"], selection.images["negative"], strict=True
-    ):
-        rows = rows_by_id.get(image_id, none)
-        rotation = rotation_by_id[image_id]
-        inputs = (METHOD_VERSION, options, rotation, md5_by_id.get(image_id), bool(is_negative))
-        digest = hashlib.sha256(repr(inputs).encode())
-        for array in (xyxy[rows], class_ids[rows], is_masked[rows]):
-            digest.update(array.tobytes())
-        digest.update("|".join(drop_reasons[rows]).encode())
-        yield Task(
-            image_id,
-            rotation,
-            bool(is_negative),
-            xyxy[rows],
-            class_ids[rows],
-            drop_reasons[rows],
-            is_masked[rows],
-            digest.hexdigest()[:16],
+    def __init__(self, selection: Selection, config: Config) -> None:
+        self._table, self._images, self._config = selection.boxes, selection.images, config
+        self._rows_by_id = self._table.groupby("ImageID").indices
+        turns = self._images["Rotation"].fillna(0) % _FULL_TURN
+        self._rotation_by_id = dict(zip(self._images["ImageID"], turns.astype(int), strict=True))
+        self._placed_ids: set[str] = set()
+        self._class_ids = self._table["class_id"].to_numpy(dtype=np.int64)
+        self._xyxy = self._table[list(CORNERS)].to_numpy(dtype=np.float64, copy=True)
+        self._drop_reasons: npt.NDArray[np.object_] = self._table["dropped_because"].to_numpy(
+            dtype=object, copy=True
         )
+        self._is_masked = np.zeros(len(self._table), dtype=bool)
+        if config.dataset.group_of == "mask" and (flag := FLAG_COLUMNS["group_of"]) in self._table:
+            self._is_masked = np.asarray(self._table[flag].to_numpy() == 1)
+        self._drop_reasons[self._is_masked & (self._drop_reasons == "")] = "masked"
+
+    def iter_tasks(self, md5_by_id: Mapping[str, object]) -> Iterator[Task]:
+        """Yield a task for every selected image.
+
+        Args:
+            md5_by_id: MD5 of each fetched file, by image id.
+        """
+        options = image_options(self._config)
+        are_negative = self._images["negative"].astype(bool)
+        for image_id, negative in zip(self._images["ImageID"], are_negative, strict=True):
+            rotation, rows = self._rotation_by_id[image_id], self._rows(image_id)
+            inputs = (METHOD_VERSION, options, rotation, md5_by_id.get(image_id), negative)
+            digest = hashlib.sha256(repr(inputs).encode())
+            for column in (self._xyxy, self._class_ids, self._is_masked):
+                digest.update(column[rows].tobytes())
+            digest.update("|".join(self._drop_reasons[rows]).encode())
+            yield Task(image_id, rotation, negative, digest.hexdigest()[:16])
+
+    def _rows(self, image_id: str) -> npt.NDArray[np.int64]:
+        return np.asarray(self._rows_by_id.get(image_id, ()), dtype=np.int64)
+
+    def masked(self, image_id: str) -> Boxes:
+        """Return an image's boxes that are to be filled with grey, before they are placed."""
+        rows = self._rows(image_id)
+        return self._xyxy[rows[self._is_masked[rows]]]
+
+    def place(self, image_id: str, source_wh: tuple[int, int]) -> tuple[ClassIds, Boxes]:
+        """Place an image's boxes in the prepared frame.
+
+        Args:
+            image_id: The image.
+            source_wh: Width and height of the upright original in pixels.
+
+        Returns:
+            The class and the corners of each box that is a label, shapes (n,) and (n, 4).
+        """
+        rows = self._rows(image_id)
+        placed = place_boxes(
+            self._xyxy[rows],
+            self._class_ids[rows],
+            self._drop_reasons[rows],
+            rotation=self._rotation_by_id[image_id],
+            source_wh=source_wh,
+            size_wh=self._config.images.size,
+            fit=self._config.images.fit,
+        )
+        self._placed_ids.add(image_id)
+        self._xyxy[rows], self._drop_reasons[rows] = placed.xyxy, placed.drop_reasons
+        return self._class_ids[rows[placed.used]], placed.xyxy[placed.used]
+
+    def to_csv(self, source_wh_by_id: Mapping[str, tuple[int, int]]) -> str:
+        """Return ``boxes.csv`` of the prepared images, placing the boxes that are not placed yet.
+
+        Args:
+            source_wh_by_id: Width and height in pixels of the upright original of each image.
+        """
+        for image_id, source_wh in source_wh_by_id.items():
+            if image_id not in self._placed_ids:
+                self.place(image_id, source_wh)
+        are_included = self._table["ImageID"].isin(source_wh_by_id.keys())
+        table = self._table[are_included].copy()
+        table[list(CORNERS)] = self._xyxy[are_included]
+        table["dropped_because"] = self._drop_reasons[are_included]
+        table["used"] = table["dropped_because"] == ""
+        return table.to_csv(index=False, float_format="%.7f")

@@ -25,6 +25,7 @@ from oiyolo.stages import select as select_stage
 from oiyolo.stages.split import hashes, official, outputs, preview
 from oiyolo.stages.split.check import check_split
 from oiyolo.stages.split.group_keys import (
+    assigned_splits,
     authors_of,
     build_members,
     describe_conflict,
@@ -306,8 +307,7 @@ def run(project: Project, *, reassign: bool = False) -> Split:
     """Split the dataset; the caller holds its lock."""
     selection = select_stage.load(project)
     official.check_subsets(project)
-    folder = project.dataset_folder
-    files.remove_parts(folder)
+    files.remove_parts(project.dataset_folder)
     with project.ledger() as ledger:
         official.check_ratios(project, reassign=reassign, has_splits=ledger.has_splits())
         if reassign:
@@ -320,31 +320,11 @@ def run(project: Project, *, reassign: bool = False) -> Split:
                 where=str(project.folder),
                 remedy="Run `oiyolo fetch` and `oiyolo prepare` first",
             )
-        hashes.add_missing(project, ledger, STAGE)
+        hashes.add_missing(project, ledger)
         authors = authors_of(selection.images)
         assignment = _assign(project, ledger, candidates, authors)
         changes = _changes(ledger, assignment, candidates, authors)
-        split_by_id = {
-            i: assignment.split_by_id[i] for i in candidates if i in assignment.split_by_id
-        }
-        recipe = {
-            "options": official.assignment_options(project),
-            "splits": staleness.fingerprint(split_by_id),
-            "groups": staleness.fingerprint({i: assignment.group_by_id[i] for i in split_by_id}),
-            "classes": list(selection.class_names),
-            "place": str(outputs.darknet_images_path(project)),
-            "version": __version__,
-        }
-        reason = staleness.stale_reason(folder / _RECIPE_FILE, recipe)
-        texts = outputs.render(project, assignment, candidates, selection.class_names)
-        if changes or reason or not outputs.are_up_to_date(folder, texts):
-            (folder / _RECIPE_FILE).unlink(missing_ok=True)
-            ledger.record(STAGE, changes)
-            for name, text in texts.items():
-                files.write_text(folder / name, text)
-            staleness.write_recipe(folder / _RECIPE_FILE, recipe)
-        else:
-            _log.info("split: up to date")
+        _write(project, ledger, assignment.of(candidates), changes, selection.class_names)
         if project.config.split.look:
             preview.update(project, selection, ledger)
         new = sum(change.state in SPLITS for change in changes)
@@ -362,6 +342,35 @@ def _assign(
     members = build_members(ledger, options, candidates, authors, classes_by_id)
     ratios = {name: getattr(options, name) for name in SPLITS}
     return assign(members, ratios, options.seed)
+
+
+def _write(
+    project: Project,
+    ledger: Ledger,
+    assignment: Assignment,
+    changes: Sequence[Change],
+    class_names: Sequence[str],
+) -> None:
+    """Record the changes and write the files, if anything is out of date."""
+    folder = project.dataset_folder
+    recipe = {
+        "options": official.assignment_options(project),
+        "splits": staleness.fingerprint(assignment.split_by_id),
+        "groups": staleness.fingerprint(assignment.group_by_id),
+        "classes": list(class_names),
+        "place": str(outputs.darknet_images_path(project)),
+        "version": __version__,
+    }
+    texts = outputs.render(project, assignment, class_names)
+    is_stale = staleness.stale_reason(folder / _RECIPE_FILE, recipe) is not None
+    if not (changes or is_stale) and outputs.are_up_to_date(folder, texts):
+        _log.info("split: up to date")
+        return
+    (folder / _RECIPE_FILE).unlink(missing_ok=True)
+    ledger.record(STAGE, changes)
+    for name, text in texts.items():
+        files.write_text(folder / name, text)
+    staleness.write_recipe(folder / _RECIPE_FILE, recipe)
 
 
 def _changes(
@@ -398,9 +407,9 @@ def _pairs(boxes: pd.DataFrame) -> Iterator[tuple[str, str]]:
 
 
 def _summarise(project: Project, ledger: Ledger, class_names: Sequence[str], *, new: int) -> Split:
-    states = {name: ledger.column("state", name) for name in SPLITS}
-    images = {name: len(ids) for name, ids in states.items()}
-    split_by_id = {i: name for name, ids in states.items() for i in ids}
+    split_by_id = assigned_splits(ledger)
+    image_counts = Counter(split_by_id.values())
+    images = {name: image_counts[name] for name in SPLITS}
     used = _used_boxes(project)
     used = used[used["ImageID"].isin(split_by_id.keys())]
     objects = _counts(used, split_by_id, class_names)

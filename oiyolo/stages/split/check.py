@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from oiyolo.core.errors import InputFormError
@@ -16,7 +16,14 @@ from oiyolo.imagery.duplicates import NEAR_BITS, hashes_from_texts, widest_clust
 from oiyolo.project.ledger import SPLITS
 from oiyolo.splits.groups import Member, keys_across_splits
 from oiyolo.stages.split import official, outputs
-from oiyolo.stages.split.group_keys import NEAR_DUPLICATE, SAME_AUTHOR, SAME_FILE, keys_of, kind_of
+from oiyolo.stages.split.group_keys import (
+    NEAR_DUPLICATE,
+    SAME_AUTHOR,
+    SAME_FILE,
+    assigned_splits,
+    keys_of,
+    kind_of,
+)
 from oiyolo.training.run import ids_in
 
 if TYPE_CHECKING:
@@ -30,7 +37,6 @@ OK: Final = "ok"
 NOTE: Final = "note"
 FAILED: Final = "failed"
 _OUTCOME_TEXTS: Final = {OK: "ok", NOTE: "note", FAILED: "FAILED"}
-_FAILED_EXIT_CODE: Final = InputFormError.exit_code
 _MAX_PROBLEMS: Final = 3
 _RATIO_TOLERANCE: Final = 0.02
 """Tolerated deviation of a split beyond the size of the largest group, as a share of all images:
@@ -70,15 +76,11 @@ class Checked(Result):
     @property
     def exit_code(self) -> int:
         """The exit code of the command."""
-        return 0 if self.is_sound else _FAILED_EXIT_CODE
+        return 0 if self.is_sound else InputFormError.exit_code
 
     def as_dict(self) -> dict[str, object]:
         """Return the result as JSON-compatible values."""
-        rows = [
-            {"name": item.name, "outcome": item.outcome, "message": item.message}
-            for item in self.findings
-        ]
-        return {"sound": self.is_sound, "findings": rows}
+        return {"sound": self.is_sound, "findings": [asdict(item) for item in self.findings]}
 
     def __str__(self) -> str:
         rows = [(_OUTCOME_TEXTS[item.outcome], item.name, item.message) for item in self.findings]
@@ -94,19 +96,20 @@ def check_split(project: Project) -> Checked:
         InputFormError: The ledger cannot be read.
     """
     with project.ledger(read_only=True) as ledger:
-        state_by_id = {str(i): str(s) for i, s in ledger.column("state", *SPLITS).items()}
+        state_by_id = assigned_splits(ledger)
         rows = [row for row in ledger.split_records() if row.image_id in state_by_id]
     ids_by_split = {name: _read_list(project, name) for name in SPLITS}
     options = official.recorded_options(project)
+    table_items, largest_group = _check_table(project, state_by_id)
     return Checked(
         [
             _check_lists(ids_by_split),
             _check_ledger(ids_by_split, state_by_id, rows),
-            *_check_table(project, state_by_id),
+            *table_items,
             _check_files(project, state_by_id),
             *_check_groups(rows, options),
             _check_chains(rows),
-            _check_ratios(project, options, ids_by_split),
+            _check_ratios(options, ids_by_split, largest_group),
         ]
     )
 
@@ -175,11 +178,12 @@ def _differences(
     ]
 
 
-def _check_table(project: Project, state_by_id: Mapping[str, str]) -> list[CheckItem]:
+def _check_table(project: Project, state_by_id: Mapping[str, str]) -> tuple[list[CheckItem], int]:
+    """Check the table and its groups; return the number of images in the largest group as well."""
     try:
         table = outputs.read_table(project.dataset_folder)
     except InputFormError as error:
-        return [CheckItem(outputs.TABLE, FAILED, str(error))]
+        return [CheckItem(outputs.TABLE, FAILED, str(error))], 0
     split_by_id = dict(zip(table["ImageID"], table["split"], strict=True))
     problems = _differences(outputs.TABLE, split_by_id, "the ledger", state_by_id)
     problems += [f"{i} occurs twice" for i in table["ImageID"][table["ImageID"].duplicated()]]
@@ -190,10 +194,11 @@ def _check_table(project: Project, state_by_id: Mapping[str, str]) -> list[Check
         if len(splits) > 1
     ]
     ok_message = f"{pluralize(len(splits_by_group), 'group')}, each in one split"
-    return [
+    items = [
         _item(outputs.TABLE, problems, "the same splits as the ledger"),
         _item("groups", conflicts, ok_message),
     ]
+    return items, max(Counter(table["group"]).values(), default=0)
 
 
 def _check_files(project: Project, state_by_id: Mapping[str, str]) -> CheckItem:
@@ -225,9 +230,10 @@ def _check_groups(rows: Sequence[SplitRecord], options: SplitOptions) -> list[Ch
     )
     if unhashed:
         note = f"{pluralize(unhashed, 'image')} without a perceptual hash: run `oiyolo split` once"
-        outcome = near_duplicates.outcome if near_duplicates.outcome == FAILED else NOTE
-        near_duplicates = CheckItem(
-            near_duplicates.name, outcome, f"{near_duplicates.message}; {note}"
+        near_duplicates = replace(
+            near_duplicates,
+            outcome=FAILED if near_duplicates.outcome == FAILED else NOTE,
+            message=f"{near_duplicates.message}; {note}",
         )
     return [
         _item("bytes", conflicts[SAME_FILE], "no file is in two splits", is_required=by_duplicate),
@@ -251,19 +257,14 @@ def _check_chains(rows: Sequence[SplitRecord]) -> CheckItem:
 
 
 def _check_ratios(
-    project: Project, options: SplitOptions, ids_by_split: Mapping[str, list[str] | None]
+    options: SplitOptions, ids_by_split: Mapping[str, list[str] | None], largest_group: int
 ) -> CheckItem:
     counts = {split: len(ids or ()) for split, ids in ids_by_split.items()}
     total = sum(counts.values())
     shares = ", ".join(f"{split} {n / max(total, 1):.1%}" for split, n in counts.items())
     if options.official:
         return CheckItem("ratios", OK, f"{shares}: the shares of Open Images' own subsets")
-    try:
-        table = outputs.read_table(project.dataset_folder)
-        largest = max(Counter(table["group"]).values(), default=0)
-    except InputFormError:
-        largest = 0
-    tolerance = max(largest, 1) + _RATIO_TOLERANCE * total
+    tolerance = max(largest_group, 1) + _RATIO_TOLERANCE * total
     problems = [
         f"{split} has {n / max(total, 1):.1%} instead of {getattr(options, split):.1%}, more "
         f"than the largest group explains; new images will restore the ratio"

@@ -18,7 +18,7 @@ from oiyolo.imagery.duplicates import (
     hashes_from_texts,
     near_pairs,
 )
-from oiyolo.openimages.subsets import SPLIT_OF_SUBSET
+from oiyolo.openimages.releases import SPLIT_OF_SUBSET
 from oiyolo.project.ledger import SPLITS, SplitRecord
 from oiyolo.splits.groups import Member
 
@@ -123,7 +123,7 @@ def build_members(
         Member(
             row.image_id,
             keys,
-            row.split or None,
+            row.split,
             is_counted=row.image_id in candidate_ids,
             classes=classes_by_id.get(row.image_id, ()),
         )
@@ -148,6 +148,11 @@ def keys_of(rows: Sequence[SplitRecord], group_by: Iterable[str]) -> list[tuple[
         for own, row in zip(keys, rows, strict=True):
             own.extend([f"{SAME_AUTHOR}:{row.author}"] if row.author else [])
     return list(map(tuple, keys))
+
+
+def assigned_splits(ledger: Ledger) -> dict[str, str]:
+    """Return the split of each selected image that has one."""
+    return {image_id: str(state) for image_id, state in ledger.column("state", *SPLITS).items()}
 
 
 def near_duplicates(ledger: Ledger) -> list[tuple[str, str, int]]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from oiyolo.core import files
 from oiyolo.core.errors import UsageError
-from oiyolo.openimages.subsets import SPLIT_OF_SUBSET
+from oiyolo.openimages.releases import SPLIT_OF_SUBSET
 from oiyolo.project.config import as_dict
 from oiyolo.project.keys import SplitOptions
 

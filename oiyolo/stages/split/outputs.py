@@ -10,7 +10,7 @@ from oiyolo.project.ledger import SPLITS
 from oiyolo.stages.split.group_keys import describe_link
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import pandas as pd
@@ -42,34 +42,22 @@ def darknet_images_path(project: Project) -> Path:
     return safe_alias(project.objects_folder, project.cache_folder)
 
 
-def render(
-    project: Project, assignment: Assignment, candidates: Iterable[str], class_names: Sequence[str]
-) -> dict[str, str]:
-    """Return the text of each file by name, for the candidates that have a split."""
-    images_path = darknet_images_path(project)
-    ids = sorted(i for i in candidates if i in assignment.split_by_id)
-    texts = {
-        f"{name}.txt": "".join(
-            f"{images_path}/{i}.jpg\n" for i in ids if assignment.split_by_id[i] == name
-        )
-        for name in SPLITS
-    }
-    rows = [
-        (
-            i,
-            assignment.split_by_id[i],
-            assignment.group_by_id[i],
-            describe_link(*assignment.link_by_id[i]),
-        )
-        if i in assignment.link_by_id
-        else (i, assignment.split_by_id[i], assignment.group_by_id[i], "")
-        for i in ids
-    ]
+def render(project: Project, assignment: Assignment, class_names: Sequence[str]) -> dict[str, str]:
+    """Return the text of each file by name, for the images of the assignment."""
     import pandas as pd  # noqa: PLC0415  (large, and training does not need it)
 
-    texts[TABLE] = pd.DataFrame(rows, columns=list(_COLUMNS)).to_csv(index=False)
-    texts["obj.names"] = "".join(f"{name}\n" for name in class_names)
-    return texts
+    images_path = darknet_images_path(project)
+    lines: dict[str, list[str]] = {name: [] for name in SPLITS}
+    rows = []
+    for i, split in assignment.split_by_id.items():
+        lines[split].append(f"{images_path}/{i}.jpg\n")
+        link = assignment.link_by_id.get(i)
+        rows.append((i, split, assignment.group_by_id[i], describe_link(*link) if link else ""))
+    return {
+        **{f"{name}.txt": "".join(paths) for name, paths in lines.items()},
+        TABLE: pd.DataFrame(rows, columns=list(_COLUMNS)).to_csv(index=False),
+        "obj.names": "".join(f"{name}\n" for name in class_names),
+    }
 
 
 def are_up_to_date(folder: Path, texts: Mapping[str, str]) -> bool:

@@ -8,10 +8,9 @@ from oiyolo.dataset_preview.dataset import Pair, PreviewDataset
 from oiyolo.dataset_preview.preview import write_preview
 from oiyolo.project.ledger import SPLITS
 from oiyolo.stages import prepare as prepare_stage
-from oiyolo.stages.split.group_keys import near_duplicates
+from oiyolo.stages.split.group_keys import assigned_splits, near_duplicates
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from oiyolo.project.ledger import Ledger
@@ -24,23 +23,18 @@ FOLDER: Final = "look"
 def update(project: Project, selection: Selection, ledger: Ledger) -> list[Path]:
     """Write contact sheets, charts and their page, unless they are up to date; return the files."""
     prepared = prepare_stage.prepared_options(project)
-    width_px, height_px = prepared["size"]
     rotations = selection.images["Rotation"].fillna(0).astype(int)
     dataset = PreviewDataset(
         boxes=prepare_stage.boxes_table(project),
-        split_by_id={i: name for name in SPLITS for i in ledger.column("state", name)},
+        split_by_id=assigned_splits(ledger),
         class_names=selection.class_names,
         images_folder=project.objects_folder,
-        size_wh=(width_px, height_px),
+        size_wh=tuple(prepared["size"]),
         rotation_by_id=dict(zip(selection.images["ImageID"], rotations.tolist(), strict=True)),
         duplicates=[Pair(*pair) for pair in near_duplicates(ledger)],
         # The other fits keep the aspect ratio.
-        original_sizes_wh=_sizes_wh(ledger) if prepared["fit"] == "stretch" else {},
+        original_sizes_wh=(
+            prepare_stage.source_sizes_wh(ledger, *SPLITS) if prepared["fit"] == "stretch" else {}
+        ),
     )
     return write_preview(dataset, project.dataset_folder / FOLDER)
-
-
-def _sizes_wh(ledger: Ledger) -> Mapping[str, tuple[int, int]]:
-    widths = ledger.column("width_px", *SPLITS)
-    heights = ledger.column("height_px", *SPLITS)
-    return {i: (int(str(width)), int(str(heights[i]))) for i, width in widths.items()}
