@@ -6,9 +6,10 @@ needs no display. The same figure is always saved as the same bytes.
 
 from __future__ import annotations
 
+import itertools
 import textwrap
 import warnings
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -42,8 +43,9 @@ COLOURS: Final = {
 """Colours that colour-blind people can distinguish (Okabe and Ito,
 https://jfly.uni-koeln.de/color/)."""
 
-SERIES_COLOURS: Final = ("blue", "vermilion", "green", "purple", "orange", "sky")
+_SERIES_COLOURS: Final = ("blue", "vermilion", "green", "purple", "orange", "sky")
 """Names in ``COLOURS`` for the series of a chart, the most distinct first."""
+_DASHES: Final = ("-", "--", ":", "-.")
 
 SIZE_PX: Final = (1200, 600)
 """Width and height of a saved chart in pixels; it is still legible at half the size."""
@@ -63,6 +65,17 @@ _HEADER_TITLE_PX = 36
 _MARGIN_PX = 14
 _CHARACTER_PX = 9.6  # average width of a character in a subtitle
 _TEXT_GREY = "#444444"
+_LEGEND_STYLE: Final[dict[str, Any]] = {
+    "fontsize": FONT_PT["tick"],
+    "frameon": False,
+    "handlelength": 1.8,
+}
+_SAVE_OPTIONS: Final[Any] = {
+    "savefig.bbox": None,
+    "savefig.dpi": "figure",
+    "svg.fonttype": "path",
+    "svg.hashsalt": "oiyolo",  # makes element ids reproducible
+}
 
 
 class LineStyle(NamedTuple):
@@ -74,14 +87,8 @@ class LineStyle(NamedTuple):
 
 def line_styles(n: int) -> list[LineStyle]:
     """Return styles for ``n`` series: different colours first, then different dashes."""
-    styles = ("-", "--", ":", "-.")
-    return [
-        LineStyle(
-            COLOURS[SERIES_COLOURS[i % len(SERIES_COLOURS)]],
-            styles[i // len(SERIES_COLOURS) % len(styles)],
-        )
-        for i in range(n)
-    ]
+    styles = [LineStyle(COLOURS[name], dashes) for dashes in _DASHES for name in _SERIES_COLOURS]
+    return list(itertools.islice(itertools.cycle(styles), n))
 
 
 def new_figure(size_px: tuple[int, int] = SIZE_PX) -> Figure:
@@ -130,9 +137,6 @@ class ChartSheet:
         """Draw one legend for all panels below them, in which each label appears once."""
         handles_by_label: dict[str, Artist] = {}
         for ax in self.panels.values():
-            old_legend = ax.get_legend()
-            if old_legend is not None:
-                old_legend.remove()
             for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
                 handles_by_label.setdefault(label, handle)
         if handles_by_label:
@@ -141,10 +145,8 @@ class ChartSheet:
                 list(handles_by_label),
                 loc="outside lower center",
                 ncols=_columns(list(handles_by_label), self.figure.get_figwidth() * DPI),
-                fontsize=FONT_PT["tick"],
-                frameon=False,
                 columnspacing=1.6,
-                handlelength=1.8,
+                **_LEGEND_STYLE,
             )
 
 
@@ -174,35 +176,25 @@ def _columns(labels: Sequence[str], width_px: float) -> int:
 
 
 def save(figure: Figure, folder: Path, name: str) -> tuple[Path, Path]:
-    """Save a figure as ``name.png`` and ``name.svg``; return their paths."""
-    png = save_png(figure, folder / f"{name}.png")
+    """Save a figure as ``name.png`` and ``name.svg``; return their paths.
+
+    The files have no dates or versions in them. Text in the SVG is saved as outlines, to look the
+    same anywhere.
+    """
+    png = _save(figure, folder / f"{name}.png", {"Software": None})
     figure.set_layout_engine("none")  # the layout is done; repeating it would take time
-    return png, save_svg(figure, folder / f"{name}.svg")
+    return png, _save(figure, folder / f"{name}.svg", {"Date": None, "Creator": None})
 
 
-def save_png(figure: Figure, path: Path) -> Path:
-    """Save a figure as PNG atomically, without dates or versions in it; return ``path``."""
-    return _save(figure, path, "png", {"Software": None})
-
-
-def save_svg(figure: Figure, path: Path) -> Path:
-    """Save a figure as SVG in the same way; text is saved as outlines to look the same anywhere."""
-    return _save(figure, path, "svg", {"Date": None, "Creator": None})
-
-
-def _save(figure: Figure, path: Path, file_format: str, metadata: dict[str, None]) -> Path:
-    with atomic_write(path, durable=False) as part, warnings.catch_warnings():
+def _save(figure: Figure, path: Path, metadata: dict[str, None]) -> Path:
+    with (
+        atomic_write(path, durable=False) as part,
+        warnings.catch_warnings(),
+        mpl.rc_context(_SAVE_OPTIONS),
+    ):
         # Characters of a run's name that the font lacks are drawn as boxes, without a warning.
         warnings.filterwarnings("ignore", message="Glyph .* missing", category=UserWarning)
-        with mpl.rc_context(
-            {
-                "savefig.bbox": None,
-                "savefig.dpi": "figure",
-                "svg.fonttype": "path",
-                "svg.hashsalt": "oiyolo",  # makes element ids reproducible
-            }
-        ):
-            figure.savefig(part, format=file_format, metadata=metadata)
+        figure.savefig(part, format=path.suffix[1:], metadata=metadata)
     return path
 
 
@@ -272,15 +264,15 @@ def set_value_axis(ax: Axes, values: Values, label: str, *, decades_only: bool =
         ax.set_ylim(low / 1.3, positive.max() * 1.3)
         few_decades = positive.max() < _FEW_DECADES * low and not decades_only
         ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if few_decades else (1.0,)))
-        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         ax.yaxis.set_minor_formatter(NullFormatter())
     elif len(values):
         ax.set_ylim(min(0.0, float(values.min())), float(values.max()) * 1.08 or 1.0)
+    if len(values):
         ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
-def legend(ax: Axes) -> None:
-    """Draw a legend below the axes, where it hides nothing."""
+def legend(ax: Axes) -> Axes:
+    """Draw a legend below the axes, where it hides nothing; return the axes."""
     handles, labels = ax.get_legend_handles_labels()
     if handles:
         figure = ax.get_figure(root=True)
@@ -289,11 +281,10 @@ def legend(ax: Axes) -> None:
             loc="upper center",
             bbox_to_anchor=(0.5, -0.13),
             ncols=_columns(labels, width * ax.get_position().width),
-            fontsize=FONT_PT["tick"],
-            frameon=False,
             columnspacing=1.4,
-            handlelength=1.8,
+            **_LEGEND_STYLE,
         )
+    return ax
 
 
 def show_message(ax: Axes, text: str) -> None:

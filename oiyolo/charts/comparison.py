@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from oiyolo.charts.canvas import Axes, LineStyle
+    from oiyolo.charts.canvas import Axes
     from oiyolo.trainlog.lineage import Lineage
     from oiyolo.trainlog.tables import TrainLog
 
 COMPARISON_PX: Final = (1200, 900)
+_PANEL_TITLES: Final = {"loss": "smoothed loss", "iou": "smoothed IOU", "map": "mAP"}
 _MAX_LISTED_RUNS: Final = 6
 _MAX_NAME_CHARS: Final = 40
 
@@ -56,12 +57,9 @@ def _labels(names: Iterable[str]) -> list[str]:
 
 def _sheet(runs: Mapping[str, Lineage]) -> ChartSheet:
     has_map = any(not lineage.maps.empty for lineage in runs.values())
-    subtitles = [
-        f"{name}: {_run_summary(lineage)}"
-        for name, lineage in list(runs.items())[:_MAX_LISTED_RUNS]
-    ]
+    subtitles = [f"{name}: {_run_summary(lineage)}" for name, lineage in runs.items()]
     if len(runs) > _MAX_LISTED_RUNS:
-        subtitles.append(f"and {len(runs) - _MAX_LISTED_RUNS} more")
+        subtitles[_MAX_LISTED_RUNS:] = [f"and {len(runs) - _MAX_LISTED_RUNS} more"]
     sheet = ChartSheet(
         "comparison of training runs",
         subtitles,
@@ -69,55 +67,40 @@ def _sheet(runs: Mapping[str, Lineage]) -> ChartSheet:
         heights=(1.3, 1.0),
         size_px=COMPARISON_PX,
     )
-    for name, title in {"loss": "smoothed loss", "iou": "smoothed IOU", "map": "mAP"}.items():
-        if name in sheet.panels:
-            canvas.style_axes(sheet.panels[name], title)
-    losses = []
     last = max(lineage.column("iteration")[-1] for lineage in runs.values())
-    for (name, lineage), style in zip(runs.items(), canvas.line_styles(len(runs)), strict=True):
-        x = lineage.column("iteration")
-        losses.append(_draw(sheet.panels["loss"], x, lineage.column("loss"), style, name))
-        _draw(sheet.panels["iou"], x, lineage.column("iou"), style, name)
-        if not lineage.maps.empty:
-            iterations, values = (
-                lineage.maps[column].to_numpy(float) for column in ("iteration", "map")
-            )
-            sheet.panels["map"].plot(
-                *downsample(iterations, values),
-                color=style.colour,
-                ls=style.dashes,
-                lw=1.8,
-                marker="o",
-                ms=5,
-                clip_on=False,
-            )
-    canvas.set_value_axis(sheet.panels["loss"], np.concatenate(losses), "loss")
     for name, ax in sheet.panels.items():
+        canvas.style_axes(ax, _PANEL_TITLES[name])
         canvas.set_iteration_axis(ax, 0, last)
-        if name != "loss":
-            canvas.set_fraction_axis(ax, "")
-    if not any(np.isfinite(lineage.column("iou")).any() for lineage in runs.values()):
-        canvas.show_message(sheet.panels["iou"], "No IOU in these logs.")
+    canvas.set_value_axis(sheet.panels["loss"], _draw(sheet, runs, "loss"), "loss")
     sheet.panels["loss"].set_xlabel("")
+    canvas.set_fraction_axis(sheet.panels["iou"], "")
+    if not len(_draw(sheet, runs, "iou")):
+        canvas.show_message(sheet.panels["iou"], "No IOU in these logs.")
+    if has_map:
+        canvas.set_fraction_axis(sheet.panels["map"], "")
+        _draw_maps(sheet.panels["map"], runs)
     sheet.legend()
     return sheet
 
 
-def _draw(
-    ax: Axes, x: canvas.Values, y: canvas.Values, style: LineStyle, name: str
-) -> canvas.Values:
-    """Draw one smoothed curve; return its y values."""
-    smooth_x, smooth_y, _ = smooth_curve(x, y)
-    ax.plot(
-        smooth_x,
-        smooth_y,
-        color=style.colour,
-        ls=style.dashes,
-        lw=2.0,
-        label=name,
-        marker="o" if len(smooth_x) == 1 else "",
-    )
-    return smooth_y
+def _draw(sheet: ChartSheet, runs: Mapping[str, Lineage], column: str) -> canvas.Values:
+    """Draw the smoothed curve of a column for each run; return all y values."""
+    drawn = []
+    for (name, lineage), style in zip(runs.items(), canvas.line_styles(len(runs)), strict=True):
+        x, y, _ = smooth_curve(lineage.column("iteration"), lineage.column(column))
+        dots = "o" if len(x) == 1 else ""
+        colour, dashes = style
+        sheet.panels[column].plot(x, y, color=colour, ls=dashes, lw=2.0, label=name, marker=dots)
+        drawn.append(y)
+    return np.concatenate(drawn)
+
+
+def _draw_maps(ax: Axes, runs: Mapping[str, Lineage]) -> None:
+    for lineage, (colour, dashes) in zip(runs.values(), canvas.line_styles(len(runs)), strict=True):
+        x, y = (lineage.maps[column].to_numpy(float) for column in ("iteration", "map"))
+        if len(x):
+            x, y = downsample(x, y)
+            ax.plot(x, y, color=colour, ls=dashes, lw=1.8, marker="o", ms=5, clip_on=False)
 
 
 def _run_summary(lineage: Lineage) -> str:

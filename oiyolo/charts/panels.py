@@ -6,7 +6,7 @@ Each panel shows a ``Lineage``: the iterations that led to the latest one.
 from __future__ import annotations
 
 import textwrap
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -38,33 +38,13 @@ def draw_loss(lineage: Lineage, ax: Axes, *, since: float | None = None) -> None
     in_range, smooth_in_range = iterations >= first, smooth_x >= first
     x, loss, average = iterations[in_range], loss[in_range], average[in_range]
     replaced_loss = _draw_replaced(lineage, ax, x[-1]) if since is None else loss
-    marker = _marker(loss)
-    ax.plot(
-        *downsample(x, loss),
-        color=COLOURS["sky"],
-        lw=0.8,
-        alpha=0.7,
-        label="each iteration",
-        marker=marker,
-        ms=4,
-    )
-    ax.plot(
-        *downsample(x, average),
-        color=COLOURS["vermilion"],
-        lw=1.5,
-        ls="--",
-        label="average loss (darknet)",
-        marker=marker,
-        ms=4,
-    )
+    dots: dict[str, Any] = {"marker": _marker(loss), "ms": 4}
+    _draw_curve(ax, x, loss, "sky", 0.8, alpha=0.7, label="each iteration", **dots)
+    _draw_curve(ax, x, average, "vermilion", 1.5, ls="--", label="average loss (darknet)", **dots)
     if window > 1:
-        ax.plot(
-            smooth_x[smooth_in_range],
-            smooth_y[smooth_in_range],
-            color=COLOURS["blue"],
-            lw=2.2,
-            label=f"smoothed (window {window:,})",
-        )
+        label = f"smoothed (window {window:,})"
+        smooth_x, smooth_y = smooth_x[smooth_in_range], smooth_y[smooth_in_range]
+        ax.plot(smooth_x, smooth_y, color=COLOURS["blue"], lw=2.2, label=label)
     canvas.set_value_axis(ax, np.concatenate([loss, average, replaced_loss]), "loss")
     canvas.set_iteration_axis(ax, x[0], x[-1])
     _mark_not_finite(ax, x, loss)
@@ -81,9 +61,7 @@ def draw_iou(lineage: Lineage, ax: Axes) -> None:
         return
     smooth_x, smooth_y, window = smooth_curve(x, iou)
     if window > 1:
-        ax.plot(
-            *downsample(x, iou), color=COLOURS["sky"], lw=0.6, alpha=0.5, label="each iteration"
-        )
+        _draw_curve(ax, x, iou, "sky", 0.6, alpha=0.5, label="each iteration")
     layers = lineage.layers if len(lineage.layers) > 1 else []
     for index, (name, style) in enumerate(
         zip(layers, canvas.line_styles(len(layers)), strict=True)
@@ -101,16 +79,9 @@ def draw_iou(lineage: Lineage, ax: Axes) -> None:
         )
     if len(layers) > _MAX_LABELLED_LAYERS:
         ax.plot([], [], ls="", label=f"and {len(layers) - _MAX_LABELLED_LAYERS} more layers")
-    ax.plot(
-        smooth_x,
-        smooth_y,
-        color=COLOURS["black"],
-        lw=2.6,
-        zorder=2.5,
-        marker=_marker(iou),
-        ms=4,
-        label=f"all layers, smoothed (window {window:,})" if window > 1 else "all layers",
-    )
+    label = f"all layers, smoothed (window {window:,})" if window > 1 else "all layers"
+    dots: dict[str, Any] = {"marker": _marker(iou), "ms": 4}
+    ax.plot(smooth_x, smooth_y, color=COLOURS["black"], lw=2.6, zorder=2.5, label=label, **dots)
 
 
 def draw_map(lineage: Lineage, ax: Axes) -> None:
@@ -139,7 +110,7 @@ def draw_map(lineage: Lineage, ax: Axes) -> None:
 def draw_rate(lineage: Lineage, ax: Axes) -> None:
     """Draw the learning rate."""
     x, rate = lineage.column("iteration"), lineage.column("rate")
-    ax.plot(*downsample(x, rate), color=COLOURS["green"], lw=1.8, marker=_marker(rate), ms=4)
+    _draw_curve(ax, x, rate, "green", 1.8, marker=_marker(rate), ms=4)
     canvas.set_value_axis(ax, rate, "learning rate", decades_only=True)
     canvas.set_iteration_axis(ax, x[0], x[-1])
 
@@ -155,6 +126,11 @@ def draw_speed(lineage: Lineage, ax: Axes) -> None:
     ax.plot(smooth_x, smooth_y, color=COLOURS["purple"], lw=1.8, marker=_marker(speed), ms=4)
     ax.set_ylim(0, float(np.nanmax(smooth_y)) * 1.15 or 1.0)
     ax.set_ylabel("images per second", fontsize=canvas.FONT_PT["label"])
+
+
+def _draw_curve(ax: Axes, x: Values, y: Values, colour: str, lw: float, **style: Any) -> None:  # noqa: ANN401  (options of Axes.plot)
+    """Draw a curve of as many points as a chart can show."""
+    ax.plot(*downsample(x, y), color=COLOURS[colour], lw=lw, **style)
 
 
 def loss_summary(lineage: Lineage) -> str:
@@ -173,13 +149,12 @@ def iou_summary(lineage: Lineage) -> str:
     if not len(finite):
         return "no IOU"
     last = finite[-1]
-    smooth = smooth_curve(x, iou)[1][-1]
-    position = (
-        "" if last >= len(x) - _RECENT_ITERATIONS else f" at iteration {x[last]:,.0f}, none since"
-    )
-    return (
-        f"IOU {iou[last]:.3f}" + (f" (smoothed {smooth:.3f})" if len(finite) > 1 else "") + position
-    )
+    text = f"IOU {iou[last]:.3f}"
+    if len(finite) > 1:
+        text += f" (smoothed {smooth_curve(x, iou)[1][-1]:.3f})"
+    if last < len(x) - _RECENT_ITERATIONS:
+        text += f" at iteration {x[last]:,.0f}, none since"
+    return text
 
 
 def map_summary(lineage: Lineage) -> str:
@@ -191,11 +166,9 @@ def map_summary(lineage: Lineage) -> str:
     text = f"mAP {last['map']:.3f}"
     if best["map"] > last["map"]:
         text += f" (best {best['map']:.3f} at iteration {best['iteration']:,.0f})"
-    return (
-        text
-        if last["iteration"] == lineage.table["iteration"].iloc[-1]
-        else (f"{text} at iteration {last['iteration']:,.0f}")
-    )
+    if last["iteration"] != lineage.table["iteration"].iloc[-1]:
+        text += f" at iteration {last['iteration']:,.0f}"
+    return text
 
 
 def _draw_replaced(lineage: Lineage, ax: Axes, last: float) -> Values:
@@ -206,77 +179,63 @@ def _draw_replaced(lineage: Lineage, ax: Axes, last: float) -> Values:
     for _, run in rows.groupby("run"):
         x, loss = run["iteration"].to_numpy(float), plottable_values(run["loss"])
         losses.append(loss)
-        ax.plot(
-            *downsample(x, loss),
-            color=COLOURS["grey"],
-            lw=0.8,
-            alpha=0.6,
-            marker=_marker(loss),
-            ms=3,
-            label=label,
-        )
+        _draw_curve(ax, x, loss, "grey", 0.8, alpha=0.6, marker=_marker(loss), ms=3, label=label)
         label = "_nolegend_"
     return np.concatenate(losses)
 
 
 def _mark_events(lineage: Lineage, ax: Axes, first: float, last: float) -> None:
     """Mark learning-rate steps (if few), resumes and saved weights (at most 60 of each)."""
-    at_bottom = ax.get_xaxis_transform()
-    steps = [step for step in lineage.rate_steps if first <= step.iteration <= last]
-    if 0 < len(steps) <= _MAX_RATE_STEPS:
-        last_labelled = -np.inf
-        for i, step in enumerate(steps):
-            label = "learning-rate step" if i == 0 else None
-            ax.axvline(step.iteration, color=COLOURS["green"], lw=1.2, ls=(0, (5, 3)), label=label)
-            if step.iteration - last_labelled > _MIN_LABEL_SPACING * (last - first):
-                last_labelled = step.iteration
-                ax.annotate(
-                    f"{step.rate:g}",
-                    (step.iteration, 1),
-                    (3, -2),
-                    xycoords=at_bottom,
-                    textcoords="offset points",
-                    va="top",
-                    fontsize=canvas.FONT_PT["tick"],
-                    color=COLOURS["green"],
-                )
-    resumes = _thin(
-        [iteration for iteration in lineage.resumed_iterations if first <= iteration <= last]
-    )
-    for i, iteration in enumerate(resumes):
-        label = f"resumed ({len(lineage.resumed_iterations)})" if i == 0 else None
+    _mark_rate_steps(lineage, ax, first, last)
+    resumes = [i for i in lineage.resumed_iterations if first <= i <= last]
+    label = f"resumed ({len(lineage.resumed_iterations)})"
+    for iteration in _thin(resumes):
         ax.axvline(iteration, color=COLOURS["purple"], lw=1.4, ls=":", label=label)
-    saves = [iteration for iteration in lineage.saved_iterations if first <= iteration <= last]
-    if saves:
-        ax.plot(
-            _thin(saves),
-            np.full(len(_thin(saves)), 0.0),
-            color=COLOURS["black"],
-            ls="",
-            marker=TICK_UP,
-            ms=6,
-            mew=1.1,
-            transform=at_bottom,
-            label=f"weights saved ({len(lineage.saved_iterations)})",
-        )
+        label = "_nolegend_"
+    saves = _thin([i for i in lineage.saved_iterations if first <= i <= last])
+    label = f"weights saved ({len(lineage.saved_iterations)})"
+    _draw_marks(ax, saves, 0.0, label=label, marker=TICK_UP, ms=6, mew=1.1)
+
+
+def _mark_rate_steps(lineage: Lineage, ax: Axes, first: float, last: float) -> None:
+    steps = [step for step in lineage.rate_steps if first <= step.iteration <= last]
+    if len(steps) > _MAX_RATE_STEPS:
+        return
+    last_labelled = -np.inf
+    label = "learning-rate step"
+    for step in steps:
+        ax.axvline(step.iteration, color=COLOURS["green"], lw=1.2, ls=(0, (5, 3)), label=label)
+        label = "_nolegend_"
+        if step.iteration - last_labelled > _MIN_LABEL_SPACING * (last - first):
+            last_labelled = step.iteration
+            ax.annotate(
+                f"{step.rate:g}",
+                (step.iteration, 1),
+                (3, -2),
+                xycoords=ax.get_xaxis_transform(),
+                textcoords="offset points",
+                va="top",
+                fontsize=canvas.FONT_PT["tick"],
+                color=COLOURS["green"],
+            )
 
 
 def _mark_not_finite(ax: Axes, x: Values, loss: Values) -> None:
     """Mark iterations whose loss is nan or inf, which the curve leaves out."""
-    missing = x[~np.isfinite(loss)]
+    missing = x[~np.isfinite(loss)].tolist()
     if len(missing) == len(x):
         canvas.show_message(ax, "The loss is nan or inf throughout:\ntraining has diverged.")
-    elif len(missing):
-        ax.plot(
-            _thin(missing.tolist(), MAX_POINTS // 8),
-            np.full(len(_thin(missing.tolist(), MAX_POINTS // 8)), 0.03),
-            color=COLOURS["black"],
-            ls="",
-            marker="x",
-            ms=5,
-            transform=ax.get_xaxis_transform(),
-            label=f"nan or inf ({len(missing):,}, first at {missing[0]:,.0f})",
-        )
+    elif missing:
+        label = f"nan or inf ({len(missing):,}, first at {missing[0]:,.0f})"
+        _draw_marks(ax, _thin(missing, MAX_POINTS // 8), 0.03, label=label, marker="x", ms=5)
+
+
+def _draw_marks(ax: Axes, iterations: Sequence[float], height: float, **style: Any) -> None:  # noqa: ANN401  (options of Axes.plot)
+    """Draw black markers, if any, at a fraction of the height of the axes."""
+    if iterations:
+        heights = np.full(len(iterations), height)
+        transform = ax.get_xaxis_transform()
+        ax.plot(iterations, heights, color=COLOURS["black"], ls="", transform=transform, **style)
 
 
 def _thin(positions: Sequence[float], limit: int = _MAX_TICKS) -> list[float]:
@@ -290,9 +249,8 @@ def _label_points(ax: Axes, x: Values, y: Values) -> None:
     """Label the last few points with their values, as far as there is room."""
     width = ax.get_xlim()[1] - ax.get_xlim()[0]
     last_labelled = np.inf
-    for point_x, point_y in list(zip(x.tolist(), y.tolist(), strict=True))[
-        : -_MAX_LABELLED_POINTS - 1 : -1
-    ]:
+    last_points = list(zip(x.tolist(), y.tolist(), strict=True))[-_MAX_LABELLED_POINTS:]
+    for point_x, point_y in reversed(last_points):
         if last_labelled - point_x < _MIN_LABEL_SPACING * width:
             continue
         last_labelled = point_x

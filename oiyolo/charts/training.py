@@ -11,7 +11,7 @@ from oiyolo.trainlog.lineage import build_lineage
 from oiyolo.trainlog.verdict import assess
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from oiyolo.charts.canvas import Axes
@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 
 OVERVIEW_PX: Final = (1200, 1050)
 _LAST_PART_START = 2 / 3  # start of the second loss panel
+_OVERVIEW_PANELS: Final[Mapping[str, tuple[str, Callable[[Lineage, Axes], None]]]] = {
+    "loss": ("loss", panels.draw_loss),
+    "iou": ("IOU", panels.draw_iou),
+    "map": ("mAP", panels.draw_map),
+    "rate": ("learning rate", panels.draw_rate),
+    "speed": ("images per second", panels.draw_speed),
+}
 
 
 def plot_loss(
@@ -53,8 +60,7 @@ def plot_loss(
         )
     ax = canvas.style_axes(ax, title or log.name or "loss", panels.loss_summary(lineage))
     panels.draw_loss(lineage, ax, since=since)
-    canvas.legend(ax)
-    return ax
+    return canvas.legend(ax)
 
 
 def plot_iou(log: TrainLog, ax: Axes | None = None, *, title: str = "") -> Axes:
@@ -74,11 +80,9 @@ def plot_iou(log: TrainLog, ax: Axes | None = None, *, title: str = "") -> Axes:
         InputFormError: The log has no iteration lines.
     """
     lineage = require_lineage(log)
-    summary = f"iteration {lineage.column('iteration')[-1]:,.0f} · {panels.iou_summary(lineage)}"
-    ax = canvas.style_axes(ax, title or log.name or "IOU", summary)
+    ax = canvas.style_axes(ax, title or log.name or "IOU", _subtitle(lineage, panels.iou_summary))
     panels.draw_iou(lineage, ax)
-    canvas.legend(ax)
-    return ax
+    return canvas.legend(ax)
 
 
 def plot_map(log: TrainLog, ax: Axes | None = None, *, title: str = "") -> Axes:
@@ -103,11 +107,9 @@ def plot_map(log: TrainLog, ax: Axes | None = None, *, title: str = "") -> Axes:
             expected="the lines that darknet prints with -map",
             remedy="Train with -map and AlexeyAB's or hank-ai's fork of darknet",
         )
-    summary = f"iteration {lineage.column('iteration')[-1]:,.0f} · {panels.map_summary(lineage)}"
-    ax = canvas.style_axes(ax, title or log.name or "mAP", summary)
+    ax = canvas.style_axes(ax, title or log.name or "mAP", _subtitle(lineage, panels.map_summary))
     panels.draw_map(lineage, ax)
-    canvas.legend(ax)
-    return ax
+    return canvas.legend(ax)
 
 
 def save_charts(log: TrainLog, folder: Path, *, title: str) -> list[Path]:
@@ -125,40 +127,38 @@ def save_charts(log: TrainLog, folder: Path, *, title: str) -> list[Path]:
         InputFormError: The log has no iteration lines.
     """
     lineage = require_lineage(log)
+    iou = _subtitle(lineage, panels.iou_summary)
     sheets = {
         "loss": _loss_sheet(lineage, title),
-        "iou": _single_panel_sheet(
-            lineage, f"{title}: IOU", panels.iou_summary(lineage), panels.draw_iou
-        ),
+        "iou": _single_panel_sheet(lineage, f"{title}: IOU", iou, panels.draw_iou),
     }
     if not lineage.maps.empty:
-        summary = panels.map_summary(lineage)
+        summary = _subtitle(lineage, panels.map_summary)
         sheets["map"] = _single_panel_sheet(lineage, f"{title}: mAP", summary, panels.draw_map)
     sheets["overview"] = overview_sheet(lineage, title)
     return [canvas.save(sheet.figure, folder, name)[0] for name, sheet in sheets.items()]
 
 
+def _subtitle(lineage: Lineage, summary: Callable[[Lineage], str]) -> str:
+    return f"iteration {lineage.column('iteration')[-1]:,.0f} · {summary(lineage)}"
+
+
 def _loss_sheet(lineage: Lineage, title: str) -> ChartSheet:
-    subtitles = [panels.loss_summary(lineage)]
+    title, subtitle = f"{title}: loss", panels.loss_summary(lineage)
     if len(lineage) < 3:  # noqa: PLR2004  (too few for a third)
-        sheet = ChartSheet(f"{title}: loss", subtitles, [["all"]])
-        panels.draw_loss(lineage, canvas.style_axes(sheet.panels["all"], ""))
-    else:
-        sheet = ChartSheet(f"{title}: loss", subtitles, [["all", "all", "all", "last", "last"]])
-        panels.draw_loss(lineage, canvas.style_axes(sheet.panels["all"], "all iterations"))
-        since = lineage.column("iteration")[int(len(lineage) * _LAST_PART_START)]
-        panels.draw_loss(
-            lineage, canvas.style_axes(sheet.panels["last"], "last third"), since=since
-        )
-        sheet.panels["last"].set_ylabel("")
+        return _single_panel_sheet(lineage, title, subtitle, panels.draw_loss)
+    sheet = ChartSheet(title, [subtitle], [["all", "all", "all", "last", "last"]])
+    panels.draw_loss(lineage, canvas.style_axes(sheet.panels["all"], "all iterations"))
+    since = lineage.column("iteration")[int(len(lineage) * _LAST_PART_START)]
+    panels.draw_loss(lineage, canvas.style_axes(sheet.panels["last"], "last third"), since=since)
+    sheet.panels["last"].set_ylabel("")
     sheet.legend()
     return sheet
 
 
 def _single_panel_sheet(
-    lineage: Lineage, title: str, summary: str, draw: Callable[[Lineage, Axes], None]
+    lineage: Lineage, title: str, subtitle: str, draw: Callable[[Lineage, Axes], None]
 ) -> ChartSheet:
-    subtitle = f"iteration {lineage.column('iteration')[-1]:,.0f} · {summary}"
     sheet = ChartSheet(title, [subtitle], [["one"]])
     draw(lineage, canvas.style_axes(sheet.panels["one"], ""))
     sheet.legend()
@@ -178,16 +178,9 @@ def overview_sheet(lineage: Lineage, title: str) -> ChartSheet:
         heights=(1.35, 1.1, 0.75),
         size_px=OVERVIEW_PX,
     )
-    draw = {
-        "loss": panels.draw_loss,
-        "iou": panels.draw_iou,
-        "map": panels.draw_map,
-        "rate": panels.draw_rate,
-        "speed": panels.draw_speed,
-    }
-    names = {"iou": "IOU", "map": "mAP", "rate": "learning rate", "speed": "images per second"}
     for name, ax in sheet.panels.items():
-        draw[name](lineage, canvas.style_axes(ax, names.get(name, name)))
+        panel_title, draw = _OVERVIEW_PANELS[name]
+        draw(lineage, canvas.style_axes(ax, panel_title))
         ax.set_ylabel("")  # redundant with the panel's title
         if name in {"loss", "iou", "map"}:
             ax.set_xlabel("")

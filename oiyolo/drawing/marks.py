@@ -33,7 +33,8 @@ GREEN: Final[Colour] = (0, 158, 115)
 GREY: Final[Colour] = (187, 187, 187)
 
 LABEL_FONT_PX: Final = 13
-_DARK_TEXT_MIN_LUMA: Final = 140  # luma (ITU-R BT.601), 0 to 255
+_LUMA_WEIGHTS: Final = (0.299, 0.587, 0.114)  # of red, green and blue (ITU-R BT.601)
+_DARK_TEXT_MIN_LUMA: Final = 140  # 0 to 255
 _MIN_SIDE_PX: Final = 6
 
 
@@ -129,39 +130,35 @@ def draw_label(
         (left, bottom - height),
         (right - width, bottom - height),
     )
-    candidates = [(x, y, x + width, y + height) for x, y in corners]
-    fits = (
-        candidate
-        for candidate in candidates
-        if candidate[0] >= -1
-        and candidate[1] >= 0
-        and candidate[2] <= size_wh[0]
-        and candidate[3] <= size_wh[1]
-        and not any(_overlap(candidate, other) for other in occupied)
-    )
-    rectangle = next(fits, None)
+    rectangles = ((x, y, x + width, y + height) for x, y in corners)
+    free = (rectangle for rectangle in rectangles if _is_free(rectangle, size_wh, occupied))
+    rectangle = next(free, None)
     if rectangle is None:
         if not force:
             return False
         fallback_left = min(max(left, 0), max(size_wh[0] - width, 0))
         rectangle = (fallback_left, top, fallback_left + width, top + height)
     occupied.append(rectangle)
-    draw.rectangle(
-        (rectangle[0], rectangle[1], rectangle[2] - 1, rectangle[3] - 1), fill=style.colour
-    )
-    red, green, blue = style.colour
-    use_dark_text = 0.299 * red + 0.587 * green + 0.114 * blue >= _DARK_TEXT_MIN_LUMA
+    left, top, right, bottom = rectangle
+    draw.rectangle((left, top, right - 1, bottom - 1), fill=style.colour)
+    luma = np.dot(style.colour, _LUMA_WEIGHTS)
     draw_text(
         draw,
-        (rectangle[0] + 4, (rectangle[1] + rectangle[3]) / 2),
+        (left + 4, (top + bottom) / 2),
         label,
         size_px=font_px,
         width_px=width - 7,
-        colour=INK if use_dark_text else WHITE,
+        colour=INK if luma >= _DARK_TEXT_MIN_LUMA else WHITE,
         anchor="lm",
     )
     return True
 
 
-def _overlap(a: Corners, b: Corners) -> bool:
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+def _is_free(rectangle: Corners, size_wh: tuple[int, int], occupied: list[Corners]) -> bool:
+    """Return whether a label in this rectangle is inside the drawing and covers no other label."""
+    left, top, right, bottom = rectangle
+    is_inside = left >= -1 and top >= 0 and right <= size_wh[0] and bottom <= size_wh[1]
+    return is_inside and not any(
+        left < other[2] and other[0] < right and top < other[3] and other[1] < bottom
+        for other in occupied
+    )

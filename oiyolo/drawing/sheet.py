@@ -88,7 +88,7 @@ def contact_sheet(
     Returns:
         An RGB image.
     """
-    rows = [_layout_row(row, layout, fill=fill) for row, fill in _split_rows(cells, layout)]
+    rows = [_layout_row(row, layout, limit_px) for row, limit_px in _split_rows(cells, layout)]
     caption_px = max(len(cell.caption) for cell in cells) * layout.caption_line_px + 2
     height_px = layout.header_px + sum(height + caption_px + layout.gap_px for height, _ in rows)
     sheet = Image.new("RGB", (layout.width_px, height_px), WHITE)
@@ -121,39 +121,31 @@ def contact_sheet(
 
 def _split_rows(
     cells: Sequence[Cell], layout: SheetLayout
-) -> Iterator[tuple[Sequence[Cell], bool]]:
-    """Yield rows of about equal length, and whether each fills the width."""
+) -> Iterator[tuple[Sequence[Cell], float]]:
+    """Yield rows of about equal length, and the maximum height of each in pixels."""
     columns = layout.columns
     if layout.is_grid:
+        width_px = (layout.width_px - layout.gap_px * (columns + 1)) / columns
         for start in range(0, len(cells), columns):
-            yield cells[start : start + columns], False
-        return
-    row_count = max(1, round(len(cells) / columns))
-    if len(cells) < columns:
-        yield cells, False
-        return
-    ends = np.cumsum([cell.aspect for cell in cells])
-    rows = np.minimum(((ends - ends[0] / 2) / ends[-1] * row_count).astype(np.int64), row_count - 1)
-    for row in np.unique(rows).tolist():
-        yield [cells[index] for index in np.flatnonzero(rows == row).tolist()], True
+            row = cells[start : start + columns]
+            yield row, width_px / max(cell.aspect for cell in row)
+    elif len(cells) < columns:
+        yield cells, layout.width_px / 4
+    else:
+        ends = np.cumsum([cell.aspect for cell in cells])
+        row_count = round(len(cells) / columns)
+        numbers = ((ends - ends[0] / 2) / ends[-1] * row_count).astype(np.int64)
+        numbers = np.minimum(numbers, row_count - 1)
+        for number in np.unique(numbers):
+            yield [cells[index] for index in np.flatnonzero(numbers == number).tolist()], np.inf
 
 
 def _layout_row(
-    row: Sequence[Cell], layout: SheetLayout, *, fill: bool
+    row: Sequence[Cell], layout: SheetLayout, limit_px: float
 ) -> tuple[int, list[tuple[int, int, Cell]]]:
     """Return a row's height, and the left edge and width of each of its images."""
     available_px = layout.width_px - layout.gap_px * (len(row) + 1)
-    height = available_px / sum(cell.aspect for cell in row)
-    if layout.is_grid:
-        height = min(
-            height,
-            (layout.width_px - layout.gap_px * (layout.columns + 1))
-            / layout.columns
-            / max(cell.aspect for cell in row),
-        )
-    elif not fill:
-        height = min(height, layout.width_px / 4)
-    height_px = round(height)
+    height_px = round(min(available_px / sum(cell.aspect for cell in row), limit_px))
     positions = []
     left = layout.gap_px
     for cell in row:

@@ -19,6 +19,8 @@ WHITE: Final[Colour] = (255, 255, 255)
 INK: Final[Colour] = (33, 37, 41)
 FAINT: Final[Colour] = (110, 116, 122)
 
+_DEFAULT: Final = ""
+"""Pillow's own font."""
 _SYSTEM_FONTS: Final = (
     "NotoSansCJK-Regular.ttc",
     "wqy-microhei.ttc",
@@ -37,20 +39,17 @@ _PROBE_PX: Final = 16
 
 def font(size_px: int, text: str = "") -> Font:
     """Return a font that has all characters of ``text``; the default font if there is none."""
-    for index in range(len(_sources())):
-        if _has_all(index, text):
-            return _load(index, size_px)
-    return _load(0, size_px)
+    return _load(next((f for f in _fonts() if _has_all(f, text)), _DEFAULT), size_px)
 
 
 def is_drawable(text: str) -> bool:
     """Return whether an installed font has all characters of ``text``."""
-    return any(_has_all(index, text) for index in range(len(_sources())))
+    return any(_has_all(name, text) for name in _fonts())
 
 
 def is_drawable_in_charts(text: str) -> bool:
     """Return whether matplotlib's default font has all characters of ``text``."""
-    return all(_has(_CHART_FONT_INDEX, character) for character in text if character.isprintable())
+    return _has_all(_chart_font(), text)
 
 
 def truncate(text: str, face: Font, width_px: float) -> str:
@@ -93,44 +92,44 @@ def draw_text(
     return face.getlength(fitting)
 
 
-_CHART_FONT_INDEX: Final = 1
+@functools.cache
+def _fonts() -> tuple[str, ...]:
+    """Return names or paths of fonts, the default first."""
+    return (_DEFAULT, _chart_font(), *filter(_is_loadable, _SYSTEM_FONTS))
 
 
 @functools.cache
-def _sources() -> tuple[str, ...]:
-    """Return names or paths of fonts, the default first; "" is Pillow's own font."""
+def _chart_font() -> str:
     spec = importlib.util.find_spec("matplotlib")  # not imported, which would be slow
     package = Path(str(spec.origin)).parent if spec else Path()
-    chart_font = package / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
-    installed = [name for name in _SYSTEM_FONTS if _is_loadable(name)]
-    return ("", str(chart_font) if _is_loadable(str(chart_font)) else "", *installed)
+    path = str(package / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf")
+    return path if _is_loadable(path) else _DEFAULT
 
 
 def _is_loadable(name: str) -> bool:
     try:
-        ImageFont.truetype(name, _PROBE_PX)
+        _load(name, _PROBE_PX)
     except OSError:
         return False
     return True
 
 
 @functools.cache
-def _load(index: int, size_px: int) -> Font:
-    source = _sources()[index]
-    if source:
-        return ImageFont.truetype(source, size_px)
-    return ImageFont.load_default(size=size_px)
+def _load(name: str, size_px: int) -> Font:
+    if name == _DEFAULT:
+        return ImageFont.load_default(size=size_px)
+    return ImageFont.truetype(name, size_px)
 
 
-def _has_all(index: int, text: str) -> bool:
-    return all(_has(index, character) for character in text if character.isprintable())
+def _has_all(name: str, text: str) -> bool:
+    return all(_has(name, character) for character in text if character.isprintable())
 
 
 @functools.cache
-def _has(index: int, character: str) -> bool:
-    return _bitmap(index, character) != _bitmap(index, _UNASSIGNED)
+def _has(name: str, character: str) -> bool:
+    return _bitmap(name, character) != _bitmap(name, _UNASSIGNED)
 
 
-def _bitmap(index: int, character: str) -> tuple[tuple[int, int], bytes]:
-    mask = _load(index, _PROBE_PX).getmask(character)
+def _bitmap(name: str, character: str) -> tuple[tuple[int, int], bytes]:
+    mask = _load(name, _PROBE_PX).getmask(character)
     return mask.size, bytes(mask)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from oiyolo.evaluation.tables import Flags, Floats
+    from oiyolo.evaluation.matching import Matches
+    from oiyolo.evaluation.tables import Detections, Flags, Floats, GroundTruth
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -70,6 +71,16 @@ def precision_recall(score: Floats, true_positive: Flags, box_count: int) -> Pre
     true_positives = true_positives[last_of_score]
     recall = true_positives / box_count if box_count else np.full(len(true_positives), np.nan)
     return PrecisionRecall(score[last_of_score], true_positives / (last_of_score + 1), recall)
+
+
+def class_curve(
+    matches: Matches, detections: Detections, truth: GroundTruth, class_id: int
+) -> tuple[PrecisionRecall, int]:
+    """Return the curve of a class and its number of counted true boxes."""
+    scored = (detections.class_id == class_id) & ~matches.ignored
+    box_count = int((matches.counted & (truth.class_id == class_id)).sum())
+    curve = precision_recall(detections.score[scored], matches.true_positive[scored], box_count)
+    return curve, box_count
 
 
 def average_precision(curve: PrecisionRecall, box_count: int) -> float:

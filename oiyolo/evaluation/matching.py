@@ -16,11 +16,13 @@ import numpy as np
 from oiyolo.boxes import ioa, iou
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from oiyolo.evaluation.tables import Detections, Flags, Floats, GroundTruth, Ints
 
 UNMATCHED = -1
+_MIN_IOU = 0.5
+"""Smallest intersection over union of a match."""
+_MIN_IOA = 0.5
+"""Smallest share of its area with which a detection lies in a group-of region."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -59,61 +61,34 @@ class Matches:
         return np.asarray((self.detection == UNMATCHED) & self.counted)
 
 
-def match(
-    detections: Detections,
-    truth: GroundTruth,
-    *,
-    iou_threshold: float = 0.5,
-    ioa_threshold: float = 0.5,
-    group_of_as_regions: bool = True,
-    second_choice: bool = False,
-) -> Matches:
+def match(detections: Detections, truth: GroundTruth) -> Matches:
     """Match detections to true boxes of the same image and class.
+
+    A detection may match only the box that it overlaps most. If that is matched already, it is a
+    false positive, as for PASCAL VOC (``VOCevaldet.m`` in its development kit), Open Images and
+    darknet's ``map``; for COCO (``pycocotools``), it may match another one.
 
     Args:
         detections: Detections, with the same ``image_ids`` as ``truth``.
         truth: Ground truth.
-        iou_threshold: Smallest intersection over union of a match, above 0.
-        ioa_threshold: Smallest intersection over the area of a detection for it to lie in a
-            group-of region.
-        group_of_as_regions: Whether group-of boxes are regions; otherwise they are ordinary boxes.
-        second_choice: Whether a detection whose best box is already matched may match another
-            one. It may for COCO (``pycocotools``); for PASCAL VOC (``VOCevaldet.m`` in its
-            development kit), Open Images and darknet's ``map`` it is a false positive.
 
     Raises:
-        ValueError: The tables have different ``image_ids``, or ``iou_threshold`` is not above 0.
+        ValueError: The tables have different ``image_ids``.
     """
     if detections.image_ids != truth.image_ids:
-        raise ValueError("detections and truth must have the same image_ids: use reindex()")
-    if not iou_threshold > 0:
-        raise ValueError(f"iou_threshold must be above 0, not {iou_threshold}")
-    regions = truth.group_of if group_of_as_regions else np.zeros_like(truth.group_of)
+        raise ValueError("detections and truth must have the same image_ids")
     order = _order_by_score(detections)
+    rank, box, overlap = _best_boxes(detections, truth, order)
+    # Ranks ascend, so that the first detection of each box has the highest score.
+    first = np.unique(box, return_index=True)[1]
+    detection, box = order[rank[first]], box[first]
     matched_box = np.full(len(detections), UNMATCHED, dtype=np.int64)
     matched_iou = np.zeros(len(detections))
     matched_detection = np.full(len(truth), UNMATCHED, dtype=np.int64)
-    # There are only a few candidates per true box, so a loop is fast enough.
-    for detection, box, overlap in _candidates(
-        detections,
-        truth,
-        order,
-        np.flatnonzero(~regions),
-        iou_threshold,
-        second_choice=second_choice,
-    ):
-        if matched_box[detection] == UNMATCHED and matched_detection[box] == UNMATCHED:
-            matched_box[detection] = box
-            matched_iou[detection] = overlap
-            matched_detection[box] = detection
-    in_region = _in_regions(detections, truth, order, np.flatnonzero(regions), ioa_threshold)
-    return Matches(
-        matched_box,
-        matched_iou,
-        (matched_box == UNMATCHED) & in_region,
-        matched_detection,
-        ~regions,
-    )
+    matched_box[detection], matched_iou[detection] = box, overlap[first]
+    matched_detection[box] = detection
+    ignored = (matched_box == UNMATCHED) & _in_regions(detections, truth, order)
+    return Matches(matched_box, matched_iou, ignored, matched_detection, ~truth.group_of)
 
 
 def _order_by_score(detections: Detections) -> Ints:
@@ -150,35 +125,23 @@ def _pairs(
     return rank, boxes[by_key][np.repeat(first, count) + within]
 
 
-def _candidates(
-    detections: Detections,
-    truth: GroundTruth,
-    order: Ints,
-    boxes: Ints,
-    iou_threshold: float,
-    *,
-    second_choice: bool,
-) -> Iterator[tuple[int, int, float]]:
-    """Return detection, box and IoU of each pair that may match, in descending order of score."""
-    rank, box = _pairs(detections, truth, order, boxes)
+def _best_boxes(
+    detections: Detections, truth: GroundTruth, order: Ints
+) -> tuple[Ints, Ints, Floats]:
+    """Return the rank, the best box and its IoU of each detection that may match, by rank."""
+    rank, box = _pairs(detections, truth, order, np.flatnonzero(~truth.group_of))
     overlap = iou(detections.xyxy[order[rank]], truth.xyxy[box])
     # lexsort is stable: boxes of equal IoU stay sorted by their values.
     best_first = np.lexsort((-overlap, rank))
-    if not second_choice:
-        best_first = best_first[np.unique(rank[best_first], return_index=True)[1]]
-    chosen = best_first[overlap[best_first] >= iou_threshold]
-    return zip(
-        order[rank[chosen]].tolist(), box[chosen].tolist(), overlap[chosen].tolist(), strict=True
-    )
+    best = best_first[np.unique(rank[best_first], return_index=True)[1]]
+    best = best[overlap[best] >= _MIN_IOU]
+    return rank[best], box[best], overlap[best]
 
 
-def _in_regions(
-    detections: Detections, truth: GroundTruth, order: Ints, regions: Ints, ioa_threshold: float
-) -> Flags:
+def _in_regions(detections: Detections, truth: GroundTruth, order: Ints) -> Flags:
     """Return whether each detection lies in a region of its class, shape (detections,)."""
-    rank, region = _pairs(detections, truth, order, regions)
+    rank, region = _pairs(detections, truth, order, np.flatnonzero(truth.group_of))
     overlap = ioa(detections.xyxy[order[rank]], truth.xyxy[region])
-    is_inside = (overlap > 0) & (overlap >= ioa_threshold)
     inside = np.zeros(len(detections), dtype=np.bool_)
-    inside[order[rank[is_inside]]] = True
+    inside[order[rank[overlap >= _MIN_IOA]]] = True
     return inside

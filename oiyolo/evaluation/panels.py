@@ -1,23 +1,24 @@
 """Pictures of true positives, false positives and false negatives.
 
-``evaluate_images`` matches boxes, ``draw_detections`` and ``contact_sheet`` draw in memory, and
-only ``save_panels`` reads and writes files. The colours are Okabe and Ito's, which people with any
-colour vision can distinguish (https://jfly.uni-koeln.de/color/); the line styles differ as well.
+``evaluate_images`` matches boxes, ``draw_detections`` draws in memory, and only ``save_panels``
+reads and writes files. The colours are Okabe and Ito's, which people with any colour vision can
+distinguish (https://jfly.uni-koeln.de/color/); the line styles differ as well.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
-import itertools
+import operator
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageDraw, UnidentifiedImageError
+from PIL import Image, ImageDraw
 
 from oiyolo.core.errors import InputFormError
 from oiyolo.core.files import atomic_write
-from oiyolo.drawing import sheet as sheets
 from oiyolo.drawing.marks import (
     GREY,
     SKY,
@@ -28,7 +29,7 @@ from oiyolo.drawing.marks import (
     draw_label,
     to_pixels,
 )
-from oiyolo.drawing.sheet import Cell, SheetLayout
+from oiyolo.drawing.sheet import Cell, SheetLayout, contact_sheet
 from oiyolo.drawing.text import WHITE
 from oiyolo.evaluation.matching import match
 
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 
 OVERVIEW = "overview.png"
 WORST = "worst.png"
+_MAX_IMAGES = 12
+"""Maximum number of images on a sheet."""
 
 _TRUE_BOX = Style("ground truth", WHITE, 1)
 _REGION = Style("group-of region", GREY, 1, (3, 4))
@@ -105,27 +108,6 @@ class ImageResult:
         return ", ".join(counts) or nothing
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Panel:
-    """An image on a contact sheet.
-
-    Attributes:
-        image: Pixels that the detector processed.
-        result: Boxes to draw on them.
-        aspect: Width divided by height of the original photograph, which preparation may have
-            stretched; ``None`` for the aspect of ``image``.
-    """
-
-    image: Image.Image
-    result: ImageResult
-    aspect: float | None = None
-
-    @property
-    def display_aspect(self) -> float:
-        """Width divided by height on the sheet."""
-        return self.aspect or self.image.width / self.image.height
-
-
 def evaluate_images(
     detections: Detections,
     truth: GroundTruth,
@@ -143,11 +125,7 @@ def evaluate_images(
 
     Returns:
         One result per image of ``truth``, in its order.
-
-    Raises:
-        ValueError: The image of a detection is not in ``truth``.
     """
-    detections = detections.reindex(truth.image_ids)
     thresholds = np.asarray(score_thresholds, dtype=np.float64)
     detections = detections.where(detections.score >= thresholds[detections.class_id])
     matches = match(detections, truth)
@@ -178,56 +156,38 @@ def evaluate_images(
     )
 
 
-def choose_overview(results: Iterable[ImageResult], count: int = 12) -> tuple[ImageResult, ...]:
+def choose_overview(results: Iterable[ImageResult]) -> list[ImageResult]:
     """Choose a reproducible random sample of images, alternating between classes.
 
     Images are ordered by a hash of their ids, so an image added to the test split replaces at most
     one. Images without true boxes fill at most a sixth of the sample, unless others are too few.
     """
-    queues: dict[int, list[ImageResult]] = {}
-    without_boxes: list[ImageResult] = []
-    for result in sorted(results, key=_sampling_key):
-        if not result.classes:
-            without_boxes.append(result)
-        for class_id in sorted(result.classes):
-            queues.setdefault(class_id, []).append(result)
-    alternating = (
-        result
-        for row in itertools.zip_longest(*(queues[class_id] for class_id in sorted(queues)))
-        for result in row
-        if result is not None
-    )
-    with_boxes = list({result.image_id: result for result in alternating}.values())
-    empty_count = max(count - len(with_boxes), count // 6)
-    chosen_without_boxes = without_boxes[: min(empty_count, count)]
-    return tuple(with_boxes[: count - len(chosen_without_boxes)] + chosen_without_boxes)
+    ordered = sorted(results, key=_sampling_key)
+    next_rank: Counter[int] = Counter()
+    ranked: list[tuple[int, int, ImageResult]] = []
+    for result in ordered:
+        for class_id in result.classes:
+            ranked.append((next_rank[class_id], class_id, result))
+            next_rank[class_id] += 1
+    ranked.sort(key=operator.itemgetter(0, 1))
+    with_boxes = list({result.image_id: result for _, _, result in ranked}.values())
+    without_boxes = [result for result in ordered if not result.classes]
+    empty_count = max(_MAX_IMAGES - len(with_boxes), _MAX_IMAGES // 6)
+    chosen_without_boxes = without_boxes[:empty_count]
+    return with_boxes[: _MAX_IMAGES - len(chosen_without_boxes)] + chosen_without_boxes
 
 
-def choose_worst(results: Iterable[ImageResult], count: int = 12) -> tuple[ImageResult, ...]:
+def choose_worst(results: Iterable[ImageResult]) -> list[ImageResult]:
     """Return the images with the most errors, in descending order; none without errors."""
     wrong = [result for result in results if result.error_count]
-    return tuple(
-        sorted(wrong, key=lambda result: (-result.error_count, _sampling_key(result)))[:count]
-    )
+    wrong.sort(key=lambda result: (-result.error_count, _sampling_key(result)))
+    return wrong[:_MAX_IMAGES]
 
 
 def draw_detections(
-    image: Image.Image, result: ImageResult, *, size_wh: tuple[int, int] | None = None
+    image: Image.Image, result: ImageResult, size_wh: tuple[int, int]
 ) -> Image.Image:
-    """Draw the boxes of a result on a copy of an image.
-
-    Args:
-        image: The image.
-        result: Boxes to draw.
-        size_wh: Width and height of the drawing in pixels; by default those of the image, but at
-            least 320 pixels wide, because labels are illegible on fewer.
-
-    Returns:
-        An RGB image.
-    """
-    if size_wh is None:
-        scale = max(1.0, 320 / image.width)
-        size_wh = (round(image.width * scale), round(image.height * scale))
+    """Return an RGB image of the given size with the boxes of a result drawn on it."""
     shrinks = size_wh[0] < image.width
     resampling = Image.Resampling.LANCZOS if shrinks else Image.Resampling.BICUBIC
     canvas = image.convert("RGB").resize(size_wh, resampling)
@@ -247,45 +207,12 @@ def draw_detections(
     return canvas
 
 
-def contact_sheet(
-    panels: Sequence[Panel], *, title: str = "", columns: int = 4, width_px: int = 1360
-) -> Image.Image:
-    """Draw images in rows of equal width, with a title, captions and a legend.
-
-    Args:
-        panels: The images; each keeps its aspect, and a row has the height that fills the width.
-        title: Title of the sheet.
-        columns: Average number of images in a row.
-        width_px: Width of the sheet.
-
-    Returns:
-        An RGB image.
-    """
-    legend = [_TRUE_POSITIVE, _FALSE_POSITIVE, _FALSE_NEGATIVE, _TRUE_BOX]
-    if any(len(panel.result.regions) for panel in panels):
-        legend.append(_REGION)
-    return sheets.contact_sheet(
-        [_cell(panel) for panel in panels],
-        title=title,
-        legend=legend,
-        layout=SheetLayout(columns=columns, width_px=width_px),
-    )
-
-
-def _cell(panel: Panel) -> Cell:
-    def draw(size_wh: tuple[int, int]) -> Image.Image:
-        return draw_detections(panel.image, panel.result, size_wh=size_wh)
-
-    return Cell(panel.display_aspect, (panel.result.image_id, str(panel.result)), draw)
-
-
 def save_panels(
     folder: Path,
     *,
     image_paths: Mapping[str, Path],
     results: Sequence[ImageResult],
-    original_sizes_wh: Mapping[str, tuple[int, int]] | None = None,
-    count: int = 12,
+    original_sizes_wh: Mapping[str, tuple[int, int]],
 ) -> dict[str, Path]:
     """Write two contact sheets: a random sample of images, and those with the most errors.
 
@@ -294,8 +221,7 @@ def save_panels(
         image_paths: Paths of the images that the detector processed, by image id.
         results: Results of ``evaluate_images``.
         original_sizes_wh: Width and height of the original photographs, by image id, if
-            preparation stretched them; ``None`` if it kept their aspect.
-        count: Maximum number of images on a sheet.
+            preparation stretched them; an image that is not listed keeps its aspect.
 
     Returns:
         Paths of the files, by name. Without any errors, ``worst.png`` is deleted and not included.
@@ -305,24 +231,27 @@ def save_panels(
     """
     paths = {}
     selections = (
-        (OVERVIEW, "Random sample of test images", choose_overview(results, count)),
-        (WORST, "Most false positives and false negatives", choose_worst(results, count)),
+        (OVERVIEW, "Random sample of test images", choose_overview(results)),
+        (WORST, "Most false positives and false negatives", choose_worst(results)),
     )
     for name, title, chosen in selections:
         path = folder / name
         if not chosen:
             path.unlink(missing_ok=True)
             continue
-        panels = [
-            Panel(
-                _read_image(image_paths[result.image_id]),
-                result,
-                _aspect((original_sizes_wh or {}).get(result.image_id)),
-            )
-            for result in chosen
-        ]
+        cells = []
+        for result in chosen:
+            image = _read_image(image_paths[result.image_id])
+            width, height = original_sizes_wh.get(result.image_id, image.size)
+            caption = (result.image_id, str(result))
+            draw = functools.partial(draw_detections, image, result)
+            cells.append(Cell(width / height, caption, draw))
+        legend = [_TRUE_POSITIVE, _FALSE_POSITIVE, _FALSE_NEGATIVE, _TRUE_BOX]
+        if any(len(result.regions) for result in chosen):
+            legend.append(_REGION)
         with atomic_write(path) as part:
-            contact_sheet(panels, title=title).save(part, format="PNG")
+            sheet = contact_sheet(cells, title=title, legend=legend, layout=SheetLayout())
+            sheet.save(part, format="PNG")
         paths[name] = path
     return paths
 
@@ -352,16 +281,12 @@ def _sampling_key(result: ImageResult) -> str:
     return hashlib.sha256(result.image_id.encode(errors="surrogateescape")).hexdigest()
 
 
-def _aspect(size_wh: tuple[int, int] | None) -> float | None:
-    return size_wh[0] / size_wh[1] if size_wh else None
-
-
 def _read_image(path: Path) -> Image.Image:
     try:
         with Image.open(path) as image:
             pixels: Image.Image = image.convert("RGB")
             return pixels
-    except (OSError, UnidentifiedImageError) as error:
+    except OSError as error:
         raise InputFormError(
             "a test image cannot be read",
             where=str(path),

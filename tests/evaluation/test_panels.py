@@ -10,10 +10,8 @@ from PIL import Image
 
 from oiyolo.core.errors import InputFormError
 from oiyolo.evaluation.panels import (
-    Panel,
     choose_overview,
     choose_worst,
-    contact_sheet,
     draw_detections,
     evaluate_images,
     save_panels,
@@ -74,14 +72,14 @@ def test_boxes_are_sorted_into_true_and_false_positives_and_false_negatives(tabl
 def test_each_kind_of_box_has_its_colour(tables: Tables) -> None:
     correct, wrong, *_ = results_of(tables)
     grey = Image.new("L", (96, 96), 90)
-    drawn = draw_detections(grey, correct)
+    drawn = draw_detections(grey, correct, (320, 320))
     assert drawn.size == (320, 320)
     assert SKY_BLUE in colours(drawn)
     assert not {VERMILION, YELLOW} & colours(drawn)
     assert drawn.getpixel((80, 160)) == SKY_BLUE  # a quarter of 320
-    assert colours(draw_detections(grey, wrong)) >= {VERMILION, YELLOW}
+    assert colours(draw_detections(grey, wrong, (320, 320))) >= {VERMILION, YELLOW}
     assert grey.size == (96, 96)
-    assert draw_detections(grey, wrong, size_wh=(50, 40)).size == (50, 40)
+    assert draw_detections(grey, wrong, (50, 40)).size == (50, 40)
 
 
 def test_boxes_at_the_edges_and_without_area_are_drawn(tables: Tables) -> None:
@@ -89,21 +87,31 @@ def test_boxes_at_the_edges_and_without_area_are_drawn(tables: Tables) -> None:
         [("a", 0, 0.9, (1, 1, 1, 1)), ("a", 0, 0.8, (0, 0, 0, 1))], [("a", 0, (0, 0, 1, 1), False)]
     )
     (result, _) = evaluate_images(detections, truth, ["Boat"], [0.5])
-    assert VERMILION in colours(draw_detections(Image.new("RGB", (64, 48)), result))
+    assert VERMILION in colours(draw_detections(Image.new("RGB", (64, 48)), result, (320, 240)))
 
 
 @pytest.mark.parametrize("count", [1, 3, 4, 7, 12])
-def test_a_sheet_restores_the_aspect_and_fills_its_rows(tables: Tables, count: int) -> None:
-    result = results_of(tables)[1]
-    panel = Panel(Image.new("RGB", (96, 96), (1, 2, 3)), result, aspect=4 / 3)
-    assert panel.display_aspect == pytest.approx(4 / 3)
-    sheet = contact_sheet([panel] * count, title="A title " * 40, width_px=1000)
-    assert sheet.width == 1000
-    ground = np.all(np.asarray(sheet) == (1, 2, 3), axis=2)
-    columns = np.flatnonzero(ground.any(axis=0))
+def test_a_sheet_restores_the_aspect_and_fills_its_rows(
+    tables: Tables, tmp_path: Path, count: int
+) -> None:
+    wrong = results_of(tables)[1]
+    path = tmp_path / "b.png"
+    Image.new("RGB", (96, 96), (1, 2, 3)).save(path)
+    written = save_panels(
+        tmp_path / "panels",
+        image_paths={"b": path},
+        results=[wrong] * count,
+        original_sizes_wh={"b": (400, 300)},
+    )
+    with Image.open(written["worst.png"]) as sheet:
+        background = np.all(np.asarray(sheet) == (1, 2, 3), axis=2)
+    columns, rows = (np.flatnonzero(background.any(axis=axis)) for axis in (0, 1))
     assert columns[0] < 20
+    if count == 1:
+        width, height = (int(i[-1] - i[0] + 1) for i in (columns, rows))
+        assert width / height == pytest.approx(4 / 3, abs=0.01)
     if count >= 4:
-        assert columns[-1] > 980
+        assert columns[-1] > 1330
 
 
 def test_the_sample_is_reproducible_and_contains_each_class(random_tables: RandomTables) -> None:
@@ -114,17 +122,16 @@ def test_the_sample_is_reproducible_and_contains_each_class(random_tables: Rando
     assert choose_overview(list(reversed(results))) == chosen
     assert {0, 1, 2} <= set().union(*(result.classes for result in chosen))
     assert sum(not result.classes for result in chosen) <= 2
-    worst = choose_worst(results, 5)
-    assert [result.error_count for result in worst] == sorted(
+    assert [result.error_count for result in choose_worst(results)] == sorted(
         (result.error_count for result in results), reverse=True
-    )[:5]
+    )[:12]
 
 
 def test_images_without_boxes_fill_the_rest_of_the_sample(tables: Tables) -> None:
     chosen = choose_overview(results_of(tables))
     assert [result.image_id for result in chosen][-1] == "d"
     assert len(chosen) == 4
-    assert choose_overview([]) == ()
+    assert choose_overview([]) == []
 
 
 def test_panels_are_written_and_a_stale_one_is_deleted(tables: Tables, tmp_path: Path) -> None:
@@ -141,7 +148,7 @@ def test_panels_are_written_and_a_stale_one_is_deleted(tables: Tables, tmp_path:
     assert sorted(path.name for path in folder.iterdir()) == ["overview.png", "worst.png"]
     with Image.open(written["overview.png"]) as sheet:
         assert (sheet.format, sheet.width) == ("PNG", 1360)
-    written = save_panels(folder, image_paths=paths, results=results[:1])
+    written = save_panels(folder, image_paths=paths, results=results[:1], original_sizes_wh={})
     assert sorted(written) == ["overview.png"]
     assert not (folder / "worst.png").exists()
 
@@ -149,5 +156,11 @@ def test_panels_are_written_and_a_stale_one_is_deleted(tables: Tables, tmp_path:
 def test_an_unreadable_image_is_an_error_with_its_path(tables: Tables, tmp_path: Path) -> None:
     broken = tmp_path / "a.jpg"
     broken.write_bytes(b"no image")
-    with pytest.raises(InputFormError, match=r"a\.jpg"):
-        save_panels(tmp_path, image_paths={"a": broken}, results=results_of(tables)[:1])
+    with pytest.raises(InputFormError) as caught:
+        save_panels(
+            tmp_path,
+            image_paths={"a": broken},
+            results=results_of(tables)[:1],
+            original_sizes_wh={},
+        )
+    assert caught.value.where == str(broken)

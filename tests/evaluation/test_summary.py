@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,11 +13,13 @@ import pytest
 import oiyolo
 from oiyolo.evaluation.plots import plot_precision_recall
 from oiyolo.evaluation.summary import Evaluation, evaluate_detections
-from oiyolo.evaluation.tables import Detections, GroundTruth, verification
+from oiyolo.evaluation.tables import Detections, verification
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from oiyolo.evaluation.tables import GroundTruth
 
     RandomTables = Callable[..., tuple[Detections, GroundTruth]]
     Tables = Callable[..., tuple[Detections, GroundTruth]]
@@ -114,10 +115,16 @@ def test_a_report_shows_an_evaluation_of_an_older_version(tables: Tables, tmp_pa
         "darknet": {"fork": "hank", "gpu": True},
     }
     (run / "run.json").write_text(json.dumps(record))
-    older = {"split": "test", "weights": "final.weights", **as_older_version(boats(tables))}
+    older = {"split": "valid", "weights": "final.weights", **as_older_version(boats(tables))}
     (run / "evaluation.json").write_text(json.dumps(older))
+    (run / "panels").mkdir()
+    (run / "panels" / "worst.png").write_bytes(b"a picture")
+    part = run / ".report.html.1-1.part"
+    part.write_bytes(b"half")
     oiyolo.report(tmp_path)
+    assert not part.exists()
     page = (run / "report.html").read_text(encoding="utf-8")
+    assert 'alt="worst of detections on images of the valid split"' in page
     header, boat = (re.findall(r"<(?:td|th)>(.*?)</", page_row) for page_row in table_rows(page))
     assert dict(zip(header, boat, strict=True)).items() >= {
         ("class", "Boat"),
@@ -159,26 +166,14 @@ def test_perfect_detections_have_a_score_of_one(random_tables: RandomTables) -> 
     assert all(row.f1 == 1 and not row.false_negatives for row in evaluation.classes)
 
 
-def test_the_order_of_the_images_does_not_matter(random_tables: RandomTables) -> None:
-    detections, truth = random_tables(2, group_of=0.1)
-    turned = detections.reindex(tuple(reversed(truth.image_ids)))
-    names = ["x", "y", "z"]
-    before = evaluate_detections(detections, truth, names)
-    assert evaluate_detections(turned, truth, names).to_json() == before.to_json()
-
-
-def test_inconsistent_input_is_rejected(tables: Tables) -> None:
+def test_class_ids_beyond_the_names_are_rejected(tables: Tables) -> None:
     detections, truth = tables([("a", 1, 0.5, BOX)], [])
-    with pytest.raises(ValueError, match="class id 1, but there are 1 classes"):
+    with pytest.raises(ValueError, match="class id 1"):
         evaluate_detections(detections, truth, ["Boat"])
-    elsewhere = Detections(("z",), detections.image, detections.class_id, np.ones(1), [BOX])  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="'z'"):
-        evaluate_detections(elsewhere, truth, ["Boat", "Canoe"])
 
 
-def test_an_evaluation_without_images_is_undefined() -> None:
-    truth = GroundTruth.from_rows([], box_image_ids=[], class_id=[], xyxy=[])
-    evaluation = evaluate_detections(Detections.empty(), truth, ["Boat"])
+def test_an_evaluation_without_images_is_undefined(tables: Tables) -> None:
+    evaluation = evaluate_detections(*tables([], [], images=""), ["Boat"])
     assert math.isnan(evaluation.map50)
     assert evaluation.to_json()["map50"] is None
     plot_precision_recall(evaluation)
@@ -192,14 +187,3 @@ def test_the_chart_has_a_legend_of_classes_and_marks_the_threshold(tables: Table
     dot = axes.lines[1]
     assert (dot.get_xdata()[0], dot.get_ydata()[0]) == pytest.approx((2 / 3, 2 / 3))  # type: ignore[index]
     assert plot_precision_recall(boats(tables), ax=axes) is axes
-
-
-def test_a_hundred_thousand_detections_are_evaluated_in_seconds(
-    random_tables: RandomTables,
-) -> None:
-    detections, truth = random_tables(0, images=14_000, classes=3)
-    assert len(detections) > 100_000
-    started = time.perf_counter()
-    evaluate_detections(detections, truth, ["x", "y", "z"])
-    # A generous bound, so that a busy machine does not fail it.
-    assert time.perf_counter() - started < 60

@@ -9,30 +9,51 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, overload
+from typing import TYPE_CHECKING, Final, TypedDict, overload
 
-from oiyolo.core import locks
+from oiyolo.core import extras, locks
 from oiyolo.core.errors import UsageError
 from oiyolo.core.results import Plan
 from oiyolo.stages.plot import compare, live
-from oiyolo.stages.plot.outputs import Plotted, draw, find_targets, load_outputs, write_recipe
+from oiyolo.stages.plot.outputs import (
+    Plotted,
+    draw,
+    find_targets,
+    load_outputs,
+    remove_parts,
+    with_events,
+    write_recipe,
+)
 from oiyolo.trainlog.parse import read_log
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import Literal
+
+    from typing_extensions import Unpack
 
     from oiyolo.project.project import ProjectLike
     from oiyolo.stages.plot.compare import Compared
     from oiyolo.stages.plot.outputs import Target
-    from oiyolo.trainlog.tables import TrainLog
+    from oiyolo.tracking.tensorboard import EventWriter
 
 STAGE: Final = "plot"
+_EVERY_S: Final = 10.0
+_IDLE_S: Final = 300.0
 _log = logging.getLogger("oiyolo")
 
 __all__ = ["STAGE", "Plotted", "plot"]
+
+
+class _Options(TypedDict, total=False):
+    """Options of ``plot`` that do not change the type of its result."""
+
+    run: str | None
+    follow: bool
+    every_s: float | None
+    idle_s: float | None
+    tensorboard: str | Path | None
 
 
 @overload
@@ -40,12 +61,8 @@ def plot(
     project: ProjectLike = ...,
     *,
     log: str | Path | None = ...,
-    run: str | None = ...,
-    follow: bool = ...,
-    every_s: float | None = ...,
-    idle_s: float | None = ...,
-    tensorboard: str | Path | None = ...,
     dry_run: Literal[False] = ...,
+    **options: Unpack[_Options],
 ) -> Plotted: ...
 
 
@@ -54,12 +71,8 @@ def plot(
     project: ProjectLike = ...,
     *,
     log: Sequence[str | Path],
-    run: str | None = ...,
-    follow: bool = ...,
-    every_s: float | None = ...,
-    idle_s: float | None = ...,
-    tensorboard: str | Path | None = ...,
     dry_run: Literal[False] = ...,
+    **options: Unpack[_Options],
 ) -> Plotted | Compared: ...
 
 
@@ -68,12 +81,8 @@ def plot(
     project: ProjectLike = ...,
     *,
     log: str | Path | Sequence[str | Path] | None = ...,
-    run: str | None = ...,
-    follow: bool = ...,
-    every_s: float | None = ...,
-    idle_s: float | None = ...,
-    tensorboard: str | Path | None = ...,
     dry_run: Literal[True],
+    **options: Unpack[_Options],
 ) -> Plan: ...
 
 
@@ -82,12 +91,8 @@ def plot(
     project: ProjectLike = ...,
     *,
     log: str | Path | Sequence[str | Path] | None = ...,
-    run: str | None = ...,
-    follow: bool = ...,
-    every_s: float | None = ...,
-    idle_s: float | None = ...,
-    tensorboard: str | Path | None = ...,
     dry_run: bool = ...,
+    **options: Unpack[_Options],
 ) -> Plotted | Compared | Plan: ...
 
 
@@ -122,40 +127,48 @@ def plot(
         The charts and metrics of a training run, or a comparison of several, or the plan.
 
     Raises:
-        UsageError: A run or file does not exist or has no log yet, or ``follow`` names several.
+        UsageError: A run or file does not exist or has no log yet, ``follow`` names several, or
+            ``tensorboard`` is not a folder or its library is not installed.
         InputFormError: The file is not a darknet log.
         LockedError: Another process is writing the same event files.
     """
-    targets = find_targets(project, log=log, run=run, may_wait=follow)
-    names = compare.distinct_names(targets)
+    targets = compare.named(find_targets(project, log=log, run=run, may_wait=follow))
     if follow and len(targets) > 1:
-        raise UsageError("only one training run can be followed at a time", found=", ".join(names))
-    if tensorboard is not None and Path(tensorboard).is_file():
-        raise UsageError(
-            "cannot write event files: not a folder",
-            where=str(tensorboard),
-            remedy="Name a folder",
-        )
-    intervals = live.FollowIntervals.from_options(every_s, idle_s)
-    folders = [None if tensorboard is None else Path(tensorboard) / name for name in names]
+        names = ", ".join(targets)
+        raise UsageError("only one training run can be followed at a time", found=names)
+    writers = [] if tensorboard is None else _event_writers(Path(tensorboard), targets)
+    every_s = _seconds("every-s", every_s, _EVERY_S)
+    idle_s = _seconds("idle-s", idle_s, _IDLE_S)
     if dry_run:
-        return _plan(targets, folders, follow=follow)
-    if len(targets) > 1:
-        logs = {
-            name: read_log(target.log_path) for name, target in zip(names, targets, strict=True)
-        }
-        for target, folder, training_log in zip(targets, folders, logs.values(), strict=True):
-            with _lock_event_folder(folder):
-                _write_events(folder, training_log, target.log_path)
-        return compare.compare(targets, logs)
-    (target,), (folder,) = targets, folders
-    with _lock_event_folder(folder):
+        return _plan(targets, writers, follow=follow)
+    with contextlib.ExitStack() as stack:
+        for lock in [writer.folder / ".lock" for writer in writers]:
+            what = "the folder of event files"
+            stack.enter_context(locks.exclusive(lock, what=what, operation=STAGE))
+        if len(targets) > 1:
+            return compare.compare(targets, writers)
+        (target,), writer = targets.values(), writers[0] if writers else None
+        remove_parts(target)
         if follow:
-            return live.follow(target, intervals, events=folder)
-        return _plot_once(target, folder)
+            return live.follow(target, writer, every_s=every_s, idle_s=idle_s)
+        return _plot_once(target, writer)
 
 
-def _plot_once(target: Target, folder: Path | None) -> Plotted:
+def _seconds(option: str, value: float | None, default: float) -> float:
+    seconds = default if value is None else value
+    if not seconds > 0:
+        raise UsageError(f"invalid --{option}", expected="seconds above 0", found=str(seconds))
+    return seconds
+
+
+def _event_writers(folder: Path, names: Iterable[str]) -> list[EventWriter]:
+    with extras.required("tensorboard", library="TensorBoard", by="--tensorboard"):
+        from oiyolo.tracking.tensorboard import EventWriter  # noqa: PLC0415  (an extra, and slow)
+
+    return [EventWriter(folder / name) for name in names]
+
+
+def _plot_once(target: Target, writer: EventWriter | None) -> Plotted:
     recipe = target.recipe()  # before reading, because the log may grow
     plotted = load_outputs(target, recipe)
     if plotted is None:
@@ -163,36 +176,16 @@ def _plot_once(target: Target, folder: Path | None) -> Plotted:
         write_recipe(plotted, target, recipe)
     else:
         _log.info("plot: up to date")
-    if folder is None:
-        return plotted
-    step_count = _write_events(folder, plotted.log, target.log_path)
-    return replace(plotted, events=folder, new_events=step_count)
+    return with_events(plotted, target, writer)
 
 
-def _write_events(folder: Path | None, log: TrainLog, log_path: Path) -> int:
-    if folder is None:
-        return 0
-    from oiyolo.trainlog.tensorboard import write_events  # noqa: PLC0415  (numpy)
-
-    return write_events(log, folder, log_path=log_path)
-
-
-@contextlib.contextmanager
-def _lock_event_folder(folder: Path | None) -> Iterator[None]:
-    """Hold the lock on a folder of event files, if there is one."""
-    if folder is None:
-        yield
-        return
-    with locks.exclusive(folder / ".lock", what="the folder of event files", operation=STAGE):
-        yield
-
-
-def _plan(targets: Sequence[Target], folders: Sequence[Path | None], *, follow: bool) -> Plan:
+def _plan(targets: Mapping[str, Target], writers: Sequence[EventWriter], *, follow: bool) -> Plan:
     if len(targets) > 1:
-        folder = compare.comparison_folder(targets)
-        actions = [f"compare {', '.join(str(t.log_path) for t in targets)} in {folder}"]
+        logs = ", ".join(str(target.log_path) for target in targets.values())
+        actions = [f"compare {logs} in {compare.comparison_folder(targets)}"]
     else:
+        (target,) = targets.values()
         until = ", again each time the log grows, until the training ends" if follow else ""
-        actions = [f"chart {targets[0].log_path} into {targets[0].charts_folder}{until}"]
-    actions += [f"write event files to {folder}" for folder in folders if folder is not None]
+        actions = [f"chart {target.log_path} into {target.charts_folder}{until}"]
+    actions += [f"write event files to {writer.folder}" for writer in writers]
     return Plan(STAGE, actions)

@@ -7,7 +7,6 @@ log that belongs to a run, or to ``comparison-<names>/`` in the current folder i
 from __future__ import annotations
 
 import hashlib
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -15,12 +14,13 @@ from typing import TYPE_CHECKING, Any, Final
 from oiyolo.core import files
 from oiyolo.core.results import Result, format_table, images_html
 from oiyolo.trainlog.lineage import format_number
+from oiyolo.trainlog.parse import read_log
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from oiyolo.stages.plot.outputs import Target
-    from oiyolo.trainlog.tables import TrainLog
+    from oiyolo.tracking.tensorboard import EventWriter
 
 _MAX_NAME_CHARS: Final = 80
 _HEADINGS: Final = {
@@ -65,14 +65,9 @@ class Compared(Result):
         names.remove("verdict")
         cells = [[_HEADINGS[name] for name in names]]
         cells += [[_cell(row[name]) for name in names] for row in self.rows]
-        verdicts = [f"{row['run']}: {row['verdict']}" for row in self.rows]
-        return "\n".join(
-            [
-                format_table(cells),
-                *verdicts,
-                f"chart: {self.charts[0]} (and .svg); table: {self.table}",
-            ]
-        )
+        verdicts = (f"{row['run']}: {row['verdict']}" for row in self.rows)
+        paths = f"chart: {self.charts[0]} (and .svg); table: {self.table}"
+        return "\n".join([format_table(cells), *verdicts, paths])
 
     def _repr_html_(self) -> str:
         return super()._repr_html_() + images_html(self.charts)
@@ -84,36 +79,34 @@ def _cell(value: object) -> str:
     return "" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def compare(targets: Sequence[Target], logs: Mapping[str, TrainLog]) -> Compared:
+def compare(targets: Mapping[str, Target], writers: Sequence[EventWriter]) -> Compared:
     """Write the chart and the tables that compare several training runs.
 
     Args:
-        targets: The logs to compare.
-        logs: Their contents by unique name, in the same order.
+        targets: The logs to compare, by unique name.
+        writers: Writers of their event files, in the same order; none if not requested.
 
     Raises:
         InputFormError: A log has no iteration lines.
     """
-    from oiyolo.charts.comparison import save_comparison  # noqa: PLC0415  (matplotlib is slow to import)
-    from oiyolo.trainlog.metrics_json import build_metrics  # noqa: PLC0415  (numpy)
+    import pandas as pd  # noqa: PLC0415  (slow to import)
 
+    from oiyolo.charts.comparison import save_comparison  # noqa: PLC0415  (so is matplotlib)
+    from oiyolo.trainlog.metrics_json import build_metrics  # noqa: PLC0415  (and numpy)
+
+    logs = {name: read_log(target.log_path) for name, target in targets.items()}
+    for writer, name in zip(writers, targets, strict=False):
+        writer.write(logs[name], written_at_s=targets[name].log_path.stat().st_mtime)
     folder = comparison_folder(targets)
+    files.remove_abandoned_parts(folder)
     charts = save_comparison(logs, folder)
     rows = [_row(build_metrics(log, name=name)) for name, log in logs.items()]
     table = folder / "comparison.csv"
-    files.write_text(table, _csv(rows))
+    # Objects, so that an integer stays one if other rows have none.
+    rows_table = pd.DataFrame(rows, columns=list(_HEADINGS), dtype=object)
+    files.write_text(table, rows_table.to_csv(index=False))
     files.write_json(folder / "comparison.json", {"runs": rows})
     return Compared(rows, charts, table)
-
-
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    import csv  # noqa: PLC0415  (only here)
-
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(_HEADINGS), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def _row(metrics: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,33 +120,31 @@ def _row(metrics: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def distinct_names(targets: Sequence[Target]) -> list[str]:
-    """Return a unique name for each log.
+def named(targets: Sequence[Target]) -> dict[str, Target]:
+    """Return logs by unique name.
 
     A name is the run's or the file's name, preceded by as many parent folders as needed to make it
     unique, and followed by a number if that is not enough.
     """
     names = [target.name for target in targets]
-    parents = [target.log_path.absolute().parent for target in targets]
-    for depth in range(1, max(len(parent.parts) for parent in parents) + 1):
-        duplicates = {name for name in names if names.count(name) > 1}
-        if not duplicates:
-            return names
+    parents = [target.log_path.absolute().parent.parts[1:] for target in targets]
+    for depth in range(1, max(map(len, parents)) + 1):
         names = [
-            "-".join([*parent.parts[1:][-depth:], target.name]) if name in duplicates else name
+            "-".join([*parent[-depth:], target.name]) if names.count(name) > 1 else name
             for name, parent, target in zip(names, parents, targets, strict=True)
         ]
-    return [
+    numbered = [
         name if names.count(name) == 1 else f"{name}-{names[: i + 1].count(name)}"
         for i, name in enumerate(names)
     ]
+    return dict(zip(numbered, targets, strict=True))
 
 
-def comparison_folder(targets: Sequence[Target]) -> Path:
-    """Return the output folder of a comparison."""
-    runs = [target.run for target in targets if target.run is not None]
+def comparison_folder(targets: Mapping[str, Target]) -> Path:
+    """Return the output folder of a comparison of logs by unique name."""
+    runs = [target.run for target in targets.values() if target.run is not None]
     parent = runs[0].folder.parent if runs else Path.cwd()
-    name = "-and-".join(distinct_names(targets))
+    name = "-and-".join(targets)
     if len(name) > _MAX_NAME_CHARS:
         suffix = hashlib.sha256(name.encode()).hexdigest()[:8]
         name = f"{name[: _MAX_NAME_CHARS // 2]}-and-{len(targets) - 1}-more-{suffix}"

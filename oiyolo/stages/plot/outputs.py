@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -13,7 +13,7 @@ from oiyolo import __version__
 from oiyolo.core import files, staleness
 from oiyolo.core.errors import UsageError
 from oiyolo.core.results import Result, images_html
-from oiyolo.project.project import Project, open_project
+from oiyolo.project.project import open_project
 from oiyolo.training.run import Run, find_run
 from oiyolo.trainlog.parse import read_log, write_metrics_csv
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from oiyolo.project.project import ProjectLike
+    from oiyolo.tracking.tensorboard import EventWriter
     from oiyolo.trainlog.tables import TrainLog
 
 _RECIPE_NAME: Final = ".made-from.json"
@@ -155,7 +156,7 @@ def find_targets(
     if names:
         targets = [_find_target(project, name) for name in names]
     else:
-        targets = [_run_target(find_run(_open(project).runs_folder, run))]
+        targets = [_run_target(find_run(open_project(project).runs_folder, run))]
     for target in targets:
         may_lack_log = may_wait and target.run is not None and target.run.is_training
         if not may_lack_log and not target.log_path.is_file():
@@ -167,18 +168,14 @@ def find_targets(
     return targets
 
 
-def _open(project: ProjectLike) -> Project:
-    return project if isinstance(project, Project) else open_project(project)
-
-
 def _find_target(project: ProjectLike, name: str | Path) -> Target:
     path = Path(name)
     if path.is_file():
-        return log_target(path)
+        return _log_target(path)
     if (path / "run.json").is_file():
         return _run_target(Run(path.absolute()))
     try:
-        return _run_target(find_run(_open(project).runs_folder, str(name)))
+        return _run_target(find_run(open_project(project).runs_folder, str(name)))
     except UsageError as error:
         if len(path.parts) == 1 and not path.suffix:
             raise
@@ -193,7 +190,7 @@ def _run_target(run: Run) -> Target:
     return Target(run.name, run.log_path, run.charts_folder, run.folder / "metrics.csv", run)
 
 
-def log_target(path: Path) -> Target:
+def _log_target(path: Path) -> Target:
     """Return a log outside a project, with outputs next to it or in the current folder."""
     folder = path.absolute().parent
     if not os.access(folder, os.W_OK):
@@ -202,23 +199,23 @@ def log_target(path: Path) -> Target:
     return Target(name, path, folder / f"{name}-charts", folder / f"{name}-metrics.csv")
 
 
+def remove_parts(target: Target) -> None:
+    """Remove the partial files that killed calls left."""
+    files.remove_abandoned_parts(target.charts_folder)
+    metrics = (target.metrics.name, target.metrics_json.name)
+    files.remove_abandoned_parts(target.metrics.parent, *metrics)
+
+
 def load_outputs(target: Target, recipe: Mapping[str, object]) -> Plotted | None:
     """Return the outputs of an earlier call if complete and up to date; otherwise log why not."""
     reason = staleness.stale_reason(target.recipe_path, recipe)
     if reason is None:
-        old_recipe = files.read_json(target.recipe_path)
-        charts = [target.charts_folder / name for name in old_recipe.get("charts", [])]
+        names = files.read_json(target.recipe_path).get("charts", [])
+        charts = [target.charts_folder / name for name in names]
         expected = [*charts, *(c.with_suffix(".svg") for c in charts), target.metrics]
         numbers = files.read_json(target.metrics_json)
         if charts and numbers and all(path.is_file() for path in expected):
-            return Plotted(
-                target.name,
-                lambda: read_log(target.log_path),
-                numbers,
-                charts,
-                target.metrics,
-                target.metrics_json,
-            )
+            return _plotted(target, charts, numbers, lambda: read_log(target.log_path))
         reason = "a chart or metrics file is missing"
     _log.info("plot: drawing charts: %s", reason)
     return None
@@ -241,7 +238,24 @@ def draw(target: Target, log: TrainLog) -> Plotted:
     if "map.png" not in {path.name for path in charts}:  # of an earlier log
         for suffix in (".png", ".svg"):
             (target.charts_folder / f"map{suffix}").unlink(missing_ok=True)
-    return Plotted(target.name, lambda: log, numbers, charts, target.metrics, target.metrics_json)
+    return _plotted(target, charts, numbers, lambda: log)
+
+
+def _plotted(
+    target: Target,
+    charts: Sequence[Path],
+    numbers: Mapping[str, Any],
+    read: Callable[[], TrainLog],
+) -> Plotted:
+    return Plotted(target.name, read, numbers, charts, target.metrics, target.metrics_json)
+
+
+def with_events(plotted: Plotted, target: Target, writer: EventWriter | None) -> Plotted:
+    """Append what is new to the event file, if any; return the result with its figures."""
+    if writer is None:
+        return plotted
+    writer.write(plotted.log, written_at_s=target.log_path.stat().st_mtime)
+    return replace(plotted, events=writer.folder, new_events=writer.new_steps)
 
 
 def write_recipe(plotted: Plotted, target: Target, recipe: Mapping[str, object]) -> None:

@@ -1,0 +1,1 @@
+"""Experiment trackers: event files of a run for TensorBoard."""
