@@ -14,9 +14,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from oiyolo.demo_data.canvas import chance
+from oiyolo.demo_data.canvas import chance, palette
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from oiyolo.demo_data.canvas import RGB
 
 Pixels = npt.NDArray[np.float32]
@@ -142,9 +144,11 @@ def _sample_texture(x: Pixels, y: Pixels) -> Pixels:
     return np.asarray(texture[rows, columns])
 
 
-def _gradient(first: RGB, last: RGB, positions: Pixels) -> Pixels:
+def _vertical_gradient(first: RGB, last: RGB, positions: Pixels, width: int) -> Pixels:
+    """Return an image whose rows are mixtures of two colours; the positions are 0 to 1."""
     a, b = np.array(first, np.float32), np.array(last, np.float32)
-    return a + positions[:, None] * (b - a)
+    colours = a + positions[:, None] * (b - a)
+    return np.array(np.broadcast_to(colours[:, None], (len(positions), width, 3)))
 
 
 def _blend(pixels: Pixels, paint: Pixels, alpha: Pixels) -> None:
@@ -178,228 +182,209 @@ def _skyline(
     return np.asarray(base_y - height * np.maximum(line, 0.02), dtype=np.float32)
 
 
-def _paint_sky(
-    rng: np.random.Generator, pixels: Pixels, lighting: Lighting, horizon_y: float, sun_x: float
-) -> None:
-    height, width = pixels.shape[:2]
-    below = max(2, int(horizon_y) + 2)
-    rows = np.linspace(0.0, 1.0, below, dtype=np.float32)
-    sky = np.broadcast_to(
-        _gradient(lighting.zenith, lighting.haze, rows**1.3)[:, None], (below, width, 3)
-    )
-    sky = np.array(sky)
-    across = np.linspace(-0.5, 0.5, width, dtype=np.float32)
-    vanishing = np.float32(rng.uniform(-0.5, 0.5))
-    sun_y = rng.uniform(0.1, 0.85)
-    if lighting.sun is not None:
-        distance = np.hypot((across - sun_x)[None, :], (rows - sun_y)[:, None] * below / width)
-        sun = np.array(lighting.sun, np.float32)
-        _blend(sky, sun, np.exp(-(distance / 0.16)) * 0.75)
-        _blend(sky, sun, np.clip((0.03 - distance) * 200, 0, 1))
-    else:
-        # Even without a visible sun, one side of the sky is brighter than the other.
-        sky *= 1.0 + np.float32(0.4 * sun_x) * across[None, :, None]
-    # Clouds are seen from below: towards the horizon they get denser and flatter, the more so the
-    # wider the angle of view.
-    depth = 1.0 / (1.12 - rows)
-    zoom = rng.uniform(18, 60)
-    spread = depth ** np.float32(rng.uniform(0.05, 0.7))
-    offset = rng.uniform(0, _TEXTURE_SIDE, 2)
-    field = _sample_texture(
-        np.float32(offset[0])
-        + (across - vanishing)[None, :] * np.float32(zoom * 3.6) * spread[:, None],
-        np.float32(offset[1]) + np.float32(zoom) * depth[:, None],
-    )
-    field += np.float32(rng.uniform(0.9, 2.0)) * smooth_noise(rng, (width, below), (6, 4))
-    cover = np.float32(rng.uniform(-0.9, 1.2))
-    field -= cover
-    alpha = np.clip(
-        field * np.float32(rng.uniform(0.5, 1.1)), 0.0, np.float32(rng.uniform(0.75, 0.97))
-    )
-    lit = np.array(lighting.cloud, np.float32)
-    shadow = 0.74 * lit + 0.1 * np.array(lighting.zenith, np.float32)
-    field -= np.float32(0.7)
-    thick = np.clip(field * np.float32(0.6), 0.0, 1.0)[..., None]
-    _blend(sky, lit + thick * (shadow - lit), alpha)
-    pixels[:below] = sky[: min(below, height)]
+_HILLS = palette("#566854 #686e60 #486042 #786a54 #586070")
+_GROUNDS = palette("#d6be92 #beac8c #969490 #687e46 #7e705c")
+_FIELDS = palette("#748c48 #969c52 #c4b268 #627a42 #8a7450")
 
 
-def _paint_sea(
-    rng: np.random.Generator, pixels: Pixels, lighting: Lighting, horizon_y: float, sun_x: float
-) -> None:
-    height, width = pixels.shape[:2]
-    top = int(horizon_y)
-    rows = np.linspace(0.0, 1.0, height - top, dtype=np.float32)
-    sea = np.array(
-        np.broadcast_to(
-            _gradient(lighting.far_water, lighting.near_water, rows**0.7)[:, None],
-            (len(rows), width, 3),
+class _Painter:
+    """Paints the parts of a background; the later ones cover the earlier ones.
+
+    Attributes:
+        pixels: Array of shape (height, width, 3).
+        horizon: Y of the horizon as a fraction of the height.
+    """
+
+    def __init__(self, rng: np.random.Generator, size_wh: tuple[int, int]) -> None:
+        self._rng = rng
+        self._width, self._height = size_wh
+        self.lighting = LIGHTINGS[int(rng.choice(len(LIGHTINGS), p=_LIGHTING_PROBABILITIES))]
+        self.horizon = rng.uniform(0.24, 0.52)
+        self._horizon_y = self.horizon * self._height
+        self.pixels = np.empty((self._height, self._width, 3), np.float32)
+        self.pixels[:] = self.lighting.haze
+        # X of the sun and of each column, relative to the middle, as fractions of the width.
+        self._sun_x = float(rng.uniform(-0.45, 0.45))
+        self._across = np.linspace(-0.5, 0.5, self._width, dtype=np.float32)
+
+    def paint_sky(self) -> None:
+        """Paint the sky with the sun and clouds."""
+        rng, lighting, across = self._rng, self.lighting, self._across
+        below = max(2, int(self._horizon_y) + 2)
+        rows = np.linspace(0.0, 1.0, below, dtype=np.float32)
+        sky = _vertical_gradient(lighting.zenith, lighting.haze, rows**1.3, self._width)
+        vanishing = np.float32(rng.uniform(-0.5, 0.5))
+        sun_y = rng.uniform(0.1, 0.85)
+        if lighting.sun is not None:
+            distance = np.hypot(
+                (across - self._sun_x)[None, :], (rows - sun_y)[:, None] * below / self._width
+            )
+            sun = np.array(lighting.sun, np.float32)
+            _blend(sky, sun, np.exp(-(distance / 0.16)) * 0.75)
+            _blend(sky, sun, np.clip((0.03 - distance) * 200, 0, 1))
+        else:
+            # Even without a visible sun, one side of the sky is brighter than the other.
+            sky *= 1.0 + np.float32(0.4 * self._sun_x) * across[None, :, None]
+        # Clouds are seen from below: towards the horizon they get denser and flatter, the more so
+        # the wider the angle of view.
+        depth = 1.0 / (1.12 - rows)
+        zoom = rng.uniform(18, 60)
+        spread = depth ** np.float32(rng.uniform(0.05, 0.7))
+        offset = rng.uniform(0, _TEXTURE_SIDE, 2).astype(np.float32)
+        field = _sample_texture(
+            offset[0] + (across - vanishing)[None, :] * np.float32(zoom * 3.6) * spread[:, None],
+            offset[1] + np.float32(zoom) * depth[:, None],
         )
-    )
-    across = np.linspace(-0.5, 0.5, width, dtype=np.float32)
-    # Wind leaves broad patches on the water, which also reflects the clouds.
-    shine = smooth_noise(rng, (width, len(rows)), (5, 6)) * np.float32(rng.uniform(10, 34))
-    near = rows[:, None] + np.float32(0.06)
-    choppiness = rng.uniform(4, 17)
-    waves = np.zeros_like(shine)
-    for zoom, strength in ((26.0, 1.0), (61.0, 0.6)):
-        offset = rng.uniform(0, _TEXTURE_SIDE, 2)
-        waves += np.float32(strength) * _sample_texture(
-            np.float32(offset[0]) + across[None, :] * np.float32(zoom) / near,
-            np.float32(offset[1]) - np.float32(zoom * 2.6) / (near + np.float32(0.05)),
-        )
-    shine += waves * (np.float32(choppiness) * (np.float32(0.35) + rows[:, None]))
-    sea += shine[..., None]
-    if lighting.sun is not None:
-        # The sun's reflection on the water is below the sun and widens towards the viewer.
-        offset_x = (across[None, :] - np.float32(sun_x)) / (
-            np.float32(0.05) + np.float32(0.1) * near
-        )
-        glitter = (np.clip(waves, 0.2, 1.8) - np.float32(0.2)) * np.exp(-(offset_x * offset_x))
-        _blend(
-            sea,
-            np.array(lighting.sun, np.float32),
-            np.minimum(glitter * np.float32(0.7), np.float32(0.9)),
-        )
-    elif choppiness > _MIN_WHITECAP_CHOPPINESS:
-        caps = np.clip((waves - np.float32(2.6)) * np.float32(0.5), 0.0, 0.8)
-        _blend(sea, np.array((244, 247, 248), np.float32), caps)
-    pixels[top:] = sea
+        field += np.float32(rng.uniform(0.9, 2.0)) * smooth_noise(rng, (self._width, below), (6, 4))
+        field -= np.float32(rng.uniform(-0.9, 1.2))
+        density, most = rng.uniform(0.5, 1.1), rng.uniform(0.75, 0.97)
+        alpha = np.clip(field * np.float32(density), 0.0, np.float32(most))
+        lit = np.array(lighting.cloud, np.float32)
+        shadow = 0.74 * lit + 0.1 * np.array(lighting.zenith, np.float32)
+        thick = np.clip((field - np.float32(0.7)) * np.float32(0.6), 0.0, 1.0)[..., None]
+        _blend(sky, lit + thick * (shadow - lit), alpha)
+        self.pixels[:below] = sky[: min(below, self._height)]
 
+    def paint_hills(self) -> None:
+        """Paint up to three ranges of hills on the horizon."""
+        rng, width, horizon_y = self._rng, self._width, self._horizon_y
+        # All but a few pixels of what lies below the horizon is painted over later.
+        pixels = self.pixels[: int(horizon_y) + 4]
+        count = int(rng.integers(0, 4))
+        peak = rng.uniform(0.03, 0.34) * horizon_y
+        for nth in range(count):
+            near = (nth + 1) / (count + 1)
+            height = peak * rng.uniform(0.4, 1.0) * (1.1 - 0.5 * near)
+            line = _skyline(rng, width, horizon_y + 1, height, 0.45)
+            colour = self._random_lit(_HILLS, 0.72 - 0.5 * near)
+            texture = smooth_noise(rng, (width, pixels.shape[0]), (30, 26))[..., None]
+            _blend_below(pixels, line, colour + 11 * near * texture)
 
-def _apply_lighting(colour: tuple[float, float, float], lighting: Lighting, haze: float) -> Pixels:
-    """Return a colour as it appears in the lighting and through haze (0: no haze, 1: only haze)."""
-    lit = np.array(colour, np.float32) * np.array(lighting.tint, np.float32)
-    return np.asarray(lit * (1 - haze) + np.array(lighting.haze, np.float32) * haze, np.float32)
+    def paint_sea(self) -> None:
+        """Paint a sea or lake below the horizon, with waves and reflected light."""
+        rng, lighting = self._rng, self.lighting
+        across = self._across[None, :]
+        top = int(self._horizon_y)
+        rows = np.linspace(0.0, 1.0, self._height - top, dtype=np.float32)
+        far, near_colour = lighting.far_water, lighting.near_water
+        sea = _vertical_gradient(far, near_colour, rows**0.7, self._width)
+        # Wind leaves broad patches on the water, which also reflects the clouds.
+        shine = smooth_noise(rng, (self._width, len(rows)), (5, 6))
+        shine = shine * np.float32(rng.uniform(10, 34))
+        near = rows[:, None] + np.float32(0.06)
+        choppiness = rng.uniform(4, 17)
+        waves = np.zeros_like(shine)
+        for zoom, strength in ((26.0, 1.0), (61.0, 0.6)):
+            offset = rng.uniform(0, _TEXTURE_SIDE, 2).astype(np.float32)
+            waves += np.float32(strength) * _sample_texture(
+                offset[0] + across * np.float32(zoom) / near,
+                offset[1] - np.float32(zoom * 2.6) / (near + np.float32(0.05)),
+            )
+        shine += waves * (np.float32(choppiness) * (np.float32(0.35) + rows[:, None]))
+        sea += shine[..., None]
+        if lighting.sun is not None:
+            # The sun's reflection on the water is below the sun and widens towards the viewer.
+            width = np.float32(0.05) + np.float32(0.1) * near
+            offset_x = (across - np.float32(self._sun_x)) / width
+            glitter = (np.clip(waves, 0.2, 1.8) - np.float32(0.2)) * np.exp(-(offset_x * offset_x))
+            alpha = np.minimum(glitter * np.float32(0.7), np.float32(0.9))
+            _blend(sea, np.array(lighting.sun, np.float32), alpha)
+        elif choppiness > _MIN_WHITECAP_CHOPPINESS:
+            caps = np.clip((waves - np.float32(2.6)) * np.float32(0.5), 0.0, 0.8)
+            _blend(sea, np.array((244, 247, 248), np.float32), caps)
+        self.pixels[top:] = sea
 
+    def paint_bank(self) -> Pixels:
+        """Paint a far bank, from one side or across the image; return its y in pixels by column."""
+        rng, width, height = self._rng, self._width, self._height
+        columns = np.arange(width, dtype=np.float32) / width
+        kind = int(rng.integers(3))
+        reach = rng.uniform(0.3, 0.7)
+        rise = rng.uniform(0.03, 0.09) * height
+        thickness = np.full(width, rise, np.float32)
+        if kind == 0:
+            thickness *= np.clip((reach - columns) * 4, 0, 1) ** 0.6
+        elif kind == 1:
+            thickness *= np.clip((columns - 1 + reach) * 4, 0, 1) ** 0.6
+        ground = _GROUNDS[int(rng.integers(1, len(_GROUNDS)))]
+        greens = _skyline(rng, width, 0.0, 1.0, 0.7)
+        foot = self._horizon_y + thickness * 0.35
+        crest = foot - thickness * (0.5 - 0.6 * greens)
+        top, bottom = max(0, int(crest.min()) - 2), min(height, int(foot.max()) + 9)
+        strip = self.pixels[top:bottom]
+        texture = smooth_noise(rng, (width, bottom - top), (60, 12))[..., None]
+        wood = self._lit((66, 92, 58) if chance(rng, 0.7) else (112, 108, 84), 0.16)
+        rows = np.arange(top, bottom, dtype=np.float32)[:, None]
+        present = thickness > 1.0
+        for line, colour, grain in (
+            (crest, wood, 20),
+            (foot - thickness * 0.3, self._lit(ground, 0.08), 10),
+        ):
+            alpha = np.clip(rows - line + 0.5, 0, 1) * np.clip(foot - rows + 0.5, 0, 1)
+            _blend(strip, colour + grain * texture, np.asarray(alpha * present, np.float32))
+        shadow = np.clip(1 - np.abs(rows - foot - 3) / 4, 0, 1) * 0.4 * present
+        water = np.array(self.lighting.near_water, np.float32) * 0.6
+        _blend(strip, water, np.asarray(shadow, np.float32))
+        return np.where(thickness > rise * 0.5, foot - thickness * 0.15, np.nan).astype(np.float32)
 
-_HILLS: Final = ((86, 104, 84), (104, 110, 96), (72, 96, 66), (120, 106, 84), (88, 96, 112))
-_GROUNDS: Final = (
-    (214, 190, 146),
-    (190, 172, 140),
-    (150, 148, 144),
-    (104, 126, 70),
-    (126, 112, 92),
-)
-_FIELDS: Final = ((116, 140, 72), (150, 156, 82), (196, 178, 104), (98, 122, 66), (138, 116, 80))
+    def paint_foreground(self, top: float) -> None:
+        """Paint the ground in the foreground: a beach with a wet edge, a lawn, a road or a quay."""
+        rng, pixels, width, height = self._rng, self.pixels, self._width, self._height
+        colour = self._random_lit(_GROUNDS, 0.0)
+        slope = rng.uniform(-0.05, 0.05) * height
+        line = np.linspace(-slope, slope, width, dtype=np.float32) + np.float32(top * height)
+        quay = chance(rng, 0.4)
+        if not quay:
+            wobble = smooth_noise(rng, (width, 1), (7, 1))[0]
+            line = np.asarray(line + wobble * 0.02 * height, np.float32)
+            foam = np.array((238, 240, 238), np.float32) * np.array(self.lighting.tint, np.float32)
+            _blend_below(pixels, line - 4, foam)
+            _blend_below(pixels, line, colour * np.float32(0.72))
+        coarse = smooth_noise(rng, (width, height), (8, 6)) * 14
+        fine = smooth_noise(rng, (width, height), (width // 4, height // 4))
+        grain = (coarse + fine * rng.uniform(3, 10))[..., None]
+        _blend_below(pixels, line + (0 if quay else 5), colour + grain)
+        if quay:
+            for offset, factor in ((0, 1.18), (4, 0.62), (7, 1.0)):
+                _blend_below(pixels, line + offset, colour * np.float32(factor) + grain)
 
+    def paint_land(self) -> float:
+        """Paint fields and a road; return the y of its middle as a fraction of the height."""
+        rng, pixels, width, height = self._rng, self.pixels, self._width, self._height
+        coarse = smooth_noise(rng, (width, height), (9, 7)) * 12
+        fine = smooth_noise(rng, (width, height), (width // 4, height // 3)) * np.float32(7)
+        grain = (coarse + fine)[..., None]
+        fields = int(rng.integers(2, 5))
+        for nth in range(fields):
+            top = self._horizon_y + (height - self._horizon_y) * (nth / fields) ** 1.5
+            line = _skyline(rng, width, top + 0.02 * height, 0.03 * height, 0.5)
+            colour = self._random_lit(_FIELDS, 0.3 - 0.3 * nth / fields)
+            _blend_below(pixels, line, colour + grain)
+            # A hedge along the edge of the field.
+            _blend_below(pixels, line, colour * np.float32(0.6) + grain)
+            _blend_below(pixels, line + 2 + 5 * nth / fields, colour + grain)
+        middle = rng.uniform(0.72, 0.9)
+        verge = self._random_lit(_FIELDS, 0.0)
+        asphalt = self._lit((112, 112, 116), 0.0)
+        edge = np.linspace(-1, 1, width, dtype=np.float32) * np.float32(rng.uniform(-6, 6))
+        for offset, colour in (
+            (-0.07, asphalt * np.float32(0.8)),
+            (-0.063, asphalt),
+            (-0.006, asphalt * np.float32(1.5)),
+            (0.006, asphalt),
+            (0.08, verge),
+        ):
+            _blend_below(pixels, edge + np.float32((middle + offset) * height), colour + grain)
+        return float(middle)
 
-def _paint_hills(
-    rng: np.random.Generator, pixels: Pixels, lighting: Lighting, horizon_y: float
-) -> None:
-    # All but a few pixels of what lies below the horizon is painted over later.
-    pixels = pixels[: int(horizon_y) + 4]
-    width = pixels.shape[1]
-    count = int(rng.integers(0, 4))
-    peak = rng.uniform(0.03, 0.34) * horizon_y
-    for nth in range(count):
-        near = (nth + 1) / (count + 1)
-        line = _skyline(
-            rng, width, horizon_y + 1, peak * rng.uniform(0.4, 1.0) * (1.1 - 0.5 * near), 0.45
-        )
-        colour = _apply_lighting(
-            _HILLS[int(rng.integers(len(_HILLS)))], lighting, 0.72 - 0.5 * near
-        )
-        texture = smooth_noise(rng, (width, pixels.shape[0]), (30, 26))[..., None]
-        _blend_below(pixels, line, colour + 11 * near * texture)
+    def _random_lit(self, colours: Sequence[RGB], haze: float) -> Pixels:
+        return self._lit(colours[int(self._rng.integers(len(colours)))], haze)
 
-
-def _paint_bank(
-    rng: np.random.Generator, pixels: Pixels, lighting: Lighting, horizon_y: float
-) -> npt.NDArray[np.float32]:
-    """Paint a far bank, from one side or across the image; return its y in pixels by column."""
-    height, width = pixels.shape[:2]
-    columns = np.arange(width, dtype=np.float32) / width
-    kind = int(rng.integers(3))
-    reach = rng.uniform(0.3, 0.7)
-    rise = rng.uniform(0.03, 0.09) * height
-    thickness = np.full(width, rise, np.float32)
-    if kind == 0:
-        thickness *= np.clip((reach - columns) * 4, 0, 1) ** 0.6
-    elif kind == 1:
-        thickness *= np.clip((columns - 1 + reach) * 4, 0, 1) ** 0.6
-    ground = _GROUNDS[int(rng.integers(1, len(_GROUNDS)))]
-    greens = _skyline(rng, width, 0.0, 1.0, 0.7)
-    foot = horizon_y + thickness * 0.35
-    crest = foot - thickness * (0.5 - 0.6 * greens)
-    top, bottom = max(0, int(crest.min()) - 2), min(height, int(foot.max()) + 9)
-    strip = pixels[top:bottom]
-    texture = smooth_noise(rng, (width, bottom - top), (60, 12))[..., None]
-    wood = _apply_lighting((66, 92, 58) if chance(rng, 0.7) else (112, 108, 84), lighting, 0.16)
-    rows = np.arange(top, bottom, dtype=np.float32)[:, None]
-    present = thickness > 1.0
-    for line, colour, grain in (
-        (crest, wood, 20),
-        (foot - thickness * 0.3, _apply_lighting(ground, lighting, 0.08), 10),
-    ):
-        alpha = np.clip(rows - line + 0.5, 0, 1) * np.clip(foot - rows + 0.5, 0, 1)
-        _blend(strip, colour + grain * texture, np.asarray(alpha * present, np.float32))
-    shadow = np.clip(1 - np.abs(rows - foot - 3) / 4, 0, 1) * 0.4 * present
-    _blend(strip, np.array(lighting.near_water, np.float32) * 0.6, np.asarray(shadow, np.float32))
-    return np.where(thickness > rise * 0.5, foot - thickness * 0.15, np.nan).astype(np.float32)
-
-
-def _paint_foreground(
-    rng: np.random.Generator, pixels: Pixels, lighting: Lighting, top: float
-) -> None:
-    """Paint the ground in the foreground: a beach with a wet edge, a lawn, a road or a quay."""
-    height, width = pixels.shape[:2]
-    colour = _apply_lighting(_GROUNDS[int(rng.integers(len(_GROUNDS)))], lighting, 0.0)
-    slope = rng.uniform(-0.05, 0.05) * height
-    line = np.linspace(-slope, slope, width, dtype=np.float32) + np.float32(top * height)
-    quay = chance(rng, 0.4)
-    if not quay:
-        wobble = smooth_noise(rng, (width, 1), (7, 1))[0]
-        line = np.asarray(line + wobble * 0.02 * height, np.float32)
-        _blend_below(
-            pixels,
-            line - 4,
-            np.array((238, 240, 238), np.float32) * np.array(lighting.tint, np.float32),
-        )
-        _blend_below(pixels, line, colour * np.float32(0.72))
-    grain = smooth_noise(rng, (width, height), (8, 6)) * 14 + smooth_noise(
-        rng, (width, height), (width // 4, height // 4)
-    ) * rng.uniform(3, 10)
-    _blend_below(pixels, line + (0 if quay else 5), colour + grain[..., None])
-    if quay:
-        for offset, factor in ((0, 1.18), (4, 0.62), (7, 1.0)):
-            _blend_below(pixels, line + offset, colour * np.float32(factor) + grain[..., None])
-
-
-def _paint_land(
-    rng: np.random.Generator, pixels: Pixels, lighting: Lighting, horizon_y: float
-) -> float:
-    """Paint fields and a road; return the y of the road's middle as a fraction of the height."""
-    height, width = pixels.shape[:2]
-    grain = smooth_noise(rng, (width, height), (9, 7)) * 12 + smooth_noise(
-        rng, (width, height), (width // 4, height // 3)
-    ) * np.float32(7)
-    fields = int(rng.integers(2, 5))
-    for nth in range(fields):
-        top = horizon_y + (height - horizon_y) * (nth / fields) ** 1.5
-        line = _skyline(rng, width, top + 0.02 * height, 0.03 * height, 0.5)
-        colour = _apply_lighting(
-            _FIELDS[int(rng.integers(len(_FIELDS)))], lighting, 0.3 - 0.3 * nth / fields
-        )
-        _blend_below(pixels, line, colour + grain[..., None])
-        # A hedge along the edge of the field.
-        _blend_below(pixels, line, colour * np.float32(0.6) + grain[..., None])
-        _blend_below(pixels, line + 2 + 5 * nth / fields, colour + grain[..., None])
-    middle = rng.uniform(0.72, 0.9)
-    verge = _apply_lighting(_FIELDS[int(rng.integers(len(_FIELDS)))], lighting, 0.0)
-    asphalt = _apply_lighting((112, 112, 116), lighting, 0.0)
-    edge = np.linspace(-1, 1, width, dtype=np.float32) * np.float32(rng.uniform(-6, 6))
-    for offset, colour in (
-        (-0.07, asphalt * np.float32(0.8)),
-        (-0.063, asphalt),
-        (-0.006, asphalt * np.float32(1.5)),
-        (0.006, asphalt),
-        (0.08, verge),
-    ):
-        _blend_below(
-            pixels, edge + np.float32((middle + offset) * height), colour + grain[..., None]
-        )
-    return float(middle)
+    def _lit(self, colour: RGB, haze: float) -> Pixels:
+        """Return a colour as it appears in the lighting and through haze (0: none, 1: only)."""
+        lit = np.array(colour, np.float32) * np.array(self.lighting.tint, np.float32)
+        hazy = lit * (1 - haze) + np.array(self.lighting.haze, np.float32) * haze
+        return np.asarray(hazy, np.float32)
 
 
 def paint_background(
@@ -419,26 +404,22 @@ def paint_background(
         foreground: Whether to paint a strip of ground in front of the water.
         bank: Whether to paint a far bank, on which houses and trees can stand.
     """
+    painter = _Painter(rng, size_wh)
+    painter.paint_sky()
+    painter.paint_hills()
+    pixels, lighting, horizon = painter.pixels, painter.lighting, painter.horizon
     width, height = size_wh
-    lighting = LIGHTINGS[int(rng.choice(len(LIGHTINGS), p=_LIGHTING_PROBABILITIES))]
-    horizon = rng.uniform(0.24, 0.52)
-    horizon_y = horizon * height
-    pixels = np.empty((height, width, 3), np.float32)
-    pixels[:] = lighting.haze
-    sun_x = float(rng.uniform(-0.45, 0.45))
-    _paint_sky(rng, pixels, lighting, horizon_y, sun_x)
-    _paint_hills(rng, pixels, lighting, horizon_y)
     bank_y = np.full(width, np.nan, np.float32)
     if not water:
-        road = _paint_land(rng, pixels, lighting, horizon_y)
-        bank_y[:] = horizon_y + 0.06 * height
+        road = painter.paint_land()
+        bank_y[:] = horizon * height + 0.06 * height
         return Background(pixels, lighting, horizon, None, bank_y, (road - 0.03, road + 0.05))
     # The sea is painted over the feet of the hills.
-    _paint_sea(rng, pixels, lighting, horizon_y, sun_x)
+    painter.paint_sea()
     if bank:
-        bank_y = _paint_bank(rng, pixels, lighting, horizon_y)
+        bank_y = painter.paint_bank()
     if not foreground:
         return Background(pixels, lighting, horizon, 0.97, bank_y, None)
     shore = rng.uniform(0.78, 0.9)
-    _paint_foreground(rng, pixels, lighting, shore)
+    painter.paint_foreground(shore)
     return Background(pixels, lighting, horizon, shore - 0.03, bank_y, (shore + 0.06, 0.97))

@@ -2,16 +2,18 @@
 
 The base line is the line on which the object stands or floats. Its left end is the point (0, 0),
 its right end (1, 0). The y axis points down, as in images, so everything above the base line has a
-negative y.
+negative y. A shape is a sequence of points, or an SVG path of absolute moves (M), lines (L) and
+quadratic Bézier curves (Q; https://www.w3.org/TR/SVG2/paths.html).
 """
 
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Union
 
-from PIL import Image, ImageDraw
+from PIL import Image, ImageColor, ImageDraw
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,8 +22,14 @@ if TYPE_CHECKING:
 
 RGB = tuple[int, int, int]
 Point = tuple[float, float]
+Shape = Union["Sequence[Point]", str]
 
 _SMALL_WIDTH_PX = 100.0
+
+
+def palette(colours: str) -> tuple[RGB, ...]:
+    """Return colours from their hexadecimal codes, such as "#f2f2ee #1c2c5c"."""
+    return tuple(ImageColor.getrgb(code)[:3] for code in colours.split())
 
 
 def shade(colour: RGB, factor: float) -> RGB:
@@ -62,6 +70,22 @@ def bezier(start: Point, control: Point, end: Point, *, steps: int = 8) -> list[
         points.append(
             (a * start[0] + b * control[0] + c * end[0], a * start[1] + b * control[1] + c * end[1])
         )
+    return points
+
+
+def _points(shape: Shape) -> Sequence[Point]:
+    """Return the points of a shape; those of a curve are computed."""
+    if not isinstance(shape, str):
+        return shape
+    points: list[Point] = []
+    for command, numbers in re.findall(r"([MLQ])([^MLQ]+)", shape):
+        values = iter(map(float, numbers.replace(",", " ").split()))
+        pairs = list(zip(values, values, strict=True))
+        if command != "Q":
+            points += pairs
+            continue
+        for control, end in zip(pairs[::2], pairs[1::2], strict=True):
+            points += bezier(points[-1], control, end)[1:]
     return points
 
 
@@ -119,9 +143,9 @@ class Canvas:
             self._base_y + (x * self._sin + y * self._cos) * self._unit,
         )
 
-    def polygon(self, points: Sequence[Point], colour: RGB) -> None:
-        """Fill a polygon."""
-        self._draw.polygon([self._to_samples(point) for point in points], fill=colour)
+    def polygon(self, shape: Shape, colour: RGB) -> None:
+        """Fill a shape."""
+        self._draw.polygon([self._to_samples(point) for point in _points(shape)], fill=colour)
 
     def ellipse(self, centre: Point, radii: Point, colour: RGB, *, steps: int = 22) -> None:
         """Fill an ellipse with the given centre and (x, y) radii."""
@@ -140,11 +164,11 @@ class Canvas:
         """Fill a rectangle whose sides are parallel to the axes."""
         self.polygon([(left, top), (right, top), (right, bottom), (left, bottom)], colour)
 
-    def line(self, points: Sequence[Point], colour: RGB, width: float) -> None:
-        """Draw a line through the points; its width, in object widths, is at least one pixel."""
+    def line(self, shape: Shape, colour: RGB, width: float) -> None:
+        """Draw the outline of a shape; its width, in object widths, is at least one pixel."""
         width_samples = max(self._samples, round(width * self._unit))
         self._draw.line(
-            [self._to_samples(point) for point in points],
+            [self._to_samples(point) for point in _points(shape)],
             fill=colour,
             width=width_samples,
             joint="curve",

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from oiyolo.demo_data.canvas import Cutout
     from oiyolo.demo_data.sprites import Sprite
 
+    Mask = npt.NDArray[np.bool_]
+
 BOAT_FAMILY: Final = frozenset({"Boat", "Canoe", "Gondola"})
 MIN_VISIBLE: Final = 0.55
 # Placing a sprite requires slightly more than MIN_VISIBLE, because soft edges do not count.
@@ -89,25 +91,6 @@ class _Placement:
     width: float
 
 
-@dataclass
-class _Composition:
-    """An unfinished scene.
-
-    Attributes:
-        image: RGB image.
-        instance_map: Number of the object that is visible at each pixel; 0 for the background.
-        full_area_px: Area in pixels by object number, including the part outside the image.
-        names: Class name by object number; empty for clutter.
-        truncated: Numbers of the objects that extend beyond the image.
-    """
-
-    image: Image.Image
-    instance_map: npt.NDArray[np.int16]
-    full_area_px: dict[int, int]
-    names: dict[int, str]
-    truncated: set[int]
-
-
 def draw_scene(rng: np.random.Generator, kind: SceneKind = SceneKind.BOATS) -> Scene:
     """Draw a scene.
 
@@ -135,21 +118,18 @@ def _try_scene(rng: np.random.Generator, kind: SceneKind, size_wh: tuple[int, in
         or (kind is not SceneKind.ON_BOARD and chance(rng, 0.3)),
         bank=kind is SceneKind.MARINA or chance(rng, 0.5),
     )
-    pixels = np.clip(background.pixels, 0, 255).astype(np.uint8)
-    composition = _Composition(
-        Image.fromarray(pixels), np.zeros((size_wh[1], size_wh[0]), np.int16), {}, {}, set()
-    )
+    composition = _Composition(rng, background)
     for placement in _plan_placements(rng, background, size_wh, kind):
-        _place_sprite(rng, composition, placement, background)
+        composition.place(placement)
     extra: list[DrawnObject] = []
     if kind is SceneKind.MARINA:
-        extra.extend(_draw_marina(rng, composition, background, size_wh))
+        extra = [composition.draw_marina()]
     elif kind is SceneKind.POSTER:
-        extra.extend(_draw_poster(rng, composition, size_wh))
+        extra = [composition.draw_poster()]
     elif kind is SceneKind.ON_BOARD:
-        extra.extend(_draw_bow(rng, composition, size_wh))
-    objects = [*_visible_objects(composition, size_wh), *extra]
-    return Scene(_add_camera_effects(rng, composition.image), tuple(objects), kind)
+        extra = [composition.draw_bow()]
+    objects = (*composition.visible_objects(), *extra)
+    return Scene(_add_camera_effects(rng, composition.image), objects, kind)
 
 
 def _choose(rng: np.random.Generator, candidates: list[Sprite]) -> Sprite:
@@ -239,18 +219,6 @@ def _random_placement(
     return _Placement(sprite, x, y, width)
 
 
-def _draw_sprite(rng: np.random.Generator, placement: _Placement) -> Cutout:
-    sprite = placement.sprite
-    canvas = Canvas(
-        placement.width,
-        headroom=sprite.headroom,
-        mirrored=chance(rng, 0.5),
-        lean_deg=float(rng.uniform(-sprite.lean_deg, sprite.lean_deg)),
-    )
-    sprite.paint(canvas, rng)
-    return canvas.cutout()
-
-
 def _apply_lighting(image: Image.Image, background: Background, haze: float) -> Image.Image:
     """Return a cutout in the scene's lighting: tinted, slightly darker towards the bottom, hazy."""
     values = np.array(image)
@@ -280,99 +248,175 @@ def _reflect(rng: np.random.Generator, image: Image.Image) -> Image.Image:
     return Image.fromarray(values)
 
 
-def _paste_reflection(
-    rng: np.random.Generator,
-    composition: _Composition,
-    image: Image.Image,
-    left_top: tuple[int, int],
-    background: Background,
-) -> None:
-    """Paste a cutout's reflection at ``left_top``, cropped to the water."""
-    reflection = _reflect(rng, image)
-    if background.foreground is not None and background.water_bottom is not None:
-        max_height = (
-            round((background.water_bottom + 0.01) * composition.image.height) - left_top[1]
-        )
-        reflection = reflection.crop(
-            (0, 0, reflection.width, max(1, min(reflection.height, max_height)))
-        )
-    composition.image.paste(reflection, left_top, reflection)
+class _Composition:
+    """An unfinished scene.
 
-
-def _place_sprite(
-    rng: np.random.Generator,
-    composition: _Composition,
-    placement: _Placement,
-    background: Background,
-) -> bool:
-    """Paste a sprite unless too little of it or of another object would stay visible.
-
-    Returns:
-        Whether the sprite was pasted.
+    Attributes:
+        image: RGB image.
     """
-    cutout = _draw_sprite(rng, placement)
-    left, top = round(placement.x) + cutout.left_px, round(placement.y) + cutout.top_px
-    solid = np.asarray(cutout.image.getchannel("A")) > _SOLID_ALPHA
-    height, width = composition.instance_map.shape
-    rows = slice(max(0, top), min(height, top + solid.shape[0]))
-    columns = slice(max(0, left), min(width, left + solid.shape[1]))
-    inside = solid[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
-    area_px = int(solid.sum())
-    if inside.size == 0 or inside.sum() < _MIN_VISIBLE_PLACED * area_px:
-        return False
-    covered_px = np.bincount(
-        composition.instance_map[rows, columns][inside], minlength=len(composition.full_area_px) + 1
-    )
-    for number, full_area_px in composition.full_area_px.items():
-        if covered_px[number]:
-            visible_px = np.count_nonzero(composition.instance_map == number) - covered_px[number]
-            if visible_px < _MIN_VISIBLE_PLACED * full_area_px:
-                return False
-    haze = 0.0
-    if placement.sprite.layer in {SceneLayer.WATER, SceneLayer.BANK}:
-        depth = (placement.y / height - background.horizon) / max(0.05, 1 - background.horizon)
-        haze = float(np.clip(0.3 - 0.7 * depth, 0.0, 0.3))
-    elif placement.sprite.layer is SceneLayer.SKY:
-        haze = 0.15
-    image = _apply_lighting(cutout.image, background, haze)
-    if placement.sprite.layer is SceneLayer.WATER:
-        _paste_reflection(rng, composition, image, (left, round(placement.y) - 1), background)
-    composition.image.paste(image, (left, top), image)
-    number = len(composition.full_area_px) + 1
-    composition.full_area_px[number] = area_px
-    composition.names[number] = placement.sprite.name
-    composition.instance_map[rows, columns][inside] = number
-    if int(inside.sum()) < area_px:
-        composition.truncated.add(number)
-    return True
 
+    def __init__(self, rng: np.random.Generator, background: Background) -> None:
+        pixels = np.clip(background.pixels, 0, 255).astype(np.uint8)
+        self.image = Image.fromarray(pixels)
+        self._rng = rng
+        self._background = background
+        # Number of the object that is visible at each pixel; 0 for the background.
+        self._instance_map = np.zeros(pixels.shape[:2], np.int16)
+        # Class name (empty for clutter) and area in pixels, including the part outside the image.
+        self._names: dict[int, str] = {}
+        self._full_area_px: dict[int, int] = {}
+        self._truncated: set[int] = set()
 
-def _visible_objects(composition: _Composition, size_wh: tuple[int, int]) -> list[DrawnObject]:
-    objects = []
-    for number, name in composition.names.items():
-        mask = composition.instance_map == number
-        visible_px = int(mask.sum())
-        if not name or not visible_px:
-            continue
-        xyxy, clicks = _box_and_clicks(mask, size_wh)
-        objects.append(
-            DrawnObject(
-                name,
-                xyxy,
-                clicks,
-                occluded=number not in composition.truncated
-                and visible_px < _OCCLUDED_BELOW * composition.full_area_px[number],
-                truncated=number in composition.truncated,
-            )
+    def place(self, placement: _Placement) -> None:
+        """Paste a sprite unless too little of it or of another object would stay visible."""
+        cutout = self._draw_sprite(placement)
+        left_top = (round(placement.x) + cutout.left_px, round(placement.y) + cutout.top_px)
+        mask = self._mask(cutout.image, left_top)
+        area_px = int(np.count_nonzero(np.asarray(cutout.image.getchannel("A")) > _SOLID_ALPHA))
+        inside_px = int(mask.sum())
+        if inside_px < _MIN_VISIBLE_PLACED * area_px or self._would_hide_an_object(mask):
+            return
+        image = _apply_lighting(cutout.image, self._background, self._haze(placement))
+        if placement.sprite.layer is SceneLayer.WATER:
+            self._paste_reflection(image, (left_top[0], round(placement.y) - 1))
+        self.image.paste(image, left_top, image)
+        number = len(self._names) + 1
+        self._names[number] = placement.sprite.name
+        self._full_area_px[number] = area_px
+        self._instance_map[mask] = number
+        if inside_px < area_px:
+            self._truncated.add(number)
+
+    def _draw_sprite(self, placement: _Placement) -> Cutout:
+        sprite, rng = placement.sprite, self._rng
+        canvas = Canvas(
+            placement.width,
+            headroom=sprite.headroom,
+            mirrored=chance(rng, 0.5),
+            lean_deg=float(rng.uniform(-sprite.lean_deg, sprite.lean_deg)),
         )
-    return objects
+        sprite.paint(canvas, rng)
+        return canvas.cutout()
+
+    def _mask(self, cutout: Image.Image, left_top: tuple[int, int]) -> Mask:
+        """Return the pixels of the scene that a cutout at ``left_top`` covers."""
+        alpha = Image.new("L", self.image.size)
+        alpha.paste(cutout.getchannel("A"), left_top)
+        return np.asarray(alpha) > _SOLID_ALPHA
+
+    def _would_hide_an_object(self, mask: Mask) -> bool:
+        """Return whether too little of another object would stay visible behind the mask."""
+        visible = np.bincount(self._instance_map[~mask], minlength=len(self._names) + 1)
+        behind = np.unique(self._instance_map[mask])
+        return any(
+            visible[number] < _MIN_VISIBLE_PLACED * self._full_area_px[number]
+            for number in behind.tolist()
+            if number
+        )
+
+    def _haze(self, placement: _Placement) -> float:
+        if placement.sprite.layer is SceneLayer.SKY:
+            return 0.15
+        if placement.sprite.layer is SceneLayer.FOREGROUND:
+            return 0.0
+        horizon = self._background.horizon
+        depth = (placement.y / self.image.height - horizon) / max(0.05, 1 - horizon)
+        return float(np.clip(0.3 - 0.7 * depth, 0.0, 0.3))
+
+    def _paste_reflection(self, image: Image.Image, left_top: tuple[int, int]) -> None:
+        """Paste a cutout's reflection, cropped to the water."""
+        reflection = _reflect(self._rng, image)
+        if self._background.foreground is not None and self._background.water_bottom is not None:
+            water_bottom_px = round((self._background.water_bottom + 0.01) * self.image.height)
+            height = max(1, min(reflection.height, water_bottom_px - left_top[1]))
+            reflection = reflection.crop((0, 0, reflection.width, height))
+        self.image.paste(reflection, left_top, reflection)
+
+    def visible_objects(self) -> list[DrawnObject]:
+        """Return the labelled objects of which anything is visible."""
+        objects = []
+        for number, name in self._names.items():
+            mask = self._instance_map == number
+            visible_px = int(mask.sum())
+            if name and visible_px:
+                truncated = number in self._truncated
+                is_whole = visible_px >= _OCCLUDED_BELOW * self._full_area_px[number]
+                occluded = not truncated and not is_whole
+                objects.append(_drawn_object(name, mask, occluded=occluded, truncated=truncated))
+        return objects
+
+    def draw_marina(self) -> DrawnObject:
+        """Draw a row of small moored yachts, and return their single group-of box."""
+        rng, (width, height), sprite = self._rng, self.image.size, sprites.MOORED_YACHT
+        left, step = rng.uniform(0.12, 0.34) * width, rng.uniform(0.042, 0.056) * width
+        count = int(rng.integers(7, 12))
+        y = (self._background.horizon + rng.uniform(0.08, 0.2)) * height
+        mask = np.zeros((height, width), bool)
+        for nth in range(count):
+            boat_width = rng.uniform(*sprite.width_range) * width
+            boat_y = y + rng.uniform(-1, 1) * 0.012 * height
+            placement = _Placement(sprite, left + nth * step, boat_y, boat_width)
+            cutout = self._draw_sprite(placement)
+            image = _apply_lighting(cutout.image, self._background, 0.12)
+            left_top = (round(placement.x) + cutout.left_px, round(boat_y) + cutout.top_px)
+            self._paste_reflection(image, (left_top[0], round(boat_y) - 1))
+            self.image.paste(image, left_top, image)
+            mask |= self._mask(image, left_top)
+        # The yachts hide the objects behind them.
+        self._instance_map[mask] = 0
+        for number, area_px in self._full_area_px.items():
+            visible = self._instance_map == number
+            if visible.sum() < MIN_VISIBLE * area_px:
+                self._instance_map[visible] = 0
+        return _drawn_object("Boat", mask, occluded=True, group_of=True)
+
+    def draw_poster(self) -> DrawnObject:
+        """Draw a billboard with a boat painted on it, and return the boat as a depiction."""
+        rng, (width, height) = self._rng, self.image.size
+        board_w, board_h = round(0.34 * width), round(0.3 * height)
+        left, top = round(rng.uniform(0.06, 0.58) * width), round(rng.uniform(0.42, 0.5) * height)
+        right, bottom = left + board_w, top + board_h
+        for post in (0.15, 0.8):
+            x = left + round(post * board_w)
+            self.image.paste((96, 72, 50), (x, bottom, x + 6, height))
+        self.image.paste((244, 236, 214), (left, top, right, bottom))
+        self.image.paste((70, 120, 170), (left + 4, top + 4, right - 4, bottom - 4))
+        ground_y = top + round(board_h * 0.6)
+        self.image.paste((240, 224, 180), (left + 4, top + 4, right - 4, ground_y))
+        boat = sprites.SAILBOAT if chance(rng, 0.5) else sprites.TRAWLER
+        canvas = Canvas(min(board_w * 0.6, 0.8 * board_h / boat.headroom), headroom=boat.headroom)
+        boat.paint(canvas, rng)
+        cutout = canvas.cutout()
+        boat_x, boat_y = left + board_w // 2, top + round(board_h * 0.86)
+        left_top = (boat_x + cutout.left_px, boat_y + cutout.top_px)
+        self.image.paste(cutout.image, left_top, cutout.image)
+        self._instance_map[top:bottom, left:right] = 0
+        return _drawn_object("Boat", self._mask(cutout.image, left_top), depiction=True)
+
+    def draw_bow(self) -> DrawnObject:
+        """Draw the bow of the boat that carries the camera; return it as truncated, from inside."""
+        rng, (width, height) = self._rng, self.image.size
+        canvas = Canvas(0.8 * width, headroom=0.9)
+        wood = (178, 122, 70)
+        tip = rng.uniform(0.42, 0.58)
+        rail = (238, 234, 222)
+        canvas.polygon([(0.0, 0.0), (0.04, -0.12), (tip, -0.42), (0.96, -0.12), (1.0, 0.0)], rail)
+        canvas.polygon([(0.08, 0.0), (0.12, -0.09), (tip, -0.37), (0.88, -0.09), (0.92, 0.0)], wood)
+        for plank in range(1, 9):
+            foot = 0.08 + 0.84 * plank / 9
+            canvas.line([(foot, 0.0), (foot + (tip - foot) * 0.75, -0.28)], (128, 84, 46), 0.006)
+        canvas.line([(tip, -0.4), (tip, -0.6)], rail, 0.012)
+        cutout = canvas.cutout()
+        left_top = (round(width * rng.uniform(0.46, 0.54)) + cutout.left_px, height + cutout.top_px)
+        self.image.paste(cutout.image, left_top, cutout.image)
+        mask = self._mask(cutout.image, left_top)
+        self._instance_map[mask] = 0
+        return _drawn_object("Boat", mask, truncated=True, inside=True)
 
 
-def _box_and_clicks(
-    mask: npt.NDArray[np.bool_], size_wh: tuple[int, int]
-) -> tuple[tuple[float, float, float, float], tuple[tuple[float, float], ...]]:
-    """Return the box around a mask and its four extreme points, in fractions of the image."""
-    width, height = size_wh
+def _drawn_object(name: str, mask: Mask, **flags: bool) -> DrawnObject:
+    """Return the object that a mask shows, with its box and its four extreme points."""
+    height, width = mask.shape
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     top, bottom, left, right = rows[0], rows[-1], columns[0], columns[-1]
     xyxy = (
@@ -389,101 +433,7 @@ def _box_and_clicks(
         (float((at_bottom + 0.5) / width), xyxy[3]),
         (xyxy[2], float((at_right + 0.5) / height)),
     )
-    return xyxy, clicks
-
-
-def _draw_marina(
-    rng: np.random.Generator,
-    composition: _Composition,
-    background: Background,
-    size_wh: tuple[int, int],
-) -> list[DrawnObject]:
-    """Draw a row of small moored yachts, and return their single group-of box."""
-    before = composition.instance_map.copy()
-    width, height = size_wh
-    left, step = rng.uniform(0.12, 0.34) * width, rng.uniform(0.042, 0.056) * width
-    count = int(rng.integers(7, 12))
-    y = (background.horizon + rng.uniform(0.08, 0.2)) * height
-    mask = np.zeros_like(before, bool)
-    for nth in range(count):
-        sprite = sprites.MOORED_YACHT
-        boat_width = rng.uniform(*sprite.width_range) * width
-        placement = _Placement(
-            sprite, left + nth * step, y + rng.uniform(-1, 1) * 0.012 * height, boat_width
-        )
-        cutout = _draw_sprite(rng, placement)
-        image = _apply_lighting(cutout.image, background, 0.12)
-        left_top = (round(placement.x) + cutout.left_px, round(placement.y) + cutout.top_px)
-        _paste_reflection(
-            rng, composition, image, (left_top[0], round(placement.y) - 1), background
-        )
-        composition.image.paste(image, left_top, image)
-        alpha = Image.new("L", size_wh)
-        alpha.paste(image.getchannel("A"), left_top)
-        mask |= np.asarray(alpha) > _SOLID_ALPHA
-    # The yachts hide the objects behind them.
-    composition.instance_map[mask] = 0
-    for number in composition.names:
-        if (composition.instance_map == number).sum() < MIN_VISIBLE * composition.full_area_px[
-            number
-        ]:
-            composition.instance_map[composition.instance_map == number] = 0
-    xyxy, clicks = _box_and_clicks(mask, size_wh)
-    return [DrawnObject("Boat", xyxy, clicks, occluded=True, group_of=True)]
-
-
-def _draw_poster(
-    rng: np.random.Generator, composition: _Composition, size_wh: tuple[int, int]
-) -> list[DrawnObject]:
-    """Draw a billboard with a boat painted on it, and return the boat as a depiction."""
-    width, height = size_wh
-    board_w, board_h = round(0.34 * width), round(0.3 * height)
-    left, top = round(rng.uniform(0.06, 0.58) * width), round(rng.uniform(0.42, 0.5) * height)
-    board = Image.new("RGB", (board_w, board_h), (244, 236, 214))
-    board.paste((70, 120, 170), (4, 4, board_w - 4, board_h - 4))
-    board.paste((240, 224, 180), (4, 4, board_w - 4, round(board_h * 0.6)))
-    boat = sprites.SAILBOAT if chance(rng, 0.5) else sprites.TRAWLER
-    boat_w = min(board_w * 0.6, 0.8 * board_h / boat.headroom)
-    canvas = Canvas(boat_w, headroom=boat.headroom)
-    boat.paint(canvas, rng)
-    cutout = canvas.cutout()
-    left_top = (board_w // 2 + cutout.left_px, round(board_h * 0.86) + cutout.top_px)
-    board.paste(cutout.image, left_top, cutout.image)
-    for post in (0.15, 0.8):
-        x = left + round(post * board_w)
-        composition.image.paste((96, 72, 50), (x, top + board_h, x + 6, height))
-    composition.image.paste(board, (left, top))
-    alpha = Image.new("L", size_wh)
-    alpha.paste(cutout.image.getchannel("A"), (left + left_top[0], top + left_top[1]))
-    composition.instance_map[top : top + board_h, left : left + board_w] = 0
-    xyxy, clicks = _box_and_clicks(np.asarray(alpha) > _SOLID_ALPHA, size_wh)
-    return [DrawnObject("Boat", xyxy, clicks, depiction=True)]
-
-
-def _draw_bow(
-    rng: np.random.Generator, composition: _Composition, size_wh: tuple[int, int]
-) -> list[DrawnObject]:
-    """Draw the bow of the boat that carries the camera; return it as truncated, from inside."""
-    width, height = size_wh
-    canvas = Canvas(0.8 * width, headroom=0.9)
-    wood = (178, 122, 70)
-    tip = rng.uniform(0.42, 0.58)
-    rail = (238, 234, 222)
-    canvas.polygon([(0.0, 0.0), (0.04, -0.12), (tip, -0.42), (0.96, -0.12), (1.0, 0.0)], rail)
-    canvas.polygon([(0.08, 0.0), (0.12, -0.09), (tip, -0.37), (0.88, -0.09), (0.92, 0.0)], wood)
-    for plank in range(1, 9):
-        foot = 0.08 + 0.84 * plank / 9
-        canvas.line([(foot, 0.0), (foot + (tip - foot) * 0.75, -0.28)], (128, 84, 46), 0.006)
-    canvas.line([(tip, -0.4), (tip, -0.6)], rail, 0.012)
-    cutout = canvas.cutout()
-    left_top = (round(width * rng.uniform(0.46, 0.54)) + cutout.left_px, height + cutout.top_px)
-    composition.image.paste(cutout.image, left_top, cutout.image)
-    alpha = Image.new("L", size_wh)
-    alpha.paste(cutout.image.getchannel("A"), left_top)
-    mask = np.asarray(alpha) > _SOLID_ALPHA
-    composition.instance_map[mask] = 0
-    xyxy, clicks = _box_and_clicks(mask, size_wh)
-    return [DrawnObject("Boat", xyxy, clicks, truncated=True, inside=True)]
+    return DrawnObject(name, xyxy, clicks, **flags)
 
 
 @lru_cache(maxsize=8)

@@ -1,7 +1,7 @@
 """The objects that appear in the scenes: a function that draws each kind, and a table of them all.
 
-Each function receives a canvas, whose module describes units and axes, and the scene's random
-number generator. It draws the object facing right; the scene mirrors half of the objects.
+Each function receives a canvas, whose module describes units, axes and paths, and the scene's
+random number generator. It draws the object facing right; the scene mirrors half of the objects.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from oiyolo.demo_data.canvas import bezier, chance, mix, pick, shade
+from oiyolo.demo_data.canvas import bezier, chance, mix, palette, pick, shade
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,47 +20,16 @@ if TYPE_CHECKING:
 
     from oiyolo.demo_data.canvas import RGB, Canvas, Point
 
-_HULLS: tuple[RGB, ...] = (
-    (242, 242, 238),
-    (28, 44, 92),
-    (176, 34, 38),
-    (30, 110, 86),
-    (238, 196, 60),
-    (46, 132, 190),
-    (226, 112, 40),
-    (44, 46, 52),
-    (236, 228, 204),
-)
-_BOTTOMS: tuple[RGB, ...] = ((140, 40, 34), (30, 40, 66), (38, 76, 62), (60, 58, 60))
-_SAILS: tuple[RGB, ...] = ((250, 249, 243), (246, 240, 224), (232, 236, 242))
-_BRIGHT_SAILS: tuple[RGB, ...] = (
-    (214, 60, 48),
-    (240, 150, 44),
-    (40, 96, 176),
-    (58, 150, 110),
-    (160, 64, 120),
-    (150, 62, 44),
-)
-_WOODS: tuple[RGB, ...] = ((150, 92, 48), (118, 70, 40), (178, 118, 64), (96, 58, 38))
-_SKINS: tuple[RGB, ...] = ((236, 190, 158), (198, 142, 106), (134, 90, 64), (88, 58, 42))
-_CLOTHES: tuple[RGB, ...] = (
-    (206, 52, 50),
-    (44, 92, 168),
-    (240, 202, 66),
-    (52, 128, 84),
-    (236, 236, 232),
-    (70, 58, 92),
-)
-_WALLS: tuple[RGB, ...] = (
-    (240, 232, 216),
-    (222, 182, 142),
-    (206, 122, 96),
-    (236, 212, 150),
-    (190, 206, 214),
-    (232, 226, 226),
-)
-_ROOFS: tuple[RGB, ...] = ((158, 70, 50), (112, 64, 54), (90, 92, 102), (128, 92, 70))
-_GREENS: tuple[RGB, ...] = ((62, 104, 52), (46, 84, 48), (92, 126, 58), (74, 112, 76))
+_HULLS = palette("#f2f2ee #1c2c5c #b02226 #1e6e56 #eec43c #2e84be #e27028 #2c2e34 #ece4cc")
+_BOTTOMS = palette("#8c2822 #1e2842 #264c3e #3c3a3c")
+_SAILS = palette("#faf9f3 #f6f0e0 #e8ecf2")
+_BRIGHT_SAILS = palette("#d63c30 #f0962c #2860b0 #3a966e #a04078 #963e2c")
+_WOODS = palette("#965c30 #764628 #b27640 #603a26")
+_SKINS = palette("#ecbe9e #c68e6a #865a40 #583a2a")
+_CLOTHES = palette("#ce3432 #2c5ca8 #f0ca42 #348054 #ecece8 #463a5c")
+_WALLS = palette("#f0e8d8 #deb68e #ce7a60 #ecd496 #beced6 #e8e2e2")
+_ROOFS = palette("#9e4632 #704036 #5a5c66 #805c46")
+_GREENS = palette("#3e6834 #2e5430 #5c7e3a #4a704c")
 _DARK_BELOW = 380
 _GLASS: RGB = (58, 78, 96)
 _MAST: RGB = (206, 200, 188)
@@ -217,7 +186,7 @@ def _motorboat(canvas: Canvas, rng: np.random.Generator) -> None:
     hull = pick(rng, _HULLS)
     stripe = pick(rng, _BRIGHT_SAILS)
     _hull(canvas, hull, pick(rng, _BOTTOMS), stern_y=-0.17, bow_y=-0.25, rake=0.2, draught=0.03)
-    canvas.line([(0.03, -0.11), (0.9, -0.15)], stripe, 0.022)
+    canvas.line("M 0.03 -0.11 L 0.9 -0.15", stripe, 0.022)
     cabin = mix((248, 248, 246), hull, 0.12)
     height = rng.uniform(0.34, 0.44)
     left = rng.uniform(0.16, 0.26)
@@ -249,7 +218,7 @@ def _motorboat(canvas: Canvas, rng: np.random.Generator) -> None:
         canvas.line([(left + 0.2, -height), (left + 0.16, -height - 0.16)], _MAST, 0.016)
     else:
         _person(canvas, rng, (left - 0.06, -0.14), 0.26)
-    canvas.line([(0.66, -0.29), (0.97, -0.31)], _MAST, 0.01)
+    canvas.line("M 0.66 -0.29 L 0.97 -0.31", _MAST, 0.01)
     for post in (0.7, 0.8, 0.9):
         canvas.line([(post, -0.22), (post, -0.3)], _MAST, 0.008)
 
@@ -257,7 +226,7 @@ def _motorboat(canvas: Canvas, rng: np.random.Generator) -> None:
 def _trawler(canvas: Canvas, rng: np.random.Generator) -> None:
     hull = pick(rng, _HULLS[1:])
     _hull(canvas, hull, pick(rng, _BOTTOMS), stern_y=-0.19, bow_y=-0.34, rake=0.12, draught=0.04)
-    canvas.line(bezier((0.02, -0.15), (0.55, -0.16), (0.96, -0.28)), (238, 238, 232), 0.02)
+    canvas.line("M 0.02 -0.15 Q 0.55 -0.16, 0.96 -0.28", (238, 238, 232), 0.02)
     house = pick(rng, ((246, 246, 240), (236, 226, 196), (250, 250, 250)), spread=6)
     aft = chance(rng, 0.6)
     left = rng.uniform(0.14, 0.22) if aft else rng.uniform(0.48, 0.54)
@@ -282,25 +251,18 @@ def _dinghy(canvas: Canvas, rng: np.random.Generator) -> None:
     hull = pick(rng, (*_HULLS, *_WOODS))
     for seat in rng.permutation([0.3, 0.5, 0.7])[: int(rng.integers(1, 4))]:
         _person(canvas, rng, (float(seat), -0.11), rng.uniform(0.28, 0.34), seated=True)
-    canvas.polygon(
-        [
-            *bezier((0.0, -0.19), (0.5, -0.12), (1.0, -0.22)),
-            *bezier((1.0, -0.22), (0.96, 0.0), (0.84, 0.04)),
-            (0.1, 0.04),
-        ],
-        hull,
-    )
-    canvas.polygon([(0.06, -0.05), (0.94, -0.05), (0.84, 0.04), (0.1, 0.04)], shade(hull, 0.72))
-    canvas.line(bezier((0.0, -0.19), (0.5, -0.12), (1.0, -0.22)), shade(hull, 0.55), 0.028)
-    canvas.line([(0.02, -0.1), (0.94, -0.11)], shade(hull, 0.86), 0.012)
-    canvas.line([(0.5, -0.14), (0.2, 0.05)], _WOODS[2], 0.018)
+    canvas.polygon("M 0 -0.19 Q 0.5 -0.12, 1 -0.22 0.96 0, 0.84 0.04 L 0.1 0.04", hull)
+    canvas.polygon("M 0.06 -0.05 L 0.94 -0.05 0.84 0.04 0.1 0.04", shade(hull, 0.72))
+    canvas.line("M 0 -0.19 Q 0.5 -0.12, 1 -0.22", shade(hull, 0.55), 0.028)
+    canvas.line("M 0.02 -0.1 L 0.94 -0.11", shade(hull, 0.86), 0.012)
+    canvas.line("M 0.5 -0.14 L 0.2 0.05", _WOODS[2], 0.018)
 
 
 def _schooner(canvas: Canvas, rng: np.random.Generator) -> None:
     hull = pick(rng, ((40, 38, 40), (96, 58, 38), (238, 236, 228), (24, 50, 66), (112, 36, 32)))
     sail = pick(rng, (*_SAILS, (190, 92, 60), (226, 204, 160)))
     _hull(canvas, hull, pick(rng, _BOTTOMS), stern_y=-0.13, bow_y=-0.16, rake=0.1, draught=0.03)
-    canvas.line([(0.03, -0.085), (0.93, -0.1)], (224, 190, 110), 0.012)
+    canvas.line("M 0.03 -0.085 L 0.93 -0.1", (224, 190, 110), 0.012)
     height = rng.uniform(0.72, 0.86)
     for mast_x, top in ((0.36, height), (0.64, height * 0.92)):
         canvas.polygon(
@@ -316,7 +278,7 @@ def _schooner(canvas: Canvas, rng: np.random.Generator) -> None:
         canvas.line([(mast_x, -0.12), (mast_x, -top)], _WOODS[0], 0.02)
     for tip in (0.97, 0.86):
         canvas.polygon([(0.66, -height * 0.86), (tip, -0.19), (0.68, -0.2)], shade(sail, tip))
-    canvas.line([(0.9, -0.15), (1.02, -0.2)], _WOODS[1], 0.014)
+    canvas.line("M 0.9 -0.15 L 1.02 -0.2", _WOODS[1], 0.014)
 
 
 def _canoe(canvas: Canvas, rng: np.random.Generator) -> None:
@@ -332,7 +294,7 @@ def _canoe(canvas: Canvas, rng: np.random.Generator) -> None:
         [*sheer, *bezier((1.0, -0.15), (0.99, 0.02), (0.86, 0.035)), (0.14, 0.035), (0.02, -0.03)],
         hull,
     )
-    canvas.polygon([(0.05, -0.02), (0.95, -0.02), (0.86, 0.035), (0.14, 0.035)], shade(hull, 0.74))
+    canvas.polygon("M 0.05 -0.02 L 0.95 -0.02 0.86 0.035 0.14 0.035", shade(hull, 0.74))
     canvas.line(sheer, shade(hull, 0.6), 0.02)
 
 
@@ -341,11 +303,11 @@ def _gondola(canvas: Canvas, rng: np.random.Generator) -> None:
     # The gondolier stands aft; two passengers sit amidships.
     _person(canvas, rng, (0.17, -0.09), 0.4)
     canvas.rectangle(0.135, -0.37, 0.205, -0.345, (200, 40, 44))
-    canvas.line([(0.2, -0.3), (0.36, 0.03)], _WOODS[2], 0.016)
+    canvas.line("M 0.2 -0.3 L 0.36 0.03", _WOODS[2], 0.016)
     for seat in (0.48, 0.57):
         _person(canvas, rng, (seat, -0.06), 0.21, seated=True)
     cushion = pick(rng, ((170, 30, 40), (120, 30, 90), (196, 150, 60)))
-    canvas.polygon([(0.4, -0.05), (0.42, -0.15), (0.47, -0.15), (0.48, -0.05)], cushion)
+    canvas.polygon("M 0.4 -0.05 L 0.42 -0.15 0.47 -0.15 0.48 -0.05", cushion)
     sheer = [
         *bezier((0.0, -0.23), (0.12, -0.06), (0.4, -0.06)),
         *bezier((0.4, -0.06), (0.84, -0.05), (0.95, -0.27)),
@@ -356,7 +318,7 @@ def _gondola(canvas: Canvas, rng: np.random.Generator) -> None:
     )
     canvas.line(sheer[6:14], (180, 140, 70), 0.014)
     iron = (206, 210, 214)
-    canvas.line([(0.94, -0.12), (0.955, -0.3), (0.99, -0.33)], iron, 0.024)
+    canvas.line("M 0.94 -0.12 L 0.955 -0.3 0.99 -0.33", iron, 0.024)
     for tooth in (-0.14, -0.18, -0.22, -0.26):
         canvas.line([(0.95, tooth), (0.995, tooth - 0.008)], iron, 0.012)
 
@@ -364,12 +326,10 @@ def _gondola(canvas: Canvas, rng: np.random.Generator) -> None:
 def _jet_ski(canvas: Canvas, rng: np.random.Generator) -> None:
     body = pick(rng, _BRIGHT_SAILS)
     _person(canvas, rng, (0.4, -0.22), 0.6, seated=True)
-    canvas.polygon(
-        [(0.02, -0.22), (0.3, -0.26), (0.62, -0.42), (1.0, -0.12), (0.84, 0.05), (0.05, 0.05)], body
-    )
-    canvas.polygon([(0.02, -0.08), (0.94, -0.08), (0.84, 0.05), (0.05, 0.05)], shade(body, 0.6))
-    canvas.line([(0.56, -0.38), (0.5, -0.56)], (40, 40, 44), 0.05)
-    canvas.polygon([(-0.2, -0.12), (0.02, -0.16), (0.06, 0.05), (-0.2, 0.06)], (240, 246, 250))
+    canvas.polygon("M 0.02 -0.22 L 0.3 -0.26 0.62 -0.42 1 -0.12 0.84 0.05 0.05 0.05", body)
+    canvas.polygon("M 0.02 -0.08 L 0.94 -0.08 0.84 0.05 0.05 0.05", shade(body, 0.6))
+    canvas.line("M 0.56 -0.38 L 0.5 -0.56", (40, 40, 44), 0.05)
+    canvas.polygon("M -0.2 -0.12 L 0.02 -0.16 0.06 0.05 -0.2 0.06", (240, 246, 250))
 
 
 def _car(canvas: Canvas, rng: np.random.Generator) -> None:
@@ -384,7 +344,7 @@ def _car(canvas: Canvas, rng: np.random.Generator) -> None:
     )
     canvas.polygon(cabin, paint)
     canvas.polygon([(0.0, waist), (0.8, waist), (0.99, -0.22), (1.0, -0.07), (0.0, -0.07)], paint)
-    canvas.polygon([(0.0, -0.14), (1.0, -0.14), (1.0, -0.06), (0.0, -0.06)], shade(paint, 0.7))
+    canvas.polygon("M 0 -0.14 L 1 -0.14 1 -0.06 0 -0.06", shade(paint, 0.7))
     if van:
         for left in (0.08, 0.3, 0.52):
             canvas.rectangle(left, roof + 0.05, left + 0.17, waist - 0.01, _GLASS)
@@ -456,7 +416,7 @@ def _lighthouse(canvas: Canvas, rng: np.random.Generator) -> None:
         )
     canvas.rectangle(0.1, -2.2, 0.9, -2.1, (60, 60, 64))
     canvas.rectangle(0.26, -2.52, 0.74, -2.2, (250, 232, 160))
-    canvas.polygon([(0.18, -2.52), (0.5, -2.84), (0.82, -2.52)], stripe)
+    canvas.polygon("M 0.18 -2.52 L 0.5 -2.84 0.82 -2.52", stripe)
 
 
 def _tree(canvas: Canvas, rng: np.random.Generator) -> None:
@@ -470,7 +430,7 @@ def _tree(canvas: Canvas, rng: np.random.Generator) -> None:
                 [(0.5 - half, y), (0.5, y - 0.62), (0.5 + half, y)], shade(green, 0.8 + 0.1 * tier)
             )
         return
-    canvas.polygon([(0.44, 0.0), (0.47, -0.6), (0.55, -0.6), (0.57, 0.0)], _WOODS[3])
+    canvas.polygon("M 0.44 0 L 0.47 -0.6 0.55 -0.6 0.57 0", _WOODS[3])
     for _ in range(13):
         angle, reach = rng.uniform(0, 2 * math.pi), rng.uniform(0.0, 0.3)
         x, y = 0.5 + reach * math.cos(angle), -0.78 + reach * math.sin(angle) * 1.15
@@ -513,46 +473,31 @@ def _gull(canvas: Canvas, rng: np.random.Generator) -> None:
             shade(grey, 0.86 if side < 0 else 1.0),
         )
     canvas.ellipse((0.52, -0.08), (0.15, 0.06), grey, steps=12)
-    canvas.polygon([(0.64, -0.11), (0.72, -0.08), (0.64, -0.06)], (226, 150, 50))
+    canvas.polygon("M 0.64 -0.11 L 0.72 -0.08 0.64 -0.06", (226, 150, 50))
 
 
 def _duck(canvas: Canvas, rng: np.random.Generator) -> None:
     body = pick(rng, ((146, 122, 94), (240, 240, 236), (92, 86, 84)))
     head = pick(rng, ((30, 96, 66), body, shade(body, 0.7)))
     canvas.polygon(
-        [
-            *bezier((0.0, -0.34), (0.3, -0.2), (0.62, -0.36)),
-            *bezier((0.84, -0.3), (0.86, 0.04), (0.5, 0.05)),
-            (0.16, 0.02),
-        ],
-        body,
+        "M 0 -0.34 Q 0.3 -0.2, 0.62 -0.36 L 0.84 -0.3 Q 0.86 0.04, 0.5 0.05 L 0.16 0.02", body
     )
     canvas.ellipse((0.42, -0.16), (0.24, 0.11), shade(body, 0.82), steps=14)
-    canvas.line([(0.7, -0.25), (0.74, -0.55)], head, 0.16)
+    canvas.line("M 0.7 -0.25 L 0.74 -0.55", head, 0.16)
     canvas.ellipse((0.76, -0.6), (0.12, 0.11), head, steps=14)
-    canvas.polygon([(0.86, -0.64), (1.0, -0.58), (0.86, -0.54)], (232, 168, 50))
+    canvas.polygon("M 0.86 -0.64 L 1 -0.58 0.86 -0.54", (232, 168, 50))
 
 
 def _swan(canvas: Canvas, rng: np.random.Generator) -> None:
     white = pick(rng, ((246, 246, 244), (238, 236, 230)), spread=6)
     canvas.polygon(
-        [
-            *bezier((0.0, -0.38), (0.3, -0.5), (0.66, -0.28)),
-            *bezier((0.84, -0.24), (0.84, 0.04), (0.5, 0.05)),
-            (0.14, 0.0),
-        ],
-        white,
+        "M 0 -0.38 Q 0.3 -0.5, 0.66 -0.28 L 0.84 -0.24 Q 0.84 0.04, 0.5 0.05 L 0.14 0", white
     )
-    canvas.polygon(bezier((0.06, -0.3), (0.4, -0.06), (0.66, -0.26)), shade(white, 0.85))
+    canvas.polygon("M 0.06 -0.3 Q 0.4 -0.06, 0.66 -0.26", shade(white, 0.85))
     canvas.line(
-        [
-            *bezier((0.74, -0.2), (0.98, -0.46), (0.78, -0.66)),
-            *bezier((0.78, -0.66), (0.7, -0.8), (0.84, -0.82)),
-        ],
-        white,
-        0.085,
+        "M 0.74 -0.2 Q 0.98 -0.46, 0.78 -0.66 L 0.78 -0.66 Q 0.7 -0.8, 0.84 -0.82", white, 0.085
     )
-    canvas.polygon([(0.84, -0.87), (0.99, -0.76), (0.84, -0.77)], (228, 120, 40))
+    canvas.polygon("M 0.84 -0.87 L 0.99 -0.76 0.84 -0.77", (228, 120, 40))
 
 
 def _balloon(canvas: Canvas, rng: np.random.Generator) -> None:
@@ -572,39 +517,26 @@ def _balloon(canvas: Canvas, rng: np.random.Generator) -> None:
 def _airplane(canvas: Canvas, rng: np.random.Generator) -> None:
     white = (240, 242, 244)
     livery = pick(rng, _BRIGHT_SAILS)
-    canvas.polygon([(0.02, -0.2), (0.0, -0.38), (0.08, -0.38), (0.2, -0.2)], livery)
+    canvas.polygon("M 0.02 -0.2 L 0 -0.38 0.08 -0.38 0.2 -0.2", livery)
     canvas.polygon(
-        [
-            *bezier((0.02, -0.18), (0.5, -0.26), (0.86, -0.2)),
-            *bezier((0.86, -0.2), (1.04, -0.14), (0.9, -0.1)),
-            (0.3, -0.06),
-            (0.1, -0.13),
-        ],
-        white,
+        "M 0.02 -0.18 Q 0.5 -0.26, 0.86 -0.2 1.04 -0.14, 0.9 -0.1 L 0.3 -0.06 0.1 -0.13", white
     )
-    canvas.line([(0.08, -0.15), (0.9, -0.15)], livery, 0.02)
-    canvas.polygon([(0.42, -0.12), (0.6, -0.12), (0.34, 0.1), (0.26, 0.1)], shade(white, 0.75))
-    canvas.polygon([(0.05, -0.17), (0.14, -0.17), (0.06, -0.08), (0.0, -0.08)], shade(white, 0.75))
+    canvas.line("M 0.08 -0.15 L 0.9 -0.15", livery, 0.02)
+    canvas.polygon("M 0.42 -0.12 L 0.6 -0.12 0.34 0.1 0.26 0.1", shade(white, 0.75))
+    canvas.polygon("M 0.05 -0.17 L 0.14 -0.17 0.06 -0.08 0 -0.08", shade(white, 0.75))
 
 
 def _kite(canvas: Canvas, rng: np.random.Generator) -> None:
     first, second = pick(rng, _BRIGHT_SAILS), pick(rng, _BRIGHT_SAILS)
-    canvas.polygon([(0.5, -1.5), (1.0, -0.95), (0.5, -0.25), (0.0, -0.95)], first)
-    canvas.polygon([(0.5, -1.5), (1.0, -0.95), (0.5, -0.95)], second)
-    canvas.polygon([(0.0, -0.95), (0.5, -0.95), (0.5, -0.25)], shade(second, 0.85))
-    canvas.line(
-        [
-            *bezier((0.5, -0.25), (0.8, -0.1), (0.55, 0.0)),
-            *bezier((0.55, 0.0), (0.3, 0.1), (0.5, 0.2)),
-        ],
-        first,
-        0.05,
-    )
+    canvas.polygon("M 0.5 -1.5 L 1 -0.95 0.5 -0.25 0 -0.95", first)
+    canvas.polygon("M 0.5 -1.5 L 1 -0.95 0.5 -0.95", second)
+    canvas.polygon("M 0 -0.95 L 0.5 -0.95 0.5 -0.25", shade(second, 0.85))
+    canvas.line("M 0.5 -0.25 Q 0.8 -0.1, 0.55 0 L 0.55 0 Q 0.3 0.1, 0.5 0.2", first, 0.05)
 
 
 def _parasol(canvas: Canvas, rng: np.random.Generator) -> None:
     first, second = pick(rng, _BRIGHT_SAILS), pick(rng, _SAILS)
-    canvas.line([(0.5, 0.0), (0.5, -0.85)], _WOODS[2], 0.04)
+    canvas.line("M 0.5 0 L 0.5 -0.85", _WOODS[2], 0.04)
     for panel in range(6):
         left, right = panel / 6, (panel + 1) / 6
         canvas.polygon(
@@ -626,8 +558,8 @@ def _standing_person(canvas: Canvas, rng: np.random.Generator) -> None:
 
 def _buoy(canvas: Canvas, rng: np.random.Generator) -> None:
     paint = pick(rng, ((206, 52, 44), (40, 128, 80), (236, 190, 50)))
-    canvas.polygon([(0.1, 0.02), (0.0, -0.25), (1.0, -0.25), (0.9, 0.02)], shade(paint, 0.75))
-    canvas.polygon([(0.22, -0.25), (0.4, -1.1), (0.6, -1.1), (0.78, -0.25)], paint)
+    canvas.polygon("M 0.1 0.02 L 0 -0.25 1 -0.25 0.9 0.02", shade(paint, 0.75))
+    canvas.polygon("M 0.22 -0.25 L 0.4 -1.1 0.6 -1.1 0.78 -0.25", paint)
     canvas.rectangle(0.34, -1.35, 0.66, -1.1, shade(paint, 1.2))
 
 
@@ -642,10 +574,10 @@ def _moored_yacht(canvas: Canvas, rng: np.random.Generator) -> None:
     """Draw a moored yacht with its sail furled on the boom; marinas consist of these."""
     hull = pick(rng, _HULLS)
     _hull(canvas, hull, pick(rng, _BOTTOMS), stern_y=-0.15, bow_y=-0.2, rake=0.16, draught=0.03)
-    canvas.polygon([(0.28, -0.15), (0.32, -0.25), (0.6, -0.24), (0.7, -0.16)], (246, 246, 240))
+    canvas.polygon("M 0.28 -0.15 L 0.32 -0.25 0.6 -0.24 0.7 -0.16", (246, 246, 240))
     canvas.rectangle(0.36, -0.215, 0.56, -0.185, _GLASS)
     canvas.line([(0.5, -0.15), (0.5, -rng.uniform(0.7, 0.95))], _MAST, 0.03)
-    canvas.line([(0.49, -0.32), (0.08, -0.3)], pick(rng, _BRIGHT_SAILS), 0.06)
+    canvas.line("M 0.49 -0.32 L 0.08 -0.3", pick(rng, _BRIGHT_SAILS), 0.06)
 
 
 SAILBOAT = Sprite("Boat", _sailboat, 1.45, (0.17, 0.4), SceneLayer.WATER, 5, 3.0)

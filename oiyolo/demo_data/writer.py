@@ -7,7 +7,7 @@ The folder contains::
     flickr/                the original images, to which OriginalURL points
     url-lists/             the image lists with a placeholder for the mirror's base URL
     answers.json           responses for paths that are not plain files: dead links, thumbnails
-    mirror.json            the arguments of the mirror and its statistics; written last
+    mirror.json            the arguments of the mirror and its base URL; written last
 
 Only the first three are served.
 """
@@ -19,10 +19,10 @@ import hashlib
 import io
 import os
 import shutil
-from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from enum import Enum
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -137,31 +137,10 @@ class DemoMirror:
     Attributes:
         folder: Folder of the mirror.
         base_url: URL at which the mirror is or was last served, without a trailing slash.
-        seed, scenes: Arguments with which the mirror was written.
-        images: Number of images in the lists, by subset.
-        boxes: Number of boxes, by subset and class name.
-        boat_images: Number of images with a box of Boat, Canoe or Gondola, by subset.
-        authors: Number of authors in the train subset.
-        rotated: Number of train images to rotate, by degrees counter-clockwise.
-        flags: Number of train boxes with a flag, by the flag's column.
-        verified_negatives: Number of train images without boats that have a label saying so.
-        unverified_negatives: Number of train images without boats that have no such label.
-        fates: ImageIDs of the train images that are not fine, by fate.
     """
 
     folder: Path
     base_url: str
-    seed: int
-    scenes: int
-    images: dict[str, int]
-    boxes: dict[str, dict[str, int]]
-    boat_images: dict[str, int]
-    authors: int
-    rotated: dict[str, int]
-    flags: dict[str, int]
-    verified_negatives: int
-    unverified_negatives: int
-    fates: dict[str, tuple[str, ...]]
 
     @property
     def openimages_url(self) -> str:
@@ -204,11 +183,10 @@ class ImagePlan:
 class _ImageRows:
     """The rows of one image in the tables, without line ends, and its response overrides."""
 
-    plan: ImagePlan
+    subset: str
     image: str
-    labels: tuple[str, ...]
-    boxes: tuple[str, ...]
-    objects: tuple[DrawnObject, ...]
+    labels: Sequence[str]
+    boxes: Sequence[str]
     overrides: dict[str, dict[str, Any]]
 
 
@@ -256,27 +234,23 @@ def _plan_train(seed: int, scenes: int) -> list[ImagePlan]:
     kinds += [SceneKind.MARINA] * max(1, round(0.015 * scenes))
     kinds += [SceneKind.POSTER] * max(1, round(0.006 * scenes))
     kinds += [SceneKind.ON_BOARD] * max(1, round(0.006 * scenes))
-    negatives = 0
-    plans = []
-    for number, author in enumerate(_assign_authors(rng, scenes)):
-        kind = kinds[number] if number < len(kinds) else SceneKind.BOATS
-        negatives += kind is SceneKind.NO_BOATS
-        plan = ImagePlan("train", number, _image_id(seed, "train", number), kind, author)
-        plans.append(replace(plan, verified=kind is not SceneKind.NO_BOATS or bool(negatives % 2)))
     # Only plain boat scenes are rotated or lost, so that every case affects a Boat project.
     fates = [Fate.GONE_404, Fate.GONE_410, Fate.MOVED, Fate.CORRUPT, Fate.CUT_SHORT]
     fates += [Fate.ORIGINAL_ONLY] * max(1, scenes // 250)
     rotations = [(90, 180, 270)[nth % 3] for nth in range(max(3, round(0.03 * scenes)))]
-    for nth, fate in enumerate(fates):
-        index = len(kinds) + nth
-        plans[index] = replace(plans[index], fate=fate)
-    for nth, rotation in enumerate(rotations):
-        index = len(kinds) + len(fates) + nth
-        plans[index] = replace(plans[index], rotation=rotation)
-    for index in range(len(kinds) + len(fates) + len(rotations), scenes):
-        # Flickr had already lost one image in ten when the rotations were collected.
-        if chance(rng, 0.1):
-            plans[index] = replace(plans[index], rotation=None)
+    cases: list[tuple[SceneKind, Fate, int | None]] = [(kind, Fate.FINE, 0) for kind in kinds]
+    cases += [(SceneKind.BOATS, fate, 0) for fate in fates]
+    cases += [(SceneKind.BOATS, Fate.FINE, rotation) for rotation in rotations]
+    plans = []
+    for number, author in enumerate(_assign_authors(rng, scenes)):
+        if number >= len(cases):
+            # Flickr had already lost one image in ten when the rotations were collected.
+            cases.append((SceneKind.BOATS, Fate.FINE, None if chance(rng, 0.1) else 0))
+        kind, fate, rotation = cases[number]
+        # Every second image without boats has a label saying so.
+        verified = kind is not SceneKind.NO_BOATS or number % 2 == 0
+        image_id = _image_id(seed, "train", number)
+        plans.append(ImagePlan("train", number, image_id, kind, author, rotation, fate, verified))
     return plans
 
 
@@ -293,12 +267,7 @@ def _assign_authors(rng: np.random.Generator, scenes: int) -> list[int]:
 
 
 def write_mirror(
-    folder: Path,
-    *,
-    base_url: str,
-    seed: int = 0,
-    scenes: int = DEFAULT_SCENES,
-    workers: int | None = None,
+    folder: Path, *, base_url: str, seed: int = 0, scenes: int = DEFAULT_SCENES
 ) -> DemoMirror:
     """Write a mirror, unless the folder already contains it, and return it.
 
@@ -310,13 +279,13 @@ def write_mirror(
         base_url: URL at which the folder will be served, without a trailing slash.
         seed: Seed of the scenes.
         scenes: Number of scenes in the train subset.
-        workers: Number of drawing threads; one per core by default.
 
     Raises:
         UsageError: ``folder`` contains other files, or ``scenes`` is too small.
     """
     recipe = {"form": FORMAT_VERSION, "seed": seed, "scenes": scenes}
-    marker = files.read_json(folder / MARKER_FILE)
+    marker_path = folder / MARKER_FILE
+    marker = files.read_json(marker_path)
     if marker is None and folder.is_dir() and any(folder.iterdir()):
         raise UsageError(
             "not a demo mirror",
@@ -324,22 +293,20 @@ def write_mirror(
             expected="a new or empty folder, or an existing demo mirror",
             remedy="Choose another folder",
         )
-    if marker is None or marker.get("made_from") != recipe or not marker.get("facts"):
-        files.write_json(folder / MARKER_FILE, {"made_from": recipe})
-        statistics = _draw_all(
-            folder, plan_images(seed, scenes), seed, workers or os.cpu_count() or 1
-        )
-        marker = {"made_from": recipe, "base_url": "", "facts": statistics}
-    mirror = _mirror_of(folder, {**marker, "base_url": base_url})
+    # The marker of an interrupted run has no base URL.
+    if marker is None or marker.get("made_from") != recipe or "base_url" not in marker:
+        files.write_json(marker_path, {"made_from": recipe})
+        _draw_all(folder, plan_images(seed, scenes), seed)
+        marker = {"base_url": ""}
     if marker["base_url"] != base_url:
-        # Without a base URL in the marker, an interrupted rewrite of the lists is detected.
-        files.write_json(folder / MARKER_FILE, {**marker, "base_url": ""})
+        # An empty base URL in the marker reveals an interrupted rewrite of the lists.
+        files.write_json(marker_path, {"made_from": recipe, "base_url": ""})
         for subset in SUBSETS:
             text = (folder / _URL_LISTS / f"{subset}.csv").read_text(encoding="utf-8")
             path = folder / "openimages" / IMAGE_FILES[subset]
             files.write_text(path, text.replace(_BASE_URL_FIELD, base_url), durable=False)
-        files.write_json(folder / MARKER_FILE, {**marker, "base_url": base_url})
-    return mirror
+        files.write_json(marker_path, {"made_from": recipe, "base_url": base_url})
+    return DemoMirror(folder, base_url)
 
 
 def last_port(folder: Path) -> int:
@@ -348,31 +315,19 @@ def last_port(folder: Path) -> int:
     return urlsplit(marker.get("base_url", "")).port or 0
 
 
-def _mirror_of(folder: Path, marker: dict[str, Any]) -> DemoMirror:
-    statistics = dict(marker["facts"])
-    statistics["fates"] = {fate: tuple(ids) for fate, ids in statistics["fates"].items()}
-    seed, scenes = marker["made_from"]["seed"], marker["made_from"]["scenes"]
-    return DemoMirror(
-        folder=folder, base_url=marker["base_url"], seed=seed, scenes=scenes, **statistics
-    )
-
-
-def _draw_all(folder: Path, plans: Sequence[ImagePlan], seed: int, workers: int) -> dict[str, Any]:
-    """Write everything but the image lists with URLs; return the statistics of the mirror."""
+def _draw_all(folder: Path, plans: Sequence[ImagePlan], seed: int) -> None:
+    """Write everything but the image lists with URLs."""
     for name in (*PUBLIC_FOLDERS, _URL_LISTS):
         shutil.rmtree(folder / name, ignore_errors=True)
     for name in (*(f"open-images-dataset/{subset}" for subset in SUBSETS), _URL_LISTS):
         (folder / name).mkdir(parents=True)
-    # numpy and Pillow, which do the drawing, release the GIL.
-    with ThreadPoolExecutor(workers) as pool:
+    # numpy and Pillow, which do the drawing, release the GIL; nothing here uses BLAS's own threads.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
         rows = list(pool.map(lambda plan: _write_image(folder, plan, seed), plans))
     _write_tables(folder, rows)
     files.write_bytes(folder / _UNAVAILABLE_PHOTO, _unavailable_photo_png(), durable=False)
-    overrides: dict[str, dict[str, Any]] = {}
-    for row in rows:
-        overrides.update(row.overrides)
+    overrides = {path: fields for row in rows for path, fields in row.overrides.items()}
     files.write_json(folder / OVERRIDES_FILE, overrides)
-    return _statistics(rows)
 
 
 def _write_image(folder: Path, plan: ImagePlan, seed: int) -> _ImageRows:
@@ -401,9 +356,9 @@ def _write_image(folder: Path, plan: ImagePlan, seed: int) -> _ImageRows:
         name = f"open-images-dataset/{plan.subset}/{plan.image_id}.jpg"
         files.write_bytes(folder / name, _damage(mirrored, plan.fate), durable=False)
     thumbnail = f"{_BASE_URL_FIELD}/{thumbnail_path}" + ("?zz=1" if chance(rng, 0.2) else "")
-    objects = _annotated_objects(rng, objects)
+    annotated = _annotated_objects(rng, objects)
     return _ImageRows(
-        plan=plan,
+        subset=plan.subset,
         image=_image_row(
             rng,
             plan,
@@ -412,12 +367,11 @@ def _write_image(folder: Path, plan: ImagePlan, seed: int) -> _ImageRows:
             photo=int(photo),
             thumbnail_url="" if chance(rng, 0.03) else thumbnail,
         ),
-        labels=_label_rows(rng, plan, objects),
-        boxes=tuple(
+        labels=_label_rows(rng, plan, annotated),
+        boxes=[
             _box_row(rng, plan, item)
-            for item in sorted(objects, key=lambda item: catalogue.MIDS[item.name])
-        ),
-        objects=objects,
+            for item in sorted(annotated, key=lambda item: catalogue.MIDS[item.name])
+        ],
         overrides=overrides,
     )
 
@@ -484,14 +438,12 @@ def _unavailable_photo_png() -> bytes:
 
 
 def _annotated_objects(
-    rng: np.random.Generator, objects: Iterable[DrawnObject]
-) -> tuple[DrawnObject, ...]:
+    rng: np.random.Generator, objects: Sequence[DrawnObject]
+) -> Sequence[DrawnObject]:
     """Return the objects that have boxes: all or none of a class in an image are annotated."""
-    objects = tuple(objects)
     names = sorted({item.name for item in objects} - BOAT_FAMILY)
     skipped = {name for name in names if chance(rng, 0.1)}
-    kept = tuple(item for item in objects if item.name not in skipped)
-    return kept or objects
+    return [item for item in objects if item.name not in skipped] or objects
 
 
 def _image_row(
@@ -528,7 +480,7 @@ def _image_row(
 
 def _label_rows(
     rng: np.random.Generator, plan: ImagePlan, objects: Sequence[DrawnObject]
-) -> tuple[str, ...]:
+) -> list[str]:
     """Return the rows of verified labels: of all present classes, and of some absent ones."""
     present = {item.name for item in objects}
     absent = {"Dolphin", "Train", "Flower"} if chance(rng, 0.4) else {"Helicopter"}
@@ -543,7 +495,7 @@ def _label_rows(
     for mid, confidence in sorted(labels):
         source = "crowdsource-verification" if chance(rng, 0.3) else "verification"
         rows.append(f"{plan.image_id},{source},{mid},{confidence}")
-    return tuple(rows)
+    return rows
 
 
 def _box_row(rng: np.random.Generator, plan: ImagePlan, item: DrawnObject) -> str:
@@ -566,67 +518,22 @@ def _box_row(rng: np.random.Generator, plan: ImagePlan, item: DrawnObject) -> st
 def _write_tables(folder: Path, rows: Sequence[_ImageRows]) -> None:
     tables = folder / "openimages"
     for subset in SUBSETS:
-        own_rows = [row for row in rows if row.plan.subset == subset]
-        header = _BOX_HEADER + (_CLICK_HEADER if subset == "train" else "")
-        _write_lines(
-            tables / BOX_FILES[subset], header, (line for row in own_rows for line in row.boxes)
-        )
-        _write_lines(
-            tables / LABEL_FILES[subset],
-            _LABEL_HEADER,
-            (line for row in own_rows for line in row.labels),
-        )
-        _write_lines(
-            folder / _URL_LISTS / f"{subset}.csv", _IMAGE_HEADER, (row.image for row in own_rows)
-        )
-    descriptions = sorted((mid, name) for name, mid in catalogue.MIDS.items())
+        own_rows = [row for row in rows if row.subset == subset]
+        box_header = _BOX_HEADER + (_CLICK_HEADER if subset == "train" else "")
+        box_rows = chain.from_iterable(row.boxes for row in own_rows)
+        label_rows = chain.from_iterable(row.labels for row in own_rows)
+        image_rows = (row.image for row in own_rows)
+        _write_lines(tables / BOX_FILES[subset], box_header, box_rows)
+        _write_lines(tables / LABEL_FILES[subset], _LABEL_HEADER, label_rows)
+        _write_lines(folder / _URL_LISTS / f"{subset}.csv", _IMAGE_HEADER, image_rows)
+    descriptions = [
+        f"{mid},{name}" for mid, name in sorted((m, n) for n, m in catalogue.MIDS.items())
+    ]
     # The older file has no header and Windows line ends; the newer one has a header and Unix ones.
-    text = "".join(f"{mid},{name}\r\n" for mid, name in descriptions)
-    files.write_text(tables / CLASS_FILES[0], text, durable=False)
-    _write_lines(
-        tables / CLASS_FILES[1],
-        "LabelName,DisplayName",
-        (f"{mid},{name}" for mid, name in descriptions),
-    )
+    files.write_text(tables / CLASS_FILES[0], "\r\n".join([*descriptions, ""]), durable=False)
+    _write_lines(tables / CLASS_FILES[1], "LabelName,DisplayName", descriptions)
     files.write_json(tables / HIERARCHY_FILE, catalogue.hierarchy())
 
 
 def _write_lines(path: Path, header: str, lines: Iterable[str]) -> None:
     files.write_text(path, "\n".join((header, *lines)) + "\n", durable=False)
-
-
-def _statistics(rows: Sequence[_ImageRows]) -> dict[str, Any]:
-    """Return the statistics of a mirror: the counting attributes of ``DemoMirror``."""
-    box_counts: dict[str, Counter[str]] = {subset: Counter() for subset in SUBSETS}
-    fates: dict[str, list[str]] = defaultdict(list)
-    flags: Counter[str] = Counter()
-    images, boat_images, rotated = Counter[str](), Counter[str](), Counter[str]()
-    negatives: Counter[bool] = Counter()
-    for row in rows:
-        subset, names = row.plan.subset, [item.name for item in row.objects]
-        images[subset] += 1
-        box_counts[subset].update(names)
-        boat_images[subset] += bool(BOAT_FAMILY.intersection(names))
-        if subset != "train":
-            continue
-        if row.plan.rotation:
-            rotated[str(row.plan.rotation)] += 1
-        if row.plan.fate is not Fate.FINE:
-            fates[row.plan.fate.value].append(row.plan.image_id)
-        if row.plan.kind is SceneKind.NO_BOATS:
-            negatives[row.plan.verified] += 1
-        for item in row.objects:
-            values = asdict(item)
-            for flag in ("occluded", "truncated", "group_of", "depiction", "inside"):
-                flags["Is" + flag.title().replace("_", "")] += values[flag]
-    return {
-        "images": dict(images),
-        "boxes": {subset: dict(sorted(counts.items())) for subset, counts in box_counts.items()},
-        "boat_images": dict(boat_images),
-        "authors": len({row.plan.author for row in rows if row.plan.subset == "train"}),
-        "rotated": dict(sorted(rotated.items())),
-        "flags": dict(flags),
-        "verified_negatives": negatives[True],
-        "unverified_negatives": negatives[False],
-        "fates": {fate: sorted(ids) for fate, ids in sorted(fates.items())},
-    }

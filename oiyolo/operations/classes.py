@@ -105,7 +105,7 @@ class Classes(Result):
             "searches": searches,
         }
         if self.as_tree:
-            result["tree"] = [self._tree_dict(mid, ()) for mid in self._root_mids()]
+            result["tree"] = [self._tree_dict(mid, ()) for mid in self._root_mids]
         return result
 
     def _class_dict(self, mid: str) -> dict[str, object]:
@@ -124,8 +124,9 @@ class Classes(Result):
         below = [self._tree_dict(child, path) for child in self._children_by_name(mid, path)]
         return {**self._identity(mid), "children": below}
 
+    @property
     def _root_mids(self) -> Sequence[str]:
-        """Return the MIDs at which the trees begin: those of the matches, or else the root."""
+        """The MIDs at which the trees begin: those of the matches, or else the root."""
         return self.mids if self.matches else list(self.children)[:1]
 
     def _children_by_name(self, mid: str, path: Sequence[str]) -> list[str]:
@@ -138,14 +139,13 @@ class Classes(Result):
         return self.names.get(mid, ROOT_NAME if is_root else mid)
 
     def __str__(self) -> str:
-        parts = []
         if self.as_tree:
-            rows = [row for mid in self._root_mids() for row in self._tree_rows(mid, ())]
-            parts += [self._table(rows)] if rows else []
+            rows = [row for mid in self._root_mids for row in self._tree_rows(mid, ())]
+            parts = [self._table(rows)] if rows else []
         elif self.matches:
-            parts += [self._description(mid) for mid in self.mids]
+            parts = [self._description(mid) for mid in self.mids]
         else:
-            parts.append(self._table([("", mid) for mid in self.mids]))
+            parts = [self._table([("", mid) for mid in self.mids])]
         return "\n".join(parts + [_search_text(match) for match in self.matches if not match.mid])
 
     def _tree_rows(self, mid: str, above: tuple[str, ...]) -> Iterator[tuple[str, str]]:
@@ -156,15 +156,11 @@ class Classes(Result):
 
     def _table(self, rows: Sequence[tuple[str, str]]) -> str:
         """Return a table of indented names, MIDs and, if available, counts."""
-        texts = [(indent + self._name(mid), mid, *self._count_texts(mid)) for indent, mid in rows]
-        # Names and MIDs are aligned left, numbers right.
-        widths = [max(len(text[column]) for text in texts) for column in range(len(texts[0]))]
-        lines = []
-        for name, mid, *numbers in texts:
-            cells = [name.ljust(widths[0]), mid.ljust(widths[1])]
-            cells += [n.rjust(width) for n, width in zip(numbers, widths[2:], strict=True)]
-            lines.append(_INDENT.join(cells).rstrip())
-        return "\n".join(lines)
+        names = [(indent + self._name(mid), mid) for indent, mid in rows]
+        lines = format_table(names, right=False).splitlines()
+        return format_table(
+            [(line, *self._count_texts(mid)) for line, (_, mid) in zip(lines, rows, strict=True)]
+        )
 
     def _count_texts(self, mid: str) -> tuple[str, str]:
         if mid not in self.counts:
@@ -173,11 +169,12 @@ class Classes(Result):
         return pluralize(images, "image"), pluralize(boxes, "box")
 
     def _description(self, mid: str) -> str:
-        counted = [", ".join(self._count_texts(mid))] if mid in self.counts else []
+        head = f"{self._name(mid)} ({mid})"
+        if mid in self.counts:
+            head += f": {', '.join(self._count_texts(mid))}"
         rows = [("", "parents", path) for path in self._paths(mid, ())]
         if below := self._children_by_name(mid, ()):
             rows.append(("", "children", ", ".join(map(self._name, below))))
-        head = ": ".join([f"{self._name(mid)} ({mid})", *counted])
         return "\n".join([head, format_table(rows, right=False)] if rows else [head])
 
     def _paths(self, mid: str, below: tuple[str, ...]) -> list[str]:

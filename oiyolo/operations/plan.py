@@ -6,12 +6,13 @@ Writes ``data/plan.json``, which ``oiyolo status`` compares with the actual valu
 from __future__ import annotations
 
 import logging
+import math
 from typing import TYPE_CHECKING, overload
 
 from oiyolo.core import files
 from oiyolo.core.errors import UsageError
 from oiyolo.core.results import Plan
-from oiyolo.planning.forecast import UserEstimates, forecast
+from oiyolo.planning.forecast import forecast
 from oiyolo.planning.official import official_files
 from oiyolo.planning.run_plan import plan_path
 from oiyolo.project.keywords import takes_keys
@@ -91,9 +92,8 @@ def plan(
         LockedError: Another process is changing the dataset.
     """
     opened = open_project(project, options, may_create=True, dry_run=dry_run)
-    estimates = _user_estimates(opened, bandwidth_mb_s, seconds_per_iteration)
     try:
-        estimates.check()
+        _check_estimates(opened, bandwidth_mb_s, seconds_per_iteration)
     except UsageError:
         opened.discard_if_new()
         raise
@@ -106,7 +106,7 @@ def plan(
             _log.info("plan: %s", official.actions[0])
         official.check()
         select_stage.run(opened)
-        run_plan = forecast(opened, estimates)
+        run_plan = forecast(opened, bandwidth_mb_s, seconds_per_iteration)
         files.write_json(plan_path(opened), run_plan.as_dict())
     run_plan.check()
     return run_plan
@@ -123,7 +123,7 @@ def require_disk_space(project: Project) -> None:
         LockedError: Another process is changing the dataset.
     """
     with project.data_lock("plan"):
-        run_plan = forecast(project, _user_estimates(project))
+        run_plan = forecast(project)
         stored = files.read_json(plan_path(project))
         is_stored = isinstance(stored, dict) and stored.get("selection") == run_plan.selection
         if run_plan.pending and not is_stored:
@@ -131,13 +131,19 @@ def require_disk_space(project: Project) -> None:
     run_plan.check()
 
 
-def _user_estimates(
-    project: Project,
-    bandwidth_mb_s: float | None = None,
-    seconds_per_iteration: float | None = None,
-) -> UserEstimates:
-    """Return the user's estimates with the project's price."""
+def _check_estimates(
+    project: Project, bandwidth_mb_s: float | None, seconds_per_iteration: float | None
+) -> None:
+    """Raise if a user's estimate is not a number above 0, or a currency has no price."""
+    for option, value in (
+        ("--bandwidth-mb-s", bandwidth_mb_s),
+        ("--seconds-per-iteration", seconds_per_iteration),
+    ):
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if value is not None and not (is_number and math.isfinite(value) and value > 0):
+            raise UsageError(
+                f"invalid value for {option}", expected="a number above 0", found=repr(value)
+            )
     options = project.config.train
-    return UserEstimates(
-        bandwidth_mb_s, seconds_per_iteration, options.price_per_hour, options.currency
-    )
+    if options.currency is not None and options.price_per_hour is None:
+        raise UsageError("--currency needs a price", remedy="Pass --price-per-hour as well")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from oiyolo.darknet.forks import FORKS
 from oiyolo.net.buckets import is_bucket
-from oiyolo.sources.mirror import MIRROR_MEAN_BYTES
+from oiyolo.sources.web import MIRROR_MEAN_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -47,6 +47,7 @@ _LOG_HEAD_BYTES_PER_REGION: Final = 240
 and, in AlexeyAB's fork, a second one. With one head, logs have 220 (Debian) to 490 bytes (AlexeyAB)
 per iteration."""
 _MARGIN: Final = 0.05
+_HOUR_S: Final = 3600.0
 
 
 class Photo(NamedTuple):
@@ -92,16 +93,18 @@ class Amount:
     network_bytes: float = 0.0
     disk_bytes: float = 0.0
 
-    def __add__(self, other: Amount) -> Amount:
+    def plus(self, other: Amount, share: float = 1.0) -> Amount:
+        """Return the sum of this amount and a share of another one."""
         return Amount(
-            self.images + other.images,
-            self.network_bytes + other.network_bytes,
-            self.disk_bytes + other.disk_bytes,
+            self.images + share * other.images,
+            self.network_bytes + share * other.network_bytes,
+            self.disk_bytes + share * other.disk_bytes,
         )
 
-    def times(self, share: float) -> Amount:
-        """Return this amount multiplied by ``share``."""
-        return Amount(self.images * share, self.network_bytes * share, self.disk_bytes * share)
+
+def is_folder(source: str) -> bool:
+    """Return whether a source is a folder on this machine."""
+    return source not in {MIRROR, ORIGINAL, THUMBNAIL} and not is_bucket(source)
 
 
 def amount_from(source: str, photos: Sequence[Photo], info: SourceInfo) -> Amount:
@@ -113,17 +116,18 @@ def amount_from(source: str, photos: Sequence[Photo], info: SourceInfo) -> Amoun
         photos: The images.
         info: Assumptions about the sources.
     """
-    if source in {MIRROR, THUMBNAIL} or is_bucket(source):
-        share = THUMBNAIL_SHARE if source == THUMBNAIL else 1.0
-        sizes = [share * info.mirror_mean_bytes[photo.subset] for photo in photos]
-    elif source == ORIGINAL:
-        sizes = _original_bytes(photos)
-    else:
+    if is_folder(source):
         size_of = info.folders.get(source, {})
         sizes = [size_of[photo.image_id] for photo in photos if photo.image_id in size_of]
         return Amount(len(sizes), 0.0, on_disk(sum(sizes), len(sizes)))
-    total = float(sum(sizes))
-    return Amount(len(sizes), total, on_disk(total, len(sizes)))
+    if source == ORIGINAL:
+        listed = [photo.original_bytes for photo in photos if photo.original_bytes is not None]
+        # An image whose size is not listed is as large as the others are on average.
+        total = sum(listed) / len(listed) * len(photos) if listed else 0.0
+    else:
+        total = sum(info.mirror_mean_bytes[photo.subset] for photo in photos)
+        total *= THUMBNAIL_SHARE if source == THUMBNAIL else 1.0
+    return Amount(len(photos), total, on_disk(total, len(photos)))
 
 
 def amount_from_first(sources: Sequence[str], photos: Sequence[Photo], info: SourceInfo) -> Amount:
@@ -136,23 +140,15 @@ def amount_from_first(sources: Sequence[str], photos: Sequence[Photo], info: Sou
     total, share, remaining = Amount(), 1.0, list(photos)
     for source in sources:
         amount = amount_from(source, remaining, info)
-        if source == MIRROR or is_bucket(source):
-            return total + amount.times(share)
-        if source in {ORIGINAL, THUMBNAIL}:
-            total += amount.times(share * (1.0 - info.missing_share))
-            share *= info.missing_share
-        else:
-            total += amount.times(share)
+        if is_folder(source):
+            total = total.plus(amount, share)
             size_of = info.folders.get(source, {})
             remaining = [photo for photo in remaining if photo.image_id not in size_of]
+        else:
+            missing = info.missing_share if source in {ORIGINAL, THUMBNAIL} else 0.0
+            total = total.plus(amount, share * (1.0 - missing))
+            share *= missing
     return total
-
-
-def _original_bytes(photos: Sequence[Photo]) -> list[float]:
-    """Return the listed sizes, and their mean for each image without one."""
-    listed = [photo.original_bytes for photo in photos if photo.original_bytes is not None]
-    mean = sum(listed) / len(listed) if listed else 0.0
-    return [mean if p.original_bytes is None else float(p.original_bytes) for p in photos]
 
 
 def on_disk(size_bytes: float, file_count: float) -> float:
@@ -178,13 +174,7 @@ def prepared_bytes(size_wh: tuple[int, int], fit: str, fetched_mean_bytes: float
 def dataset_bytes(
     image_count: float, prepared_mean_bytes: float, tables_bytes: float
 ) -> dict[str, float]:
-    """Return a dataset's disk usage, without the originals, by kind of file.
-
-    Args:
-        image_count: Number of images in the dataset.
-        prepared_mean_bytes: Mean size of a prepared image.
-        tables_bytes: Size of the table of boxes.
-    """
+    """Return a dataset's disk usage, without the originals, by kind of file."""
     return {
         "prepared images": on_disk(image_count * prepared_mean_bytes, image_count),
         "labels": image_count * _BLOCK_BYTES,
@@ -210,16 +200,10 @@ def log_bytes(max_batches: int, head_count: int, subdivisions: int) -> float:
 
 
 def peak_bytes(images: float, dataset: float, training: float, *, keep_originals: bool) -> float:
-    """Return the peak disk usage of the project.
+    """Return the peak disk usage of the project, given that of its three parts.
 
     All originals are downloaded before the first one is prepared. Without ``keep_originals``, each
     original is deleted once its prepared image exists.
-
-    Args:
-        images: Disk usage of the originals, in bytes.
-        dataset: Disk usage of the dataset without the originals, in bytes.
-        training: Disk usage of the training run, in bytes.
-        keep_originals: Value of ``[images] keep_originals``.
     """
     if keep_originals:
         return images + dataset + training
@@ -227,12 +211,7 @@ def peak_bytes(images: float, dataset: float, training: float, *, keep_originals
 
 
 def with_margin(needed_bytes: float, min_free_bytes: float) -> float:
-    """Return the required free space with a safety margin; 0 if nothing is needed.
-
-    Args:
-        needed_bytes: Space that will be used.
-        min_free_bytes: Space that must stay free.
-    """
+    """Return the required free space: a margin, and what must stay free; 0 if none is needed."""
     return needed_bytes * (1.0 + _MARGIN) + min_free_bytes if needed_bytes > 0 else 0.0
 
 
@@ -241,6 +220,11 @@ def duration_s(size_bytes: float, bandwidth_bytes_s: float | None) -> float | No
     if size_bytes <= 0:
         return 0.0
     return size_bytes / bandwidth_bytes_s if bandwidth_bytes_s else None
+
+
+def cost(seconds: float | None, price_per_hour: float) -> float | None:
+    """Return the price of using the machine; ``None`` if the duration is unknown."""
+    return None if seconds is None else seconds / _HOUR_S * price_per_hour
 
 
 def total(parts: Iterable[float | None]) -> float | None:

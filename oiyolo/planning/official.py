@@ -6,13 +6,12 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from oiyolo.core.errors import UnavailableError
+from oiyolo.core.disks import check_free_space, free_bytes
 from oiyolo.core.results import pluralize
+from oiyolo.core.units import format_bytes
 from oiyolo.openimages.cache import Cache
 from oiyolo.openimages.releases import release
 from oiyolo.planning import estimates
-from oiyolo.planning.disks import free_bytes
-from oiyolo.planning.units import format_bytes
 from oiyolo.stages.fetch import MIN_FREE_BYTES
 
 if TYPE_CHECKING:
@@ -75,15 +74,13 @@ class OfficialFiles:
         needed = 0.0
         if not self.streamed:
             needed = estimates.with_margin(self.known_bytes, MIN_FREE_BYTES)
-        if needed > self.free_bytes:
-            raise UnavailableError(
-                "the official files do not fit on the disk of the cache",
-                where=str(self.folder),
-                expected=f"{format_bytes(needed)} free",
-                found=format_bytes(self.free_bytes),
-                remedy="Free some space, choose another folder with --cache, or read the files "
-                "without keeping them with --stream",
-            )
+        check_free_space(
+            self.folder,
+            needed,
+            what="the official files",
+            remedy="choose another folder with --cache, or read the files without keeping them "
+            "with --stream",
+        )
 
 
 def official_files(project: Project) -> OfficialFiles:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -15,7 +14,7 @@ from oiyolo.networks.partial import pretrained_for
 from oiyolo.networks.schedule import schedule_of
 from oiyolo.networks.weights import PRETRAINED
 from oiyolo.planning import estimates
-from oiyolo.planning.run_plan import RateEstimate, TrainingEstimate
+from oiyolo.planning.run_plan import TrainingEstimate
 from oiyolo.project.value_types import AUTO
 from oiyolo.training.run import FINISHED, runs_in
 from oiyolo.trainlog.parse import read_log
@@ -25,11 +24,8 @@ if TYPE_CHECKING:
 
     from oiyolo.networks.cfg import Cfg
     from oiyolo.networks.lint import ForkName
-    from oiyolo.project.keys import TrainOptions
     from oiyolo.project.project import Project
     from oiyolo.training.run import Run
-
-_log = logging.getLogger("oiyolo")
 
 _ALL_FORKS: Final[tuple[ForkName, ...]] = ("pjreddie", "alexeyab", "hank")
 _UNKNOWN_RATE: Final = (
@@ -42,7 +38,7 @@ class TrainingForecast:
     """The estimate for a training run and the files that it writes.
 
     Attributes:
-        training: Network, iterations and rate.
+        training: Network, iterations and duration.
         all_parts: Bytes of all files that a run writes into the project, by kind.
         new_parts: Bytes that are still to be written into the project, by kind.
         cached_parts: Bytes that will be downloaded into the cache, by file name.
@@ -80,33 +76,31 @@ def plan_training(
     if network.endswith(builders.CFG_SUFFIX):
         network = str(project.folder / Path(network).expanduser())
     size_wh = project.config.images.size if isinstance(options.size_wh, str) else options.size_wh
+    numbers = {name: getattr(options, name) for name in ("max_batches", "batch", "subdivisions")}
     schedule = builders.default_schedule(
         network,
         class_count=class_count,
         image_count=image_count,
-        **{
-            name: value
-            for name in ("max_batches", "batch", "subdivisions")
-            if isinstance(value := getattr(options, name), int)
-        },
+        **{name: value for name, value in numbers.items() if isinstance(value, int)},
     )
     cfg = builders.build(network, class_count=class_count, size_wh=size_wh, schedule=schedule)
     name = Path(network).stem
-    runs = [run for run in runs_in(project.runs_folder) if _is_comparable(run, name, cfg)]
-    parts = _parts(cfg, _forks(project, network))
-    return TrainingForecast(
-        training=TrainingEstimate(
-            network=name,
-            size_wh=cfg.size_wh,
-            images=image_count,
-            batch=schedule.batch,
-            iterations=schedule.max_batches,
-            rate=_rate(runs, user_rate_s),
-        ),
-        all_parts=parts,
-        new_parts=parts if is_new else _remaining(parts, runs, schedule.max_batches),
-        cached_parts=_to_download(project, options, network),
+    all_runs = runs_in(project.runs_folder)
+    runs = [run for run in all_runs if _is_comparable(run, name, cfg)]
+    parts = _parts(cfg, _forks(all_runs, network))
+    rate_s, rate_from = (user_rate_s, "as given") if user_rate_s else _measured_rate(runs)
+    training = TrainingEstimate(
+        network=name,
+        size=cfg.size_wh,
+        images=image_count,
+        batch=schedule.batch,
+        iterations=schedule.max_batches,
+        seconds_per_iteration=rate_s,
+        rate_from=rate_from,
+        seconds=None if rate_s is None else schedule.max_batches * rate_s,
     )
+    new_parts = parts if is_new else _remaining(parts, runs, schedule.max_batches)
+    return TrainingForecast(training, parts, new_parts, _to_download(project, network))
 
 
 def _is_comparable(run: Run, name: str, cfg: Cfg) -> bool:
@@ -115,32 +109,29 @@ def _is_comparable(run: Run, name: str, cfg: Cfg) -> bool:
         return False
     try:
         run_cfg = read(run.cfg_path)
-        same = (run_cfg.size_wh, schedule_of(run_cfg).batch) == (
+        return (run_cfg.size_wh, schedule_of(run_cfg).batch) == (
             cfg.size_wh,
             schedule_of(cfg).batch,
         )
     except OiyoloError:
         return False
-    return same
 
 
-def _rate(runs: Sequence[Run], user_s: float | None) -> RateEstimate:
-    """Return the seconds per iteration as set by the user, or as measured in the latest run."""
-    if user_s is not None:
-        return RateEstimate(user_s, "as given")
+def _measured_rate(runs: Sequence[Run]) -> tuple[float | None, str]:
+    """Return the seconds per iteration of the latest run that has any, and its name in words."""
     for run in reversed(runs):
         try:
             seconds = read_log(run.log_path).metrics()["seconds"].median()
         except (OiyoloError, OSError):
             continue
         if seconds > 0:
-            return RateEstimate(float(seconds), f"the median of {run.name}")
-    return RateEstimate(None, _UNKNOWN_RATE)
+            return float(seconds), f"the median of {run.name}"
+    return None, _UNKNOWN_RATE
 
 
-def _forks(project: Project, network: str) -> tuple[ForkName, ...]:
+def _forks(runs: Sequence[Run], network: str) -> tuple[ForkName, ...]:
     """Return the forks of darknet that may be used: the last run's, else all that support it."""
-    for run in reversed(runs_in(project.runs_folder)):
+    for run in reversed(runs):
         darknet = run.record.get("darknet", {})
         last = darknet.get("fork", darknet.get("line"))  # older files have "line"
         if last in _ALL_FORKS:
@@ -153,11 +144,9 @@ def _parts(cfg: Cfg, forks: Sequence[ForkName]) -> dict[str, float]:
     schedule = schedule_of(cfg)
     file_count = max(estimates.weights_file_count(fork, schedule.max_batches) for fork in forks)
     heads = sum(layer.kind in HEAD_KINDS for layer in cfg.layers)
-    weights_bytes = expected_weight_bytes(cfg)
+    weights_bytes = file_count * expected_weight_bytes(cfg)
     return {
-        f"weights, up to {file_count} files": estimates.on_disk(
-            file_count * weights_bytes, file_count
-        ),
+        f"weights, up to {file_count} files": estimates.on_disk(weights_bytes, file_count),
         "log": estimates.log_bytes(schedule.max_batches, heads, schedule.subdivisions),
     }
 
@@ -179,22 +168,17 @@ def _remaining(
     return {weights: max(0.0, size - written), **dict(others)}
 
 
-def _to_download(project: Project, options: TrainOptions, network: str) -> dict[str, float]:
+def _to_download(project: Project, network: str) -> dict[str, float]:
     """Return name and size of pretrained weights that are not in the cache.
 
     The size is the largest that may be downloaded: a mirror may only have the whole network.
     """
-    name = options.weights
+    name = project.config.train.weights
     if name == AUTO:
         builtin = builders.find_network(network)
         name = (builtin.pretrained if builtin else pretrained_for(read(Path(network)))) or ""
     if name not in PRETRAINED or (project.cache_folder / "weights" / name).is_file():
         return {}
     pretrained = PRETRAINED[name]
-    return {
-        name: float(
-            max(
-                pretrained.size_bytes, *(mirror.full_network_bytes for mirror in pretrained.mirrors)
-            )
-        )
-    }
+    whole_networks = (mirror.full_network_bytes for mirror in pretrained.mirrors)
+    return {name: float(max(pretrained.size_bytes, *whole_networks))}

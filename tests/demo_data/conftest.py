@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from oiyolo.demo_data.writer import DemoMirror
 
+SEED = 5
 SCENES = 32
 
 
@@ -18,4 +19,4 @@ SCENES = 32
 def mirror(tmp_path_factory: pytest.TempPathFactory) -> DemoMirror:
     """Return a small mirror; tests must not change it."""
     folder: Path = tmp_path_factory.mktemp("demo") / "mirror"
-    return write_mirror(folder, base_url="http://127.0.0.1:1", seed=5, scenes=SCENES)
+    return write_mirror(folder, base_url="http://127.0.0.1:1", seed=SEED, scenes=SCENES)

@@ -20,6 +20,8 @@ from oiyolo.core.errors import UsageError
 from oiyolo.demo_data import catalogue, writer
 from oiyolo.demo_data.scenes import BOAT_FAMILY, DrawnObject, Scene, SceneKind
 from oiyolo.demo_data.writer import Fate, plan_images, write_mirror
+from tests.demo_data.conftest import SCENES, SEED
+from tests.support.mirror_facts import boat_image_count, fates, table
 
 if TYPE_CHECKING:
     from oiyolo.demo_data.writer import DemoMirror
@@ -27,8 +29,8 @@ if TYPE_CHECKING:
 REAL = Path(__file__).parents[2] / ".." / "shared" / "real" / "metadata"
 
 
-def _table(mirror: DemoMirror, name: str) -> pd.DataFrame:
-    return pd.read_csv(mirror.folder / "openimages" / name, dtype=str, keep_default_na=False)
+IDS_BY_FATE = fates(SEED, SCENES)
+ROTATED = [plan for plan in plan_images(SEED, SCENES) if plan.rotation]
 
 
 def _content(folder: Path) -> dict[str, bytes]:
@@ -40,7 +42,7 @@ def _content(folder: Path) -> dict[str, bytes]:
 
 
 def test_the_tables_have_the_official_columns(mirror: DemoMirror) -> None:
-    train = _table(mirror, "v6/oidv6-train-annotations-bbox.csv")
+    train = table(mirror, "v6/oidv6-train-annotations-bbox.csv")
     assert len(train.columns) == 21
     assert list(train.columns[:8]) == [
         "ImageID",
@@ -53,11 +55,11 @@ def test_the_tables_have_the_official_columns(mirror: DemoMirror) -> None:
         "YMax",
     ]
     for name in ("v5/validation-annotations-bbox.csv", "v5/test-annotations-bbox.csv"):
-        assert list(_table(mirror, name).columns) == list(train.columns[:13])
+        assert list(table(mirror, name).columns) == list(train.columns[:13])
     for name in writer.IMAGE_FILES.values():
-        assert len(_table(mirror, name).columns) == 12
+        assert len(table(mirror, name).columns) == 12
     for name in writer.LABEL_FILES.values():
-        assert list(_table(mirror, name).columns) == list(train.columns[:4])
+        assert list(table(mirror, name).columns) == list(train.columns[:4])
 
 
 def test_the_class_descriptions_are_written_without_and_with_a_header(mirror: DemoMirror) -> None:
@@ -100,41 +102,40 @@ def test_every_mid_is_official() -> None:
 
 def test_boxes_are_sorted_by_image_and_are_fractions_with_six_decimals(mirror: DemoMirror) -> None:
     for subset, name in writer.BOX_FILES.items():
-        table = _table(mirror, name)
-        assert table.ImageID.is_monotonic_increasing
-        assert table.ImageID.str.fullmatch("[0-9a-f]{16}").all()
-        corners = table[["XMin", "XMax", "YMin", "YMax"]]
+        rows = table(mirror, name)
+        assert rows.ImageID.is_monotonic_increasing
+        assert rows.ImageID.str.fullmatch("[0-9a-f]{16}").all()
+        corners = rows[["XMin", "XMax", "YMin", "YMax"]]
         assert corners.map(lambda text: len(text) == 8).all(axis=None)
         values = corners.astype(float)
         assert values.ge(0).all(axis=None)
         assert values.le(1).all(axis=None)
         assert (values.XMin < values.XMax).all()
         assert (values.YMin < values.YMax).all()
-        assert set(table.IsOccluded) <= ({"0", "1", "-1"} if subset == "train" else {"0", "1"})
+        assert set(rows.IsOccluded) <= ({"0", "1", "-1"} if subset == "train" else {"0", "1"})
 
 
-def test_the_statistics_of_the_mirror_match_its_tables(mirror: DemoMirror) -> None:
-    names = {mid: name for name, mid in catalogue.MIDS.items()}
-    for subset, name in writer.BOX_FILES.items():
-        counts = _table(mirror, name).LabelName.map(names).value_counts().to_dict()
-        assert counts == mirror.boxes[subset]
-        images = _table(mirror, writer.IMAGE_FILES[subset])
-        assert len(images) == mirror.images[subset]
+def test_the_image_lists_are_sorted_and_complete(mirror: DemoMirror) -> None:
+    for subset, name in writer.IMAGE_FILES.items():
+        images = table(mirror, name)
+        planned = [p.image_id for p in plan_images(SEED, SCENES) if p.subset == subset]
+        assert list(images.ImageID) == planned
         assert images.ImageID.is_monotonic_increasing
         assert set(images.Subset) == {subset}
-    train = _table(mirror, writer.BOX_FILES["train"])
-    family = train.LabelName.map(names).isin(BOAT_FAMILY)
-    assert train[family].ImageID.nunique() == mirror.boat_images["train"]
-    assert (train.IsGroupOf == "1").sum() == mirror.flags["IsGroupOf"] > 0
-    assert (train.IsDepiction == "1").sum() == mirror.flags["IsDepiction"] > 0
-    assert (train.IsInside == "1").sum() == mirror.flags["IsInside"] > 0
+
+
+def test_every_flag_occurs_and_most_images_have_boats(mirror: DemoMirror) -> None:
+    train = table(mirror, writer.BOX_FILES["train"])
+    for flag in ("IsOccluded", "IsTruncated", "IsGroupOf", "IsDepiction", "IsInside"):
+        assert (train[flag] == "1").any()
+    assert 0.7 * SCENES < boat_image_count(mirror, "train") < SCENES
 
 
 def test_clicks_are_on_the_edges_of_their_box(mirror: DemoMirror) -> None:
-    table = _table(mirror, writer.BOX_FILES["train"])
-    proposed = table.Source == "activemil"
-    assert (table[proposed].XClick1X == "-1.000000").all()
-    clicked = table[~proposed]
+    rows = table(mirror, writer.BOX_FILES["train"])
+    proposed = rows.Source == "activemil"
+    assert (rows[proposed].XClick1X == "-1.000000").all()
+    clicked = rows[~proposed]
     assert (clicked.XClick1Y == clicked.YMin).all()
     assert (clicked.XClick2X == clicked.XMin).all()
     assert (clicked.XClick3Y == clicked.YMax).all()
@@ -142,7 +143,7 @@ def test_clicks_are_on_the_edges_of_their_box(mirror: DemoMirror) -> None:
 
 
 def test_the_image_list_contains_authors_originals_and_rotations(mirror: DemoMirror) -> None:
-    images = _table(mirror, writer.IMAGE_FILES["train"])
+    images = table(mirror, writer.IMAGE_FILES["train"])
     assert images.Author.nunique() > 5
     assert images.Author.value_counts().max() <= 6
     assert images.groupby("AuthorProfileURL").Author.nunique().max() == 1
@@ -156,11 +157,11 @@ def test_the_image_list_contains_authors_originals_and_rotations(mirror: DemoMir
 
 
 def test_the_fate_of_an_image_determines_which_of_its_files_exist(mirror: DemoMirror) -> None:
-    ids = {fate: set(mirror.fates[fate.value]) for fate in Fate if fate is not Fate.FINE}
+    ids = {fate: set(IDS_BY_FATE[fate.value]) for fate in Fate if fate is not Fate.FINE}
     assert all(ids.values())
     absent = ids[Fate.GONE_404] | ids[Fate.GONE_410] | ids[Fate.MOVED] | ids[Fate.ORIGINAL_ONLY]
     dead = ids[Fate.GONE_404] | ids[Fate.GONE_410] | ids[Fate.MOVED] | ids[Fate.CORRUPT]
-    images = _table(mirror, writer.IMAGE_FILES["train"])
+    images = table(mirror, writer.IMAGE_FILES["train"])
     for row in images.itertuples():
         copy = mirror.folder / "open-images-dataset" / "train" / f"{row.ImageID}.jpg"
         assert copy.is_file() == (row.ImageID not in absent)
@@ -181,7 +182,7 @@ def test_the_fate_of_an_image_determines_which_of_its_files_exist(mirror: DemoMi
 
 
 def test_the_corrupt_file_has_a_header_and_an_end_but_cannot_be_decoded(mirror: DemoMirror) -> None:
-    (corrupt,) = mirror.fates["corrupt"]
+    (corrupt,) = IDS_BY_FATE["corrupt"]
     path = mirror.folder / "open-images-dataset" / "train" / f"{corrupt}.jpg"
     content = path.read_bytes()
     assert content.startswith(b"\xff\xd8\xff")
@@ -193,7 +194,7 @@ def test_the_corrupt_file_has_a_header_and_an_end_but_cannot_be_decoded(mirror: 
 
 
 def test_the_file_that_was_cut_short_has_no_end(mirror: DemoMirror) -> None:
-    (cut,) = mirror.fates["cut-short"]
+    (cut,) = IDS_BY_FATE["cut-short"]
     path = mirror.folder / "open-images-dataset" / "train" / f"{cut}.jpg"
     assert not path.read_bytes().endswith(b"\xff\xd9")
     with Image.open(path) as image, pytest.raises(OSError, match="truncated"):
@@ -203,19 +204,22 @@ def test_the_file_that_was_cut_short_has_no_end(mirror: DemoMirror) -> None:
 def test_classes_with_boxes_are_labelled_present_and_boats_absent_only_without_boats(
     mirror: DemoMirror,
 ) -> None:
-    labels = _table(mirror, writer.LABEL_FILES["train"])
-    table = _table(mirror, writer.BOX_FILES["train"])
+    labels = table(mirror, writer.LABEL_FILES["train"])
+    rows = table(mirror, writer.BOX_FILES["train"])
     positive = labels[labels.Confidence == "1"]
-    with_boxes = set(zip(table.ImageID, table.LabelName, strict=True))
+    with_boxes = set(zip(rows.ImageID, rows.LabelName, strict=True))
     assert set(zip(positive.ImageID, positive.LabelName, strict=True)) == with_boxes
     without_boats = labels[
         (labels.Confidence == "0") & (labels.LabelName == catalogue.MIDS["Boat"])
     ]
     family = {catalogue.MIDS[name] for name in BOAT_FAMILY}
-    with_boats = set(table[table.LabelName.isin(family)].ImageID)
-    assert len(without_boats) == mirror.verified_negatives > 0
-    assert not with_boats & set(without_boats.ImageID)
-    assert mirror.unverified_negatives > 0
+    with_boats = set(rows[rows.LabelName.isin(family)].ImageID)
+    negatives = [p for p in plan_images(SEED, SCENES) if p.kind is SceneKind.NO_BOATS]
+    verified = {p.image_id for p in negatives if p.verified and p.subset == "train"}
+    assert set(without_boats.ImageID) == verified
+    assert verified
+    assert not with_boats & verified
+    assert not all(plan.verified for plan in negatives)
 
 
 @pytest.mark.parametrize("rotation", [0, 90, 180, 270])
@@ -244,9 +248,9 @@ def test_rotating_the_stored_image_makes_image_and_boxes_upright(rotation: int) 
 
 
 def test_originals_of_rotated_images_have_an_exif_orientation(mirror: DemoMirror) -> None:
-    images = _table(mirror, writer.IMAGE_FILES["train"])
+    images = table(mirror, writer.IMAGE_FILES["train"])
     rotated = images[images.Rotation.isin(["90.0", "180.0", "270.0"])]
-    assert len(rotated) == sum(mirror.rotated.values()) == 3
+    assert len(rotated) == len(ROTATED) == 3
     for row in rotated.itertuples():
         path = mirror.folder / urlsplit(str(row.OriginalURL)).path.lstrip("/")
         with Image.open(path) as image:
@@ -260,7 +264,7 @@ def test_some_mirrored_files_of_rotated_images_keep_their_exif(mirror: DemoMirro
     for path in folder.iterdir():
         with Image.open(path) as image:
             with_exif += "exif" in image.info
-    assert 0 < with_exif < sum(mirror.rotated.values())
+    assert 0 < with_exif < len(ROTATED)
 
 
 def test_a_full_mirror_has_many_authors_and_every_kind_of_image() -> None:
@@ -293,22 +297,15 @@ def test_too_few_scenes_are_rejected() -> None:
 def test_a_mirror_is_reproducible_and_is_not_rewritten_without_need(
     mirror: DemoMirror, tmp_path: Path
 ) -> None:
-    again = write_mirror(
-        tmp_path / "m", base_url=mirror.base_url, seed=mirror.seed, scenes=mirror.scenes, workers=1
-    )
+    again = write_mirror(tmp_path / "m", base_url=mirror.base_url, seed=SEED, scenes=SCENES)
     assert replace(again, folder=mirror.folder) == mirror
     assert _content(again.folder) == _content(mirror.folder)
     before = {path: path.stat().st_mtime_ns for path in again.folder.rglob("*")}
-    assert (
-        write_mirror(
-            tmp_path / "m", base_url=mirror.base_url, seed=mirror.seed, scenes=mirror.scenes
-        )
-        == again
-    )
+    assert write_mirror(tmp_path / "m", base_url=mirror.base_url, seed=SEED, scenes=SCENES) == again
     assert {path: path.stat().st_mtime_ns for path in again.folder.rglob("*")} == before
     # Another base URL changes only the files that contain it.
     moved = write_mirror(
-        tmp_path / "m", base_url="http://127.0.0.1:65000", seed=mirror.seed, scenes=mirror.scenes
+        tmp_path / "m", base_url="http://127.0.0.1:65000", seed=SEED, scenes=SCENES
     )
     assert moved == replace(again, base_url="http://127.0.0.1:65000")
     old, new = _content(mirror.folder), _content(moved.folder)
@@ -326,14 +323,14 @@ def test_a_mirror_is_reproducible_and_is_not_rewritten_without_need(
             {
                 "made_from": {
                     "form": writer.FORMAT_VERSION,
-                    "seed": mirror.seed,
-                    "scenes": mirror.scenes,
+                    "seed": SEED,
+                    "scenes": SCENES,
                 }
             }
         )
     )
     (tmp_path / "m" / "openimages" / writer.HIERARCHY_FILE).unlink()
-    write_mirror(tmp_path / "m", base_url=mirror.base_url, seed=mirror.seed, scenes=mirror.scenes)
+    write_mirror(tmp_path / "m", base_url=mirror.base_url, seed=SEED, scenes=SCENES)
     assert _content(tmp_path / "m") == old
 
 

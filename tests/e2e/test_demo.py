@@ -76,9 +76,8 @@ def test_the_demo_refuses_a_folder_with_other_files(
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("seed", range(3))
-def test_the_demo_trains_a_good_detector(tmp_path: Path, darknet: Path, seed: int) -> None:
-    oiyolo.demo(tmp_path, seed=seed, executable=str(darknet))
+def test_the_demo_trains_a_good_detector(tmp_path: Path, darknet: Path) -> None:
+    oiyolo.demo(tmp_path, executable=str(darknet))
     scores = json.loads((tmp_path / "runs" / "demo-001" / "evaluation.json").read_text())
     assert scores["images"] >= 60
     assert scores["boxes"] >= 100

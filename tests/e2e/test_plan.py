@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,11 +13,13 @@ import pandas as pd
 import pytest
 
 import oiyolo
+from oiyolo.core.errors import UsageError
+from oiyolo.core.units import format_bytes
 from oiyolo.networks.builders import build
 from oiyolo.networks.layers import expected_weight_bytes
 from oiyolo.project.ledger import Ledger
-from oiyolo.sources import event_loop, mirror
-from oiyolo.sources.mirror import MIRROR_MEAN_BYTES
+from oiyolo.sources import event_loop, web
+from oiyolo.sources.web import MIRROR_MEAN_BYTES
 from oiyolo.stages import fetch as fetch_stage
 from oiyolo.stages.fetch import downloader, stats
 
@@ -210,7 +213,7 @@ def test_official_files_must_fit_on_the_disk_unless_streamed(
     words = ("plan", "--dry-run", "--class", "Boat", "--cache", str(tmp_path / "cache"))
     done = cli(*words, project=tmp_path)
     assert done.code == 4
-    assert "official files do not fit" in done.err
+    assert "the official files" in done.err
     assert "3.40 GB" in done.err
     assert "--stream" in done.err
     assert "without keeping them" in cli.ok(*words, "--stream", project=tmp_path).out
@@ -239,10 +242,10 @@ def test_a_run_that_does_not_fit_is_refused_before_the_first_download(
     set_free(needed * 0.99)
     done = cli(command, "--json", project=project)
     assert done.code == 4
-    assert done.json["error"] == "this run does not fit on the disk"
-    assert "images" in done.json["expected"]
-    assert done.json["found"].endswith("MB")
-    assert "--limit" in done.json["remedy"]
+    assert done.json["where"] == str(project)
+    assert re.search(r"MB free \(images [\d.]+ [kM]B, .*, and a margin\)", done.json["expected"])
+    assert not re.search(r" 0 B", done.json["expected"])  # empty parts are not listed
+    assert done.json["found"] == format_bytes(int(needed * 0.99))
     assert not (project / "data" / "images").exists()
     assert planned(project)["fits"] is False
     set_free(needed * 1.01)
@@ -337,7 +340,7 @@ def test_a_finished_run_needs_nothing_more(cli: Cli, fetched: Path, tmp_path: Pa
     oiyolo.split(folder)
     before = cli.ok("plan", "--json", project=folder).json["disks"][0]["parts"]
     assert before["log"] > 0
-    make_run(folder, seconds=[0.5] * 30, state="finished", seconds_in_all=15.0)
+    make_run(folder, seconds=[0.5] * 30, state="finished")
     after = cli.ok("plan", "--json", project=folder).json
     assert after["disks"][0]["needed_bytes"] == 0
     assert after["training"]["images"] < after["images"]
@@ -472,9 +475,9 @@ def test_totals_are_written_while_a_fetch_runs(
 
     monkeypatch.setattr(stats.StatsWriter, "write", write_and_read)
     requested = []
-    get = mirror.Mirror.get
+    get = web.Mirror.get
 
-    async def get_after_the_last_write(source: mirror.Mirror, *arguments: Any) -> Any:
+    async def get_after_the_last_write(source: web.Mirror, *arguments: Any) -> Any:
         """Let one image in at a time, so that a busy machine cannot gather many in one write."""
         requested.append(arguments)
         place = len(requested)
@@ -484,7 +487,7 @@ def test_totals_are_written_while_a_fetch_runs(
             await asyncio.sleep(0.001)
         return await get(source, *arguments)
 
-    monkeypatch.setattr(mirror.Mirror, "get", get_after_the_last_write)
+    monkeypatch.setattr(web.Mirror, "get", get_after_the_last_write)
     done = oiyolo.fetch(project, jobs=1)
     assert isinstance(done, fetch_stage.Fetched)
     assert written == sorted(written)
@@ -543,6 +546,21 @@ def test_bad_options_are_refused(
     done = cli("plan", *words, project=project)
     assert (done.code, message in done.err) == (code, True), done.err
     assert not (project / "data" / "plan.json").exists()
+
+
+@pytest.mark.parametrize("name", ["bandwidth_mb_s", "seconds_per_iteration"])
+@pytest.mark.parametrize("value", [0.0, -2.5, float("inf"), float("nan"), True, "fast"])
+def test_estimates_that_are_not_positive_numbers_are_refused(
+    project: Path, name: str, value: Any
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        oiyolo.plan(project, **{name: value})
+    assert caught.value.found == repr(value)
+
+
+def test_a_machine_may_be_free(cli: Cli, project: Path) -> None:
+    words = (*GIVEN, "--price-per-hour", "0", "--json")
+    assert cli.ok("plan", *words, project=project).json["money"]["total"] == 0
 
 
 def test_a_broken_network_file_exits_3(cli: Cli, project: Path) -> None:

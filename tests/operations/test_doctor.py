@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -310,27 +309,30 @@ def test_a_check_that_fails_is_a_result_and_blocks_training_if_it_is_essential()
 
 
 def test_tasks_run_in_parallel_and_a_task_that_hangs_is_abandoned() -> None:
-    resume = threading.Event()
+    resume, ended = threading.Event(), threading.Event()
 
     def fail(error: Exception) -> None:
         raise error
 
-    began_s = time.monotonic()
+    def hang() -> None:
+        resume.wait(60)
+        ended.set()
+
     answers = gather(
         {
             "quick": lambda: 1,
-            "hangs": lambda: resume.wait(30),
+            "hangs": hang,
             "refused": lambda: fail(UsageError("no such place", found="x")),
             "odd": lambda: fail(UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad")),
         },
         deadline_s=0.2,
     )
+    assert not ended.is_set()
     resume.set()
-    assert time.monotonic() - began_s < 20
     assert list(answers) == ["quick", "hangs", "refused", "odd"]
     assert answers["quick"] == 1
     assert {name for name, output in answers.items() if isinstance(output, NoAnswer)} == {
         *("hangs", "refused", "odd"),
     }
-    assert str(answers["hangs"]) == "no answer within 0.2 s"
-    assert str(answers["refused"]) == "no such place: found x."
+    assert "0.2 s" in str(answers["hangs"])
+    assert "found x" in str(answers["refused"])

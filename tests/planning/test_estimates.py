@@ -11,17 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from oiyolo.core.errors import UnavailableError, UsageError
+from oiyolo.core.disks import free_bytes, used_bytes
+from oiyolo.core.units import format_bytes, format_duration, format_money
 from oiyolo.imagery.upright import make_upright
 from oiyolo.networks import builders
 from oiyolo.networks.layers import expected_weight_bytes
 from oiyolo.planning import estimates
-from oiyolo.planning.disks import free_bytes, used_bytes
 from oiyolo.planning.estimates import Amount, Photo, SourceInfo
-from oiyolo.planning.forecast import UserEstimates
-from oiyolo.planning.run_plan import DiskEstimate, Price
-from oiyolo.planning.units import format_bytes, format_duration, format_money
-from oiyolo.sources.mirror import MIRROR_MEAN_BYTES
+from oiyolo.sources.web import MIRROR_MEAN_BYTES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -231,48 +228,9 @@ def test_a_total_is_unknown_if_a_part_is_unknown(
 
 
 def test_one_hour_costs_the_hourly_price() -> None:
-    assert Price(1.2, "EUR").cost(3600) == 1.2
-    assert Price(1.2, "EUR").cost(None) is None
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"bandwidth_mb_s": 0}, "--bandwidth-mb-s"),
-        ({"bandwidth_mb_s": -1}, "--bandwidth-mb-s"),
-        ({"bandwidth_mb_s": float("nan")}, "--bandwidth-mb-s"),
-        ({"bandwidth_mb_s": float("inf")}, "--bandwidth-mb-s"),
-        ({"bandwidth_mb_s": "fast"}, "--bandwidth-mb-s"),
-        ({"bandwidth_mb_s": True}, "--bandwidth-mb-s"),
-        ({"seconds_per_iteration": 0.0}, "--seconds-per-iteration"),
-        ({"seconds_per_iteration": -2.5}, "--seconds-per-iteration"),
-        ({"price_per_hour": -0.1}, "--price-per-hour"),
-        ({"currency": "EUR"}, "--price-per-hour"),
-    ],
-)
-def test_invalid_user_estimates_are_refused(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        UserEstimates(**options).check()
-
-
-def test_a_machine_may_be_free() -> None:
-    free = UserEstimates(price_per_hour=0)
-    free.check()
-    assert free.price == Price(0, "")
-
-
-def test_the_error_for_a_full_disk_names_needed_and_free_space(tmp_path: Path) -> None:
-    parts = {"images": 8.1e9, "labels": 1e8, "log": 0.0}
-    disk = DiskEstimate(tmp_path, parts, 8.6e9, 8_500_000_000)
-    assert not disk.fits
-    with pytest.raises(UnavailableError) as caught:
-        disk.check()
-    error = caught.value
-    assert error.exit_code == 4
-    assert error.expected == "8.60 GB free (images 8.10 GB, labels 100.0 MB, and a margin)"
-    assert error.found == "8.50 GB"
-    assert "--limit" in error.remedy
-    DiskEstimate(tmp_path, parts, 8.6e9, 8_600_000_000).check()
+    assert estimates.cost(3600, 1.2) == 1.2
+    assert estimates.cost(3600, 0) == 0  # a machine may be free
+    assert estimates.cost(None, 1.2) is None
 
 
 @pytest.mark.parametrize(

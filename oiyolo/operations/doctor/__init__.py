@@ -16,7 +16,6 @@ from oiyolo.darknet.build import toolchain
 from oiyolo.networks import builders
 from oiyolo.operations.doctor import checks
 from oiyolo.operations.doctor import collect as collect
-from oiyolo.operations.doctor.darknet import darknet_status
 from oiyolo.operations.doctor.facts import MachineFacts
 from oiyolo.operations.doctor.parallel import NoAnswer, gather
 from oiyolo.operations.doctor.reachability import check_endpoints
@@ -93,19 +92,23 @@ def _table(results: Sequence[CheckResult]) -> str:
     margin = max(map(len, margins)) + 2
     lines = []
     for head, result in zip(margins[1:], results, strict=True):
-        text_lines = textwrap.wrap(result.found, _WIDTH - margin, break_on_hyphens=False) or [""]
+        first, others = head.ljust(margin), " " * margin
+        lines += _wrap(result.found, first, others) or [head]
         if result.remedy:
-            text_lines += textwrap.wrap(
-                result.remedy + ".",
-                _WIDTH - margin,
-                initial_indent="-> ",
-                subsequent_indent="   ",
-                break_on_hyphens=False,
-                break_long_words=False,
-            )
-        lines.append(f"{head.ljust(margin)}{text_lines[0]}".rstrip())
-        lines += [" " * margin + line for line in text_lines[1:]]
+            lines += _wrap(result.remedy + ".", others + "-> ", others + "   ", break_words=False)
     return "\n".join(lines)
+
+
+def _wrap(text: str, first: str, others: str, *, break_words: bool = True) -> list[str]:
+    """Return a text in lines that begin with ``first`` and ``others``."""
+    return textwrap.wrap(
+        text,
+        _WIDTH,
+        initial_indent=first,
+        subsequent_indent=others,
+        break_on_hyphens=False,
+        break_long_words=break_words,
+    )
 
 
 @takes_keys()
@@ -129,7 +132,7 @@ def doctor(
         "packages": collect.packages,
         "tools": toolchain.find,
         "driver": collect.driver,
-        "darknet": lambda: darknet_status(opened),
+        "darknet": lambda: collect.darknet_status(opened),
         "disks": lambda: collect.disks(opened),
     }
     answers = gather(tasks, deadline_s=_DEADLINE_S)

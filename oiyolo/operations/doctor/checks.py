@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Final
 
 from oiyolo.core.errors import DarknetError, UnavailableError, UsageError
 from oiyolo.core.results import pluralize
+from oiyolo.core.units import format_bytes
 from oiyolo.darknet.build.toolchain import version_tuple
 from oiyolo.operations.doctor import cuda
 from oiyolo.operations.doctor.facts import DARKNET_SOURCES, CheckResult
-from oiyolo.planning.units import format_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -152,34 +152,24 @@ def check_darknet(
     if darknet is None:
         return _check_darknet_sources(status, toolchain, endpoints)
     where = "GPU" if darknet.gpu else "CPU"
-    text = ", ".join(
-        part for part in (f"{darknet.fork.title}", status.revision, where, darknet.origin) if part
-    )
-    text = f"{darknet.executable}: {text}"
+    parts = (darknet.fork.title, status.revision, where, darknet.origin)
+    text = f"{darknet.executable}: {', '.join(part for part in parts if part)}"
+    code = 0
     if darknet.gpu and toolchain is not None and not toolchain.has_driver:
-        return CheckResult(
-            "darknet",
-            "warning",
-            f"{text}; but there is no NVIDIA driver",
-            "Install the NVIDIA driver, or build a CPU version: `oiyolo build --build-gpu no`",
-            DarknetError.exit_code,
-        )
-    if status.rebuild_reason:
-        message = f"{text}; it is out of date: {status.rebuild_reason}"
-        return CheckResult("darknet", "warning", message, "Run `oiyolo build`")
-    if toolchain is not None and toolchain.gpus and not darknet.gpu:
-        return CheckResult(
-            "darknet",
-            "warning",
-            f"{text}; it does not use this machine's GPU",
-            "Build a GPU version: `oiyolo build --build-gpu yes`",
-        )
-    if not status.verified:
-        message = f"{text}; not verified yet"
-        return CheckResult(
-            "darknet", "warning", message, "Run `oiyolo build`, which trains two iterations with it"
-        )
-    return CheckResult("darknet", "ok", f"{text}, verified")
+        problem = "but there is no NVIDIA driver"
+        remedy = "Install the NVIDIA driver, or build a CPU version: `oiyolo build --build-gpu no`"
+        code = DarknetError.exit_code
+    elif status.rebuild_reason:
+        problem, remedy = f"it is out of date: {status.rebuild_reason}", "Run `oiyolo build`"
+    elif toolchain is not None and toolchain.gpus and not darknet.gpu:
+        problem = "it does not use this machine's GPU"
+        remedy = "Build a GPU version: `oiyolo build --build-gpu yes`"
+    elif not status.verified:
+        problem = "not verified yet"
+        remedy = "Run `oiyolo build`, which trains two iterations with it"
+    else:
+        return CheckResult("darknet", "ok", f"{text}, verified")
+    return CheckResult("darknet", "warning", f"{text}; {problem}", remedy, code)
 
 
 def _check_darknet_sources(
@@ -199,29 +189,15 @@ def _check_darknet_sources(
         for name, key, *_ in _TOOLS
         if key in needed and (toolchain is None or not getattr(toolchain, key))
     ]
-    missing += [
-        endpoint.place
-        for endpoint in endpoints
-        if endpoint.what == DARKNET_SOURCES and endpoint.problem
-    ]
+    missing += [e.place for e in endpoints if e.what == DARKNET_SOURCES and e.problem]
     if status.source and not missing:
         text = f"none yet; it can be built from {status.source}"
         return CheckResult("darknet", "warning", text, "Run `oiyolo build`")
+    text, remedy = "none, and no sources to build it from", _INSTALL_ADVICE
     if status.source:
-        return CheckResult(
-            "darknet",
-            "missing",
-            f"none; building it from {status.source} requires {' and '.join(missing)}",
-            f"{_INSTALL_ADVICE}; or apt-get install build-essential git, and `oiyolo build`",
-            DarknetError.exit_code,
-        )
-    return CheckResult(
-        "darknet",
-        "missing",
-        "none, and no sources to build it from",
-        _INSTALL_ADVICE,
-        DarknetError.exit_code,
-    )
+        text = f"none; building it from {status.source} requires {' and '.join(missing)}"
+        remedy += "; or apt-get install build-essential git, and `oiyolo build`"
+    return CheckResult("darknet", "missing", text, remedy, DarknetError.exit_code)
 
 
 def _check_gpus(facts: MachineFacts) -> Iterator[CheckResult]:

@@ -11,17 +11,17 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from oiyolo.core import process
+from oiyolo.core.disks import free_bytes
+from oiyolo.core.errors import DarknetError
+from oiyolo.core.units import format_bytes
 from oiyolo.operations.doctor.cuda import parse_driver
-from oiyolo.operations.doctor.facts import Disk, Driver, Package
+from oiyolo.operations.doctor.facts import DarknetStatus, Disk, Driver, Package
 from oiyolo.planning import estimates
-from oiyolo.planning.disks import free_bytes
 from oiyolo.planning.official import official_files
-from oiyolo.planning.units import format_bytes
+from oiyolo.stages import build as build_stage
 from oiyolo.stages.fetch import MIN_FREE_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from oiyolo.project.project import Project
 
 _PACKAGE: Final = "oiyolo"
@@ -82,26 +82,45 @@ def driver() -> Driver:
     return parse_driver(answer.output, answer.exit_code)
 
 
+def darknet_status(project: Project) -> DarknetStatus:
+    """Return the darknet that ``train`` would use, or what it could be built from.
+
+    It is found without building or verifying one.
+    """
+    try:
+        built, rebuild_reason = build_stage.inspect(project)
+        source = build_stage.source_folder(project)
+    except DarknetError as error:
+        return DarknetStatus(problem=str(error))
+    source_text = str(source) if source is not None else project.config.darknet.source_url or ""
+    return DarknetStatus(
+        darknet=built.darknet if built else None,
+        revision=built.revision if built else "",
+        verified=built is not None and built.verified,
+        source=source_text,
+        is_local=source is not None,
+        rebuild_reason=rebuild_reason or "" if built else "",
+    )
+
+
 def disks(project: Project) -> list[Disk]:
     """Return the disks of the project and of the cache."""
-    return list(_disks(project))
-
-
-def _disks(project: Project) -> Iterator[Disk]:
-    yield Disk(
-        "project",
-        project.folder,
-        free_bytes(project.folder),
-        MIN_FREE_BYTES,
-        "Free some space, or move the project to a larger disk",
-    )
     official = official_files(project)
     kept_bytes = 0 if official.streamed else official.known_bytes
-    yield Disk(
-        "cache",
-        project.cache_folder,
-        free_bytes(project.cache_folder),
-        estimates.with_margin(kept_bytes, MIN_FREE_BYTES) or MIN_FREE_BYTES,
-        "Free some space, set [openimages] cache to a folder on another disk, or use --stream to "
-        "keep no annotation files",
-    )
+    return [
+        Disk(
+            "project",
+            project.folder,
+            free_bytes(project.folder),
+            MIN_FREE_BYTES,
+            "Free some space, or move the project to a larger disk",
+        ),
+        Disk(
+            "cache",
+            project.cache_folder,
+            free_bytes(project.cache_folder),
+            estimates.with_margin(kept_bytes, MIN_FREE_BYTES) or MIN_FREE_BYTES,
+            "Free some space, set [openimages] cache to a folder on another disk, or use --stream "
+            "to keep no annotation files",
+        ),
+    ]

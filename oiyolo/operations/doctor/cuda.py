@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
+from oiyolo.core.units import format_bytes
 from oiyolo.darknet.build.flags import (
     CUDA_SUPPORT,
     STILL_SUPPORTED,
@@ -14,7 +15,6 @@ from oiyolo.darknet.build.flags import (
 )
 from oiyolo.darknet.build.toolchain import version_tuple
 from oiyolo.operations.doctor.facts import CheckResult, Driver
-from oiyolo.planning.units import format_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,8 +98,7 @@ def check_gpus(toolchain: Toolchain, driver: Driver) -> Iterator[CheckResult]:
         )
     yield _check_toolkit(toolchain, driver)
     if toolchain.nvcc is not None and toolchain.cuda:
-        yield _check_libraries(toolchain)
-        yield _check_cudnn(toolchain)
+        yield from _check_libraries(toolchain)
 
 
 def _check_driver(driver: Driver, toolchain: Toolchain) -> CheckResult:
@@ -115,11 +114,10 @@ def _check_driver(driver: Driver, toolchain: Toolchain) -> CheckResult:
             "Reinstall the driver (on Debian and Ubuntu the package nvidia-driver) and reboot; "
             "start a container with --gpus all",
         )
-    text = f"nvidia-smi is not installed, but CUDA's compiler is ({toolchain.nvcc})"
     return CheckResult(
         "driver",
         "missing",
-        text,
+        f"nvidia-smi is not installed, but CUDA's compiler is ({toolchain.nvcc})",
         "To train on a GPU, install the NVIDIA driver; without it darknet can only be compiled",
     )
 
@@ -152,34 +150,26 @@ def _check_toolkit(toolchain: Toolchain, driver: Driver) -> CheckResult:
 
 
 def _check_gpu(gpu: Gpu, toolchain: Toolchain) -> CheckResult:
-    topic = f"GPU {gpu.index}"
     text = (
         f"{gpu.name}, compute capability {gpu.compute_capability}, "
         f"{format_bytes(gpu.free_bytes)} of {format_bytes(gpu.memory_bytes)} free"
     )
     architecture = gpu.compute_capability.replace(".", "")
+    remedy = ""
     if not architecture.isdigit():
-        return CheckResult(
-            topic,
-            "warning",
-            text,
+        remedy = (
             "The driver does not report the compute capability; install a newer driver, or build "
-            "with --arch",
+            "with --arch"
         )
-    if toolchain.cuda and not _is_supported(architecture, toolchain):
-        message = (
-            f"{text}; CUDA {toolchain.cuda} does not compile for {format_capability(architecture)}"
-        )
-        return CheckResult(topic, "warning", message, architecture_remedy(architecture))
-    if gpu.memory_bytes < _LOW_MEMORY_BYTES:
-        return CheckResult(
-            topic, "warning", text, "Use a tiny network, or more [train] subdivisions"
-        )
-    if gpu.free_bytes < _BUSY_SHARE * gpu.memory_bytes:
-        return CheckResult(
-            topic, "warning", text, "Find out with `nvidia-smi` which programs use it"
-        )
-    return CheckResult(topic, "ok", text)
+    elif toolchain.cuda and not _is_supported(architecture, toolchain):
+        name = format_capability(architecture)
+        text += f"; CUDA {toolchain.cuda} does not compile for {name}"
+        remedy = architecture_remedy(architecture)
+    elif gpu.memory_bytes < _LOW_MEMORY_BYTES:
+        remedy = "Use a tiny network, or more [train] subdivisions"
+    elif gpu.free_bytes < _BUSY_SHARE * gpu.memory_bytes:
+        remedy = "Find out with `nvidia-smi` which programs use it"
+    return CheckResult(f"GPU {gpu.index}", "warning" if remedy else "ok", text, remedy)
 
 
 def _is_supported(architecture: str, toolchain: Toolchain) -> bool:
@@ -193,25 +183,21 @@ def _is_supported(architecture: str, toolchain: Toolchain) -> bool:
     )
 
 
-def _check_libraries(toolchain: Toolchain) -> CheckResult:
-    if not toolchain.missing:
-        return CheckResult("CUDA libraries", "ok", "cudart, cublas and curand, with their headers")
-    return CheckResult(
-        "CUDA libraries",
-        "missing",
-        f"no {', '.join(toolchain.missing)} of CUDA {toolchain.cuda}",
-        "Install the complete CUDA toolkit, or these libraries with their headers; `oiyolo build "
-        "--build-gpu yes` names the packages",
-    )
-
-
-def _check_cudnn(toolchain: Toolchain) -> CheckResult:
+def _check_libraries(toolchain: Toolchain) -> Iterator[CheckResult]:
+    if toolchain.missing:
+        yield CheckResult(
+            "CUDA libraries",
+            "missing",
+            f"no {', '.join(toolchain.missing)} of CUDA {toolchain.cuda}",
+            "Install the complete CUDA toolkit, or these libraries with their headers; `oiyolo "
+            "build --build-gpu yes` names the packages",
+        )
+    else:
+        found = "cudart, cublas and curand, with their headers"
+        yield CheckResult("CUDA libraries", "ok", found)
     if toolchain.cudnn:
-        return CheckResult("cuDNN", "ok", toolchain.cudnn)
-    return CheckResult(
-        "cuDNN",
-        "missing",
-        "not found",
-        "Optional: cuDNN makes training faster; install the one for "
-        f"CUDA {toolchain.cuda.partition('.')[0]}",
-    )
+        yield CheckResult("cuDNN", "ok", toolchain.cudnn)
+    else:
+        major = toolchain.cuda.partition(".")[0]
+        remedy = f"Optional: cuDNN makes training faster; install the one for CUDA {major}"
+        yield CheckResult("cuDNN", "missing", "not found", remedy)

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from oiyolo.core.errors import OiyoloError
-from oiyolo.net.download import HttpFailureError
+from oiyolo.net.retry import HttpFailureError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -11,14 +12,13 @@ from urllib.parse import urlsplit
 
 from oiyolo.core.errors import OiyoloError
 from oiyolo.net.buckets import is_bucket, parse_bucket_url
-from oiyolo.net.download import HttpFailureError
-from oiyolo.net.retry import RetryPolicy
+from oiyolo.net.retry import HttpFailureError, RetryPolicy
 from oiyolo.networks import builders
 from oiyolo.networks.weights import PRETRAINED
 from oiyolo.openimages.releases import release
 from oiyolo.operations.doctor.facts import DARKNET_SOURCES, Endpoint
 from oiyolo.operations.doctor.parallel import NoAnswer, gather
-from oiyolo.training.plan import NO_WEIGHTS
+from oiyolo.training.initial_weights import NO_WEIGHTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -50,51 +50,43 @@ def check_endpoints(
         checks.append((endpoint, partial(_check_url, endpoint, sources_url, ())))
     answers = gather({str(n): check for n, (_, check) in enumerate(checks)}, deadline_s=deadline_s)
     return [
-        _unreachable(endpoint, answer) if isinstance(answer, NoAnswer) else answer
+        replace(endpoint, problem=str(answer)) if isinstance(answer, NoAnswer) else answer
         for (endpoint, _), answer in zip(checks, answers.values(), strict=True)
     ]
 
 
-def _unreachable(endpoint: Endpoint, answer: NoAnswer) -> Endpoint:
-    return Endpoint(endpoint.what, endpoint.place, problem=str(answer), remedy=endpoint.remedy)
-
-
 def _endpoint_checks(project: Project) -> Iterator[tuple[Endpoint, Callable[[], Endpoint]]]:
     """Yield each endpoint, before it has responded, with the function that checks it."""
+
+    def pair(
+        check: Callable[..., Endpoint], what: str, place: str, remedy: str, *more: object
+    ) -> tuple[Endpoint, Callable[[], Endpoint]]:
+        endpoint = Endpoint(what, place, remedy=remedy)
+        return endpoint, partial(check, endpoint, *more)
+
     options = project.config
     base_url = options.openimages.base_url.rstrip("/")
     official = release(options.openimages.release).files(options.dataset.subsets)
-    endpoint = Endpoint("annotations", base_url, remedy=f"Check [openimages] base_url, {_NETWORK}")
-    yield (
-        endpoint,
-        partial(_check_url, endpoint, f"{base_url}/{next(iter(official)).path}", _OK_STATUSES),
-    )
+    remedy = f"Check [openimages] base_url, {_NETWORK}"
+    url = f"{base_url}/{next(iter(official)).path}"
+    yield pair(_check_url, "annotations", base_url, remedy, url, _OK_STATUSES)
     sources = options.images.sources
     if "mirror" in sources:
         url = options.images.mirror_url.rstrip("/") + "/"
-        endpoint = Endpoint("mirror", url, remedy=f"Check [images] mirror_url, {_NETWORK}")
-        yield endpoint, partial(_check_url, endpoint, url, ())
+        yield pair(_check_url, "mirror", url, f"Check [images] mirror_url, {_NETWORK}", url, ())
     if _FROM_FLICKR.intersection(sources):
-        endpoint = Endpoint("originals", _FLICKR, remedy=f"Check [images] sources, {_NETWORK}")
-        yield endpoint, partial(_check_url, endpoint, _FLICKR, ())
+        remedy = f"Check [images] sources, {_NETWORK}"
+        yield pair(_check_url, "originals", _FLICKR, remedy, _FLICKR, ())
     for name in sources:
         if is_bucket(name):
-            endpoint = Endpoint("bucket", name, remedy="Check the name and the read permission")
-            yield endpoint, partial(_check_bucket, endpoint)
+            yield pair(_check_bucket, "bucket", name, "Check the name and the read permission")
         elif name.startswith((".", "/", "~")):
-            endpoint = Endpoint("folder", name, remedy="Check [images] sources")
-            yield (
-                endpoint,
-                partial(_check_folder, endpoint, project.folder / Path(name).expanduser()),
-            )
+            folder = project.folder / Path(name).expanduser()
+            yield pair(_check_folder, "folder", name, "Check [images] sources", folder)
     if (weights := _pretrained_weights(project)) is not None:
-        endpoint = Endpoint(
-            "weights", weights, remedy='Set [train] weights to an existing file or to "none"'
-        )
-        yield (
-            endpoint,
-            partial(_check_weights, endpoint, project.cache_folder / "weights" / weights),
-        )
+        remedy = 'Set [train] weights to an existing file or to "none"'
+        cached_path = project.cache_folder / "weights" / weights
+        yield pair(_check_weights, "weights", weights, remedy, cached_path)
 
 
 def _check_url(endpoint: Endpoint, url: str, expected_statuses: Collection[int]) -> Endpoint:
@@ -102,10 +94,8 @@ def _check_url(endpoint: Endpoint, url: str, expected_statuses: Collection[int])
     status, _ = _status(url)
     # A status from 500 on is a server error.
     if status >= 500 or (expected_statuses and status not in expected_statuses):  # noqa: PLR2004
-        return Endpoint(
-            endpoint.what, url, problem=f"answers HTTP {status}", remedy=endpoint.remedy
-        )
-    return Endpoint(endpoint.what, endpoint.place, answer="answers")
+        return replace(endpoint, place=url, problem=f"answers HTTP {status}")
+    return replace(endpoint, answer="answers", remedy="")
 
 
 def _status(url: str) -> tuple[int, str]:
@@ -128,8 +118,8 @@ def _status(url: str) -> tuple[int, str]:
 
 def _check_folder(endpoint: Endpoint, folder: Path) -> Endpoint:
     if folder.is_dir():
-        return Endpoint(endpoint.what, str(folder))
-    return Endpoint(endpoint.what, str(folder), problem="no such folder", remedy=endpoint.remedy)
+        return replace(endpoint, place=str(folder), remedy="")
+    return replace(endpoint, place=str(folder), problem="no such folder")
 
 
 def _check_bucket(endpoint: Endpoint) -> Endpoint:
@@ -144,10 +134,8 @@ def _check_bucket(endpoint: Endpoint) -> Endpoint:
             first = list(itertools.islice(client.list_names(limit=1), 1))
         except OiyoloError as error:
             message = ": ".join(part for part in (error.what, error.found) if part)
-            return Endpoint(endpoint.what, endpoint.place, problem=message, remedy=endpoint.remedy)
-    return Endpoint(
-        endpoint.what, endpoint.place, answer="answers" if first else "answers, and is empty"
-    )
+            return replace(endpoint, problem=message)
+    return replace(endpoint, answer="answers" if first else "answers, and is empty", remedy="")
 
 
 def _pretrained_weights(project: Project) -> str | None:
@@ -165,7 +153,7 @@ def _pretrained_weights(project: Project) -> str | None:
 def _check_weights(endpoint: Endpoint, cached_path: Path) -> Endpoint:
     """Check whether the weights are cached or any of their URLs provides them."""
     if cached_path.is_file():
-        return Endpoint(endpoint.what, str(cached_path), answer="is cached")
+        return replace(endpoint, place=str(cached_path), answer="is cached", remedy="")
     urls = [mirror.url for mirror in PRETRAINED[endpoint.place].mirrors]
     answers = gather({url: partial(_status, url) for url in urls}, deadline_s=_CONNECT_S + _READ_S)
     problems = {}
@@ -178,6 +166,5 @@ def _check_weights(endpoint: Endpoint, cached_path: Path) -> Endpoint:
         elif "html" in answer[1]:
             problems[host] = "an HTML page instead of the weights"
         else:
-            return Endpoint(endpoint.what, url, answer="answers")
-    problem = "; ".join(f"{host}: {why}" for host, why in problems.items())
-    return Endpoint(endpoint.what, endpoint.place, problem=problem, remedy=endpoint.remedy)
+            return replace(endpoint, place=url, answer="answers", remedy="")
+    return replace(endpoint, problem="; ".join(f"{host}: {why}" for host, why in problems.items()))
