@@ -24,9 +24,8 @@ from _measure import layout
 import oiyolo.stages.train  # noqa: F401  (as in a real training run)
 from oiyolo.core import process
 from oiyolo.training.live_reader import LiveReader
-from oiyolo.training.memory import release
 from oiyolo.training.monitors import EarlyStopping, Explosion, NanLoss, OutOfMemory, Stall
-from oiyolo.training.supervise import supervise
+from oiyolo.training.supervise import release_memory, supervise
 
 PRINT = """
 import os, sys, time
@@ -49,7 +48,7 @@ def supervise_stand_in(role: str, numbers: list[str]) -> None:
     """Read the lines in this process, and print the cost as JSON."""
     logging.disable(logging.WARNING)
     argv = [sys.executable, "-S", "-c", PRINT, *numbers]
-    release()
+    release_memory()
     with tempfile.TemporaryDirectory() as folder:
         log_path = Path(folder) / "train_log.txt"
         start, start_s = os.times(), time.perf_counter()

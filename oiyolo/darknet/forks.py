@@ -30,6 +30,9 @@ _LONG_INTERVAL: Final = 10_000
 """Iterations between two numbered checkpoints in the long run, in every fork."""
 
 
+# Only the tests with installed programs read iteration_stream, region_stream,
+# missing_file_exit_code, ignores_unknown_flags, names_missing_file and trains_without_labels. They
+# complete the specification of each fork, and the tests keep it true.
 @dataclass(frozen=True)
 class Fork:
     """A fork of darknet.

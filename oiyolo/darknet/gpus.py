@@ -9,14 +9,7 @@ from typing import Final
 from oiyolo.core import process
 
 _TIMEOUT_S: Final = 30.0
-_QUERY_FIELDS: Final = (
-    "index",
-    "name",
-    "memory.total",
-    "memory.free",
-    "compute_cap",
-    "driver_version",
-)
+_QUERY: Final = "index,name,memory.total,memory.free,compute_cap,driver_version"
 _MIB: Final = 1 << 20
 
 
@@ -45,7 +38,7 @@ def gpus() -> list[Gpu]:
     """Return the GPUs that the driver lists; empty if there is no driver or it does not respond."""
     if shutil.which("nvidia-smi") is None:
         return []
-    argv = ["nvidia-smi", f"--query-gpu={','.join(_QUERY_FIELDS)}", "--format=csv,noheader,nounits"]
+    argv = ["nvidia-smi", f"--query-gpu={_QUERY}", "--format=csv,noheader,nounits"]
     finished = process.run(argv, timeout_s=_TIMEOUT_S)
     return parse(finished.output) if finished.exit_code == 0 else []
 
@@ -55,7 +48,7 @@ def parse(output: str) -> list[Gpu]:
     parsed_gpus = []
     for line in output.splitlines():
         cells = [cell.strip() for cell in line.split(",")]
-        if len(cells) != len(_QUERY_FIELDS) or not cells[0].isdigit():
+        if len(cells) != len(_QUERY.split(",")) or not cells[0].isdigit():
             continue
         index, name, total, free, capability, driver = cells
         if total.isdigit() and free.isdigit():

@@ -13,7 +13,6 @@ from oiyolo.darknet.build import failures
 from oiyolo.darknet.forks import identify_fork
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from oiyolo.darknet.forks import Fork
@@ -23,6 +22,10 @@ _USAGE_COMMAND: Final = "detector"
 """With this argument alone, every fork prints its usage and exits."""
 _GPU_LIBRARIES: Final = ("libcudart", "libcublas", "libamdhip64", "libhipblas")
 _SHOWN_CHARACTERS: Final = 300
+_UNKNOWN_FAILURE: Final = failures.Failure(
+    "this program does not respond as darknet does",
+    "If a library is missing, install it; or set [darknet] executable to another darknet",
+)
 ENVIRONMENT: Final = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
 """Number GPUs as nvidia-smi does; by default CUDA begins with the fastest."""
 
@@ -44,9 +47,6 @@ class Darknet:
     gpu: bool
     origin: str
     cudnn: bool = False
-
-    def __fspath__(self) -> str:
-        return str(self.executable)
 
     def __str__(self) -> str:
         where = "GPU" if self.gpu else "CPU"
@@ -81,18 +81,13 @@ def probe(executable: Path, origin: str) -> Darknet:
     finished = process.run([str(executable), _USAGE_COMMAND], timeout_s=_TIMEOUT_S)
     fork = identify_fork(finished.output)
     if fork is None:
-        known_failure = failures.explain(finished.output)
+        failure = failures.explain(finished.output) or _UNKNOWN_FAILURE
         raise DarknetError(
-            known_failure.what
-            if known_failure
-            else "this program does not respond as darknet does",
+            failure.what,
             where=str(executable),
             expected="the usage of `darknet detector`",
             found=f"{finished.exit_description}: {finished.output.strip()[:_SHOWN_CHARACTERS]!r}",
-            remedy=known_failure.remedy
-            if known_failure
-            else "If a library is missing, install it; or set [darknet] executable to another "
-            "darknet",
+            remedy=failure.remedy,
         )
     libraries = ""
     if shutil.which("ldd"):
@@ -185,12 +180,11 @@ def data_file(
     Darknet removes all spaces from its lines (src/option_list.c, read_data_cfg), so the paths must
     contain none. oiyolo's are relative to the folder in which darknet runs.
     """
-    rows: Sequence[tuple[str, object]] = (
-        ("classes", class_count),
-        ("train", train),
-        ("valid", valid),
-        ("names", names),
-        ("backup", backup),
-        ("results", results),
+    return (
+        f"classes = {class_count}\n"
+        f"train = {train}\n"
+        f"valid = {valid}\n"
+        f"names = {names}\n"
+        f"backup = {backup}\n"
+        f"results = {results}\n"
     )
-    return "".join(f"{key} = {value}\n" for key, value in rows)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, overload
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
-    from oiyolo.darknet.build.builder import BuildOutput, BuildSpec
+    from oiyolo.darknet.build.builder import BuildSpec
     from oiyolo.project.keywords import DarknetKeywords
     from oiyolo.project.project import Project, ProjectLike
 
@@ -53,14 +53,16 @@ class Built(Result):
         darknet: The program.
         verified_now: Whether this call verified it; otherwise an earlier one did, or none.
         revision: Its revision; empty if unknown.
-        build_output: Its build; ``None`` if it was not built from sources.
+        spec: How it was built, and its log; ``None`` if it was not built from sources.
+        build_reason: Why this call built it; ``None`` if it did not.
         unverified_reason: Why it could not be verified on this machine; empty if it was.
     """
 
     darknet: Darknet
     verified_now: bool
     revision: str = ""
-    build_output: BuildOutput | None = None
+    spec: BuildSpec | None = None
+    build_reason: str | None = None
     unverified_reason: str = ""
 
     @property
@@ -73,9 +75,9 @@ class Built(Result):
         return {
             **self.darknet.as_dict(),
             "revision": self.revision,
-            "flags": None if self.build_output is None else self.build_output.flags.as_dict(),
-            "log": None if self.build_output is None else str(self.build_output.log),
-            "built_because": None if self.build_output is None else self.build_output.reason,
+            "flags": self.spec and self.spec.flags.as_dict(),
+            "log": self.spec and str(self.spec.log_path),
+            "built_because": self.build_reason,
             "proved": self.verified,
             "proved_now": self.verified_now,
             "why_unproved": self.unverified_reason,
@@ -87,8 +89,8 @@ class Built(Result):
             state = f"not verified: {self.unverified_reason}"
         text = f"darknet: {self.darknet}, {state}"
         facts = [f"revision {self.revision}"] if self.revision else []
-        if self.build_output is not None:
-            facts += [str(self.build_output.flags), f"log: {self.build_output.log}"]
+        if self.spec is not None:
+            facts += [str(self.spec.flags), f"log: {self.spec.log_path}"]
         return "\n".join([text, *(["; ".join(facts)] if facts else [])])
 
 
@@ -195,40 +197,36 @@ def inspect(project: Project) -> tuple[Built | None, str | None]:
     Raises:
         DarknetError: The configured or built program cannot be used.
     """
-    options = project.config.darknet
-    source = None if options.executable is not None else source_folder(project)
+    darknet = _configured_darknet(project)
+    source = None if darknet is not None else source_folder(project)
     if source is None:
-        if options.executable is not None:
-            return _with_verification(
-                project, _configured_darknet(project, options.executable)
-            ), None
-        darknet = _without_sources(project)
-        return None if darknet is None else _with_verification(project, darknet), None
+        darknet = darknet or _without_sources(project)
+        return None if darknet is None else _check(project, darknet, verifies=False), None
     spec, _ = _build_spec(project, source)
-    executable, origin = spec.folder / builder.EXECUTABLE, f"built from {source}"
-    if not executable.is_file():
+    if not spec.executable.is_file():
         return None, spec.stale_reason
     if spec.flags.gpu and not spec.toolchain.has_driver:
-        darknet = Darknet(executable, FORKS[spec.fork], gpu=True, origin=origin)
-        return Built(darknet, verified_now=False, unverified_reason=_NO_DRIVER), spec.stale_reason
-    return _with_verification(project, probe(executable, origin)), spec.stale_reason
+        built = Built(_unprobed(spec), verified_now=False, unverified_reason=_NO_DRIVER)
+        return built, spec.stale_reason
+    darknet = probe(spec.executable, _origin(spec))
+    return _check(project, darknet, verifies=False), spec.stale_reason
 
 
-def _with_verification(project: Project, darknet: Darknet) -> Built:
-    """Return a darknet with the result of its earlier verification, if there is one."""
-    path, recipe = _verification_record(project, darknet)
-    if staleness.stale_reason(path, recipe) is not None:
-        revision = program.revision(darknet)
-        return Built(
-            darknet, verified_now=False, revision=revision, unverified_reason=_NOT_VERIFIED
-        )
-    revision = str(files.read_json(path).get("revision", ""))
-    return Built(darknet, verified_now=False, revision=revision)
-
-
-def _configured_darknet(project: Project, executable: str) -> Darknet:
+def _configured_darknet(project: Project) -> Darknet | None:
+    executable = project.config.darknet.executable
+    if executable is None:
+        return None
     path = Path(shutil.which(executable) or project.folder / Path(executable).expanduser())
     return probe(path, "[darknet] executable")
+
+
+def _origin(spec: BuildSpec) -> str:
+    return f"built from {spec.source}"
+
+
+def _unprobed(spec: BuildSpec) -> Darknet:
+    """Return a CUDA build that cannot be started on this machine."""
+    return Darknet(spec.executable, FORKS[spec.fork], gpu=True, origin=_origin(spec))
 
 
 def _planned_action(project: Project) -> str:
@@ -262,14 +260,14 @@ def _build_spec(project: Project, source: Path) -> tuple[BuildSpec, tuple[str, .
 
 
 def _run(project: Project, *, may_fetch: bool) -> Built:
-    options = project.config.darknet
-    if options.executable is not None:
-        return _verify_once(project, _configured_darknet(project, options.executable))
-    source = source_folder(project)
+    darknet = _configured_darknet(project)
+    if darknet is not None:
+        return _check(project, darknet, verifies=True)
+    source, url = source_folder(project), project.config.darknet.source_url
     fetch_error = None
-    if source is None and may_fetch and options.source_url:
+    if source is None and may_fetch and url:
         try:
-            source = clone(options.source_url, project.cache_folder)
+            source = clone(url, project.cache_folder)
         except UnavailableError as error:
             fetch_error = error
             _log.warning("build: %s", error)
@@ -278,29 +276,31 @@ def _run(project: Project, *, may_fetch: bool) -> Built:
     darknet = _without_sources(project)
     if darknet is None:
         raise _not_found_error(fetch_error)
-    return _verify_once(project, darknet)
+    return _check(project, darknet, verifies=True)
 
 
 def _from_sources(project: Project, source: Path) -> Built:
     spec, notes = _build_spec(project, source)
     for note in notes:
         _log.info("build: %s", note)
-    build_output = builder.build(spec)
-    origin = f"built from {source}"
+    build_reason = builder.build(spec)
     unverified_reason = _NO_DRIVER
-    if not build_output.flags.gpu or spec.toolchain.has_driver:
+    if not spec.flags.gpu or spec.toolchain.has_driver:
         try:
-            return _verify_once(project, probe(build_output.executable, origin), build_output)
+            darknet = probe(spec.executable, _origin(spec))
+            built = _check(project, darknet, spec, verifies=True)
+            return replace(built, spec=spec, build_reason=build_reason)
         except DarknetError as error:
             # Without nvidia-smi no GPUs are listed, but the program may still find one.
-            if not build_output.flags.gpu or spec.toolchain.gpus:
+            if not spec.flags.gpu or spec.toolchain.gpus:
                 raise
             unverified_reason = error.what
     return Built(
-        Darknet(build_output.executable, FORKS[build_output.fork], gpu=True, origin=origin),
+        _unprobed(spec),
         verified_now=False,
-        revision=build_output.revision,
-        build_output=build_output,
+        revision=spec.revision.name,
+        spec=spec,
+        build_reason=build_reason,
         unverified_reason=unverified_reason,
     )
 
@@ -326,30 +326,25 @@ def _not_found_error(fetch_error: UnavailableError | None) -> DarknetError:
     )
 
 
-def _verify_once(
-    project: Project, darknet: Darknet, build_output: BuildOutput | None = None
+def _check(
+    project: Project, darknet: Darknet, spec: BuildSpec | None = None, *, verifies: bool
 ) -> Built:
-    """Verify a darknet unless this executable file has been verified before."""
+    """Return a darknet with the result of its verification: an earlier one, or else one now."""
     path, recipe = _verification_record(project, darknet)
     if staleness.stale_reason(path, recipe) is None:
         revision = str(files.read_json(path).get("revision", ""))
-        return Built(darknet, verified_now=False, revision=revision, build_output=build_output)
-    verify(darknet)
-    revision = build_output.revision if build_output is not None else program.revision(darknet)
-    staleness.write_recipe(path, {**recipe, "revision": revision})
-    return Built(darknet, verified_now=True, revision=revision, build_output=build_output)
+        return Built(darknet, verified_now=False, revision=revision)
+    if verifies:
+        verify(darknet)
+    revision = spec.revision.name if spec is not None else program.revision(darknet)
+    if verifies:
+        staleness.write_recipe(path, {**recipe, "revision": revision})
+    unverified_reason = "" if verifies else _NOT_VERIFIED
+    return Built(darknet, verifies, revision, unverified_reason=unverified_reason)
 
 
 def _verification_record(project: Project, darknet: Darknet) -> tuple[Path, dict[str, object]]:
     """Return the file that records a darknet's verification, and the identity of its executable."""
-    status = darknet.executable.stat()
-    path = (
-        project.cache_folder
-        / _PROOF_FOLDER
-        / f"{staleness.fingerprint(str(darknet.executable))}.json"
-    )
-    return path, {
-        "executable": str(darknet.executable),
-        "size": status.st_size,
-        "time": status.st_mtime_ns,
-    }
+    executable, status = str(darknet.executable), darknet.executable.stat()
+    path = project.cache_folder / _PROOF_FOLDER / f"{staleness.fingerprint(executable)}.json"
+    return path, {"executable": executable, "size": status.st_size, "time": status.st_mtime_ns}

@@ -26,7 +26,7 @@ from oiyolo.training.monitors import IterationStats, MapMeasured, Monitor, Weigh
 from oiyolo.training.run import BASE_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from oiyolo.darknet.forks import Fork
@@ -197,7 +197,7 @@ class Checkpoints:
         if new is None or not new.is_file():
             return
         if before is not None and before.map > value:
-            self._restore_best(before)
+            self._restore_best(before, new)
             return
         iteration = self._header_iteration(new)
         if not iteration or not self.has_right_size(new):
@@ -223,20 +223,16 @@ class Checkpoints:
         if value is not None and self.has_right_size(path):
             self.keep_best(value)
         elif best is not None:
-            self._restore_best(best)
+            self._restore_best(best, path)
 
-    def _restore_best(self, best: BestWeights) -> None:
-        if self.best_path is not None:
-            _log.info(
-                "train: keeping the best weights of iteration %s (mAP %.2f %%)",
-                f"{best.iteration:,}",
-                best.map * 100,
-            )
-            self._copy(best.path, self.best_path)
+    def _restore_best(self, best: BestWeights, target: Path) -> None:
+        message = "train: keeping the best weights of iteration %s (mAP %.2f %%)"
+        _log.info(message, f"{best.iteration:,}", best.map * 100)
+        self._copy(best.path, target)
 
     def _remove_older_best(self) -> None:
         best = self.best
-        for path, _ in list(self._kept_files(_KEPT_BEST)):
+        for path, _ in self._kept_files(_KEPT_BEST):
             if best is not None and path != best.path:
                 path.unlink(missing_ok=True)
 
@@ -258,10 +254,8 @@ class Checkpoints:
             return read_header(path).iteration(self._batch)
         return None
 
-    def _kept_files(self, pattern: re.Pattern[str]) -> Iterable[tuple[Path, re.Match[str]]]:
-        if not self.kept_folder.is_dir():
-            return []
-        matches = [(path, pattern.fullmatch(path.name)) for path in self.kept_folder.iterdir()]
+    def _kept_files(self, pattern: re.Pattern[str]) -> list[tuple[Path, re.Match[str]]]:
+        matches = [(path, pattern.fullmatch(path.name)) for path in self.kept_folder.glob("*")]
         return [(path, match) for path, match in matches if match]
 
     @staticmethod
@@ -279,7 +273,6 @@ class CheckpointKeeper(Monitor):
     """
 
     def __init__(self, checkpoints: Checkpoints) -> None:
-        """Create the monitor for the weights of a run."""
         self.kept_count = 0
         self.iteration = 0
         self._checkpoints = checkpoints

@@ -27,52 +27,48 @@ class ExitCause(NamedTuple):
     output: str
 
 
-class _CausePattern(NamedTuple):
-    pattern: re.Pattern[str]
+class _Cause(NamedTuple):
+    pattern: str
     name: str
     remedy: str
 
 
-def _cause_pattern(pattern: str, name: str, remedy: str) -> _CausePattern:
-    return _CausePattern(re.compile(pattern), name, remedy)
-
-
 _RESUME: Final = "then run `oiyolo train` again to resume from the last saved weights"
-_CAUSE_PATTERNS: Final = (
-    _cause_pattern(
+_CAUSES: Final = (
+    _Cause(
         r"l\.outputs == params\.inputs|filters= in the \[convolutional\]",
         "the filters before a [yolo] layer do not match its classes and mask",
         "Set filters to (classes + 5) times the length of mask, or set [train] network to a "
         "built-in name",
     ),
-    _cause_pattern(
+    _Cause(
         r"(?:Couldn't open file|[Cc]an't (?:load|open)(?: file)?).*\.txt\b|[Cc]an't open label file"
         r"|Failed to (?:infer|open) label",
         "a label is missing",
         "Run `oiyolo prepare` and `oiyolo split`, " + _RESUME,
     ),
-    _cause_pattern(
+    _Cause(
         r"(?:Couldn't open file|[Cc](?:an't|annot|ouldn't) (?:load|open)).*\.(?:backup|weights)\b",
         "weights cannot be written or read",
         "Check that the run's folder weights/ exists and is writable, " + _RESUME,
     ),
-    _cause_pattern(
+    _Cause(
         r"[Cc](?:annot|an't|ouldn't) load image|[Cc]annot load",
         "an image cannot be read",
         "Run `oiyolo prepare` and `oiyolo split`, " + _RESUME,
     ),
-    _cause_pattern(
+    _Cause(
         r"driver version is insufficient|no CUDA-capable device|invalid device ordinal"
         r"|cannot open shared object file",
         "the GPU or its driver is missing",
         "Check nvidia-smi and [train] gpus, " + _RESUME,
     ),
-    _cause_pattern(
+    _Cause(
         r"[MCmcR]?e?alloc error|bad_alloc|out of CPU RAM|^\s*Killed\b",
         "the machine is out of memory",
         "Close other programs that use much memory, " + _RESUME,
     ),
-    _cause_pattern(
+    _Cause(
         r"No space left on device|Disk quota exceeded",
         "the disk is full",
         "Free up space, " + _RESUME,
@@ -88,8 +84,8 @@ def find_cause(log: Sequence[str], iterations: int) -> ExitCause:
         iterations: Number of logged iterations.
     """
     output = "\n".join(complaints(log) or log[-_LAST_LINES:])
-    for cause in _CAUSE_PATTERNS:
-        if any(cause.pattern.search(line) for line in log):
+    for cause in _CAUSES:
+        if re.search(cause.pattern, "\n".join(log), re.MULTILINE):
             return ExitCause(cause.name, cause.remedy, output)
     name = "" if iterations else "nothing was trained"
     return ExitCause(name, "Fix the cause, " + _RESUME, output)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 import numpy as np
 
@@ -33,11 +33,12 @@ if TYPE_CHECKING:
 
     from oiyolo.darknet.gpus import Gpu
     from oiyolo.darknet.program import Darknet
+    from oiyolo.networks.anchors import AnchorPreference
     from oiyolo.networks.cfg import Cfg
     from oiyolo.networks.schedule import Schedule
     from oiyolo.project.keys import TrainOptions
 
-__all__ = ["NO_WEIGHTS", "TrainingPlan", "identity_of", "make_plan"]
+Number = TypeVar("Number", int, float)
 
 _GIB: Final = 1 << 30
 _MACHINE_OPTIONS: Final = ("subdivisions", "mosaic")
@@ -149,11 +150,11 @@ def make_plan(
         network,
         class_count=class_count,
         image_count=image_count,
-        max_batches=_int_or_none(options.max_batches),
-        batch=_int_or_none(options.batch),
-        subdivisions=_int_or_none(options.subdivisions),
-        learning_rate=_float_or_none(options.learning_rate),
-        burn_in=_int_or_none(options.burn_in),
+        max_batches=_unless_auto(options.max_batches),
+        batch=_unless_auto(options.batch),
+        subdivisions=_unless_auto(options.subdivisions),
+        learning_rate=_unless_auto(options.learning_rate),
+        burn_in=_unless_auto(options.burn_in),
     )
     cfg = builders.build(
         network,
@@ -161,7 +162,7 @@ def make_plan(
         size_wh=size_wh,
         schedule=schedule,
         anchors=None if choice.source == "stock" else choice.anchors,
-        multi_scale=None if builders.suits_multi_scale(size_wh, image_count) else False,
+        multi_scale=builders.suits_multi_scale(size_wh, image_count),
     )
     adapted, machine_reasons = _adapt_to_machine(cfg, options, darknet, gpus)
     findings = lint.check(adapted, class_count=class_count, fork=darknet.fork.name)
@@ -191,11 +192,6 @@ def make_plan(
 def _anchors(options: TrainOptions, fitted: Cfg, box_wh: npt.NDArray[np.float64]) -> AnchorChoice:
     """Return the chosen anchors; a network whose heads do not share anchors keeps its own."""
     option = options.anchors
-    choice: Literal["auto", "own", "stock"] | npt.NDArray[np.float64]
-    if isinstance(option, tuple):
-        choice = np.array(option, dtype=np.float64).reshape(-1, 2)
-    else:
-        choice = "own" if option == "own" else "stock" if option == "stock" else "auto"
     try:
         stock = builders.anchors_of(fitted)
     except CfgError as error:
@@ -203,25 +199,27 @@ def _anchors(options: TrainOptions, fitted: Cfg, box_wh: npt.NDArray[np.float64]
             raise
         nan = float("nan")
         return AnchorChoice(np.empty((0, 2)), nan, nan, "stock", error.what)
-    return choose_anchors(box_wh, stock, preference=choice)
+    if isinstance(option, tuple):
+        configured = np.array(option, dtype=np.float64).reshape(-1, 2)
+        return choose_anchors(box_wh, stock, preference=configured)
+    return choose_anchors(box_wh, stock, preference=cast("AnchorPreference", option))
 
 
 def _adapt_to_machine(
     cfg: Cfg, options: TrainOptions, darknet: Darknet, gpus: Sequence[Gpu]
 ) -> tuple[Cfg, list[str]]:
     """Return a network adapted to GPU memory, GPU count and darknet's build, with the reasons."""
-    reasons = []
-    schedule = schedule_of(cfg)
-    if not darknet.gpu:
-        cfg = builders.without_mosaic(cfg)
-    selected = _selected_gpus(options.gpus, gpus) if darknet.gpu else []
     gpu_count = len(_indices(options.gpus))
-    if darknet.gpu and gpu_count > 1:
+    if not darknet.gpu:
+        return builders.without_mosaic(cfg), []
+    reasons = []
+    selected = _selected_gpus(options.gpus, gpus)
+    if gpu_count > 1:
         schedule = for_gpus(
-            schedule,
+            schedule_of(cfg),
             gpu_count,
-            keep_learning_rate=_float_or_none(options.learning_rate) is not None,
-            keep_burn_in=_int_or_none(options.burn_in) is not None,
+            keep_learning_rate=options.learning_rate != AUTO,
+            keep_burn_in=options.burn_in != AUTO,
         )
         reasons.append(
             f"learning_rate={schedule.learning_rate:g} and burn_in={schedule.burn_in} for "
@@ -241,7 +239,7 @@ def _fit_to_memory(
     """Return a network whose subdivisions fit into the free GPU memory, or that the user set."""
     fork = darknet.fork.name
     smallest = min(selected, key=lambda gpu: gpu.free_bytes)
-    subdivisions = _int_or_none(options.subdivisions) or memory.choose_subdivisions(
+    subdivisions = _unless_auto(options.subdivisions) or memory.choose_subdivisions(
         cfg, free_bytes=smallest.free_bytes, fork=fork, cudnn=darknet.cudnn
     )
     new = cfg.copy()
@@ -296,7 +294,7 @@ def _max_batches_reason(
     iterations = schedule.max_batches
     steps = " and ".join(f"{step:,}" for step in schedule.steps)
     parts = f"max_batches={iterations}, steps at {steps}" if steps else f"max_batches={iterations}"
-    if _int_or_none(options.max_batches) is not None:
+    if options.max_batches != AUTO:
         return f"{parts}: set by [train] max_batches"
     if stock.net.integer("max_batches", 0) == iterations:
         return f"{parts}: as in the network's own file"
@@ -338,9 +336,5 @@ def _weights_reasons(options: TrainOptions, weights: str, *, is_named: bool) -> 
     return [f"weights={weights}: they match the first layers of the network file"]
 
 
-def _int_or_none(value: int | str) -> int | None:
-    return value if isinstance(value, int) else None
-
-
-def _float_or_none(value: float | str) -> float | None:
-    return None if isinstance(value, str) else float(value)
+def _unless_auto(value: Number | str) -> Number | None:
+    return None if isinstance(value, str) else value

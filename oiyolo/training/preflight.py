@@ -9,16 +9,17 @@ darknet's own rules to the files in the run's folder.
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from oiyolo.core.errors import InputFormError, UnavailableError
+from oiyolo.core.batches import batched
+from oiyolo.core.disks import check_free_space
+from oiyolo.core.errors import InputFormError
 from oiyolo.core.progress import progress
+from oiyolo.core.units import format_bytes
 from oiyolo.networks import lint, memory
 from oiyolo.networks.layers import expected_weight_bytes
 from oiyolo.networks.schedule import schedule_of
@@ -49,33 +50,30 @@ _GIB: Final = 1 << 30
 
 
 @dataclass
-class _Problems:
-    """The problems so far: their count and the first few as examples; and the warnings."""
-
-    examples: list[str] = field(default_factory=list)
-    count: int = 0
-    warnings: list[str] = field(default_factory=list)
-
-    def add(self, problem: str) -> None:
-        self.count += 1
-        if len(self.examples) < _MAX_EXAMPLES:
-            self.examples.append(problem)
-
-
-@dataclass(frozen=True)
 class _RunFiles:
-    """The files of a run that are checked, and the problems in them."""
+    """The files of a run that are checked, the count of problems in them, and the first few."""
 
     folder: Path
     options: Mapping[str, str]
     cfg: Cfg
     fork: Fork
-    class_count: int
     measures_map: bool
-    problems: _Problems = field(default_factory=_Problems)
+    examples: list[str] = field(default_factory=list)
+    problem_count: int = 0
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def class_count(self) -> int:
+        classes = self.options.get("classes", "0")
+        return int(classes) if classes.isdecimal() else 0
 
     def path(self, option: str) -> Path:
         return self.folder / self.options.get(option, "")
+
+    def add(self, problem: str) -> None:
+        self.problem_count += 1
+        if len(self.examples) < _MAX_EXAMPLES:
+            self.examples.append(problem)
 
 
 def check(
@@ -107,34 +105,25 @@ def check(
             error has their count and the first few.
         UnavailableError: The weights will not fit on the disk.
     """
-    options = _data_options(folder / data)
-    classes = options.get("classes", "0")
-    run = _RunFiles(
-        folder, options, cfg, fork, int(classes) if classes.isdecimal() else 0, measures_map
-    )
-    problems = run.problems
+    run = _RunFiles(folder, _data_options(folder / data), cfg, fork, measures_map)
     _check_network(run)
     _check_names(run)
     _check_lists(run)
-    _check_writable(folder, problems)
-    if _check_writable(run.path("backup"), problems):
+    _check_writable(run, folder)
+    if _check_writable(run, run.path("backup")):
         _check_disk_space(run)
     _check_memory(run, gpus, cudnn=cudnn)
-    if problems.count:
-        more = problems.count - len(problems.examples)
+    if run.problem_count:
+        count, more = run.problem_count, run.problem_count - len(run.examples)
+        problems = "there is 1 problem" if count == 1 else f"there are {count:,} problems"
         raise InputFormError(
-            "training cannot start: "
-            + (
-                "there is 1 problem"
-                if problems.count == 1
-                else f"there are {problems.count:,} problems"
-            ),
+            f"training cannot start: {problems}",
             where=str(folder),
-            found="; ".join(problems.examples) + (f"; and {more:,} more" if more else ""),
+            found="; ".join(run.examples) + (f"; and {more:,} more" if more else ""),
             remedy="For images or labels, run `oiyolo prepare` and `oiyolo split`; "
             "then run `oiyolo train` again",
         )
-    return problems.warnings
+    return run.warnings
 
 
 def _data_options(path: Path) -> dict[str, str]:
@@ -154,7 +143,7 @@ def _data_options(path: Path) -> dict[str, str]:
 def _check_network(run: _RunFiles) -> None:
     for finding in lint.lint(run.cfg, class_count=run.class_count, fork=run.fork.name):
         if finding.level == "error":
-            run.problems.add(f"{run.cfg.path}, {finding}")
+            run.add(f"{run.cfg.path}, {finding}")
 
 
 def _check_names(run: _RunFiles) -> None:
@@ -163,12 +152,12 @@ def _check_names(run: _RunFiles) -> None:
     try:
         names = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except OSError as error:
-        run.problems.add(f"the names of the classes cannot be read: {path} ({error.strerror})")
+        run.add(f"the names of the classes cannot be read: {path} ({error.strerror})")
         return
     if len(names) != run.class_count:
-        run.problems.add(f"{path} has {len(names)} names for {run.class_count} classes")
+        run.add(f"{path} has {len(names)} names for {run.class_count} classes")
     if any(not name.strip() for name in names):
-        run.problems.add(f"{path} has an empty line, which darknet reads as a class")
+        run.add(f"{path} has an empty line, which darknet reads as a class")
 
 
 def _check_lists(run: _RunFiles) -> None:
@@ -177,30 +166,28 @@ def _check_lists(run: _RunFiles) -> None:
         try:
             image_count = _count_lines(path)
         except OSError as error:
-            run.problems.add(f"the {name} list cannot be read: {path} ({error.strerror})")
+            run.add(f"the {name} list cannot be read: {path} ({error.strerror})")
             continue
         _check_length(run, name, image_count)
         list_check = _ListCheck(run, path)
         with progress(f"check {name}", total=image_count, unit="img") as bar:
             boxes = list_check.check_all(bar)
-        if name == "train" and image_count and not boxes and not run.problems.count:
-            run.problems.add(f"no image of {path} has a box, so there is nothing to learn")
+        if name == "train" and image_count and not boxes and not run.problem_count:
+            run.add(f"no image of {path} has a box, so there is nothing to learn")
 
 
 def _check_length(run: _RunFiles, name: str, image_count: int) -> None:
     """Check whether a list has enough images."""
-    path, problems = run.path(name), run.problems
+    path = run.path(name)
     if not image_count:
         if name == "train" or run.measures_map:
-            problems.add(f"{path} lists no images")
+            run.add(f"{path} lists no images")
         else:
-            problems.warnings.append(f"{path} lists no images to measure mAP on")
+            run.warnings.append(f"{path} lists no images to measure mAP on")
     elif name == "valid" and image_count < _MIN_VALID_IMAGES:
-        problems.add(
-            f"{path} lists {image_count} images; darknet needs at least {_MIN_VALID_IMAGES}"
-        )
+        run.add(f"{path} lists {image_count} images; darknet needs at least {_MIN_VALID_IMAGES}")
     elif name == "train" and image_count < (batch := schedule_of(run.cfg).batch):
-        problems.warnings.append(
+        run.warnings.append(
             f"{path} lists {image_count} images, fewer than a batch of {batch}: each iteration "
             "sees some of them more than once"
         )
@@ -227,8 +214,8 @@ class _ListCheck:
         boxes = 0
         # Darknet splits at line feeds only: a carriage return is part of the path.
         with self.list_path.open(encoding="utf-8", errors="surrogateescape", newline="\n") as file:
-            remaining = enumerate((line.removesuffix("\n") for line in file), start=1)
-            while block := list(islice(remaining, _BLOCK_LABELS)):
+            lines = enumerate((line.removesuffix("\n") for line in file), start=1)
+            for block in batched(lines, _BLOCK_LABELS):
                 boxes += self._check_block(block)
                 bar.advance(len(block))
         return boxes
@@ -256,7 +243,7 @@ class _ListCheck:
         return self._count_boxes(labels)
 
     def _add_problem(self, number: int, problem: str) -> None:
-        self.run.problems.add(f"{self.list_path}:{number}: {problem}")
+        self.run.add(f"{self.list_path}:{number}: {problem}")
 
     def _count_boxes(self, labels: Sequence[tuple[str, bytes]]) -> int:
         """Return the number of boxes in some labels; check one by one only if any is invalid."""
@@ -269,7 +256,7 @@ class _ListCheck:
             return len(rows)
         for label, content in labels:
             for problem in _label_errors(content, self.run.class_count):
-                self.run.problems.add(f"{label}{problem}")
+                self.run.add(f"{label}{problem}")
         return 0 if rows is None else len(rows)
 
 
@@ -330,14 +317,14 @@ def _label_errors(content: bytes, class_count: int) -> Iterator[str]:
             yield f":{number}: a box outside its image, {' '.join(words[1:])}"
 
 
-def _check_writable(folder: Path, problems: _Problems) -> bool:
+def _check_writable(run: _RunFiles, folder: Path) -> bool:
     """Return whether a file can be written to a folder; only writing one proves that."""
     probe = folder / f".writable-{os.getpid()}"
     try:
         probe.write_bytes(b"oiyolo")
         probe.unlink()
     except OSError as error:
-        problems.add(f"cannot write to {folder} ({error.strerror})")
+        run.add(f"cannot write to {folder} ({error.strerror})")
         return False
     return True
 
@@ -357,16 +344,13 @@ def _check_disk_space(run: _RunFiles) -> None:
     log_bytes = iterations * _LOG_BYTES_PER_ITERATION
     needed_bytes = (count + _KEPT_COPIES) * one_bytes + log_bytes
     remaining_bytes = max(one_bytes, needed_bytes - existing_bytes)
-    free_bytes = shutil.disk_usage(backup).free
-    if remaining_bytes > free_bytes:
-        raise UnavailableError(
-            "the weights of this run will not fit on the disk",
-            where=str(backup),
-            expected=f"{remaining_bytes / 1e9:.1f} GB for up to {count + _KEPT_COPIES} files of "
-            f"{one_bytes / 1e6:.0f} MB, and the log",
-            found=f"{free_bytes / 1e9:.1f} GB free",
-            remedy="Free up space, or train with fewer max_batches",
-        )
+    check_free_space(
+        backup,
+        remaining_bytes,
+        what="the weights of this run",
+        parts=f"up to {count + _KEPT_COPIES} files of {format_bytes(one_bytes)}, and the log",
+        remedy="or train with fewer max_batches",
+    )
 
 
 def _check_memory(run: _RunFiles, gpus: Sequence[Gpu], *, cudnn: bool) -> None:
@@ -383,7 +367,7 @@ def _check_memory(run: _RunFiles, gpus: Sequence[Gpu], *, cudnn: bool) -> None:
             if needed.bytes_for(1) <= gpu.free_bytes
             else "even one image at a time is too much"
         )
-        run.problems.warnings.append(
+        run.warnings.append(
             f"GPU {gpu.index} ({gpu.name}) has {gpu.free_bytes / _GIB:.1f} GiB free, but a "
             f"mini-batch of {images} at {width}x{height} takes about "
             f"{needed.bytes_for(images) / _GIB:.1f} GiB: {advice}"

@@ -152,13 +152,8 @@ def find_run(folder: Path, name: str | None) -> Run:
         raise UsageError(
             "there is no training run yet", where=str(folder), remedy="Run `oiyolo train` first"
         )
-    if name is None:
-        return runs[-1]
-    for run in runs:
-        if run.name == name:
-            return run
-    raise UsageError(
-        f"there is no run {name!r}",
-        where=str(folder),
-        expected=", ".join(run.name for run in runs),
-    )
+    by_name = {run.name: run for run in runs}
+    if name is not None and name not in by_name:
+        expected = ", ".join(by_name)
+        raise UsageError(f"there is no run {name!r}", where=str(folder), expected=expected)
+    return runs[-1] if name is None else by_name[name]

@@ -9,7 +9,7 @@ import pytest
 
 import oiyolo
 from oiyolo.planning import training
-from oiyolo.project.project import open_project
+from oiyolo.training.run import runs_in
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,7 +36,7 @@ def project(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def test_a_plan_expects_the_fork_of_the_last_run(project: Path) -> None:
-    assert training._forks(open_project(project), "yolov3") == ("hank",)
+    assert training._forks(runs_in(project / "runs"), "yolov3") == ("hank",)
 
 
 def test_a_report_names_the_fork_of_its_run(project: Path) -> None:

@@ -220,7 +220,7 @@ def test_a_path_that_cannot_be_executed_is_refused(tmp_path: Path, kind: str) ->
         path.mkdir()
     elif kind == "not executable":
         path.write_text("")
-    with pytest.raises(DarknetError, match="not an executable file") as caught:
+    with pytest.raises(DarknetError) as caught:
         probe(path, "named")
     assert caught.value.exit_code == 5
     assert caught.value.where == str(path)

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from oiyolo.core import process
+from oiyolo.darknet.build.proof import TINY_NETWORK
 from oiyolo.darknet.forks import FINAL_WEIGHTS, FORKS
 from oiyolo.darknet.program import data_file, probe, revision, train_command, valid_command
 from oiyolo.networks import cfg as cfgs
@@ -37,39 +38,6 @@ IMAGES: Final = 4
 ITERATIONS: Final = 110
 """Enough that each fork saves weights during the training."""
 TIMEOUT_S: Final = 60.0
-NETWORK: Final = """[net]
-batch=4
-subdivisions=1
-width=32
-height=32
-channels=3
-learning_rate=0.001
-max_batches={iterations}
-policy=constant
-
-[convolutional]
-batch_normalize=1
-filters=4
-size=3
-stride=8
-pad=1
-activation=leaky
-
-[convolutional]
-filters=6
-size=1
-stride=1
-pad=1
-activation=linear
-
-[yolo]
-mask=0
-anchors=16,16
-classes=1
-num=1
-jitter=.1
-random=0
-"""
 ITERATION: Final = re.compile(r"(?:^|\s)(\d+): .*images")
 REGION: Final = re.compile(r"Region \d+ .*count: (\d+)")
 
@@ -113,7 +81,8 @@ def prepare(
             label.write_text("0 0.5 0.5 0.5 0.5\n")
     (folder / "list.txt").write_text("".join(f"{path}\n" for path in paths))
     (folder / "obj.names").write_text("thing\n")
-    (folder / "tiny.cfg").write_text(NETWORK.format(iterations=iterations))
+    network = TINY_NETWORK.replace("max_batches=2\n", f"max_batches={iterations}\n")
+    (folder / "tiny.cfg").write_text(network)
     lists = {"train": "list.txt", "valid": "list.txt"}
     (folder / "obj.data").write_text(
         data_file(class_count=1, names="obj.names", backup="out", results="out", **lists)

@@ -127,6 +127,6 @@ def test_without_any_safe_folder_for_links_it_is_an_error(
     plain: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(paths, "_link_folders", lambda folder: [folder / "paths"])
-    with pytest.raises(UsageError, match="because of a word in the path") as caught:
+    with pytest.raises(UsageError) as caught:
         safe_alias(plain / "images", plain / "images" / "cache")
     assert caught.value.where == str(plain / "images")

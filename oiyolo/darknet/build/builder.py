@@ -43,27 +43,6 @@ int cuCtxGetCurrent(void **context) { (void)context; return 3; /* not initialise
 
 
 @dataclass(frozen=True)
-class BuildOutput:
-    """A completed build.
-
-    Attributes:
-        executable: The program.
-        fork: The fork of darknet that it was built from.
-        revision: The revision of the sources.
-        flags: The build flags.
-        log: The log of the build.
-        reason: Why this call built it; ``None`` if the existing build was up to date.
-    """
-
-    executable: Path
-    fork: ForkName
-    revision: str
-    flags: Flags
-    log: Path
-    reason: str | None
-
-
-@dataclass(frozen=True)
 class BuildSpec:
     """What to build, from which sources, and where.
 
@@ -82,6 +61,16 @@ class BuildSpec:
     toolchain: Toolchain
     fork: ForkName
     revision: Revision
+
+    @property
+    def executable(self) -> Path:
+        """Path of the program."""
+        return self.folder / EXECUTABLE
+
+    @property
+    def log_path(self) -> Path:
+        """Path of the log of the build."""
+        return self.folder / BUILD_LOG
 
     @property
     def recipe(self) -> dict[str, object]:
@@ -108,7 +97,7 @@ class BuildSpec:
     def stale_reason(self) -> str | None:
         """Why darknet has to be built; ``None`` if the build in the folder is up to date."""
         reason = staleness.stale_reason(self.folder / RECIPE_FILE, self.recipe)
-        if reason is None and not os.access(self.folder / EXECUTABLE, os.X_OK):
+        if reason is None and not os.access(self.executable, os.X_OK):
             return "the executable is missing"
         return reason
 
@@ -134,8 +123,11 @@ def build_spec(source: Path, folder: Path, flags: Flags, toolchain: Toolchain) -
     return BuildSpec(source, folder, flags, toolchain, fork, tree.revision(source))
 
 
-def build(spec: BuildSpec) -> BuildOutput:
+def build(spec: BuildSpec) -> str | None:
     """Build darknet unless the existing build is up to date.
+
+    Returns:
+        Why this call built it; ``None`` if the existing build was up to date.
 
     Raises:
         DarknetError: A tool is missing, or the build failed; the message explains why.
@@ -149,14 +141,7 @@ def build(spec: BuildSpec) -> BuildOutput:
             if reason is not None:
                 _log.info("build: %s; building %s: %s", reason, spec.source, spec.flags)
                 _build(spec)
-    return BuildOutput(
-        executable=spec.folder / EXECUTABLE,
-        fork=spec.fork,
-        revision=spec.revision.name,
-        flags=spec.flags,
-        log=spec.folder / BUILD_LOG,
-        reason=reason,
-    )
+    return reason
 
 
 def job_count(toolchain: Toolchain) -> int:
@@ -185,33 +170,16 @@ def _check_tools(spec: BuildSpec) -> None:
 
 def _build(spec: BuildSpec) -> None:
     """Build in a temporary folder and rename it when complete; the caller holds the lock."""
-    folder, flags, toolchain = spec.folder, spec.flags, spec.toolchain
+    folder = spec.folder
     for stale_part in folder.parent.glob(f"{folder.name}.*{files.PART_SUFFIX}"):
         shutil.rmtree(stale_part)
     part = folder.with_name(f"{folder.name}.{os.getpid()}{files.PART_SUFFIX}")
-    output, copy, links = part / "done", part / "tree", part / "links"
+    output, copy = part / "done", part / "tree"
     output.mkdir(parents=True)
     try:
         tree.copy(spec.source, copy)
-        _link_libraries(toolchain, links, flags)
-        log_path = output / BUILD_LOG
-        _log.info("build: compiling takes several minutes; log: %s", log_path)
-        jobs = job_count(toolchain)
-        if spec.fork == "hank":
-            commands = cmake.commands(flags, toolchain, links=links, jobs=jobs)
-            executable = copy / cmake.EXECUTABLE
-        else:
-            for subfolder in ("obj", "backup", "results"):  # make -j may use them first
-                (copy / subfolder).mkdir(exist_ok=True)
-            commands = (make.command(flags, toolchain, spec.fork, links=links, jobs=jobs),)
-            executable = copy / EXECUTABLE
-        environment = _environment(spec, copy)
-        for argv in commands:
-            failure = _run(argv, copy, environment, log_path)
-            if failure is not None:
-                raise _build_error(spec, log_path, failure)
-        if not executable.is_file():
-            raise _build_error(spec, log_path, "exit code 0, but no executable")
+        _link_libraries(spec.toolchain, part / "links", spec.flags)
+        executable = _compile(spec, copy, part / "links", output / BUILD_LOG)
         shutil.copy2(executable, output / EXECUTABLE)
         staleness.write_recipe(output / RECIPE_FILE, spec.recipe)
         if folder.exists():
@@ -220,6 +188,33 @@ def _build(spec: BuildSpec) -> None:
         spec.failure_log.unlink(missing_ok=True)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _compile(spec: BuildSpec, copy: Path, links: Path, log_path: Path) -> Path:
+    """Build in a copy of the sources, and return the path of the executable in it.
+
+    Raises:
+        DarknetError: A command failed, or there is no executable.
+    """
+    _log.info("build: compiling takes several minutes; log: %s", log_path)
+    flags, toolchain = spec.flags, spec.toolchain
+    jobs = job_count(toolchain)
+    if spec.fork == "hank":
+        commands = cmake.commands(flags, toolchain, links=links, jobs=jobs)
+        executable = copy / cmake.EXECUTABLE
+    else:
+        for subfolder in ("obj", "backup", "results"):  # make -j may use them first
+            (copy / subfolder).mkdir(exist_ok=True)
+        commands = (make.command(flags, toolchain, spec.fork, links=links, jobs=jobs),)
+        executable = copy / EXECUTABLE
+    environment = _environment(spec, copy)
+    for argv in commands:
+        failure = _run(argv, copy, environment, log_path)
+        if failure is not None:
+            raise _build_error(spec, log_path, failure)
+    if not executable.is_file():
+        raise _build_error(spec, log_path, "exit code 0, but no executable")
+    return executable
 
 
 def _run(
@@ -284,13 +279,11 @@ def _build_error(spec: BuildSpec, log_path: Path, failure: str) -> DarknetError:
     shutil.copy2(log_path, spec.failure_log)
     output = log_path.read_text(encoding="utf-8", errors="replace")
     last = "\n".join(output.strip().splitlines()[-_SHOWN_LINES:])
-    known_failure = failures.explain(output)
-    return DarknetError(
-        f"cannot build darknet ({failure})" + (f": {known_failure.what}" if known_failure else ""),
+    return failures.explained_error(
+        f"cannot build darknet ({failure})",
+        output,
         where=str(spec.source),
         found=f"at the end of {spec.failure_log}:\n{last}\n",
-        remedy=known_failure.remedy
-        if known_failure
-        else "Read the log; or set [darknet] build_gpu to no for a CPU build, or [darknet] "
+        remedy="Read the log; or set [darknet] build_gpu to no for a CPU build, or [darknet] "
         "executable to an existing darknet",
     )

@@ -59,19 +59,13 @@ def clone(url: str, cache_folder: Path) -> Path:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir()
         _log.info("build: fetching darknet %s from %s", PINNED_COMMIT[:12], url)
+        commands = (
+            ("init", "--quiet"),
+            ("fetch", "--quiet", "--depth", "1", url, PINNED_COMMIT),
+            ("-c", "advice.detachedHead=false", "checkout", "--quiet", "--force", PINNED_COMMIT),
+        )
         try:
-            for words in (
-                ("init", "--quiet"),
-                ("fetch", "--quiet", "--depth", "1", url, PINNED_COMMIT),
-                (
-                    "-c",
-                    "advice.detachedHead=false",
-                    "checkout",
-                    "--quiet",
-                    "--force",
-                    PINNED_COMMIT,
-                ),
-            ):
+            for words in commands:
                 finished = process.run(
                     ("git", *words), cwd=part, environment=_ENVIRONMENT, timeout_s=_TIMEOUT_S
                 )

@@ -212,12 +212,18 @@ def _architectures(
     toolchain: Toolchain, arch: Sequence[str]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the compute capabilities to compile for, in ascending order, and the notes."""
+    if not arch:
+        return _architectures_of_gpus(toolchain)
     supported = supported_architectures(toolchain)
-    if arch:
-        unsupported = [capability for capability in arch if capability not in supported]
-        if unsupported:
-            raise _unsupported_error(toolchain, unsupported[0], supported, "")
-        return tuple(sorted(set(arch), key=int)), ()
+    for architecture in arch:
+        if architecture not in supported:
+            raise _unsupported_error(toolchain, architecture)
+    return tuple(sorted(set(arch), key=int)), ()
+
+
+def _architectures_of_gpus(toolchain: Toolchain) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the same as ``_architectures`` for the machine's GPUs."""
+    supported = supported_architectures(toolchain)
     chosen: set[str] = set()
     notes: list[str] = []
     errors: list[DarknetError] = []
@@ -226,8 +232,8 @@ def _architectures(
         if not capability.isdigit():  # "[N/A]" from a driver that is too old
             continue
         best = max((a for a in supported if int(a) <= int(capability)), key=int, default=None)
-        if best is None or (capability in CUDA_SUPPORT and _is_dropped(toolchain, capability)):
-            errors.append(_unsupported_error(toolchain, capability, supported, gpu.name))
+        if best is None or _is_dropped(toolchain, capability):
+            errors.append(_unsupported_error(toolchain, capability, gpu.name))
             continue
         chosen.add(best)
         if best != capability:
@@ -239,32 +245,27 @@ def _architectures(
     if errors and not chosen:
         raise errors[0]
     if not chosen:
-        raise _no_gpu_error()
+        raise DarknetError(
+            "nvidia-smi reports no GPU, so the compute capability to build for is unknown",
+            remedy="Pass the compute capability, such as --arch 8.6; or install the NVIDIA driver; "
+            "or set [darknet] build_gpu to auto or no",
+        )
     notes += [f"{error.what}; this GPU cannot be used" for error in errors]
     return tuple(sorted(chosen, key=int)), tuple(dict.fromkeys(notes))
 
 
-def _no_gpu_error() -> DarknetError:
-    return DarknetError(
-        "nvidia-smi reports no GPU, so the compute capability to build for is unknown",
-        remedy="Pass the compute capability, such as --arch 8.6; or install the NVIDIA driver; or "
-        "set [darknet] build_gpu to auto or no",
-    )
-
-
 def _is_dropped(toolchain: Toolchain, architecture: str) -> bool:
-    last = CUDA_SUPPORT[architecture][1]
+    _, last = CUDA_SUPPORT.get(architecture, ("", STILL_SUPPORTED))
     return last != STILL_SUPPORTED and version_tuple(last) < version_tuple(toolchain.cuda)
 
 
-def _unsupported_error(
-    toolchain: Toolchain, architecture: str, supported: Sequence[str], gpu: str
-) -> DarknetError:
+def _unsupported_error(toolchain: Toolchain, architecture: str, gpu: str = "a GPU") -> DarknetError:
+    supported = map(format_capability, supported_architectures(toolchain))
     return DarknetError(
-        f"CUDA {toolchain.cuda} does not compile for {gpu or 'a GPU'} of compute capability "
+        f"CUDA {toolchain.cuda} does not compile for {gpu} of compute capability "
         f"{format_capability(architecture)}",
         where=str(toolchain.nvcc),
-        expected=f"one of {', '.join(map(format_capability, supported))}",
+        expected=f"one of {', '.join(supported)}",
         remedy=architecture_remedy(architecture),
     )
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from oiyolo.core import process
-from oiyolo.core.errors import DarknetError
 from oiyolo.darknet.build import failures
 from oiyolo.darknet.forks import FINAL_WEIGHTS
 from oiyolo.darknet.paths import is_safe
@@ -22,7 +21,7 @@ _TIMEOUT_S: Final = 120.0
 _IMAGES: Final = 4
 _SIDE_PX: Final = 32
 _ITERATIONS: Final = 2
-_NETWORK: Final = f"""[net]
+TINY_NETWORK: Final = f"""[net]
 batch=4
 subdivisions=1
 width={_SIDE_PX}
@@ -76,7 +75,7 @@ def verify(darknet: Darknet) -> None:
         image_list = "".join(f"{folder}/{number}.jpg\n" for number in range(_IMAGES))
         (folder / "list.txt").write_text(image_list)
         (folder / "obj.names").write_text("thing\n")
-        (folder / "proof.cfg").write_text(_NETWORK)
+        (folder / "proof.cfg").write_text(TINY_NETWORK)
         (folder / "obj.data").write_text(
             data_file(
                 class_count=1,
@@ -93,17 +92,14 @@ def verify(darknet: Darknet) -> None:
         )
         weights = folder / f"proof{FINAL_WEIGHTS}"
         if not weights.is_file():
-            known_failure = failures.explain(finished.output)
-            raise DarknetError(
-                f"this darknet starts but does not train ({finished.exit_description})"
-                + (f": {known_failure.what}" if known_failure else ""),
+            raise failures.explained_error(
+                f"this darknet starts but does not train ({finished.exit_description})",
+                finished.output,
                 where=str(darknet.executable),
                 found=finished.output.strip()[-500:],
-                remedy=known_failure.remedy
-                if known_failure
-                else "Build it again, or set [darknet] executable to another darknet",
+                remedy="Build it again, or set [darknet] executable to another darknet",
             )
-        check_weights(weights, cfgs.parse(_NETWORK, path="proof.cfg"))
+        check_weights(weights, cfgs.parse(TINY_NETWORK, path="proof.cfg"))
 
 
 def _safe_temporary_folder() -> str | None:

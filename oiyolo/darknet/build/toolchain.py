@@ -5,6 +5,7 @@ This module only reads: ``flags`` decides what to use, ``doctor`` reports it.
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
@@ -42,6 +43,7 @@ _HEADERS: Final = {
     "curand": "curand.h",
     "cudnn": "cudnn.h",
 }
+_CUDA_VARIABLES: Final = ("CUDA_HOME", "CUDA_PATH")
 _VERSIONED_LIKE_CUDA: Final = ("cudart", "cublas")
 """Libraries whose major version equals CUDA's; cuRAND and cuDNN have their own numbering."""
 _PROCESSOR_FEATURES: Final = frozenset({"avx", "avx2", "fma"})
@@ -116,25 +118,10 @@ class Toolchain:
         """Whether CUDA programs can start on this machine."""
         return self.driver_library is not None
 
-    @property
-    def capabilities(self) -> tuple[str, ...]:
-        """The distinct compute capabilities of the GPUs, such as "8.6", in ascending order."""
-        capabilities = {gpu.compute_capability for gpu in self.gpus}
-        return tuple(sorted(capabilities, key=lambda text: version_tuple(text) or (0,)))
-
     def as_dict(self) -> dict[str, object]:
         """Return the toolchain as JSON-compatible values."""
-        return {name: _json_value(value) for name, value in asdict(self).items()}
-
-
-def _json_value(value: object) -> object:
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, dict):
-        return {name: _json_value(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_json_value(item) for item in value]
-    return value
+        values: dict[str, object] = json.loads(json.dumps(asdict(self), default=str))  # paths
+        return values
 
 
 def version_tuple(version: str) -> tuple[int, ...]:
@@ -154,13 +141,8 @@ def find(
     variables = os.environ if environment is None else environment
     search_path = variables.get("PATH", "")
     nvcc = _find_nvcc(variables, system)
-    cuda = "" if nvcc is None else parse_cuda_version(_output_of([str(nvcc), "--version"]))
-    prefixes = [] if nvcc is None else [_toolkit_of(nvcc)]
-    prefixes += [
-        *_environment_prefixes(variables),
-        *_wheel_prefixes(cuda),
-        *_system_prefixes(system),
-    ]
+    cuda = parse_cuda_version(_nvcc_output(nvcc, "--version"))
+    prefixes = _prefixes(nvcc, cuda, variables, system)
     components = {
         name: component
         for name in _HEADERS
@@ -174,9 +156,7 @@ def find(
         git=_program_version("git", search_path),
         nvcc=nvcc,
         cuda=cuda,
-        architectures=()
-        if nvcc is None
-        else parse_architectures(_output_of([str(nvcc), "--list-gpu-arch"])),
+        architectures=parse_architectures(_nvcc_output(nvcc, "--list-gpu-arch")),
         components=components,
         cudnn=_cudnn_version(components.get("cudnn")),
         driver_library=_driver_library(variables, system),
@@ -224,6 +204,10 @@ def _output_of(argv: Sequence[str]) -> str:
     return finished.output if finished.exit_code == 0 else ""
 
 
+def _nvcc_output(nvcc: Path | None, *options: str) -> str:
+    return "" if nvcc is None else _output_of([str(nvcc), *options])
+
+
 def _program_version(program: str, search_path: str) -> str:
     path = shutil.which(program, path=search_path)
     return parse_version(_output_of([path, "--version"])) if path else ""
@@ -231,37 +215,40 @@ def _program_version(program: str, search_path: str) -> str:
 
 def _find_nvcc(variables: Mapping[str, str], system: Sequence[Path]) -> Path | None:
     """Find nvcc by CUDA's variables, on PATH, in conda, in default folders, in PyPI's packages."""
-    for name in ("CUDA_HOME", "CUDA_PATH"):
-        if variables.get(name):
-            nvcc = shutil.which("nvcc", path=str(Path(variables[name], "bin")))
-            if nvcc:
-                return Path(nvcc)
-    default_folders = [root / "cuda" / "bin" for root in system]
     versioned = [path for root in system for path in root.glob("cuda-*/bin")]
     versioned.sort(key=lambda path: version_tuple(path.parent.name), reverse=True)
-    conda = variables.get("CONDA_PREFIX")
-    wheels = [folder / "cu13" / "bin" for folder in _wheel_folders()]
-    candidates = [*([Path(conda, "bin")] if conda else []), *default_folders, *versioned, *wheels]
-    nvcc = shutil.which("nvcc", path=variables.get("PATH", "")) or shutil.which(
-        "nvcc", path=os.pathsep.join(map(str, candidates))
-    )
+    folders = [
+        *(Path(variables[name], "bin") for name in _CUDA_VARIABLES if variables.get(name)),
+        *filter(None, [variables.get("PATH")]),
+        *(Path(conda, "bin") for conda in [variables.get("CONDA_PREFIX")] if conda),
+        *(root / "cuda" / "bin" for root in system),
+        *versioned,
+        *(folder / "cu13" / "bin" for folder in _wheel_folders()),
+    ]
+    nvcc = shutil.which("nvcc", path=os.pathsep.join(map(str, folders)))
     return Path(nvcc) if nvcc else None
 
 
 def _toolkit_of(nvcc: Path) -> Path:
     """Return the toolkit's folder as nvcc reports it, since ``nvcc`` may be a wrapper script."""
-    output = _output_of([str(nvcc), "--dryrun", "-x", "cu", "-c", "/dev/null", "-o", "/dev/null"])
+    output = _nvcc_output(nvcc, "--dryrun", "-x", "cu", "-c", "/dev/null", "-o", "/dev/null")
     top = re.search(r"^#\$ TOP=(.+)$", output, re.MULTILINE)
     return Path(top[1].strip()).resolve() if top else nvcc.resolve().parents[1]
 
 
-def _environment_prefixes(variables: Mapping[str, str]) -> list[Path]:
-    names = ("CUDA_HOME", "CUDA_PATH", "CUDNN_HOME", "CUDNN_PATH", "CONDA_PREFIX")
-    return [Path(variables[name]) for name in names if variables.get(name)]
-
-
-def _system_prefixes(system: Sequence[Path]) -> list[Path]:
-    return [path for root in system for path in (root / "cuda", root / "cudnn", root)]
+def _prefixes(
+    nvcc: Path | None, cuda: str, variables: Mapping[str, str], system: Sequence[Path]
+) -> list[Path]:
+    """Return the folders in which CUDA's libraries may be installed, in order of preference."""
+    names = (*_CUDA_VARIABLES, "CUDNN_HOME", "CUDNN_PATH", "CONDA_PREFIX")
+    # PyPI's packages; since CUDA 13 they mostly share one folder.
+    wheels = (f"cu{cuda.partition('.')[0]}", "cuda_runtime", "cublas", "curand", "cudnn")
+    return [
+        *([] if nvcc is None else [_toolkit_of(nvcc)]),
+        *(Path(variables[name]) for name in names if variables.get(name)),
+        *(folder / name for folder in _wheel_folders() for name in wheels),
+        *(path for root in system for path in (root / "cuda", root / "cudnn", root)),
+    ]
 
 
 def _wheel_folders() -> Iterator[Path]:
@@ -269,13 +256,6 @@ def _wheel_folders() -> Iterator[Path]:
     for entry in sys.path:
         if entry and Path(entry, "nvidia").is_dir():
             yield Path(entry, "nvidia")
-
-
-def _wheel_prefixes(cuda: str) -> list[Path]:
-    """Return the folders of PyPI's packages for a CUDA version; since CUDA 13 mostly one folder."""
-    major = cuda.partition(".")[0]
-    names = (f"cu{major}", "cuda_runtime", "cublas", "curand", "cudnn")
-    return [folder / name for folder in _wheel_folders() for name in names]
 
 
 def _component(

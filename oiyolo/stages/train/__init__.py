@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, overload
 
 from oiyolo.core.results import Plan, Result, pluralize
+from oiyolo.core.units import format_duration
 from oiyolo.darknet.program import train_command
 from oiyolo.networks import builders
 from oiyolo.project.keywords import takes_keys
@@ -25,11 +26,10 @@ from oiyolo.stages.train.inputs import (
     make_training_plan,
     run_recipe,
 )
-from oiyolo.stages.train.training_loop import is_final, run_training
+from oiyolo.stages.train.training_loop import TrainingLoop, is_final
 from oiyolo.training.checkpoints import Checkpoints
-from oiyolo.training.plan import NO_WEIGHTS
+from oiyolo.training.initial_weights import NO_WEIGHTS
 from oiyolo.training.run import BASE_NAME, FINISHED, Run, event_message, next_name
-from oiyolo.training.supervise import format_time
 from oiyolo.trainlog.parse import read_log
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class Trained(Result):
             return f"train: nothing to do; {self.run.name} is finished ({self.weights})"
         summary = (
             f"trained {self.run.name}: {pluralize(self.iterations, 'iteration')} in "
-            f"{format_time(self.seconds)}, average loss {self.avg_loss:.3f} ({self.weights})"
+            f"{format_duration(self.seconds)}, average loss {self.avg_loss:.3f} ({self.weights})"
         )
         if self.best_weights is not None:
             summary += f"; best mAP {self.best_map:.2%} ({self.best_weights})"
@@ -172,8 +172,12 @@ def train(
         initial_weights_of(opened, plan)  # before the run exists
         run = Run(opened.runs_folder / next_name(opened.runs_folder, plan.network))
         run.folder.mkdir(parents=True, exist_ok=True)
+    checkpoints = Checkpoints(run, darknet.fork, plan.cfg)
+    seconds = 0.0
     with run.lock(STAGE):
-        return _train(task, run)
+        if run.record.get("state") != FINISHED or not is_final(run, checkpoints):
+            seconds = max(TrainingLoop(task, run).run_to_end(), 1e-3)
+        return _trained(run, checkpoints, seconds)
 
 
 def _as_plan(task: TrainingTask, run: Run | None) -> Plan:
@@ -199,15 +203,6 @@ def _as_plan(task: TrainingTask, run: Run | None) -> Plan:
         f"change the network:\n{changes}" if changes else "use the network unchanged",
     ]
     return Plan("train", actions, {"run": name, "command": list(argv), "cfg_diff": changes})
-
-
-def _train(task: TrainingTask, run: Run) -> Trained:
-    """Train a run whose lock the caller holds, unless it is finished."""
-    checkpoints = Checkpoints(run, task.darknet.fork, task.plan.cfg)
-    seconds = 0.0
-    if run.record.get("state") != FINISHED or not is_final(run, checkpoints):
-        seconds = max(run_training(task, run), 1e-3)
-    return _trained(run, checkpoints, seconds)
 
 
 def _trained(run: Run, checkpoints: Checkpoints, seconds: float) -> Trained:

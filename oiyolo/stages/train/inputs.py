@@ -18,8 +18,7 @@ from oiyolo.networks.cfg import read
 from oiyolo.networks.weights import PRETRAINED, check_weights
 from oiyolo.stages import prepare as prepare_stage
 from oiyolo.training import plan as training_plan
-from oiyolo.training.initial_weights import prepare_initial_weights
-from oiyolo.training.plan import NO_WEIGHTS
+from oiyolo.training.initial_weights import NO_WEIGHTS, prepare_initial_weights
 from oiyolo.training.run import ids_in, runs_in
 
 if TYPE_CHECKING:

@@ -16,7 +16,6 @@ from oiyolo.training.run import RUNNING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from oiyolo.darknet.program import Darknet
     from oiyolo.stages.train.inputs import TrainingTask
     from oiyolo.training.run import Run
 
@@ -27,12 +26,7 @@ class RunRecord:
     """The record of a run, ``run.json``; every change is written to the disk at once."""
 
     def __init__(self, task: TrainingTask, run: Run) -> None:
-        """Record that a run starts or resumes.
-
-        Args:
-            task: The inputs of the training.
-            run: The run, whose lock the caller holds.
-        """
+        """Record that a run, whose lock the caller holds, starts or resumes."""
         self._run = run
         self._options = task.project.config.train
         before = run.record
@@ -43,7 +37,7 @@ class RunRecord:
             state=RUNNING,
             made_from=task.recipe,
             **record_fields(task),
-            darknet=_darknet_fields(task.darknet),
+            darknet={**task.darknet.as_dict(), "revision": revision(task.darknet)},
             gpus=[
                 {"index": gpu.index, "name": gpu.name, "memory_bytes": gpu.memory_bytes}
                 for gpu in gpus()
@@ -105,10 +99,6 @@ class RunRecord:
     def _items(self, name: str) -> list[dict[str, Any]]:
         items = self._run.record.get(name)
         return items if isinstance(items, list) else []
-
-
-def _darknet_fields(darknet: Darknet) -> dict[str, object]:
-    return {**darknet.as_dict(), "revision": revision(darknet)}
 
 
 def utc_now() -> str:

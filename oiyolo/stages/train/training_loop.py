@@ -6,10 +6,11 @@ import contextlib
 import logging
 import shutil
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from oiyolo.core import files, process
+from oiyolo.core import disks, files, process
 from oiyolo.core.errors import DarknetError, OiyoloError, UnavailableError
 from oiyolo.darknet.gpus import gpus
 from oiyolo.darknet.program import ENVIRONMENT, train_command
@@ -21,9 +22,8 @@ from oiyolo.training import preflight
 from oiyolo.training.backup import Backup
 from oiyolo.training.checkpoints import CheckpointKeeper, Checkpoints
 from oiyolo.training.exit_cause import find_cause
-from oiyolo.training.history import events_in, map_by_iteration
+from oiyolo.training.history import TrainingHistory
 from oiyolo.training.live_reader import LiveReader
-from oiyolo.training.memory import release
 from oiyolo.training.monitors import (
     DiskFull,
     EarlyStopping,
@@ -43,7 +43,7 @@ from oiyolo.training.recovery import (
     warm_up_iterations,
 )
 from oiyolo.training.run import FAILED, FINISHED, INTERRUPTED, event_message
-from oiyolo.training.supervise import supervise
+from oiyolo.training.supervise import release_memory, supervise
 
 if TYPE_CHECKING:
     from oiyolo.networks.cfg import Cfg
@@ -64,7 +64,6 @@ class _Attempt:
     """One start of darknet.
 
     Attributes:
-        number: 1-based, over the whole run.
         cfg: The network.
         cfg_path: Its file, relative to the run's folder.
         gpus: The GPUs to train on; empty for darknet's default.
@@ -73,26 +72,12 @@ class _Attempt:
         warm_up: Last iteration of the warm-up, after which all GPUs take over; 0 for no warm-up.
     """
 
-    number: int
     cfg: Cfg
     cfg_path: str
     gpus: tuple[str, ...]
     weights: Path | None
     start_iteration: int
     warm_up: int
-
-
-def run_training(task: TrainingTask, run: Run) -> float:
-    """Train a run to its end; the caller holds the run's lock.
-
-    Returns:
-        The duration of this call in seconds.
-
-    Raises:
-        UnavailableError: The disk is full.
-        DarknetError: Darknet did not train to the end.
-    """
-    return _TrainingLoop(task, run).run_to_end()
 
 
 def is_final(run: Run, checkpoints: Checkpoints) -> bool:
@@ -105,7 +90,9 @@ def is_final(run: Run, checkpoints: Checkpoints) -> bool:
     return iteration >= (early["iteration"] if isinstance(early, dict) else needed)
 
 
-class _TrainingLoop:
+class TrainingLoop:
+    """The attempts to train a run, whose lock the caller holds."""
+
     def __init__(self, task: TrainingTask, run: Run) -> None:
         self._task = task
         self._run = run
@@ -114,11 +101,13 @@ class _TrainingLoop:
         self._max_batches = task.plan.schedule.max_batches
         self._checkpoints = Checkpoints(run, task.darknet.fork, task.plan.cfg)
         self._keeper = CheckpointKeeper(self._checkpoints)
+        self._history = TrainingHistory(run.log_path)
         write_inputs(task, run)
         self._check_files()
         self._record = RunRecord(task, run)
         self._recovery_state = RecoveryState.of(run.record)
-        self._backup = self._make_backup()
+        backup_to = self._options.backup_to
+        self._backup = Backup(self._checkpoints, self._keeper, backup_to) if backup_to else None
 
     def _check_files(self) -> None:
         """Check everything that darknet will read and write, and log the warnings."""
@@ -136,8 +125,17 @@ class _TrainingLoop:
             _log.warning("train: %s", warning)
 
     def run_to_end(self) -> float:
+        """Train the run to its end.
+
+        Returns:
+            The duration of this call in seconds.
+
+        Raises:
+            UnavailableError: The disk is full.
+            DarknetError: Darknet did not train to the end.
+        """
         try:
-            self._checkpoints.repair(map_by_iteration(self._run.log_path))
+            self._checkpoints.repair(self._history.map_by_iteration())
             self._run_attempts()
         except KeyboardInterrupt:
             self._record_interruption()
@@ -147,7 +145,9 @@ class _TrainingLoop:
             raise
         else:
             self._record_best()
-            self._record.finish(FINISHED, self._outcome())
+            early = self._run.record.get("stopped_early")
+            all_done = f"trained all {self._max_batches:,} iterations"
+            self._record.finish(FINISHED, event_message(early) if early else all_done)
         finally:
             if self._backup is not None:
                 self._backup.close()
@@ -174,7 +174,6 @@ class _TrainingLoop:
                 max_iteration = self._recover(reason, log_start_byte)
 
     def _next_attempt(self, max_iteration: int | None) -> _Attempt:
-        number = len(self._run.record.get("attempts") or []) + 1
         weights, start_iteration = self._checkpoints.newest(max_iteration)
         gpus = self._task.gpus
         one_gpu_cfg = for_one_gpu(self._plan.cfg, len(gpus))
@@ -182,9 +181,8 @@ class _TrainingLoop:
         warms_up = start_iteration < warm_up
         cfg = adjust(one_gpu_cfg if warms_up else self._plan.cfg, self._recovery_state)
         return _Attempt(
-            number=number,
             cfg=cfg,
-            cfg_path=self._write_cfg(cfg, number),
+            cfg_path=self._write_cfg(cfg),
             gpus=gpus[:1] if warms_up else gpus,
             weights=weights or self._initial_weights(),
             start_iteration=start_iteration,
@@ -197,15 +195,15 @@ class _TrainingLoop:
         self._record.write(start=dict(start.origin) or None)
         return start.path
 
-    def _write_cfg(self, cfg: Cfg, number: int) -> str:
-        """Write an attempt's network, if it differs from the run's, and return its relative path.
+    def _write_cfg(self, cfg: Cfg) -> str:
+        """Return the relative path of the next attempt's network, written if not the run's own.
 
         It gets a folder of its own, because darknet names weights after the file's base name.
         """
         text = cfg.encode()
         if text == self._plan.cfg.encode():
             return self._run.cfg_path.name
-        path = Path("attempts") / str(number) / self._run.cfg_path.name
+        path = Path("attempts", str(self._attempt_count() + 1)) / self._run.cfg_path.name
         files.write_bytes(self._run.folder / path, text)
         return str(path)
 
@@ -231,7 +229,7 @@ class _TrainingLoop:
             gpus=list(attempt.gpus),
         )
         monitors = self._make_monitors(attempt)
-        release()
+        release_memory()
         result = supervise(
             argv,
             cwd=self._run.folder,
@@ -258,27 +256,24 @@ class _TrainingLoop:
         measures_map = bool(self._task.darknet.fork.map_flags)
         map_image_count = len(self._run.image_ids("valid")) if measures_map else 0
         explosion = Explosion(schedule_of(attempt.cfg).burn_in)
-        explosion.replay(events_in(self._run.log_path), attempt.start_iteration)
+        explosion.replay(self._history.events(), attempt.start_iteration)
         monitors: list[Monitor] = [
             self._keeper,
             NanLoss(),
             explosion,
             OutOfMemory(),
             Stall(None if stall_s == AUTO else float(stall_s), map_image_count),
-            DiskFull(self._checkpoints.needed_bytes, self._free_bytes),
+            DiskFull(self._checkpoints.needed_bytes, partial(disks.free_bytes, self._run.folder)),
         ]
         if self._options.patience:
             early_stopping = EarlyStopping(self._options.patience, measures_map=measures_map)
-            early_stopping.replay(events_in(self._run.log_path))
+            early_stopping.replay(self._history.events())
             monitors.append(early_stopping)
         if attempt.warm_up:
             monitors.append(WarmUp(attempt.warm_up))
         if self._backup is not None:
             monitors.append(self._backup)
         return monitors
-
-    def _free_bytes(self) -> int:
-        return shutil.disk_usage(self._run.folder).free
 
     def _stop_reason_of(self, result: AttemptResult, log_start_byte: int) -> StopReason | None:
         """Return why an attempt stopped; ``None`` if it trained to the end.
@@ -314,10 +309,7 @@ class _TrainingLoop:
         """
         _log.warning("train: %s", reason.message)
         recovery = choose_recovery(
-            reason,
-            self._recovery_state,
-            schedule_of(self._adjusted_cfg()),
-            self._options.max_rollbacks,
+            reason, self._recovery_state, self._plan.schedule, self._options.max_rollbacks
         )
         evidence = None
         if reason.kind in {"nan", "explosion"}:
@@ -343,9 +335,6 @@ class _TrainingLoop:
         self._record.write(tuning=asdict(self._recovery_state))
         _log.warning("train: resumes from iteration %s and %s", f"{back_to:,}", retry.action)
         return retry.max_iteration
-
-    def _adjusted_cfg(self) -> Cfg:
-        return adjust(self._plan.cfg, replace(self._recovery_state, rate_factor=1.0))
 
     def _attempt_count(self) -> int:
         return len(self._run.record.get("attempts") or [])
@@ -375,7 +364,7 @@ class _TrainingLoop:
         message = (
             f"interrupted after iteration {reached:,}; weights are saved up to iteration {saved:,}"
         )
-        _log.info("train: %s, so %s will be trained again", message, f"{lost:,} iterations")
+        _log.info("train: %s, so %s iterations will be trained again", message, f"{lost:,}")
         if self._attempt_count():
             self._record.end_attempt(
                 to_iteration=reached, verdict="interrupted", iterations_lost=lost
@@ -387,21 +376,11 @@ class _TrainingLoop:
         if best is not None:
             self._record.write(best={"map": best.map, "iteration": best.iteration})
 
-    def _outcome(self) -> str:
-        early = self._run.record.get("stopped_early")
-        if isinstance(early, dict):
-            return event_message(early)
-        return f"trained all {self._max_batches:,} iterations"
-
     def _log_start(self) -> None:
         done = self._checkpoints.newest()[1]
-        _log.info(
-            "train: %s: %s",
-            f"resuming {self._run.name} at iteration {done:,}"
-            if done
-            else f"starting {self._run.name}",
-            self._plan.summary,
-        )
+        name = self._run.name
+        start = f"resuming {name} at iteration {done:,}" if done else f"starting {name}"
+        _log.info("train: %s: %s", start, self._plan.summary)
         if not self._task.darknet.gpu and self._plan.network not in _CPU_NETWORKS:
             _log.warning(
                 "train: this darknet runs on the CPU, where each of the %s iterations of %s takes "
@@ -409,12 +388,6 @@ class _TrainingLoop:
                 f"{self._max_batches:,}",
                 self._plan.network,
             )
-
-    def _make_backup(self) -> Backup | None:
-        destination = self._options.backup_to
-        if destination is None:
-            return None
-        return Backup(self._run, self._checkpoints, self._keeper, destination=destination)
 
     def _output_since(self, log_start_byte: int) -> list[str]:
         """Return the logged lines of an attempt; only the last 1 MiB if there are more."""

@@ -107,7 +107,7 @@ def test_a_failed_fetch_is_an_error_and_leaves_no_files(
     url = NOWHERE if fault == "no repository" else str(remote)
     if fault == "another repository":
         monkeypatch.setattr(clone_of, "PINNED_COMMIT", "1" * 40)
-    with pytest.raises(UnavailableError, match="cannot fetch darknet's sources") as caught:
+    with pytest.raises(UnavailableError) as caught:
         clone(url, tmp_path / "cache")
     assert caught.value.where == url
     assert caught.value.found.startswith(("fatal:", "error:"))
@@ -120,8 +120,9 @@ def test_without_git_nothing_can_be_fetched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UnavailableError, match="git was not found"):
+    with pytest.raises(UnavailableError) as caught:
         clone(NOWHERE, tmp_path / "cache")
+    assert "apt-get install git" in caught.value.remedy
 
 
 @pytest.fixture

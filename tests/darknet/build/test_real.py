@@ -24,7 +24,7 @@ from oiyolo.darknet.program import probe
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from oiyolo.darknet.build.builder import BuildOutput
+    from oiyolo.darknet.build.builder import BuildSpec
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
@@ -108,7 +108,7 @@ def cuda_libraries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     shutil.rmtree(folder)  # a gigabyte, which pytest would keep for three sessions
 
 
-def build(source: Path, folder: Path, *, gpu: bool) -> BuildOutput:
+def build(source: Path, folder: Path, *, gpu: bool) -> tuple[BuildSpec, str | None]:
     here = toolchain.find()
     fork = tree.fork_of(source)
     assert fork is not None
@@ -119,7 +119,8 @@ def build(source: Path, folder: Path, *, gpu: bool) -> BuildOutput:
     build_gpu = "yes" if gpu else "no"
     choice = flags.choose(here, fork, build_gpu=build_gpu, arch=arch)
     assert choice.flags.architectures == arch
-    return builder.build(builder.build_spec(source, folder, choice.flags, here))
+    spec = builder.build_spec(source, folder, choice.flags, here)
+    return spec, builder.build(spec)
 
 
 def files_of(folder: Path) -> dict[str, tuple[int, int]]:
@@ -133,12 +134,12 @@ def files_of(folder: Path) -> dict[str, tuple[int, int]]:
 @pytest.mark.parametrize("source", ["debian", "alexeyab", "hank"], indirect=True)
 def test_a_cpu_build_trains(source: Path, tmp_path: Path) -> None:
     before = files_of(source)
-    output = build(source, tmp_path / "build", gpu=False)
+    output, _ = build(source, tmp_path / "build", gpu=False)
     assert files_of(source) == before
     darknet = probe(output.executable, "built here")
     assert (darknet.fork.name, darknet.gpu) == (output.fork, False)
     verify(darknet)
-    assert build(source, tmp_path / "build", gpu=False).reason is None
+    assert build(source, tmp_path / "build", gpu=False)[1] is None
 
 
 @pytest.mark.parametrize("source", ["debian", "alexeyab", "hank"], indirect=True)
@@ -147,9 +148,9 @@ def test_a_cuda_build_compiles_for_current_gpus_and_links(
 ) -> None:
     monkeypatch.syspath_prepend(str(cuda_libraries))
     before = files_of(source)
-    output = build(source, tmp_path / "build", gpu=True)
+    output, _ = build(source, tmp_path / "build", gpu=True)
     assert files_of(source) == before
-    log = output.log.read_text(encoding="utf-8")
+    log = output.log_path.read_text(encoding="utf-8")
     for architecture in output.flags.architectures:
         assert re.search(rf"sm_{architecture}|[;=]{architecture}\b", log)
     needed = subprocess.run(

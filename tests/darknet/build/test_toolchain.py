@@ -221,7 +221,7 @@ def test_the_gpus_are_those_that_nvidia_smi_lists(
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     found = find()
     assert [gpu.name for gpu in found.gpus] == ["NVIDIA H100 80GB HBM3", "Tesla K80"]
-    assert found.capabilities == ("3.7", "9.0")
+    assert [gpu.compute_capability for gpu in found.gpus] == ["9.0", "3.7"]
     smi.write_text("#!/bin/sh\necho no devices were found\nexit 6\n")
     assert find().gpus == ()
 
