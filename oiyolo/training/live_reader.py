@@ -1,40 +1,30 @@
-"""Convert darknet's lines to training events, one at a time and cheaply.
+"""Convert darknet's lines to training events, one at a time.
 
-``trainlog.parse`` builds tables from a log and keeps everything it read. This reader keeps almost
-nothing, because it runs alongside training for days. Both recognise lines by
-``trainlog.dialects``.
+``trainlog`` reads the lines. Its rows are dropped every thousand iterations, because this reader
+runs alongside training for days.
 """
 
 from __future__ import annotations
 
-import math
 import re
 from typing import TYPE_CHECKING, Final
 
 from oiyolo.training.monitors import ErrorReported, IterationStats, MapMeasured, WeightsSaved
-from oiyolo.trainlog.dialects import DIALECTS, NUMBER, iteration_values, parse_number
-from oiyolo.trainlog.dialects import WORD_GROUPS as WORDS
-from oiyolo.trainlog.line_matcher import find_event, find_matches, strip_terminal_codes
+from oiyolo.trainlog.line_reader import LineReader
+from oiyolo.trainlog.records import Records
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from oiyolo.training.monitors import TrainingEvent
-    from oiyolo.trainlog.line_matcher import LineMatch
+    from oiyolo.trainlog.rows import Event
 
-# One pattern for all formats of region lines, because only two of their numbers are needed here.
-_REGION: Final = re.compile(rf"Avg \(?IOU: ({NUMBER}).{{1,200}}?count: (\d{{1,9}})")
-_REGION_MARKS: Final = (b"Avg IOU: ", b"Avg (IOU: ")
-_ITERATION_MARKS: Final = (b" avg, ", b" avg loss, ", b": loss=")
-_MAP_MARK: Final = b"(mAP"
-_IGNORED_STARTS: Final = (b"Loaded: ", b" total_bbox", b"total_bbox", b"Resizing", b"Syncing")
 _OUT_OF_MEMORY: Final = re.compile(
     r"\bout of memory\b|OUT_OF_MEMORY|cudaErrorMemoryAllocation|STATUS_ALLOC_FAILED"
     r"|Try to set subdivisions=",
 )
-_SAVED_TO: Final = re.compile(r"Saving weights to\s+(\S.*)")
-_ITERATION_FORMATS: Final = frozenset(dialect.iteration for dialect in DIALECTS)
-_MAP_FORMATS: Final = frozenset(line_format for dialect in DIALECTS for line_format in dialect.maps)
+_MAX_WAITING_LINES: Final = 1000
+_MAX_ROWS: Final = 1000
 
 
 class LiveReader:
@@ -47,63 +37,42 @@ class LiveReader:
             not_resumable: Suffixes of weights files from which a run cannot resume.
         """
         self._not_resumable = tuple(not_resumable)
-        self._iou_sum = 0.0
-        self._iou_count = 0
-        self._map: float | None = None
+        self._waiting_lines: list[bytes] = []
+        self._records = Records()
+        self._reader = LineReader(self._records)
 
     def __call__(self, line: bytes) -> Sequence[TrainingEvent]:
-        """Return the events of a line (bytes without the newline); most lines have none."""
-        if any(mark in line for mark in _REGION_MARKS):
-            self._add_region(line)
-        if _MAP_MARK in line or any(mark in line for mark in _ITERATION_MARKS):
-            matches = find_matches(strip_terminal_codes(line.decode("utf-8", errors="replace")))
-            return [event for match in matches if (event := self._event_of(match)) is not None]
-        if not line or line.startswith(_IGNORED_STARTS) or b" count: " in line:
+        """Return the events of a line (bytes without the newline); most lines have none.
+
+        Lines that cannot have any wait for the next other line: many are read faster at once.
+        """
+        self._waiting_lines.append(line)
+        if self._reader.has_known_kind(line) and len(self._waiting_lines) < _MAX_WAITING_LINES:
             return ()
-        return self._read_other(strip_terminal_codes(line.decode("utf-8", errors="replace")))
+        records = self._records
+        iterations, maps, events = len(records.iterations), len(records.maps), len(records.events)
+        self._reader.read_lines(self._waiting_lines)
+        self._waiting_lines.clear()
+        training_events: list[TrainingEvent] = []
+        for row in range(iterations, len(records.iterations)):
+            point = records.iteration(row)
+            training_events.append(
+                IterationStats(
+                    point.iteration, point.loss, point.avg_loss, point.images_per_s, point.iou
+                )
+            )
+        training_events += [MapMeasured(point.map) for point in records.maps[maps:]]
+        for event in records.events[events:]:
+            training_events += self._training_events(event)
+        if len(records.iterations) >= _MAX_ROWS:
+            self._reader.forget_rows()
+        return training_events
 
-    def _add_region(self, line: bytes) -> None:
-        for iou_text, count_text in _REGION.findall(line.decode("utf-8", errors="replace")):
-            iou, count = parse_number(iou_text), int(count_text)
-            # AlexeyAB's layers print count 1 and IOU 0 when no object was assigned to them.
-            if count and math.isfinite(iou) and not (count == 1 and iou == 0):
-                self._iou_sum += iou * count
-                self._iou_count += count
-
-    def _event_of(self, line_match: LineMatch) -> TrainingEvent | None:
-        _, line_format, match = line_match
-        if line_format in _ITERATION_FORMATS:
-            return self._iteration_stats(match)
-        return self._map_measured(match) if line_format in _MAP_FORMATS else None
-
-    def _iteration_stats(self, match: re.Match[str]) -> IterationStats:
-        groups = {name: text for name, text in match.groupdict().items() if text is not None}
-        words = {name: groups.pop(name) for name in WORDS & groups.keys()}
-        numbers = {name: parse_number(text) for name, text in groups.items()}
-        figures = iteration_values(numbers, words)
-        iteration, images = int(groups["iteration"]), int(groups["images"])
-        seconds = figures["seconds"]
-        has_speed = iteration > 0 and images > 0 and seconds > 0
-        iou = self._iou_sum / self._iou_count if self._iou_count else math.nan
-        self._iou_sum, self._iou_count = 0.0, 0
-        self._map = None
-        speed = images / iteration / seconds if has_speed else math.nan
-        return IterationStats(iteration, figures["loss"], figures["avg_loss"], speed, iou)
-
-    def _map_measured(self, match: re.Match[str]) -> MapMeasured | None:
-        value = parse_number(match["map"]) / (100 if match["percent"] else 1)
-        if value == self._map:  # AlexeyAB's fork prints it twice
-            return None
-        self._map = value
-        return MapMeasured(value)
-
-    def _read_other(self, text: str) -> Sequence[TrainingEvent]:
-        if saved := _SAVED_TO.search(text):
-            path = saved[1].strip()
-            return (WeightsSaved(path, resumable=not path.endswith(self._not_resumable)),)
-        if _OUT_OF_MEMORY.search(text):
-            return (ErrorReported(text, out_of_memory=True),)
-        event_match = find_event(text)
-        return (
-            (ErrorReported(text),) if event_match is not None and event_match[0] == "error" else ()
-        )
+    def _training_events(self, event: Event) -> Sequence[TrainingEvent]:
+        if event.kind == "saved":
+            path = event.text.removeprefix("Saving weights to").strip()
+            return [WeightsSaved(path, resumable=not path.endswith(self._not_resumable))]
+        if event.kind == "error":
+            is_memory = _OUT_OF_MEMORY.search(event.text) is not None
+            return [ErrorReported(event.text, out_of_memory=is_memory)]
+        return []

@@ -7,6 +7,9 @@ not.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import gc
 import math
 import time
 from collections import deque
@@ -15,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from oiyolo.core import process
 from oiyolo.core.progress import progress
+from oiyolo.core.units import format_duration
 from oiyolo.training.monitors import IterationStats, MapMeasured
 
 if TYPE_CHECKING:
@@ -28,7 +32,6 @@ if TYPE_CHECKING:
 
 _TICK_INTERVAL_S: Final = 1.0
 _SPEED_WINDOW: Final = 50
-_MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86_400
 
 
 @dataclass(frozen=True)
@@ -93,10 +96,8 @@ def supervise(
             stdin_text=stdin_text,
             should_end=output.should_end,
         )
-        stop_reason = output.stop_reason
-        return AttemptResult(
-            exit_code, stop_reason, output.display.last.iteration, output.iteration_count
-        )
+        last_iteration = output.display.last.iteration
+        return AttemptResult(exit_code, output.stop_reason, last_iteration, output.iteration_count)
 
 
 class _MonitoredOutput:
@@ -179,17 +180,17 @@ class _ProgressDisplay:
         (first_s, first), (last_s, last) = self._times[0], self._times[-1]
         if last <= first:
             return ""
-        return format_time((last_s - first_s) / (last - first) * max(0, self._total - last))
+        return format_duration((last_s - first_s) / (last - first) * max(0, self._total - last))
 
 
-def format_time(seconds: float) -> str:
-    """Return a duration in two units at most: "2 d 3 h", "1 h 5 min", "12 min", "40 s"."""
-    whole = round(seconds)
-    if whole >= _DAY_S:
-        return f"{whole // _DAY_S} d {whole % _DAY_S // _HOUR_S} h"
-    if whole >= _HOUR_S:
-        return f"{whole // _HOUR_S} h {whole % _HOUR_S // _MINUTE_S} min"
-    return f"{whole // _MINUTE_S} min" if whole >= _MINUTE_S else f"{whole} s"
+def release_memory() -> None:
+    """Free the memory that planning used and make the C library return it to the system.
+
+    A training runs for days, and needs little memory in this process.
+    """
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # only glibc has malloc_trim
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _ends_in_newline(path: Path) -> bool:

@@ -5,7 +5,9 @@ line, checked first because that is cheaper than the expression. A format may ma
 line (after prompts, timestamps or other text), and no two formats match the same text, so one file
 may mix dialects. C's ``%f`` prints up to 39 digits of a float, as well as ``nan``, ``-nan``,
 ``inf`` or, on Windows, ``-nan(ind)`` and ``1.#INF``; ``NUMBER`` matches them all. Every repetition
-in an expression is bounded, because one line of junk could otherwise take minutes.
+in an expression is bounded, because one line of junk could otherwise take minutes. No expression
+distinguishes one digit from another, not even in ``v3``, because ``line_templates`` relies on that
+to read lines that differ only in their digits together.
 
 Line numbers of darknet's sources refer to pjreddie f6afaabc, AlexeyAB 59596d78 and hank-ai
 f684e1d7.
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 NUMBER = (
-    r"[-+]?(?:nan(?:\([a-z]{1,8}\))?|inf(?:inity)?|1\.\#[A-Z]{3,4}\d{0,3}"
+    r"[-+]?(?:nan(?:\([a-z]{1,8}\))?|inf(?:inity)?|\d\.\#[A-Z]{3,4}\d{0,3}"
     r"|\d{1,64}(?:\.\d{1,64})?(?:e[-+]?\d{1,4})?)"
 )
 
@@ -73,7 +75,7 @@ _IMAGES = r"(?P<images>-?\d{1,18}) images\b"  # a 32-bit int in darknet: negativ
 _LAYER = r"Region (?P<layer>\d{1,9}) "
 _COUNT = r"count: (?P<count>\d{1,9})"
 _SCORES = r"Class: @class_score, Obj: @obj, No Obj: @no_obj, "
-_RECALLS = r"\.5R: @recall50, \.75R: @recall75, {1,2}"
+_RECALLS = r"\.\dR: @recall50, \.\d\dR: @recall75, {1,2}"
 _NORMALIZER = r"Normalizer: \([^()]{0,120}\) "
 
 PJREDDIE = Dialect(
@@ -112,7 +114,7 @@ ALEXEYAB = Dialect(
         # src/yolo_layer.c:865, 921; with scores and GIOU until mid-2020
         _line_format(
             " Avg (IOU: ",
-            r"v3 \(\w{1,16} loss, "
+            r"v\d \(\w{1,16} loss, "
             + _NORMALIZER
             + _LAYER
             + r"Avg \(IOU: @iou(?:, GIOU: @giou)?\), "
@@ -160,7 +162,7 @@ HANK = Dialect(
         # src-lib/yolo_layer.cpp:1135
         _line_format(
             " Avg (IOU: ",
-            r"v3 \w{1,16} loss, "
+            r"v\d \w{1,16} loss, "
             + _NORMALIZER
             + _LAYER
             + r"Avg \(IOU: @iou(?:, GIOU: @giou)?\), "
@@ -187,15 +189,6 @@ LINE_FORMATS = tuple(
 )
 """Every line format of every dialect."""
 
-TRAINING_START = re.compile(r"\bLearning Rate: ")
-"""Printed once by every fork when training starts, before the first iteration."""
-
-LAYER_TABLE_HEADER = re.compile(r"^\s*(?:# +line +)?layer +filters\b")
-"""Header of the layer table, which darknet prints as soon as it has parsed the network."""
-
-RESIZE_VALUE = re.compile(r"\s*\d{1,9}(?: x \d{1,9})?\s*", re.ASCII)
-"""The line after ``Resizing``: one number in pjreddie's fork, width and height in AlexeyAB's."""
-
 LINE_FRAGMENT = re.compile(
     r"Avg \(?IOU: |, {1,2}count: \d|[\dnf)] avg\b|avg loss[,=]|[\dnf)] seconds,"
     r"|seconds, -?\d{1,18} images",
@@ -208,17 +201,24 @@ ITERATION_START = re.compile(rf"{_ITERATION}(?:loss=)?{NUMBER}, ", re.ASCII)
 
 EventKind = Literal["start", "resize", "saved", "loaded", "resume", "warning", "error"]
 
-EVENTS: tuple[tuple[EventKind, re.Pattern[str]], ...] = (
+RemarkKind = Literal[EventKind, "size", "layers", "fragment"]
+
+REMARKS: tuple[tuple[RemarkKind, re.Pattern[str]], ...] = (
+    # The line after "Resizing": one number in pjreddie's fork, width and height in AlexeyAB's.
+    ("size", re.compile(r"^\s*\d{1,9}(?: x \d{1,9})?\s*$", re.ASCII)),
+    # Header of the layer table, which darknet prints as soon as it has parsed the network.
+    ("layers", re.compile(r"^\s*(?:# +line +)?layer +filters\b")),
     ("saved", re.compile(r"Saving weights to\s")),
     ("loaded", re.compile(r"Loading weights from\s")),
     ("resize", re.compile(r"\bResizing\b")),
-    ("start", TRAINING_START),
+    # Printed once by every fork when training starts, before the first iteration.
+    ("start", re.compile(r"\bLearning Rate: ")),
     (
         "error",
         re.compile(
             # GPU: out of memory, driver missing or too old
             r"\b(?:CUDA|cuDNN|CUDNN|cuBLAS|cuRAND|CURAND)\b.{0,80}?\b[Ee]rror\b"
-            r"|\bcudaError|\bout of memory\b"
+            r"|\bcudaError|\bout of memory\b|OUT_OF_MEMORY|STATUS_ALLOC_FAILED"
             r"|Try to set subdivisions="
             # files: utils.c:284 (pjreddie), data.c and utils.c (AlexeyAB)
             r"|Couldn't open file|[Cc](?:annot|an't|ouldn't) (?:load|open) "
@@ -239,16 +239,12 @@ EVENTS: tuple[tuple[EventKind, re.Pattern[str]], ...] = (
             r"|\bWrong (?:annotation|label)|\bbad\.list\b",
         ),
     ),
+    ("fragment", LINE_FRAGMENT),
 )
-"""Other events in a log. A line's kind is the first one whose pattern it contains."""
+"""What else a line may say. The kind of a text is the first one whose pattern it contains."""
 
 WORD_GROUPS = frozenset({"unit", "left_unit", "percent"})
 """Groups of the line formats that are not numbers."""
-
-LITERAL_DIGITS = re.compile(r"v0 |\.0R: |\.00R: |0\.#")
-"""Digits that the expressions above require literally, in text whose digits are all replaced by
-zeros: ``v3``, ``.5R``, ``.75R`` and ``1.#IND``. Every other digit may be any digit, and
-``line_templates`` relies on that to read many lines at once."""
 
 _SECONDS_BY_UNIT = {
     "nanosecond": 1e-9,

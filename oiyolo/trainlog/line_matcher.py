@@ -1,14 +1,14 @@
-"""Match one piece of log text against the known line formats, without context."""
+"""Match one line against the known formats, without context."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from oiyolo.trainlog.dialects import EVENTS, LINE_FORMATS
+from oiyolo.trainlog.dialects import LINE_FORMATS, REMARKS
 
 if TYPE_CHECKING:
-    from oiyolo.trainlog.dialects import Dialect, EventKind, LineFormat
+    from oiyolo.trainlog.dialects import Dialect, LineFormat, RemarkKind
 
     LineMatch = tuple[Dialect, LineFormat, re.Match[str]]
 
@@ -31,13 +31,8 @@ def strip_terminal_codes(text: str) -> str:
 
 def stripped_positions(text: str) -> list[int]:
     """Return the index in ``text`` of each character of ``strip_terminal_codes(text)``."""
-    positions: list[int] = []
-    end = 0
-    for code in _TERMINAL_CODES.finditer(text):
-        positions.extend(range(end, code.start()))
-        end = code.end()
-    positions.extend(range(end, len(text)))
-    return positions
+    code_positions = {i for code in _TERMINAL_CODES.finditer(text) for i in range(*code.span())}
+    return [position for position in range(len(text)) if position not in code_positions]
 
 
 def find_matches(text: str) -> list[LineMatch]:
@@ -53,9 +48,39 @@ def find_matches(text: str) -> list[LineMatch]:
     return matches
 
 
-def find_event(text: str) -> tuple[EventKind, re.Match[str]] | None:
-    """Return the kind and match of the event in a piece of text; ``None`` without an event."""
-    for kind, pattern in EVENTS:
+class Part(NamedTuple):
+    """A part of a line and what it says; carriage returns separate progress updates within a line.
+
+    Attributes:
+        text: The part without terminal codes.
+        matches: All iteration, region and mAP lines in it.
+        remark: What the rest of the text says, and where; ``None`` if nothing for the tables.
+    """
+
+    text: str
+    matches: list[LineMatch]
+    remark: tuple[RemarkKind, re.Match[str]] | None
+
+
+def match_parts(line: bytes) -> list[Part]:
+    """Return the parts of a line that are not blank."""
+    texts = (
+        strip_terminal_codes(part.decode("utf-8", errors="replace")) for part in line.split(b"\r")
+    )
+    return [_match_part(text) for text in texts if text and not text.isspace()]
+
+
+def _match_part(text: str) -> Part:
+    matches = find_matches(text)
+    rest = text[matches[-1][2].end() :] if matches else text
+    remark = None if not rest or rest.isspace() else _find_remark(rest)
+    if matches and remark is not None and remark[0] == "fragment":
+        remark = None
+    return Part(text, matches, remark)
+
+
+def _find_remark(text: str) -> tuple[RemarkKind, re.Match[str]] | None:
+    for kind, pattern in REMARKS:
         if match := pattern.search(text):
             return kind, match
     return None

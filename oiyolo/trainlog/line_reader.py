@@ -8,6 +8,7 @@ line to stdout at the end of the iteration, so this order also holds in a log ca
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import TYPE_CHECKING
 
@@ -16,24 +17,24 @@ import numpy as np
 from oiyolo.trainlog.dialects import (
     DIALECTS,
     ITERATION_START,
-    LAYER_TABLE_HEADER,
     LINE_FRAGMENT,
-    RESIZE_VALUE,
     WORD_GROUPS,
     iteration_values,
     parse_number,
 )
-from oiyolo.trainlog.line_matcher import find_event, find_matches, strip_terminal_codes
-from oiyolo.trainlog.records import REGION_NUMBERS
-from oiyolo.trainlog.rows import NO_LAYER, UNASSIGNED, Event, MapPoint
+from oiyolo.trainlog.line_matcher import find_matches, match_parts
+from oiyolo.trainlog.line_templates import DIGITS_TO_ZERO, OTHER, UNKNOWN
+from oiyolo.trainlog.rows import UNASSIGNED, Event, MapPoint
 
 if TYPE_CHECKING:
     import re
     from collections.abc import Mapping, Sequence
 
-    from oiyolo.trainlog.dialects import Dialect, EventKind, LineFormat
-    from oiyolo.trainlog.line_matcher import LineMatch
-    from oiyolo.trainlog.records import Records, Values
+    import numpy.typing as npt
+
+    from oiyolo.trainlog.dialects import Dialect, EventKind, RemarkKind
+    from oiyolo.trainlog.line_matcher import LineMatch, Part
+    from oiyolo.trainlog.records import Records
 
 MAX_PART_BYTES = 1 << 16
 """Longest part of a line that is read at once, in bytes; darknet's own lines are below 500."""
@@ -43,7 +44,7 @@ _MAX_GPUS = 16  # with n GPUs, training from scratch may start at iteration n
 _MAX_TORN_LINES_LISTED = 5
 
 
-def end_of_part(line: bytes | bytearray, start: int) -> int:
+def end_of_part(line: bytes, start: int) -> int:
     """Return where to split an overlong line: after its last carriage return, if there is one."""
     return line.rfind(b"\r", start, start + MAX_PART_BYTES) + 1 or start + MAX_PART_BYTES
 
@@ -51,17 +52,16 @@ def end_of_part(line: bytes | bytearray, start: int) -> int:
 class LineReader:
     """Reads the lines of a log in order and adds their contents to the records.
 
+    Each line is matched on its own (``match_parts``) and then interpreted in context. Later lines
+    with the same template are not matched again if they need no context, or only continue a run.
+
     Attributes:
         records: The records so far.
-        buffered_regions: Number of region rows before the current line that are not in the
-            records yet.
-        within_line: Whether the last part that was read did not end its line.
     """
 
     def __init__(self, records: Records) -> None:
         self.records = records
-        self.buffered_regions = 0
-        self.within_line = False
+        self._within_line = False  # the last part that was read did not end its line
         self._line_used = False
         self._line_blank = True
         self._torn_head: tuple[str, int] | None = None
@@ -72,69 +72,103 @@ class LineReader:
         self._layer_table_seen = False  # since the latest iteration; printed by a new process
         self._expects_size = False  # on the line after "Resizing"
 
-    @property
-    def expects_continuation(self) -> bool:
-        """Whether the next part may continue the previous one."""
-        return self.within_line or self._torn_head is not None
+    def has_known_kind(self, line: bytes) -> bool:
+        """Return whether a line is a region line or without values, from one of its template."""
+        return line.translate(DIGITS_TO_ZERO) in self.records.region_lines.kinds
 
-    def continues_run(self, iteration: int) -> bool:
-        """Return whether an iteration number continues the current run."""
-        return not self._run_is_new and (self._latest is None or iteration > self._latest)
+    def read_lines(self, lines: Sequence[bytes]) -> None:
+        """Read whole lines without their newlines; the first may end a line that was begun."""
+        if not lines:
+            return
+        records, lines_before = self.records, self.records.lines - self._within_line
+        keys = map(bytes.translate, lines, itertools.repeat(DIGITS_TO_ZERO))
+        kinds = np.fromiter(
+            map(records.region_lines.kinds.get, keys, itertools.repeat(UNKNOWN)),
+            np.intp,
+            len(lines),
+        )
+        is_row = (kinds >= 0) & records.keep_regions
+        regions_before = [0, *np.cumsum(is_row).tolist()]
+        start = self._read_continuations(lines, kinds, 0)
+        for index in np.flatnonzero(kinds == UNKNOWN).tolist():
+            if index < start:
+                continue
+            records.region_count += regions_before[index] - regions_before[start]
+            records.lines = lines_before + index
+            if not self._read_next_iteration(lines[index]):
+                self.read_line(lines[index])
+            start = self._read_continuations(lines, kinds, index + 1)
+        records.region_count += regions_before[-1] - regions_before[start]
+        records.lines = lines_before + len(lines)
+        records.other += int(np.count_nonzero(kinds == OTHER))
+        records.add_region_lines(lines, kinds, lines_before + 1)
+
+    def _read_next_iteration(self, line: bytes) -> bool:
+        """Read a line by its template; return whether it is an iteration that continues the run."""
+        key = line.translate(DIGITS_TO_ZERO)
+        dialect, slices = self.records.region_lines.iterations.get(key, (None, {}))
+        if dialect is None or self._run_is_new or self._latest is None:
+            return False
+        groups = {name: line[where].decode() for name, where in slices.items()}
+        if int(groups["iteration"]) <= self._latest:
+            return False
+        self.records.lines += 1
+        self.records.add_dialect(dialect.name, self.records.lines)
+        self._add_iteration(dialect, groups, self.records.lines)
+        return True
+
+    def _read_continuations(
+        self, lines: Sequence[bytes], kinds: npt.NDArray[np.intp], start: int
+    ) -> int:
+        """Read lines that may continue the previous one, and return the index after them."""
+        while (self._within_line or self._torn_head is not None) and start < len(lines):
+            kinds[start] = UNKNOWN
+            self.read_line(lines[start])
+            start += 1
+        return start
 
     def read_line(self, line: bytes, *, ends: bool = True) -> None:
         """Read a line without its newline or, with ``ends=False``, the next part of one."""
-        if not self.within_line:
+        is_whole = ends and not self._within_line
+        if not self._within_line:
             self.records.lines += 1
-            self.within_line, self._line_used, self._line_blank = True, False, True
+            self._within_line, self._line_used, self._line_blank = True, False, True
         start = 0
         while len(line) - start > MAX_PART_BYTES:
             end = end_of_part(line, start)
-            self._read_parts(line[start:end])
+            self._read_parts(match_parts(line[start:end]))
             start = end
-        self._read_parts(line[start:])
+        parts = match_parts(line[start:])
+        self._read_parts(parts)
         if ends:
             self.records.other += not (self._line_blank or self._line_used)
-            self.within_line = False
+            self._within_line = False
+        if is_whole:
+            self.records.region_lines.learn(line, parts)
 
-    def add_iterations(self, columns: Mapping[str, Values], regions_to: Values) -> None:
-        """Add several iteration lines at once, which must continue the current run.
-
-        Args:
-            columns: The record columns that the lines themselves contain.
-            regions_to: Number of region rows before each line.
-        """
-        n = len(regions_to)
-        rows = {
-            **columns,
-            "run": np.full(n, self._run),
-            "regions_from": np.concatenate([[self._pending_from], regions_to[:-1]]),
-            "regions_to": regions_to,
-        }
-        self.records.iterations.extend(rows)
-        self._latest = int(columns["iteration"][-1])
-        self._pending_from = int(regions_to[-1])
-        self._layer_table_seen = False
+    def forget_rows(self) -> None:
+        """Drop the rows read so far, unless some still belong to the next iteration."""
+        if self._pending_from == self.records.region_count:
+            self.records.drop_rows()
+            self._pending_from = 0
+            self._expects_size = False
 
     def finish(self) -> None:
         """Finish the log; a torn line whose rest never came is counted as broken."""
-        if self.within_line:
+        if self._within_line:
             self.read_line(b"")
         self._discard_torn_head()
 
-    def _read_parts(self, line: bytes) -> None:
-        """Read a line or part of one; carriage returns separate progress updates within it."""
-        for part in line.split(b"\r"):
-            text = strip_terminal_codes(part.decode("utf-8", errors="replace"))
-            if text and not text.isspace():
-                self._line_blank = False
-                self._line_used |= self._read_part(text)
+    def _read_parts(self, parts: Sequence[Part]) -> None:
+        for part in parts:
+            self._line_blank = False
+            self._line_used |= self._read_part(part)
 
-    def _read_part(self, text: str) -> bool:
+    def _read_part(self, part: Part) -> bool:
         """Read one part of a line; return whether it contained anything for the tables."""
-        if self._torn_head is not None and not text.startswith("Saving weights to"):
+        if self._torn_head is not None and not part.text.startswith("Saving weights to"):
             head, line = self._torn_head
-            joined_text = head + text
-            matches = find_matches(joined_text)
+            matches = find_matches(head + part.text)
             if matches:
                 self._torn_head = None
                 self.records.mended += 1
@@ -142,76 +176,59 @@ class LineReader:
                 return True
             self._discard_torn_head()
         line = self.records.lines
-        matches = find_matches(text)
-        rest = text
-        if matches:
-            self._add_matches(matches, line)
-            rest = text[matches[-1][2].end() :]
-        is_used = bool(matches)
-        if rest and not rest.isspace():
-            is_used |= self._read_event(rest, line)
-        if not is_used and LINE_FRAGMENT.search(text):
-            self._add_torn_line(text, line)
-            is_used = True
+        self._add_matches(part.matches, line)
+        is_used = bool(part.matches)
+        if part.remark is not None:
+            is_used |= self._add_remark(*part.remark, line)
         return is_used
 
     def _add_matches(self, matches: Sequence[LineMatch], line: int) -> None:
         for dialect, line_format, match in matches:
             self.records.add_dialect(dialect.name, line)
+            groups = {name: text for name, text in match.groupdict().items() if text is not None}
             if line_format is dialect.iteration:
-                self._add_iteration(dialect, match, line)
+                self._begin_run(match, line)
+                self._add_iteration(dialect, groups, line)
             elif line_format in dialect.regions:
-                self._add_region(line_format, match, line)
+                numbers, _ = _split_groups(groups)
+                self.records.add_region(
+                    {**numbers, "zero_is_empty": line_format.zero_is_empty, "line": line}
+                )
             else:
-                self._add_map_point(match, line)
+                self._add_map_point(groups, line)
 
-    def _add_iteration(self, dialect: Dialect, match: re.Match[str], line: int) -> None:
-        numbers, words = _groups(match)
+    def _begin_run(self, match: re.Match[str], line: int) -> None:
+        """Begin a new run if an iteration line does not continue the current one."""
         n = int(match["iteration"])
         is_announced, latest = self._run_is_new, self._latest
         if latest is not None and (is_announced or n <= latest):
             self._run += 1
         self._run_is_new = False
-        self._layer_table_seen = False
         if (is_announced and n > _MAX_GPUS) or (
             not is_announced and latest is not None and 1 < n <= latest
         ):
             self._add_event("resume", match[0], line)
+
+    def _add_iteration(self, dialect: Dialect, groups: Mapping[str, str], line: int) -> None:
+        numbers, words = _split_groups(groups)
+        self._latest = int(groups["iteration"])
         self.records.iterations.append(
             {
-                "iteration": n,
-                "images": int(match["images"]),
+                "iteration": self._latest,
+                "images": int(groups["images"]),
                 "run": self._run,
                 "line": line,
                 **iteration_values(numbers, words),
                 "regions_from": self._pending_from,
-                "regions_to": self._region_count(),
+                "regions_to": self.records.region_count,
                 "dialect": DIALECTS.index(dialect),
             }
         )
-        self._latest = n
+        self._layer_table_seen = False
         self._discard_pending_regions()
 
-    def _add_region(self, line_format: LineFormat, match: re.Match[str], line: int) -> None:
-        if not self.records.keep_regions:
-            self.records.regions_counted += 1
-            return
-        numbers, _ = _groups(match)
-        count = int(match["count"])
-        if count == 0 or (line_format.zero_is_empty and count == 1 and numbers["iou"] == 0):
-            numbers["iou"] = math.nan
-            self.records.regions_empty += 1
-        self.records.regions.append(
-            {
-                "line": line,
-                "layer": int(numbers.get("layer", NO_LAYER)),
-                "count": count,
-                **{name: numbers.get(name, math.nan) for name in REGION_NUMBERS},
-            }
-        )
-
-    def _add_map_point(self, match: re.Match[str], line: int) -> None:
-        numbers, words = _groups(match)
+    def _add_map_point(self, groups: Mapping[str, str], line: int) -> None:
+        numbers, words = _split_groups(groups)
         point = MapPoint(
             iteration=UNASSIGNED if self._latest is None else self._latest,
             map=numbers["map"] / 100 if "percent" in words else numbers["map"],
@@ -222,24 +239,21 @@ class LineReader:
         if not self.records.maps or not _is_same_measurement(self.records.maps[-1], point):
             self.records.maps.append(point)
 
-    def _read_event(self, text: str, line: int) -> bool:
-        events = self.records.events
-        if self._expects_size and RESIZE_VALUE.fullmatch(text):
-            events[-1] = events[-1]._replace(text=f"{events[-1].text} {text.strip()}")
-            self._expects_size = False
-            return True
-        if LAYER_TABLE_HEADER.match(text):
+    def _add_remark(self, kind: RemarkKind, match: re.Match[str], line: int) -> bool:
+        """Add an event or a broken line; return whether it is in the records."""
+        text = match.string
+        if kind == "size":
+            return self._add_size(text)
+        if kind == "layers":
             self._layer_table_seen = True
             self._discard_pending_regions()
             return False
-        matched_event = find_event(text)
-        if matched_event is None:
-            return False
-        kind, match = matched_event
+        if kind == "fragment":
+            self._add_torn_line(text, line)
+            return True
         self._expects_size = kind == "resize"
-        event_text = text
         if kind == "saved":
-            head, event_text = text[: match.start()], text[match.start() :]
+            head, text = text[: match.start()], text[match.start() :]
             if LINE_FRAGMENT.search(head) or ITERATION_START.search(head):
                 self._torn_head = (head, line)
         elif kind == "start":
@@ -249,7 +263,15 @@ class LineReader:
             # run, whose buffered "Learning Rate" may come after its first region lines.
             if self._latest is not None and not self._layer_table_seen:
                 self._discard_pending_regions()
-        self._add_event(kind, event_text, line)
+        self._add_event(kind, text, line)
+        return True
+
+    def _add_size(self, text: str) -> bool:
+        if not self._expects_size:
+            return False
+        event = self.records.events[-1]
+        self.records.events[-1] = event._replace(text=f"{event.text} {text.strip()}")
+        self._expects_size = False
         return True
 
     def _add_event(self, kind: EventKind, event_text: str, line: int) -> None:
@@ -270,19 +292,16 @@ class LineReader:
             self._torn_head = None
             self._add_torn_line(text, line)
 
-    def _region_count(self) -> int:
-        return len(self.records.regions) + self.buffered_regions
-
     def _discard_pending_regions(self) -> None:
         """Assign no earlier region lines to the next iteration."""
-        self._pending_from = self._region_count()
+        self._pending_from = self.records.region_count
 
 
-def _groups(match: re.Match[str]) -> tuple[dict[str, float], dict[str, str]]:
-    """Return the groups that matched: the numbers, and the other groups as text."""
-    groups = {name: text for name, text in match.groupdict().items() if text is not None}
-    words = {name: groups.pop(name) for name in WORD_GROUPS & groups.keys()}
-    return {name: parse_number(text) for name, text in groups.items()}, words
+def _split_groups(groups: Mapping[str, str]) -> tuple[dict[str, float], dict[str, str]]:
+    """Return the groups that are numbers, and the other ones as text."""
+    words = {name: groups[name] for name in WORD_GROUPS & groups.keys()}
+    numbers = {name: parse_number(groups[name]) for name in groups.keys() - words.keys()}
+    return numbers, words
 
 
 def _is_same_measurement(a: MapPoint, b: MapPoint) -> bool:

@@ -1,461 +1,208 @@
-"""Read many lines at once: lines that differ only in their digits are read as one matrix.
+"""Read lines that differ only in their digits together.
 
-A million region lines of darknet follow a handful of templates, where the template of a line is the
-line with every digit replaced by 0. The template determines the type of a line, except for the few
-digits in ``dialects.LITERAL_DIGITS``. So only one line per template is matched against the
-expressions, and its groups locate the numbers in all the others. The digits are multiplied by
-powers of ten and summed to whole numbers, which doubles represent exactly. One division by a power
-of ten then gives the same double as ``float``, to the last bit.
-
-``line_reader`` reads the remaining lines: rare templates, numbers of more than 15 digits, non-ASCII
-text, and all lines that are neither plain numbers nor plain text (events, torn lines).
+A million region lines of darknet follow a handful of templates. A line's template is the line with
+every digit replaced by 0. No expression in ``dialects`` distinguishes one digit from another, so
+all lines of a template match the same expressions at the same positions. One line per template is
+therefore matched as any other line, and its groups locate the digits of all the others.
 """
 
 from __future__ import annotations
 
-import enum
 import re
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-import numpy.typing as npt
 
-from oiyolo.trainlog.dialects import (
-    DIALECTS,
-    LAYER_TABLE_HEADER,
-    LINE_FRAGMENT,
-    LITERAL_DIGITS,
-    RESIZE_VALUE,
-    WORD_GROUPS,
-    iteration_values,
-    parse_number,
-)
-from oiyolo.trainlog.line_matcher import (
-    find_event,
-    find_matches,
-    strip_terminal_codes,
-    stripped_positions,
-)
-from oiyolo.trainlog.records import REGION_NUMBERS
-from oiyolo.trainlog.rows import NO_LAYER
+from oiyolo.trainlog.dialects import parse_number
+from oiyolo.trainlog.line_matcher import stripped_positions
+from oiyolo.trainlog.rows import NO_LAYER, REGION_NUMBERS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Mapping, Sequence
 
-    from oiyolo.trainlog.dialects import Dialect, LineFormat
+    import numpy.typing as npt
 
-Bytes = npt.NDArray[np.uint8]
-Words = npt.NDArray[np.uint64]
-Indices = npt.NDArray[np.intp]
-Floats = npt.NDArray[np.float64]
+    from oiyolo.trainlog.dialects import Dialect
+    from oiyolo.trainlog.line_matcher import LineMatch, Part
 
-_ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
-_ZEROS_IN_TEXT = str.maketrans("123456789", "0" * 9)
-_NEWLINE = 10
-_WORD = 8
-_MAX_LINE_BYTES = 512
-# A line format seen only once in a block may never occur again.
-_MIN_LINES_PER_TEMPLATE = 2
-_MAX_TEMPLATES = 4096
+UNKNOWN: Final = -1
+"""Kind of a line that must be matched on its own."""
+BLANK: Final = -2
+OTHER: Final = -3
+"""Kind of a line with nothing for the tables."""
+
+DIGITS_TO_ZERO = bytes.maketrans(b"123456789", b"0" * 9)
+"""``line.translate(DIGITS_TO_ZERO)`` is the template of a line."""
+
+_COLUMNS = ("layer", "count", *REGION_NUMBERS, "line", "zero_is_empty")
+_DECIMAL = re.compile(r"([-+]?)(\d+)(?:\.(\d+))?", re.ASCII)
 _MAX_DIGITS = 15  # a double represents every whole number of this many digits exactly
-_PLAIN = re.compile(r"([-+]?)(\d+)\.?((?<=\.)\d+|)", re.ASCII)
-_BYTE = np.uint64(8)
-_ROUNDS = tuple(
-    (np.uint64(factor), np.uint64(bits), np.uint64(mask))
-    for factor, bits, mask in (
-        (10, 8, 0x00FF00FF00FF00FF),
-        (100, 16, 0x0000FFFF0000FFFF),
-        (10_000, 32, 0x00000000FFFFFFFF),
-    )
-)
-
-# Weights of a hash over a line's words: odd, and fixed so that parsing is deterministic.
-_HASH = np.random.default_rng(0).integers(
-    0, 1 << 63, _MAX_LINE_BYTES // _WORD, dtype=np.uint64
-) * np.uint64(2) + np.uint64(1)
-
-
-class LineKind(enum.IntEnum):
-    """How a line is read."""
-
-    SLOW = 0
-    """The line reader matches it against the expressions."""
-    BLANK = 1
-    OTHER = 2
-    """It contains nothing for the tables."""
-    REGION = 3
-    ITERATION = 4
-
-
-COLUMNS: dict[LineKind, tuple[str, ...]] = {
-    LineKind.REGION: ("layer", "count", *REGION_NUMBERS, "iou_objects"),
-    LineKind.ITERATION: (
-        *("iteration", "images", "loss", "avg_loss", "rate", "seconds", "hours_left"),
-        "dialect",
-    ),
-}
-"""Rows of ``BlockContents.values``; ``iou_objects`` is the number of objects in a mean IOU."""
-
-_WIDTH = max(map(len, COLUMNS.values()))
-
-
-class BlockContents(NamedTuple):
-    """The contents of a block of whole lines.
-
-    Attributes:
-        starts: Offset of each line's first byte.
-        ends: Offset of each line's newline.
-        kinds: ``LineKind`` of each line.
-        values: Numbers of each line, shape (columns, lines); rows as in ``COLUMNS`` of its kind.
-        dialects: The dialects in the block, each with the index of its first line.
-    """
-
-    starts: Indices
-    ends: Indices
-    kinds: Bytes
-    values: Floats
-    dialects: dict[Dialect, int]
-
-
-class _NumberField(NamedTuple):
-    """How to compute a number: the sum of its words times their powers, over the divisor.
-
-    Attributes:
-        name: Name of the group.
-        words: Indices into ``_FieldLayout.positions``; the first word has the last digits.
-        powers: A power of ten for each word; 1 for the first.
-        divisor: Power of ten by which the whole number is divided; negative after a minus sign.
-    """
-
-    name: str
-    words: tuple[int, ...]
-    powers: tuple[float, ...]
-    divisor: float
-
-    def compute(self, values: Floats) -> Floats:
-        """Return the number on each line from the word values, shape (words, lines)."""
-        whole = values[self.words[0]]
-        for word, power in zip(self.words[1:], self.powers[1:], strict=True):
-            whole = whole + values[word] * power
-        value: Floats = whole / np.float64(self.divisor)
-        return value
+_MAX_LINE_BYTES = 512
+_MAX_TEMPLATES = 4096
 
 
 @dataclass(frozen=True)
-class _FieldLayout:
-    """The positions of the numbers in a template, in eight-byte words that end with a digit.
+class _RegionTemplate:
+    """The positions of the numbers on region lines that differ only in their digits.
 
     Attributes:
-        positions: Offset of each word in the line.
-        shifts: Bits by which to shift up a word that would start before the line; shape (words, 1).
-        integer_mask: Mask of the digits before the decimal point, shape (words, 1).
-        fraction_mask: Mask of the digits after the point, or of all digits if there is no point.
-        numbers: How to compute each number from the words.
-        constants: Values of the groups without digits (nan and inf).
-        units: Groups that are not numbers.
+        constants: Numbers that are the same on all lines.
+        columns: Indices into ``_COLUMNS`` of the other numbers, shape (numbers, 1).
+        digits: Positions of their digits in the line, shape (digits, numbers), in reading order;
+            -1 above the first digit of a number that is shorter than the longest.
+        divisors: Power of ten by which each whole number is divided, shape (numbers, 1); negative
+            after a minus sign.
     """
 
-    positions: tuple[int, ...]
-    shifts: Words
-    integer_mask: Words
-    fraction_mask: Words
-    numbers: tuple[_NumberField, ...]
-    constants: dict[str, float]
-    units: dict[str, str]
+    constants: Mapping[str, float]
+    columns: npt.NDArray[np.intp]
+    digits: npt.NDArray[np.intp]
+    divisors: npt.NDArray[np.float64]
 
-    def read(self, lines: Bytes) -> dict[str, Floats]:
-        """Return the numbers on lines of this template, shape (lines, width), by group."""
-        words = np.empty((len(self.positions), len(lines)), "<u8")
-        for word, position in zip(words, self.positions, strict=True):
-            word[:] = np.ndarray(
-                len(lines), "<u8", lines, offset=position, strides=(lines.strides[0],)
-            )
-        if self.shifts.any():
-            words <<= self.shifts
-        whole = _whole_numbers(
-            ((words & self.integer_mask) << _BYTE) | (words & self.fraction_mask)
-        )
-        values = whole.view(np.int64).astype(np.float64)  # conversion from int64 is vectorized
-        numbers = {number.name: number.compute(values) for number in self.numbers}
-        constants = {name: np.full(len(lines), value) for name, value in self.constants.items()}
-        return {**numbers, **constants}
+    def read(self, lines: Sequence[bytes]) -> npt.NDArray[np.float64]:
+        """Return the numbers on lines of this template, shape (numbers, lines).
+
+        The digits of a number form a whole number of at most 15 digits, which is exact. One
+        division by a power of ten then gives the same double as ``float``, to the last bit.
+        """
+        # The zero after each line is the digit above the first one of shorter numbers.
+        characters = np.frombuffer(b"0".join([*lines, b""]), np.uint8).reshape(len(lines), -1)
+        numbers: npt.NDArray[np.float64] = np.polyval(characters.T[self.digits] & 15, 10.0)
+        return numbers / self.divisors
 
 
-def _whole_numbers(words: Words) -> Words:
-    """Return the number in each word of eight digits, the last in its highest byte; in place.
-
-    Digits are combined into numbers of two, then four, then eight digits, in all words at once.
-    """
-    for factor, bits, mask in _ROUNDS:
-        upper = words >> bits
-        words *= factor
-        words += upper
-        words &= mask
-    return words
-
-
-@dataclass(frozen=True)
-class _Template:
-    """Lines that differ only in their digits.
+class RegionLines:
+    """Region lines whose numbers are read later, many at once, and the templates of a log's lines.
 
     Attributes:
-        kind: Kind of these lines.
-        words: The line with every digit replaced by 0, as words.
-        fixed: Positions of the digits that must be the same on all lines.
-        fixed_digits: Those digits.
-        dialect: Dialect of these lines.
-        line_format: Format of these lines.
-        layout: Where the numbers are.
+        kinds: Kind of all lines with the same template, by template: ``BLANK``, ``OTHER``, or, for
+            region lines, 0 or greater. Other lines must be matched on their own.
+        iterations: Dialect and positions of the groups of iteration lines, by template.
     """
 
-    kind: LineKind
-    words: Words
-    fixed: Indices
-    fixed_digits: Bytes
-    dialect: Dialect | None = None
-    line_format: LineFormat | None = None
-    layout: _FieldLayout | None = None
+    def __init__(self) -> None:
+        self.kinds: dict[bytes, int] = {}
+        self.iterations: dict[bytes, tuple[Dialect, dict[str, slice]]] = {}
+        self._templates: list[_RegionTemplate] = []
+        self._pending_lines: list[bytes] = []
+        self._pending_kinds: list[npt.NDArray[np.intp]] = []
+        self._pending_numbers: list[npt.NDArray[np.intp]] = []
+        self._pending_rows: list[Mapping[str, float]] = []
 
+    def __len__(self) -> int:
+        return len(self._pending_lines) + len(self._pending_rows)
 
-@dataclass
-class TemplateScanner:
-    """Reads blocks of lines, and keeps their templates for later blocks.
+    def learn(self, line: bytes, parts: Sequence[Part]) -> None:
+        """Determine the kind of all lines with the template of ``line``, given its parts.
 
-    Attributes:
-        regions: Whether the numbers on region lines are read; if not, the lines are only counted.
-    """
-
-    regions: bool = True
-    _templates: dict[tuple[int, int], _Template] = field(default_factory=dict)
-
-    def scan(self, block: bytes) -> BlockContents:
-        """Return the lines of a block that ends with a newline, with the numbers on plain lines."""
-        text = np.frombuffer(block + b"\n" * _WORD, np.uint8)
-        zeroed_text = np.frombuffer(block.translate(_ZEROS) + b"\n" * _WORD, np.uint8)
-        ends = np.flatnonzero(text[:-_WORD] == _NEWLINE)
-        starts = np.concatenate([[0], ends[:-1] + 1])
-        n = len(ends)
-        contents = BlockContents(
-            starts, ends, np.zeros(n, np.uint8), np.full((_WIDTH, n), np.nan), dialects={}
-        )
-        lengths = np.minimum(ends - starts, _MAX_LINE_BYTES + 1).astype(np.uint16)
-        by_length = np.argsort(lengths, kind="stable")
-        for lines in np.split(by_length, np.flatnonzero(np.diff(lengths[by_length])) + 1):
-            length = int(lengths[lines[0]])
-            if length == 0:
-                contents.kinds[lines] = LineKind.BLANK
-            elif length <= _MAX_LINE_BYTES:
-                self._scan_length(contents, text, zeroed_text, lines, length)
-        return contents
-
-    def _scan_length(
-        self, contents: BlockContents, text: Bytes, zeroed_text: Bytes, lines: Indices, length: int
-    ) -> None:
-        """Read lines of the same length into ``contents``."""
-        words = _gather(zeroed_text, contents.starts[lines], length).view("<u8")
-        if length % _WORD:  # clear the bytes after the line
-            words[:, -1] &= np.uint64((1 << (8 * (length % _WORD))) - 1)
-        hashes = np.einsum("ij,j->i", words, _HASH[: words.shape[1]])
-        order = np.argsort(hashes, kind="stable")
-        for group in np.split(order, np.flatnonzero(np.diff(hashes[order])) + 1):
-            key = length, int(hashes[group[0]])
-            template = self._templates.get(key)
-            if template is None:
-                if len(group) < _MIN_LINES_PER_TEMPLATE or len(self._templates) >= _MAX_TEMPLATES:
-                    continue
-                start = int(contents.starts[lines[group[0]]])
-                line = text[start : start + length].tobytes()
-                template = self._templates[key] = _build_template(line, words[group[0]].copy())
-            if template.kind is not LineKind.SLOW:
-                same = (words[group] == template.words).all(axis=1)
-                self._scan_template(contents, text, lines[group[same]], template, length)
-
-    def _scan_template(
-        self, contents: BlockContents, text: Bytes, lines: Indices, template: _Template, length: int
-    ) -> None:
-        """Read lines of the same template into ``contents``."""
-        reads_numbers = template.layout is not None and (
-            self.regions or template.kind is not LineKind.REGION
-        )
-        if reads_numbers or len(template.fixed):
-            rows = _gather(text, contents.starts[lines], length)
-            if len(template.fixed):
-                same = (rows[:, template.fixed] == template.fixed_digits).all(axis=1)
-                rows, lines = rows[same], lines[same]
-        if not len(lines):
+        They are matched on their own unless they have nothing for the tables, or consist of a
+        region line with plain decimals.
+        """
+        if len(line) > _MAX_LINE_BYTES:
             return
-        contents.kinds[lines] = template.kind
-        if template.dialect is None:
+        if len(self.kinds) + len(self.iterations) >= _MAX_TEMPLATES:
+            self.kinds.clear()
+            self.iterations.clear()
+        if not any(part.matches or part.remark for part in parts):
+            self.kinds[line.translate(DIGITS_TO_ZERO)] = OTHER if parts else BLANK
+        elif len(parts) == len(parts[0].matches) == 1 and parts[0].remark is None:
+            self._learn_match(line, parts[0].matches[0])
+
+    def _learn_match(self, line: bytes, line_match: LineMatch) -> None:
+        raw = line.rstrip(b"\r")
+        if b"\r" in raw or not raw.isascii():
             return
-        first = int(lines.min())
-        contents.dialects[template.dialect] = min(
-            first, contents.dialects.get(template.dialect, first)
-        )
-        if reads_numbers and template.layout is not None and template.line_format is not None:
-            values = template.layout.read(rows)
-            columns = (
-                _region_columns(values, zero_is_empty=template.line_format.zero_is_empty)
-                if template.kind is LineKind.REGION
-                else {
-                    **values,
-                    **iteration_values(values, template.layout.units),
-                    "dialect": DIALECTS.index(template.dialect),
-                }
-            )
-            for row, name in enumerate(COLUMNS[template.kind]):
-                if name in columns:
-                    contents.values[row, lines] = columns[name]
+        dialect, line_format, match = line_match
+        positions = stripped_positions(raw.decode())
+        groups = {
+            name: (text, positions[slice(*match.span(name))])
+            for name, text in match.groupdict().items()
+            if text is not None
+        }
+        key = line.translate(DIGITS_TO_ZERO)
+        if line_format is dialect.iteration:
+            slices = {name: slice(at[0], at[-1] + 1) for name, (_, at) in groups.items()}
+            if all(line[slices[name]] == text.encode() for name, (text, _) in groups.items()):
+                self.iterations[key] = dialect, slices
+        elif line_format in dialect.regions:
+            template = _region_template(groups, zero_is_empty=line_format.zero_is_empty)
+            if template is not None:
+                self.kinds[key] = len(self._templates)
+                self._templates.append(template)
+
+    def add(
+        self, lines: Sequence[bytes], kinds: npt.NDArray[np.intp], first_line_number: int
+    ) -> None:
+        """Add the region lines among some lines, given the kind of each."""
+        indices = np.flatnonzero(kinds >= 0)
+        self._pending_lines += [lines[index] for index in indices.tolist()]
+        self._pending_kinds.append(kinds[indices])
+        self._pending_numbers.append(indices + first_line_number)
+
+    def add_row(self, numbers: Mapping[str, float]) -> None:
+        """Add a region line that was matched on its own."""
+        self._pending_rows.append(numbers)
+
+    def take(self) -> dict[str, npt.NDArray[np.float64]]:
+        """Return the numbers on the pending region lines by column, in order of their lines."""
+        n = len(self._pending_lines)
+        table = np.full((len(_COLUMNS), len(self)), np.nan)
+        columns = dict(zip(_COLUMNS, table, strict=True))
+        columns["layer"].fill(NO_LAYER)
+        if n:
+            columns["line"][:n] = np.concatenate(self._pending_numbers)
+            kinds = np.concatenate(self._pending_kinds)
+            order = np.argsort(kinds, kind="stable")
+            for rows in np.split(order, np.flatnonzero(np.diff(kinds[order])) + 1):
+                template = self._templates[kinds[rows[0]]]
+                lines = [self._pending_lines[row] for row in rows.tolist()]
+                table[template.columns, rows] = template.read(lines)
+                for name, value in template.constants.items():
+                    columns[name][rows] = value
+        for row, numbers in enumerate(self._pending_rows, n):
+            for name, number in numbers.items():
+                columns[name][row] = number
+        for pending in (self._pending_lines, self._pending_kinds, self._pending_numbers):
+            pending.clear()
+        if not self._pending_rows:
+            return columns
+        self._pending_rows.clear()
+        order = np.argsort(columns["line"], kind="stable")
+        return {name: column[order] for name, column in columns.items()}
 
 
-def _gather(text: Bytes, starts: Indices, length: int) -> Bytes:
-    """Return lines as rows of a matrix whose width is a multiple of the word size."""
-    width = -(-length // _WORD) * _WORD
-    windows = np.ndarray((len(text) - width + 1,), f"V{width}", text, strides=(1,))
-    return windows[starts].view(np.uint8).reshape(len(starts), width)
-
-
-def _region_columns(values: dict[str, Floats], *, zero_is_empty: bool) -> dict[str, Floats]:
-    count, iou = values["count"], values["iou"]
-    is_empty = count == 0
-    if zero_is_empty:
-        is_empty |= (count == 1) & (iou == 0)
-    layer = values.get("layer", np.full(len(count), float(NO_LAYER)))
-    return {
-        **values,
-        "layer": layer,
-        "iou": np.where(is_empty, np.nan, iou),
-        "iou_objects": np.where(is_empty, 0.0, count),
-    }
-
-
-def _build_template(line: bytes, words: Words) -> _Template:
-    """Return the template of a line."""
-    slow_template = _Template(LineKind.SLOW, words, np.zeros(0, np.intp), np.zeros(0, np.uint8))
-    raw = line.decode("ascii", errors="replace").removesuffix("\r")
-    if "\r" in raw or not line.isascii():
-        return slow_template
-    text = strip_terminal_codes(raw)
-    if not text or text.isspace():
-        return replace(slow_template, kind=LineKind.BLANK)
-    positions = stripped_positions(raw)
-    zeros = text.translate(_ZEROS_IN_TEXT)
-    literals = list(LITERAL_DIGITS.finditer(zeros))
-    if any("#" in match[0] for match in literals):
-        return slow_template
-    fixed = np.array(
-        [positions[i] for match in literals for i in range(*match.span()) if zeros[i] == "0"],
-        np.intp,
-    )
-    template = replace(
-        slow_template, fixed=fixed, fixed_digits=np.frombuffer(line, np.uint8)[fixed]
-    )
-    matches = find_matches(text)
-    if not matches:
-        return (
-            slow_template if _is_event_or_fragment(text) else replace(template, kind=LineKind.OTHER)
-        )
-    dialect, line_format, match = matches[0]
-    rest = text[match.end() :]
-    layout = _field_layout(match, positions)
-    if (
-        len(matches) > 1
-        or line_format in dialect.maps
-        or layout is None
-        or (rest and not rest.isspace())
-    ):
-        return slow_template
-    kind = LineKind.ITERATION if line_format is dialect.iteration else LineKind.REGION
-    return replace(template, kind=kind, dialect=dialect, line_format=line_format, layout=layout)
-
-
-def _is_event_or_fragment(text: str) -> bool:
-    """Return whether text without numbers for the tables still needs the line reader."""
-    return bool(
-        find_event(text)
-        or LAYER_TABLE_HEADER.match(text)
-        or RESIZE_VALUE.fullmatch(text)
-        or LINE_FRAGMENT.search(text)
-    )
-
-
-def _field_layout(match: re.Match[str], positions: list[int]) -> _FieldLayout | None:
-    """Return the positions of a match's numbers; ``None`` unless all are plain decimals."""
-    constants: dict[str, float] = {}
-    units: dict[str, str] = {}
-    numbers: list[_NumberField] = []
-    words: list[_DigitWord] = []
-    for name, text in match.groupdict().items():
-        if text is None:
-            continue
-        if name in WORD_GROUPS:
-            units[name] = text
-        elif not any(letter.isdigit() for letter in text):
-            constants[name] = parse_number(text)
-        else:
-            decimal = _PLAIN.fullmatch(text)
-            start = positions[match.start(name)]
-            is_contiguous = positions[match.end(name) - 1] - start == len(text) - 1
-            if decimal is None or not is_contiguous or len(decimal[2] + decimal[3]) > _MAX_DIGITS:
-                return None
-            field_words = list(_digit_words(start, decimal))
-            sign = -1.0 if decimal[1] == "-" else 1.0
-            numbers.append(
-                _NumberField(
-                    name,
-                    tuple(range(len(words), len(words) + len(field_words))),
-                    tuple(word.power for word in field_words),
-                    sign * 10.0 ** len(decimal[3]),
-                )
-            )
-            words += field_words
-    return _FieldLayout(
-        tuple(max(0, word.end - _WORD) for word in words),
-        np.array([[max(0, _WORD - word.end) * 8] for word in words], np.uint64),
-        np.array([[word.integer_mask] for word in words], np.uint64),
-        np.array([[word.fraction_mask] for word in words], np.uint64),
-        tuple(numbers),
-        constants,
-        units,
-    )
-
-
-class _DigitWord(NamedTuple):
-    """Up to eight digits of a number; fields as in ``_FieldLayout`` and ``_NumberField``."""
-
-    end: int
-    integer_mask: int
-    fraction_mask: int
-    power: float
-
-
-def _digit_words(start: int, decimal: re.Match[str]) -> Iterator[_DigitWord]:
-    """Yield the words of a number.
+def _region_template(
+    groups: Mapping[str, tuple[str, list[int]]], *, zero_is_empty: bool
+) -> _RegionTemplate | None:
+    """Return the template of a region line; ``None`` unless its numbers are plain decimals.
 
     Args:
-        start: Position of the number in its line.
-        decimal: Match with the sign, the digits before and the digits after the point.
+        groups: Text and positions in the line of each group, by name.
+        zero_is_empty: As in ``LineFormat``.
     """
-    integer_digits, fraction_digits = len(decimal[2]), len(decimal[3])
-    integer_end, end = start + decimal.end(2), start + decimal.end()
-    if fraction_digits and integer_digits + fraction_digits < _WORD:
-        yield _DigitWord(
-            end,
-            _digit_mask(integer_digits, above=fraction_digits + 1),
-            _digit_mask(fraction_digits),
-            1.0,
-        )
-        return
-    for last_byte, n, power in (
-        (end, fraction_digits, 0),
-        (integer_end, integer_digits, fraction_digits),
-    ):
-        for done in range(0, n, _WORD):
-            digits = min(_WORD, n - done)
-            yield _DigitWord(last_byte - done, 0, _digit_mask(digits), 10.0 ** (power + done))
-
-
-def _digit_mask(n: int, above: int = 0) -> int:
-    """Return the bit mask of the ``n`` digits in a word before its last ``above`` bytes."""
-    last = _WORD - above
-    return sum(0x0F << (8 * byte) for byte in range(last - n, last))
+    constants: dict[str, float] = {"zero_is_empty": zero_is_empty}
+    columns: list[int] = []
+    digits: list[list[int]] = []
+    divisors: list[float] = []
+    for name, (text, positions) in groups.items():
+        decimal = _DECIMAL.fullmatch(text)
+        if decimal is not None:
+            sign, _, fraction = decimal.groups(default="")
+            columns.append(_COLUMNS.index(name))
+            digits.append([at for at, c in zip(positions, text, strict=True) if c.isdigit()])
+            divisors.append((-1.0 if sign == "-" else 1.0) * 10.0 ** len(fraction))
+        elif any(character.isdigit() for character in text):
+            return None
+        else:
+            constants[name] = parse_number(text)
+    most_digits = max(map(len, digits))
+    if most_digits > _MAX_DIGITS:
+        return None
+    padded_digits = [[-1] * (most_digits - len(number)) + number for number in digits]
+    return _RegionTemplate(
+        constants,
+        np.array(columns)[:, None],
+        np.array(padded_digits).T,
+        np.array(divisors)[:, None],
+    )

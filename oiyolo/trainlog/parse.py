@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from oiyolo.core.errors import InputFormError
-from oiyolo.trainlog.blocks import read_block
 from oiyolo.trainlog.line_reader import MAX_PART_BYTES, LineReader, end_of_part
-from oiyolo.trainlog.line_templates import TemplateScanner
 from oiyolo.trainlog.records import Records
 from oiyolo.trainlog.tables import (
     NO_LAYER,
@@ -46,33 +44,26 @@ __all__ = [
     "write_metrics_csv",
 ]
 
-BLOCK_BYTES = 1 << 23
-_BLOCK_THRESHOLD_BYTES = 1 << 15  # for less, reading line by line is faster
+BLOCK_BYTES = 1 << 18
 _MAX_BOM_BYTES = 3
 
 
 class LogParser:
     """Parses a log incrementally, so that a growing log can be followed.
 
-    ``feed`` accepts arbitrary pieces of text, ``feed_line`` whole lines. Both return the iterations
-    that the piece completed. ``log`` returns tables of everything read so far.
+    ``feed`` accepts arbitrary pieces of text and returns the iterations that each completed.
+    ``log`` returns tables of everything read so far.
     """
 
-    def __init__(
-        self, *, regions: bool = True, block_threshold_bytes: int = _BLOCK_THRESHOLD_BYTES
-    ) -> None:
+    def __init__(self, *, regions: bool = True) -> None:
         """Create a parser for one log.
 
         Args:
             regions: Whether region lines become rows; if not, they are only counted.
-            block_threshold_bytes: Smallest block of lines that is read as a whole. It affects only
-                the speed.
         """
         self._records = Records(keep_regions=regions)
         self._reader = LineReader(self._records)
-        self._scanner = TemplateScanner(regions=regions)
-        self._block_threshold_bytes = block_threshold_bytes
-        self._unfinished = bytearray()  # the last line, while incomplete
+        self._unfinished = b""  # the last line, while incomplete
 
     @property
     def latest(self) -> Iteration | None:
@@ -91,15 +82,16 @@ class LogParser:
         )
         return self._iterations_since(before)
 
-    def feed_line(self, line: str) -> list[Iteration]:
-        """Parse one whole line, with or without its line ending."""
-        return self.feed(line if line.endswith("\n") else line + "\n")
-
     def feed_bytes(self, piece: bytes) -> None:
         """Parse the next piece of a log in UTF-8, which may end anywhere."""
         for start in range(0, len(piece), BLOCK_BYTES):
-            self._feed_block(piece[start : start + BLOCK_BYTES])
-        self._records.update_ious()
+            lines = (self._unfinished + piece[start : start + BLOCK_BYTES]).split(b"\n")
+            self._unfinished = lines.pop()
+            self._reader.read_lines(lines)
+            while len(self._unfinished) > MAX_PART_BYTES:
+                cut = end_of_part(self._unfinished, 0)
+                self._reader.read_line(self._unfinished[:cut], ends=False)
+                self._unfinished = self._unfinished[cut:]
 
     def close(self) -> list[Iteration]:
         """Parse the unterminated last line, if any; the log is then complete.
@@ -109,10 +101,9 @@ class LogParser:
         """
         before = len(self._records.iterations)
         if self._unfinished:
-            self._reader.read_line(bytes(self._unfinished))
-            self._unfinished.clear()
+            self._reader.read_line(self._unfinished)
+            self._unfinished = b""
         self._reader.finish()
-        self._records.update_ious()
         return self._iterations_since(before)
 
     def log(self, name: str = "", *, finished: bool = False) -> TrainLog:
@@ -126,23 +117,6 @@ class LogParser:
 
     def _iterations_since(self, before: int) -> list[Iteration]:
         return [self._records.iteration(i) for i in range(before, len(self._records.iterations))]
-
-    def _feed_block(self, piece: bytes) -> None:
-        end = piece.rfind(b"\n") + 1
-        if end:
-            lines = bytes(self._unfinished) + piece[:end]
-            self._unfinished = bytearray(piece[end:])
-            if len(lines) >= self._block_threshold_bytes:
-                read_block(self._reader, self._scanner, lines)
-            else:
-                for line in lines.split(b"\n")[:-1]:
-                    self._reader.read_line(line)
-        else:
-            self._unfinished += piece
-        while len(self._unfinished) > MAX_PART_BYTES:
-            cut = end_of_part(self._unfinished, 0)
-            self._reader.read_line(bytes(self._unfinished[:cut]), ends=False)
-            del self._unfinished[:cut]
 
 
 class Utf8Converter:

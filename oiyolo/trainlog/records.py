@@ -8,34 +8,22 @@ from __future__ import annotations
 
 import math
 from array import array
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from oiyolo.trainlog.rows import NO_LAYER, Iteration
+from oiyolo.trainlog.line_templates import RegionLines
+from oiyolo.trainlog.rows import NO_LAYER, REGION_NUMBERS, Iteration
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from oiyolo.trainlog.rows import Event, MapPoint
 
 Values = npt.NDArray[Any]
-
-REGION_NUMBERS = (
-    "iou",
-    "class_score",
-    "obj",
-    "no_obj",
-    "recall50",
-    "recall75",
-    "giou",
-    "class_loss",
-    "iou_loss",
-    "total_loss",
-)
-"""Floating-point columns of region lines, in the order of their table."""
 
 _REGION_COLUMNS = {"layer": "i", "count": "i", **dict.fromkeys(REGION_NUMBERS, "d"), "line": "q"}
 _ITERATION_COLUMNS = {
@@ -44,56 +32,19 @@ _ITERATION_COLUMNS = {
     **dict.fromkeys(("regions_from", "regions_to"), "q"),
     "dialect": "b",
 }
+_MAX_PENDING_REGIONS = 1 << 15
 _MAX_LAYERS = 256  # no network has more; further layer numbers come from junk
 
 
-class Column:
-    """A growing array of numbers; leading NaNs take no memory, as many columns have only NaN."""
-
-    def __init__(self, code: str) -> None:
-        self._values: array[Any] = array(code)  # of ints or floats, by type code
-        self._leading_nans = 0
-
-    def __len__(self) -> int:
-        return self._leading_nans + len(self._values)
-
-    def append(self, value: float) -> None:
-        """Append one number, which must be an int in an integer column."""
-        if not self._values and value != value:  # noqa: PLR0124  (nan)
-            self._leading_nans += 1
-        else:
-            self._values.append(value)
-
-    def extend(self, values: Values) -> None:
-        """Append many numbers; whole numbers may be given as floats."""
-        if not self._values and values.dtype.kind == "f" and np.isnan(values).all():
-            self._leading_nans += len(values)
-        else:
-            data = np.ascontiguousarray(values, dtype=self._values.typecode)
-            self._values.frombytes(data.data.cast("B"))
-
-    def read(self, start: int, stop: int, *, shared: bool = False) -> Values:
-        """Return part of the column.
-
-        Args:
-            start: First row.
-            stop: Row after the last one.
-            shared: Whether to avoid a copy if possible; the column can then never grow again.
-        """
-        values = np.frombuffer(self._values, dtype=self._values.typecode)
-        values = values[max(0, start - self._leading_nans) : max(0, stop - self._leading_nans)]
-        missing = max(0, min(stop, self._leading_nans) - start)
-        if missing:
-            return np.concatenate([np.full(missing, np.nan), values])
-        return values if shared else values.copy()
-
-
 class Columns:
-    """Columns of equal length, or a snapshot of their first rows."""
+    """Columns of equal length that grow at the end, or a snapshot of their first rows."""
 
-    def __init__(self, columns: Mapping[str, Column], length: int | None = None) -> None:
-        self._columns = columns
-        self._length = length
+    def __init__(self, type_codes: Mapping[str, str]) -> None:
+        """Create empty columns, given the type code of each one's array."""
+        self._columns: dict[str, array[Any]] = {
+            name: array(code) for name, code in type_codes.items()
+        }
+        self._length: int | None = None
 
     def __len__(self) -> int:
         if self._length is not None:
@@ -102,7 +53,9 @@ class Columns:
 
     def snapshot(self) -> Columns:
         """Return the current rows as columns that never change."""
-        return Columns(self._columns, len(self))
+        snapshot = Columns({})
+        snapshot._columns, snapshot._length = self._columns, len(self)
+        return snapshot
 
     def append(self, row: Mapping[str, float]) -> None:
         """Append a row; values without a column are ignored."""
@@ -110,15 +63,26 @@ class Columns:
             column.append(row[name])
 
     def extend(self, rows: Mapping[str, Values]) -> None:
-        """Append rows given as columns; additional columns are ignored."""
+        """Append rows given as columns; whole numbers may be given as floats."""
         for name, column in self._columns.items():
-            column.extend(rows[name])
+            values = np.ascontiguousarray(rows[name], dtype=column.typecode)
+            column.frombytes(values.data.cast("B"))
 
     def read(
         self, name: str, start: int = 0, stop: int | None = None, *, shared: bool = False
     ) -> Values:
-        """Return a column, or some rows of it, as ``Column.read`` does."""
-        return self._columns[name].read(start, len(self) if stop is None else stop, shared=shared)
+        """Return a column, or some rows of it.
+
+        Args:
+            name: Name of the column.
+            start: First row.
+            stop: Row after the last one; ``None`` for all rows.
+            shared: Whether to avoid a copy; the column can then never grow again.
+        """
+        column = self._columns[name]
+        values = np.frombuffer(column, dtype=column.typecode)
+        values = values[start : len(self) if stop is None else stop]
+        return values if shared else values.copy()
 
 
 @dataclass
@@ -131,42 +95,54 @@ class Ious:
         iteration_counts: Number of iterations with lines of each layer.
     """
 
-    overall: Column = field(default_factory=lambda: Column("d"))
-    by_layer: dict[int, Column] = field(default_factory=dict)
-    iteration_counts: dict[int, int] = field(default_factory=dict)
+    overall: array[float] = field(default_factory=lambda: array("d"))
+    by_layer: dict[int, array[float]] = field(default_factory=dict)
+    iteration_counts: Counter[int] = field(default_factory=Counter)
 
     def update(self, iterations: Columns, regions: Columns) -> None:
         """Process new iterations, in time proportional to their region lines."""
         first, last = len(self.overall), len(iterations)
         if first == last:
             return
-        starts = iterations.read("regions_from", first, last)
-        sizes = iterations.read("regions_to", first, last) - starts
-        low, high = int(starts[0]), int((starts + sizes)[-1])
-        owner = np.repeat(np.arange(last - first), sizes)
-        iou, count, layer = (regions.read(name, low, high) for name in ("iou", "count", "layer"))
-        if len(owner) < high - low:  # some lines in between belong to no iteration
-            indices = np.arange(len(owner)) + np.repeat(
-                starts - low - (np.cumsum(sizes) - sizes), sizes
-            )
-            iou, count, layer = iou[indices], count[indices], layer[indices]
+        starts, stops = (
+            iterations.read(name, first, last) for name in ("regions_from", "regions_to")
+        )
+        rows = np.arange(starts[0], stops[-1])
+        owner, is_assigned = find_owners(rows, starts, stops)
+        iou, count, layer = (
+            regions.read(name, starts[0], stops[-1])[is_assigned]
+            for name in ("iou", "count", "layer")
+        )
+        owner = owner[is_assigned]
         self.overall.extend(_weighted_mean(iou, count, owner, last - first))
-        while len(layer):
-            number = int(layer[0])
-            is_layer = layer == number
-            if number in self.by_layer or (number != NO_LAYER and len(self.by_layer) < _MAX_LAYERS):
-                column = self.by_layer.setdefault(number, Column("d"))
-                column.extend(np.full(first - len(column), np.nan))
-                column.extend(
-                    _weighted_mean(iou[is_layer], count[is_layer], owner[is_layer], last - first)
-                )
-                occurrences = np.count_nonzero(np.bincount(owner[is_layer]))
-                self.iteration_counts[number] = self.iteration_counts.get(number, 0) + int(
-                    occurrences
-                )
-            elif number != NO_LAYER:
-                is_layer = ~np.isin(layer, list(self.by_layer))
-            iou, count, layer, owner = (values[~is_layer] for values in (iou, count, layer, owner))
+        _, first_rows = np.unique(layer, return_index=True)
+        for number in layer[np.sort(first_rows)].tolist():
+            if number == NO_LAYER:
+                continue
+            if number not in self.by_layer and len(self.by_layer) == _MAX_LAYERS:
+                break
+            of_layer = layer == number
+            column = self.by_layer.setdefault(number, array("d"))
+            column.extend([math.nan] * (first - len(column)))
+            column.extend(
+                _weighted_mean(iou[of_layer], count[of_layer], owner[of_layer], last - first)
+            )
+            self.iteration_counts[number] += int(np.count_nonzero(np.bincount(owner[of_layer])))
+
+
+def find_owners(rows: Values, starts: Values, stops: Values) -> tuple[Values, Values]:
+    """Return the iteration of each region row.
+
+    Args:
+        rows: Region rows in ascending order, shape (n,).
+        starts: First region row of each iteration, shape (k,).
+        stops: The row after its last one, shape (k,).
+
+    Returns:
+        Index of the iteration, shape (n,), and whether the row belongs to one, shape (n,).
+    """
+    owner = np.searchsorted(stops, rows, side="right")
+    return owner, rows >= np.append(starts, np.iinfo(np.int64).max)[owner]
 
 
 def _weighted_mean(iou: Values, count: Values, owner: Values, n: int) -> Values:
@@ -198,11 +174,13 @@ class Records:
         torn: Fragments of lines that were skipped.
         torn_lines: Line numbers of the first few fragments.
         finished: Whether the records are complete, so that tables may share the columns' memory.
+        region_count: Region rows, including those that are not in ``regions`` yet.
+        region_lines: Region lines whose numbers are read later, many at once.
     """
 
     keep_regions: bool = True
-    iterations: Columns = field(default_factory=lambda: _empty(_ITERATION_COLUMNS))
-    regions: Columns = field(default_factory=lambda: _empty(_REGION_COLUMNS))
+    iterations: Columns = field(default_factory=lambda: Columns(_ITERATION_COLUMNS))
+    regions: Columns = field(default_factory=lambda: Columns(_REGION_COLUMNS))
     ious: Ious = field(default_factory=Ious)
     maps: list[MapPoint] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
@@ -215,14 +193,50 @@ class Records:
     torn: int = 0
     torn_lines: list[int] = field(default_factory=list)
     finished: bool = False
+    region_count: int = 0
+    region_lines: RegionLines = field(default_factory=RegionLines)
+
+    def add_region(self, numbers: Mapping[str, float]) -> None:
+        """Add a region line that was matched on its own."""
+        if self.keep_regions:
+            self.region_lines.add_row(numbers)
+            self.region_count += 1
+        else:
+            self.regions_counted += 1
+
+    def add_region_lines(self, lines: Sequence[bytes], kinds: Values, first_number: int) -> None:
+        """Add the region lines among some lines, given the kind of each."""
+        if not self.keep_regions:
+            self.regions_counted += int(np.count_nonzero(kinds >= 0))
+            return
+        self.region_lines.add(lines, kinds, first_number)
+        if len(self.region_lines) >= _MAX_PENDING_REGIONS:
+            self.update()
 
     def add_dialect(self, dialect: str, line: int) -> None:
         """Record that ``line`` is in a dialect."""
         self.dialects[dialect] = min(line, self.dialects.get(dialect, line))
 
-    def update_ious(self) -> None:
-        """Compute the IOU of new iterations."""
+    def update(self) -> None:
+        """Read the numbers on pending region lines, and compute the IOU of new iterations."""
+        if self.region_lines:
+            columns = self.region_lines.take()
+            iou, count = columns["iou"], columns["count"]
+            may_be_empty = columns["zero_is_empty"] != 0
+            is_empty = (count == 0) | (may_be_empty & (count == 1) & (iou == 0))
+            iou[is_empty] = np.nan
+            self.regions_empty += int(np.count_nonzero(is_empty))
+            self.regions.extend(columns)
         self.ious.update(self.iterations, self.regions)
+
+    def drop_rows(self) -> None:
+        """Drop all rows; line numbers continue, and templates are kept."""
+        self.iterations = Columns(_ITERATION_COLUMNS)
+        self.regions = Columns(_REGION_COLUMNS)
+        self.region_count = 0
+        self.ious = Ious()
+        self.maps.clear()
+        self.events.clear()
 
     def snapshot(self, *, finished: bool = False) -> Records:
         """Return a cheap snapshot of the records, which later lines do not change.
@@ -230,6 +244,7 @@ class Records:
         Args:
             finished: Whether no more lines will be added to the original either.
         """
+        self.update()
         return replace(
             self,
             finished=finished,
@@ -238,7 +253,7 @@ class Records:
             ious=replace(
                 self.ious,
                 by_layer=dict(self.ious.by_layer),
-                iteration_counts=dict(self.ious.iteration_counts),
+                iteration_counts=Counter(self.ious.iteration_counts),
             ),
             maps=self.maps[:],
             events=self.events[:],
@@ -247,17 +262,14 @@ class Records:
         )
 
     def iteration(self, index: int) -> Iteration:
-        """Return one iteration, whose IOU must have been computed."""
-        columns: list[Values] = [
-            self.ious.overall.read(index, index + 1)
+        """Return one iteration."""
+        self.update()
+        values: list[Any] = [
+            self.ious.overall[index]
             if name == "iou"
-            else self.iterations.read(name, index, index + 1)
+            else self.iterations.read(name, index, index + 1)[0].item()
             for name in Iteration._fields
         ]
         # Use the object ``math.nan``, so that equal tuples compare equal.
-        values: list[Any] = [math.nan if c[0] != c[0] else c[0].item() for c in columns]
+        values = [math.nan if math.isnan(value) else value for value in values]
         return Iteration(*values)
-
-
-def _empty(columns: Mapping[str, str]) -> Columns:
-    return Columns({name: Column(code) for name, code in columns.items()})

@@ -15,6 +15,21 @@ UNASSIGNED = -1
 """Iteration of lines that belong to no iteration."""
 
 
+REGION_NUMBERS = (
+    "iou",
+    "class_score",
+    "obj",
+    "no_obj",
+    "recall50",
+    "recall75",
+    "giou",
+    "class_loss",
+    "iou_loss",
+    "total_loss",
+)
+"""Floating-point columns of region lines, in the order of their table."""
+
+
 class Iteration(NamedTuple):
     """One iteration line, and the IOU of the region lines before it.
 

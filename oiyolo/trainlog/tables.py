@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from functools import cached_property
 from html import escape
 from typing import TYPE_CHECKING, NamedTuple
@@ -11,8 +12,16 @@ import numpy as np
 
 from oiyolo.core.files import write_text
 from oiyolo.trainlog.dialects import DIALECTS
-from oiyolo.trainlog.records import REGION_NUMBERS
-from oiyolo.trainlog.rows import NO_LAYER, UNASSIGNED, Event, Iteration, MapPoint, RunRow
+from oiyolo.trainlog.records import find_owners
+from oiyolo.trainlog.rows import (
+    NO_LAYER,
+    REGION_NUMBERS,
+    UNASSIGNED,
+    Event,
+    Iteration,
+    MapPoint,
+    RunRow,
+)
 from oiyolo.trainlog.summary import (
     Summary,
     collect_complaints,
@@ -21,6 +30,7 @@ from oiyolo.trainlog.summary import (
 )
 
 if TYPE_CHECKING:
+    from array import array
     from collections.abc import Sequence
     from pathlib import Path
 
@@ -98,17 +108,15 @@ class TrainLog:
         import pandas as pd  # noqa: PLC0415  (slow import, not needed to follow a log)
 
         records = self._records
-        starts, stops = self._region_ranges
         order = ("layer", "iou", "count", *REGION_NUMBERS[1:], "line")
         columns = {name: records.regions.read(name, shared=records.finished) for name in order}
         table = pd.DataFrame(columns, copy=False)
+        starts, stops = (records.iterations.read(name) for name in ("regions_from", "regions_to"))
+        stops[self._excess_region_rows] = starts[self._excess_region_rows]
+        owner, is_assigned = find_owners(np.arange(len(table)), starts, stops)
         for position, name in ((0, "iteration"), (len(order) - 1, "run")):
-            values = np.full(len(table), UNASSIGNED)
-            rows = _concatenate_ranges(starts, stops)
-            values[rows] = np.repeat(records.iterations.read(name), stops - starts)
-            missing = np.ones(len(table), dtype=bool)
-            missing[rows] = False
-            column = pd.Series(pd.arrays.IntegerArray(values, missing), copy=False)
+            values = np.append(records.iterations.read(name), UNASSIGNED)[owner]
+            column = pd.Series(pd.arrays.IntegerArray(values, ~is_assigned), copy=False)
             table.insert(position, name, column)
         return table
 
@@ -180,40 +188,28 @@ class TrainLog:
         return iterations_with_excess_regions(self._records)
 
     @cached_property
-    def _region_ranges(self) -> tuple[Values, Values]:
-        """First region row of each iteration, and the row after its last one."""
-        read = self._records.iterations.read
-        starts, stops = read("regions_from"), read("regions_to")
-        stops[self._excess_region_rows] = starts[self._excess_region_rows]
-        return starts, stops
-
-    @cached_property
     def _overall_iou(self) -> Values:
-        iou = self._records.ious.overall.read(0, len(self))
-        iou[self._excess_region_rows] = np.nan
-        return iou
+        return self._read_ious(self._records.ious.overall)
+
+    def _read_ious(self, ious: array[float]) -> Values:
+        """Return one IOU per iteration; NaN for iterations with excess region lines."""
+        values = np.full(len(self), np.nan)
+        values[: len(ious)] = ious[: len(self)]
+        values[self._excess_region_rows] = np.nan
+        return values
 
     def _layer_ious(self) -> dict[str, Values]:
         """Return the column ``iou_<layer>`` for each layer with region lines in an iteration."""
         records = self._records
-        iteration_counts = dict(records.ious.iteration_counts)
+        iteration_counts = Counter(records.ious.iteration_counts)
         for row in self._excess_region_rows:
-            bounds = (
-                int(records.iterations.read(n, row, row + 1)[0])
-                for n in ("regions_from", "regions_to")
-            )
-            for layer in np.unique(records.regions.read("layer", *bounds)):
-                iteration_counts[int(layer)] = iteration_counts.get(int(layer), 0) - 1
-        columns = {}
-        for layer in sorted(
-            layer for layer in records.ious.by_layer if iteration_counts[layer] > 0
-        ):
-            column = np.full(len(self), np.nan)
-            ious = records.ious.by_layer[layer].read(0, len(self))
-            column[: len(ious)] = ious
-            column[self._excess_region_rows] = np.nan
-            columns[f"iou_{layer}"] = column
-        return columns
+            first, stop = (records.iterations.read(n)[row] for n in ("regions_from", "regions_to"))
+            iteration_counts.subtract(set(records.regions.read("layer", first, stop).tolist()))
+        return {
+            f"iou_{layer}": self._read_ious(ious)
+            for layer, ious in sorted(records.ious.by_layer.items())
+            if iteration_counts[layer] > 0
+        }
 
     def _repr_html_(self) -> str:
         head = f"<pre>{escape(self.name)}\n{escape(str(self.summary))}</pre>"
@@ -234,14 +230,6 @@ def _frame(row: type[NamedTuple], rows: Sequence[NamedTuple]) -> pd.DataFrame:
         {name: _DTYPES.get(name, "int64") for name in row._fields}
     )
     return table
-
-
-def _concatenate_ranges(starts: Values, stops: Values) -> Values:
-    """Return the concatenated numbers of all ranges."""
-    sizes = stops - starts
-    numbers: Values = np.arange(sizes.sum())
-    numbers += np.repeat(starts - (np.cumsum(sizes) - sizes), sizes)
-    return numbers
 
 
 def write_metrics_csv(log: TrainLog, path: Path) -> None:

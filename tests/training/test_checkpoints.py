@@ -11,6 +11,7 @@ import pytest
 from oiyolo.core.errors import UnavailableError
 from oiyolo.darknet.forks import FORKS
 from oiyolo.networks import cfg as cfgs
+from oiyolo.training import backup as backup_module
 from oiyolo.training.backup import Backup
 from oiyolo.training.checkpoints import CheckpointKeeper, Checkpoints
 from oiyolo.training.monitors import IterationStats, MapMeasured, WeightsSaved
@@ -200,18 +201,20 @@ class Bucket:
         self.copies.append((destination, {path.name: path.read_bytes() for path in paths}))
 
 
-def test_weights_are_copied_to_a_bucket_under_darknets_names(tmp_path: Path) -> None:
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    bucket = Bucket()
+    monkeypatch.setattr(backup_module, "upload", bucket)
+    return bucket
+
+
+def test_weights_are_copied_to_a_bucket_under_darknets_names(
+    tmp_path: Path, bucket: Bucket
+) -> None:
     checkpoints = make_checkpoints(tmp_path / "a-001", "alexeyab")
     checkpoints.run.write_record(state="running")
-    keeper, bucket = CheckpointKeeper(checkpoints), Bucket()
-    backup = Backup(
-        checkpoints.run,
-        checkpoints,
-        keeper,
-        destination="gs://b/runs/",
-        interval_s=100,
-        copy=bucket,
-    )
+    keeper = CheckpointKeeper(checkpoints)
+    backup = Backup(checkpoints, keeper, "gs://b/runs/")
     backup.on_tick(0.0, 0.0)
     assert bucket.copies == []  # there are no weights yet
     save(checkpoints.last_path, 100)
@@ -230,17 +233,10 @@ def test_weights_are_copied_to_a_bucket_under_darknets_names(tmp_path: Path) -> 
 
 
 def test_an_unreachable_bucket_is_only_logged(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, bucket: Bucket, caplog: pytest.LogCaptureFixture
 ) -> None:
     checkpoints = make_checkpoints(tmp_path)
     checkpoints.run.write_record(state="running")
-    bucket = Bucket()
     bucket.fails = True
-    Backup(
-        checkpoints.run,
-        checkpoints,
-        CheckpointKeeper(checkpoints),
-        destination="gs://b",
-        copy=bucket,
-    ).close()
+    Backup(checkpoints, CheckpointKeeper(checkpoints), "gs://b").close()
     assert "does not answer" in caplog.text

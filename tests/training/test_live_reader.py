@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oiyolo.training.history import events_in, map_by_iteration
+from oiyolo.training.history import TrainingHistory
 from oiyolo.training.live_reader import LiveReader
 from oiyolo.training.monitors import ErrorReported, IterationStats, MapMeasured, WeightsSaved
-from oiyolo.trainlog.parse import read_log
+from oiyolo.trainlog.parse import LogParser, read_log
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,11 +59,31 @@ def test_the_history_has_the_events_of_the_log_in_order(real: Path, tmp_path: Pa
     live = [
         event for event in live_events_in(path) if isinstance(event, (IterationStats, MapMeasured))
     ]
-    history = list(events_in(path))
-    assert [type(event) for event in history] == [type(event) for event in live]
-    assert map_by_iteration(path)
-    assert list(events_in(tmp_path / "none")) == []
-    assert map_by_iteration(tmp_path / "none") == {}
+    history = TrainingHistory(path)
+    assert [type(event) for event in history.events()] == [type(event) for event in live]
+    assert history.map_by_iteration()
+    empty = TrainingHistory(tmp_path / "none")
+    assert list(empty.events()) == []
+    assert empty.map_by_iteration() == {}
+
+
+def test_the_history_reads_the_log_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "log.txt"
+    sizes: list[int] = []
+    feed_bytes = LogParser.feed_bytes
+
+    def counting_feed_bytes(parser: LogParser, piece: bytes) -> None:
+        sizes.append(len(piece))
+        feed_bytes(parser, piece)
+
+    monkeypatch.setattr(LogParser, "feed_bytes", counting_feed_bytes)
+    history = TrainingHistory(path)
+    for attempt in range(1, 6):
+        with path.open("a") as log:
+            log.write(f"{attempt}: 1.5, 2.5 avg, 0.001 rate, 0.25 seconds, 8 images\n")
+        assert len(list(history.events())) == attempt
+        assert history.map_by_iteration() == {}
+    assert sum(sizes) == path.stat().st_size
 
 
 @pytest.mark.parametrize(
@@ -73,7 +93,7 @@ def test_the_history_has_the_events_of_the_log_in_order(real: Path, tmp_path: Pa
         (b"Saving weights to weights/network_best.weights\r", WeightsSaved(
             "weights/network_best.weights", resumable=False)),
         (b" Try to set subdivisions=64 in your cfg-file. ", ErrorReported(
-            " Try to set subdivisions=64 in your cfg-file. ", out_of_memory=True)),
+            "Try to set subdivisions=64 in your cfg-file.", out_of_memory=True)),
         (b"CUDA Error: out of memory: File exists", ErrorReported(
             "CUDA Error: out of memory: File exists", out_of_memory=True)),
         (b"cuDNN Error: CUDNN_STATUS_ALLOC_FAILED", ErrorReported(
@@ -88,7 +108,8 @@ def test_the_history_has_the_events_of_the_log_in_order(real: Path, tmp_path: Pa
     ],
 )  # fmt: skip
 def test_each_line_yields_its_event(line: bytes, event: TrainingEvent | None) -> None:
-    events = list(LiveReader(not_resumable=["_best.weights"])(line))
+    read = LiveReader(not_resumable=["_best.weights"])
+    events = [*read(line), *read(b"")]
     assert events == ([] if event is None else [event])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -100,8 +101,9 @@ def test_the_users_learning_rate_and_burn_in_are_used(plan_for: PlanMaker) -> No
     assert (plan.schedule.learning_rate, plan.schedule.burn_in) == (0.0004, 33)
     assert reason(plan, "learning_rate") == "learning_rate=0.0004: set by [train] learning_rate"
     assert "set by [train] burn_in" in reason(plan, "burn_in")
-    with pytest.raises(UsageError, match="burn_in = 500 covers all"):
+    with pytest.raises(UsageError) as caught:
         plan_for(burn_in=500, max_batches=500)
+    assert "burn_in = 500" in caught.value.what
 
 
 @pytest.mark.parametrize(
@@ -123,8 +125,9 @@ def test_the_users_anchors_are_written(plan_for: PlanMaker) -> None:
     plan = plan_for(anchors=sizes)
     assert anchors_of(plan.cfg).ravel().tolist() == list(sizes)
     assert plan.anchors.source == "configured"
-    with pytest.raises(UsageError, match="expected 9 anchors"):
+    with pytest.raises(UsageError) as caught:
         plan_for(anchors=sizes[:4])
+    assert "9 anchors" in caught.value.expected
 
 
 def test_a_network_whose_anchors_are_in_cells_keeps_them(
@@ -135,7 +138,7 @@ def test_a_network_whose_anchors_are_in_cells_keeps_them(
     assert plan.cfg.layers[-1].text("anchors") == "1,2,3,4"
     assert plan.summary.endswith("stock anchors")
     assert "cannot be fitted" in reason(plan, "stock anchors")
-    with pytest.raises(InputFormError, match="cannot be fitted"):
+    with pytest.raises(InputFormError):
         plan_for(network="v2.cfg", anchors="own")
 
 
@@ -196,12 +199,12 @@ def test_several_gpus_share_the_learning_rate(plan_for: PlanMaker) -> None:
     assert "on GPU 1" in reason(both, "subdivisions=")
 
 
-@pytest.mark.parametrize(
-    ("option", "match"), [("0,7", "there is no GPU 7"), ("first", "not a list of GPU numbers")]
-)
-def test_a_missing_gpu_is_refused(plan_for: PlanMaker, option: str, match: str) -> None:
-    with pytest.raises(UsageError, match=match):
+@pytest.mark.parametrize("option", ["0,7", "first"])
+def test_a_missing_gpu_is_refused(plan_for: PlanMaker, option: str) -> None:
+    with pytest.raises(UsageError) as caught:
         plan_for(gpus=(gpu(0),), on=option)
+    assert caught.value.where == "[train] gpus"
+    assert option in caught.value.found
 
 
 def test_the_identity_does_not_depend_on_the_machine(plan_for: PlanMaker) -> None:
@@ -232,8 +235,9 @@ def test_the_identity_ignores_comments_and_blanks(plan_for: PlanMaker, tmp_path:
 
 
 def test_pjreddies_darknet_cannot_train_yolov4(plan_for: PlanMaker) -> None:
-    with pytest.raises(UsageError, match="cannot train yolov4"):
+    with pytest.raises(UsageError) as caught:
         plan_for(network="yolov4")
+    assert "alexeyab" in caught.value.expected
 
 
 def test_an_error_in_a_users_file_is_reported_with_its_line(
@@ -241,5 +245,7 @@ def test_an_error_in_a_users_file_is_reported_with_its_line(
 ) -> None:
     text = stock("yolov3-tiny").render().replace("activation=leaky", "activation=lekay", 1)
     (tmp_path / "mine.cfg").write_text(text)
-    with pytest.raises(InputFormError, match=r"mine\.cfg.*line \d+: .*no activation lekay"):
+    with pytest.raises(InputFormError) as caught:
         plan_for(network="mine.cfg")
+    assert caught.value.where == str(tmp_path / "mine.cfg")
+    assert re.search(r"line \d+: .*lekay", caught.value.found)

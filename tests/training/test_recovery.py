@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from oiyolo.networks import cfg as cfgs
-from oiyolo.networks.schedule import Schedule, schedule_of
+from oiyolo.networks.schedule import Schedule, schedule_of, with_schedule
 from oiyolo.training.monitors import StopReason
 from oiyolo.training.recovery import (
     Abort,
@@ -22,27 +22,15 @@ from oiyolo.training.recovery import (
 if TYPE_CHECKING:
     from oiyolo.training.monitors import StopKind
 
-TEXT = """\
-[net]
-batch=64
-subdivisions=16
-learning_rate={rate}
-burn_in={burn_in}
-max_batches={max_batches}
-policy=steps
-steps=4800,5400
-scales=.1,.1
-
-[convolutional]
-filters=18
-size=1
-stride=1
-"""
+BARE = cfgs.parse("[net]\n\n[convolutional]\nfilters=18\nsize=1\n", path="network.cfg")
 
 
 def network(rate: float = 0.001, burn_in: int = 1000, max_batches: int = 6000) -> cfgs.Cfg:
-    text = TEXT.format(rate=rate, burn_in=burn_in, max_batches=max_batches)
-    return cfgs.parse(text, path="network.cfg")
+    cfg = with_schedule(BARE, schedule())
+    cfg.net.set("learning_rate", rate)
+    cfg.net.set("burn_in", burn_in)
+    cfg.net.set("max_batches", max_batches)
+    return cfg
 
 
 def schedule(batch: int = 64, subdivisions: int = 16) -> Schedule:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import pytest
 
+from oiyolo.trainlog.line_templates import RegionLines
 from oiyolo.trainlog.parse import LogParser
 
 if TYPE_CHECKING:
@@ -40,19 +41,25 @@ def assert_same_tables() -> Callable[[TrainLog, TrainLog], None]:
     return check
 
 
+def parse_in_pieces(data: bytes, size: int) -> TrainLog:
+    parser = LogParser()
+    for start in range(0, len(data), size):
+        parser.feed_bytes(data[start : start + size])
+    parser.close()
+    return parser.log()
+
+
 @pytest.fixture(scope="session")
-def assert_block_reading_matches(
+def assert_template_reading_matches(
     assert_same_tables: Callable[[TrainLog, TrainLog], None],
 ) -> Callable[[bytes], None]:
-    """Check that reading a log in blocks gives the same tables as reading it line by line."""
+    """Check that reading lines by their templates gives the same tables as matching each line."""
 
     def check(data: bytes) -> None:
-        logs = []
-        for block_threshold_bytes in (0, 1 << 60):
-            parser = LogParser(block_threshold_bytes=block_threshold_bytes)
-            parser.feed_bytes(data)
-            parser.close()
-            logs.append(parser.log())
-        assert_same_tables(*logs)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(RegionLines, "learn", lambda *_: None)
+            expected = parse_in_pieces(data, 1 << 18)
+        for size in (1 << 18, 3000):
+            assert_same_tables(parse_in_pieces(data, size), expected)
 
     return check

@@ -1,4 +1,4 @@
-"""Reading lines in blocks gives the same tables as reading them one by one."""
+"""Reading lines by their templates gives the same tables as matching each line."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oiyolo.trainlog.line_matcher import strip_terminal_codes, stripped_positions
-from oiyolo.trainlog.line_templates import COLUMNS, LineKind, TemplateScanner
+from oiyolo.trainlog.dialects import ITERATION_START, LINE_FORMATS, REMARKS
+from oiyolo.trainlog.line_matcher import match_parts, strip_terminal_codes, stripped_positions
+from oiyolo.trainlog.line_templates import OTHER, RegionLines
+from oiyolo.trainlog.parse import parse_log
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,21 +82,24 @@ LINES = [
 ]
 
 
+STRAY = ("\x00", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\x85", "\xa0", "\u2028", "\r", "\t")
+
+
 def randomize_digits(line: str, rng: random.Random) -> str:
     return re.sub(r"\d", lambda _: str(rng.randrange(10)), line)
 
 
-def test_block_reading_matches_on_every_real_log(
-    real_logs: dict[str, bytes], assert_block_reading_matches: Callable[[bytes], None]
+def test_template_reading_matches_on_every_real_log(
+    real_logs: dict[str, bytes], assert_template_reading_matches: Callable[[bytes], None]
 ) -> None:
     for data in real_logs.values():
-        assert_block_reading_matches(data)
-    assert_block_reading_matches(b"".join(real_logs.values()))
+        assert_template_reading_matches(data)
+    assert_template_reading_matches(b"".join(real_logs.values()))
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_block_reading_matches_for_any_digits(
-    line: str, assert_block_reading_matches: Callable[[bytes], None]
+def test_template_reading_matches_for_any_digits(
+    line: str, assert_template_reading_matches: Callable[[bytes], None]
 ) -> None:
     rng = random.Random(1)
     lines = [randomize_digits(line, rng) for _ in range(40)] + [line] * 3
@@ -104,17 +109,64 @@ def test_block_reading_matches_for_any_digits(
         for digit in "059"
     ]
     end = "\n1: 1.0, 1.0 avg, 0.1 rate, 0.1 seconds, 8 images\n"
-    assert_block_reading_matches("\n".join([line, *lines, *single_changes, end]).encode())
+    assert_template_reading_matches("\n".join([line, *lines, *single_changes, end]).encode())
 
 
-def test_plain_lines_do_not_take_the_slow_path() -> None:
+def test_plain_lines_are_read_by_their_templates() -> None:
     # Otherwise the tests in this module would not compare two ways of reading.
-    plain = {LineKind.REGION: 0, LineKind.ITERATION: 0, LineKind.OTHER: 0}
+    region_lines = RegionLines()
     for line in LINES:
-        kind = LineKind(int(TemplateScanner().scan(f"{line}\n".encode() * 3).kinds[0]))
-        if kind in plain:
-            plain[kind] += 1
-    assert plain == {LineKind.REGION: 8, LineKind.ITERATION: 5, LineKind.OTHER: 3}
+        region_lines.learn(line.encode(), match_parts(line.encode()))
+    kinds = list(region_lines.kinds.values())
+    assert sum(kind >= 0 for kind in kinds) == 8
+    assert kinds.count(OTHER) == 4
+    assert len(region_lines.iterations) == 6
+
+
+def test_no_expression_distinguishes_digits() -> None:
+    patterns = [line_format.pattern for _, line_format in LINE_FORMATS]
+    patterns += [pattern for _, pattern in REMARKS] + [ITERATION_START]
+    for pattern in patterns:
+        without_counts = re.sub(r"\{\d+(?:,\d*)?\}|\(\?P<\w+>", "", pattern.pattern)
+        assert re.findall(r"\d", without_counts) == []
+
+
+@pytest.mark.parametrize("stray", STRAY)
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_a_stray_character_does_not_lose_region_lines(
+    stray: str, end: str, assert_template_reading_matches: Callable[[bytes], None]
+) -> None:
+    first, second = (
+        "Region 16 Avg IOU: 0.5, Class: 0.5, Obj: 0.4, No Obj: 0.3, .5R: 0.2, .75R: 0.1,  "
+        f"count:{space}{count}\n"
+        for space, count in ((" ", 3), (" ", 9))
+    )
+    iteration = "{n}: 1.0, 1.0 avg, 0.1 rate, 0.1 seconds, 8 images\n"
+    text = "".join(
+        first.replace("0.5,", f"0.{n % 9}5,", 1) * 2
+        + second.replace("count: ", f"count:{stray} " if n % 7 == 0 else f"count: {stray}")
+        + iteration.format(n=n)
+        for n in range(1, 300)
+    )
+    data = text.removesuffix("\n").encode() + end.encode()
+    assert len(data) > 1 << 15
+    assert_template_reading_matches(data)
+
+
+@pytest.mark.parametrize("stray", ["\x00", "\x1c"])
+def test_a_stray_byte_after_the_last_count_keeps_the_ious(stray: str) -> None:
+    scores = "Class: 0.5, Obj: 0.4, No Obj: 0.3, .5R: 0.2, .75R: 0.1,  "
+    iteration = "{}: 1.0, 1.0 avg, 0.1 rate, 0.1 seconds, 8 images\n"
+    text = (
+        "Loaded: 0.000034 seconds\n" * 2000
+        + f"Region 16 Avg IOU: 0.9, {scores}count: 3\n" * 2
+        + iteration.format(1)
+        + f"Region 16 Avg IOU: 0.8, {scores}count: 3\n" * 2
+        + f"Region 16 Avg IOU: 0.5, {scores}count:{stray}1\n"
+        + iteration.format(2)
+    )
+    ious = parse_log(text).iterations["iou"].tolist()
+    assert ious == pytest.approx([0.9, (6 * 0.8 + 0.5) / 7])
 
 
 def test_numbers_equal_those_of_float() -> None:
@@ -124,14 +176,14 @@ def test_numbers_equal_those_of_float() -> None:
         for whole, part in itertools.product(range(1, 9), range(1, 8))
         for _ in range(20)
     ]
-    block = "".join(f"1: {text}, 1.0 avg, 0.1 rate, 0.1 seconds, 8 images\n" for text in texts)
-    contents = TemplateScanner().scan(block.encode())
-    is_iteration = contents.kinds == LineKind.ITERATION
-    assert is_iteration.mean() > 0.8
-    loss = contents.values[COLUMNS[LineKind.ITERATION].index("loss")]
-    np.testing.assert_array_equal(
-        loss[is_iteration], np.array(list(map(float, texts)))[is_iteration]
+    log = parse_log(
+        "".join(
+            f"Region 7 Avg IOU: 0.5, Class: {text}, Obj: 0.4, No Obj: 0.3, .5R: 0.2, .75R: 0.1,  "
+            "count: 3\n"
+            for text in texts
+        )
     )
+    np.testing.assert_array_equal(log.regions["class_score"], np.array(list(map(float, texts))))
 
 
 @given(text=st.text(alphabet="[]m^G\x07\x1b;0123ab\x00 \\?", max_size=60))
@@ -143,8 +195,19 @@ def test_stripped_positions_point_to_the_kept_characters(text: str) -> None:
     assert all(b in {a, " "} for a, b in zip(kept, stripped, strict=True))
 
 
+def damage_line(line: str, start: int, length: int, rng: random.Random) -> str:
+    """Return a line with other digits, with a stray character or as a part of itself."""
+    chance = rng.random()
+    if chance < 0.6:
+        return randomize_digits(line, rng)
+    if chance < 0.8:
+        at = rng.choice((start, len(line) - 1, line.find("count:") + 6))
+        return line[:at] + rng.choice(STRAY) + line[at + rng.randrange(2) :]
+    return line[start // 4 :][:length]
+
+
 PIECES = st.one_of(
-    st.sampled_from([*(f"{line}\n" for line in LINES), "\r", "\n", "\x1b["]),
+    st.sampled_from([*(f"{line}\n" for line in LINES), "\r", "\r\n", "\n", "\x1b[", *STRAY]),
     st.text(max_size=20),
 )
 
@@ -156,18 +219,18 @@ PIECES = st.one_of(
     seed=st.integers(0, 1 << 16),
 )
 @settings(deadline=None)
-def test_block_reading_matches_for_any_mixture_of_lines(
+def test_template_reading_matches_for_any_mixture_of_lines(
     pieces: list[tuple[str, int, int, int]],
     seed: int,
-    assert_block_reading_matches: Callable[[bytes], None],
+    assert_template_reading_matches: Callable[[bytes], None],
 ) -> None:
     rng = random.Random(seed)
     text = "".join(
-        randomize_digits(piece, rng) if rng.random() < 0.7 else piece[start // 4 :][:length]
+        damage_line(piece, start, length, rng)
         for piece, start, length, times in pieces
         for _ in range(times)
     )
-    assert_block_reading_matches(text.encode(errors="replace"))
+    assert_template_reading_matches(text.encode(errors="replace"))
 
 
 def damage_logs(logs: list[bytes], rng: random.Random) -> bytes:
@@ -195,10 +258,12 @@ def damage_logs(logs: list[bytes], rng: random.Random) -> bytes:
 @pytest.mark.parametrize(
     "rounds", [30, pytest.param(600, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
 )
-def test_block_reading_matches_on_damaged_logs(
-    rounds: int, real_logs: dict[str, bytes], assert_block_reading_matches: Callable[[bytes], None]
+def test_template_reading_matches_on_damaged_logs(
+    rounds: int,
+    real_logs: dict[str, bytes],
+    assert_template_reading_matches: Callable[[bytes], None],
 ) -> None:
     rng = random.Random(rounds)
     logs = list(real_logs.values())
     for _ in range(rounds):
-        assert_block_reading_matches(damage_logs(logs, rng))
+        assert_template_reading_matches(damage_logs(logs, rng))

@@ -366,10 +366,10 @@ def test_pieces_of_any_size_give_the_same_log() -> None:
         assert parser.log().summary == expected.summary
 
 
-def test_feeding_lines_returns_completed_iterations() -> None:
+def test_feeding_pieces_returns_completed_iterations() -> None:
     parser = LogParser()
-    assert parser.feed_line(region_line(0.5, count=2)) == []
-    (now,) = parser.feed_line("10: 3.0, 4.0 avg, 0.001 rate, 0.5 seconds, 640 images")
+    assert parser.feed(region_line(0.5, count=2)) == []
+    (now,) = parser.feed("10: 3.0, 4.0 avg, 0.001 rate, 0.5 seconds, 640 images\n")
     assert now == parser.latest
     assert (now.iteration, now.loss, now.avg_loss, now.iou) == (10, 3.0, 4.0, 0.5)
     assert now.images_per_s == 128
