@@ -25,6 +25,7 @@ from oiyolo.core import progress
 from oiyolo.demo_data.server import serve
 from oiyolo.demo_data.writer import write_mirror
 from oiyolo.project.keys import KEYS
+from tests.support.mirror_facts import fates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,6 +44,7 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 ROOT = Path(__file__).resolve().parents[1]
+SEED = 1
 SCENES = 60
 WAIT_S = 60.0
 
@@ -104,6 +106,11 @@ class Site:
     def urls(self) -> dict[str, str]:
         """The options that make a project use it."""
         return {"base_url": self.mirror.openimages_url, "mirror_url": self.mirror.images_url}
+
+    @property
+    def fates(self) -> dict[str, list[str]]:
+        """ImageIDs of the train images by fate."""
+        return fates(SEED, SCENES)
 
 
 @dataclass(frozen=True)
@@ -207,7 +214,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Yield a small mirror of Open Images with some of every fault; tests must not change it."""
     folder = tmp_path_factory.mktemp("site")
     with serve(folder) as server:
-        mirror = write_mirror(folder, base_url=server.base_url, seed=1, scenes=SCENES)
+        mirror = write_mirror(folder, base_url=server.base_url, seed=SEED, scenes=SCENES)
         server.load_overrides()
         yield Site(mirror, server)
 
@@ -218,7 +225,7 @@ def own_site(site: Site, tmp_path: Path) -> Iterator[Site]:
     folder = tmp_path / "site"
     shutil.copytree(site.mirror.folder, folder)
     with serve(folder) as server:
-        mirror = write_mirror(folder, base_url=server.base_url, seed=1, scenes=SCENES)
+        mirror = write_mirror(folder, base_url=server.base_url, seed=SEED, scenes=SCENES)
         server.load_overrides()
         yield Site(mirror, server)
 

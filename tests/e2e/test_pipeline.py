@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 import oiyolo
+from tests.support.mirror_facts import box_counts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,7 +105,7 @@ def test_selection_json_and_boxes_csv_follow_the_contract(
     assert summary["classes"]["Boat"]["images"] == len({row["ImageID"] for row in used})
     assert summary["excluded"] == {"no box left": 1}
     # The dropped boxes stay in the table, with the reason.
-    drawn = site.mirror.boxes["train"]
+    drawn = box_counts(site.mirror, "train")
     assert {row["dropped_because"] for row in unused} <= {"group_of"}
     lost = sum(drawn[name] for name in ("Boat", "Canoe", "Gondola")) - len(boxes)
     assert 0 < lost <= 2  # of the one image that holds nothing but a group
@@ -169,14 +170,14 @@ def test_the_counts_of_status_add_up(finished: FinishedProject, cli: Cli, site: 
     summary = finished.results["select"].as_dict()
     assert status["selected"] == summary["images"]
     dead = {"gone-404", "gone-410", "moved-to-placeholder", "corrupt"}
-    lost = sum(len(site.mirror.fates[fate]) for fate in dead)
+    lost = sum(len(site.fates[fate]) for fate in dead)
     assert sum(status["excluded"].values()) == lost
 
 
 def test_why_explains_a_missing_image_and_a_training_image(
     finished: FinishedProject, cli: Cli, site: Site
 ) -> None:
-    (gone,) = site.mirror.fates["gone-410"]
+    (gone,) = site.fates["gone-410"]
     text = cli.ok("why", gone, project=finished.folder).out
     assert "excluded: mirror: HTTP 404, original: HTTP 410" in text
     trained = lines_of(finished.run / "train.txt")[0].split("/")[-1].removesuffix(".jpg")

@@ -7,13 +7,14 @@ import json
 import os
 import shutil
 import sys
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import oiyolo
 from oiyolo.core import locks
-from oiyolo.stages.train.training_loop import _TrainingLoop
+from oiyolo.stages.train import training_loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -509,7 +510,7 @@ def test_a_nearly_full_disk_stops_the_training_before_it_writes_incomplete_weigh
     stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in.behave(pace_s=0.05)
-    monkeypatch.setattr(_TrainingLoop, "_free_bytes", lambda _: 1000)
+    monkeypatch.setattr(training_loop, "disks", SimpleNamespace(free_bytes=lambda _: 1000))
     done = stand_in.train()
     assert done.code == 4
     assert "the disk is nearly full" in done.err

@@ -40,7 +40,7 @@ ALLOWED = {
     ),
     (
         "oiyolo/project/ledger.py",
-        'self._db.execute("ALTER TABLE events RENAME COLUMN told TO message")',
+        'statements.append("ALTER TABLE events RENAME COLUMN told TO message")',
     ),
     (
         "oiyolo/training/run.py",
