@@ -11,7 +11,7 @@ SOURCES := oiyolo tests notebooks benchmarks
 help:
 	@echo "make demo       the whole pipeline on a small drawn Open Images (about three minutes)"
 	@echo "make test       the tests, except the slow ones"
-	@echo "make test-slow  the slow tests"
+	@echo "make test-slow  the slow tests, and the self-check of a benchmark"
 	@echo "make check      format, lint, types, then the tests"
 	@echo "make format     format the code"
 	@echo "make setup      .venv with the package and all tools"
@@ -26,6 +26,7 @@ test: setup darknet
 
 test-slow: setup darknet
 	$(BIN)/python -m pytest -q -m slow
+	$(BIN)/python benchmarks/gpu.py --self-check
 
 check: setup
 	$(BIN)/ruff format --check $(wildcard $(SOURCES))

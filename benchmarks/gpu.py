@@ -349,6 +349,7 @@ def _check_whole_run(folder: Path) -> None:
         words, env={**os.environ, "PATH": str(tools)}, capture_output=True, text=True, check=False
     )
     _check("without a GPU", (without_gpu.returncode, without_gpu.stdout), (1, ""))
+    _check("the message without a GPU", without_gpu.stderr.strip(), _NO_GPU)
     (tools / "nvidia-smi").write_text(_STAND_IN)
     (tools / "nvidia-smi").chmod(0o755)
     path = f"{tools}{os.pathsep}{os.environ['PATH']}"
@@ -357,8 +358,8 @@ def _check_whole_run(folder: Path) -> None:
     ).stdout
     _check("the GPU's name", "Stand-in GPU" in table, expected=True)
     trainings = json.loads((folder / "out" / "gpu.json").read_text())
-    runs = [(training["device"], training["iterations"]) for training in trainings]
-    _check("runs", runs, [("CPU", 4), ("GPU", 12)])
+    runs = [(run["device"], run["iterations"], run["batch"]) for run in trainings]
+    _check("runs", runs, [("CPU", 4, 4.0), ("GPU", 12, 4.0)])
     _check("speeds", all(training["images_per_s"] > 0 for training in trainings), expected=True)
     _check("the project is not changed", _digests(project), before)
 

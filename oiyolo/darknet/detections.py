@@ -11,6 +11,7 @@ src/detector.c:499 in AlexeyAB/darknet (59596d78).
 
 from __future__ import annotations
 
+from array import array
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +20,7 @@ from oiyolo.core.errors import DarknetError, InputFormError
 from oiyolo.evaluation.tables import Detections
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from oiyolo.boxes import Boxes
@@ -60,25 +61,25 @@ def read_detections(
         InputFormError: A line does not have this format, or names an image that was not in the
             list.
     """
+    import pandas as pd  # noqa: PLC0415  (slow to import)
+
     image_ids = tuple(image_sizes_wh)
     index_by_name = _index_by_printed_name(image_ids)
-    rows: list[tuple[float, ...]] = []
-    class_ids: list[int] = []
+    numbers = array("d")
     for class_id in range(class_count):
-        path = folder / f"{prefix}{class_id}.txt"
-        rows += dict.fromkeys(_read_class(path, index_by_name))
-        class_ids += [class_id] * (len(rows) - len(class_ids))
-    table = np.array(rows, dtype=np.float64).reshape(-1, 1 + _NUMBERS_PER_LINE)
-    is_finite = np.isfinite(table).all(axis=1)
-    table = table[is_finite]
-    image = table[:, 0].astype(np.int64)
+        for image, values in _read_class(folder / f"{prefix}{class_id}.txt", index_by_name):
+            numbers.extend((class_id, image, *values))
+    table = np.array(numbers).reshape(-1, 2 + _NUMBERS_PER_LINE)
+    table = table[np.isfinite(table).all(axis=1)]
+    table = table[~pd.DataFrame(table).duplicated().to_numpy(dtype=bool)]
+    image = table[:, 1].astype(np.int64)
     sizes_wh = np.array([*image_sizes_wh.values()], dtype=np.float64).reshape(-1, 2)[image]
     return Detections(
         image_ids=image_ids,
         image=image,
-        class_id=np.array(class_ids, dtype=np.int64)[is_finite],
-        score=table[:, 1],
-        xyxy=to_fractions(table[:, 2:], sizes_wh),
+        class_id=table[:, 0].astype(np.int64),
+        score=table[:, 2],
+        xyxy=to_fractions(table[:, 3:], sizes_wh),
     )
 
 
@@ -121,8 +122,10 @@ def _index_by_printed_name(image_ids: Iterable[str]) -> dict[str, int]:
     return {name: index for index, name in enumerate(id_by_name)}
 
 
-def _read_class(path: Path, index_by_name: Mapping[str, int]) -> Iterator[tuple[float, ...]]:
-    """Yield position of the image, score, left, top, right and bottom of each line.
+def _read_class(
+    path: Path, index_by_name: Mapping[str, int]
+) -> Iterator[tuple[int, Sequence[float]]]:
+    """Yield position of the image, and score, left, top, right and bottom, of each line.
 
     Raises:
         DarknetError: The file is missing.
@@ -130,44 +133,46 @@ def _read_class(path: Path, index_by_name: Mapping[str, int]) -> Iterator[tuple[
     """
     try:
         # Separated by "\n" alone: names may contain other characters that end a line.
-        lines = path.read_bytes().decode("utf-8", errors="surrogateescape").split("\n")
+        file = path.open(encoding="utf-8", errors="surrogateescape", newline="\n")
     except FileNotFoundError:
         raise DarknetError(
             "darknet detector valid wrote no file for a class",
             where=str(path),
             remedy="Check darknet's output: it may have failed although it returned 0",
         ) from None
-    unfinished = lines.pop()
-    for number, line in enumerate(lines, start=1):
-        name, *words = line.rstrip("\r").rsplit(" ", _NUMBERS_PER_LINE)
-        if _WINDOWS_NAN in line:
-            words = [word.replace(_WINDOWS_NAN, "nan") for word in words]
-        try:
-            numbers = tuple(map(float, words))
-        except ValueError:
-            numbers = ()
-        if len(numbers) != _NUMBERS_PER_LINE:
-            raise InputFormError(
-                "a malformed line in darknet's detections",
-                where=f"{path}:{number}",
-                expected=_LINE_FORMAT,
-                found=repr(line[:80]),
-                remedy="Run `oiyolo evaluate` again",
-            )
-        if name not in index_by_name:
-            raise InputFormError(
-                "a detection on an image that is not in darknet's list",
-                where=f"{path}:{number}",
-                expected=f"one of {len(index_by_name)} images",
-                found=repr(name),
-                remedy="Run darknet with an empty results folder",
-            )
-        yield index_by_name[name], *numbers
-    if unfinished:
-        raise InputFormError(
-            "darknet's detections end in the middle of a line",
-            where=f"{path}:{len(lines) + 1}",
-            expected=_LINE_FORMAT,
-            found=repr(unfinished[:80]),
-            remedy="Darknet was interrupted, or the disk is full; run `oiyolo evaluate` again",
-        )
+    with file:
+        for number, line in enumerate(file, start=1):
+            name, *words = line.rsplit(" ", _NUMBERS_PER_LINE)
+            if _WINDOWS_NAN in line:
+                words = [word.replace(_WINDOWS_NAN, "nan") for word in words]
+            try:
+                values = [float(word) for word in words]
+            except ValueError:
+                values = []
+            if len(values) != _NUMBERS_PER_LINE or line[-1] != "\n":
+                raise _malformed(line, f"{path}:{number}")
+            if name not in index_by_name:
+                raise InputFormError(
+                    "a detection on an image that is not in darknet's list",
+                    where=f"{path}:{number}",
+                    expected=f"one of {len(index_by_name)} images",
+                    found=repr(name),
+                    remedy="Run darknet with an empty results folder",
+                )
+            yield index_by_name[name], values
+
+
+def _malformed(line: str, where: str) -> InputFormError:
+    text = line.rstrip("\r\n")
+    if line.endswith("\n"):
+        message, remedy = "a malformed line in darknet's detections", "Run"
+    else:
+        message = "darknet's detections end in the middle of a line"
+        remedy = "Darknet was interrupted, or the disk is full; run"
+    return InputFormError(
+        message,
+        where=where,
+        expected=_LINE_FORMAT,
+        found=repr(text[:80]),
+        remedy=f"{remedy} `oiyolo evaluate` again",
+    )

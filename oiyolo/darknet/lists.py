@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-_MIN_IMAGES: Final = 4
+MIN_IMAGES: Final = 4
 """``darknet detector valid`` loads four images at once without checking that the list has four
 (examples/detector.c, validate_detector)."""
 
 
 def pad(paths: Sequence[str]) -> list[str]:
     """Return the list with its last image repeated until darknet can read it without crashing."""
-    missing = _MIN_IMAGES - len(paths)
+    missing = MIN_IMAGES - len(paths)
     return [*paths, *[paths[-1]] * missing] if paths and missing > 0 else list(paths)
 
 

@@ -78,7 +78,6 @@ class Scene:
 
     image: Image.Image
     objects: tuple[DrawnObject, ...]
-    kind: SceneKind
 
 
 @dataclass(frozen=True)
@@ -129,7 +128,7 @@ def _try_scene(rng: np.random.Generator, kind: SceneKind, size_wh: tuple[int, in
     elif kind is SceneKind.ON_BOARD:
         extra = [composition.draw_bow()]
     objects = (*composition.visible_objects(), *extra)
-    return Scene(_add_camera_effects(rng, composition.image), objects, kind)
+    return Scene(_add_camera_effects(rng, composition.image), objects)
 
 
 def _choose(rng: np.random.Generator, candidates: list[Sprite]) -> Sprite:

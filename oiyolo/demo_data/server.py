@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import socket
 import socketserver
 import threading
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import unquote, urlsplit
+from weakref import WeakSet
 
 from oiyolo.core import files
 from oiyolo.demo_data.writer import (
@@ -79,6 +81,7 @@ class Server(ThreadingHTTPServer):
         self.folder = folder.resolve()
         self.overrides: dict[str, ResponseOverride] = {}
         self.requests: list[ServedRequest] = []
+        self._connections: WeakSet[socket.socket] = WeakSet()
         self._digests: dict[tuple[Path, int, int], str] = {}
         super().__init__((HOST, port), _Handler)
         self.base_url = f"http://{HOST}:{self.server_port}"
@@ -87,6 +90,19 @@ class Server(ThreadingHTTPServer):
         """Bind the socket without a name lookup of the loopback address."""
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = HOST, int(self.server_address[1])
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Accept a connection, and remember it until it is closed."""
+        connection, address = super().get_request()
+        self._connections.add(connection)
+        return connection, address
+
+    def server_close(self) -> None:
+        """Close the server and all connections; otherwise they would still be answered."""
+        super().server_close()
+        for connection in self._connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def load_overrides(self) -> None:
         """Read the mirror's response overrides for dead links and thumbnails from its file."""

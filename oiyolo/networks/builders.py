@@ -17,8 +17,8 @@ import numpy as np
 from oiyolo.core.errors import UsageError
 from oiyolo.networks.anchors import round_anchors
 from oiyolo.networks.cfg import parse, read
-from oiyolo.networks.layers import HEAD_KINDS, head_channels
-from oiyolo.networks.lint import GRID_PX, MULTI_SCALE_MAX_PX, MULTI_SCALE_MIN_PX
+from oiyolo.networks.layers import head_channels, heads_of, heads_with_previous
+from oiyolo.networks.lint import GRID_PX, allows_multi_scale
 from oiyolo.networks.schedule import schedule_for, schedule_of, with_overrides, with_schedule
 from oiyolo.networks.stock import TEXTS
 
@@ -209,14 +209,21 @@ def adapt(
     old_wh = new.size_wh
     new.net.set("width", size_wh[0])
     new.net.set("height", size_wh[1])
-    for index, head in _heads(new):
+    heads = _heads(new)
+    for before, head in heads_with_previous(new):
+        if before.kind != "convolutional":
+            raise head.error(
+                f"[{head.kind}] does not follow a convolution",
+                expected="[convolutional] before it",
+                found=f"[{before.kind}]",
+            )
         head.set("classes", class_count)
-        _layer_before(new, index, head).set("filters", head_channels(head))
+        before.set("filters", head_channels(head))
     if anchors is not None:
         _set_anchors(new, anchors)
     elif old_wh != size_wh and min(old_wh) > 0:
         scale = np.array(size_wh) / np.array(old_wh)
-        for _, head in _heads(new):
+        for head in heads:
             numbers = head.numbers("anchors")
             if len(numbers) % 2:
                 raise head.error(
@@ -226,7 +233,7 @@ def adapt(
                 )
             sizes = np.array(numbers).reshape(-1, 2)
             head.set("anchors", _format_anchors(round_anchors(sizes * scale)))
-    if not (multi_scale and _allows_multi_scale(size_wh)):
+    if not (multi_scale and allows_multi_scale(size_wh)):
         _disable_multi_scale(new)
     return with_schedule(new, schedule) if schedule else new.copy()
 
@@ -241,7 +248,7 @@ def anchors_of(cfg: Cfg) -> Sizes:
         CfgError: No head, heads with different anchors, an odd count of numbers, or a [region]
             head, whose anchors are in cells.
     """
-    heads = [head for _, head in _heads(cfg)]
+    heads = _heads(cfg)
     first = heads[0].numbers("anchors")
     for head in heads:
         if head.kind == "region" or head.numbers("anchors") != first or len(first) % 2:
@@ -308,7 +315,7 @@ def suits_multi_scale(size_wh: tuple[int, int], image_count: int) -> bool:
         size_wh: Width and height of the input in pixels.
         image_count: Number of training images.
     """
-    return _allows_multi_scale(size_wh) and image_count >= MULTI_SCALE_MIN_IMAGES
+    return allows_multi_scale(size_wh) and image_count >= MULTI_SCALE_MIN_IMAGES
 
 
 def diff(before: Cfg, after: Cfg) -> str:
@@ -343,8 +350,8 @@ def _check_arguments(class_count: int, size_wh: tuple[int, int]) -> None:
         )
 
 
-def _heads(cfg: Cfg) -> list[tuple[int, Section]]:
-    heads = [(i, layer) for i, layer in enumerate(cfg.layers) if layer.kind in HEAD_KINDS]
+def _heads(cfg: Cfg) -> list[Section]:
+    heads = heads_of(cfg)
     if not heads:
         raise cfg.net.error(
             "this network does not detect boxes",
@@ -354,19 +361,8 @@ def _heads(cfg: Cfg) -> list[tuple[int, Section]]:
     return heads
 
 
-def _layer_before(cfg: Cfg, index: int, head: Section) -> Section:
-    before = cfg.layers[index - 1] if index else cfg.net
-    if before.kind != "convolutional":
-        raise head.error(
-            f"[{head.kind}] does not follow a convolution",
-            expected="[convolutional] before it",
-            found=f"[{before.kind}]",
-        )
-    return before
-
-
 def _set_anchors(cfg: Cfg, anchors: Sizes) -> None:
-    for _, head in _heads(cfg):
+    for head in _heads(cfg):
         num = head.integer("num", 1)
         if head.kind == "region" or len(anchors) != num:
             raise UsageError(
@@ -390,12 +386,7 @@ def _scaled_stock_anchors(cfg: Cfg, network: Network, size_wh: tuple[int, int]) 
     return sizes if (scale == 1).all() else round_anchors(sizes * scale)
 
 
-def _allows_multi_scale(size_wh: tuple[int, int]) -> bool:
-    width, height = size_wh
-    return width == height and MULTI_SCALE_MIN_PX <= width <= MULTI_SCALE_MAX_PX
-
-
 def _disable_multi_scale(cfg: Cfg) -> None:
-    for _, head in _heads(cfg):
+    for head in _heads(cfg):
         if head.number("random", 0):
             head.set("random", 0)

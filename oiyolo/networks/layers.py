@@ -124,6 +124,17 @@ def expected_weight_bytes(cfg: Cfg, layer_count: int | None = None) -> int:
     return HEADER_BYTES + FLOAT_BYTES * sum(layer.parameter_count for layer in stored)
 
 
+def heads_of(cfg: Cfg) -> list[Section]:
+    """Return the sections that decode a layer's output into boxes."""
+    return [head for _, head in heads_with_previous(cfg)]
+
+
+def heads_with_previous(cfg: Cfg) -> list[tuple[Section, Section]]:
+    """Return each head after the section before it."""
+    pairs = zip([cfg.net, *cfg.layers], cfg.layers, strict=False)
+    return [(before, head) for before, head in pairs if head.kind in HEAD_KINDS]
+
+
 def mask_of(head: Section) -> list[int]:
     """Return the indices of the anchors that a head uses; all of them if it has no mask.
 

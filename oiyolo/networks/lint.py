@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from oiyolo.core.errors import InputFormError
 from oiyolo.networks.cfg import CfgError
-from oiyolo.networks.layers import HEAD_KINDS, head_channels, layers, mask_of
+from oiyolo.networks.layers import head_channels, heads_of, heads_with_previous, layers, mask_of
 from oiyolo.networks.vocabulary import (
     ACTIVATIONS,
     ALEXEYAB_ACTIVATIONS,
@@ -104,6 +104,12 @@ def check(cfg: Cfg, *, class_count: int, fork: ForkName | None = None) -> list[L
     return findings
 
 
+def allows_multi_scale(size_wh: tuple[int, int]) -> bool:
+    """Return whether every fork trains at sizes around this one with ``random``."""
+    width, height = size_wh
+    return width == height and MULTI_SCALE_MIN_PX <= width <= MULTI_SCALE_MAX_PX
+
+
 def _collect(findings: Iterator[LintFinding]) -> Iterator[LintFinding]:
     """Yield findings, and the error that aborts a rule (an invalid route, say) as a finding."""
     try:
@@ -126,10 +132,10 @@ def _check_size(cfg: Cfg, _: int, fork: ForkName | None) -> Iterator[LintFinding
                 f"{key}={side} is not a multiple of {GRID_PX}",
                 f"Set {key}={nearest}",
             )
-    heads = _heads(cfg)
+    heads = heads_of(cfg)
     if fork == "pjreddie" and heads and heads[-1].number("random", 0):
         width, height = cfg.size_wh
-        if width != height or not MULTI_SCALE_MIN_PX <= width <= MULTI_SCALE_MAX_PX:
+        if not allows_multi_scale(cfg.size_wh):
             yield LintFinding(
                 "warning",
                 heads[-1].line_of("random"),
@@ -241,26 +247,25 @@ def _check_steps(net: Section, end: int) -> Iterator[LintFinding]:
 
 
 def _check_heads(cfg: Cfg, class_count: int, _: ForkName | None) -> Iterator[LintFinding]:
-    if not _heads(cfg):
+    if not heads_of(cfg):
         yield LintFinding(
             "error",
             cfg.net.line,
             "no [yolo] section: this network does not detect boxes",
             "Use the .cfg of a detector, not of a classifier",
         )
-    for before, head in zip([cfg.net, *cfg.layers], cfg.layers, strict=False):
-        if head.kind in HEAD_KINDS:
-            classes = head.integer("classes", 20)
-            if classes != class_count:
-                yield LintFinding(
-                    "error",
-                    head.line_of("classes"),
-                    f"classes={classes}, but the dataset has {class_count}",
-                    f"Set classes={class_count}",
-                )
-            yield from _check_filters(before, head)
-            if head.kind != "region":
-                yield from _check_anchors(head)
+    for before, head in heads_with_previous(cfg):
+        classes = head.integer("classes", 20)
+        if classes != class_count:
+            yield LintFinding(
+                "error",
+                head.line_of("classes"),
+                f"classes={classes}, but the dataset has {class_count}",
+                f"Set classes={class_count}",
+            )
+        yield from _check_filters(before, head)
+        if head.kind != "region":
+            yield from _check_anchors(head)
 
 
 def _check_shared_anchors(cfg: Cfg, _: int, __: ForkName | None) -> Iterator[LintFinding]:
@@ -440,10 +445,6 @@ def _check_option_names(section: Section, fork: ForkName) -> Iterator[LintFindin
                 "mosaic=1 needs a darknet built with OpenCV",
                 "Set mosaic=0 for a build without OpenCV",
             )
-
-
-def _heads(cfg: Cfg) -> list[Section]:
-    return [section for section in cfg.layers if section.kind in HEAD_KINDS]
 
 
 _RULES: tuple[Callable[[Cfg, int, ForkName | None], Iterator[LintFinding]], ...] = (

@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from oiyolo.networks.layers import FLOAT_BYTES, HEAD_KINDS, layers
+from oiyolo.networks.layers import FLOAT_BYTES, heads_of, layers
 from oiyolo.networks.lint import MULTI_SCALE_MAX_PX
 from oiyolo.networks.schedule import divisors
 
@@ -92,7 +92,7 @@ def largest_size(cfg: Cfg, fork: ForkName | None = None) -> tuple[int, int]:
         CfgError: A value in the file is not a number.
     """
     base_wh = cfg.size_wh
-    heads = [layer for layer in cfg.layers if layer.kind in HEAD_KINDS]
+    heads = heads_of(cfg)
     # Darknet reads ``random`` of the last head only (examples/detector.c:63, src/detector.c:108).
     random = heads[-1].number("random", 0) if heads else 0
     if not random:

@@ -9,7 +9,7 @@ command extracts them, examples/darknet.c).
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from oiyolo.core.errors import InputFormError
@@ -22,33 +22,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from oiyolo.networks.cfg import Cfg
+    from oiyolo.networks.weights import WeightsReport
 
 _BLOCK_BYTES = 1 << 20
 _MAX_CLASSES = 100_000
 
 
-@dataclass(frozen=True)
-class TransferableLayers:
-    """The part of a weights file that a network can use.
+def find_transferable_layers(path: Path, cfg: Cfg) -> WeightsReport:
+    """Return which layers of a network a weights file can fill.
 
-    Attributes:
-        filled_layers: Number of layers of the network that the file fills, from the first.
-        layer_count: Number of layers of the network.
-        class_count: Number of classes that the file was trained for, if it differs; else 0.
-    """
-
-    filled_layers: int
-    layer_count: int
-    class_count: int = 0
-
-    @property
-    def needs_truncation(self) -> bool:
-        """Whether the file must be truncated, because darknet would read beyond these layers."""
-        return self.class_count > 0
-
-
-def find_transferable_layers(path: Path, cfg: Cfg) -> TransferableLayers:
-    """Find the layers of a network that a weights file can fill.
+    A file for another number of classes must be truncated, because darknet would read beyond these
+    layers.
 
     Args:
         path: File of the same network, of its first layers, or of the same network for another
@@ -61,15 +45,15 @@ def find_transferable_layers(path: Path, cfg: Cfg) -> TransferableLayers:
         CfgError: As for ``layers.layers``.
     """
     try:
-        report = check_weights(path, cfg)
+        return check_weights(path, cfg)
     except InputFormError:
         class_count = _trained_class_count(path, cfg)
         if not class_count:
             raise
         trained = _with_classes(cfg, class_count)
-        check_weights(path, trained)
-        return TransferableLayers(_common_layer_count(cfg, trained), len(layers(cfg)), class_count)
-    return TransferableLayers(report.filled_layers or 0, report.layer_count or 0)
+        report = check_weights(path, trained)
+        filled_layers = _common_layer_count(cfg, trained)
+        return replace(report, filled_layers=filled_layers, class_count=class_count)
 
 
 def write_partial_weights(path: Path, cfg: Cfg, layer_count: int, target: Path) -> None:

@@ -73,19 +73,21 @@ class WeightsReport:
 
     Attributes:
         header: Header of the file.
-        filled_layers: Number of layers of the network that the file fills, from the first;
-            ``None`` if it was not compared with a network.
-        layer_count: Number of layers of the network; ``None`` without a network.
+        filled_layers: Number of layers of the network that the file fills, from the first.
+        layer_count: Number of layers of the network; 0 if the file was not compared with one.
+        class_count: Number of classes that the file was trained for, if it differs from the
+            network's (``partial.find_transferable_layers``); else 0.
     """
 
     header: Header
-    filled_layers: int | None = None
-    layer_count: int | None = None
+    filled_layers: int = 0
+    layer_count: int = 0
+    class_count: int = 0
 
     @property
     def is_complete(self) -> bool:
         """Whether the file fills every layer of the network."""
-        return self.filled_layers is not None and self.filled_layers == self.layer_count
+        return 0 < self.layer_count == self.filled_layers
 
 
 @dataclass(frozen=True)

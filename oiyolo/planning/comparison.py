@@ -13,7 +13,7 @@ from oiyolo.core.disks import used_bytes
 from oiyolo.core.errors import OiyoloError
 from oiyolo.core.results import format_table
 from oiyolo.core.units import format_bytes, format_duration, format_money
-from oiyolo.planning.estimates import cost, total
+from oiyolo.planning.estimates import cost
 from oiyolo.planning.run_plan import plan_path
 from oiyolo.project.ledger import STATES
 from oiyolo.stages import fetch as fetch_stage
@@ -95,7 +95,7 @@ def _compare(project: Project, ledger: Ledger, plan: dict[str, Any]) -> Comparis
     fetch_s = fetch_stage.read_stats(project).seconds or None
     iterations, training_s = _latest_training(project, str(training["network"]))
     known_s = [seconds for seconds in (fetch_s, training_s) if seconds is not None]
-    spent = [cost(seconds, money["price_per_hour"]) for seconds in known_s] if money else []
+    spent = cost(sum(known_s), money["price_per_hour"]) if money and known_s else None
     selection = select_stage.find(project)
     source_of, bytes_of = (ledger.column(name, *STATES[1:]) for name in ("source", "bytes"))
     network_bytes = sum(
@@ -114,7 +114,7 @@ def _compare(project: Project, ledger: Ledger, plan: dict[str, Any]) -> Comparis
             "disk_bytes": (plan["final_bytes"], disk_bytes),
             "iterations": (training["iterations"], iterations),
             "training_seconds": (training["seconds"], training_s),
-            "money": (money.get("total"), total(spent) if spent else None),
+            "money": (money.get("total"), spent),
         },
         currency=money.get("currency", ""),
     )

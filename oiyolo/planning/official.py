@@ -65,18 +65,21 @@ class OfficialFiles:
             "cache_free_bytes": self.free_bytes,
         }
 
+    @property
+    def needed_bytes(self) -> float:
+        """Free space that the download needs; 0 if nothing is kept or all sizes are unknown."""
+        kept_bytes = 0 if self.streamed else self.known_bytes
+        return estimates.with_margin(kept_bytes, MIN_FREE_BYTES)
+
     def check(self) -> None:
         """Raise if the files do not fit.
 
         Raises:
             UnavailableError: The cache's disk has too little free space.
         """
-        needed = 0.0
-        if not self.streamed:
-            needed = estimates.with_margin(self.known_bytes, MIN_FREE_BYTES)
         check_free_space(
             self.folder,
-            needed,
+            self.needed_bytes,
             what="the official files",
             remedy="choose another folder with --cache, or read the files without keeping them "
             "with --stream",

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from oiyolo.core.errors import OiyoloError
+from oiyolo.darknet.forks import FORKS
 from oiyolo.networks import builders
 from oiyolo.networks.cfg import read
-from oiyolo.networks.layers import HEAD_KINDS, expected_weight_bytes
+from oiyolo.networks.layers import expected_weight_bytes, heads_of
 from oiyolo.networks.partial import pretrained_for
 from oiyolo.networks.schedule import schedule_of
 from oiyolo.networks.weights import PRETRAINED
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from oiyolo.project.project import Project
     from oiyolo.training.run import Run
 
-_ALL_FORKS: Final[tuple[ForkName, ...]] = ("pjreddie", "alexeyab", "hank")
 _UNKNOWN_RATE: Final = (
     "unknown; set it with --seconds-per-iteration, or run `oiyolo train` for a few minutes"
 )
@@ -134,16 +134,16 @@ def _forks(runs: Sequence[Run], network: str) -> tuple[ForkName, ...]:
     for run in reversed(runs):
         darknet = run.record.get("darknet", {})
         last = darknet.get("fork", darknet.get("line"))  # older files have "line"
-        if last in _ALL_FORKS:
+        if last in FORKS:
             return (last,)
     builtin = builders.find_network(network)
-    return builtin.forks if builtin else _ALL_FORKS
+    return builtin.forks if builtin else tuple(FORKS)
 
 
 def _parts(cfg: Cfg, forks: Sequence[ForkName]) -> dict[str, float]:
     schedule = schedule_of(cfg)
     file_count = max(estimates.weights_file_count(fork, schedule.max_batches) for fork in forks)
-    heads = sum(layer.kind in HEAD_KINDS for layer in cfg.layers)
+    heads = len(heads_of(cfg))
     weights_bytes = file_count * expected_weight_bytes(cfg)
     return {
         f"weights, up to {file_count} files": estimates.on_disk(weights_bytes, file_count),

@@ -334,13 +334,15 @@ def _check(
     if staleness.stale_reason(path, recipe) is None:
         revision = str(files.read_json(path).get("revision", ""))
         return Built(darknet, verified_now=False, revision=revision)
-    if verifies:
-        verify(darknet)
+    if not verifies:
+        revision = program.revision(darknet)
+        return Built(
+            darknet, verified_now=False, revision=revision, unverified_reason=_NOT_VERIFIED
+        )
+    verify(darknet)
     revision = spec.revision.name if spec is not None else program.revision(darknet)
-    if verifies:
-        staleness.write_recipe(path, {**recipe, "revision": revision})
-    unverified_reason = "" if verifies else _NOT_VERIFIED
-    return Built(darknet, verifies, revision, unverified_reason=unverified_reason)
+    staleness.write_recipe(path, {**recipe, "revision": revision})
+    return Built(darknet, verified_now=True, revision=revision)
 
 
 def _verification_record(project: Project, darknet: Darknet) -> tuple[Path, dict[str, object]]:

@@ -84,8 +84,9 @@ def find_cause(log: Sequence[str], iterations: int) -> ExitCause:
         iterations: Number of logged iterations.
     """
     output = "\n".join(complaints(log) or log[-_LAST_LINES:])
+    text = "\n".join(log)
     for cause in _CAUSES:
-        if re.search(cause.pattern, "\n".join(log), re.MULTILINE):
+        if re.search(cause.pattern, text, re.MULTILINE):
             return ExitCause(cause.name, cause.remedy, output)
     name = "" if iterations else "nothing was trained"
     return ExitCause(name, "Fix the cause, " + _RESUME, output)

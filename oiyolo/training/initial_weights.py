@@ -93,32 +93,27 @@ def prepare_initial_weights(
         stack.enter_context(lock)
         path = obtain(weights, cache=folder, client=client, pretrained=pretrained)
     report = check_weights(path, cfg)
-    filled, count = report.filled_layers or 0, report.layer_count or 0
     source = {k: v for k, v in origin(path).items() if k != "mtime_ns"}
-    return InitialWeights(path, filled, count, {"name": weights, **source, "layers": filled})
+    source |= {"name": weights, "layers": report.filled_layers}
+    return InitialWeights(path, report.filled_layers, report.layer_count, source)
 
 
 def _user_weights(path: Path, cfg: Cfg, folder: Path) -> InitialWeights:
     """Return the user's file, or a copy of its first layers if only those fit."""
     path = path.absolute()
-    transferable = find_transferable_layers(path, cfg)
+    report = find_transferable_layers(path, cfg)
     sha256 = sha256_of(path)
     source = {
         "path": str(path),
         "sha256": sha256,
         "size_bytes": path.stat().st_size,
-        "layers": transferable.filled_layers,
+        "layers": report.filled_layers,
     }
-    if not transferable.needs_truncation:
-        return InitialWeights(path, transferable.filled_layers, transferable.layer_count, source)
-    target = folder / "cut" / f"{sha256[:_SHOWN_DIGITS]}-{transferable.filled_layers}.weights"
-    if not _is_truncated(target, cfg, transferable.filled_layers):
-        write_partial_weights(path, cfg, transferable.filled_layers, target)
-    source["note"] = f"it was trained for {transferable.class_count} classes"
-    return InitialWeights(target, transferable.filled_layers, transferable.layer_count, source)
-
-
-def _is_truncated(target: Path, cfg: Cfg, layer_count: int) -> bool:
-    """Return whether the truncated copy exists; its name contains the checksum of the original."""
-    size_bytes = expected_weight_bytes(cfg, layer_count)
-    return target.is_file() and target.stat().st_size == size_bytes
+    if report.class_count:
+        source["note"] = f"it was trained for {report.class_count} classes"
+        full_path = path
+        path = folder / "cut" / f"{sha256[:_SHOWN_DIGITS]}-{report.filled_layers}.weights"
+        size_bytes = expected_weight_bytes(cfg, report.filled_layers)
+        if not path.is_file() or path.stat().st_size != size_bytes:
+            write_partial_weights(full_path, cfg, report.filled_layers, path)
+    return InitialWeights(path, report.filled_layers, report.layer_count, source)

@@ -1,7 +1,7 @@
 """Convert darknet's lines to training events, one at a time.
 
-``trainlog`` reads the lines. Its rows are dropped every thousand iterations, because this reader
-runs alongside training for days.
+``trainlog`` reads the lines. Its rows are dropped after each iteration, because this reader runs
+alongside training for days.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ _OUT_OF_MEMORY: Final = re.compile(
     r"|Try to set subdivisions=",
 )
 _MAX_WAITING_LINES: Final = 1000
-_MAX_ROWS: Final = 1000
 
 
 class LiveReader:
@@ -64,7 +63,7 @@ class LiveReader:
         training_events += [MapMeasured(point.map) for point in records.maps[maps:]]
         for event in records.events[events:]:
             training_events += self._training_events(event)
-        if len(records.iterations) >= _MAX_ROWS:
+        if len(records.iterations):
             self._reader.forget_rows()
         return training_events
 

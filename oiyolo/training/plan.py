@@ -209,7 +209,7 @@ def _adapt_to_machine(
     cfg: Cfg, options: TrainOptions, darknet: Darknet, gpus: Sequence[Gpu]
 ) -> tuple[Cfg, list[str]]:
     """Return a network adapted to GPU memory, GPU count and darknet's build, with the reasons."""
-    gpu_count = len(_indices(options.gpus))
+    gpu_count = len(gpu_indices(options.gpus))
     if not darknet.gpu:
         return builders.without_mosaic(cfg), []
     reasons = []
@@ -256,8 +256,12 @@ def _fit_to_memory(
     return new, why
 
 
-def _indices(gpus: str | None) -> list[int]:
-    """Return the GPU indices in "0,1"; the first GPU if ``None``, which is darknet's default."""
+def gpu_indices(gpus: str | None) -> list[int]:
+    """Return the GPU indices in "0,1"; the first GPU if ``None``, which is darknet's default.
+
+    Raises:
+        UsageError: It is not such a list.
+    """
     numbers = [part.strip() for part in (gpus or "0").split(",")]
     if not all(number.isdecimal() for number in numbers):
         raise UsageError(
@@ -276,7 +280,7 @@ def _selected_gpus(option: str | None, gpus: Sequence[Gpu]) -> list[Gpu]:
         UsageError: A GPU in the option does not exist.
     """
     by_index = {gpu.index: gpu for gpu in gpus}
-    indices = _indices(option)
+    indices = gpu_indices(option)
     missing = [index for index in indices if index not in by_index]
     if gpus and missing and option is not None:
         raise UsageError(

@@ -20,6 +20,7 @@ from oiyolo.core.disks import check_free_space
 from oiyolo.core.errors import InputFormError
 from oiyolo.core.progress import progress
 from oiyolo.core.units import format_bytes
+from oiyolo.darknet.lists import MIN_IMAGES
 from oiyolo.networks import lint, memory
 from oiyolo.networks.layers import expected_weight_bytes
 from oiyolo.networks.schedule import schedule_of
@@ -38,10 +39,6 @@ if TYPE_CHECKING:
 _MAX_EXAMPLES: Final = 5
 _BLOCK_LABELS: Final = 2000
 _FIELDS: Final = 5
-_MIN_VALID_IMAGES: Final = 4
-"""``darknet detector valid`` loads its first four images without checking the length of the list
-(examples/detector.c, validate_detector)."""
-
 _KEPT_COPIES: Final = 3
 """Copies of weights kept in addition to darknet's own files: two last ones and the best."""
 
@@ -184,8 +181,8 @@ def _check_length(run: _RunFiles, name: str, image_count: int) -> None:
             run.add(f"{path} lists no images")
         else:
             run.warnings.append(f"{path} lists no images to measure mAP on")
-    elif name == "valid" and image_count < _MIN_VALID_IMAGES:
-        run.add(f"{path} lists {image_count} images; darknet needs at least {_MIN_VALID_IMAGES}")
+    elif name == "valid" and image_count < MIN_IMAGES:
+        run.add(f"{path} lists {image_count} images; darknet needs at least {MIN_IMAGES}")
     elif name == "train" and image_count < (batch := schedule_of(run.cfg).batch):
         run.warnings.append(
             f"{path} lists {image_count} images, fewer than a batch of {batch}: each iteration "

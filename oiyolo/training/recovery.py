@@ -106,7 +106,8 @@ _REMEDIES: Final = {
 
 
 def _increase_subdivisions(state: RecoveryState, schedule: Schedule) -> Retry | Abort:
-    batch, now = schedule.batch, state.subdivisions or schedule.subdivisions
+    # A plan for another machine may have more subdivisions than an earlier recovery chose.
+    batch, now = schedule.batch, max(state.subdivisions, schedule.subdivisions)
     more = next((d for d in divisors(batch) if d >= 2 * now), batch)
     if now >= batch:
         return Abort(

@@ -43,8 +43,8 @@ class LogFollower:
     def log(self) -> TrainLog:
         """Everything read so far; the same object until the log grows.
 
-        Access costs the numbers and IOUs of the lines that were added. Each table costs one copy of
-        its columns on first access.
+        Access costs the numbers of the lines that were added. Each table costs one copy of its
+        columns on first access, and IOUs one pass over the region lines.
         """
         if self._log is None:
             self._log = self._parser.log(str(self.path))

@@ -68,7 +68,10 @@ class _RegionTemplate:
         """
         # The zero after each line is the digit above the first one of shorter numbers.
         characters = np.frombuffer(b"0".join([*lines, b""]), np.uint8).reshape(len(lines), -1)
-        numbers: npt.NDArray[np.float64] = np.polyval(characters.T[self.digits] & 15, 10.0)
+        powers = 10.0 ** np.arange(len(self.digits))[::-1]
+        numbers: npt.NDArray[np.float64] = np.einsum(
+            "d,d...->...", powers, characters.T[self.digits] & 15
+        )
         return numbers / self.divisors
 
 

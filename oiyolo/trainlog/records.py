@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from oiyolo.trainlog.line_templates import RegionLines
-from oiyolo.trainlog.rows import NO_LAYER, REGION_NUMBERS, Iteration
+from oiyolo.trainlog.rows import REGION_NUMBERS, Iteration
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,7 +32,6 @@ _ITERATION_COLUMNS = {
     "dialect": "b",
 }
 _MAX_PENDING_REGIONS = 1 << 15
-_MAX_LAYERS = 256  # no network has more; further layer numbers come from junk
 
 
 class Columns:
@@ -68,6 +66,10 @@ class Columns:
             values = np.ascontiguousarray(rows[name], dtype=column.typecode)
             column.frombytes(values.data.cast("B"))
 
+    def value(self, name: str, row: int) -> Any:  # noqa: ANN401  (int or float, by column)
+        """Return one value."""
+        return self._columns[name][row]
+
     def read(
         self, name: str, start: int = 0, stop: int | None = None, *, shared: bool = False
     ) -> Values:
@@ -77,7 +79,7 @@ class Columns:
             name: Name of the column.
             start: First row.
             stop: Row after the last one; ``None`` for all rows.
-            shared: Whether to avoid a copy; the column can then never grow again.
+            shared: Whether to avoid a copy; the column cannot grow while the result exists.
         """
         column = self._columns[name]
         values = np.frombuffer(column, dtype=column.typecode)
@@ -85,69 +87,31 @@ class Columns:
         return values if shared else values.copy()
 
 
-@dataclass
-class Ious:
-    """The count-weighted mean IOU of each iteration, over all its region lines and by layer.
-
-    Attributes:
-        overall: One number per processed iteration; NaN for iterations without an IOU.
-        by_layer: The same for each layer; shorter if the layer is missing in the last iterations.
-        iteration_counts: Number of iterations with lines of each layer.
-    """
-
-    overall: array[float] = field(default_factory=lambda: array("d"))
-    by_layer: dict[int, array[float]] = field(default_factory=dict)
-    iteration_counts: Counter[int] = field(default_factory=Counter)
-
-    def update(self, iterations: Columns, regions: Columns) -> None:
-        """Process new iterations, in time proportional to their region lines."""
-        first, last = len(self.overall), len(iterations)
-        if first == last:
-            return
-        starts, stops = (
-            iterations.read(name, first, last) for name in ("regions_from", "regions_to")
-        )
-        rows = np.arange(starts[0], stops[-1])
-        owner, is_assigned = find_owners(rows, starts, stops)
-        iou, count, layer = (
-            regions.read(name, starts[0], stops[-1])[is_assigned]
-            for name in ("iou", "count", "layer")
-        )
-        owner = owner[is_assigned]
-        self.overall.extend(_weighted_mean(iou, count, owner, last - first))
-        _, first_rows = np.unique(layer, return_index=True)
-        for number in layer[np.sort(first_rows)].tolist():
-            if number == NO_LAYER:
-                continue
-            if number not in self.by_layer and len(self.by_layer) == _MAX_LAYERS:
-                break
-            of_layer = layer == number
-            column = self.by_layer.setdefault(number, array("d"))
-            column.extend([math.nan] * (first - len(column)))
-            column.extend(
-                _weighted_mean(iou[of_layer], count[of_layer], owner[of_layer], last - first)
-            )
-            self.iteration_counts[number] += int(np.count_nonzero(np.bincount(owner[of_layer])))
-
-
-def find_owners(rows: Values, starts: Values, stops: Values) -> tuple[Values, Values]:
-    """Return the iteration of each region row.
+def find_owners(starts: Values, stops: Values, row_count: int) -> Values:
+    """Return the index of the iteration of each region row, or k for rows of no iteration.
 
     Args:
-        rows: Region rows in ascending order, shape (n,).
         starts: First region row of each iteration, shape (k,).
         stops: The row after its last one, shape (k,).
-
-    Returns:
-        Index of the iteration, shape (n,), and whether the row belongs to one, shape (n,).
+        row_count: Number of region rows.
     """
-    owner = np.searchsorted(stops, rows, side="right")
-    return owner, rows >= np.append(starts, np.iinfo(np.int64).max)[owner]
+    rows = np.arange(row_count)
+    owner: Values = np.searchsorted(stops, rows, side="right")
+    owner[rows < np.append(starts, 0)[owner]] = len(starts)
+    return owner
 
 
-def _weighted_mean(iou: Values, count: Values, owner: Values, n: int) -> Values:
-    is_finite = np.isfinite(iou)
-    iou, count, owner = iou[is_finite], count[is_finite], owner[is_finite]
+def mean_ious(iou: Values, count: Values, owner: Values, n: int) -> Values:
+    """Return the count-weighted mean IOU of each of ``n`` iterations; NaN where it is unknown.
+
+    Args:
+        iou: IOU of each region row; NaN without an object.
+        count: Its count.
+        owner: Index of its iteration, or n.
+        n: Number of iterations.
+    """
+    is_used = np.isfinite(iou) & (owner < n)
+    iou, count, owner = iou[is_used], count[is_used], owner[is_used]
     weights = np.bincount(owner, weights=count, minlength=n)
     sums = np.bincount(owner, weights=iou * count, minlength=n)
     means: Values = np.divide(sums, weights, out=np.full(n, np.nan), where=weights > 0)
@@ -162,7 +126,6 @@ class Records:
         keep_regions: Whether region lines become rows; if not, they are only counted.
         iterations: The iteration lines.
         regions: The region lines.
-        ious: Mean IOU of the iterations.
         maps: The mAP points.
         events: The events.
         dialects: Names of the recognised dialects, each with its first line.
@@ -181,7 +144,6 @@ class Records:
     keep_regions: bool = True
     iterations: Columns = field(default_factory=lambda: Columns(_ITERATION_COLUMNS))
     regions: Columns = field(default_factory=lambda: Columns(_REGION_COLUMNS))
-    ious: Ious = field(default_factory=Ious)
     maps: list[MapPoint] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     dialects: dict[str, int] = field(default_factory=dict)
@@ -218,23 +180,22 @@ class Records:
         self.dialects[dialect] = min(line, self.dialects.get(dialect, line))
 
     def update(self) -> None:
-        """Read the numbers on pending region lines, and compute the IOU of new iterations."""
-        if self.region_lines:
-            columns = self.region_lines.take()
-            iou, count = columns["iou"], columns["count"]
-            may_be_empty = columns["zero_is_empty"] != 0
-            is_empty = (count == 0) | (may_be_empty & (count == 1) & (iou == 0))
-            iou[is_empty] = np.nan
-            self.regions_empty += int(np.count_nonzero(is_empty))
-            self.regions.extend(columns)
-        self.ious.update(self.iterations, self.regions)
+        """Read the numbers on pending region lines."""
+        if not self.region_lines:
+            return
+        columns = self.region_lines.take()
+        iou, count = columns["iou"], columns["count"]
+        may_be_empty = columns["zero_is_empty"] != 0
+        is_empty = (count == 0) | (may_be_empty & (count == 1) & (iou == 0))
+        iou[is_empty] = np.nan
+        self.regions_empty += int(np.count_nonzero(is_empty))
+        self.regions.extend(columns)
 
     def drop_rows(self) -> None:
         """Drop all rows; line numbers continue, and templates are kept."""
         self.iterations = Columns(_ITERATION_COLUMNS)
         self.regions = Columns(_REGION_COLUMNS)
         self.region_count = 0
-        self.ious = Ious()
         self.maps.clear()
         self.events.clear()
 
@@ -250,11 +211,6 @@ class Records:
             finished=finished,
             iterations=self.iterations.snapshot(),
             regions=self.regions.snapshot(),
-            ious=replace(
-                self.ious,
-                by_layer=dict(self.ious.by_layer),
-                iteration_counts=Counter(self.ious.iteration_counts),
-            ),
             maps=self.maps[:],
             events=self.events[:],
             dialects=dict(self.dialects),
@@ -264,10 +220,11 @@ class Records:
     def iteration(self, index: int) -> Iteration:
         """Return one iteration."""
         self.update()
+        first, stop = (self.iterations.value(n, index) for n in ("regions_from", "regions_to"))
+        iou, count = (self.regions.read(n, first, stop, shared=True) for n in ("iou", "count"))
+        mean_iou = mean_ious(iou, count, np.zeros(len(iou), np.intp), 1).item()
         values: list[Any] = [
-            self.ious.overall[index]
-            if name == "iou"
-            else self.iterations.read(name, index, index + 1)[0].item()
+            mean_iou if name == "iou" else self.iterations.value(name, index)
             for name in Iteration._fields
         ]
         # Use the object ``math.nan``, so that equal tuples compare equal.

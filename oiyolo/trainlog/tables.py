@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections import Counter
 from functools import cached_property
 from html import escape
 from typing import TYPE_CHECKING, NamedTuple
@@ -12,7 +11,7 @@ import numpy as np
 
 from oiyolo.core.files import write_text
 from oiyolo.trainlog.dialects import DIALECTS
-from oiyolo.trainlog.records import find_owners
+from oiyolo.trainlog.records import find_owners, mean_ious
 from oiyolo.trainlog.rows import (
     NO_LAYER,
     REGION_NUMBERS,
@@ -30,7 +29,6 @@ from oiyolo.trainlog.summary import (
 )
 
 if TYPE_CHECKING:
-    from array import array
     from collections.abc import Sequence
     from pathlib import Path
 
@@ -49,6 +47,8 @@ __all__ = [
     "TrainLog",
     "write_metrics_csv",
 ]
+
+_MAX_LAYERS = 256  # no network has more; further layer numbers come from junk
 
 
 class TrainLog:
@@ -111,12 +111,10 @@ class TrainLog:
         order = ("layer", "iou", "count", *REGION_NUMBERS[1:], "line")
         columns = {name: records.regions.read(name, shared=records.finished) for name in order}
         table = pd.DataFrame(columns, copy=False)
-        starts, stops = (records.iterations.read(name) for name in ("regions_from", "regions_to"))
-        stops[self._excess_region_rows] = starts[self._excess_region_rows]
-        owner, is_assigned = find_owners(np.arange(len(table)), starts, stops)
+        is_unassigned = self._owners == len(self)
         for position, name in ((0, "iteration"), (len(order) - 1, "run")):
-            values = np.append(records.iterations.read(name), UNASSIGNED)[owner]
-            column = pd.Series(pd.arrays.IntegerArray(values, ~is_assigned), copy=False)
+            values = np.append(records.iterations.read(name), UNASSIGNED)[self._owners]
+            column = pd.Series(pd.arrays.IntegerArray(values, is_unassigned.copy()), copy=False)
             table.insert(position, name, column)
         return table
 
@@ -188,28 +186,30 @@ class TrainLog:
         return iterations_with_excess_regions(self._records)
 
     @cached_property
-    def _overall_iou(self) -> Values:
-        return self._read_ious(self._records.ious.overall)
+    def _owners(self) -> Values:
+        """The index of the iteration of each region row; ``len(self)`` if it has none."""
+        records = self._records
+        starts, stops = (records.iterations.read(name) for name in ("regions_from", "regions_to"))
+        starts[self._excess_region_rows] = stops[self._excess_region_rows]
+        return find_owners(starts, stops, len(records.regions))
 
-    def _read_ious(self, ious: array[float]) -> Values:
-        """Return one IOU per iteration; NaN for iterations with excess region lines."""
-        values = np.full(len(self), np.nan)
-        values[: len(ious)] = ious[: len(self)]
-        values[self._excess_region_rows] = np.nan
-        return values
+    @cached_property
+    def _overall_iou(self) -> Values:
+        iou, count = self._region_columns("iou", "count")
+        return mean_ious(iou, count, self._owners, len(self))
 
     def _layer_ious(self) -> dict[str, Values]:
         """Return the column ``iou_<layer>`` for each layer with region lines in an iteration."""
-        records = self._records
-        iteration_counts = Counter(records.ious.iteration_counts)
-        for row in self._excess_region_rows:
-            first, stop = (records.iterations.read(n)[row] for n in ("regions_from", "regions_to"))
-            iteration_counts.subtract(set(records.regions.read("layer", first, stop).tolist()))
-        return {
-            f"iou_{layer}": self._read_ious(ious)
-            for layer, ious in sorted(records.ious.by_layer.items())
-            if iteration_counts[layer] > 0
-        }
+        iou, count, layer = self._region_columns("iou", "count", "layer")
+        numbers = np.unique(layer[self._owners < len(self)])
+        ious = {}
+        for number in numbers[numbers != NO_LAYER][:_MAX_LAYERS].tolist():
+            rows = np.flatnonzero(layer == number)
+            ious[f"iou_{number}"] = mean_ious(iou[rows], count[rows], self._owners[rows], len(self))
+        return ious
+
+    def _region_columns(self, *names: str) -> list[Values]:
+        return [self._records.regions.read(name, shared=True) for name in names]
 
     def _repr_html_(self) -> str:
         head = f"<pre>{escape(self.name)}\n{escape(str(self.summary))}</pre>"

@@ -16,11 +16,18 @@ if TYPE_CHECKING:
     from oiyolo.demo_data.scenes import Scene
 
 
+KINDS = [
+    *[SceneKind.BOATS] * 60,
+    *[SceneKind.NO_BOATS] * 8,
+    *[SceneKind.MARINA] * 3,
+    *[SceneKind.POSTER] * 3,
+    *[SceneKind.ON_BOARD] * 3,
+]
+
+
 @pytest.fixture(scope="module")
 def scenes() -> list[Scene]:
-    kinds = [SceneKind.BOATS] * 60 + [SceneKind.NO_BOATS] * 8 + [SceneKind.MARINA] * 3
-    kinds += [SceneKind.POSTER] * 3 + [SceneKind.ON_BOARD] * 3
-    return [draw_scene(np.random.default_rng([3, nth]), kind) for nth, kind in enumerate(kinds)]
+    return [draw_scene(np.random.default_rng([3, nth]), kind) for nth, kind in enumerate(KINDS)]
 
 
 def test_the_same_random_numbers_draw_the_same_scene() -> None:
@@ -59,8 +66,8 @@ def test_boxes_are_inside_the_image_and_clicks_on_the_edges_of_boxes(scenes: lis
 def test_boats_are_large_enough_to_be_detected(scenes: list[Scene]) -> None:
     widths = [
         item.xyxy[2] - item.xyxy[0]
-        for scene in scenes
-        if scene.kind is SceneKind.BOATS
+        for kind, scene in zip(KINDS, scenes, strict=True)
+        if kind is SceneKind.BOATS
         for item in scene.objects
         if item.name in BOAT_FAMILY and not item.truncated and not item.occluded
     ]
@@ -69,12 +76,12 @@ def test_boats_are_large_enough_to_be_detected(scenes: list[Scene]) -> None:
 
 
 def test_the_kind_of_a_scene_determines_its_boats(scenes: list[Scene]) -> None:
-    for scene in scenes:
+    for kind, scene in zip(KINDS, scenes, strict=True):
         boats = [item for item in scene.objects if item.name in BOAT_FAMILY]
-        assert bool(boats) == (scene.kind is not SceneKind.NO_BOATS)
-        assert any(item.group_of for item in boats) == (scene.kind is SceneKind.MARINA)
-        assert any(item.depiction for item in boats) == (scene.kind is SceneKind.POSTER)
-        assert any(item.inside for item in boats) == (scene.kind is SceneKind.ON_BOARD)
+        assert bool(boats) == (kind is not SceneKind.NO_BOATS)
+        assert any(item.group_of for item in boats) == (kind is SceneKind.MARINA)
+        assert any(item.depiction for item in boats) == (kind is SceneKind.POSTER)
+        assert any(item.inside for item in boats) == (kind is SceneKind.ON_BOARD)
 
 
 def test_truncated_objects_reach_an_edge_of_the_image(scenes: list[Scene]) -> None:

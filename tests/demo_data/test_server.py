@@ -178,13 +178,17 @@ def test_many_connections_can_be_open_at_once(server: Server) -> None:
         assert set(pool.map(request_once, range(96))) == {200}
 
 
-def test_closing_the_server_frees_the_port(mirror: DemoMirror) -> None:
+def test_closing_the_server_closes_open_connections_and_frees_the_port(mirror: DemoMirror) -> None:
     with serve(mirror.folder) as first:
         port = first.server_port
         connection = http.client.HTTPConnection("127.0.0.1", port)
         _request(connection, CLASSES)
-    with contextlib.closing(connection), serve(mirror.folder, port) as second:
-        assert second.server_port == port
+        assert connection.sock is not None
+        connection.sock.settimeout(10)
+    with contextlib.closing(connection):
+        assert connection.sock.recv(1) == b""
+        with serve(mirror.folder, port) as second:
+            assert second.server_port == port
 
 
 def test_a_served_mirror_keeps_its_port_unless_the_port_is_in_use(tmp_path: Path) -> None:

@@ -54,7 +54,6 @@ def test_weights_for_other_classes_are_used_up_to_the_head(
         4,
         class_count,
     )
-    assert transfer.needs_truncation
     write_partial_weights(path, cfg, transfer.filled_layers, tmp_path / "partial")
     report = check_weights(tmp_path / "partial", cfg, expected_bytes=expected_weight_bytes(cfg, 2))
     assert (report.filled_layers, report.header.seen) == (2, 0)
@@ -67,11 +66,7 @@ def test_weights_for_other_classes_are_used_up_to_the_head(
 
 def test_weights_for_the_same_classes_are_used_completely(tmp_path: Path, cfg: Cfg) -> None:
     transfer = find_transferable_layers(write_weights(tmp_path / "w.weights", cfg), cfg)
-    assert (
-        transfer.filled_layers,
-        transfer.layer_count,
-        transfer.needs_truncation,
-    ) == (4, 4, False)
+    assert (transfer.filled_layers, transfer.layer_count, transfer.class_count) == (4, 4, 0)
 
 
 @pytest.mark.parametrize("lost_bytes", [4, 4000])

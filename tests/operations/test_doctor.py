@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 H100 = Gpu(0, "NVIDIA H100 80GB HBM3", 80 << 30, 79 << 30, "9.0", "580.65.06")
 T4 = Gpu(0, "Tesla T4", 15 << 30, 14 << 30, "7.5", "550.54.15")
+A10 = Gpu(0, "NVIDIA A10", 22 << 30, 22 << 30, "8.6", "580.65.06")
 K80 = Gpu(0, "Tesla K80", 11 << 30, 11 << 30, "3.7", "470.256.02")
 NEW = ("75", "80", "86", "87", "88", "89", "90", "100", "103", "110", "120", "121")
 PART = Component(Path("/cuda/include"), Path("/cuda/lib64/libcudart.so"))
@@ -131,6 +132,8 @@ ALL_WELL = {"driver": "ok", "GPU 0": "ok", "CUDA": "ok", "CUDA libraries": "ok",
          {"CUDA": "warning", "GPU 0": "warning"}, "CUDA 11.8 is the last version that supports it"),
         (toolchain("11.8", [K80], ("35", "37", "50", "86", "90")), driver_of(K80), {}, "3.7"),
         (toolchain("11.0", [H100], ("35", "70", "80")), driver_of(H100), {}, "9.0"),
+        # A GPU runs the code for an older one, which `build` then compiles.
+        (toolchain("13.0", [A10], ("75", "80", "90")), driver_of(A10), {}, "8.6"),
         (toolchain("", [H100]), driver_of(H100, "13.0"), {"CUDA": "missing"},
          "install the CUDA toolkit 13.0 or older"),
         (toolchain("13.0", [H100], components={"cudart": PART}, cudnn=""), driver_of(H100),

@@ -146,7 +146,7 @@ def test_each_problem_is_reported_with_its_place(
 ) -> None:
     break_run(run)
     error = run.refused()
-    assert "training cannot start" in error.what
+    assert error.where == str(run.folder)
     assert all(word in error.found for word in words), error.found
 
 
@@ -156,7 +156,7 @@ def test_all_problems_are_counted_and_the_first_few_are_shown(run: Run) -> None:
         run.image(number).write_bytes(b"\xff\xd8")
     run.write_list("train", numbers)
     error = run.refused()
-    assert "there are 240 problems" in error.what
+    assert "240" in error.what
     assert error.found.count("has no label") == 5
     assert error.found.endswith("and 235 more")
 
@@ -228,7 +228,7 @@ def test_a_gpu_with_too_little_memory_is_a_warning(run: Run) -> None:
 
 def test_a_run_without_a_data_file_is_refused(run: Run) -> None:
     (run.folder / "obj.data").unlink()
-    assert "no .data file" in run.refused().what
+    assert run.refused().where == str(run.folder / "obj.data")
 
 
 def test_a_data_file_is_read_as_darknet_reads_it(run: Run) -> None:

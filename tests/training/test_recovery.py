@@ -65,7 +65,7 @@ def test_a_training_is_rolled_back_at_most_max_rollbacks_times(kind: StopKind) -
 @pytest.mark.parametrize(
     ("batch", "cut", "tuned", "then"),
     [(64, 16, 0, 32), (64, 16, 32, 64), (64, 64, 0, None), (6, 1, 0, 2), (6, 2, 0, 6), (9, 3, 0, 9),
-     (64, 16, 64, None), (1, 1, 0, None), (12, 4, 0, 12)],
+     (64, 16, 64, None), (1, 1, 0, None), (12, 4, 0, 12), (64, 16, 8, 32)],
 )  # fmt: skip
 def test_a_lack_of_memory_at_least_doubles_subdivisions(
     batch: int, cut: int, tuned: int, then: int | None

@@ -21,6 +21,11 @@ MIN_VERSION: Final = "3.24"
 BUILD_FOLDER: Final = "build"
 EXECUTABLE: Final = f"{BUILD_FOLDER}/src-cli/darknet"
 TARGET: Final = "darknetcli"
+NEWER_CMAKE: Final = "Install a newer CMake, for example with `pip install cmake`"
+FULL_CLONE: Final = (
+    "In a git clone, run `git fetch --tags --unshallow`; an unpacked archive does not work: clone "
+    "the repository with git, in full"
+)
 
 
 def commands(
@@ -74,7 +79,7 @@ def check(toolchain: Toolchain, *, source: Path, git_describe: str | None) -> No
             "hank-ai's darknet cannot be built by this CMake",
             expected=f"CMake {MIN_VERSION} or newer",
             found=toolchain.cmake or "none",
-            remedy="Install a newer CMake, for example with `pip install cmake`",
+            remedy=NEWER_CMAKE,
         )
     if not toolchain.opencv:
         raise DarknetError(
@@ -86,6 +91,5 @@ def check(toolchain: Toolchain, *, source: Path, git_describe: str | None) -> No
             "hank-ai's darknet takes its version from git tags, and this folder has none",
             where=str(source),
             expected="a git clone with its history",
-            remedy="In a git clone, run `git fetch --tags --unshallow`; an unpacked archive does "
-            "not work: clone the repository with git, in full",
+            remedy=FULL_CLONE,
         )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from oiyolo.core.errors import DarknetError
+from oiyolo.darknet.build import cmake
 from oiyolo.darknet.build.flags import architecture_remedy, format_capability
 
 if TYPE_CHECKING:
@@ -162,14 +163,13 @@ _KNOWN_FAILURES: Final = (
     _KnownFailure(
         r"CMake (\S+) or higher is required\.\s+You are running version (\S+)",
         "CMake {2} is too old; {1} or newer is needed",
-        "Install a newer CMake, for example with `pip install cmake`",
+        cmake.NEWER_CMAKE,
     ),
     _KnownFailure(
         r"No names found, cannot describe anything|No tags can describe"
         r"|not a git repository|VERSION \"[^\"]*\" format invalid",
         "this source tree takes its version from git tags, but it has no tags",
-        "In a git clone, run `git fetch --tags --unshallow`; an unpacked archive does not work: "
-        "clone the repository with git, in full",
+        cmake.FULL_CLONE,
     ),
     _KnownFailure(
         r"FindOpenCV\.cmake|provided by \"OpenCV\"|Package opencv4? was not found"

@@ -125,6 +125,23 @@ def supported_architectures(toolchain: Toolchain) -> tuple[str, ...]:
     )
 
 
+def architecture_for(toolchain: Toolchain, capability: str) -> str | None:
+    """Return the newest architecture to compile for that a GPU can run, or ``None``.
+
+    A GPU that is newer than this CUDA runs the code for an older one. NVIDIA's driver recompiles it
+    at the first start.
+
+    Args:
+        toolchain: The toolchain.
+        capability: Compute capability of the GPU, such as "86".
+    """
+    _, last = CUDA_SUPPORT.get(capability, ("", STILL_SUPPORTED))
+    if last != STILL_SUPPORTED and version_tuple(last) < version_tuple(toolchain.cuda):
+        return None
+    older = (a for a in supported_architectures(toolchain) if int(a) <= int(capability))
+    return max(older, key=int, default=None)
+
+
 def choose(
     toolchain: Toolchain,
     fork: ForkName,
@@ -223,7 +240,6 @@ def _architectures(
 
 def _architectures_of_gpus(toolchain: Toolchain) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the same as ``_architectures`` for the machine's GPUs."""
-    supported = supported_architectures(toolchain)
     chosen: set[str] = set()
     notes: list[str] = []
     errors: list[DarknetError] = []
@@ -231,8 +247,8 @@ def _architectures_of_gpus(toolchain: Toolchain) -> tuple[tuple[str, ...], tuple
         capability = gpu.compute_capability.replace(".", "")
         if not capability.isdigit():  # "[N/A]" from a driver that is too old
             continue
-        best = max((a for a in supported if int(a) <= int(capability)), key=int, default=None)
-        if best is None or _is_dropped(toolchain, capability):
+        best = architecture_for(toolchain, capability)
+        if best is None:
             errors.append(_unsupported_error(toolchain, capability, gpu.name))
             continue
         chosen.add(best)
@@ -252,11 +268,6 @@ def _architectures_of_gpus(toolchain: Toolchain) -> tuple[tuple[str, ...], tuple
         )
     notes += [f"{error.what}; this GPU cannot be used" for error in errors]
     return tuple(sorted(chosen, key=int)), tuple(dict.fromkeys(notes))
-
-
-def _is_dropped(toolchain: Toolchain, architecture: str) -> bool:
-    _, last = CUDA_SUPPORT.get(architecture, ("", STILL_SUPPORTED))
-    return last != STILL_SUPPORTED and version_tuple(last) < version_tuple(toolchain.cuda)
 
 
 def _unsupported_error(toolchain: Toolchain, architecture: str, gpu: str = "a GPU") -> DarknetError:

@@ -29,6 +29,7 @@ _RETURN: Final = ord("\r")
 _NEXT_TO_QUOTES: Final = np.zeros(256, bool)
 _NEXT_TO_QUOTES[[_COMMA, _NEWLINE, _QUOTE]] = True
 """What may precede an opening quote and follow a closing one; two quotes are an escape."""
+_HEAD_BYTES: Final = 64
 _KEY_BYTES: Final = 8
 _LONGEST_KEY_STOP: Final = 64
 
@@ -71,10 +72,14 @@ class Rows:
         crlf = (following == _RETURN) & (self._octets[closing + 2] == _NEWLINE)
         return bool(opens.all() and (_NEXT_TO_QUOTES[following] | crlf).all())
 
-    @cached_property
-    def field_counts(self) -> Offsets:
+    @property
+    def field_counts(self) -> NDArray[np.int32]:
         """The number of fields of each row."""
-        return np.diff(self._commas_before_stop, prepend=0) + 1
+        is_comma = self._is_comma[: self.size_bytes].view(np.int8)
+        counts: NDArray[np.int32] = np.add.reduceat(
+            is_comma, self.starts - self.start, dtype=np.int32
+        )
+        return counts + 1
 
     def count_lines(self, offsets: Offsets) -> Offsets:
         """Return the number of newlines from the chunk's start to each offset."""
@@ -99,10 +104,7 @@ class Rows:
             ends: Offsets = self.stops - 1
             ends -= self._octets[ends - 1] == _RETURN
         else:
-            if not len(self._commas):
-                return self.starts
-            commas_before_start = np.append(0, self._commas_before_stop)[:-1]
-            ends = self._commas.take(commas_before_start + column, mode="clip") + self.start
+            ends = self._commas_after(column)
         ends -= self._octets[ends - 1] == _QUOTE
         return ends
 
@@ -112,20 +114,34 @@ class Rows:
         before: NDArray[np.uint64] = words[offsets - _KEY_BYTES]
         return before
 
+    def _commas_after(self, column: int) -> Offsets:
+        """Return the offset of the comma after a field of each row."""
+        if not len(self._quotes):
+            # Most such commas are near the row's start. One bit per byte makes each step cheap.
+            shape = (len(self.text) - _HEAD_BYTES,)
+            heads = np.ndarray(shape, f"V{_HEAD_BYTES}", self.text, 0, (1,))[self.starts]
+            bits = np.packbits(heads.view(np.uint8) == _COMMA, bitorder="little").view("<u8")
+            for _ in range(column):
+                bits &= bits - 1  # clears the lowest bit, which is the next comma
+            if bits.all():
+                lowest_bits = bits & ~(bits - 1)
+                nearest: Offsets = self.starts + np.bitwise_count(lowest_bits - 1)
+                return nearest
+        # The chunk's end stands for the commas that are missing.
+        commas = np.append(np.flatnonzero(self._is_comma), self._stop - self.start)
+        commas_before_start = np.searchsorted(commas, self.starts - self.start)
+        offsets: Offsets = commas.take(commas_before_start + column, mode="clip") + self.start
+        return offsets
+
     @cached_property
-    def _commas(self) -> Offsets:
-        """Offset in the chunk of each comma outside quotes."""
-        is_comma = self._octets[self.start : self._stop] == _COMMA
+    def _is_comma(self) -> NDArray[np.bool_]:
+        """Whether each byte of the chunk is a comma outside quotes."""
+        is_comma: NDArray[np.bool_] = self._octets[self.start : self._stop] == _COMMA
         if len(self._quotes):
             # Before the first quote is outside, up to the second inside, and so on.
             lengths = np.diff(self._quotes, prepend=self.start, append=self._stop)
             is_comma &= np.repeat(np.arange(len(lengths)) % 2 == 0, lengths)
-        return np.flatnonzero(is_comma)
-
-    @cached_property
-    def _commas_before_stop(self) -> Offsets:
-        counts: Offsets = np.searchsorted(self._commas, self.stops - self.start)
-        return counts
+        return is_comma
 
     def _offsets_of(self, value: int) -> Offsets:
         offsets: Offsets = np.flatnonzero(self._octets[self.start : self._stop] == value)

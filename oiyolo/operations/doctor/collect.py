@@ -16,7 +16,6 @@ from oiyolo.core.errors import DarknetError
 from oiyolo.core.units import format_bytes
 from oiyolo.operations.doctor.cuda import parse_driver
 from oiyolo.operations.doctor.facts import DarknetStatus, Disk, Driver, Package
-from oiyolo.planning import estimates
 from oiyolo.planning.official import official_files
 from oiyolo.stages import build as build_stage
 from oiyolo.stages.fetch import MIN_FREE_BYTES
@@ -105,8 +104,6 @@ def darknet_status(project: Project) -> DarknetStatus:
 
 def disks(project: Project) -> list[Disk]:
     """Return the disks of the project and of the cache."""
-    official = official_files(project)
-    kept_bytes = 0 if official.streamed else official.known_bytes
     return [
         Disk(
             "project",
@@ -119,7 +116,7 @@ def disks(project: Project) -> list[Disk]:
             "cache",
             project.cache_folder,
             free_bytes(project.cache_folder),
-            estimates.with_margin(kept_bytes, MIN_FREE_BYTES) or MIN_FREE_BYTES,
+            official_files(project).needed_bytes or MIN_FREE_BYTES,
             "Free some space, set [openimages] cache to a folder on another disk, or use --stream "
             "to keep no annotation files",
         ),

@@ -6,13 +6,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from oiyolo.core.units import format_bytes
-from oiyolo.darknet.build.flags import (
-    CUDA_SUPPORT,
-    STILL_SUPPORTED,
-    architecture_remedy,
-    format_capability,
-    supported_architectures,
-)
+from oiyolo.darknet.build.flags import architecture_for, architecture_remedy, format_capability
 from oiyolo.darknet.build.toolchain import version_tuple
 from oiyolo.operations.doctor.facts import CheckResult, Driver
 
@@ -161,7 +155,7 @@ def _check_gpu(gpu: Gpu, toolchain: Toolchain) -> CheckResult:
             "The driver does not report the compute capability; install a newer driver, or build "
             "with --arch"
         )
-    elif toolchain.cuda and not _is_supported(architecture, toolchain):
+    elif toolchain.cuda and architecture_for(toolchain, architecture) is None:
         name = format_capability(architecture)
         text += f"; CUDA {toolchain.cuda} does not compile for {name}"
         remedy = architecture_remedy(architecture)
@@ -170,17 +164,6 @@ def _check_gpu(gpu: Gpu, toolchain: Toolchain) -> CheckResult:
     elif gpu.free_bytes < _BUSY_SHARE * gpu.memory_bytes:
         remedy = "Find out with `nvidia-smi` which programs use it"
     return CheckResult(f"GPU {gpu.index}", "warning" if remedy else "ok", text, remedy)
-
-
-def _is_supported(architecture: str, toolchain: Toolchain) -> bool:
-    """Return whether this CUDA compiles for a GPU, or for an older one whose code the GPU runs."""
-    first, last = CUDA_SUPPORT.get(architecture, ("", STILL_SUPPORTED))
-    if last != STILL_SUPPORTED and version_tuple(last) < version_tuple(toolchain.cuda):
-        return False
-    supported = supported_architectures(toolchain)
-    return architecture in supported or (
-        not first or version_tuple(first) > version_tuple(toolchain.cuda)
-    )
 
 
 def _check_libraries(toolchain: Toolchain) -> Iterator[CheckResult]:

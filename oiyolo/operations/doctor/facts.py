@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
@@ -171,4 +171,4 @@ class MachineFacts:
     darknet_status: DarknetStatus | None = None
     disks: Sequence[Disk] = ()
     endpoints: Sequence[Endpoint] | None = None
-    failed_checks: Sequence[tuple[str, str]] = field(default=())
+    failed_checks: Sequence[tuple[str, str]] = ()

@@ -18,6 +18,7 @@ from oiyolo.networks.weights import PRETRAINED
 from oiyolo.openimages.releases import release
 from oiyolo.operations.doctor.facts import DARKNET_SOURCES, Endpoint
 from oiyolo.operations.doctor.parallel import NoAnswer, gather
+from oiyolo.planning.estimates import is_folder
 from oiyolo.training.initial_weights import NO_WEIGHTS
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def _endpoint_checks(project: Project) -> Iterator[tuple[Endpoint, Callable[[], 
     for name in sources:
         if is_bucket(name):
             yield pair(_check_bucket, "bucket", name, "Check the name and the read permission")
-        elif name.startswith((".", "/", "~")):
+        elif is_folder(name):
             folder = project.folder / Path(name).expanduser()
             yield pair(_check_folder, "folder", name, "Check [images] sources", folder)
     if (weights := _pretrained_weights(project)) is not None:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Final, overload
 from oiyolo.core.results import Plan, Result, pluralize
 from oiyolo.core.units import format_duration
 from oiyolo.darknet.program import train_command
-from oiyolo.networks import builders
 from oiyolo.project.keywords import takes_keys
 from oiyolo.project.project import open_project
 from oiyolo.stages import build as build_stage
@@ -195,7 +194,7 @@ def _as_plan(task: TrainingTask, run: Run | None) -> Plan:
         measure_map=True,
         colours=project.config.train.colours,
     )
-    changes = builders.diff(plan.stock, plan.cfg)
+    changes = plan.diff
     actions = [
         f"{'resume' if run else 'start'} {name}: {plan.summary}",
         *plan.reasons,

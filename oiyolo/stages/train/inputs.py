@@ -57,8 +57,7 @@ class TrainingTask:
     def gpus(self) -> tuple[str, ...]:
         """The numbers of the GPUs to train on; empty for the CPU and for darknet's default."""
         option = self.project.config.train.gpus if self.darknet.gpu else None
-        numbers = (number.strip() for number in (option or "").split(","))
-        return tuple(dict.fromkeys(number for number in numbers if number))
+        return tuple(map(str, training_plan.gpu_indices(option))) if option else ()
 
 
 def make_training_plan(project: Project, split: SplitLists, darknet: Darknet) -> TrainingPlan:

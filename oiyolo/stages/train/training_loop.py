@@ -34,6 +34,7 @@ from oiyolo.training.monitors import (
     StopReason,
     WarmUp,
 )
+from oiyolo.training.plan import gpu_indices
 from oiyolo.training.recovery import (
     Abort,
     RecoveryState,
@@ -112,7 +113,7 @@ class TrainingLoop:
     def _check_files(self) -> None:
         """Check everything that darknet will read and write, and log the warnings."""
         fork = self._task.darknet.fork
-        indices = {int(number) for number in self._task.gpus or ("0",) if number.isdecimal()}
+        indices = gpu_indices(self._options.gpus)
         warnings = preflight.check(
             self._run.folder,
             cfg=self._plan.cfg,
