@@ -12,11 +12,12 @@ from __future__ import annotations
 import dataclasses
 import html
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
-from oiyolo.core.results import format_table
+from oiyolo.core.records import mismatch
+from oiyolo.core.results import TERMINAL_WIDTH, format_table, pluralize
 from oiyolo.evaluation.average_precision import (
     PrecisionRecall,
     average_precision,
@@ -50,8 +51,65 @@ _COLUMNS = (
     ("F1", "f1"),
     ("average IoU", "average_iou"),
 )
+_SCORE_COLUMNS = ("class", "mAP@0.5", "mAP@0.5:0.95", "Open Images", "images", "boxes")
+_COUNT_COLUMNS = (
+    "class",
+    *("threshold", "true positives", "false positives", "false negatives"),
+    *("precision", "recall", "F1", "average IoU"),
+)
+_SHORT_HEADINGS = {
+    "true positives": "TP",
+    "false positives": "FP",
+    "false negatives": "FN",
+    "average IoU": "IoU",
+}
 _CURVE_DECIMALS = 6
 _RENAMED_KEYS = {"misses": "false_negatives"}
+
+
+class _Figures(TypedDict):
+    map50: float | None
+    map50_95: float | None
+    openimages_map: float | None
+    images: int
+    boxes: int
+    group_of_boxes: int
+    detections: int
+
+
+class _ClassForm(_Figures):
+    score_threshold: float | None
+    true_positives: int
+    false_positives: int
+    false_negatives: int
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    average_iou: float | None
+    curve: dict[str, list[float]]
+
+
+class _ScoredWeights(TypedDict):
+    path: str | None
+    sha256: str | None
+    iteration: int | None
+
+
+class _OptionalForm(TypedDict, total=False):
+    split: str
+
+
+class _Form(_OptionalForm):
+    """The form of ``evaluation.json`` in all versions."""
+
+    classes: dict[str, dict[str, Any]]
+
+
+class _CurrentForm(_Figures):
+    """The form of ``evaluation.json`` in this version."""
+
+    weights: _ScoredWeights
+    classes: dict[str, _ClassForm]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -155,14 +213,28 @@ class Evaluation:
         """Return the evaluation in an ``evaluation.json`` of this or an older version.
 
         Unknown keys are ignored.
+
+        Raises:
+            ValueError: A value is missing or of the wrong type.
         """
         value = with_current_keys(value)
         rows = (ClassEvaluation.from_json(name, row) for name, row in value["classes"].items())
         return cls(**_figures_from_json(cls, value), classes=tuple(rows))
 
     def __str__(self) -> str:
-        table = format_table([[heading for heading, _ in _COLUMNS], *self._rows()])
-        return f"{self._headline()}\n\n{table}"
+        return (
+            f"{self._headline()}\n\n{self._table(_SCORE_COLUMNS)}\n\n"
+            "at the score threshold with the highest F1 (TP: true positives, FP: false\n"
+            "positives, FN: false negatives, IoU: mean over the TP):\n"
+            f"{self._table(_COUNT_COLUMNS)}"
+        )
+
+    def _table(self, headings: Sequence[str]) -> str:
+        """Return some of the columns as text."""
+        names = dict(_COLUMNS)
+        rows = [[_format_cell(getattr(row, names[h])) for h in headings] for row in self.classes]
+        shown = [_SHORT_HEADINGS.get(heading, heading) for heading in headings]
+        return format_table([shown, *rows], max_width=TERMINAL_WIDTH)
 
     def _repr_html_(self) -> str:
         heading = "".join(f"<th>{html.escape(text)}</th>" for text, _ in _COLUMNS)
@@ -178,8 +250,8 @@ class Evaluation:
     def _headline(self) -> str:
         return (
             f"mAP@0.5 {_format_cell(self.map50)}, mAP@0.5:0.95 {_format_cell(self.map50_95)}, "
-            f"Open Images mAP {_format_cell(self.openimages_map)} "
-            f"on {self.images} images with {self.boxes} boxes"
+            f"Open Images mAP {_format_cell(self.openimages_map)}\n"
+            f"on {pluralize(self.images, 'image')} with {pluralize(self.boxes, 'box')}"
         )
 
     def _rows(self) -> list[list[str]]:
@@ -187,12 +259,26 @@ class Evaluation:
 
 
 def with_current_keys(value: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the content of an ``evaluation.json`` with the keys of older versions renamed."""
+    """Return the content of an ``evaluation.json`` of this or an older version in today's form.
+
+    Older versions called some figures differently, and recorded only the name of the weights.
+
+    Raises:
+        ValueError: A value is missing or of the wrong type.
+    """
+    if problem := mismatch(value, _Form):
+        raise ValueError(problem)
     classes = {
         name: {_RENAMED_KEYS.get(key, key): figure for key, figure in row.items()}
         for name, row in value["classes"].items()
     }
-    return {**value, "classes": classes}
+    weights = value.get("weights")
+    if not isinstance(weights, dict):
+        weights = {"path": weights, "sha256": None, "iteration": None}
+    value = {**value, "classes": classes, "weights": weights}
+    if problem := mismatch(value, _CurrentForm):
+        raise ValueError(problem)
+    return value
 
 
 def evaluate_detections(

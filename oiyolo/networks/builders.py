@@ -17,14 +17,27 @@ import numpy as np
 from oiyolo.core.errors import UsageError
 from oiyolo.networks.anchors import round_anchors
 from oiyolo.networks.cfg import parse, read
-from oiyolo.networks.layers import head_channels, heads_of, heads_with_previous
-from oiyolo.networks.lint import GRID_PX, allows_multi_scale
-from oiyolo.networks.schedule import schedule_for, schedule_of, with_overrides, with_schedule
+from oiyolo.networks.layers import (
+    GRID_PX,
+    head_channels,
+    heads_of,
+    heads_with_previous,
+    size_multiple,
+)
+from oiyolo.networks.lint import allows_multi_scale, check_own, nearest_multiple
+from oiyolo.networks.schedule import (
+    MAX_BATCH,
+    schedule_for,
+    schedule_of,
+    with_overrides,
+    with_schedule,
+)
 from oiyolo.networks.stock import TEXTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import numpy.typing as npt
     from typing_extensions import Unpack
 
     from oiyolo.networks.anchors import Sizes
@@ -124,11 +137,13 @@ def stock(network: str) -> Cfg:
 
     Raises:
         UsageError: Unknown name, or missing file.
-        CfgError: The file is not a valid ``.cfg``.
+        InputFormError: The file is not a valid ``.cfg``, or has errors (``lint.check_own``).
     """
     published = find_network(network)
     if published is None:
-        return read(Path(network))
+        cfg = read(Path(network))
+        check_own(cfg)
+        return cfg
     if published.name in TEXTS:
         return parse(TEXTS[published.name](), path=f"{published.name}{CFG_SUFFIX}")
     return read(cfg_folder() / f"{published.name}{CFG_SUFFIX}")
@@ -185,13 +200,14 @@ def adapt(
     ``random``. ``random=1`` trains at varying sizes. In pjreddie's fork these are squares from 320
     to 608 pixels whatever the width, and 608 for the last 200 iterations
     (examples/detector.c:63-79). That suits a network of such a size, but ruins a small or oblong
-    one, so it is disabled unless ``size_wh`` is a square in that range. Callers with few images
-    should disable it too (``suits_multi_scale``).
+    one, so it is disabled unless ``size_wh`` is a square in that range and the network can have any
+    multiple of 32. Callers with few images should disable it too (``suits_multi_scale``).
 
     Args:
         cfg: The network; not modified.
         class_count: Number of classes in the dataset.
-        size_wh: Width and height of the input in pixels, multiples of 32.
+        size_wh: Width and height of the input in pixels, multiples of
+            ``layers.size_multiple(cfg)``.
         schedule: Training schedule; by default the file's own.
         anchors: Sizes in pixels at ``size_wh``, shape (k, 2), with k as in the heads; by default
             the file's own, scaled with the input.
@@ -199,12 +215,13 @@ def adapt(
             it.
 
     Raises:
-        UsageError: A size that is not a multiple of 32, no class, a number of anchors that
+        UsageError: A size that the network cannot have, no class, a number of anchors that
             differs from the network's, or anchors for a [region] head.
         CfgError: The network has no head, a head does not follow a convolution, or its anchors
             are not pairs.
     """
-    _check_arguments(class_count, size_wh)
+    multiple = size_multiple(cfg)
+    _check_arguments(cfg, class_count, size_wh, multiple)
     new = cfg.copy()
     old_wh = new.size_wh
     new.net.set("width", size_wh[0])
@@ -222,20 +239,11 @@ def adapt(
     if anchors is not None:
         _set_anchors(new, anchors)
     elif old_wh != size_wh and min(old_wh) > 0:
-        scale = np.array(size_wh) / np.array(old_wh)
         for head in heads:
-            numbers = head.numbers("anchors")
-            if len(numbers) % 2:
-                raise head.error(
-                    f"anchors of [{head.kind}] are not pairs of width and height",
-                    "anchors",
-                    found=f"{len(numbers)} numbers",
-                )
-            sizes = np.array(numbers).reshape(-1, 2)
-            head.set("anchors", _format_anchors(round_anchors(sizes * scale)))
-    if not (multi_scale and allows_multi_scale(size_wh)):
+            _scale_anchors(head, np.array(size_wh) / np.array(old_wh))
+    if not (multi_scale and allows_multi_scale(size_wh) and multiple == GRID_PX):
         _disable_multi_scale(new)
-    return with_schedule(new, schedule) if schedule else new.copy()
+    return with_schedule(new, schedule) if schedule else new
 
 
 def anchors_of(cfg: Cfg) -> Sizes:
@@ -291,15 +299,13 @@ def default_schedule(
     if published is not None:
         batch, subdivisions = published.batch, published.subdivisions
     else:
-        batch, subdivisions = base.net.integer("batch", 1), base.net.integer("subdivisions", 1)
-        if batch <= 1:  # a setting for testing
-            batch, subdivisions = _DEFAULT_BATCH, _DEFAULT_SUBDIVISIONS
+        batch, subdivisions = _own_batch(base.net, overrides)
     schedule = schedule_for(
         class_count,
         image_count,
         batch=batch,
         subdivisions=subdivisions,
-        learning_rate=base.net.number("learning_rate", 0.001),
+        learning_rate=_own_learning_rate(base.net, overrides),
     )
     return with_overrides(schedule, **overrides)
 
@@ -338,15 +344,49 @@ def without_mosaic(cfg: Cfg) -> Cfg:
     return new
 
 
-def _check_arguments(class_count: int, size_wh: tuple[int, int]) -> None:
+def _own_batch(net: Section, overrides: ScheduleOverrides) -> tuple[int, int]:
+    """Return the batch and the subdivisions of a file; raise if its own are used but invalid."""
+    batch, subdivisions = net.integer("batch", 1), net.integer("subdivisions", 1)
+    if batch <= 1:  # a setting for testing
+        return _DEFAULT_BATCH, _DEFAULT_SUBDIVISIONS
+    if batch > MAX_BATCH:
+        raise net.error(f"batch={batch} is too large", "batch", expected=f"up to {MAX_BATCH:,}")
+    if overrides.get("subdivisions") is not None:
+        return batch, 1
+    if subdivisions < 1 or batch % subdivisions:
+        raise net.error(
+            f"subdivisions={subdivisions} does not divide batch={batch}",
+            "subdivisions",
+            remedy="Correct the line, or set [train] subdivisions to a divisor of the batch",
+        )
+    return batch, subdivisions
+
+
+def _own_learning_rate(net: Section, overrides: ScheduleOverrides) -> float:
+    """Return the learning rate of a file; raise if it is used but invalid."""
+    rate = overrides.get("learning_rate")
+    if rate is not None:
+        return rate
+    rate = net.number("learning_rate", 0.001)
+    if not rate > 0:
+        raise net.error(
+            f"a network cannot learn with learning_rate={rate:g}",
+            "learning_rate",
+            remedy="Correct the line, or set [train] learning_rate, for example to 0.001",
+        )
+    return rate
+
+
+def _check_arguments(cfg: Cfg, class_count: int, size_wh: tuple[int, int], multiple: int) -> None:
     if class_count < 1:
         raise UsageError("a network needs at least one class", found=f"{class_count} classes")
-    if min(size_wh) < GRID_PX or any(side % GRID_PX for side in size_wh):
-        nearest = [max(GRID_PX, round(side / GRID_PX) * GRID_PX) for side in size_wh]
+    if min(size_wh) < multiple or any(side % multiple for side in size_wh):
+        width, height = (nearest_multiple(side, multiple) for side in size_wh)
         raise UsageError(
             f"invalid network size {size_wh[0]}x{size_wh[1]}",
-            expected=f"multiples of {GRID_PX} pixels",
-            remedy=f"Set size_wh = [{nearest[0]}, {nearest[1]}]",
+            where=cfg.path,
+            expected=f"multiples of {multiple} pixels, which this network needs",
+            remedy=f"Set [train] size_wh = [{width}, {height}] (--size-wh {width}x{height})",
         )
 
 
@@ -371,6 +411,21 @@ def _set_anchors(cfg: Cfg, anchors: Sizes) -> None:
                 found=f"{len(anchors)} anchors for a [{head.kind}] head",
             )
         head.set("anchors", _format_anchors(anchors))
+
+
+def _scale_anchors(head: Section, scale: npt.NDArray[np.float64]) -> None:
+    numbers = head.numbers("anchors")
+    if len(numbers) % 2:
+        raise head.error(
+            f"anchors of [{head.kind}] are not pairs of width and height",
+            "anchors",
+            found=f"{len(numbers)} numbers",
+        )
+    if not numbers:  # darknet's default for [region], half a cell, does not depend on the size
+        return
+    sizes = np.array(numbers).reshape(-1, 2) * scale
+    # Those of [region] are in cells and often below 1, so they are not rounded as pixels are.
+    head.set("anchors", _format_anchors(sizes if head.kind == "region" else round_anchors(sizes)))
 
 
 def _format_anchors(anchors: Sizes) -> str:

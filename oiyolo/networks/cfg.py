@@ -3,15 +3,20 @@
 The syntax is that of darknet's ``read_cfg`` and ``read_option`` (src/parser.c, src/option_list.c):
 ``[kind]`` opens a section, ``key=value`` is an option, and a line that starts with ``#`` or ``;``
 is a comment. All blanks are ignored, and the first occurrence of a repeated key wins. Comments,
-order and unknown keys are preserved: a file that is not edited is written back byte for byte.
+order and unknown keys are preserved: a file that is not edited is written back byte for byte,
+except that a byte order mark, which darknet would take for a part of the first line, is dropped and
+UTF-16 becomes UTF-8. Copies and edits keep the line numbers of the file that was read.
 """
 
 from __future__ import annotations
 
+import codecs
+import copy
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from oiyolo.core import files
 from oiyolo.core.errors import InputFormError, UsageError
 
 if TYPE_CHECKING:
@@ -42,6 +47,14 @@ _MAX_MAGNITUDE = 1e15
 """Far above any option of a network; larger values would also overflow darknet's 32 bits."""
 
 _MAX_SHOWN_CHARACTERS = 60
+_ENCODINGS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark is its beginning
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+    (codecs.BOM_UTF8, "utf-8-sig"),
+)
+"""Byte order marks that editors write, and the encodings that they announce."""
 
 
 class CfgError(InputFormError):
@@ -88,7 +101,10 @@ class Section:
         return self._lines[0].number
 
     def line_of(self, key: str) -> int:
-        """Return the line number of an option, or of the header where the option is missing."""
+        """Return the line number of an option in the file as it was read.
+
+        It is that of the header if the option is missing or was added later.
+        """
         line = self._find(key)
         return line.number if line else self.line
 
@@ -168,6 +184,10 @@ class Section:
             line.text = f"{head}={gap}{text}{rest}"
             line.value = _without_blanks(text)
 
+    def copy(self) -> Section:
+        """Return an independent copy with the same line numbers."""
+        return Section(self.kind, self.path, [copy.copy(line) for line in self._lines])
+
     def unset(self, key: str) -> None:
         """Remove all occurrences of an option."""
         self._lines = [line for line in self._lines if line.key != key]
@@ -191,7 +211,7 @@ class Section:
         newline = "\r\n" if before.text.endswith("\r\n") else "\n"
         if not before.text.endswith("\n"):
             before.text += newline
-        new = _Line(f"{key}={text}{newline}", before.number, key, _without_blanks(text))
+        new = _Line(f"{key}={text}{newline}", self.line, key, _without_blanks(text))
         self._lines.insert(last + 1, new)
 
     def _numbers(self, key: str, expected: str) -> list[float]:
@@ -205,7 +225,7 @@ class Section:
 
     def _value_error(self, key: str, expected: str) -> CfgError:
         what = f"invalid value for {key} in [{self.kind}]"
-        return self.error(what, key, expected=expected, found=repr(self.text(key)))
+        return self.error(what, key, expected=expected, found=_shown(self.text(key)))
 
 
 @dataclass
@@ -255,26 +275,52 @@ class Cfg:
         return self.render().encode("utf-8", "surrogateescape")
 
     def copy(self) -> Cfg:
-        """Return an independent copy with its own line numbers."""
-        return parse(self.render(), path=self.path)
+        """Return an independent copy with the same line numbers."""
+        sections = [section.copy() for section in self.sections]
+        return Cfg(self.path, sections, [copy.copy(line) for line in self._preamble])
 
 
 def read(path: Path) -> Cfg:
     """Read a ``.cfg`` file.
 
     Raises:
-        UsageError: The file does not exist.
+        UsageError: The file does not exist, is not a file, or cannot be read.
         CfgError: It is not a valid ``.cfg`` file.
     """
     try:
-        data = path.read_bytes()
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        data = files.read_bytes(path)
+    except OSError as error:
+        is_missing = isinstance(error, FileNotFoundError | NotADirectoryError)
         raise UsageError(
-            "network file not found",
+            "network file not found" if is_missing else "the network file cannot be read",
             where=str(path),
+            found="" if is_missing else error.strerror or str(error),
             remedy="Use the path of a darknet .cfg, or the name of one of oiyolo's networks",
         ) from None
-    return parse(data.decode("utf-8", "surrogateescape"), path=str(path))
+    return parse(_decode(data, str(path)), path=str(path))
+
+
+def _decode(data: bytes, path: str) -> str:
+    """Return the text of a file without its byte order mark.
+
+    Raises:
+        CfgError: The file is not text.
+    """
+    encoding = next((name for mark, name in _ENCODINGS if data.startswith(mark)), "utf-8")
+    try:
+        text = data.decode(encoding, "surrogateescape")
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:  # in each ASCII character of UTF-16, and in most binary files
+        raise CfgError(
+            "not a text file",
+            path=path,
+            line=1,
+            expected="a darknet network file",
+            found=f"bytes that are not {encoding.removesuffix('-sig').upper()} text",
+            remedy="Save the file as UTF-8 in a text editor, or choose another file",
+        )
+    return text
 
 
 def parse(text: str, *, path: str) -> Cfg:
@@ -338,10 +384,14 @@ def _read_line(text: str, number: int, path: str) -> _Line:
 
 
 def _line_error(what: str, line: _Line, path: str, **details: str) -> CfgError:
-    text = line.text.strip()
+    return CfgError(what, path=path, line=line.number, found=_shown(line.text.strip()), **details)
+
+
+def _shown(text: str) -> str:
+    """Return the beginning of a text in quotes, with escapes for unprintable characters."""
     if len(text) > _MAX_SHOWN_CHARACTERS:
         text = text[:_MAX_SHOWN_CHARACTERS] + "..."
-    return CfgError(what, path=path, line=line.number, found=repr(text), **details)
+    return repr(text)
 
 
 def _without_blanks(text: str) -> str:

@@ -6,7 +6,9 @@ src/parser.c), so a cfg and its weights files can be checked without darknet.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,9 +23,19 @@ FLOAT_BYTES = 4
 HEAD_KINDS = ("yolo", "Gaussian_yolo", "region")
 """Sections that decode a layer's output into boxes."""
 
+GRID_PX = 32
+"""Darknet expects sides that are multiples of this (parse_network_cfg_custom in AlexeyAB's
+src/parser.c), and trains at such sizes if they vary: the common networks halve an image five
+times."""
+
+UNMEASURED_KINDS = ("contrastive", "crnn")
+"""Sections that are passed on to darknet although their memory is unknown: they process several
+images of a sequence at once."""
+
 _COORDINATES = 4
 _OBJECTNESS = 1
 _MAX_ANCHORS = 1000
+_MAX_MULTIPLE = 1 << 16
 
 Whc = tuple[int, int, int]
 """Width and height in cells, and number of channels."""
@@ -93,7 +105,7 @@ def layers(cfg: Cfg) -> list[Layer]:
         if build is None:
             raise section.error(
                 f"unsupported layer type [{section.kind}]",
-                expected=f"one of {', '.join(sorted(_BUILDERS))}",
+                remedy="Use a network of the layers that darknet's own detectors consist of",
             )
         layer = build(section, whc, computed)
         if min(layer.output_whc) < 1:
@@ -122,6 +134,47 @@ def expected_weight_bytes(cfg: Cfg, layer_count: int | None = None) -> int:
     """
     stored = layers(cfg)[:layer_count]
     return HEADER_BYTES + FLOAT_BYTES * sum(layer.parameter_count for layer in stored)
+
+
+def size_multiple(cfg: Cfg) -> int:
+    """Return the number of pixels whose multiples width and height must be.
+
+    With other sizes the layers that a route or shortcut combines would differ by a cell, because
+    strides round down. It is at least ``GRID_PX``, which is enough for the common networks.
+
+    Raises:
+        CfgError: A stride is below 1 or implausible, or a source layer is missing.
+    """
+    strides: list[tuple[Fraction, Fraction]] = []  # of each layer's output, in pixels of the input
+    xy, multiple = (Fraction(1), Fraction(1)), GRID_PX
+    for section in cfg.layers:
+        if section.kind in {"route", "scale_channels", "sam"}:
+            xy = strides[_sources(section, len(strides))[0]]
+        factor_x, factor_y = _stride_factors(section)
+        xy = (xy[0] * factor_x, xy[1] * factor_y)
+        strides.append(xy)
+        multiple = math.lcm(multiple, xy[0].numerator, xy[1].numerator)
+        if multiple > _MAX_MULTIPLE:
+            raise section.error(
+                f"the strides up to this [{section.kind}] reduce the image too much",
+                expected=f"a total stride up to {_MAX_MULTIPLE:,}",
+                found=f"{multiple:,}",
+            )
+    return multiple
+
+
+def _stride_factors(section: Section) -> tuple[Fraction, Fraction]:
+    """Return by how much a layer reduces width and height."""
+    if section.kind == "upsample":
+        stride = _upsample_stride(section)
+        factor = Fraction(1, stride) if stride > 0 else Fraction(-stride)
+        return factor, factor
+    if section.kind not in _STRIDED_KINDS:
+        return Fraction(1), Fraction(1)
+    stride_x, stride_y = _strides(section)
+    if section.kind in _REORG_KINDS and section.integer("reverse", 0):
+        return Fraction(1, stride_x), Fraction(1, stride_x)
+    return Fraction(stride_x), Fraction(stride_x if section.kind in _REORG_KINDS else stride_y)
 
 
 def heads_of(cfg: Cfg) -> list[Section]:
@@ -210,6 +263,30 @@ def _convolutional(section: Section, whc: Whc, previous: Sequence[Layer]) -> Lay
     return Layer(len(previous), section, whc, out, segments=stored)
 
 
+def _crnn(section: Section, whc: Whc, previous: Sequence[Layer]) -> Layer:
+    """Return a recurrent layer: three convolutions, of the input, the state and the output.
+
+    Sources: parse_crnn and save_weights_upto in src/parser.c, make_crnn_layer in src/crnn_layer.c.
+    pjreddie's fork has other names for two options.
+    """
+    hidden = _positive_integer(section, _first_key(section, "hidden", "hidden_filters"), 1)
+    filters = _positive_integer(section, _first_key(section, "output", "output_filters"), 1)
+    size = _positive_integer(section, "size", 3)
+    groups = _positive_integer(section, "groups", 1)
+    has_norm = section.integer("batch_normalize", 0)
+    segments: list[Segment] = []
+    for inputs, outputs in ((whc[2], hidden), (hidden, hidden), (hidden, filters)):
+        norm = _batch_norm(outputs) if has_norm else ()
+        weights = Segment("weights", inputs // groups * outputs * size * size)
+        segments += [Segment("biases", outputs), *norm, weights]
+    out = (whc[0], whc[1], filters)
+    return Layer(len(previous), section, whc, out, segments=tuple(segments))
+
+
+def _first_key(section: Section, key: str, other: str) -> str:
+    return other if section.has(other) and not section.has(key) else key
+
+
 def _connected(section: Section, whc: Whc, previous: Sequence[Layer]) -> Layer:
     outputs = _positive_integer(section, "output", 1)
     inputs = whc[0] * whc[1] * whc[2]
@@ -269,21 +346,31 @@ def _reorg(section: Section, whc: Whc, previous: Sequence[Layer]) -> Layer:
 
 
 def _upsample(section: Section, whc: Whc, previous: Sequence[Layer]) -> Layer:
-    stride = section.integer("stride", 2)
+    stride = _upsample_stride(section)
     w, h, c = whc
     out = (w * stride, h * stride, c) if stride > 0 else (w // -stride, h // -stride, c)
     return Layer(len(previous), section, whc, out)
 
 
-def _sources(section: Section, previous: Sequence[Layer]) -> tuple[int, ...]:
-    """Return the indices of a section's source layers; negative ones in it count back from it."""
+def _upsample_stride(section: Section) -> int:
+    """Return the stride of [upsample]; a negative one reduces the image."""
+    stride = section.integer("stride", 2)
+    if not stride:
+        raise section.error("[upsample] has the stride 0", "stride", expected="1 or more")
+    return stride
+
+
+def _sources(section: Section, count: int) -> tuple[int, ...]:
+    """Return the indices of a section's source layers among the ``count`` layers before it.
+
+    Negative numbers in the section count back from it.
+    """
     key = "layers" if section.kind == "route" else "from"
     numbers = section.integers(key)
     if not numbers:
         raise section.error(
             f"[{section.kind}] has no source layer", expected=f"{key}= with the index of a layer"
         )
-    count = len(previous)
     sources = tuple(number if number >= 0 else count + number for number in numbers)
     for source in sources:
         if not 0 <= source < count:
@@ -296,7 +383,7 @@ def _sources(section: Section, previous: Sequence[Layer]) -> tuple[int, ...]:
 
 
 def _route(section: Section, whc: Whc, previous: Sequence[Layer]) -> Layer:
-    sources = _sources(section, previous)
+    sources = _sources(section, len(previous))
     sizes = {previous[source].output_whc[:2] for source in sources}
     if len(sizes) > 1:
         raise section.error(
@@ -304,7 +391,7 @@ def _route(section: Section, whc: Whc, previous: Sequence[Layer]) -> Layer:
             "layers",
             expected="one width and height",
             found=", ".join(f"{w}x{h}" for w, h in sorted(sizes)),
-            remedy="Check width and height in [net] (multiples of 32), or the listed layers",
+            remedy="List layers of one size; width and height must suit the network's strides",
         )
     w, h, _ = previous[sources[0]].output_whc
     channels = sum(previous[source].output_whc[2] for source in sources)
@@ -313,7 +400,7 @@ def _route(section: Section, whc: Whc, previous: Sequence[Layer]) -> Layer:
 
 
 def _shortcut(section: Section, whc: Whc, previous: Sequence[Layer]) -> Layer:
-    sources = _sources(section, previous)
+    sources = _sources(section, len(previous))
     # Weighted shortcuts are AlexeyAB's (src/shortcut_layer.c): one weight per source, or one per
     # source and channel.
     per_source = {"per_feature": 1, "per_layer": 1, "per_channel": whc[2]}
@@ -323,12 +410,16 @@ def _shortcut(section: Section, whc: Whc, previous: Sequence[Layer]) -> Layer:
 
 
 def _scale_channels(section: Section, whc: Whc, previous: Sequence[Layer]) -> Layer:
-    sources = _sources(section, previous)
+    sources = _sources(section, len(previous))
     return Layer(len(previous), section, whc, previous[sources[0]].output_whc, sources=sources)
 
 
+_REORG_KINDS = ("reorg", "reorg3d")
+_STRIDED_KINDS = ("convolutional", "local", "maxpool", "local_avgpool", *_REORG_KINDS)
+
 _BUILDERS: dict[str, Callable[[Section, Whc, Sequence[Layer]], Layer]] = {
     "convolutional": _convolutional,
+    "crnn": _crnn,
     "connected": _connected,
     "local": _local,
     "batchnorm": _batchnorm,
@@ -344,8 +435,9 @@ _BUILDERS: dict[str, Callable[[Section, Whc, Sequence[Layer]], Layer]] = {
     "scale_channels": _scale_channels,
     "sam": _scale_channels,
     **dict.fromkeys(
-        ("activation", "cost", "detection", "dropout", "empty", "normalization", "softmax"),
+        ("activation", "contrastive", "cost", "detection", "dropout", "empty", "normalization"),
         _same_shape,
     ),
+    "softmax": _same_shape,
     **dict.fromkeys(HEAD_KINDS, _same_shape),
 }

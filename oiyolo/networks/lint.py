@@ -1,17 +1,28 @@
 """Linter for network files: finds mistakes in them before a training run starts.
 
 Darknet accepts many invalid files silently, and aborts on others in the middle of the layer table.
-Where a rule follows from darknet's source code, a comment says where.
+Where a rule follows from darknet's source code, a comment says where. ``check_own`` precedes every
+computation with a user's file; ``check`` is for the network that will be trained.
 """
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from oiyolo.core.errors import InputFormError
 from oiyolo.networks.cfg import CfgError
-from oiyolo.networks.layers import head_channels, heads_of, heads_with_previous, layers, mask_of
+from oiyolo.networks.layers import (
+    UNMEASURED_KINDS,
+    head_channels,
+    heads_of,
+    heads_with_previous,
+    layers,
+    mask_of,
+    size_multiple,
+)
 from oiyolo.networks.vocabulary import (
     ACTIVATIONS,
     ALEXEYAB_ACTIVATIONS,
@@ -23,15 +34,12 @@ from oiyolo.networks.vocabulary import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from oiyolo.networks.cfg import Cfg, Section
 
 ForkName = Literal["pjreddie", "alexeyab", "hank"]
 """A fork of darknet; Debian packages pjreddie's."""
-
-GRID_PX = 32
-"""The networks halve the image five times, so its sides must be multiples of this."""
 
 MULTI_SCALE_MIN_PX = 320
 MULTI_SCALE_MAX_PX = 608
@@ -39,6 +47,8 @@ MULTI_SCALE_MAX_PX = 608
 are (examples/detector.c:65)."""
 
 _BURN_IN_SHARE = 0.2
+_MAX_SHOWN_ERRORS = 5
+_OTHER_DARKNET = "Set [darknet] executable to AlexeyAB's or hank-ai's darknet"
 
 
 @dataclass(frozen=True)
@@ -73,9 +83,7 @@ def lint(cfg: Cfg, *, class_count: int, fork: ForkName | None = None) -> list[Li
     Returns:
         The findings in the order of the file.
     """
-    # A set, because several rules may report the same value.
-    findings = {finding for rule in _RULES for finding in _collect(rule(cfg, class_count, fork))}
-    return sorted(findings, key=lambda finding: (finding.line, finding.level, finding.what))
+    return _apply(_RULES, cfg, class_count, fork)
 
 
 def check(cfg: Cfg, *, class_count: int, fork: ForkName | None = None) -> list[LintFinding]:
@@ -90,24 +98,60 @@ def check(cfg: Cfg, *, class_count: int, fork: ForkName | None = None) -> list[L
         The warnings.
 
     Raises:
-        InputFormError: The file has errors; the message lists all of them.
+        InputFormError: The file has errors; the message lists the first ones.
     """
-    findings = lint(cfg, class_count=class_count, fork=fork)
-    errors = [finding for finding in findings if finding.level == "error"]
-    if errors:
-        raise InputFormError(
-            "this network cannot be trained on this dataset",
-            where=cfg.path,
-            found="; ".join(map(str, errors)),
-            remedy="Correct these lines, or let `oiyolo train` adapt the file",
-        )
-    return findings
+    return _raise_errors(cfg, lint(cfg, class_count=class_count, fork=fork))
+
+
+def check_own(cfg: Cfg) -> list[LintFinding]:
+    """Raise if a user's file has errors in what its adaptation to a dataset keeps or starts from.
+
+    Classes, filters of heads, sizes and the schedule are not checked, because they are replaced.
+
+    Args:
+        cfg: The user's file.
+
+    Returns:
+        The warnings.
+
+    Raises:
+        InputFormError: The file has errors; the message lists the first ones.
+    """
+    return _raise_errors(cfg, _apply(_OWN_RULES, cfg, 0, None))
+
+
+def nearest_multiple(side_px: int, multiple: int) -> int:
+    """Return the multiple of a number of pixels that is nearest to a side, but above 0."""
+    return max(1, round(side_px / multiple)) * multiple
 
 
 def allows_multi_scale(size_wh: tuple[int, int]) -> bool:
     """Return whether every fork trains at sizes around this one with ``random``."""
     width, height = size_wh
     return width == height and MULTI_SCALE_MIN_PX <= width <= MULTI_SCALE_MAX_PX
+
+
+def _apply(
+    rules: Sequence[_Rule], cfg: Cfg, class_count: int, fork: ForkName | None
+) -> list[LintFinding]:
+    # A set, because several rules may report the same value.
+    findings = {finding for rule in rules for finding in _collect(rule(cfg, class_count, fork))}
+    return sorted(findings, key=lambda finding: (finding.line, finding.level, finding.what))
+
+
+def _raise_errors(cfg: Cfg, findings: list[LintFinding]) -> list[LintFinding]:
+    """Return the findings if they are only warnings."""
+    errors = [finding for finding in findings if finding.level == "error"]
+    if errors:
+        more = len(errors) - _MAX_SHOWN_ERRORS
+        raise InputFormError(
+            "this network cannot be trained",
+            where=cfg.path,
+            found="; ".join(map(str, errors[:_MAX_SHOWN_ERRORS]))
+            + (f"; and {more} more" if more > 0 else ""),
+            remedy="Correct this line" if len(errors) == 1 else "Correct these lines",
+        )
+    return findings
 
 
 def _collect(findings: Iterator[LintFinding]) -> Iterator[LintFinding]:
@@ -122,15 +166,15 @@ def _collect(findings: Iterator[LintFinding]) -> Iterator[LintFinding]:
 
 
 def _check_size(cfg: Cfg, _: int, fork: ForkName | None) -> Iterator[LintFinding]:
+    multiple = size_multiple(cfg)
     for key in ("width", "height"):
         side = cfg.net.integer(key, 0)
-        if side < 1 or side % GRID_PX:
-            nearest = max(GRID_PX, round(side / GRID_PX) * GRID_PX)
+        if side < 1 or side % multiple:
             yield LintFinding(
                 "error",
                 cfg.net.line_of(key),
-                f"{key}={side} is not a multiple of {GRID_PX}",
-                f"Set {key}={nearest}",
+                f"{key}={side} is not a multiple of {multiple}",
+                f"Set {key}={nearest_multiple(side, multiple)}",
             )
     heads = heads_of(cfg)
     if fork == "pjreddie" and heads and heads[-1].number("random", 0):
@@ -264,8 +308,45 @@ def _check_heads(cfg: Cfg, class_count: int, _: ForkName | None) -> Iterator[Lin
                 f"Set classes={class_count}",
             )
         yield from _check_filters(before, head)
-        if head.kind != "region":
-            yield from _check_anchors(head)
+
+
+def _check_all_anchors(cfg: Cfg, _: int, __: ForkName | None) -> Iterator[LintFinding]:
+    for head in heads_of(cfg):
+        yield from _collect(_check_anchors(head))
+        yield from _collect(_check_mask(head))
+
+
+def _check_varying_size(cfg: Cfg, _: int, __: ForkName | None) -> Iterator[LintFinding]:
+    """Check the options from which the sizes of multi-scale training are computed."""
+    options = [(head, "random", 0, "Set random=0 or random=1") for head in heads_of(cfg)]
+    for section, key, low, remedy in [*options, (cfg.net, "resize_step", 1, "Set resize_step=32")]:
+        value = section.number(key, low)
+        if value < low:
+            yield LintFinding("error", section.line_of(key), f"invalid {key}={value:g}", remedy)
+
+
+def _check_copied_filters(cfg: Cfg, _: int, __: ForkName | None) -> Iterator[LintFinding]:
+    """Check that the filters of a head were not set in the other convolutions, too."""
+    convolutions = [layer for layer in cfg.layers if layer.kind == "convolutional"]
+    filters = {section.integer("filters", 1) for section in convolutions}
+    if len(filters) == 1 and len(convolutions) > len(heads_of(cfg)) + 1:
+        yield LintFinding(
+            "warning",
+            convolutions[0].line_of("filters"),
+            f"every convolution has the head's {filters.pop()} filters",
+            "Restore the filters of the convolutions that do not precede a head",
+        )
+
+
+def _check_unmeasured(cfg: Cfg, _: int, __: ForkName | None) -> Iterator[LintFinding]:
+    for section in cfg.layers:
+        if section.kind in UNMEASURED_KINDS:
+            yield LintFinding(
+                "warning",
+                section.line,
+                f"[{section.kind}] cannot be measured: estimates of memory are too low",
+                "If memory runs out, set [train] subdivisions",
+            )
 
 
 def _check_shared_anchors(cfg: Cfg, _: int, __: ForkName | None) -> Iterator[LintFinding]:
@@ -331,25 +412,42 @@ def _check_filters(before: Section, head: Section) -> Iterator[LintFinding]:
 
 
 def _check_anchors(head: Section) -> Iterator[LintFinding]:
-    count, mask, numbers = head.integer("num", 1), mask_of(head), head.numbers("anchors")
-    if len(numbers) != 2 * count:
+    count, numbers = head.integer("num", 1), head.numbers("anchors")
+    if count < 1:
+        yield LintFinding("error", head.line_of("num"), f"num={count}: [{head.kind}] has no anchor")
+    elif numbers and len(numbers) != 2 * count:
         # pjreddie's parse_yolo overruns its buffer when there are more.
+        pairs = len(numbers) // 2
         yield LintFinding(
             "error",
             head.line_of("anchors"),
             f"num={count}, but anchors lists {len(numbers)} numbers",
-            f"List {2 * count} numbers, or set num={len(numbers) // 2}",
+            f"List {2 * count} numbers"
+            + (" separated by commas" if len(numbers) % 2 else f", or set num={pairs}"),
         )
     if any(number <= 0 for number in numbers):
         yield LintFinding("error", head.line_of("anchors"), "an anchor has no area")
+    # Half a cell is the default in [region] (make_region_layer).
+    if not numbers and head.kind != "region":
+        yield LintFinding(
+            "error",
+            head.line,
+            f"[{head.kind}] has no anchors",
+            f"Add anchors= with {2 * count} numbers: width and height in pixels of each of the "
+            f"num={count} anchors",
+        )
     areas = _anchor_areas(head)
-    if areas != sorted(areas):
+    if areas != sorted(areas) and head.kind != "region":
         yield LintFinding(
             "warning",
             head.line_of("anchors"),
             "anchors are not sorted by area, as masks assume",
             "List the smallest first",
         )
+
+
+def _check_mask(head: Section) -> Iterator[LintFinding]:
+    count, mask = head.integer("num", 1), mask_of(head)
     repeated = sorted({index for index in mask if mask.count(index) > 1})
     if repeated:
         yield LintFinding(
@@ -404,7 +502,7 @@ def _check_vocabulary(cfg: Cfg, _: int, fork: ForkName | None) -> Iterator[LintF
                 "error",
                 section.line,
                 f"pjreddie's darknet has no [{section.kind}]",
-                "Train with AlexeyAB's or hank-ai's darknet",
+                _OTHER_DARKNET,
             )
             continue
         activation = section.text("activation", "linear")
@@ -414,9 +512,7 @@ def _check_vocabulary(cfg: Cfg, _: int, fork: ForkName | None) -> Iterator[LintF
                 "error",
                 section.line_of("activation"),
                 f"{fork}'s darknet has no activation {activation}",
-                "Train with AlexeyAB's or hank-ai's darknet"
-                if activation in ALEXEYAB_ACTIVATIONS
-                else "",
+                _OTHER_DARKNET if activation in ALEXEYAB_ACTIVATIONS else "",
             )
         yield from _check_option_names(section, fork)
 
@@ -435,7 +531,7 @@ def _check_option_names(section: Section, fork: ForkName) -> Iterator[LintFindin
                 "error" if changes_network else "warning",
                 section.line_of(key),
                 f"{fork}'s darknet ignores the unknown option {key} in [{section.kind}]",
-                "Train with AlexeyAB's or hank-ai's darknet" if changes_network else "",
+                _OTHER_DARKNET if changes_network else _suggestion(key, supported),
             )
         if key == "mosaic" and key in supported and section.integer(key, 0):
             # load_data_detection in AlexeyAB's src/data.c exits without OpenCV.
@@ -447,7 +543,15 @@ def _check_option_names(section: Section, fork: ForkName) -> Iterator[LintFindin
             )
 
 
-_RULES: tuple[Callable[[Cfg, int, ForkName | None], Iterator[LintFinding]], ...] = (
+def _suggestion(key: str, supported: Iterable[str]) -> str:
+    close = difflib.get_close_matches(key, sorted(supported), n=1, cutoff=0.8)
+    return f"Did you mean {close[0]}?" if close else ""
+
+
+_Rule = Callable[["Cfg", int, "ForkName | None"], "Iterator[LintFinding]"]
+_OWN_RULES: tuple[_Rule, ...] = (_check_all_anchors, _check_varying_size, _check_copied_filters)
+_RULES: tuple[_Rule, ...] = (
+    *_OWN_RULES,
     _check_size,
     _check_batch,
     _check_learning_rate,
@@ -455,6 +559,7 @@ _RULES: tuple[Callable[[Cfg, int, ForkName | None], Iterator[LintFinding]], ...]
     _check_heads,
     _check_shared_anchors,
     _check_shortcuts,
+    _check_unmeasured,
     _check_repeated_keys,
     _check_vocabulary,
 )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from oiyolo.networks.layers import FLOAT_BYTES, heads_of, layers
 from oiyolo.networks.lint import MULTI_SCALE_MAX_PX
-from oiyolo.networks.schedule import divisors
+from oiyolo.networks.schedule import check_batch, divisors
 
 if TYPE_CHECKING:
     from oiyolo.networks.cfg import Cfg
@@ -166,9 +166,11 @@ def choose_subdivisions(
         cudnn: Whether darknet is built with cuDNN, as for ``estimate_memory``.
 
     Raises:
+        UsageError: The batch is implausibly large.
         CfgError: As for ``layers.layers``.
     """
     batch = max(1, cfg.net.integer("batch", 1))
+    check_batch(batch)
     estimate = estimate_memory(cfg, fork=fork, cudnn=cudnn)
     budget_bytes = free_bytes * (1 - SPARE_SHARE)
     fitting = [p for p in divisors(batch) if estimate.bytes_for(batch // p) <= budget_bytes]

@@ -9,6 +9,7 @@ multiplies burn-in (https://github.com/AlexeyAB/darknet#how-to-train-with-multi-
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -23,6 +24,7 @@ ITERATIONS_PER_CLASS = 2000
 MIN_ITERATIONS = 6000
 STEP_FRACTIONS = (0.8, 0.9)
 STEP_SCALES = (0.1, 0.1)
+MAX_BATCH = 1 << 20
 MAX_BURN_IN = 1000
 BURN_IN_FRACTION = 0.1
 """The learning rate rises with the fourth power during burn-in (get_current_rate in
@@ -67,6 +69,7 @@ class Schedule:
                     expected="more than 0",
                     found=str(getattr(self, name)),
                 )
+        check_batch(self.batch)
         if not 0 <= self.burn_in < self.max_batches:
             raise UsageError(
                 f"burn_in = {self.burn_in} covers all of max_batches = {self.max_batches}",
@@ -88,7 +91,19 @@ class Schedule:
 
 def divisors(number: int) -> list[int]:
     """Return the divisors of ``number`` in ascending order."""
-    return [part for part in range(1, number + 1) if number % part == 0]
+    low = [part for part in range(1, math.isqrt(number) + 1) if number % part == 0]
+    return sorted({*low, *(number // part for part in low)})
+
+
+def check_batch(batch: int) -> None:
+    """Raise UsageError if a batch has too many images."""
+    if batch > MAX_BATCH:
+        raise UsageError(
+            "invalid value for batch",
+            expected=f"at most {MAX_BATCH:,} images per iteration",
+            found=str(batch),
+            remedy="Set [train] batch, usually to 64",
+        )
 
 
 def recommended_burn_in(max_batches: int) -> int:
@@ -182,6 +197,7 @@ def with_overrides(schedule: Schedule, **overrides: Unpack[ScheduleOverrides]) -
         changes.setdefault("burn_in", min(int(schedule.burn_in * ratio), end - 1))
         changes["steps"] = tuple(max(1, int(step * ratio)) for step in schedule.steps)
     if batch is not None and not changes.get("subdivisions"):
+        check_batch(batch)
         # The fewest parts with at most as many images at once as before.
         images = schedule.batch / schedule.subdivisions
         fitting = (parts for parts in divisors(batch) if batch / parts <= images)
@@ -229,4 +245,4 @@ def with_schedule(cfg: Cfg, schedule: Schedule) -> Cfg:
         net.set("policy", "constant")
         net.unset("steps")
         net.unset("scales")
-    return new.copy()
+    return new

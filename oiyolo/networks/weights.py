@@ -3,26 +3,27 @@
 A file is a header (three int32 of version, then the images seen, a uint64 since version 0.2)
 followed by the parameters of all layers, without any structure (``save_weights_upto`` and
 ``load_weights_upto`` in src/parser.c). Darknet silently loads anything: an HTML page, half a
-download or the file of another network. So files are validated first: size, header, and that all
-parameters are finite and plausible. Against a network, the file must also end at the end of a
-layer, and variances must not be negative.
+download or the file of another network. So files are validated first: size, header, that all
+parameters are finite and plausible, and the published checksum of a well-known file. Against a
+network, the file must also end at the end of a layer, and variances must not be negative.
 """
 
 from __future__ import annotations
 
 import math
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from oiyolo.core.errors import InputFormError, UsageError
+from oiyolo.core.files import digest_of, open_binary
 from oiyolo.networks.layers import FLOAT_BYTES, HEADER_BYTES, layers
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -42,7 +43,30 @@ _MIN_PLAUSIBLE = 1e-30
 _BLOCK_FLOATS = 1 << 22
 _HTML_PREFIXES = (b"<!doctype", b"<html", b"<head", b"<?xml", b"<!--")
 _SNIFF_BYTES = 512
-_TRUNCATED = "The file is truncated; download it again"
+_SHOWN_DIGITS = 16
+_SHA512_DIGITS = 128
+_SAME_NETWORK = "Use weights of the same network, or of its first layers"
+_TRUNCATED = "The file is truncated or damaged; copy or download it again"
+
+
+@dataclass(frozen=True)
+class Checksum:
+    """The published checksum of a well-known file.
+
+    Attributes:
+        digests: Hexadecimal digests, SHA-256 or SHA-512: more than one if the file was replaced by
+            its authors.
+        is_confirmed: Whether independent sources agree, so that a different file is refused and
+            not only warned of.
+    """
+
+    digests: tuple[str, ...]
+    is_confirmed: bool = True
+
+    @property
+    def algorithm(self) -> str:
+        """Name of the hash function."""
+        return "sha512" if len(self.digests[0]) == _SHA512_DIGITS else "sha256"
 
 
 @dataclass(frozen=True)
@@ -77,12 +101,16 @@ class WeightsReport:
         layer_count: Number of layers of the network; 0 if the file was not compared with one.
         class_count: Number of classes that the file was trained for, if it differs from the
             network's (``partial.find_transferable_layers``); else 0.
+        warning: A doubt about the file, such as an unknown checksum; empty if there is none.
+        is_published: Whether the file has the published checksum of its name.
     """
 
     header: Header
     filled_layers: int = 0
     layer_count: int = 0
     class_count: int = 0
+    warning: str = ""
+    is_published: bool = False
 
     @property
     def is_complete(self) -> bool:
@@ -110,6 +138,11 @@ class MirrorUrl:
             return ""
         return "first layers of a detector trained on COCO, instead of the usual ImageNet weights"
 
+    @property
+    def checksum(self) -> Checksum | None:
+        """The published checksum of the file at this URL; ``None`` if there is none."""
+        return CHECKSUMS.get(self.url.rpartition("/")[2])
+
 
 @dataclass(frozen=True)
 class Pretrained:
@@ -120,15 +153,88 @@ class Pretrained:
         size_bytes: Size of the file, computed from its network.
         layers: Number of layers that the file fills.
         mirrors: URLs of the file, in the order in which they are tried.
-        first_floats: First parameters in the file, for identification; empty if unknown.
+        checksum: The published checksum; ``None`` if there is none.
     """
 
     name: str
     size_bytes: int
     layers: int
     mirrors: tuple[MirrorUrl, ...]
-    first_floats: tuple[float, ...] = field(default=())
+    checksum: Checksum | None = None
 
+
+# darknet53.conv.74, yolov4.conv.137 and yolov4-tiny.conv.29: microsoft/vcpkg, portfile.cmake of
+# darknet; the last in one version only. The detectors on COCO: several packages each, for
+# yolov4.weights one of two files. yolov3-openimages.weights: one source. YOLO-Fastest: the file in
+# github.com/dog-qiuqiu/Yolo-Fastest at 96a2900d.
+CHECKSUMS: Mapping[str, Checksum] = MappingProxyType(
+    {
+        name: Checksum(tuple(digests), is_confirmed)
+        for name, is_confirmed, *digests in (
+            (
+                "darknet53.conv.74",
+                True,
+                (
+                    "8983e1c129e2d6e8e3da0cc0781ecb7a07813830ef5a87c24b53100df6a5f23d"
+                    "b6c6e6a402aec78025a93fe060b75d1958f1b8f7439a04b54a3f19c81e2ae99b"
+                ),
+            ),
+            (
+                "yolov4.conv.137",
+                True,
+                (
+                    "d146a61762bf6ef91deb6c627ede475f63b3975fbeeb1ff5e0949470b29be8fc"
+                    "28ee81280041937e7ded49679276fbabacdb92d02fa246cc622853633fd3d992"
+                ),
+            ),
+            (
+                "yolov4-tiny.conv.29",
+                False,
+                (
+                    "318e47f4bdf43b7f4eff8f3669bc9ba66cd7bd8ffb31df5bc1978682c85fec8e"
+                    "63a8349958022fd933cc676cbf5241953f2181bf4d1789f7cf9d371e012e3e49"
+                ),
+            ),
+            (
+                "yolov3-tiny.weights",
+                True,
+                "dccea06f59b781ec1234ddf8d1e94b9519a97f4245748a7d4db75d5b7080a42c",
+            ),
+            (
+                "yolov3.weights",
+                True,
+                "523e4e69e1d015393a1b0a441cef1d9c7659e3eb2d7e15f793f060a21b32f297",
+            ),
+            (
+                "yolov4-tiny.weights",
+                True,
+                "cf9fbfd0f6d4869b35762f56100f50ed05268084078805f0e7989efe5bb8ca87",
+            ),
+            (
+                "yolov4.weights",
+                False,
+                "8463fde6ee7130a947a73104ce73c6fa88618a9d9ecd4a65d0b38f07e17ec4e4",
+                "e8a4f6c62188738d86dc6898d82724ec0964d0eb9d2ae0f0a9d53d65d108d562",
+            ),
+            (
+                "yolov3-openimages.weights",
+                False,
+                "be129d792d8c7cc19b17bcb9d40ced71cdf079bfd246cbd1cfca40568ac74ee1",
+            ),
+            (
+                "yolo-fastest-1.1.weights",
+                False,
+                "1c445c42bbd6df63edea2cc69f99667b5650d663ca11e34b116240740cd42890",
+            ),
+            (
+                "yolo-fastest-1.1-xl.weights",
+                False,
+                "fac5fb41786c1f38f04972a658443b189f48720d7d117f9a044100e98a35b0c5",
+            ),
+        )
+    }
+)
+"""Published checksums of well-known files, by name."""
 
 _PJREDDIE = "https://data.pjreddie.com/files/"
 _PJREDDIE_OLD = "https://pjreddie.com/media/files/"
@@ -146,15 +252,14 @@ def _pjreddie_mirrors(name: str, detector: str, detector_bytes: int) -> tuple[Mi
     )
 
 
-# Their authors published no checksums; the sizes follow from the networks. The first parameters of
-# darknet53.conv.74 are quoted in github.com/AlexeyAB/darknet/issues/5433.
+# The sizes follow from the networks. No checksum of yolov3-tiny.conv.15 is published.
 _ENTRIES = (
     Pretrained(
         "darknet53.conv.74",
         162_482_580,
         75,
         _pjreddie_mirrors("darknet53.conv.74", "yolov3.weights", 248_007_048),
-        (-4.1455936, -0.99273944, -2.060937, 1.2925771, -0.89972943),
+        CHECKSUMS["darknet53.conv.74"],
     ),
     Pretrained(
         "yolov3-tiny.conv.15",
@@ -170,6 +275,7 @@ _ENTRIES = (
             MirrorUrl(_ALEXEYAB + "darknet_yolo_v3_optimal/yolov4.conv.137"),
             MirrorUrl(_HANK + "yolov4.weights", 257_717_640),
         ),
+        CHECKSUMS["yolov4.conv.137"],
     ),
     Pretrained(
         "yolov4-tiny.conv.29",
@@ -179,6 +285,7 @@ _ENTRIES = (
             MirrorUrl(_ALEXEYAB + "darknet_yolo_v4_pre/yolov4-tiny.conv.29"),
             MirrorUrl(_HANK + "yolov4-tiny.weights", 24_251_276),
         ),
+        CHECKSUMS["yolov4-tiny.conv.29"],
     ),
 )
 PRETRAINED: Mapping[str, Pretrained] = MappingProxyType({entry.name: entry for entry in _ENTRIES})
@@ -197,7 +304,7 @@ def read_header(path: Path) -> Header:
             where=str(path),
             remedy='Set [train] weights to the path of a file, "auto" or "none"',
         )
-    with path.open("rb") as file:
+    with open_binary(path) as file:
         start = file.read(_SNIFF_BYTES)
     if start.lstrip().lower().startswith(_HTML_PREFIXES):
         raise weights_error(
@@ -222,7 +329,12 @@ def read_header(path: Path) -> Header:
 
 
 def check_weights(
-    path: Path, cfg: Cfg | None = None, *, expected_bytes: int | None = None
+    path: Path,
+    cfg: Cfg | None = None,
+    *,
+    expected_bytes: int | None = None,
+    complete: bool = False,
+    checksum: Checksum | Literal["by name"] | None = "by name",
 ) -> WeightsReport:
     """Validate a weights file.
 
@@ -230,36 +342,66 @@ def check_weights(
         path: The file.
         cfg: Its network; ``None`` to check only the header and the parameters.
         expected_bytes: Size that the file must have; ``None`` for any.
+        complete: Whether the file must fill all layers of the network; this sets the size, too.
+        checksum: Published checksum of the file; by default that of the well-known file with this
+            name, and ``None`` to compare none.
 
     Returns:
         The properties of the file.
 
     Raises:
         UsageError: The file does not exist.
-        InputFormError: The size differs, the header is invalid, or parameters are not finite or
-            not plausible. Against a network: the file ends within a layer, has surplus
-            parameters, or negative variances, all of which suggest another network.
+        InputFormError: The size differs, the header is invalid, parameters are not finite or not
+            plausible, or a confirmed checksum differs. Against a network: the file ends within a
+            layer or before the last, has surplus parameters, or negative variances, all of which
+            suggest another network.
         CfgError: As for ``layers.layers``.
     """
     header = read_header(path)
     size_bytes = path.stat().st_size
+    network_layers = [] if cfg is None else layers(cfg)
+    if complete:
+        parameter_count = sum(layer.parameter_count for layer in network_layers)
+        expected_bytes = header.header_bytes + FLOAT_BYTES * parameter_count
     if expected_bytes is not None and size_bytes != expected_bytes:
         raise weights_error(
             path,
             f"{size_bytes:,} bytes",
-            "The file is truncated, or a different one; download it again",
-            expected_bytes,
+            "The file is truncated, or belongs to another network (other classes?)",
+            expected=f"{expected_bytes:,} bytes",
         )
     body_bytes = size_bytes - header.header_bytes
     if body_bytes <= 0 or body_bytes % FLOAT_BYTES:
-        raise weights_error(path, f"{body_bytes:,} bytes after the header", _TRUNCATED)
+        why = f", not a multiple of {FLOAT_BYTES}" if body_bytes > 0 else ""
+        raise weights_error(path, f"{body_bytes:,} bytes after the header{why}", _TRUNCATED)
     numbers = np.memmap(path, "<f4", mode="r", offset=header.header_bytes)
     _check_numbers(path, numbers)
-    if cfg is None:
-        return WeightsReport(header)
-    network_layers = layers(cfg)
-    layer_count = _check_fit(path, network_layers, numbers)
-    return WeightsReport(header, layer_count, len(network_layers))
+    report = WeightsReport(header)
+    if cfg is not None:
+        layer_count = _check_fit(path, network_layers, numbers)
+        report = WeightsReport(header, layer_count, len(network_layers))
+    known = CHECKSUMS.get(path.name) if checksum == "by name" else checksum
+    return report if known is None else _with_checksum(path, report, known)
+
+
+def _with_checksum(path: Path, report: WeightsReport, checksum: Checksum) -> WeightsReport:
+    """Return the report with the outcome of comparing checksums; raise if a confirmed one differs.
+
+    A file without a confirmed checksum may be a newer version, so that is only a warning.
+    """
+    digest = digest_of(path, checksum.algorithm)
+    if digest in checksum.digests:
+        return replace(report, is_published=True)
+    found = f"{checksum.algorithm} {digest[:_SHOWN_DIGITS]}..."
+    if not checksum.is_confirmed:
+        warning = f"{path} differs from the known file of this name: {found}"
+        return replace(report, warning=warning)
+    raise weights_error(
+        path,
+        f"a different file of this name: {found}",
+        "Download it again; if it is another file on purpose, rename it",
+        expected=f"{checksum.algorithm} {checksum.digests[0][:_SHOWN_DIGITS]}...",
+    )
 
 
 def _check_numbers(path: Path, numbers: npt.NDArray[np.float32]) -> None:
@@ -269,10 +411,11 @@ def _check_numbers(path: Path, numbers: npt.NDArray[np.float32]) -> None:
         with np.errstate(invalid="ignore"):
             magnitudes = np.abs(block)
             largest = float(magnitudes.max())
-        if not math.isfinite(largest) or largest > _MAX_PLAUSIBLE:
+        if not largest <= _MAX_PLAUSIBLE:  # also if it is NaN
+            is_finite = math.isfinite(largest)
             raise weights_error(
                 path,
-                f"{largest:.3g}" if math.isfinite(largest) else "parameters that are not finite",
+                f"a parameter of {largest:.3g}" if is_finite else "parameters that are not finite",
                 "The run that wrote it diverged, or it is not a weights file; use another file",
             )
         zero += int((magnitudes == 0).sum())
@@ -285,36 +428,48 @@ def _check_numbers(path: Path, numbers: npt.NDArray[np.float32]) -> None:
 
 def _check_fit(path: Path, network_layers: list[Layer], numbers: npt.NDArray[np.float32]) -> int:
     """Return how many layers the parameters fill, from the first; raise if they do not fit them."""
-    remedy = "Use weights of the same network, or of its first layers"
+    layer_count = check_parameter_count(path, network_layers, len(numbers))
     start = 0
-    where, layer_count = "after the last layer", len(network_layers)
-    for layer in network_layers:
-        if start + layer.parameter_count > len(numbers):
-            where, layer_count = f"within layer {layer.index}", layer.index
-            break
+    for layer in network_layers[:layer_count]:
         for segment in layer.segments:
             end = start + segment.count
             if segment.name == "variances" and bool((numbers[start:end] < 0).any()):
                 raise weights_error(
                     path,
                     f"negative variances in layer {layer.index}: the file of another network",
-                    remedy,
+                    _SAME_NETWORK,
                 )
             start = end
-    if start != len(numbers):
+    return layer_count
+
+
+def check_parameter_count(path: Path, network_layers: Sequence[Layer], count: int) -> int:
+    """Return how many layers ``count`` parameters fill, from the first.
+
+    Raises:
+        InputFormError: They end within a layer or after the last; the error names ``path``.
+    """
+    start = 0
+    where, layer_count = "after the last layer", len(network_layers)
+    for layer in network_layers:
+        if start + layer.parameter_count > count:
+            where, layer_count = f"within layer {layer.index}", layer.index
+            break
+        start += layer.parameter_count
+    if start != count:
         raise weights_error(
             path,
-            f"an end {where}: {len(numbers):,} parameters, but {start:,} fill {layer_count} layers",
-            f"The file is truncated, or belongs to another network (other classes?). {remedy}",
+            f"an end {where}: {count:,} parameters, but {start:,} fill {layer_count} layers",
+            "The file is truncated, or belongs to another network (other classes?). "
+            f"{_SAME_NETWORK}",
         )
     return layer_count
 
 
 def weights_error(
-    path: Path, found: str, remedy: str = "", expected_bytes: int | None = None
+    path: Path, found: str, remedy: str = "", *, expected: str = "a darknet weights file"
 ) -> InputFormError:
     """Return the error for a file that is not a usable weights file."""
-    expected = f"{expected_bytes:,} bytes" if expected_bytes else "a darknet weights file"
     return InputFormError(
         "these weights cannot be used",
         where=str(path),

@@ -17,16 +17,21 @@ from typing import TYPE_CHECKING, Final, Literal, overload
 import numpy as np
 
 from oiyolo import __version__
-from oiyolo.core import files, locks, process, staleness
-from oiyolo.core.errors import DarknetError, UsageError
-from oiyolo.core.results import Plan, Result, images_html
+from oiyolo.core import files, locks, process, records, staleness
+from oiyolo.core.errors import DarknetError, InputFormError, UsageError
+from oiyolo.core.results import Plan, Result, format_value, images_html
 from oiyolo.darknet import lists
+from oiyolo.darknet.build import failures
 from oiyolo.darknet.detections import read_detections
 from oiyolo.darknet.forks import FINAL_WEIGHTS
-from oiyolo.darknet.program import data_file, valid_command
+from oiyolo.darknet.lists import ImageCheck
+from oiyolo.darknet.program import ENVIRONMENT, data_file, valid_command
 from oiyolo.evaluation.panels import evaluate_images, save_panels
 from oiyolo.evaluation.summary import Evaluation, evaluate_detections
 from oiyolo.evaluation.tables import GroundTruth, verification
+from oiyolo.networks.cfg import read
+from oiyolo.networks.schedule import schedule_of
+from oiyolo.networks.weights import check_weights
 from oiyolo.openimages.selection import CORNERS, FLAG_COLUMNS, SEPARATOR
 from oiyolo.project.keywords import DarknetKeywords, takes_keys
 from oiyolo.project.ledger import SPLITS
@@ -35,7 +40,7 @@ from oiyolo.stages import build as build_stage
 from oiyolo.stages import prepare as prepare_stage
 from oiyolo.stages import select as select_stage
 from oiyolo.stages import split as split_stage
-from oiyolo.training.run import BASE_NAME, find_run, ids_in
+from oiyolo.training.run import BASE_NAME, find_run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -52,6 +57,7 @@ _log = logging.getLogger("oiyolo")
 STAGE: Final = "evaluate"
 _PREFIX: Final = "found_"
 _RESULTS: Final = "results"
+_TRAIN_AGAIN: Final = "Restore it from a copy, or train a new run with `oiyolo train --again`"
 _RECIPE_NAME: Final = ".evaluated-from.json"
 _LOG_NAME: Final = "valid_log.txt"
 _WORK_PREFIX: Final = ".evaluate-"
@@ -66,6 +72,8 @@ class Evaluated(Result):
         run: The run that trained it.
         split: The split on which it was scored.
         weights: The scored weights.
+        scored: Record of the scored weights, as in ``evaluation.json``: ``path``, ``sha256`` and
+            ``iteration``.
         evaluation: The scores.
         panels: Pictures of the detections, by file name.
     """
@@ -73,6 +81,7 @@ class Evaluated(Result):
     run: Run
     split: str
     weights: Path
+    scored: Mapping[str, object]
     evaluation: Evaluation
     panels: Mapping[str, Path]
 
@@ -81,14 +90,17 @@ class Evaluated(Result):
         return {
             "run": self.run.name,
             "split": self.split,
-            "weights": str(self.weights),
+            "weights": dict(self.scored),
             **self.evaluation.to_json(),
             "panels": {name: str(path) for name, path in self.panels.items()},
         }
 
     def __str__(self) -> str:
         paths = ", ".join(str(p) for p in [self.run.evaluation_path, *self.panels.values()])
-        return f"{self.run.name} on {self.split}:\n{self.evaluation}\nsee {paths}"
+        return (
+            f"{self.run.name} on {self.split}, {self.scored['path']} of iteration "
+            f"{self.scored['iteration']:,}:\n{self.evaluation}\nsee {paths}"
+        )
 
     def _repr_html_(self) -> str:
         return self.evaluation._repr_html_() + images_html(self.panels.values())
@@ -141,7 +153,9 @@ def evaluate(
         **options: Keys of ``[darknet]``.
 
     Raises:
-        UsageError: There is no such run, the split is empty, or the run has seen its images.
+        UsageError: There is no such run or file, the split is empty, or the run has seen its
+            images.
+        InputFormError: The file is not valid, complete weights of the run's network.
         DarknetError: There is no darknet, or it wrote no detections.
     """
     if split not in SPLITS[1:]:
@@ -151,23 +165,18 @@ def evaluate(
             remedy="Choose a split that was not used in training",
         )
     opened = open_project(project, options)
-    target = find_run(opened.runs_folder, run)
-    final_weights = target.weights_folder / f"{BASE_NAME}{FINAL_WEIGHTS}"
-    weights_path = Path(weights).absolute() if weights else final_weights
-    if not weights_path.is_file():
-        raise UsageError(
-            f"the run {target.name} has no weights to evaluate",
-            where=str(weights_path),
-            remedy="Run `oiyolo train`, which resumes the run, or choose others with --weights",
-        )
+    needs = () if weights is not None else (lambda run: run.has_final_weights,)
+    target = find_run(opened.runs_folder, run, *needs)
+    weights_path, scored = _check_weights(opened, target, weights)
     paths = _unseen_paths(opened, target, split)
+    recipe = _recipe(opened, split, scored, paths)
+    evaluated = _find_saved(target, split, weights_path, recipe)
     if dry_run:
-        return Plan("evaluate", [f"score {weights_path} on {len(paths)} images of {split}"])
+        action = f"score {weights_path} on {len(paths)} images of {split}"
+        return Plan("evaluate", [] if evaluated else [action])
     files.remove_abandoned_parts(target.panels_folder)
     own_names = (_RECIPE_NAME, _LOG_NAME, target.evaluation_path.name)
     files.remove_abandoned_parts(target.folder, *own_names)
-    recipe = _recipe(opened, split, weights_path, paths)
-    evaluated = _find_saved(target, split, weights_path, recipe)
     if evaluated is not None:
         _log.info("evaluate: up to date")
         return evaluated
@@ -177,20 +186,59 @@ def evaluate(
     with lock:
         for leftover in target.folder.glob(f"{_WORK_PREFIX}*"):  # of a killed evaluation
             shutil.rmtree(leftover, ignore_errors=True)
-        (target.folder / _RECIPE_NAME).unlink(missing_ok=True)
         detections = _detect(darknet, target, weights_path, paths)
+        # From here on, what an earlier call wrote is replaced.
+        (target.folder / _RECIPE_NAME).unlink(missing_ok=True)
         evaluation, panels = _score(opened, target, paths, detections)
-        saved = {"split": split, "weights": weights_path.name, **evaluation.to_json()}
+        saved = {"split": split, "weights": scored, **evaluation.to_json()}
         files.write_json(target.evaluation_path, saved)
         staleness.write_recipe(target.folder / _RECIPE_NAME, recipe)
-        return Evaluated(target, split, weights_path, evaluation, panels)
+        return Evaluated(target, split, weights_path, scored, evaluation, panels)
 
 
-def _recipe(project: Project, split: str, weights: Path, paths: Sequence[str]) -> dict[str, object]:
+def _check_weights(
+    project: Project, run: Run, weights: str | Path | None
+) -> tuple[Path, dict[str, object]]:
+    """Return the weights to score and their record, after validating them for the run's network.
+
+    Raises:
+        UsageError: There is no such file.
+        InputFormError: The file is not valid, complete weights of the run's network.
+    """
+    own = run.weights_folder / f"{BASE_NAME}{FINAL_WEIGHTS}"
+    path = own if weights is None else Path(weights).absolute()
+    retrain = "Run `oiyolo train`, which resumes the run, or choose others with --weights"
+    if not path.is_file():
+        raise UsageError(
+            f"the run {run.name} has no weights to evaluate" if path == own else "no such file",
+            where=str(path),
+            expected="" if path == own else f"a weights file of the network of {run.name}",
+            remedy=retrain if path == own else f"See {run.weights_folder} for the run's own files",
+        )
+    cfg = read(run.cfg_path)
+    try:
+        report = check_weights(path, cfg, complete=True)
+    except InputFormError as error:
+        other = f"Choose complete weights of the network of {run.name}"
+        error.remedy = retrain if path == own else other
+        raise
+    if report.warning:
+        _log.warning("evaluate: %s", report.warning)
+    shown = path.relative_to(project.folder) if path.is_relative_to(project.folder) else path
+    return path, {
+        "path": str(shown),
+        "sha256": files.sha256_of(path),
+        "iteration": report.header.iteration(schedule_of(cfg).batch),
+    }
+
+
+def _recipe(
+    project: Project, split: str, scored: Mapping[str, object], paths: Sequence[str]
+) -> dict[str, object]:
     return {
         "split": split,
-        "weights": files.sha256_of(weights),
-        "the set of images": staleness.fingerprint(ids_in("\n".join(paths))),
+        "weights": scored["sha256"],
+        "the set of images": staleness.fingerprint(lists.ids_of(paths)),
         "boxes.csv": files.sha256_of(project.dataset_folder / "boxes.csv"),
         "version": __version__,
     }
@@ -204,13 +252,21 @@ def _find_saved(
     reason = staleness.stale_reason(run.folder / _RECIPE_NAME, recipe)
     panels = {path.name: path for path in sorted(run.panels_folder.glob("*.png"))}
     if reason is None and saved is not None and panels:
-        return Evaluated(run, split, weights, Evaluation.from_json(saved), panels)
+        try:
+            evaluation = Evaluation.from_json(saved)
+        except ValueError as error:
+            reason = f"{run.evaluation_path.name} is damaged: {error}"
+        else:
+            scored = saved["weights"]
+            if isinstance(scored, dict):
+                return Evaluated(run, split, weights, scored, evaluation, panels)
+            reason = "the scored weights are not recorded"  # by an older version
     _log.info("evaluate: %s", reason or "scores or panels are missing")
     return None
 
 
 def _class_names(run: Run) -> list[str]:
-    return (run.folder / "obj.names").read_text(encoding="utf-8").splitlines()
+    return records.read_lines(run.folder / "obj.names", remedy=_TRAIN_AGAIN)
 
 
 def _unseen_paths(project: Project, run: Run, split: str) -> list[str]:
@@ -219,6 +275,7 @@ def _unseen_paths(project: Project, run: Run, split: str) -> list[str]:
     Raises:
         UsageError: The split is empty, the classes differ from the run's, or the run has seen
             some of the images.
+        InputFormError: An image or a label is missing or damaged.
     """
     dataset = split_stage.load(project)
     names = _class_names(run)
@@ -231,7 +288,7 @@ def _unseen_paths(project: Project, run: Run, split: str) -> list[str]:
             remedy="Train a new run, or restore the classes of this one",
         )
     list_path = dataset.list_path(split)
-    paths = list_path.read_text(encoding="utf-8").splitlines()
+    paths = split_stage.image_paths(project, split)
     if not paths:
         raise UsageError(
             f"the {split} split has no images",
@@ -241,21 +298,22 @@ def _unseen_paths(project: Project, run: Run, split: str) -> list[str]:
     seen = set(run.image_ids("train"))
     if split == "test":
         seen |= set(run.image_ids("valid"))
-    if overlap := seen.intersection(ids_in("\n".join(paths))):
+    if overlap := seen.intersection(lists.ids_of(paths)):
         raise UsageError(
             f"the run {run.name} has seen {len(overlap)} images of {split}",
             where=str(list_path),
             found=f"for example {min(overlap)}",
             remedy="The dataset was split again after training; train a new run for a fair score",
         )
-    lists.check(paths, list_path)
-    trained_on = run.record.get("made_from", {}).get("images")
+    image_bytes = prepare_stage.prepared_bytes(project)
+    ImageCheck(len(names), image_bytes=image_bytes).require(paths, list_path)
+    trained_on = (run.record.get("made_from") or {}).get("images")
     if trained_on != (now := prepare_stage.prepared_options(project)):
         _log.warning(
             "evaluate: %s was trained on images prepared as %s, but these were prepared as %s",
             run.name,
-            trained_on,
-            now,
+            format_value(trained_on),
+            format_value(now),
         )
     return paths
 
@@ -290,7 +348,7 @@ def _detect(darknet: Darknet, run: Run, weights: Path, paths: Sequence[str]) -> 
             weights=os.path.relpath(weights, folder),
             prefix=_PREFIX,
         )
-        finished = process.run(argv, cwd=folder, timeout_s=_TIMEOUT_S)
+        finished = process.run(argv, cwd=folder, environment=ENVIRONMENT, timeout_s=_TIMEOUT_S)
         files.write_text(run.folder / _LOG_NAME, finished.output)
         sizes_wh = {}
         for path in paths:
@@ -304,11 +362,13 @@ def _detect(darknet: Darknet, run: Run, weights: Path, paths: Sequence[str]) -> 
                 image_sizes_wh=sizes_wh,
             )
         except DarknetError as error:
-            raise DarknetError(
+            raise failures.explained_error(
                 f"darknet wrote no detections ({finished.exit_description})",
+                finished.output,
                 where=str(run.folder / _LOG_NAME),
-                found=f"the end of its output:\n{finished.output.strip()[-500:]}\n",
-                remedy="Check that the weights belong to the run's network",
+                remedy="Read this log, and check that the weights belong to the run's network",
+                exit_code=finished.exit_code,
+                is_built=darknet.is_built,
             ) from error
 
 

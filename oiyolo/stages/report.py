@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, overload
 
 from oiyolo import __version__
-from oiyolo.core import files, staleness
+from oiyolo.core import files, records, staleness
 from oiyolo.core.results import Plan, Result, data_url
 from oiyolo.evaluation.summary import with_current_keys
 from oiyolo.project.ledger import SPLITS
@@ -20,6 +20,7 @@ from oiyolo.project.project import open_project
 from oiyolo.stages import plot as plot_stage
 from oiyolo.stages import split as split_stage
 from oiyolo.stages.split.check import check_split
+from oiyolo.training.live_reader import latest_stats
 from oiyolo.training.run import find_run
 
 if TYPE_CHECKING:
@@ -94,7 +95,12 @@ def report(
         UsageError: There is no such run.
     """
     opened = open_project(project)
-    target = find_run(opened.runs_folder, run)
+    target = find_run(
+        opened.runs_folder,
+        run,
+        lambda run: run.evaluation_path.is_file() or run.has_final_weights,
+        lambda run: latest_stats(run.log_path) is not None,
+    )
     path = target.folder / "report.html"
     if dry_run:
         return Plan("report", [f"write {path}"])
@@ -152,11 +158,10 @@ def _render(project: Project, run: Run, dataset: dict[str, Any] | None) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"percent": _percent, "data_url": data_url}
-    saved = files.read_json(run.evaluation_path)
     return environment.get_template(_TEMPLATE).render(
         run=run,
         record=run.record,
-        evaluation=with_current_keys(saved) if saved else None,
+        evaluation=_evaluation(run),
         dataset=dataset,
         splits=SPLITS,
         panels=_pictures(run.panels_folder, ("overview", "worst")),
@@ -164,6 +169,16 @@ def _render(project: Project, run: Run, dataset: dict[str, Any] | None) -> str:
         options=project.config,
         version=__version__,
     )
+
+
+def _evaluation(run: Run) -> dict[str, Any] | None:
+    """Return the run's scores; ``None`` if there are none."""
+    path = run.evaluation_path
+    if not path.exists():
+        return None
+    remedy = f"Run `oiyolo evaluate --run {run.name}`, which writes it again"
+    with records.convert_damage(path, remedy):
+        return with_current_keys(files.read_json(path))
 
 
 def _pictures(folder: Path, names: tuple[str, ...]) -> dict[str, Path]:

@@ -15,6 +15,7 @@ from oiyolo.core.results import pluralize
 from oiyolo.networks import builders, lint, memory
 from oiyolo.networks.anchors import AnchorChoice, choose_anchors
 from oiyolo.networks.cfg import CfgError
+from oiyolo.networks.layers import GRID_PX, size_multiple
 from oiyolo.networks.partial import pretrained_for
 from oiyolo.networks.schedule import (
     ITERATIONS_PER_CLASS,
@@ -24,7 +25,7 @@ from oiyolo.networks.schedule import (
     with_schedule,
 )
 from oiyolo.project.value_types import AUTO
-from oiyolo.training.initial_weights import NO_WEIGHTS
+from oiyolo.training.initial_weights import NO_WEIGHTS, find_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,8 +55,8 @@ class TrainingPlan:
         stock: The network before it was fitted to the dataset.
         cfg: The network to train.
         anchors: The chosen anchors and the figures behind the choice.
-        weights: "none", the name of pretrained weights, or a path.
-        warnings: The linter's warnings about the network.
+        weights: "none", the name of pretrained weights, or an absolute path.
+        warnings: The linter's warnings about the network, each with file and line.
         identity: Fingerprint of network and schedule, equal on all machines: a run can be resumed
             if it has the same identity.
         reasons: Why each number has its value, one sentence each without a full stop.
@@ -143,6 +144,12 @@ def make_plan(
             expected=f"one of the forks {', '.join(named.forks)}",
             remedy="Choose yolov3 or yolov3-tiny, or build AlexeyAB's darknet",
         )
+    if options.batch == 1:
+        raise UsageError(
+            "batch = 1 is a setting for testing, with which darknet does not learn",
+            where="[train] batch",
+            remedy="Set a larger batch; to save memory, set [train] subdivisions instead",
+        )
     size_wh = images_size_wh if isinstance(options.size_wh, str) else options.size_wh
     fitted = builders.build(network, class_count=class_count, size_wh=size_wh)
     choice = _anchors(options, fitted, box_wh * size_wh)
@@ -165,18 +172,25 @@ def make_plan(
         multi_scale=builders.suits_multi_scale(size_wh, image_count),
     )
     adapted, machine_reasons = _adapt_to_machine(cfg, options, darknet, gpus)
-    findings = lint.check(adapted, class_count=class_count, fork=darknet.fork.name)
+    stock = builders.stock(network)
+    # An adaptation may hide what is odd in the file, such as filters copied from its head.
+    findings = dict.fromkeys(
+        [
+            *lint.check_own(stock),
+            *lint.check(adapted, class_count=class_count, fork=darknet.fork.name),
+        ]
+    )
     weights = options.weights
     if weights == AUTO:
         weights = (named.pretrained if named else pretrained_for(cfg)) or NO_WEIGHTS
-    stock = builders.stock(network)
+    weights = str(find_file(weights, base) or weights)
     return TrainingPlan(
         network=Path(network).stem,
         stock=stock,
         cfg=adapted,
         anchors=choice,
         weights=weights,
-        warnings=tuple(str(finding) for finding in findings),
+        warnings=tuple(f"{adapted.path}, {finding}" for finding in findings),
         identity=identity_of(cfg),
         reasons=(
             _max_batches_reason(options, schedule, class_count, image_count, stock),
@@ -326,6 +340,8 @@ def _multi_scale_reasons(stock: Cfg, cfg: Cfg, image_count: int) -> list[str]:
     if not before or now:
         return []
     width, height = cfg.size_wh
+    if (multiple := size_multiple(cfg)) != GRID_PX:
+        return [f"random=0: this network needs multiples of {multiple} pixels, not of {GRID_PX}"]
     why = (
         f"random=0: multi-scale training needs a square size of {lint.MULTI_SCALE_MIN_PX} "
         f"to {lint.MULTI_SCALE_MAX_PX} pixels and at least {builders.MULTI_SCALE_MIN_IMAGES:,} "

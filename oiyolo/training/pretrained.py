@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import struct
 from typing import TYPE_CHECKING, Any, Final
-
-import numpy as np
 
 from oiyolo.core.errors import InputFormError, UnavailableError
 from oiyolo.core.files import read_json, sha256_of, write_json
 from oiyolo.net.download import PARTIAL_SUFFIX, PartialDownload
-from oiyolo.networks.layers import HEADER_BYTES
 from oiyolo.networks.weights import check_weights, weights_error
 
 if TYPE_CHECKING:
@@ -21,6 +19,8 @@ if TYPE_CHECKING:
 
     from oiyolo.net.client import HttpClient
     from oiyolo.networks.weights import MirrorUrl, Pretrained
+
+_log = logging.getLogger("oiyolo")
 
 _SEEN_OFFSET: Final = 12
 """Position of the number of images seen in the header of a weights file."""
@@ -50,7 +50,10 @@ def obtain(
     """
     entry = pretrained[name]
     path = cache / name
-    if _is_cached(path, entry):
+    record = _verified_record(path, entry)
+    if record is not None:
+        with contextlib.suppress(OSError):  # a read-only cache is usable too
+            _write_record(path, record, path)
         return path
     cache.mkdir(parents=True, exist_ok=True)
     problems = []
@@ -77,6 +80,10 @@ def origin(path: Path) -> dict[str, Any]:
         ``url``, ``sha256``, ``size_bytes`` and, for some mirrors, ``note``; empty for a file that
         ``obtain`` has not seen.
     """
+    return {k: v for k, v in _read_record(path).items() if k not in {"mtime_ns", "checked"}}
+
+
+def _read_record(path: Path) -> dict[str, Any]:
     record = read_json(_sidecar(path))
     return record if isinstance(record, dict) else {}
 
@@ -92,15 +99,16 @@ def _try_mirror(entry: Pretrained, mirror: MirrorUrl, path: Path, client: HttpCl
         if size_bytes != expected_bytes:
             found = f"{size_bytes:,} bytes"
             remedy = "A different file, or an HTML page"
-            raise weights_error(partial.path, found, remedy, expected_bytes)
+            raise weights_error(partial.path, found, remedy, expected=f"{expected_bytes:,} bytes")
 
     def check_file(_: object) -> None:
+        checksum = mirror.checksum if mirror.full_network_bytes else entry.checksum
+        report = check_weights(partial.path, expected_bytes=expected_bytes, checksum=checksum)
+        if report.warning:
+            _log.warning("train: %s", report.warning)
         if mirror.full_network_bytes:
-            check_weights(partial.path, expected_bytes=mirror.full_network_bytes)
             _truncate(partial.path, entry.size_bytes)
-        check_weights(partial.path, expected_bytes=entry.size_bytes)
-        if not mirror.full_network_bytes:
-            _check_identity(partial.path, entry)
+            check_weights(partial.path, expected_bytes=entry.size_bytes)
 
     try:
         partial.download(
@@ -114,40 +122,52 @@ def _try_mirror(entry: Pretrained, mirror: MirrorUrl, path: Path, client: HttpCl
         return f"{error.what} ({error.found})" if error.found else error.what
     except InputFormError as error:  # its message names the temporary file
         return f"expected {error.expected}, found {error.found}"
+    # The record comes first, so that after a kill in between the file is not taken for another one.
     record = {
         "url": mirror.url,
         "sha256": sha256_of(partial.path),
         "size_bytes": entry.size_bytes,
-        **({"note": mirror.note} if mirror.note else {}),
+        **({"note": mirror.note} if mirror.note else {"checked": _digest(entry)}),
     }
+    _write_record(path, record, partial.path)
     partial.finish(path)
-    _write_record(path, record)
     return ""
 
 
-def _is_cached(path: Path, entry: Pretrained) -> bool:
+def is_cached(path: Path, entry: Pretrained) -> bool:
+    """Return whether a file in the cache has been verified, or is valid; change nothing."""
+    return _verified_record(path, entry) is not None
+
+
+def _verified_record(path: Path, entry: Pretrained) -> dict[str, Any] | None:
+    """Return the record of a valid file; ``None`` if it has to be downloaded."""
     if not path.is_file() or path.stat().st_size != entry.size_bytes:
-        return False
-    record = origin(path)
-    if "sha256" in record:
-        if record.get("mtime_ns") == path.stat().st_mtime_ns:
-            return True
-        if sha256_of(path) != record["sha256"]:
-            return False
-    else:  # put there by hand, or the process was killed before it wrote the record
-        try:
-            check_weights(path, expected_bytes=entry.size_bytes)
-            _check_identity(path, entry)
-        except InputFormError:
-            return False
-        record = {"sha256": sha256_of(path), "size_bytes": entry.size_bytes}
-    with contextlib.suppress(OSError):  # a read-only cache is usable too
-        _write_record(path, record)
-    return True
+        return None
+    record = _read_record(path)
+    # Layers of another file have no published checksum; older versions did not compare it.
+    if "sha256" in record and ("note" in record or record.get("checked", "") == _digest(entry)):
+        is_same = record.get("mtime_ns") == path.stat().st_mtime_ns
+        return record if is_same or sha256_of(path) == record["sha256"] else None
+    try:  # put there by hand, or by an older version
+        report = check_weights(path, expected_bytes=entry.size_bytes, checksum=entry.checksum)
+    except InputFormError:
+        return None
+    if report.warning:
+        _log.warning("train: %s", report.warning)
+    new_record = {"sha256": sha256_of(path), "size_bytes": entry.size_bytes}
+    return {**record, **new_record, "checked": _digest(entry)}
 
 
-def _write_record(path: Path, record: Mapping[str, Any]) -> None:
-    write_json(_sidecar(path), {**record, "mtime_ns": path.stat().st_mtime_ns})
+def _digest(entry: Pretrained) -> str:
+    """Return the published digest that a file is compared with; empty if there is none."""
+    return entry.checksum.digests[0] if entry.checksum else ""
+
+
+def _write_record(path: Path, record: Mapping[str, Any], current: Path) -> None:
+    """Write the record of a file that has the name ``current`` at the moment, if it changed."""
+    new_record = {**record, "mtime_ns": current.stat().st_mtime_ns}
+    if new_record != _read_record(path):
+        write_json(_sidecar(path), new_record)
 
 
 def _sidecar(path: Path) -> Path:
@@ -160,12 +180,3 @@ def _truncate(path: Path, size_bytes: int) -> None:
         file.seek(_SEEN_OFFSET)
         file.write(struct.pack("<Q", 0))
         file.truncate(size_bytes)
-
-
-def _check_identity(path: Path, entry: Pretrained) -> None:
-    count = len(entry.first_floats)
-    first = np.fromfile(path, "<f4", count=count, offset=HEADER_BYTES)
-    if not np.allclose(first, entry.first_floats, rtol=1e-5):
-        raise weights_error(
-            path, f"a different file: it starts with {', '.join(f'{x:.6g}' for x in first)}"
-        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -119,12 +120,13 @@ def test_a_report_shows_an_evaluation_of_an_older_version(tables: Tables, tmp_pa
     (run / "evaluation.json").write_text(json.dumps(older))
     (run / "panels").mkdir()
     (run / "panels" / "worst.png").write_bytes(b"a picture")
-    part = run / ".report.html.1-1.part"
+    part = run / ".report.html.99999999-1.part"
     part.write_bytes(b"half")
     oiyolo.report(tmp_path)
     assert not part.exists()
     page = (run / "report.html").read_text(encoding="utf-8")
     assert 'alt="worst of detections on images of the valid split"' in page
+    assert "<code>final.weights</code>" in page
     header, boat = (re.findall(r"<(?:td|th)>(.*?)</", page_row) for page_row in table_rows(page))
     assert dict(zip(header, boat, strict=True)).items() >= {
         ("class", "Boat"),
@@ -143,11 +145,28 @@ def table_rows(page: str) -> tuple[str, str]:
 def test_an_evaluation_is_printed_as_a_table_and_as_html(tables: Tables) -> None:
     evaluation = boats(tables)
     lines = str(evaluation).splitlines()
-    assert lines[0].endswith("on 4 images with 4 boxes")
-    assert len({len(line) for line in lines[2:]}) == 1
+    assert lines[1] == "on 4 images with 4 boxes"
+    scores, counts = (
+        next(i for i, t in enumerate(lines) if t.startswith("class") and h in t)
+        for h in ("Open I", "TP")
+    )
+    for first in (scores, counts):
+        assert len({len(line) for line in lines[first : first + 4]}) == 1
+    assert lines[counts].split() == [
+        *("class", "threshold", "TP", "FP", "FN"),
+        *("precision", "recall", "F1", "IoU"),
+    ]
     assert "nan" not in str(evaluation)
     assert "&lt;b&gt;Oar" in evaluation._repr_html_()
     assert "<b>" not in evaluation._repr_html_()
+
+
+def test_a_printed_evaluation_fits_a_terminal_of_80_columns(tables: Tables) -> None:
+    evaluation = boats(tables)
+    name = "Kitchen & dining room table of another name"
+    row = replace(evaluation.classes[0], name=name, boxes=1_234_567, true_positives=1_234_567)
+    text = str(replace(evaluation, classes=(row, *evaluation.classes)))
+    assert max(map(len, text.splitlines())) <= 80
 
 
 def test_perfect_detections_have_a_score_of_one(random_tables: RandomTables) -> None:

@@ -231,6 +231,76 @@ def test_region_heads_are_adapted_but_keep_their_anchors() -> None:
         adapt(cfg, class_count=1, size_wh=(416, 416), anchors=np.ones((5, 2)))
 
 
+@pytest.mark.parametrize(
+    ("side", "anchors"), [(96, [0.132168, 0.15632]), (608, [0.837067, 0.990024])]
+)
+def test_anchors_in_cells_are_scaled_and_not_rounded(side: int, anchors: list[float]) -> None:
+    text = (
+        "[net]\nwidth=416\nheight=416\nchannels=3\n[convolutional]\nfilters=25\n"
+        "[region]\nanchors=0.57273,0.677385\nnum=1\n"
+    )
+    cfg = adapt(parse(text, path="v2.cfg"), class_count=1, size_wh=(side, side))
+    assert cfg.layers[-1].numbers("anchors") == pytest.approx(anchors, rel=1e-5)
+    default = text.replace("anchors=0.57273,0.677385\n", "")
+    cfg = adapt(parse(default, path="v2.cfg"), class_count=1, size_wh=(side, side))
+    assert not cfg.layers[-1].has("anchors")
+
+
+def test_the_size_must_suit_the_strides_of_the_network(small_text: str) -> None:
+    coarse = small_text.replace("size=2\nstride=2", "size=32\nstride=32")
+    cfg = parse(coarse.replace("random=0", "random=1"), path="mine.cfg")
+    with pytest.raises(UsageError) as caught:
+        adapt(cfg, class_count=2, size_wh=(416, 96))
+    assert caught.value.where == "mine.cfg"
+    assert "multiples of 64 " in caught.value.expected
+    assert "384x128" in caught.value.remedy
+    # At multiples of 32, which multi-scale training uses, the network would not work.
+    adapted = adapt(cfg, class_count=2, size_wh=(448, 448))
+    assert adapted.layers[-1].integer("random", 0) == 0
+
+
+def test_an_adapted_network_keeps_the_line_numbers_of_the_file(small_text: str) -> None:
+    text = small_text.replace("subdivisions=2  # two parts\n", "").replace("burn_in=20\n", "")
+    cfg = parse(text, path="mine.cfg")
+    adapted = adapt(cfg, class_count=3, size_wh=(96, 64), schedule=schedule_for(3, 100))
+    assert adapted.net.has("subdivisions")
+    lines = text.splitlines()
+    for before, after in zip(cfg.sections, adapted.sections, strict=True):
+        assert [before.line_of(key) for key in before.option_keys()] == [
+            after.line_of(key) for key in before.option_keys()
+        ]
+    assert lines[adapted.layers[-1].line_of("mask") - 1] == "mask = 0,1"
+
+
+@pytest.mark.parametrize(
+    ("change", "overrides", "key"),
+    [
+        (("subdivisions=2 ", "subdivisions=16 "), {}, "subdivisions"),
+        (("subdivisions=2 ", "subdivisions=0 "), {"batch": 8}, "subdivisions"),
+        (("learning_rate=.002", "learning_rate=-1"), {}, "learning_rate"),
+        (("batch = 8", "batch = 1e9"), {}, "batch"),
+    ],
+)
+def test_an_invalid_schedule_in_a_file_is_reported_with_its_line(
+    small_text: str, tmp_path: Path, change: tuple[str, str], overrides: Any, key: str
+) -> None:
+    path = tmp_path / "mine.cfg"
+    path.write_text(small_text.replace(*change))
+    with pytest.raises(CfgError) as caught:
+        default_schedule(str(path), class_count=1, image_count=10, **overrides)
+    assert caught.value.line == read(path).net.line_of(key)
+
+
+def test_options_replace_invalid_values_of_a_file(small_text: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.cfg"
+    text = small_text.replace("subdivisions=2 ", "subdivisions=16 ")
+    path.write_text(text.replace("learning_rate=.002", "learning_rate=0"))
+    schedule = default_schedule(
+        str(path), class_count=1, image_count=10, subdivisions=4, learning_rate=0.01
+    )
+    assert (schedule.batch, schedule.subdivisions, schedule.learning_rate) == (8, 4, 0.01)
+
+
 def test_anchors_that_are_not_pairs_cannot_be_scaled(small_text: str) -> None:
     cfg = parse(small_text.replace("8,9,  20.5,18", "8,9,  20.5"), path="mine.cfg")
     with pytest.raises(CfgError) as caught:

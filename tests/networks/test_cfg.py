@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -120,13 +121,55 @@ def test_unset_removes_all_occurrences() -> None:
     assert not cfg.net.has("a")
 
 
-def test_a_copy_is_independent_and_has_its_own_line_numbers(small_text: str) -> None:
+def test_a_copy_is_independent_and_keeps_the_line_numbers_of_the_file(small_text: str) -> None:
     cfg = parse(small_text, path="n.cfg")
     cfg.net.set("angle", 5)
+    cfg.net.unset("burn_in")
     copy = cfg.copy()
-    assert copy.layers[0].line == cfg.layers[0].line + 1
+    assert copy.render() == cfg.render()
+    lines = small_text.splitlines()
+    assert lines[copy.layers[-1].line_of("mask") - 1].startswith("mask")
+    assert copy.net.line_of("angle") == copy.net.line
     copy.net.set("angle", 7)
     assert cfg.net.integer("angle", 0) == 5
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be"]
+)
+def test_a_file_with_a_byte_order_mark_is_read(
+    small_text: str, tmp_path: Path, encoding: str
+) -> None:
+    mark = "" if encoding in {"utf-8-sig", "utf-16", "utf-32"} else "\ufeff"
+    path = tmp_path / "n.cfg"
+    path.write_bytes((mark + small_text).encode(encoding))
+    cfg = read(path)
+    assert cfg.encode() == small_text.encode()
+    assert cfg.net.line == 2
+
+
+@pytest.mark.parametrize("content", [b"[\0n\0e\0t\0]\0", b"\xff\xfe[\0n", b"\0" * 20, b"\x7fELF\0"])
+def test_a_file_that_is_not_text_is_rejected(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "n.cfg"
+    path.write_bytes(content)
+    with pytest.raises(CfgError) as caught:
+        read(path)
+    assert "text" in caught.value.what
+    assert caught.value.where == f"{path}:1"
+
+
+def test_a_fifo_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "n.cfg"
+    os.mkfifo(path)
+    with pytest.raises(UsageError) as caught:
+        read(path)
+    assert caught.value.where == str(path)
+
+
+def test_a_long_value_is_shown_in_part() -> None:
+    with pytest.raises(CfgError) as caught:
+        parse(f"[net]\nbatch={'x' * 200_000}\n", path="n.cfg").net.integer("batch", 1)
+    assert len(str(caught.value)) < 300
 
 
 @pytest.mark.parametrize(

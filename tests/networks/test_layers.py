@@ -6,7 +6,12 @@ import pytest
 
 from oiyolo.networks.builders import build, stock
 from oiyolo.networks.cfg import CfgError, parse
-from oiyolo.networks.layers import expected_weight_bytes, head_channels, layers
+from oiyolo.networks.layers import (
+    expected_weight_bytes,
+    head_channels,
+    layers,
+    size_multiple,
+)
 
 NET = "[net]\nwidth=64\nheight=32\nchannels=3\n"
 
@@ -54,9 +59,62 @@ def test_input_size_and_classes_do_not_change_the_backbone(network: str) -> None
     )
 
 
+# The strides of all layers up to the coarsest one; 32 is darknet's own rule.
+@pytest.mark.parametrize(
+    ("sections", "multiple"),
+    [
+        ("[convolutional]\nstride=2\n", 32),
+        ("[convolutional]\nstride=8\n[maxpool]\nstride=8\n", 64),
+        ("[convolutional]\nstride_x=64\nstride_y=2\n", 64),
+        ("[maxpool]\nstride=64\n[upsample]\nstride=8\n[reorg]\nstride=2\n", 64),
+        ("[maxpool]\nstride=8\n[upsample]\nstride=8\n[maxpool]\nstride=16\n", 32),
+        ("[maxpool]\nstride=8\n[maxpool]\nstride=8\n[route]\nlayers=0\n[reorg]\nstride=16\n", 128),
+        ("[maxpool]\nstride=16\n[upsample]\nstride=-8\n", 128),
+        ("[convolutional]\nstride=3\n", 96),
+    ],
+)
+def test_the_size_multiple_follows_from_the_strides(sections: str, multiple: int) -> None:
+    assert size_multiple(parse(NET + sections, path="n.cfg")) == multiple
+
+
+@pytest.mark.parametrize("network", ["yolov3", "yolov3-tiny", "yolov4", "yolov4-tiny", "demo"])
+def test_the_networks_need_multiples_of_32(network: str) -> None:
+    assert size_multiple(stock(network)) == 32
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        "[maxpool]\nstride=0\n",
+        "[upsample]\nstride=0\n",
+        "[route]\nlayers=3\n",
+    ],
+)
+def test_impossible_strides_and_sources_are_errors(sections: str) -> None:
+    for compute in (size_multiple, layers):
+        with pytest.raises(CfgError) as caught:
+            compute(parse(NET + sections, path="n.cfg"))
+        assert caught.value.line == 6
+
+
+def test_an_implausible_total_stride_is_an_error() -> None:
+    cfg = parse(NET + "[maxpool]\nstride=100000\n" * 90, path="n.cfg")
+    with pytest.raises(CfgError) as caught:
+        size_multiple(cfg)
+    assert caught.value.line == 5
+
+
 @pytest.mark.parametrize(
     ("section", "output_whc", "parameter_count"),
     [
+        ("[contrastive]\nclasses=1\nyolo_layer=-2\n", (64, 32, 3), 0),
+        # Convolutions of 3 to 2, 2 to 2 and 2 to 4 channels.
+        ("[crnn]\nhidden=2\noutput=4\npad=1\n", (64, 32, 4), 8 + 9 * (6 + 4 + 8)),
+        (
+            "[crnn]\nhidden_filters=2\noutput_filters=4\nbatch_normalize=1\n",
+            (64, 32, 4),
+            32 + 9 * (6 + 4 + 8),
+        ),
         ("[convolutional]\nfilters=4\nsize=3\nstride=1\npadding=2\n", (66, 34, 4), 4 + 108),
         ("[convolutional]\nfilters=6\nsize=1\ngroups=3\n", (64, 32, 6), 6 + 6),
         ("[convolutional]\nfilters=4\nsize=1\nstride_x=2\n", (32, 32, 4), 4 + 12),

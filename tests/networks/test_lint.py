@@ -14,11 +14,12 @@ from oiyolo.core.errors import InputFormError, OiyoloError
 from oiyolo.networks.builders import adapt, anchors_of, stock
 from oiyolo.networks.cfg import parse, read
 from oiyolo.networks.layers import expected_weight_bytes, layers
-from oiyolo.networks.lint import check, lint
+from oiyolo.networks.lint import check, check_own, lint
 from oiyolo.networks.memory import choose_subdivisions
 from oiyolo.networks.partial import pretrained_for
 from oiyolo.networks.schedule import schedule_for, schedule_of
 from oiyolo.networks.stock import TEXTS
+from tests.support.strange_values import STRANGE_VALUES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,10 +27,6 @@ if TYPE_CHECKING:
     from oiyolo.networks.lint import ForkName
 
 DEBIAN_CFGS = Path("/usr/share/darknet/cfg")
-STRANGE_VALUES = [
-    *("0", "-1", "-7", "1", "3", "1.5", "1e15", "99999999999999999", "1e-300", "nan", "inf"),
-    *("1,2", "1,,2", ",", "#", "0,0,0", "x", "0x10", "\u0661", "1=2", "leaky", "-1,-900"),
-]
 SMALL_STRANGE = """[net]
 width=32
 height=32
@@ -112,6 +109,18 @@ def test_a_valid_file_has_no_findings(small_text: str) -> None:
         (("[maxpool]", "[shortcut]\nfrom=3\n[maxpool]"), "error", 24, ["refers to layer 3"]),
         (("[yolo]", "[dropout]\n[yolo]"), "error", 36, ["follows [dropout]"]),
         (("[yolo]", "[softmax]"), "error", 2, ["no [yolo] section"]),
+        (("anchors = 8,9,  20.5,18\n", ""), "error", 35, ["[yolo] has no anchors", "4 numbers"]),
+        (("num=2", "num=0"), "error", 39, ["num=0", "no anchor"]),
+        (("random=0", "random=-1"), "error", 43, ["invalid random=-1"]),
+        (("width=64", "width=64\nresize_step=0"), "error", 6, ["invalid resize_step=0"]),
+        (
+            ("size=2\nstride=2", "size=64\nstride=64"),
+            "error",
+            5,
+            ["width=64 is not a multiple of 128", "Set width=128"],
+        ),
+        (("[maxpool]", "[crnn]\nhidden=2\n[maxpool]"), "warning", 23, ["cannot be measured"]),
+        (("[maxpool]", "[contrastive]\n[maxpool]"), "warning", 23, ["cannot be measured"]),
     ],
 )
 def test_each_problem_is_found_in_its_line(
@@ -129,7 +138,8 @@ def test_each_problem_is_found_in_its_line(
         (("activation=leaky", "activation=mish"), "pjreddie", "error", ["no activation mish"]),
         (("activation=leaky", "activation=leeky"), "alexeyab", "error", ["no activation leeky"]),
         (("random=0", "scale_x_y=1.1"), "pjreddie", "warning", ["unknown option scale_x_y"]),
-        (("jitter", "jiter"), "alexeyab", "warning", ["unknown option jiter"]),
+        (("jitter", "jiter"), "alexeyab", "warning", ["unknown option jiter", "mean jitter"]),
+        (("[maxpool]", "[contrastive]\n[maxpool]"), "pjreddie", "error", ["no [contrastive]"]),
         (("policy=steps", "policy=sgdr"), "pjreddie", "error", ["unknown policy sgdr"]),
         (
             ("[maxpool]", "[dropout]\nprobabilty=.5\n[maxpool]"),
@@ -197,6 +207,55 @@ def test_check_lists_every_error_at_once(small_text: str) -> None:
     first, second = caught.value.found.split("; ")
     assert first.startswith("line 3: batch=1")
     assert second.startswith("line 28: filters=255")
+
+
+def test_long_lists_of_errors_are_cut(small_text: str) -> None:
+    text = small_text + "".join(f"\n[route]\nlayers={n}\n[yolo]\nnum=1\n" for n in range(9))
+    with pytest.raises(InputFormError) as caught:
+        check(parse(text, path="n.cfg"), class_count=2)
+    assert len(caught.value.found.split("; line ")) == 5
+    assert caught.value.found.endswith(" more")
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (("anchors = 8,9,  20.5,18\n", ""), 35),
+        (("  20.5,18", "  20.5"), 37),
+        (("mask = 0,1", "mask = 0,2"), 36),
+        (("anchors = 8,9,", "anchors = 8,nine,"), 37),
+    ],
+)
+def test_what_an_adaptation_keeps_is_checked_before_it(
+    small_text: str, tmp_path: Path, change: tuple[str, str], line: int
+) -> None:
+    path = tmp_path / "n.cfg"
+    path.write_text(small_text.replace(*change))
+    with pytest.raises(InputFormError) as caught:
+        stock(str(path))
+    assert caught.value.where == str(path)
+    assert caught.value.found.startswith(f"line {line}: ")
+
+
+def test_what_an_adaptation_replaces_is_not_checked_before_it(
+    small_text: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "n.cfg"
+    text = small_text.replace("batch = 8", "batch = 1").replace("filters=14", "filters=255")
+    path.write_text(text.replace("width=64", "width=100").replace("classes=2", "classes=80"))
+    assert check_own(stock(str(path))) == []
+
+
+def test_filters_of_the_head_in_every_convolution_are_a_warning(small_text: str) -> None:
+    once = small_text.replace("filters=8", "filters=14")
+    convolution = "[convolutional]\nfilters=14\nsize=1\n"
+    everywhere = once.replace("[maxpool]", f"{convolution}[maxpool]")
+    assert check_own(parse(once, path="n.cfg")) == []
+    (finding,) = check_own(parse(everywhere, path="n.cfg"))
+    assert (finding.level, finding.line) == ("warning", 17)
+    assert "14 filters" in finding.what
+    other = everywhere.replace("filters=14", "filters=16", 1)
+    assert check_own(parse(other, path="n.cfg")) == []
 
 
 def test_check_returns_the_warnings(small_text: str) -> None:

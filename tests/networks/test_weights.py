@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from typing import TYPE_CHECKING
 
@@ -9,14 +10,21 @@ import numpy as np
 import pytest
 
 from oiyolo.core.errors import InputFormError, UsageError
-from oiyolo.networks.cfg import parse
+from oiyolo.networks.cfg import parse, read
 from oiyolo.networks.layers import expected_weight_bytes, layers
-from oiyolo.networks.weights import PRETRAINED, check_weights, read_header
+from oiyolo.networks.weights import (
+    CHECKSUMS,
+    PRETRAINED,
+    Checksum,
+    check_weights,
+    read_header,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from oiyolo.networks.cfg import Cfg
+    from oiyolo.networks.weights import WeightsReport
 
 FIRST = (-4.25, 0.5, 1.75)
 
@@ -149,12 +157,72 @@ def test_weights_with_negative_variances_are_rejected(tmp_path: Path, cfg: Cfg) 
     assert "variances in layer 0" in caught.value.found
 
 
+@pytest.mark.parametrize("change_bytes", [-1, 1, -4, 4])
+def test_complete_weights_have_exactly_the_size_of_their_network(
+    tmp_path: Path, cfg: Cfg, change_bytes: int
+) -> None:
+    data = weights_bytes(cfg)
+    assert check_weights(written(tmp_path, data), cfg, complete=True).is_complete
+    path = written(tmp_path, (data + data[20:24])[: len(data) + change_bytes])
+    with pytest.raises(InputFormError) as caught:
+        check_weights(path, cfg, complete=True)
+    assert caught.value.expected == f"{len(data):,} bytes"
+    with pytest.raises(InputFormError):
+        check_weights(path, cfg)
+    first_layers = written(tmp_path, weights_bytes(cfg, 2))
+    assert check_weights(first_layers, cfg).filled_layers == 2
+    with pytest.raises(InputFormError):
+        check_weights(first_layers, cfg, complete=True)
+
+
+def test_a_well_known_name_is_verified_by_its_checksum(
+    tmp_path: Path, cfg: Cfg, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = weights_bytes(cfg)
+    path = written(tmp_path, data)
+    same, other = (hashlib.sha512(content).hexdigest() for content in (data, b""))
+    newer = hashlib.sha256(data).hexdigest()
+
+    def check_with(*digests: str, is_confirmed: bool = True) -> WeightsReport:
+        table = {path.name: Checksum(digests, is_confirmed)}
+        monkeypatch.setattr("oiyolo.networks.weights.CHECKSUMS", table)
+        return check_weights(path, cfg)
+
+    for digests in ((same,), (other[:64], newer)):
+        report = check_with(*digests)
+        assert (report.is_published, report.warning) == (True, "")
+    report = check_with(other, is_confirmed=False)
+    assert not report.is_published
+    assert str(path) in report.warning
+    with pytest.raises(InputFormError) as caught:
+        check_with(other)
+    assert caught.value.where == str(path)
+    assert "rename" in caught.value.remedy
+    assert check_weights(path, cfg, checksum=None).is_complete
+
+
+@pytest.mark.parametrize("name", ["yolo-fastest-1.1.weights", "yolo-fastest-1.1-xl.weights"])
+def test_a_real_file_has_its_published_checksum(real: Path, name: str) -> None:
+    path = real / "pretrained" / name
+    if not path.is_file():
+        pytest.skip(f"no {path}")
+    network = read(path.with_suffix(".cfg"))
+    report = check_weights(path, network, complete=True)
+    assert report.is_published
+
+
 # --- pretrained weights -------------------------------------------------------------------------
 
 
 def test_the_table_of_pretrained_weights_is_consistent() -> None:
+    for checksum in CHECKSUMS.values():
+        lengths = {"sha256": 64, "sha512": 128}
+        assert all(len(d) == lengths[checksum.algorithm] for d in checksum.digests)
+        assert all(set(d) <= set("0123456789abcdef") for d in checksum.digests)
     for name, entry in PRETRAINED.items():
         assert entry.name == name
+        assert entry.checksum == CHECKSUMS.get(name)
+        assert all(m.checksum is not None for m in entry.mirrors if m.full_network_bytes)
         assert all(mirror.url.startswith("https://") for mirror in entry.mirrors)
         assert not entry.mirrors[0].full_network_bytes
         assert [bool(p.note) for p in entry.mirrors] == [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import signal
@@ -20,8 +21,12 @@ from oiyolo.net.client import HttpClient
 from oiyolo.net.retry import RetryPolicy
 from oiyolo.networks.builders import adapt, build
 from oiyolo.networks.layers import expected_weight_bytes, layers
-from oiyolo.networks.weights import MirrorUrl, Pretrained
-from oiyolo.training.initial_weights import prepare_initial_weights
+from oiyolo.networks.weights import PRETRAINED, Checksum, MirrorUrl, Pretrained
+from oiyolo.training.initial_weights import (
+    find_file,
+    plan_initial_weights,
+    prepare_initial_weights,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,13 +71,13 @@ def page(request: pytest.FixtureRequest) -> type[PageOf]:
 @pytest.fixture
 def pretrained(weights_site: WeightsSite, cfg: Cfg, good: bytes) -> dict[str, Pretrained]:
     """Weights with two URLs of the file itself and one of the complete network."""
-    first = tuple(float(number) for number in np.frombuffer(good, "<f4", 3, offset=20))
+    checksum = Checksum((hashlib.sha512(good).hexdigest(),))
     places = (
         MirrorUrl(f"{weights_site.url}/a"),
         MirrorUrl(f"{weights_site.url}/b"),
         MirrorUrl(f"{weights_site.url}/whole", expected_weight_bytes(cfg)),
     )
-    return {NAME: Pretrained(NAME, len(good), KEPT, places, first)}
+    return {NAME: Pretrained(NAME, len(good), KEPT, places, checksum)}
 
 
 @pytest.fixture
@@ -212,7 +217,7 @@ def test_a_different_file_of_the_right_size_is_rejected(
     weights_site.pages["/a"] = page(good[:20] + struct.pack("<f", 1.0) + good[24:])
     with pytest.raises(UnavailableError) as caught:
         load()
-    assert "it starts with 1," in caught.value.found
+    assert "sha512" in caught.value.found
     assert load.cached == set()
 
 
@@ -355,3 +360,91 @@ def test_only_the_first_layers_of_a_file_for_other_classes_are_used(load: Loader
     start.path.write_bytes(b"")
     assert load("coco.weights").path == start.path
     assert start.path.stat().st_size == expected_weight_bytes(cfg, start.filled_layers)
+
+
+# --- a path or a name ---------------------------------------------------------------------------
+
+
+def test_an_existing_path_is_a_path(load: Loader, good: bytes, weights_site: WeightsSite) -> None:
+    path = load.folder / NAME
+    path.write_bytes(good)
+    start = load()
+    assert (start.path, weights_site.requests) == (path, [])
+    assert start.origin["path"] == str(path)
+
+
+def test_a_dangling_link_is_not_replaced_by_a_download(
+    load: Loader, weights_site: WeightsSite
+) -> None:
+    (load.folder / NAME).symlink_to(load.folder / "unmounted")
+    with pytest.raises(UsageError) as caught:
+        load()
+    assert caught.value.where == str(load.folder / NAME)
+    assert weights_site.requests == []
+
+
+def test_keywords_and_missing_names_are_no_files(tmp_path: Path) -> None:
+    (tmp_path / "none").touch()
+    name = "darknet53.conv.74"
+    assert [find_file(weights, tmp_path) for weights in ("auto", "none", name)] == [None] * 3
+    assert find_file("./none", tmp_path) == tmp_path / "none"
+    assert find_file("mine.weights", tmp_path) == tmp_path / "mine.weights"
+
+
+def test_weights_of_another_network_are_refused_before_the_download(
+    weights_site: WeightsSite, load: Loader
+) -> None:
+    load._cfg = build("yolov3-tiny", class_count=1, size_wh=(96, 96))
+    with pytest.raises(InputFormError):
+        load()
+    assert weights_site.requests == []
+
+
+def test_a_cached_file_of_an_older_version_is_compared_with_its_checksum(
+    weights_site: WeightsSite, page: type[PageOf], load: Loader, good: bytes
+) -> None:
+    weights_site.pages["/a"] = page(good)
+    path = load.folder / "cache" / "weights" / NAME
+    path.parent.mkdir(parents=True)
+    path.write_bytes(good[:-4] + good[-8:-4])
+    record = {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "size_bytes": len(good)}
+    record["mtime_ns"] = path.stat().st_mtime_ns
+    path.with_name(f"{NAME}.json").write_text(json.dumps(record))
+    assert load().path == path
+    assert path.read_bytes() == good
+    assert len(weights_site.requests) == 1
+    load()
+    assert len(weights_site.requests) == 1
+
+
+def test_a_plan_downloads_and_writes_nothing(tmp_path: Path) -> None:
+    tiny = build("yolov3-tiny", class_count=1, size_wh=(96, 96))
+    name = "yolov3-tiny.conv.15"
+
+    def plan(weights: str, cfg: Cfg = tiny) -> tuple[InitialWeights, str]:
+        return plan_initial_weights(weights, cfg, base=tmp_path, cache_folder=tmp_path / "cache")
+
+    start, action = plan(name)
+    assert start.path == tmp_path / "cache" / "weights" / name
+    assert start.filled_layers == PRETRAINED[name].layers
+    assert action.startswith(f"download the pretrained weights {name}")
+    assert str(tmp_path) in action
+    with pytest.raises(InputFormError):
+        plan("darknet53.conv.74")
+    with pytest.raises(UsageError):
+        plan("mine.weights")
+    assert plan("none")[0].path is None
+    assert not list(tmp_path.iterdir())
+    (tmp_path / name).write_bytes(weights_of(tiny, 15))
+    start, action = plan(name)
+    assert start.path == tmp_path / name
+    assert f"the file {tmp_path / name}" in action
+    assert "instead of the pretrained weights" in action
+    (tmp_path / name).rename(tmp_path / "whole.weights")
+    (tmp_path / "whole.weights").write_bytes(
+        weights_of(adapt(tiny, class_count=80, size_wh=(96, 96)))
+    )
+    start, action = plan("whole.weights")
+    assert start.path is not None
+    assert not start.path.exists()
+    assert "80 classes" in action
