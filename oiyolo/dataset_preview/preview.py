@@ -51,7 +51,8 @@ def write_preview(dataset: PreviewDataset, folder: Path) -> list[Path]:
     recipe_path = folder / _RECIPE_FILE
     reason = staleness.stale_reason(recipe_path, recipe)
     if reason is None:
-        before = [folder / name for name in files.read_json(recipe_path).get("files", [])]
+        names = files.read_json(recipe_path).get("files") or []
+        before = [folder / str(name) for name in names]
         if before and all(path.is_file() for path in before):
             return before
     _log.info("preview: drawing contact sheets and charts: %s", reason or "a file is missing")

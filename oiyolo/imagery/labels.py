@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from oiyolo import boxes as geometry
+from oiyolo.core import files
 from oiyolo.core.errors import InputFormError
 
 if TYPE_CHECKING:
@@ -89,4 +90,4 @@ def parse(text: str, *, where: str) -> tuple[npt.NDArray[np.int64], Boxes]:
 
 def read(path: Path) -> tuple[npt.NDArray[np.int64], Boxes]:
     """Read a label file, as ``parse`` does."""
-    return parse(path.read_text(encoding="utf-8"), where=str(path))
+    return parse(files.read_text(path), where=str(path))

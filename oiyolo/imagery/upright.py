@@ -16,8 +16,9 @@ import numpy as np
 import simplejpeg
 
 from oiyolo import boxes as geometry
+from oiyolo.core import files
 from oiyolo.imagery.colour import to_srgb
-from oiyolo.imagery.decode import UnreadableImageError, open_image
+from oiyolo.imagery.decode import open_image
 from oiyolo.imagery.duplicates import perceptual_hash
 from oiyolo.imagery.placement import place_image
 from oiyolo.imagery.resize import min_decode_size, resize
@@ -76,10 +77,11 @@ def make_upright(
         masked_xyxy: Regions of the stored image to fill with grey, as fractions, shape (n, 4).
 
     Raises:
-        UnreadableImageError: The file cannot be decoded completely.
-        FileNotFoundError: The file does not exist.
+        UnreadableImageError: The content cannot be decoded completely.
+        OSError: The file cannot be read, or is not a regular file: this says nothing about the
+            content.
     """
-    source = open_image(_read(path))
+    source = open_image(files.read_bytes(path))
     is_sideways = rotation in {90, 270}
     source_wh = _swap_if(source.stored_wh, swap=is_sideways)
     frame = place_image(source_wh, size_wh, fit)
@@ -96,15 +98,6 @@ def make_upright(
         np.ascontiguousarray(_add_border(rgb, frame)), JPEG_QUALITY, "RGB", SUBSAMPLING
     )
     return UprightImage(jpeg, source_wh, phash)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise UnreadableImageError("cannot be read from the disk") from error
 
 
 def _swap_if(wh: tuple[int, int], *, swap: bool) -> tuple[int, int]:

@@ -9,18 +9,15 @@ darknet's own rules to the files in the run's folder.
 from __future__ import annotations
 
 import os
-import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
-from oiyolo.core.batches import batched
+from oiyolo.core import files
 from oiyolo.core.disks import check_free_space
 from oiyolo.core.errors import InputFormError
 from oiyolo.core.progress import progress
 from oiyolo.core.units import format_bytes
-from oiyolo.darknet.lists import MIN_IMAGES
+from oiyolo.darknet.lists import MIN_IMAGES, REPAIR, ImageCheck
 from oiyolo.networks import lint, memory
 from oiyolo.networks.layers import expected_weight_bytes
 from oiyolo.networks.schedule import schedule_of
@@ -29,16 +26,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    import numpy.typing as npt
-
-    from oiyolo.core.progress import Progress
     from oiyolo.darknet.forks import Fork
     from oiyolo.darknet.gpus import Gpu
     from oiyolo.networks.cfg import Cfg
 
 _MAX_EXAMPLES: Final = 5
-_BLOCK_LABELS: Final = 2000
-_FIELDS: Final = 5
 _KEPT_COPIES: Final = 3
 """Copies of weights kept in addition to darknet's own files: two last ones and the best."""
 
@@ -82,6 +74,7 @@ def check(
     gpus: Sequence[Gpu] = (),
     cudnn: bool = False,
     measures_map: bool = False,
+    image_bytes: Mapping[str, int] | None = None,
 ) -> list[str]:
     """Check everything that darknet will read and write during a run.
 
@@ -93,6 +86,7 @@ def check(
         gpus: The GPUs to train on; empty for the CPU.
         cudnn: Whether darknet uses cuDNN.
         measures_map: Whether darknet measures mAP on the valid list.
+        image_bytes: Size of each image when it was prepared, by id; images may be missing.
 
     Returns:
         The warnings, one sentence each.
@@ -105,7 +99,7 @@ def check(
     run = _RunFiles(folder, _data_options(folder / data), cfg, fork, measures_map)
     _check_network(run)
     _check_names(run)
-    _check_lists(run)
+    _check_lists(run, image_bytes or {})
     _check_writable(run, folder)
     if _check_writable(run, run.path("backup")):
         _check_disk_space(run)
@@ -117,8 +111,7 @@ def check(
             f"training cannot start: {problems}",
             where=str(folder),
             found="; ".join(run.examples) + (f"; and {more:,} more" if more else ""),
-            remedy="For images or labels, run `oiyolo prepare` and `oiyolo split`; "
-            "then run `oiyolo train` again",
+            remedy=f"{REPAIR}; then run `oiyolo train` again",
         )
     return run.warnings
 
@@ -126,7 +119,7 @@ def check(
 def _data_options(path: Path) -> dict[str, str]:
     """Return the options in a ``.data`` file, without any blanks, as ``read_data_cfg`` does."""
     try:
-        text = path.read_text(encoding="utf-8", errors="surrogateescape")
+        text = files.read_text(path, errors="surrogateescape")
     except FileNotFoundError:
         raise InputFormError("the run has no .data file", where=str(path)) from None
     rows = ("".join(row.split()) for row in text.splitlines())
@@ -147,7 +140,7 @@ def _check_names(run: _RunFiles) -> None:
     """Check that there is a name for each class; darknet counts a blank line as a name."""
     path = run.path("names")
     try:
-        names = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        names = files.read_text(path, errors="surrogateescape").splitlines()
     except OSError as error:
         run.add(f"the names of the classes cannot be read: {path} ({error.strerror})")
         return
@@ -157,7 +150,8 @@ def _check_names(run: _RunFiles) -> None:
         run.add(f"{path} has an empty line, which darknet reads as a class")
 
 
-def _check_lists(run: _RunFiles) -> None:
+def _check_lists(run: _RunFiles, image_bytes: Mapping[str, int]) -> None:
+    image_check = ImageCheck(run.class_count, run.fork.label_path, image_bytes)
     for name in ("train", "valid"):
         path = run.path(name)
         try:
@@ -166,9 +160,13 @@ def _check_lists(run: _RunFiles) -> None:
             run.add(f"the {name} list cannot be read: {path} ({error.strerror})")
             continue
         _check_length(run, name, image_count)
-        list_check = _ListCheck(run, path)
+        boxes = 0
         with progress(f"check {name}", total=image_count, unit="img") as bar:
-            boxes = list_check.check_all(bar)
+            for block in image_check.check(_paths(run, path), path.name):
+                boxes += block.boxes
+                for problem in block.problems:
+                    run.add(problem)
+                bar.advance(block.images)
         if name == "train" and image_count and not boxes and not run.problem_count:
             run.add(f"no image of {path} has a box, so there is nothing to learn")
 
@@ -199,119 +197,13 @@ def _count_lines(path: Path) -> int:
     return lines + (last != b"\n")
 
 
-@dataclass(frozen=True)
-class _ListCheck:
-    """The check of the images in a list and their labels."""
-
-    run: _RunFiles
-    list_path: Path
-
-    def check_all(self, bar: Progress) -> int:
-        """Check each image and label; return the number of boxes."""
-        boxes = 0
-        # Darknet splits at line feeds only: a carriage return is part of the path.
-        with self.list_path.open(encoding="utf-8", errors="surrogateescape", newline="\n") as file:
-            lines = enumerate((line.removesuffix("\n") for line in file), start=1)
-            for block in batched(lines, _BLOCK_LABELS):
-                boxes += self._check_block(block)
-                bar.advance(len(block))
-        return boxes
-
-    def _check_block(self, block: Sequence[tuple[int, str]]) -> int:
-        labels: list[tuple[str, bytes]] = []
-        base = f"{self.run.folder}/"
-        for number, image in block:
-            # Text and file descriptors are faster than Path here, for a million images.
-            path = image if image.startswith("/") else base + image
-            if not _is_nonempty_file(path):
-                self._add_problem(
-                    number, f"{image!r} is not an image file" if image else "an empty line"
-                )
-                continue
-            label = self.run.fork.label_path(path)
-            content = _read_label(label)
-            if content is None:
-                adjacent = path.rpartition(".")[0] + ".txt"
-                hint = ", where darknet looks for it because of the words in the path"
-                why = hint if label != adjacent else ""
-                self._add_problem(number, f"{image!r} has no label at {label}{why}")
-            else:
-                labels.append((label, content))
-        return self._count_boxes(labels)
-
-    def _add_problem(self, number: int, problem: str) -> None:
-        self.run.add(f"{self.list_path}:{number}: {problem}")
-
-    def _count_boxes(self, labels: Sequence[tuple[str, bytes]]) -> int:
-        """Return the number of boxes in some labels; check one by one only if any is invalid."""
-        words = b"\n".join(content for _, content in labels).split()
-        try:
-            rows = np.array(words, dtype="S").astype(np.float64).reshape(-1, _FIELDS)
-        except ValueError:
-            rows = None
-        if rows is not None and not _invalid_rows(rows, self.run.class_count).any():
-            return len(rows)
-        for label, content in labels:
-            for problem in _label_errors(content, self.run.class_count):
-                self.run.add(f"{label}{problem}")
-        return 0 if rows is None else len(rows)
-
-
-def _is_nonempty_file(path: str) -> bool:
-    try:
-        status = os.stat(path)  # noqa: PTH116  (called for each image; takes half the time)
-    except (OSError, ValueError):
-        return False
-    return status.st_size > 0 and stat.S_ISREG(status.st_mode)
-
-
-def _read_label(path: str) -> bytes | None:
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except (OSError, ValueError):
-        return None
-    try:
-        parts = []
-        while part := os.read(descriptor, 1 << 16):
-            parts.append(part)
-    except OSError:
-        return None
-    finally:
-        os.close(descriptor)
-    return b"".join(parts)
-
-
-def _invalid_rows(rows: npt.NDArray[np.float64], class_count: int) -> npt.NDArray[np.bool_]:
-    """Return a mask of the rows that darknet would misread or ignore."""
-    ids, centres, sides = rows[:, 0], rows[:, 1:3], rows[:, 3:]
-    with np.errstate(invalid="ignore"):
-        valid = (ids == np.floor(ids)) & (ids >= 0) & (ids < class_count)
-        valid &= ((centres >= 0) & (centres <= 1)).all(axis=1)
-        valid &= ((sides > 0) & (sides <= 1)).all(axis=1)
-    return np.asarray(~valid)
-
-
-def _label_errors(content: bytes, class_count: int) -> Iterator[str]:
-    """Yield the errors in one label, each with its line number."""
-    for number, line in enumerate(content.decode("utf-8", "replace").splitlines(), start=1):
-        words = line.split()
-        if not words:
-            continue
-        try:
-            row = np.array([float(word) for word in words]).reshape(1, _FIELDS)
-        except ValueError:
-            yield f":{number}: {line[:60]!r} is not class_id cx cy w h"
-            continue
-        if not _invalid_rows(row, class_count)[0]:
-            continue
-        class_id = row[0, 0]
-        if not 0 <= class_id < class_count or class_id != int(class_id):
-            yield (
-                f":{number}: class {words[0]} is not one of the {class_count} classes (counted "
-                "from 0)"
-            )
-        else:
-            yield f":{number}: a box outside its image, {' '.join(words[1:])}"
+def _paths(run: _RunFiles, list_path: Path) -> Iterator[str]:
+    """Yield the images of a list; relative paths start from the folder in which darknet runs."""
+    # Darknet splits at line feeds only: a carriage return is part of the path.
+    with list_path.open(encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+        for line in file:
+            path = line.removesuffix("\n")
+            yield path if path.startswith("/") or not path else f"{run.folder}/{path}"
 
 
 def _check_writable(run: _RunFiles, folder: Path) -> bool:

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image, ImageFile
 
 from oiyolo.core import files
-from oiyolo.core.errors import LockedError, UsageError
+from oiyolo.core.errors import LockedError, UnavailableError, UsageError
 from oiyolo.imagery import labels
 from oiyolo.imagery.placement import place_boxes
 from oiyolo.project.ledger import Change
@@ -220,13 +220,134 @@ def exclusion_reason(folder: Path, image_id: str, size_wh: tuple[int, int] | Non
     return None
 
 
-def test_a_folder_in_place_of_an_image_is_excluded(cli: Cli, fetched: Path) -> None:
-    image_id = fetched_ids(fetched)[0]
-    path = fetched / "data" / "images" / f"{image_id}.jpg"
-    path.unlink()
-    path.mkdir()
+# --- faults of the machine ------------------------------------------------------------------
+
+
+def replace_by(path: Path, kind: str) -> None:
+    path.unlink(missing_ok=True)
+    if kind == "folder":
+        path.mkdir(parents=True)
+    elif kind == "FIFO":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(path.with_name("gone"))
+
+
+def test_what_is_no_file_is_refused_and_stops_no_other_image(cli: Cli, fetched: Path) -> None:
+    names = ("images/{}.jpg", "dataset/obj/{}.jpg", "dataset/obj/{}.txt")
+    cases = [(name, kind) for name in names for kind in ("folder", "FIFO", "dangling link")]
+    ids = [i for i in fetched_ids(fetched)[: len(cases) + 5] if i not in damaged_ids(cli, fetched)]
+    refused = {}
+    for image_id, (name, kind) in zip(ids, cases, strict=False):
+        path = fetched / "data" / name.format(image_id)
+        replace_by(path, kind)
+        # What is in the place of a prepared file is replaced, unless it is a folder.
+        if "images" in name or kind == "folder":
+            refused[image_id] = path
+    with open_project(fetched).ledger() as ledger:
+        mark_as_fetched(ledger, ids)
     cli.ok("prepare", project=fetched)
-    assert exclusion_reason(fetched, image_id, None) == "cannot be read from the disk"
+    with open_project(fetched).ledger(read_only=True) as ledger:
+        assert ledger.ids("pending", stage="prepare") == sorted(refused)
+    states(cli, fetched)
+    for path in refused.values():
+        if path.is_dir():
+            path.rmdir()
+        else:
+            path.unlink()
+    cli.ok("fetch", project=fetched)
+    cli.ok("prepare", project=fetched)
+    for image_id in ids[: len(cases)]:
+        assert exclusion_reason(fetched, image_id, (32, 32)) is None
+
+
+def damaged_ids(cli: Cli, folder: Path) -> list[str]:
+    """Return the ids of the images that cannot be prepared; the others are prepared."""
+    cli.ok("prepare", project=folder)
+    return excluded_ids(folder)
+
+
+def test_a_read_error_leaves_images_pending_and_the_next_run_continues(
+    cli: Cli, fetched: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_bytes = files.read_bytes
+    codes = (errno.EIO, errno.ESTALE, errno.EMFILE, errno.EACCES)
+    code_by_id = dict(zip(fetched_ids(fetched)[1:], codes * 100, strict=False))
+
+    def fail(path: Path) -> bytes:
+        if path.parent.name == "images" and path.stem in code_by_id:
+            code = code_by_id[path.stem]
+            raise OSError(code, os.strerror(code), str(path))
+        return read_bytes(path)
+
+    before = states(cli, fetched)
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "read_bytes", fail)
+        failed = cli("prepare", "--tolerance", "0.02", "--json", project=fetched)
+        assert failed.code == UnavailableError.exit_code
+        assert all(os.strerror(code) in failed.json["error"] for code in codes)
+        now = states(cli, fetched)
+        assert now["excluded"] == before["excluded"]
+        assert now["states"]["pending"] == before["states"]["pending"] + len(code_by_id)
+        assert cli("split", "--tolerance", "0.02", project=fetched).code == 4
+        # Within the tolerance the others can be used.
+        assert cli("prepare", "--tolerance", "1", project=fetched).code == 0
+    assert cli.ok("fetch", "--json", project=fetched).json["fetched"] == 0
+    assert states(cli, fetched)["states"]["fetched"] == len(code_by_id)
+    cli.ok("prepare", project=fetched)
+    assert states(cli, fetched)["states"]["pending"] == before["states"]["pending"]
+
+
+def test_a_folder_of_images_that_is_briefly_missing_excludes_none(
+    cli: Cli, fetched: Path, digests: Digests
+) -> None:
+    images = fetched / "data" / "images"
+    away = images.rename(images.with_name("away"))
+    assert cli("prepare", project=fetched).code == UnavailableError.exit_code
+    away.rename(images)
+    before = digests(images)
+    done = cli.ok("prepare", "--json", project=fetched).json
+    assert done["prepared"] + len(excluded_ids(fetched)) == len(fetched_ids(fetched))
+    assert digests(images) == before
+
+
+# --- lost files ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["prepare", "split"])
+def test_the_next_run_prepares_a_lost_image_or_label_again(
+    cli: Cli, fetched: Path, digests: Digests, command: str
+) -> None:
+    cli.ok("split", project=fetched)
+    before = digests(fetched / "data" / "dataset")
+    lost, unlabelled, short = sorted(objects_of(fetched).glob("*.jpg"))[:3]
+    lost.unlink()
+    unlabelled.with_suffix(".txt").unlink()
+    short.write_bytes(short.read_bytes()[:300])
+    checked = cli("split", "--check", "--json", project=fetched)
+    assert checked.code == 3
+    (item,) = [row for row in checked.json["findings"] if row["outcome"] == "failed"]
+    assert item["name"] == "files"
+    assert "`oiyolo split`" in item["message"]
+    planned = cli.ok("split", "--dry-run", project=fetched).out
+    assert "prepare 3 images" in planned
+    cli.ok(command, project=fetched)
+    if command == "prepare":
+        cli.ok("split", project=fetched)
+    assert digests(fetched / "data" / "dataset") == before
+    cli.ok("split", "--check", project=fetched)
+
+
+def test_fetch_gets_the_original_of_a_lost_image_again(cli: Cli, fetched: Path) -> None:
+    cli.ok("split", "--no-keep-originals", project=fetched)
+    before = states(cli, fetched)
+    lost = min(objects_of(fetched).glob("*.jpg"))
+    content = lost.read_bytes()
+    lost.unlink()
+    assert cli.ok("fetch", "--json", project=fetched).json["fetched"] == 1
+    cli.ok("split", "--no-keep-originals", project=fetched)
+    assert lost.read_bytes() == content
+    assert states(cli, fetched) == before
 
 
 # --- labels ----------------------------------------------------------------------------------

@@ -214,7 +214,7 @@ def test_official_subsets_remain_the_splits(cli: Cli, make_project: MakeProject)
     assert outcomes["ratios"] == "ok"
     failed = cli("split", "--no-official", project=folder)
     assert failed.code == 2
-    assert "official from True to False" in failed.err
+    assert "[split] changed (official from " in failed.err
     assert read_splits(folder) == split_by_id
     cli.ok("split", "--no-official", "--reassign", project=folder)
     again = cli.ok("split", "--check", "--json", "--no-official", project=folder).json
@@ -230,6 +230,36 @@ def test_official_splits_need_all_subsets(
     failed = cli("split", "--official", project=folder)
     assert failed.code == 2
     assert '[dataset] subsets = ["train", "validation", "test"]' in failed.err
+
+
+# ---- a plan
+
+
+def test_a_plan_agrees_with_what_the_call_does(cli: Cli, project_copy: Path) -> None:
+    images = len(read_splits(project_copy))
+    for words in (("--train", "0.5", "--valid", "0.25", "--test", "0.25"), ("--official",)):
+        codes = {
+            cli("split", *words, *more, project=project_copy).code for more in ([], ["--dry-run"])
+        }
+        assert codes == {2}
+    assert cli.ok("split", "--dry-run", "--json", project=project_copy).json["would"] == []
+    plan = cli.ok("split", "--size", "64x64", "--dry-run", "--json", project=project_copy).json
+    assert any(f"prepare {images} images" in action for action in plan["would"])
+    done = cli.ok("split", "--size", "64x64", "--json", project=project_copy)
+    assert f"prepared {images} images" in done.err
+    # They have their splits already.
+    assert (plan["images"], done.json["new"]) == (0, 0)
+    planned = cli.ok("split", "--size", "64x64", "--reassign", "--dry-run", project=project_copy)
+    assert f"assign {images} images again" in planned.out
+
+
+def test_a_plan_says_that_lists_of_another_place_are_written_again(
+    cli: Cli, project_copy: Path
+) -> None:
+    moved = project_copy.rename(project_copy.with_name("moved"))
+    assert "write the lists again" in cli.ok("split", "--dry-run", project=moved).out
+    cli.ok("split", project=moved)
+    assert "nothing to do" in cli.ok("split", "--dry-run", project=moved).out
 
 
 # ---- the check
@@ -379,6 +409,7 @@ def test_images_split_without_hashes_get_a_hash_and_keep_their_split(
     db.executescript(
         "DROP TRIGGER sums_of_new; DROP TRIGGER sums_of_changed; DROP TABLE sums;"
         "DROP TABLE journals; ALTER TABLE images DROP COLUMN phash;"
+        "ALTER TABLE images DROP COLUMN prepared_bytes;"
         "ALTER TABLE events RENAME COLUMN message TO told; PRAGMA user_version = 1;"
     )
     db.close()

@@ -44,7 +44,7 @@ class Run:
         self.objects.mkdir()
         (self.folder / "weights").mkdir(parents=True)
         for number in range(6):
-            self.image(number).write_bytes(b"\xff\xd8")
+            self.image(number).write_bytes(b"\xff\xd8\xff\xd9")
             self.label(number).write_text("0 0.5 0.5 0.2 0.2\n1 0.1 0.1 0.05 0.2\n")
         (self.folder / "obj.names").write_text("Boat\nCat\n")
         self.write_list("train", [0, 1, 2, 3, 4, 5])
@@ -140,6 +140,23 @@ PROBLEMS: list[tuple[Callable[[Run], object], list[str]]] = [
 ]  # fmt: skip
 
 
+def test_a_class_that_is_no_whole_number_is_refused_because_darknet_reads_another_box(
+    run: Run,
+) -> None:
+    run.label(0).write_text("0.0 .5 .5 .2 .2\n")
+    assert "0.txt:1: class 0.0 " in run.refused().found
+
+
+def test_an_image_that_was_cut_off_is_refused(run: Run) -> None:
+    whole = b"\xff\xd8" + bytes(2000) + b"\xff\xd9"
+    run.image(2).write_bytes(whole)
+    assert run.check(image_bytes={"2": len(whole)}) == []
+    run.image(2).write_bytes(whole[:1000])
+    assert "train.txt:3" in run.refused().found
+    run.image(2).write_bytes(whole[:1000] + whole[-2:])
+    assert "but 2,004 when it was prepared" in run.refused(image_bytes={"2": len(whole)}).found
+
+
 @pytest.mark.parametrize(("break_run", "words"), PROBLEMS)
 def test_each_problem_is_reported_with_its_place(
     run: Run, break_run: Callable[[Run], object], words: list[str]
@@ -153,7 +170,7 @@ def test_each_problem_is_reported_with_its_place(
 def test_all_problems_are_counted_and_the_first_few_are_shown(run: Run) -> None:
     numbers = list(range(100, 340))
     for number in numbers:
-        run.image(number).write_bytes(b"\xff\xd8")
+        run.image(number).write_bytes(b"\xff\xd8\xff\xd9")
     run.write_list("train", numbers)
     error = run.refused()
     assert "240" in error.what

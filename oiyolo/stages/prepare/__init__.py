@@ -6,16 +6,17 @@ prepared again only if its file, boxes or options changed; the ledger has a fing
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, overload
+from typing import TYPE_CHECKING, Any, Final, TypedDict, overload
 
 from PIL import Image
 
 from oiyolo import __version__
-from oiyolo.core import files, staleness
+from oiyolo.core import files, records, staleness
 from oiyolo.core.batches import batched
 from oiyolo.core.progress import progress
 from oiyolo.core.results import Plan, Result, data_url, format_table, pluralize
@@ -25,6 +26,7 @@ from oiyolo.project.ledger import EXCLUDED, FETCHED, PENDING, PREPARED, PREPARED
 from oiyolo.project.project import open_project
 from oiyolo.stages import select as select_stage
 from oiyolo.stages.prepare import boxes_csv, originals, pending
+from oiyolo.stages.prepare.failures import Failures
 from oiyolo.stages.prepare.pending import RECIPE_FILE
 from oiyolo.stages.prepare.tasks import METHOD_VERSION, image_options
 from oiyolo.stages.prepare.tasks import source_sizes_wh as source_sizes_wh  # for other stages
@@ -103,7 +105,7 @@ class Prepared(Result):
         if self.missing_originals:
             lines.append(
                 f"{pluralize(self.missing_originals, 'original')} needed again (deleted because "
-                "keep_originals is false): run `oiyolo fetch`, then `oiyolo prepare`"
+                "keep_originals is false, or lost): run `oiyolo fetch`, then `oiyolo prepare`"
             )
         return "\n".join(lines)
 
@@ -143,45 +145,100 @@ def prepare(
 
     Raises:
         UsageError: Nothing was selected yet, or an option is unknown.
+        UnavailableError: The disk is full, or more images than ``[images] tolerance`` allows could
+            not be read or written. They stay pending, and the next call tries them again.
         LockedError: Another process is changing the dataset, or a training run in progress uses
             images that would have to be prepared again with different options.
     """
     opened = open_project(project, options)
     if dry_run:
-        return _plan(opened)
+        return make_plan(opened)[0]
     with opened.data_lock(STAGE):
         return run(opened)
 
 
-def _plan(project: Project) -> Plan:
+def make_plan(project: Project) -> tuple[Plan, set[str]]:
+    """Return what ``prepare`` would do, and the ids of the images that it would prepare.
+
+    Raises:
+        UsageError, LockedError: As for ``prepare``.
+    """
     selection = select_stage.load(project)
     with project.ledger(read_only=True) as ledger:
+        reason = _stale_reason(project, selection, ledger)
         work = pending.find_images(project, selection, ledger)
+        freed_ids = _ids_to_free(project, ledger)
+        excluded_ids = set(ledger.ids(EXCLUDED, stage=STAGE))
     pending_ids = {task.image_id for task in work.tasks}
     missing_originals = pending_ids - originals.image_ids_in(project.images_folder)
     missing = pluralize(len(missing_originals), "original")
+    prepared_ids = pending_ids - missing_originals - excluded_ids
+    retried_ids = pending_ids & excluded_ids - missing_originals
+    if not project.config.images.keep_originals:
+        freed_ids |= prepared_ids
     possible_actions = {
-        f"prepare {pluralize(len(pending_ids - missing_originals), 'image')}": (
-            pending_ids - missing_originals
-        ),
+        f"prepare {pluralize(len(prepared_ids), 'image')} ({reason})": prepared_ids,
+        f"try {pluralize(len(retried_ids), 'excluded image')} again": retried_ids,
         f"need {missing} again from `oiyolo fetch`": missing_originals,
         f"mark {pluralize(len(work.restored_ids), 'image')} as prepared again": work.restored_ids,
+        f"delete {pluralize(len(freed_ids), 'original')} (keep_originals is false)": freed_ids,
     }
     facts = {
         "images": len(pending_ids),
         "lacking": len(missing_originals),
         "back": len(work.restored_ids),
     }
-    return Plan("prepare", [action for action, ids in possible_actions.items() if ids], facts)
+    actions = [action for action, ids in possible_actions.items() if ids]
+    if reason and not work:
+        actions.append(f"write {boxes_csv.NAME} again ({reason})")
+    return Plan("prepare", actions, facts), prepared_ids
 
 
 def stale_reason(project: Project) -> str | None:
     """Return why the prepared images are out of date; ``None`` if they are up to date."""
-    with project.ledger() as ledger:
-        if waiting := len(ledger.ids(FETCHED)):
-            return f"{pluralize(waiting, 'image')} fetched but not prepared"
-        recipe = _recipe(project, select_stage.load(project), ledger)
-    return staleness.stale_reason(project.dataset_folder / RECIPE_FILE, recipe)
+    selection = select_stage.load(project)
+    with project.ledger(read_only=True) as ledger:
+        return _stale_reason(project, selection, ledger)
+
+
+def _stale_reason(
+    project: Project, selection: select_stage.Selection, ledger: Ledger
+) -> str | None:
+    """Return why the prepared images are out of date, without examining each image's boxes."""
+    if waiting := len(ledger.ids(FETCHED)):
+        return f"{pluralize(waiting, 'image')} fetched but not prepared"
+    if postponed := len(pending.retryable_ids(project, ledger)):
+        return f"{pluralize(postponed, 'image')} to be tried again"
+    recipe = _recipe(project, selection, ledger)
+    if reason := staleness.stale_reason(project.dataset_folder / RECIPE_FILE, recipe):
+        return reason
+    if not (project.dataset_folder / boxes_csv.NAME).is_file():
+        return f"{boxes_csv.NAME} is missing"
+    if lost := len(lost_ids(project, ledger)):
+        return f"the image or label of {pluralize(lost, 'prepared image')} is missing or damaged"
+    return None
+
+
+def lost_ids(project: Project, ledger: Ledger) -> list[str]:
+    """Return the ids of prepared images whose file or label is missing or has another size."""
+    complete_ids = pending.complete_ids_in(project, ledger)
+    return [i for i in pending.ids_with_files(ledger) if i not in complete_ids]
+
+
+def prepared_bytes(project: Project) -> dict[str, int]:
+    """Return the size of each prepared image's file by id; older versions did not record it."""
+    with project.ledger(read_only=True) as ledger:
+        sizes = ledger.column("prepared_bytes", *PREPARED_STATES)
+    return {image_id: size for image_id, size in sizes.items() if isinstance(size, int)}
+
+
+class _SavedOptions(TypedDict):
+    size: list[int]
+    fit: str
+
+
+class _SavedRecipe(TypedDict):
+    options: _SavedOptions
 
 
 def prepared_options(project: Project) -> dict[str, Any]:
@@ -189,8 +246,10 @@ def prepared_options(project: Project) -> dict[str, Any]:
 
     These are the options that the last ``prepare`` recorded; they may differ from ``oiyolo.toml``.
     """
-    saved = files.read_json(project.dataset_folder / RECIPE_FILE) or {}
-    options: dict[str, Any] = saved.get("options") or image_options(project.config)
+    saved = files.read_json(project.dataset_folder / RECIPE_FILE)
+    options: dict[str, Any] = image_options(project.config)
+    if not records.mismatch(saved, _SavedRecipe):
+        options = saved["options"]
     return {"size": list(options["size"]), "fit": options["fit"]}
 
 
@@ -216,17 +275,18 @@ def run(project: Project) -> Prepared:
     tally = Counter[str]()
     with project.ledger() as ledger:
         work = None
-        if not _is_up_to_date(project, selection, ledger):
+        failures = Failures()
+        if _stale_reason(project, selection, ledger) is not None:
             work = pending.find_images(project, selection, ledger)
-            tally = _prepare_pending(project, ledger, work)
+            tally = _prepare_pending(project, ledger, work, failures)
         if not project.config.images.keep_originals:
-            remaining = originals.image_ids_in(project.images_folder)
-            originals.free(project, ledger, sorted(remaining))
+            originals.free(project, ledger, sorted(_ids_to_free(project, ledger)))
         _remove_excluded(project, ledger)
         if work is not None:
             _write_boxes(project, _recipe(project, selection, ledger), ledger, work.boxes)
         counts = ledger.counts()
-        missing_originals = len(ledger.ids(PENDING, stage=STAGE))
+        missing_originals = _count_missing_originals(ledger)
+    failures.check_tolerance(project, counts.selected)
     return Prepared(
         folder=project.dataset_folder,
         new=tally.pop("", 0),
@@ -238,21 +298,21 @@ def run(project: Project) -> Prepared:
     )
 
 
-def _is_up_to_date(project: Project, selection: select_stage.Selection, ledger: Ledger) -> bool:
-    """Return whether there is nothing to do, without examining each image's boxes."""
-    recipe = _recipe(project, selection, ledger)
-    return (
-        staleness.stale_reason(project.dataset_folder / RECIPE_FILE, recipe) is None
-        and not ledger.ids(FETCHED)
-        and not ledger.ids(PENDING, stage=STAGE)
-        and (project.dataset_folder / boxes_csv.NAME).is_file()
-        and pending.complete_ids_in(project.objects_folder).issuperset(
-            [*ledger.ids(*PREPARED_STATES), *ledger.ids(EXCLUDED, stage="split")]
-        )
-    )
+def _ids_to_free(project: Project, ledger: Ledger) -> set[str]:
+    """Return the ids of prepared images whose originals exist and are not to be kept."""
+    if project.config.images.keep_originals:
+        return set()
+    return originals.image_ids_in(project.images_folder).intersection(ledger.ids(*PREPARED_STATES))
 
 
-def _prepare_pending(project: Project, ledger: Ledger, work: pending.PendingImages) -> Counter[str]:
+def _count_missing_originals(ledger: Ledger) -> int:
+    reasons = ledger.column("reason", PENDING)
+    return sum(reason == originals.ORIGINAL_MISSING for reason in reasons.values())
+
+
+def _prepare_pending(
+    project: Project, ledger: Ledger, work: pending.PendingImages, failures: Failures
+) -> Counter[str]:
     """Prepare the pending images; return their number by reason of failure, "" for success."""
     if work:
         (project.dataset_folder / RECIPE_FILE).unlink(missing_ok=True)
@@ -270,6 +330,7 @@ def _prepare_pending(project: Project, ledger: Ledger, work: pending.PendingImag
                 originals.free(project, ledger, [change.image_id for change in batch])
             bar.advance(len(batch))
             tally.update(change.reason for change in batch)
+            failures.add(batch, work.fetched_ids)
     return tally
 
 
@@ -306,7 +367,8 @@ def _remove_excluded(project: Project, ledger: Ledger) -> None:
     for image_id in ledger.ids(EXCLUDED, stage=STAGE):
         if image_id not in in_use:
             for suffix in (".jpg", ".txt"):
-                (project.objects_folder / f"{image_id}{suffix}").unlink(missing_ok=True)
+                with contextlib.suppress(IsADirectoryError):
+                    (project.objects_folder / f"{image_id}{suffix}").unlink(missing_ok=True)
 
 
 def _write_boxes(

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from oiyolo.core import files
 from oiyolo.core.errors import InputFormError
+from oiyolo.core.image_ids import parse_ids
 from oiyolo.openimages.selection import CORNERS
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NAME = "boxes.csv"
+_REMEDY: Final = "Delete the file, if it exists, and run `oiyolo prepare` to write it again"
 _USED: Final = {"True": True, "False": False}
 
 
@@ -41,9 +44,13 @@ def read(folder: Path) -> pd.DataFrame:
         "used": bool,
     }
     try:
-        return pd.read_csv(path, dtype=types, keep_default_na=False)
-    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
+        with files.open_binary(path) as file:
+            table = pd.read_csv(file, dtype=types, keep_default_na=False)
+        ids = table[[*types]]["ImageID"].tolist()  # a KeyError names the missing columns
+    except (FileNotFoundError, ValueError, KeyError) as error:  # pandas' own are ValueErrors
         raise _unreadable_error(path, error) from None
+    parse_ids(ids, where=str(path), first_row=2, remedy=_REMEDY)
+    return table
 
 
 def used_sizes(folder: Path, image_ids: Container[str]) -> npt.NDArray[np.float64]:
@@ -64,13 +71,13 @@ def used_sizes(folder: Path, image_ids: Container[str]) -> npt.NDArray[np.float6
     try:
         for size in _used_sizes(path, image_ids):
             sizes.extend(size)
-    except (OSError, ValueError, csv.Error) as error:
+    except (FileNotFoundError, ValueError, csv.Error) as error:
         raise _unreadable_error(path, error) from None
     return np.array(sizes).reshape(-1, 2)
 
 
 def _used_sizes(path: Path, image_ids: Container[str]) -> Iterator[tuple[float, float]]:
-    with path.open(newline="", encoding="utf-8") as file:
+    with files.open_text(path) as file:
         rows = csv.reader(file, strict=True)
         header = next(rows, [])
         key, used, *corners = (header.index(name) for name in ("ImageID", "used", *CORNERS))
@@ -88,5 +95,5 @@ def _unreadable_error(path: Path, error: Exception) -> InputFormError:
         where=str(path),
         expected="the table that prepare wrote",
         found=str(error),
-        remedy="Delete the file, if it exists, and run `oiyolo prepare` to write it again",
+        remedy=_REMEDY,
     )

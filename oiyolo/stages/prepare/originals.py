@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from oiyolo.project.project import Project
 
 STAGE: Final = "prepare"
+ORIGINAL_MISSING: Final = "original missing, to be fetched again"
 FREED_MESSAGE: Final = "original deleted, because keep_originals is false"
 
 
@@ -37,7 +38,7 @@ def free(project: Project, ledger: Ledger, image_ids: Iterable[str]) -> None:
         image_ids: Ids of images; those that are not prepared keep their originals.
     """
     state_by_id = ledger.column("state", *PREPARED_STATES)
-    freed_ids = [i for i in image_ids if i in state_by_id and _original(project, i).exists()]
+    freed_ids = [i for i in image_ids if i in state_by_id and _original(project, i).is_file()]
     if not freed_ids:
         return
     for image_id in freed_ids:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -15,7 +16,6 @@ from oiyolo.training.run import ids_in_use, runs_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from oiyolo.project.ledger import Ledger
     from oiyolo.project.project import Project
@@ -34,11 +34,13 @@ class PendingImages:
         tasks: Tasks of the images to prepare.
         restored_ids: Images that lost their original, but whose prepared files are up to date.
         boxes: The boxes of all selected images, not placed yet.
+        fetched_ids: Images that are recorded as fetched, so that their originals have to exist.
     """
 
     tasks: Sequence[Task]
     restored_ids: Sequence[str]
     boxes: SelectedBoxes
+    fetched_ids: frozenset[str]
 
     def __bool__(self) -> bool:
         return bool(self.tasks or self.restored_ids)
@@ -50,10 +52,11 @@ def find_images(project: Project, selection: Selection, ledger: Ledger) -> Pendi
     Raises:
         LockedError: A training run in progress uses images that would change.
     """
-    complete_ids = complete_ids_in(project.objects_folder)
-    prepared_ids = {*ledger.ids(*PREPARED_STATES), *ledger.ids(EXCLUDED, stage="split")}
-    ids_without_original = set(ledger.ids(PENDING, stage=STAGE))
-    ids_with_original = prepared_ids.union(ledger.ids(FETCHED))
+    complete_ids = complete_ids_in(project, ledger)
+    prepared_ids = set(ids_with_files(ledger))
+    fetched_ids = frozenset(ledger.ids(FETCHED))
+    postponed_ids = set(ledger.ids(PENDING, stage=STAGE))
+    ids_with_original = prepared_ids | fetched_ids | retryable_ids(project, ledger)
     excluded_ids = set(ledger.ids(EXCLUDED, stage=STAGE))
     previous_fingerprints = ledger.column("prepared_from")
     boxes = SelectedBoxes(selection, project.config)
@@ -61,19 +64,47 @@ def find_images(project: Project, selection: Selection, ledger: Ledger) -> Pendi
     for task in boxes.iter_tasks(ledger.column("md5")):
         image_id = task.image_id
         is_unchanged = previous_fingerprints.get(image_id) == task.fingerprint
-        has_files = image_id in prepared_ids or image_id in ids_without_original
+        has_files = image_id in prepared_ids or image_id in postponed_ids
         if has_files and is_unchanged and image_id in complete_ids:
-            if image_id in ids_without_original:
+            if image_id in postponed_ids:
                 restored_ids.append(image_id)
         elif image_id in ids_with_original or (image_id in excluded_ids and not is_unchanged):
             pending_tasks.append(task)
     _check_runs_in_progress(project, pending_tasks, previous_fingerprints)
-    return PendingImages(pending_tasks, restored_ids, boxes)
+    return PendingImages(pending_tasks, restored_ids, boxes, fetched_ids)
 
 
-def complete_ids_in(folder: Path) -> set[str]:
-    """Return the ids of the images that have both a prepared image and a label in a folder."""
-    return image_ids_in(folder) & image_ids_in(folder, ".txt")
+def ids_with_files(ledger: Ledger) -> list[str]:
+    """Return the ids of the images that are recorded as prepared."""
+    return [*ledger.ids(*PREPARED_STATES), *ledger.ids(EXCLUDED, stage="split")]
+
+
+def complete_ids_in(project: Project, ledger: Ledger) -> set[str]:
+    """Return the ids of the images that have a prepared image and a label.
+
+    An image of another size than recorded was cut off or replaced, and does not count.
+    """
+    folder = project.objects_folder
+    if not folder.is_dir():
+        return set()
+    recorded_bytes = ledger.column("prepared_bytes")
+    images, labels = set(), set()
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            image_id, suffix = entry.name[:-4], entry.name[-4:]
+            if suffix == ".txt" and entry.is_file():
+                labels.add(image_id)
+            elif suffix == ".jpg" and entry.is_file():
+                size = recorded_bytes.get(image_id)
+                if size is None or entry.stat().st_size == size:
+                    images.add(image_id)
+    return images & labels
+
+
+def retryable_ids(project: Project, ledger: Ledger) -> set[str]:
+    """Return the ids of the images that this stage left pending and whose originals exist now."""
+    postponed_ids = set(ledger.ids(PENDING, stage=STAGE))
+    return postponed_ids & image_ids_in(project.images_folder) if postponed_ids else set()
 
 
 def _check_runs_in_progress(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from PIL import Image
 
 from oiyolo.boxes import RIGHT_ANGLES
-from oiyolo.core import files
+from oiyolo.core import disks, files
 from oiyolo.core.results import pluralize
 from oiyolo.imagery import labels
 from oiyolo.imagery.decode import UnreadableImageError
@@ -20,16 +20,16 @@ from oiyolo.imagery.threads import single_threaded_libraries
 from oiyolo.imagery.upright import make_upright
 from oiyolo.project.ledger import EXCLUDED, PENDING, PREPARED, Change
 from oiyolo.project.value_types import AUTO
+from oiyolo.stages.prepare.originals import ORIGINAL_MISSING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from concurrent.futures import Future
 
     from oiyolo.project.project import Project
     from oiyolo.stages.prepare.pending import PendingImages
     from oiyolo.stages.prepare.tasks import SelectedBoxes, Task
 
-ORIGINAL_MISSING: Final = "original missing, to be fetched again"
 _QUEUED_TASKS_PER_THREAD: Final = 4
 
 
@@ -79,16 +79,25 @@ def prepare_one(project: Project, boxes: SelectedBoxes, task: Task) -> Change:
         )
     except UnreadableImageError as error:
         return _excluded(task, str(error))
-    except FileNotFoundError:
-        return Change(task.image_id, PENDING, ORIGINAL_MISSING, reason=ORIGINAL_MISSING)
+    except (OSError, MemoryError) as error:
+        is_missing = isinstance(error, FileNotFoundError)
+        reason = ORIGINAL_MISSING if is_missing else f"cannot be read: {_describe(error)}"
+        return _postponed(task, reason)
     class_ids, xyxy = boxes.place(task.image_id, upright.source_wh)
     if not task.negative and not len(class_ids):
         return _excluded(task, "no box left")
     jpeg_path = project.objects_folder / f"{task.image_id}.jpg"
     label = labels.render(class_ids, xyxy)
-    # The label first, because darknet treats an image without a label as a negative.
-    files.write_text(jpeg_path.with_suffix(".txt"), label, durable=False)
-    files.write_bytes(jpeg_path, upright.jpeg, durable=False)
+    try:
+        # The label first, because darknet treats an image without a label as a negative.
+        files.write_text(jpeg_path.with_suffix(".txt"), label, durable=False)
+        files.write_bytes(jpeg_path, upright.jpeg, durable=False)
+    except OSError as error:
+        if error.errno in disks.DISK_FULL_ERRNOS:
+            raise
+        # Without a fingerprint, because one of the files may have been replaced.
+        facts: dict[str, object] = {"prepared_from": None}
+        return _postponed(task, f"cannot be written: {_describe(error)}", facts)
     width, height = upright.source_wh
     rotated = f", rotated by {task.rotation} degrees" if task.rotation else ""
     message = f"prepared: {width}x{height} pixels{rotated}, {pluralize(len(class_ids), 'label')}"
@@ -96,9 +105,24 @@ def prepare_one(project: Project, boxes: SelectedBoxes, task: Task) -> Change:
         "width_px": width,
         "height_px": height,
         "prepared_from": task.fingerprint,
+        "prepared_bytes": len(upright.jpeg),
         "phash": hash_to_text(upright.phash),
     }
     return Change(task.image_id, PREPARED, message, facts=facts)
+
+
+def _postponed(task: Task, reason: str, facts: Mapping[str, object] | None = None) -> Change:
+    """Return the change for an image that this machine could not read or write now.
+
+    It stays pending, and the next run tries it again: only its content can exclude an image.
+    """
+    return Change(task.image_id, PENDING, reason, reason=reason, facts=facts or {})
+
+
+def _describe(error: OSError | MemoryError) -> str:
+    if isinstance(error, MemoryError):
+        return "out of memory"
+    return error.strerror or type(error).__name__
 
 
 def _excluded(task: Task, reason: str) -> Change:

@@ -15,6 +15,7 @@ from oiyolo import __version__
 from oiyolo.core import files, staleness
 from oiyolo.core.errors import UsageError
 from oiyolo.core.results import Plan, Result, format_table, pluralize
+from oiyolo.darknet import lists
 from oiyolo.dataset_preview.preview import INDEX
 from oiyolo.project.keywords import takes_keys
 from oiyolo.project.ledger import EXCLUDED, PREPARED, SPLITS, Change
@@ -231,13 +232,47 @@ def split(
 
 
 def _plan(project: Project, *, reassign: bool) -> Plan:
-    select_stage.load(project)
+    """Return what ``split`` would do, beginning with ``prepare`` if that is necessary.
+
+    Raises:
+        OiyoloError: ``split`` would be refused.
+    """
+    earlier, prepared_ids = Plan("prepare", []), set[str]()
+    if prepare_stage.stale_reason(project):
+        earlier, prepared_ids = prepare_stage.make_plan(project)
+    official.check_subsets(project)
     with project.ledger(read_only=True) as ledger:
-        new = len(ledger.ids(PREPARED))
-        assigned = len(ledger.ids(*SPLITS))
-    actions = [f"assign {pluralize(assigned, 'image')} again"] if reassign and assigned else []
+        official.check_ratios(project, reassign=reassign, has_splits=ledger.has_splits())
+        candidates = {*ledger.ids(PREPARED, *SPLITS), *prepared_ids}
+        with_split = candidates.intersection(row.image_id for row in ledger.split_records())
+        excluded = ledger.ids(EXCLUDED, stage=STAGE)
+    if not (candidates or excluded):
+        raise _nothing_prepared_error(project)
+    actions = [f"prepare: {action}" for action in earlier.actions]
+    new = len(candidates - with_split)
+    if reassign and with_split:
+        actions.append(f"assign {pluralize(len(with_split), 'image')} again")
     actions += [f"assign {pluralize(new, 'prepared image')}"] if new else []
+    if not actions and (reason := _stale_lists_reason(project)):
+        actions = [f"write the lists again ({reason})"]
     return Plan("split", actions, {"images": new, "reassign": reassign})
+
+
+def _stale_lists_reason(project: Project) -> str | None:
+    """Return why the lists would be written again although no image has another split."""
+    folder = project.dataset_folder
+    if not outputs.are_complete(folder):
+        return "one of them is missing or damaged"
+    recipe = {"place": str(outputs.darknet_images_path(project)), "version": __version__}
+    return staleness.stale_reason(folder / _RECIPE_FILE, recipe)
+
+
+def _nothing_prepared_error(project: Project) -> UsageError:
+    return UsageError(
+        "there are no prepared images to split",
+        where=str(project.folder),
+        remedy="Run `oiyolo fetch` and `oiyolo prepare` first",
+    )
 
 
 def find(project: Project) -> Split | None:
@@ -291,6 +326,19 @@ class SplitLists:
         return self.folder / f"{split}.txt"
 
 
+def image_paths(project: Project, split: str) -> list[str]:
+    """Return the paths of a split's images, as darknet is to read them.
+
+    They are the project's own files, although a list names another place until the next ``split``
+    if the project was moved or copied.
+
+    Raises:
+        InputFormError: The list is missing or damaged.
+    """
+    list_path = project.dataset_folder / f"{split}.txt"
+    return lists.read(list_path, outputs.darknet_images_path(project))
+
+
 def load_lists(project: Project) -> SplitLists:
     """Return the lists of the project's split, without reading its tables into memory.
 
@@ -315,19 +363,17 @@ def run(project: Project, *, reassign: bool = False) -> Split:
         official.record_options(project)
         candidates = [*ledger.ids(PREPARED, *SPLITS), *ledger.ids(EXCLUDED, stage=STAGE)]
         if not candidates:
-            raise UsageError(
-                "there are no prepared images to split",
-                where=str(project.folder),
-                remedy="Run `oiyolo fetch` and `oiyolo prepare` first",
-            )
+            raise _nothing_prepared_error(project)
         hashes.add_missing(project, ledger)
         authors = authors_of(selection.images)
         assignment = _assign(project, ledger, candidates, authors)
         changes = _changes(ledger, assignment, candidates, authors)
+        ids_before = {row.image_id for row in ledger.split_records()} if changes else set()
         _write(project, ledger, assignment.of(candidates), changes, selection.class_names)
         if project.config.split.look:
             preview.update(project, selection, ledger)
-        new = sum(change.state in SPLITS for change in changes)
+        # An image that was prepared again gets the split that it had.
+        new = sum(c.state in SPLITS and c.image_id not in ids_before for c in changes)
         return _summarise(project, ledger, selection.class_names, new=new)
 
 

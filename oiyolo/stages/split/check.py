@@ -5,16 +5,22 @@ The check takes no lock and changes nothing. The report runs it as well.
 
 from __future__ import annotations
 
-import os
+import contextlib
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from oiyolo.core import files
 from oiyolo.core.errors import InputFormError
 from oiyolo.core.results import Result, format_table, pluralize
+from oiyolo.darknet import lists
+from oiyolo.darknet.lists import REPAIR, ImageCheck
 from oiyolo.imagery.duplicates import NEAR_BITS, hashes_from_texts, widest_cluster
 from oiyolo.project.ledger import SPLITS
 from oiyolo.splits.groups import Member, keys_across_splits
+from oiyolo.stages import prepare as prepare_stage
+from oiyolo.stages import select as select_stage
 from oiyolo.stages.split import official, outputs
 from oiyolo.stages.split.group_keys import (
     NEAR_DUPLICATE,
@@ -24,7 +30,6 @@ from oiyolo.stages.split.group_keys import (
     keys_of,
     kind_of,
 )
-from oiyolo.training.run import ids_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -99,14 +104,16 @@ def check_split(project: Project) -> Checked:
         state_by_id = assigned_splits(ledger)
         rows = [row for row in ledger.split_records() if row.image_id in state_by_id]
     ids_by_split = {name: _read_list(project, name) for name in SPLITS}
+    class_count = len(select_stage.load(project).class_names)
     options = official.recorded_options(project)
     table_items, largest_group = _check_table(project, state_by_id)
     return Checked(
         [
             _check_lists(ids_by_split),
+            *_check_place(project),
             _check_ledger(ids_by_split, state_by_id, rows),
             *table_items,
-            _check_files(project, state_by_id),
+            _check_files(project, state_by_id, class_count),
             *_check_groups(rows, options),
             _check_chains(rows),
             _check_ratios(options, ids_by_split, largest_group),
@@ -136,10 +143,27 @@ def _item(
 def _read_list(project: Project, split: str) -> list[str] | None:
     """Return the ids in the list of a split; ``None`` if it is missing or unreadable."""
     try:
-        text = (project.dataset_folder / f"{split}.txt").read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+        return lists.read_ids(project.dataset_folder / f"{split}.txt")
+    except InputFormError:
         return None
-    return ids_in(text)
+
+
+def _check_place(project: Project) -> list[CheckItem]:
+    """Note the folders other than the project's own that the lists name."""
+    places: set[str] = set()
+    for split in SPLITS:
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            text = files.read_text(project.dataset_folder / f"{split}.txt")
+            places |= {line.rpartition("/")[0] for line in text.splitlines()}
+    own = project.objects_folder.resolve()
+    others = sorted(place for place in places if Path(place).resolve() != own)
+    if not others:
+        return []
+    message = (
+        f"the lists name {others[0]}, from before the project was moved or copied; oiyolo reads "
+        "the project's own files, and `oiyolo split` writes the lists again"
+    )
+    return [CheckItem("place", NOTE, message)]
 
 
 def _check_lists(ids_by_split: Mapping[str, list[str] | None]) -> CheckItem:
@@ -201,12 +225,14 @@ def _check_table(project: Project, state_by_id: Mapping[str, str]) -> tuple[list
     return items, max(Counter(table["group"]).values(), default=0)
 
 
-def _check_files(project: Project, state_by_id: Mapping[str, str]) -> CheckItem:
-    folder = project.objects_folder
-    file_names = {entry.name for entry in os.scandir(folder)} if folder.is_dir() else set()
-    names = [f"{i}{suffix}" for i in sorted(state_by_id) for suffix in (".jpg", ".txt")]
-    problems = [f"obj/{name} is missing" for name in names if name not in file_names]
-    return _item("files", problems, "every image has its label file")
+def _check_files(project: Project, state_by_id: Mapping[str, str], class_count: int) -> CheckItem:
+    """Check the images and labels as ``train`` does before it starts."""
+    folder = f"{project.objects_folder}/"
+    image_check = ImageCheck(class_count, image_bytes=prepare_stage.prepared_bytes(project))
+    blocks = image_check.check((f"{folder}{i}.jpg" for i in sorted(state_by_id)), where="")
+    problems = [text.replace(folder, "obj/") for block in blocks for text in block.problems]
+    item = _item("files", problems, "every image is complete and has a valid label")
+    return replace(item, message=f"{item.message}. {REPAIR}") if problems else item
 
 
 def _check_groups(rows: Sequence[SplitRecord], options: SplitOptions) -> list[CheckItem]:

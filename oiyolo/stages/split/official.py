@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypedDict
 
-from oiyolo.core import files
+from oiyolo.core import files, records
 from oiyolo.core.errors import UsageError
+from oiyolo.core.results import format_value
 from oiyolo.openimages.releases import SPLIT_OF_SUBSET
 from oiyolo.project.config import as_dict
 from oiyolo.project.keys import SplitOptions
@@ -29,7 +30,7 @@ def check_subsets(project: Project) -> None:
             "cannot use the official subsets as splits, because not all of them are selected",
             where=str(project.options_path),
             expected='[dataset] subsets = ["train", "validation", "test"]',
-            found=f"subsets = {list(selected)}",
+            found=f"only {', '.join(selected)}",
             remedy="Select all subsets and run `oiyolo fetch`, or set [split] official = false",
         )
 
@@ -45,27 +46,48 @@ def check_ratios(project: Project, *, reassign: bool, has_splits: bool) -> None:
     Raises:
         UsageError: ``[split]`` changed, so that it contradicts the splits that images keep.
     """
-    before = files.read_json(project.dataset_folder / _RATIOS_FILE)
-    if not has_splits or not isinstance(before, dict) or reassign:
+    if not has_splits or reassign:
+        return
+    before = _recorded(project)
+    if before is None:
         return
     before = {**as_dict(SplitOptions()), **before}  # older versions had fewer keys
     now = assignment_options(project)
     if before["official"] and now["official"]:
         return  # shares have no effect then
-    changed = [f"{n} from {before.get(n)} to {now[n]}" for n in now if before.get(n) != now[n]]
+    changed = [
+        f"{name} from {format_value(before.get(name))} to {format_value(value)}"
+        for name, value in now.items()
+        if before.get(name) != value
+    ]
     if changed:
         raise UsageError(
-            f"[split] changed ({', '.join(changed)}), and images keep the split they have",
+            f"[split] changed ({'; '.join(changed)}), and images keep the split they have",
             where=str(project.options_path),
             remedy="Undo the change, or assign all images again with `oiyolo split --reassign` "
             "(networks trained earlier will have seen images of the new test split)",
         )
 
 
+class _Recorded(TypedDict, total=False):
+    train: float
+    valid: float
+    test: float
+    seed: int
+    group_by: list[str]
+    official: bool
+
+
+def _recorded(project: Project) -> dict[str, Any] | None:
+    """Return what assigned the images; ``None`` if it is not recorded."""
+    remedy = f"Delete it; [split] in {project.options_path.name} then counts as what assigned them"
+    return records.find(project.dataset_folder / _RATIOS_FILE, _Recorded, remedy=remedy)
+
+
 def recorded_options(project: Project) -> SplitOptions:
     """Return the options that assigned the images, which may have been options of a single call."""
-    before = files.read_json(project.dataset_folder / _RATIOS_FILE)
-    if not isinstance(before, dict):
+    before = _recorded(project)
+    if before is None:
         return project.config.split
     recorded = {key: before[key] for key in as_dict(SplitOptions()) if key in before}
     if isinstance(recorded.get("group_by"), list):

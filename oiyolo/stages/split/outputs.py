@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from oiyolo.core import files
 from oiyolo.core.errors import InputFormError
+from oiyolo.core.image_ids import parse_ids
 from oiyolo.darknet.paths import safe_alias
 from oiyolo.project.ledger import SPLITS
 from oiyolo.stages.split.group_keys import describe_link
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from oiyolo.splits.assign import Assignment
 
 TABLE: Final = "split.csv"
+_REMEDY: Final = "Run `oiyolo split`, which writes the table again"
 _COLUMNS: Final = ("ImageID", "split", "group", "why")
 
 
@@ -63,7 +66,7 @@ def render(project: Project, assignment: Assignment, class_names: Sequence[str])
 def are_up_to_date(folder: Path, texts: Mapping[str, str]) -> bool:
     """Return whether all files have the given texts, by name."""
     try:
-        return all((folder / n).read_bytes() == text.encode() for n, text in texts.items())
+        return all(files.read_bytes(folder / n) == text.encode() for n, text in texts.items())
     except OSError:
         return False
 
@@ -78,16 +81,20 @@ def read_table(folder: Path) -> pd.DataFrame:
 
     path = folder / TABLE
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        with files.open_binary(path) as file:
+            table = pd.read_csv(file, dtype=str, keep_default_na=False)
         contents = ",".join(table.columns)
     except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
         contents = str(error)
     if contents == ",".join(_COLUMNS):
+        for column in ("ImageID", "group"):
+            ids = table[column].tolist()
+            parse_ids(ids, where=str(path), first_row=2, remedy=_REMEDY)
         return table
     raise InputFormError(
         "cannot read the table of splits",
         where=str(path),
         expected=f"the columns {','.join(_COLUMNS)}",
         found=contents,
-        remedy="Run `oiyolo split`, which writes the table again",
+        remedy=_REMEDY,
     )
