@@ -44,7 +44,7 @@ class CachedFile(LocalFile):
     Attributes:
         path: Path of the file.
         version: MD5 of the file, in hexadecimal.
-        url: URL from which it was downloaded.
+        url: URL from which it was downloaded, without credentials.
         rows_checked: Whether all rows of this version were checked and found well-formed.
     """
 
@@ -104,18 +104,22 @@ class Cache:
         base_url: URL that the files' paths are appended to.
 
     Attributes:
-        base_url: The URL, without a trailing slash.
+        base_url: The URL, without a trailing slash; it may hold credentials.
         folder: Folder in which the files of this URL are cached.
     """
 
     def __init__(self, folder: Path, base_url: str) -> None:
         self.base_url = base_url.rstrip("/")
-        address = urlsplit(self.base_url)
-        self.folder = folder / "openimages" / address.netloc.replace(":", "_")
-        if address.path.strip("/"):
-            self.folder /= address.path.strip("/")
+        self.folder = _cache_folder(folder, display_url(self.base_url))
+        if not self.folder.exists():
+            _move_without_secrets(_cache_folder(folder, self.base_url), self.folder)
         self._web = HttpClient()
         self._is_offline = False
+
+    @property
+    def is_offline(self) -> bool:
+        """Whether the site could not be reached, so that cached copies are used."""
+        return self._is_offline
 
     def close(self) -> None:
         """Close the connections."""
@@ -124,6 +128,7 @@ class Cache:
     def get(self, official: OfficialFile) -> CachedFile:
         """Return an official file, downloading it if it is missing or has changed on the server.
 
+        A copy in a read-only cache is used as it is.
         An interrupted download is resumed. If the server cannot be reached, the cached copy is
         used, with a warning. Two processes that need a file at the same time download it once.
 
@@ -133,13 +138,16 @@ class Cache:
             InputFormError: The site does not have the file, or sent a different one (size or MD5).
         """
         entry = self._entry(official)
+        copy = entry.metadata_of_copy()
+        if copy is not None and entry.is_read_only:  # another user's cache
+            return CachedFile(entry.path, copy.md5, entry.shown_url, copy.rows_checked)
         entry.path.parent.mkdir(parents=True, exist_ok=True)
         with entry.locked():
-            entry.remove_parts()
+            entry.recover()
             metadata = entry.metadata_of_copy()
-            if not (metadata and self._is_offline):
+            if not (metadata and (self._is_offline or entry.is_recent(metadata))):
                 metadata = self._update(official, entry, metadata)
-        return CachedFile(entry.path, metadata.md5, entry.url, metadata.rows_checked)
+        return CachedFile(entry.path, metadata.md5, entry.shown_url, metadata.rows_checked)
 
     def open_stream(self, official: OfficialFile) -> CachedFile | StreamedFile:
         """Return an official file for reading once, without keeping it.
@@ -151,13 +159,13 @@ class Cache:
         entry = self._entry(official)
         copy = entry.metadata_of_copy()
         if copy is not None and self.current_version(official) == copy.md5:
-            return CachedFile(entry.path, copy.md5, entry.url, copy.rows_checked)
+            return CachedFile(entry.path, copy.md5, entry.shown_url, copy.rows_checked)
 
         def accept(download: Download) -> None:
             self._check_official(official, download.size_bytes, download.md5)
             entry.path.parent.mkdir(parents=True, exist_ok=True)
             with entry.locked():
-                entry.record_streamed(FileMetadata.of(entry.url, download))
+                entry.record_streamed(FileMetadata.of(entry.shown_url, download))
             self._save_bandwidth(download)
 
         expected_bytes = self._expected_bytes(official)
@@ -192,6 +200,11 @@ class Cache:
         """Return whether a complete copy is cached, without checking that it is current."""
         return self._entry(official).metadata_of_copy() is not None
 
+    def is_current(self, official: OfficialFile) -> bool:
+        """Return whether a complete copy is cached, and is what the site has now."""
+        metadata = self._entry(official).metadata_of_copy()
+        return metadata is not None and self.current_version(official) == metadata.md5
+
     def missing_bytes(self, official: OfficialFile) -> int:
         """Return how many bytes of a file are still to be downloaded; 0 if that is unknown."""
         entry = self._entry(official)
@@ -204,6 +217,8 @@ class Cache:
     def mark_checked(self, cached: CachedFile) -> None:
         """Record that all rows of this version were checked and found well-formed."""
         entry = CacheEntry(cached.path, cached.url)
+        if entry.is_read_only:
+            return
         with entry.locked():
             metadata = entry.metadata_of_copy()
             if metadata is not None and metadata.md5 == cached.version:
@@ -235,9 +250,9 @@ class Cache:
             return metadata
         if not download.changed and metadata:
             return metadata
-        fetched = FileMetadata.of(entry.url, download)
+        fetched = FileMetadata.of(entry.shown_url, download)
         entry.finish_download(fetched)
-        _log.info("fetched %s (%.1f MB)", display_url(entry.url), download.size_bytes / 1e6)
+        _log.info("fetched %s (%.1f MB)", entry.shown_url, download.size_bytes / 1e6)
         self._save_bandwidth(download)
         return fetched
 
@@ -248,6 +263,7 @@ class Cache:
             self._web,
             label=entry.path.name,
             headers=metadata.conditions if metadata else {},
+            current_version=metadata.as_version if metadata else None,
             expected_bytes=self._expected_bytes(official),
             check_size=lambda size_bytes: self._check_official(official, size_bytes),
             check_file=lambda file: self._check_official(official, file.size_bytes, file.md5),
@@ -277,11 +293,30 @@ class Cache:
             return
         raise InputFormError(
             "not the official file",
-            where=f"{self.base_url}/{official.path}",
+            where=self._entry(official).shown_url,
             expected=f"{official.size_bytes} bytes, MD5 {official.md5}",
             found=f"{size_bytes} bytes" + (f", MD5 {md5}" if md5 else ""),
             remedy="A proxy may have altered it; try again, or from another network",
         )
+
+
+def _cache_folder(cache: Path, base_url: str) -> Path:
+    """Return the folder in which the files of a base URL are cached."""
+    address = urlsplit(base_url)
+    return cache / "openimages" / address.netloc.replace(":", "_") / address.path.strip("/")
+
+
+def _move_without_secrets(before: Path, folder: Path) -> None:
+    """Rename the cache folder of a URL with credentials, which older versions named after them."""
+    if before == folder or not before.is_dir():
+        return
+    with contextlib.suppress(OSError):  # another process did it, or the cache is read-only
+        for path in before.rglob("*.json"):
+            saved = files.read_json(path)
+            if isinstance(saved, dict) and isinstance(saved.get("url"), str):
+                files.write_json(path, {**saved, "url": display_url(saved["url"])})
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        before.rename(folder)
 
 
 @contextlib.contextmanager

@@ -7,17 +7,23 @@ For ``boxes.csv`` these are, in one folder:
   that was only streamed, so that a later command can ask whether that version is still current.
 - ``boxes.csv.unfinished`` and ``boxes.csv.unfinished.json``: an interrupted download, and the
   version that it is part of (``net.download``).
+- ``boxes.csv.complete.json``: metadata of a download that is being moved to its final name.
 - ``boxes.csv.lock``: the lock of the process that writes here.
+
+Other processes read ``boxes.csv`` without a lock, so it is replaced, and never removed first.
 """
 
 from __future__ import annotations
 
+import os
+import time
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from oiyolo.core import files, locks
 from oiyolo.net.download import PARTIAL_SUFFIX, PartialDownload
 from oiyolo.net.ranges import FileVersion
+from oiyolo.net.urls import display_url
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -25,13 +31,16 @@ if TYPE_CHECKING:
 
     from oiyolo.net.download import Download
 
+_RECENT_S: Final = 60.0
+"""How long a copy is used without asking a server that sends neither ETag nor Last-Modified."""
+
 
 @dataclass(frozen=True)
 class FileMetadata:
     """Metadata of the version of a file that was seen last; written to ``.facts.json``.
 
     Attributes:
-        url: URL of the file.
+        url: URL of the file, without credentials.
         size_bytes: Size of the file.
         md5: MD5 of the file, in hexadecimal.
         etag: The server's ``ETag`` header.
@@ -74,26 +83,36 @@ class CacheEntry:
     Attributes:
         path: Path of the complete file.
         url: URL of the file.
+        shown_url: URL of the file, without credentials.
         partial: The download of the file, running or interrupted.
     """
 
     def __init__(self, path: Path, url: str) -> None:
-        self.path, self.url = path, url
+        self.path, self.url, self.shown_url = path, url, display_url(url)
         self.partial = PartialDownload(path.with_name(path.name + PARTIAL_SUFFIX), url)
         self._metadata_path = path.with_name(path.name + ".facts.json")
+        self._complete_path = path.with_name(path.name + ".complete.json")
         self._lock_path = path.with_name(path.name + ".lock")
 
     def locked(self) -> AbstractContextManager[None]:
         """Return a context manager that holds the entry's lock, waiting for another holder."""
         return locks.exclusive(self._lock_path, what=self.path.name, operation="fetch", wait=True)
 
+    @property
+    def is_read_only(self) -> bool:
+        """Whether this process may not write to the entry's folder."""
+        return not os.access(self.path.parent, os.W_OK)
+
     def metadata(self) -> FileMetadata | None:
         """Return the metadata of the last version; ``None`` if it is missing or damaged.
 
         The file itself may be missing.
         """
-        saved = files.read_json(self._metadata_path)
-        if not isinstance(saved, dict) or saved.get("url") != self.url:
+        return self._read_metadata(self._metadata_path)
+
+    def _read_metadata(self, path: Path) -> FileMetadata | None:
+        saved = files.read_json(path)
+        if not isinstance(saved, dict) or saved.get("url") != self.shown_url:
             return None
         try:
             metadata = FileMetadata(**saved)
@@ -105,9 +124,19 @@ class CacheEntry:
     def metadata_of_copy(self) -> FileMetadata | None:
         """Return the metadata of the complete file; ``None`` if it is missing or damaged."""
         metadata = self.metadata()
-        if metadata is None or not self.path.is_file():
+        if metadata is None or not self.path.is_file() or self._complete_path.exists():
             return None
         return metadata if self.path.stat().st_size == metadata.size_bytes else None
+
+    def is_recent(self, metadata: FileMetadata) -> bool:
+        """Return whether the copy of a server that never says "not modified" is current enough.
+
+        Otherwise each of several processes that start together would download the file.
+        """
+        if metadata.conditions:
+            return False
+        age_s = time.time() - self._metadata_path.stat().st_mtime
+        return 0 <= age_s < _RECENT_S
 
     def save_metadata(self, metadata: FileMetadata) -> None:
         """Write the metadata to disk."""
@@ -115,11 +144,26 @@ class CacheEntry:
 
     def finish_download(self, metadata: FileMetadata) -> None:
         """Move the partial file, which is complete and verified, to its final path."""
-        # In this order, a kill neither leaves a file with another version's metadata nor costs a
-        # second download.
-        self.path.unlink(missing_ok=True)
+        files.write_json(self._complete_path, asdict(metadata))
+        self._finish(metadata)
+
+    def _finish(self, metadata: FileMetadata) -> None:
+        if self.partial.path.is_file():
+            self.partial.finish(self.path)
         self.save_metadata(metadata)
-        self.partial.finish(self.path)
+        self._complete_path.unlink(missing_ok=True)
+
+    def recover(self) -> None:
+        """Finish what a killed process had begun, and delete its other files; needs the lock.
+
+        A kill neither leaves a file with another version's metadata nor costs a second download.
+        """
+        self._remove_parts()
+        metadata = self._read_metadata(self._complete_path)
+        path = self.partial.path if self.partial.path.is_file() else self.path
+        if metadata and path.is_file() and path.stat().st_size == metadata.size_bytes:
+            self._finish(metadata)
+        self._complete_path.unlink(missing_ok=True)
 
     def record_streamed(self, metadata: FileMetadata) -> None:
         """Save the metadata of a streamed version, and delete a copy of another version."""
@@ -128,7 +172,7 @@ class CacheEntry:
             self.path.unlink(missing_ok=True)
             self.save_metadata(metadata)
 
-    def remove_parts(self) -> None:
+    def _remove_parts(self) -> None:
         """Delete partly written files of this entry; those of other entries may be in use."""
         # Earlier versions wrote an index of the rows.
         self.path.with_name(self.path.name + ".rows").unlink(missing_ok=True)

@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from oiyolo.core.errors import UsageError
+from oiyolo.core.errors import InputFormError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -27,6 +27,18 @@ SUBSETS: Final = ("train", "validation", "test")
 TABLES: Final = ("boxes", "images", "labels")
 SPLIT_OF_SUBSET: Final = {"train": "train", "validation": "valid", "test": "test"}
 """Split of each subset's images in a dataset that keeps the official subsets."""
+
+
+def check_subsets(names: Iterable[str], *, where: str, remedy: str) -> None:
+    """Raise InputFormError if a subset that was read from a file, for URLs, is not one of them."""
+    if unknown := [name for name in names if name not in SUBSETS]:
+        raise InputFormError(
+            "invalid Subset",
+            where=where,
+            expected=", ".join(SUBSETS),
+            found=ascii(unknown[0])[:60],
+            remedy=remedy,
+        )
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ evaluation needs it. An image whose boxes are all dropped is not selected.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -34,6 +35,8 @@ FLAG_COLUMNS: Final = {
 }
 CORNERS: Final = ("XMin", "YMin", "XMax", "YMax")
 """The corner columns in xyxy order, which differs from the order in the files."""
+NOT_VERIFIED: Final = "not verified for every class"
+BEYOND_LIMIT: Final = "beyond the limit"
 SEPARATOR: Final = "|"
 """Separates class names in the columns ``present`` and ``absent``; no class name contains it."""
 
@@ -80,10 +83,10 @@ def select_images(
     }
     if options.require_verified:
         is_verified = images.verified_for_all()
-        excluded["not verified for every class"] = int((candidates & ~is_verified).sum())
+        excluded[NOT_VERIFIED] = int((candidates & ~is_verified).sum())
         candidates &= is_verified
     positives = images.first_by_hash(candidates, options.limit)
-    excluded["beyond the limit"] = int(candidates.sum()) - len(positives)
+    excluded[BEYOND_LIMIT] = int(candidates.sum()) - len(positives)
 
     negative_count = round(options.negatives * len(positives))
     # An image with a box of a selected class is not a negative, even if that box is dropped.
@@ -266,6 +269,33 @@ def _number_texts(texts: NDArray[np.object_]) -> tuple[NDArray[np.int64], NDArra
 
 def _texts(column: pd.Series[str]) -> NDArray[np.object_]:
     return column.to_numpy(dtype=object)
+
+
+def explain_empty(
+    boxes: pd.DataFrame,
+    excluded: Mapping[str, int],
+    classes: Sequence[SelectedClass],
+    options: DatasetOptions,
+) -> str:
+    """Return why no image is selected: which classes have no box, or which filter drops them.
+
+    Args:
+        boxes: As for ``select_images``.
+        excluded: The exclusions of the empty selection.
+        classes: The selected classes.
+        options: Options of ``[dataset]``.
+    """
+    subsets = ", ".join(options.subsets)
+    names = ", ".join(chosen.name for chosen in classes)
+    if boxes.empty:
+        return f"no box of {names} in the subset {subsets}"
+    reasons = _mark_boxes(boxes, classes, options)["dropped_because"].tolist()
+    dropped = Counter(filter(None, reasons)).most_common()
+    filters = [f"{n:,} boxes by [dataset] {name}" for name, n in dropped]
+    if unverified := excluded.get(NOT_VERIFIED):
+        filters.append(f"{unverified:,} images by [dataset] require_verified")
+    present = f"{len(boxes):,} boxes of {names} in the subset {subsets}"
+    return f"{present}, and dropped {'; '.join(filters)}"
 
 
 def restrict_to(

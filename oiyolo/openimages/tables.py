@@ -5,12 +5,12 @@ The tables have Open Images' own columns, numbers as numbers, and a column ``Sub
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from oiyolo.core import image_ids
 from oiyolo.core.errors import InputFormError
 from oiyolo.core.results import pluralize
 from oiyolo.openimages.csvscan.scan import ScanResult, matching_rows
@@ -30,7 +30,6 @@ IMAGE_COLUMNS: Final = (
     *("ImageID", "Subset", "OriginalURL", "OriginalLandingURL", "License", "AuthorProfileURL"),
     *("Author", "Title", "OriginalSize", "OriginalMD5", "Thumbnail300KURL", "Rotation"),
 )
-_IS_ID: Final = re.compile(r"[0-9a-f]{16}").fullmatch
 _CORNERS: Final = ("XMin", "XMax", "YMin", "YMax")
 _ROTATIONS: Final = ("", "0", "0.0", "90", "90.0", "180", "180.0", "270", "270.0")
 
@@ -98,8 +97,8 @@ class TableSource:
 
     def with_valid_ids(self, rows: pd.DataFrame, schema: CsvSchema, bad_rows: int) -> ScanResult:
         """Return the rows whose ImageID, which becomes a file name, is valid."""
-        are_ids = [_IS_ID(text) is not None for text in rows["ImageID"].tolist()]
-        good = self.drop_invalid(rows, schema, "ImageID", are_ids, "16 hexadecimal digits")
+        is_valid = image_ids.are_valid(rows["ImageID"].tolist())
+        good = self.drop_invalid(rows, schema, "ImageID", is_valid, image_ids.FORM)
         return self.result(good, bad_rows + len(rows) - len(good))
 
 

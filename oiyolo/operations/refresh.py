@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Final, overload
 
+from oiyolo.core.errors import InputFormError
 from oiyolo.core.results import Plan, Result
+from oiyolo.net.urls import display_url
+from oiyolo.project.keywords import takes_keys
 from oiyolo.project.ledger import EXCLUDED, SPLITS
 from oiyolo.project.project import open_project
 from oiyolo.stages import fetch as fetch_stage
@@ -17,7 +20,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Literal
 
+    from typing_extensions import Unpack
+
+    from oiyolo.project.keywords import RefreshKeywords
+    from oiyolo.project.ledger import SelectionChange
     from oiyolo.project.project import Project, ProjectLike
+
+_ALWAYS_DROPPABLE: Final = 5
+"""Number of images that may always be dropped, however small the dataset is."""
 
 
 @dataclass(frozen=True)
@@ -55,42 +65,104 @@ class Refreshed(Result):
 
 
 @overload
-def refresh(project: ProjectLike = ..., *, dry_run: Literal[False] = ...) -> Refreshed: ...
+def refresh(
+    project: ProjectLike = ...,
+    *,
+    accept_loss: bool = ...,
+    dry_run: Literal[False] = ...,
+    **options: Unpack[RefreshKeywords],
+) -> Refreshed: ...
 
 
 @overload
-def refresh(project: ProjectLike = ..., *, dry_run: Literal[True]) -> Plan: ...
+def refresh(
+    project: ProjectLike = ...,
+    *,
+    accept_loss: bool = ...,
+    dry_run: Literal[True],
+    **options: Unpack[RefreshKeywords],
+) -> Plan: ...
 
 
 @overload
-def refresh(project: ProjectLike = ..., *, dry_run: bool) -> Refreshed | Plan: ...
+def refresh(
+    project: ProjectLike = ...,
+    *,
+    accept_loss: bool = ...,
+    dry_run: bool,
+    **options: Unpack[RefreshKeywords],
+) -> Refreshed | Plan: ...
 
 
-def refresh(project: ProjectLike = ".", *, dry_run: bool = False) -> Refreshed | Plan:
+@takes_keys("refresh")
+def refresh(
+    project: ProjectLike = ".",
+    *,
+    accept_loss: bool = False,
+    dry_run: bool = False,
+    **options: Unpack[RefreshKeywords],
+) -> Refreshed | Plan:
     """Run the data stages again: add new images and keep existing ones in their splits.
 
-    Made for cron: it needs no terminal, prints one line and returns a reliable exit code.
+    Made for cron: it needs no terminal, prints one line and returns a reliable exit code. If more
+    images than ``[refresh] max_loss`` are no longer in the annotations, it changes nothing.
 
     Args:
         project: An open project or its folder.
+        accept_loss: Whether to drop images although they are more than ``max_loss``.
         dry_run: Whether to only report what would be done.
+        **options: Keys of ``[refresh]``.
 
     Raises:
+        InputFormError: Too many of the selected images are no longer in the annotations.
+        UnavailableError: The site cannot be reached.
         LockedError: Another process is changing the dataset.
         OiyoloError: A stage failed.
     """
-    opened = open_project(project)
+    opened = open_project(project, options)
+    guard = None if accept_loss else _guard(opened)
     if dry_run:
-        return Plan("refresh", ["select, fetch, prepare and split new images"])
+        return _plan(opened, guard)
     with opened.data_lock("refresh"):
         before, excluded_before = _split_state(opened)
-        select_stage.run(opened)
+        select_stage.run(opened, guard=guard, needs_site=True)
         fetch_stage.run(opened)
         prepare_stage.run(opened)
         split_stage.run(opened)
         after, excluded_after = _split_state(opened)
     moved = sum(before[i] != after[i] for i in before.keys() & after.keys())
     return Refreshed(_by_split(before), _by_split(after), moved, (excluded_before, excluded_after))
+
+
+def _plan(project: Project, guard: select_stage.Guard | None) -> Plan:
+    fetch_plan = fetch_stage.preview(project, guard=guard, needs_site=True)
+    if fetch_plan.actions:
+        return Plan("refresh", [*fetch_plan.actions, "prepare and split the new images"])
+    return Plan("refresh", split_stage.split(project, dry_run=True).actions)
+
+
+def max_dropped(images: int, max_loss: float) -> int:
+    """Return how many of the selected images a refresh may drop."""
+    return max(_ALWAYS_DROPPABLE, int(max_loss * images))
+
+
+def _guard(project: Project) -> select_stage.Guard:
+    """Return the function that rejects a selection with too great a loss."""
+    max_loss = project.config.refresh.max_loss
+
+    def check(change: SelectionChange) -> None:
+        before = change.before
+        allowed = max_dropped(before, max_loss)
+        if change.dropped > allowed:
+            raise InputFormError(
+                f"{change.dropped:,} of the {before:,} selected images are no longer selected",
+                where=display_url(project.config.openimages.base_url),
+                expected=f"at most {allowed:,} fewer ([refresh] max_loss = {max_loss:g})",
+                remedy="Nothing was changed. If the annotations or your options are meant to drop "
+                "them, run `oiyolo refresh --accept-loss` once",
+            )
+
+    return check
 
 
 def _split_state(project: Project) -> tuple[dict[str, str], int]:

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import logging
-import threading
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+from oiyolo.core.errors import UsageError
 from oiyolo.imagery import jpeg
 from oiyolo.net.buckets import parse_bucket_url
 from oiyolo.net.gcs import BucketClient
 from oiyolo.net.retry import HttpFailureError
-from oiyolo.sources.image import MAX_IMAGE_BYTES, FetchedImage, NotFetchedError
+from oiyolo.sources.image import MAX_IMAGE_BYTES, FetchedImage, NoImagesError, NotFetchedError
 from oiyolo.sources.web import file_problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from oiyolo.sources.image import ImageRequest
-
-_log = logging.getLogger("oiyolo")
 
 _DEADLINE_S: Final = 120.0
 _NOT_FOUND: Final = "HTTP 404"
@@ -43,19 +40,32 @@ class Bucket:
     def __init__(self, name: str, client: BucketClient | None = None) -> None:
         self._client = client or BucketClient(parse_bucket_url(name))
         self.name = str(self._client.folder)
-        self._check_lock = threading.Lock()
-        self._is_checked = False
         self._first_scheme = 0
+
+    def check(self) -> None:
+        """Raise if there is no such bucket, or its folder is empty.
+
+        Raises:
+            NoImagesError: As described.
+            UnavailableError: Google rejects the credentials.
+        """
+        remedy = "Correct the bucket's name in [images] sources (--sources)"
+        try:
+            is_empty = self._client.has_objects() is False
+        except UsageError as error:
+            raise NoImagesError(error.what, where=self.name, remedy=remedy) from error
+        if is_empty:
+            raise NoImagesError(
+                "this folder of the bucket is empty", where=self.name, remedy=remedy
+            )
 
     def get(self, request: ImageRequest) -> FetchedImage:
         """Return a complete, verified file, by either of its names.
 
         Raises:
             NotFetchedError: The bucket has no such image, or only a damaged one.
-            UsageError: There is no such bucket.
             UnavailableError: Google rejects the credentials.
         """
-        self._check_bucket()
         # Nearly all images of a bucket are named alike, so try the latest successful scheme first.
         first = self._first_scheme
         try:
@@ -70,18 +80,6 @@ class Bucket:
             raise _combine(first_failure, failure) from failure
         self._first_scheme = 1 - first
         return FetchedImage(fetched.content, fetched.attempts + first_failure.attempts)
-
-    def _check_bucket(self) -> None:
-        """Raise if there is no such bucket; without this check every image would be missing.
-
-        It is done once. An empty folder causes a warning.
-        """
-        with self._check_lock:
-            if self._is_checked:
-                return
-            if self._client.has_objects() is False:
-                _log.warning("fetch: %s is empty", self.name)
-            self._is_checked = True
 
     def _get(self, request: ImageRequest, scheme: int) -> FetchedImage:
         name, find_problem = _name_and_check(request, scheme)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from oiyolo.core.image_ids import parse_id
 from oiyolo.net.gcs import BucketClient
-from oiyolo.sources.store import check_image_id
 
 if TYPE_CHECKING:
     import threading
@@ -61,7 +61,7 @@ class BucketStore:
             UnavailableError: The upload failed, or the bucket refuses this user.
             UsageError: There is no such bucket.
         """
-        check_image_id(image_id)
+        parse_id(image_id, where="the images to store")
         self._client.put(content, image_id + _SUFFIX, content_type="image/jpeg")
 
     def finish(self, image_ids: Iterable[str]) -> None:

@@ -16,6 +16,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from oiyolo.core.disks import DISK_FULL_ERRNOS
 from oiyolo.sources.image import NotFetchedError
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ class Outcome:
         md5: MD5 of the file, in hexadecimal.
         reason: Why no source had the image, in short parts that can be counted.
         transient: Whether a later attempt may succeed.
-        reached: Whether any source responded at all; true if none was sent a request.
+        reached: Whether any source responded at all and this machine could store what it sent; true
+            if none was sent a request.
     """
 
     image_id: str
@@ -211,15 +213,32 @@ class _FetchThread:
             except NotFetchedError as failure:
                 self._unreleased_ids.discard(request.image_id)
                 failures.append((source.name, failure))
+                if isinstance(failure, _NotStoredError):
+                    break
                 continue
             return _success(request, source, fetched, failures)
         return _failure(request, failures)
 
 
+class _NotStoredError(NotFetchedError):
+    """This machine cannot write the image; the other sources would not help."""
+
+
 def _verify_and_put(store: Store, image_id: str, verify: Verifier) -> FetchedImage:
     """Verify a file and write it; called in a worker thread."""
     fetched = verify()
-    store.put(image_id, fetched.content)
+    try:
+        store.put(image_id, fetched.content)
+    except OSError as error:
+        if error.errno in DISK_FULL_ERRNOS:
+            raise
+        raise _NotStoredError(
+            f"not written: {error.strerror}",
+            f"{error.filename or store.folder}: {error.strerror}",
+            transient=True,
+            reached=False,
+            attempts=fetched.attempts,
+        ) from error
     _ = fetched.md5  # computed here, where it blocks nothing else
     return fetched
 
@@ -244,11 +263,12 @@ def _success(
 
 def _failure(request: ImageRequest, failures: Sequence[tuple[str, NotFetchedError]]) -> Outcome:
     requested = [failure for _, failure in failures if failure.attempts]
+    stored = not any(isinstance(failure, _NotStoredError) for failure in requested)
     return Outcome(
         request.image_id,
         "; ".join(f"{name}: {failure.detail}" for name, failure in failures),
         sum(failure.attempts for _, failure in failures),
         reason=", ".join(f"{name}: {failure.reason}" for name, failure in failures),
         transient=any(failure.transient for _, failure in failures),
-        reached=not requested or any(failure.reached for failure in requested),
+        reached=not requested or (stored and any(failure.reached for failure in requested)),
     )

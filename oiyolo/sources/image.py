@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, Protocol
 
+from oiyolo.core.errors import UnavailableError
+
 if TYPE_CHECKING:
     from oiyolo.net.retry import HttpFailureError
 
@@ -55,6 +57,10 @@ class FetchedImage:
     def md5(self) -> str:
         """MD5 of the file, in hexadecimal."""
         return hashlib.md5(self.content, usedforsecurity=False).hexdigest()
+
+
+class NoImagesError(UnavailableError):
+    """The sources have none of the images, so they are probably not the intended ones."""
 
 
 class NotFetchedError(Exception):
@@ -129,6 +135,13 @@ class BlockingSource(Protocol):
     """
 
     name: str
+
+    def check(self) -> None:
+        """Raise if the source has no image at all; otherwise every image would be missing.
+
+        Raises:
+            NoImagesError: It does not exist, cannot be read or is empty.
+        """
 
     def get(self, request: ImageRequest) -> FetchedImage:
         """Return a complete, verified file.

@@ -40,7 +40,7 @@ def make_sources(
     web: HttpClientPool,
     threads: WorkerThreads,
 ) -> list[Source]:
-    """Return the configured sources in their order.
+    """Return the configured sources in their order, after checking the folders and buckets.
 
     Args:
         names: Value of ``[images] sources``.
@@ -48,6 +48,9 @@ def make_sources(
         base: Folder that relative paths start from.
         web: Client for the sources on the web.
         threads: Threads for the sources that block.
+
+    Raises:
+        NoImagesError: A folder or bucket does not exist, cannot be read or is empty.
     """
     sources: list[Source] = []
     for name in names:
@@ -58,7 +61,9 @@ def make_sources(
         elif name == "thumbnail":
             sources.append(Thumbnail(web))
         else:
-            sources.append(ThreadedSource(_blocking(name, base), threads))
+            blocking = _blocking(name, base)
+            blocking.check()
+            sources.append(ThreadedSource(blocking, threads))
     return sources
 
 

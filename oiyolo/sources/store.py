@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
-from oiyolo.core.errors import InputFormError
-from oiyolo.core.files import PART_SUFFIX
+from oiyolo.core.files import PART_SUFFIX, NotRegularFileError, open_regular
+from oiyolo.core.image_ids import is_image_id, parse_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from pathlib import Path
-
-_SAFE_ID: Final = re.compile(r"[0-9A-Za-z_-]{1,64}")
 
 
 class Store(Protocol):
@@ -60,13 +57,20 @@ class FolderStore:
 
     def put(self, image_id: str, content: bytes) -> None:
         """Write a complete, verified file, under its temporary name."""
-        check_image_id(image_id)
-        # Once per image: plain strings and file descriptors take half the time of pathlib.
-        descriptor = os.open(self._part(image_id), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+        parse_id(image_id, where=str(self.folder))
+        part = self._part(image_id)
+        final = f"{self.folder}/{image_id}.jpg"
+        if os.path.isdir(final):  # noqa: PTH112  (a folder cannot be replaced; strings, as below)
+            raise NotRegularFileError(Path(final), "a folder")
+        # Once per image: file descriptors take half the time of pathlib.
+        descriptor = open_regular(Path(part), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         try:
             view = memoryview(content)
             while view:
                 view = view[os.write(descriptor, view) :]
+        except BaseException:
+            os.unlink(part)  # noqa: PTH108  (strings)
+            raise
         finally:
             os.close(descriptor)
 
@@ -93,11 +97,17 @@ class FolderStore:
         """
         with os.scandir(self.folder) as entries:
             size_by_id = {
-                entry.name[1 : -len(self._part_suffix)]: entry.stat().st_size
+                entry.name[1 : -len(self._part_suffix)]: _size_of(entry)
                 for entry in entries
-                if entry.name.startswith(".") and entry.name.endswith(self._part_suffix)
+                if entry.name.startswith(".")
+                and entry.name.endswith(self._part_suffix)
+                and not entry.is_dir(follow_symlinks=False)
             }
-        complete = [i for i, size_bytes in size_by_id.items() if recorded_bytes(i) == size_bytes]
+        complete = [
+            i
+            for i, size_bytes in size_by_id.items()
+            if is_image_id(i) and size_bytes is not None and recorded_bytes(i) == size_bytes
+        ]
         self.finish(complete)
         self.drop(size_by_id.keys() - set(complete))
         return len(complete)
@@ -106,13 +116,8 @@ class FolderStore:
         return f"{self.folder}/.{image_id}{self._part_suffix}"
 
 
-def check_image_id(image_id: str) -> None:
-    """Raise if an ImageID could lead out of a folder.
-
-    Raises:
-        InputFormError: It has other characters than letters, digits, ``_`` and ``-``.
-    """
-    if not _SAFE_ID.fullmatch(image_id):
-        raise InputFormError(
-            "not an ImageID", expected="16 hexadecimal digits", found=repr(image_id)
-        )
+def _size_of(entry: os.DirEntry[str]) -> int | None:
+    """Return the size of a file; ``None`` for a link, a FIFO or a device."""
+    if not entry.is_file(follow_symlinks=False):
+        return None
+    return entry.stat(follow_symlinks=False).st_size

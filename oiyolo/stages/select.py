@@ -10,26 +10,30 @@ import contextlib
 import hashlib
 import logging
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, overload
+from typing import TYPE_CHECKING, Any, Final, TypedDict, overload
 
 import numpy as np
 
 from oiyolo import __version__
-from oiyolo.core import files, staleness
-from oiyolo.core.errors import InputFormError, UsageError
+from oiyolo.core import files, records, staleness
+from oiyolo.core.errors import InputFormError, UnavailableError, UsageError
+from oiyolo.core.image_ids import parse_ids
 from oiyolo.core.results import Plan, Result, format_table, pluralize
+from oiyolo.net.urls import display_url, without_secrets
 from oiyolo.openimages import selection, tables
 from oiyolo.openimages.cache import Cache, CachedFile
 from oiyolo.openimages.classes import read_hierarchy, read_names, select_classes
-from oiyolo.openimages.releases import TABLES, release
+from oiyolo.openimages.releases import TABLES, check_subsets, release
 from oiyolo.project import config as options_of
 from oiyolo.project.keywords import takes_keys
+from oiyolo.project.ledger import SelectionChange
 from oiyolo.project.project import open_project
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
     from typing import Literal
 
@@ -48,6 +52,9 @@ _log = logging.getLogger("oiyolo")
 
 _RECIPE_FILE: Final = ".made-from.json"
 _TABLES: Final = ("boxes.csv", "images.csv")
+SELECT_AGAIN: Final = "Delete data/selection/selection.json and run `oiyolo select`"
+_FIRST_ROW: Final = 2
+"""Row of the first image in a table: the header is row 1."""
 _URL_LIST_BYTES: Final = 128_000_000
 """Maximum size of a URL list for Google's Storage Transfer Service."""
 _QUOTED_CHARACTERS: Final = ',"\n\r'
@@ -57,6 +64,19 @@ _BOX_COLUMNS: Final = (
     *_FLAG_COLUMNS,
     *("class", "class_id", "used", "dropped_because"),
 )
+
+
+class _Summary(TypedDict):
+    """The fields of ``selection.json`` without which it cannot be used."""
+
+    images: int
+    boxes: int
+    classes: dict[str, dict[str, int]]
+    folded_in: dict[str, dict[str, int]]
+    excluded: dict[str, int]
+    labels: dict[str, list[str]]
+    tables: dict[str, dict[str, Any]]
+    fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -90,12 +110,17 @@ class Selection(Result):
     def _table(self, name: str, types: Mapping[str, type]) -> pd.DataFrame:
         import pandas as pd  # noqa: PLC0415  (half a second, not needed if nothing changed)
 
-        return pd.read_csv(
-            self.verified_path(name),
+        path = self.verified_path(name)
+        table = pd.read_csv(
+            path,
             dtype=dict(types),
             keep_default_na=False,
             na_values={"Rotation": ["", "nan"]},
         )
+        ids = table["ImageID"].tolist()
+        parse_ids(ids, where=str(path), first_row=_FIRST_ROW, remedy=SELECT_AGAIN)
+        check_subsets(table["Subset"].unique(), where=str(path), remedy=SELECT_AGAIN)
+        return table
 
     def damage(self, name: str) -> str:
         """Return why a table is not the one that select wrote; "" if it is intact."""
@@ -135,8 +160,21 @@ class Selection(Result):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Class names in the order of their class ids."""
-        return tuple(self.summary["classes"])
+        """Class names in the order of their class ids.
+
+        Raises:
+            InputFormError: A name is not one line of text, as darknet's list of names needs it.
+        """
+        names = tuple(self.summary["classes"])
+        if bad := [name for name in names if not (name and name.isprintable())]:
+            raise InputFormError(
+                "invalid class name",
+                where=str(self.folder / "selection.json"),
+                expected="one line of text",
+                found=ascii(bad[0])[:60],
+                remedy=SELECT_AGAIN,
+            )
+        return names
 
     def as_dict(self) -> dict[str, object]:
         """Return the content of ``selection.json``."""
@@ -154,8 +192,21 @@ class Selection(Result):
             ),
             format_table(rows),
         ]
-        lines += [f"excluded: {n:,} {why}" for why, n in self.summary["excluded"].items()]
+        lines += [
+            f"excluded: {n:,} {why}"
+            for why, n in self.summary["excluded"].items()
+            if why != selection.BEYOND_LIMIT
+        ]
+        lines += [self.limit_note] if self.limit_note else []
         return "\n".join(lines)
+
+    @property
+    def limit_note(self) -> str:
+        """How many more images there are than ``[dataset] limit``; empty if it excludes none."""
+        beyond = self.summary.get("excluded", {}).get(selection.BEYOND_LIMIT, 0)
+        positives = self.summary.get("images", 0) - self.summary.get("negatives", 0)
+        note = f"limited to {positives:,} by [dataset] limit; {beyond:,} more are available"
+        return note if beyond else ""
 
 
 @overload
@@ -198,20 +249,36 @@ def select(
     """
     opened = open_project(project, options, may_create=True, dry_run=dry_run)
     if dry_run:
-        before = find(opened)
-        classes = ", ".join(opened.config.dataset.classes)
-        actions = [f"search {opened.config.openimages.base_url} for {classes}"]
-        return Plan("select", actions, {"selected_before": before.summary if before else None})
+        before, planned = _find_intact(opened), preview(opened)
+        facts: dict[str, object] = {"selected_before": before.summary if before else None}
+        if planned.change is not None:
+            facts |= asdict(planned.change)
+        return Plan("select", planned.actions, facts)
     with opened.data_lock("select"):
         return run(opened)
 
 
 def find(project: Project) -> Selection | None:
-    """Return the project's selection, even if it is stale; ``None`` if there is none."""
-    summary = files.read_json(project.selection_folder / "selection.json")
-    if summary is None:
+    """Return the project's selection, even if it is stale; ``None`` if there is none.
+
+    Raises:
+        InputFormError: ``selection.json`` is damaged.
+    """
+    path = project.selection_folder / "selection.json"
+    summary = records.find(path, _Summary, remedy="Run `oiyolo select`, which writes it again")
+    return None if summary is None else Selection(project.selection_folder, summary)
+
+
+def _find_intact(project: Project) -> Selection | None:
+    """Return the project's selection; ``None`` if there is none, or ``selection.json`` is damaged.
+
+    A command that can write it again does so.
+    """
+    try:
+        return find(project)
+    except InputFormError as error:
+        _log.warning("select: %s", error)
         return None
-    return Selection(project.selection_folder, summary)
 
 
 def load(project: Project) -> Selection:
@@ -259,45 +326,161 @@ def _local_recipe(project: Project) -> dict[str, object]:
     }
 
 
-def run(project: Project) -> Selection:
-    """Select images and boxes if the selection is stale; the caller holds the dataset lock.
+Guard = Callable[[SelectionChange], None]
+"""Function that is called with what a new selection changes, before it is written; may raise."""
+
+
+@dataclass(frozen=True)
+class SelectPreview:
+    """What select would do.
+
+    Attributes:
+        actions: What it would do, in words; empty if the selection is up to date.
+        ids: Ids of the images that would be selected; ``None`` if the selection is up to date, or
+            if official files must be downloaded first.
+        change: What would change; ``None`` as for ``ids``.
+    """
+
+    actions: Sequence[str]
+    ids: Sequence[str] | None = None
+    change: SelectionChange | None = None
+
+
+def preview(
+    project: Project, *, guard: Guard | None = None, needs_site: bool = False
+) -> SelectPreview:
+    """Return what ``run`` would do; nothing is downloaded or written.
+
+    Args:
+        project: The project.
+        guard: As for ``run``.
+        needs_site: As for ``run``.
 
     Raises:
-        UsageError: An unknown class.
-        UnavailableError: The site is unreachable, and an official file is not in the cache.
-        InputFormError: An official file is damaged.
+        OiyoloError: As ``run`` would raise.
     """
     options = project.config.openimages
     with contextlib.closing(Cache(project.cache_folder, options.base_url)) as cache:
         official = release(options.release)
-        names_file, hierarchy_file = cache.get(official.classes), cache.get(official.hierarchy)
-        classes = _classes(project, names_file.path, hierarchy_file.path)
-        tables_of = {
+        required = [official.classes, official.hierarchy]
+        if not options.stream:
+            for subset in project.config.dataset.subsets:
+                required += [getattr(official.subsets[subset], kind) for kind in TABLES]
+        missing = [file for file in required if not cache.is_current(file)]
+        site, names = display_url(options.base_url), ", ".join(project.config.dataset.classes)
+        if missing:
+            files_text = pluralize(len(missing), "annotation file")
+            return SelectPreview([f"download {files_text} from {site}, and search for {names}"])
+        inputs = _Inputs(project, cache)
+        reason = inputs.stale_reason()
+        _check_reached(cache, needs_site=needs_site)
+        if reason is None:
+            return SelectPreview([])
+        if options.stream:
+            return SelectPreview([f"stream the annotations from {site}, and search for {names}"])
+        chosen = inputs.choose()
+    ids = chosen.images["ImageID"].tolist()
+    change = SelectionChange(len(ids), 0, 0)
+    if project.ledger_path.is_file():
+        with project.ledger(read_only=True) as ledger:
+            change = ledger.preview(ids)
+    chosen.check(guard, change)
+    text = f"select {pluralize(len(ids), 'image')}: {_describe(change)}"
+    return SelectPreview([text], ids, change)
+
+
+def run(project: Project, *, guard: Guard | None = None, needs_site: bool = False) -> Selection:
+    """Select images and boxes if the selection is stale; the caller holds the dataset lock.
+
+    Args:
+        project: The project.
+        guard: Function that may reject the new selection before anything is changed.
+        needs_site: Whether it is an error that the site cannot be reached, even if all of its files
+            are cached.
+
+    Raises:
+        UsageError: An unknown class, or nothing is selected.
+        UnavailableError: The site is unreachable, and an official file is not in the cache.
+        InputFormError: An official file is damaged.
+    """
+    base_url = project.config.openimages.base_url
+    with contextlib.closing(Cache(project.cache_folder, base_url)) as cache:
+        inputs = _Inputs(project, cache)
+        reason = inputs.stale_reason()
+        _check_reached(cache, needs_site=needs_site)
+        current = _find_intact(project)
+        if reason is None and current is not None:
+            known = "the cached annotations; the site was not reached" if cache.is_offline else ""
+            _log.info("select: up to date%s", f" with {known}" if known else "")
+            return current
+        # Older versions recorded URLs with credentials.
+        _log.info("select: %s", without_secrets(reason or "selection.json is missing"))
+        selected = _write(project, inputs, inputs.choose(), guard)
+        inputs.write_recipe()
+        return selected
+
+
+def _check_reached(cache: Cache, *, needs_site: bool) -> None:
+    """Raise if the site could not be reached although it is needed."""
+    if needs_site and cache.is_offline:
+        raise UnavailableError(
+            "the site cannot be reached, so it is unknown whether anything is new",
+            where=display_url(cache.base_url),
+            remedy="Nothing was changed; run the same command again later",
+        )
+
+
+class _Inputs:
+    """The official files of a selection, in their current versions.
+
+    Args:
+        project: The project.
+        cache: Where the files are.
+
+    Raises:
+        UsageError: An unknown class.
+        UnavailableError: The site is unreachable, and an official file is not in the cache.
+    """
+
+    def __init__(self, project: Project, cache: Cache) -> None:
+        options = project.config.openimages
+        official = release(options.release)
+        self._project = project
+        self._recipe_path = project.selection_folder / _RECIPE_FILE
+        self._class_files = cache.get(official.classes), cache.get(official.hierarchy)
+        self.classes = _classes(project, *(file.path for file in self._class_files))
+        self._tables_of = {
             subset: _SubsetTables(cache, official.subsets[subset], subset, options)
             for subset in project.config.dataset.subsets
         }
 
-        def recipe() -> dict[str, object]:
-            versions = {used.url: used.version for used in (names_file, hierarchy_file)}
-            for subset_tables in tables_of.values():
-                versions |= subset_tables.versions()
-            return {**_local_recipe(project), "files": versions}
+    def _recipe(self) -> dict[str, object]:
+        versions = {used.url: used.version for used in self._class_files}
+        for subset_tables in self._tables_of.values():
+            versions |= subset_tables.versions()
+        return {**_local_recipe(self._project), "files": versions}
 
-        recipe_path = project.selection_folder / _RECIPE_FILE
-        reason = staleness.stale_reason(recipe_path, recipe())
-        current = find(project)
-        if reason is None and current is not None:
-            reason = next((f"{n}: {bad}" for n in _TABLES if (bad := current.damage(n))), None)
-            if not project.ledger_path.is_file():
-                reason = "the ledger is missing"
-        if reason is None and current is not None:
-            _log.info("select: up to date")
-            return current
-        _log.info("select: %s", reason or "selection.json is missing")
-        recipe_path.unlink(missing_ok=True)
-        selected = _select(project, classes, tables_of)
-        staleness.write_recipe(recipe_path, recipe())
-        return selected
+    def stale_reason(self) -> str | None:
+        """Return why the selection is stale; ``None`` if it is up to date."""
+        reason = staleness.stale_reason(self._recipe_path, self._recipe())
+        current = _find_intact(self._project)
+        if reason is not None or current is None:
+            return reason or "selection.json is missing"
+        if not self._project.ledger_path.is_file():
+            return "the ledger is missing"
+        return next((f"{n}: {bad}" for n in _TABLES if (bad := current.damage(n))), None)
+
+    def forget_recipe(self) -> None:
+        """Mark the selection as stale while it is being written."""
+        self._recipe_path.unlink(missing_ok=True)
+
+    def write_recipe(self) -> None:
+        """Mark the selection as complete."""
+        staleness.write_recipe(self._recipe_path, self._recipe())
+
+    def choose(self) -> _Choice:
+        """Read the official tables, and choose images and boxes."""
+        return _choose(self._project, self.classes, self._tables_of)
 
 
 def _classes(project: Project, names_path: Path, hierarchy_path: Path) -> tuple[SelectedClass, ...]:
@@ -338,7 +521,7 @@ class _SubsetTables:
         }
 
     def _url(self, kind: str) -> str:
-        return f"{self._cache.base_url}/{self._official[kind].path}"
+        return display_url(f"{self._cache.base_url}/{self._official[kind].path}")
 
     def read(
         self,
@@ -359,10 +542,40 @@ class _SubsetTables:
         return result.rows
 
 
-def _select(
+@dataclass(frozen=True)
+class _Choice:
+    """A selection that is not written yet.
+
+    Attributes:
+        tables: The selected images and boxes.
+        images: The images' rows of the image list.
+        bad_rows: Number of skipped rows by URL.
+        why_empty: Why no image is selected; empty if some are.
+    """
+
+    tables: selection.SelectionTables
+    images: pd.DataFrame
+    bad_rows: Mapping[str, int]
+    why_empty: str
+
+    def check(self, guard: Guard | None, change: SelectionChange) -> None:
+        """Raise if the guard rejects the change, or if no image is selected."""
+        if guard is not None:
+            guard(change)
+        if self.why_empty:
+            raise UsageError(
+                "no image is selected",
+                expected="at least one box that passes all filters",
+                found=self.why_empty,
+                remedy="Nothing was changed. Choose other classes, more subsets "
+                "(--subset) or weaker filters",
+            )
+
+
+def _choose(
     project: Project, classes: tuple[SelectedClass, ...], tables_of: Mapping[str, _SubsetTables]
-) -> Selection:
-    """Read the official tables, choose images and boxes, and write the selection."""
+) -> _Choice:
+    """Read the official tables, and choose images and boxes."""
     mids = [mid for chosen in classes for mid in chosen.mids]
     subset_boxes = [t.read("boxes", tables.read_boxes, mids) for t in tables_of.values()]
     # Half a second, not needed if nothing changed; streams have started to download by now.
@@ -373,7 +586,11 @@ def _select(
     labels = pd.concat(
         [t.read("labels", tables.read_labels, mids) for t in tables_of.values()], ignore_index=True
     )
-    chosen = selection.select_images(boxes, labels, classes, project.config.dataset)
+    options = project.config.dataset
+    chosen = selection.select_images(boxes, labels, classes, options)
+    why_empty = ""
+    if chosen.images.empty:
+        why_empty = selection.explain_empty(boxes, chosen.excluded, classes, options)
     ids_of = {subset: rows["ImageID"].tolist() for subset, rows in chosen.images.groupby("Subset")}
     image_rows = pd.concat(
         [
@@ -388,20 +605,20 @@ def _select(
             chosen, set(images["ImageID"]), "no whole row in the image list"
         )
     bad_rows = {url: n for t in tables_of.values() for url, n in t.bad_rows.items()}
-    return _write(project, classes, chosen, images, bad_rows)
+    return _Choice(chosen, images, bad_rows, why_empty)
 
 
-def _write(
-    project: Project,
-    classes: tuple[SelectedClass, ...],
-    chosen: selection.SelectionTables,
-    images: pd.DataFrame,
-    bad_rows: Mapping[str, int],
-) -> Selection:
-    """Write a selection's files, and record its images in the ledger.
-
-    ``images`` are rows of the image list; ``bad_rows`` are numbers of skipped rows by URL.
-    """
+def _write(project: Project, inputs: _Inputs, choice: _Choice, guard: Guard | None) -> Selection:
+    """Write a selection's files, and record its images in the ledger."""
+    chosen, images, classes = choice.tables, choice.images, inputs.classes
+    ids, subsets = images["ImageID"].tolist(), images["Subset"].tolist()
+    try:
+        with project.ledger() as ledger:
+            choice.check(guard, ledger.preview(ids))
+    except UsageError:
+        project.discard_if_new()
+        raise
+    inputs.forget_recipe()
     folder = project.selection_folder
     folder.mkdir(parents=True, exist_ok=True)
     files.remove_parts(folder)
@@ -423,21 +640,34 @@ def _write(
         "folded_in": _count_merged_boxes(chosen.boxes, classes),
         "labels": {c.name: list(c.mids) for c in classes},
         "excluded": chosen.excluded,
-        "bad_rows": bad_rows,
+        "bad_rows": choice.bad_rows,
         "tables": written,
         "fingerprint": staleness.fingerprint({name: t["sha256"] for name, t in written.items()}),
     }
     with project.ledger() as ledger:
-        ids, subsets = images["ImageID"].tolist(), images["Subset"].tolist()
         changed = ledger.reselect(dict(zip(ids, subsets, strict=True)))
     files.write_json(folder / "selection.json", summary)
-    _log.info(
-        "select: %s added, %d unchanged, %d removed",
-        pluralize(changed.added, "image"),
-        changed.kept,
-        changed.dropped,
-    )
-    return Selection(folder, summary)
+    selected = Selection(folder, summary)
+    _log_changes(selected, changed, project.config.dataset.subsets)
+    return selected
+
+
+def _describe(change: SelectionChange) -> str:
+    added = pluralize(change.added, "image")
+    return f"{added} added, {change.kept:,} unchanged, {change.dropped:,} removed"
+
+
+def _log_changes(selected: Selection, changed: SelectionChange, subsets: Sequence[str]) -> None:
+    _log.info("select: %s", _describe(changed))
+    if selected.limit_note:
+        _log.info("select: %s", selected.limit_note)
+    empty = [name for name, count in selected.summary["classes"].items() if not count["boxes"]]
+    if empty:
+        _log.warning(
+            "select: no box of %s is selected from the subset %s",
+            ", ".join(empty),
+            ", ".join(subsets),
+        )
 
 
 def _csv_text(table: pd.DataFrame) -> str:

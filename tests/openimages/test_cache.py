@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -186,6 +187,44 @@ def test_size_and_md5_are_checked_at_the_official_url(
         assert str(size_bytes) in caught.value.expected
         assert file_names(tmp_path / "cache") == {"boxes.csv.lock"}
     cache.close()
+
+
+def test_credentials_are_sent_but_not_stored(
+    tmp_path: Path, server: Server, upstream: Path
+) -> None:
+    url = base_url_of(server).replace("://", "://me:secret@")
+    cache = open_cache(tmp_path, url)
+    cached = cache.get(BOXES)
+    cache.mark_checked(cached)
+    cache.close()
+    assert cached.path.read_bytes() == upstream.read_bytes()
+    assert cache.folder == Cache(tmp_path / "cache", base_url_of(server)).folder
+    assert not any(b"secret" in p.read_bytes() for p in cache.folder.rglob("*") if p.is_file())
+    again = open_cache(tmp_path, url)
+    assert again.get(BOXES).rows_checked
+    again.close()
+
+
+def test_a_cache_that_an_older_version_named_after_credentials_is_still_used(
+    tmp_path: Path, server: Server, upstream: Path
+) -> None:
+    plain = base_url_of(server)
+    url = plain.replace("://", "://me:secret@")
+    cache = open_cache(tmp_path, plain)
+    cache.get(BOXES)
+    cache.close()
+    address = urlsplit(url)
+    older = tmp_path / "cache/openimages" / address.netloc.replace(":", "_") / "openimages"
+    older.parent.mkdir()
+    cache.folder.rename(older)
+    metadata = older / "v6" / "boxes.csv.facts.json"
+    metadata.write_text(metadata.read_text().replace(plain, url))
+    now = open_cache(tmp_path, url)
+    assert now.get(BOXES).path.read_bytes() == upstream.read_bytes()
+    now.close()
+    assert [request.status for request in server.requests] == [200, 304]
+    assert not older.exists()
+    assert "secret" not in (now.folder / "v6" / "boxes.csv.facts.json").read_text()
 
 
 def test_files_of_different_base_urls_are_kept_apart(tmp_path: Path) -> None:

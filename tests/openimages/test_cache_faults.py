@@ -20,9 +20,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from oiyolo.core.errors import InputFormError, UnavailableError
+from oiyolo.net.download import PartialDownload
 from oiyolo.net.retry import HttpFailureError, RetryPolicy, StoppedError
 from oiyolo.openimages import cache as cache_module
 from oiyolo.openimages.cache import Cache, CachedFile, StreamedFile
+from oiyolo.openimages.cache_entry import CacheEntry
 from oiyolo.openimages.releases import OfficialFile
 
 if TYPE_CHECKING:
@@ -677,3 +679,86 @@ def test_damaged_metadata_is_ignored(cache: Cache, faulty_site: FaultySite, text
     assert cache.current_version(BOXES) == ""
     assert cache.get(BOXES).version == md5_of(faulty_site.settings.content)
     assert faulty_site.statuses == [200, 200]
+
+
+# --- A server without 304, and several processes ------------------------------------------------
+
+
+def test_a_server_that_ignores_conditions_does_not_send_the_same_version_again(
+    cache: Cache, faulty_site: FaultySite
+) -> None:
+    faulty_site.settings.conditions = False
+    path = cache.get(BOXES).path
+    before = path.stat().st_ino
+    for _ in range(2):
+        assert cache.get(BOXES).version == md5_of(faulty_site.settings.content)
+    assert path.stat().st_ino == before
+    assert len(faulty_site.requests) == 3
+    vars(faulty_site.settings).update(content=OTHER, etag='"two"')
+    assert cache.get(BOXES).path.read_bytes() == OTHER
+
+
+def test_a_file_of_a_server_without_validators_is_downloaded_at_most_once_a_minute(
+    cache: Cache, faulty_site: FaultySite
+) -> None:
+    vars(faulty_site.settings).update(etag="", last_modified="")
+    path = cache.get(BOXES).path
+    assert cache.get(BOXES).path.read_bytes() == faulty_site.settings.content
+    assert len(faulty_site.requests) == 1
+    faulty_site.settings.content = OTHER
+    os.utime(path.with_name("boxes.csv.facts.json"), (1, 1))
+    assert cache.get(BOXES).path.read_bytes() == OTHER
+    assert len(faulty_site.requests) == 2
+
+
+def test_processes_that_start_together_download_a_file_once(
+    faulty_site: FaultySite, start_process: Callable[..., subprocess.Popen[str]]
+) -> None:
+    vars(faulty_site.settings).update(etag="", last_modified="", pause_s=0.005)
+    processes = [start_process(GET_SCRIPT, faulty_site.url) for _ in range(4)]
+    for process in processes:
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+        assert out.strip() == md5_of(faulty_site.settings.content)
+    assert len(faulty_site.requests) == 1
+
+
+def test_a_file_that_others_may_read_is_replaced_and_never_missing(
+    cache: Cache, faulty_site: FaultySite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = cache.get(BOXES).path
+    removed = []
+    unlink = type(path).unlink
+
+    def watch(self: Path, *, missing_ok: bool = False) -> None:
+        removed.append(self)
+        unlink(self, missing_ok=missing_ok)
+
+    monkeypatch.setattr(type(path), "unlink", watch)
+    vars(faulty_site.settings).update(content=OTHER, etag='"two"')
+    assert cache.get(BOXES).path.read_bytes() == OTHER
+    assert path not in removed
+
+
+@pytest.mark.parametrize("step", ["finish", "save_metadata"])
+def test_a_kill_while_a_file_gets_its_name_costs_no_second_download(
+    *, tmp_path: Path, cache: Cache, faulty_site: FaultySite, monkeypatch: pytest.MonkeyPatch,
+    step: str,
+) -> None:  # fmt: skip
+    content = faulty_site.settings.content
+    cache.get(BOXES)
+    new = content[::-1]  # of the same size, so that only its record tells the versions apart
+    vars(faulty_site.settings).update(content=new, etag='"two"')
+    owner: Any = PartialDownload if step == "finish" else CacheEntry
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, step, lambda *_: sys.exit(1))
+        with pytest.raises(SystemExit):
+            cache.get(BOXES)
+    assert not cache.has(BOXES)
+    requests = len(faulty_site.requests)
+    with contextlib.closing(Cache(tmp_path / "cache", faulty_site.url)) as again:
+        got = again.get(BOXES)
+    assert got.path.read_bytes() == new
+    assert got.version == md5_of(new)
+    assert faulty_site.statuses[requests:] == [304]
+    assert file_names(cache) == WHOLE

@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 
 import oiyolo
-from oiyolo.core.errors import OiyoloError, UsageError
+from oiyolo.core.errors import OiyoloError
 from oiyolo.net.buckets import parse_bucket_url
 from oiyolo.net.gcs import BucketClient
 from oiyolo.net.retry import RetryPolicy
 from oiyolo.sources.bucket import Bucket, transfer_name
-from oiyolo.sources.image import ImageRequest, NotFetchedError
+from oiyolo.sources.image import ImageRequest, NoImagesError, NotFetchedError
 from oiyolo.stages.fetch import Fetched
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def test_the_naming_scheme_of_the_last_image_is_tried_first(
     for image_id in ("0a", "0b", "0c"):
         source.get(request(image_id=image_id))
 
-    assert faulty_bucket.requested_names == ["", BY_ID, BY_URL, BY_URL, BY_URL]
+    assert faulty_bucket.requested_names == [BY_ID, BY_URL, BY_URL, BY_URL]
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -119,10 +119,15 @@ def test_a_user_without_read_permission_gets_the_status_as_the_reason(
 
 @pytest.mark.usefixtures("emulator")
 def test_a_missing_bucket_stops_the_fetch_rather_than_excluding_every_image() -> None:
-    source = source_of("nowhere")
-    for _ in range(2):
-        with pytest.raises(UsageError, match="no such bucket"):
-            source.get(request())
+    with pytest.raises(NoImagesError, match="no such bucket"):
+        source_of("nowhere").check()
+
+
+def test_an_empty_folder_of_a_bucket_is_no_source(emulator: Any) -> None:
+    name = emulator.make_bucket({"boats/0a.jpg": PHOTO}).name
+    Bucket(f"gs://{name}/boats").check()
+    with pytest.raises(NoImagesError):
+        Bucket(f"gs://{name}/boat").check()
 
 
 @pytest.mark.parametrize(
@@ -165,7 +170,7 @@ def test_a_fetch_from_a_missing_bucket_fails_at_once(
     project = make_project(limit=5, sources=["gs://nowhere/boats"])
     with pytest.raises(OiyoloError, match="no such bucket") as raised:
         oiyolo.fetch(project)
-    assert raised.value.exit_code == 2
+    assert raised.value.exit_code == 4
     assert emulator.url not in str(raised.value)
     with oiyolo.open_project(project).ledger(read_only=True) as ledger:
         assert not ledger.counts().excluded

@@ -105,6 +105,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(response.body)
 
 
+A_ID, B_ID, C_ID = (letter * 16 for letter in "abc")
+
+
 @pytest.fixture
 def site() -> Iterator[Site]:
     with Site() as server:
@@ -121,6 +124,9 @@ class Synchronous:
     def __init__(self, make: Callable[[HttpClientPool], Source]) -> None:
         self.name = "synchronous"
         self._make = make
+
+    def check(self) -> None:
+        pass
 
     def get(self, request: ImageRequest) -> FetchedImage:
         async def fetch() -> FetchedImage:
@@ -149,7 +155,7 @@ ORIGINAL = Synchronous(Original)
 
 
 def image_request(
-    url: str = "", content: bytes = PHOTO, image_id: str = "0a", size: int | None = -1
+    url: str = "", content: bytes = PHOTO, image_id: str = A_ID, size: int | None = -1
 ) -> ImageRequest:
     listed_md5 = base64.b64encode(bytes.fromhex(md5(content))).decode()
     return ImageRequest(image_id, "train", url, len(content) if size == -1 else size, listed_md5)
@@ -168,7 +174,7 @@ def failure_of(source: BlockingSource, request: ImageRequest) -> NotFetchedError
 def test_the_mirror_returns_a_copy_whose_md5_matches_its_etag(
     site: Site, etag: str, slash: str
 ) -> None:
-    site.responses["/bucket/train/0a.jpg"] = Response(PHOTO, etag=etag)
+    site.responses[f"/bucket/train/{A_ID}.jpg"] = Response(PHOTO, etag=etag)
     fetched = mirror(f"{site.url}/bucket{slash}").get(image_request())
     assert fetched.content == PHOTO
     assert fetched.md5 == md5(PHOTO)
@@ -192,11 +198,11 @@ def test_the_mirror_returns_a_copy_whose_md5_matches_its_etag(
 def test_the_mirror_says_why_it_has_no_usable_copy(
     site: Site, response: Response, reason: str, attempts: int, *, transient: bool
 ) -> None:
-    site.responses["/train/0a.jpg"] = response
+    site.responses[f"/train/{A_ID}.jpg"] = response
     failure = failure_of(mirror(site.url), image_request())
     assert (failure.reason, failure.transient, failure.reached) == (reason, transient, True)
     assert failure.attempts == attempts
-    assert f"{site.url}/train/0a.jpg" in failure.detail
+    assert f"{site.url}/train/{A_ID}.jpg" in failure.detail
 
 
 def test_an_unreachable_mirror_is_a_transient_failure() -> None:
@@ -256,17 +262,21 @@ def test_an_original_without_a_usable_url_is_rejected(url: str, reason: str) -> 
 def test_a_folder_returns_its_complete_files_and_says_why_others_are_unusable(
     tmp_path: Path,
 ) -> None:
-    (tmp_path / "0a.jpg").write_bytes(PHOTO)
-    (tmp_path / "0b.jpg").write_bytes(PHOTO[:-20])
+    (tmp_path / f"{A_ID}.jpg").write_bytes(PHOTO)
+    (tmp_path / f"{B_ID}.jpg").write_bytes(PHOTO[:-20])
     folder = Folder(tmp_path)
     assert folder.get(image_request()).content == PHOTO
-    assert failure_of(folder, image_request(image_id="0b")).reason == "truncated JPEG"
-    missing = failure_of(folder, image_request(image_id="0c"))
+    assert failure_of(folder, image_request(image_id=B_ID)).reason == "truncated JPEG"
+    missing = failure_of(folder, image_request(image_id=C_ID))
     assert missing.reason == "not in the folder"
-    assert str(tmp_path / "0c.jpg") in missing.detail
+    assert str(tmp_path / f"{C_ID}.jpg") in missing.detail
 
 
-def test_sources_come_in_the_configured_order(tmp_path: Path) -> None:
+def test_sources_come_in_the_configured_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for blocking in ("folder.Folder", "bucket.Bucket"):
+        monkeypatch.setattr(f"oiyolo.sources.{blocking}.check", lambda _: None)
     names = ("./photos", "mirror", "gs://bucket/prefix", "/elsewhere", "original", "thumbnail")
     threads = WorkerThreads(1, "x")
     web = HttpClientPool(threads)
@@ -318,7 +328,7 @@ def fetch(
 def test_many_images_are_fetched_from_the_first_source_that_has_them(
     site: Site, tmp_path: Path
 ) -> None:
-    ids = [f"{n:02}" for n in range(30)]
+    ids = [f"{n:016}" for n in range(30)]
     for number, image_id in enumerate(ids):
         if number % 3:
             site.responses[f"/train/{image_id}.jpg"] = Response(PHOTO)
@@ -357,18 +367,21 @@ def test_an_outcome_without_any_response_is_transient(tmp_path: Path) -> None:
     outcome_by_id = fetch(
         [image_request()], lambda web, _: [Mirror(web, "http://127.0.0.1:1")], tmp_path
     )
-    assert not outcome_by_id["0a"].reached
-    assert outcome_by_id["0a"].transient
+    assert not outcome_by_id[A_ID].reached
+    assert outcome_by_id[A_ID].transient
 
 
 def test_an_outcome_without_any_request_counts_as_reached(tmp_path: Path) -> None:
     outcome_by_id = fetch([image_request()], lambda web, _: [Original(web)], tmp_path)
-    assert (outcome_by_id["0a"].reached, outcome_by_id["0a"].attempts) == (True, 0)
+    assert (outcome_by_id[A_ID].reached, outcome_by_id[A_ID].attempts) == (True, 0)
 
 
 def test_an_exception_in_a_thread_is_raised_where_the_outcomes_are_taken(tmp_path: Path) -> None:
     class Broken:
         name = "broken"
+
+        def check(self) -> None:
+            pass
 
         def get(self, request: ImageRequest) -> Any:
             raise ZeroDivisionError(request.image_id)
@@ -378,7 +391,7 @@ def test_an_exception_in_a_thread_is_raised_where_the_outcomes_are_taken(tmp_pat
 
 
 def test_closing_the_outcomes_stops_the_threads(tmp_path: Path) -> None:
-    (tmp_path / "0a.jpg").write_bytes(PHOTO)
+    (tmp_path / f"{A_ID}.jpg").write_bytes(PHOTO)
     requests = [image_request()] * 2000
     before = threading.active_count()
     threads = WorkerThreads(3, "x")
@@ -396,38 +409,40 @@ def test_closing_the_outcomes_stops_the_threads(tmp_path: Path) -> None:
 
 def test_a_file_gets_its_final_name_when_it_is_finished_and_not_before(tmp_path: Path) -> None:
     store = FolderStore(tmp_path / "images")
-    for image_id in ("0a", "0b", "0c"):
+    for image_id in (A_ID, B_ID, C_ID):
         store.put(image_id, PHOTO)
     assert not list((tmp_path / "images").glob("*.jpg"))
-    store.finish(["0a"])
-    store.drop(["0b", "0x"])
-    recorded = {"0c": len(PHOTO)}
+    store.finish([A_ID])
+    store.drop([B_ID, "f" * 16])
+    recorded = {C_ID: len(PHOTO)}
     assert FolderStore(tmp_path / "images").recover(recorded.get) == 1
     assert {p.name: p.read_bytes() for p in (tmp_path / "images").iterdir()} == {
-        "0a.jpg": PHOTO,
-        "0c.jpg": PHOTO,
+        f"{A_ID}.jpg": PHOTO,
+        f"{C_ID}.jpg": PHOTO,
     }
 
 
 def test_an_unfinished_file_that_does_not_match_its_record_is_dropped(tmp_path: Path) -> None:
     store = FolderStore(tmp_path)
-    store.put("0a", PHOTO[:100])
-    store.put("0b", PHOTO)
-    assert store.recover({"0a": len(PHOTO)}.get) == 0
+    store.put(A_ID, PHOTO[:100])
+    store.put(B_ID, PHOTO)
+    assert store.recover({A_ID: len(PHOTO)}.get) == 0
     assert not list(tmp_path.iterdir())
 
 
 def test_stores_with_different_tags_do_not_touch_each_others_files(tmp_path: Path) -> None:
     one, other = FolderStore(tmp_path, "one"), FolderStore(tmp_path, "other")
-    one.put("0a", PHOTO)
+    one.put(A_ID, PHOTO)
     assert other.recover(lambda _: None) == 0
-    one.finish(["0a"])
-    assert (tmp_path / "0a.jpg").read_bytes() == PHOTO
+    one.finish([A_ID])
+    assert (tmp_path / f"{A_ID}.jpg").read_bytes() == PHOTO
 
 
-@pytest.mark.parametrize("name", ["../0a", "a/b", "", ".", "..", "a.b", "a\0b", "é", "a" * 65])
+@pytest.mark.parametrize(
+    "name", ["../x/a", "a/b", "", ".", "..", "a.b", "a\0b", "é", "A" * 16, "a" * 17]
+)
 def test_no_image_id_leads_out_of_the_folder(tmp_path: Path, name: str) -> None:
     store = FolderStore(tmp_path / "images")
-    with pytest.raises(InputFormError, match="not an ImageID"):
+    with pytest.raises(InputFormError, match="invalid ImageID"):
         store.put(name, PHOTO)
     assert [path.name for path in tmp_path.rglob("*")] == ["images"]

@@ -7,11 +7,15 @@ temporarily (a connection error, a 503) stays pending, and the next fetch tries 
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import logging
 import time
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, overload
 
+from oiyolo.core import files
 from oiyolo.core.batches import batched
 from oiyolo.core.disks import check_free_space
 from oiyolo.core.errors import UsageError
@@ -22,11 +26,13 @@ from oiyolo.project.keys import ImagesOptions
 from oiyolo.project.keywords import takes_keys
 from oiyolo.project.ledger import EXCLUDED, FETCHED, PENDING, STATES, Change
 from oiyolo.project.project import open_project
+from oiyolo.sources.image import NoImagesError
 from oiyolo.sources.store import FolderStore
 from oiyolo.sources.web import MIRROR_MEAN_BYTES
+from oiyolo.stages import prepare as prepare_stage
 from oiyolo.stages import select as select_stage
 from oiyolo.stages.fetch import cluster_fetch, shard_fetch, storage_transfer
-from oiyolo.stages.fetch.downloader import MIN_FREE_BYTES, Tally, download_images
+from oiyolo.stages.fetch.downloader import MIN_FREE_BYTES, Tally, Trust, download_images
 from oiyolo.stages.fetch.outcomes import (
     NOT_TRIED,
     FetchResult,
@@ -39,7 +45,7 @@ from oiyolo.stages.fetch.stats import FetchStats, StatsWriter, read_stats
 from oiyolo.stages.fetch.storage_transfer import with_bucket_first
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
     from typing import Literal
 
@@ -65,6 +71,8 @@ __all__ = [
     "run",
 ]
 
+_log = logging.getLogger("oiyolo")
+
 STAGE: Final = "fetch"
 RETRIES: Final = ("failed", "all")
 _CHANGES_PER_TRANSACTION: Final = 10_000
@@ -79,10 +87,14 @@ class Fetched(FetchResult):
     Attributes:
         folder: The folder of the images.
         counts: The ledger's counts.
+        kept: Number of images that were to be fetched again and were kept instead, by reason.
+        limit_note: How many more images there are than ``[dataset] limit``; empty if none.
     """
 
     folder: Path
     counts: Counts
+    kept: Mapping[str, int] = field(default_factory=dict)
+    limit_note: str = ""
 
     def as_dict(self) -> dict[str, object]:
         """Return the result as JSON-compatible values."""
@@ -98,6 +110,8 @@ class Fetched(FetchResult):
             lines = [f"fetched {images} ({self._size_and_time}, {rate:.0f} images/s); {total}"]
             if thumbnails := self.by_source.get("thumbnail"):
                 lines.append(f"{thumbnails:,} of them are thumbnails of about 300,000 pixels")
+        lines += [self.limit_note] if self.limit_note else []
+        lines += [f"kept, not fetched again: {n:,} {why}" for why, n in self.kept.items()]
         return self._with_missing(lines)
 
 
@@ -174,7 +188,7 @@ def fetch(
     Args:
         project: An open project or its folder; with ``classes``, a new project is created there.
         retry: "failed" to retry images that ``fetch`` or ``prepare`` excluded; "all" to download
-            every image again.
+            every image again. An image that was good and cannot be downloaded again stays as it is.
         transfer: ``gs://bucket/prefix`` for the originals. Google's Storage Transfer Service copies
             them there first; ``fetch`` then tries that bucket before any other source.
         shard: "i/n" to fetch only the i-th of n shards, counted from 0. It takes no dataset lock,
@@ -212,26 +226,72 @@ def fetch(
     if transfer is not None:
         opened = with_bucket_first(opened, parse_bucket_url(transfer, where="--transfer"))
     if dry_run:
-        return _plan(opened, transfer, cluster_options)
+        return preview(opened, retry=retry, transfer=transfer, cluster_options=cluster_options)
     with opened.data_lock(STAGE):
         select_stage.run(opened)
         if transfer is not None:
             storage_transfer.run(opened, transfer, again=retry is not None)
-        return run(opened, retry=retry, cluster_options=cluster_options)
+        try:
+            return run(opened, retry=retry, cluster_options=cluster_options)
+        except NoImagesError:
+            opened.discard_if_new()  # do not leave a new project with a misspelt source
+            raise
 
 
-def _plan(project: Project, transfer: str | None, cluster_options: ClusterOptions | None) -> Plan:
-    if not project.ledger_path.is_file():
-        return Plan("fetch", ["select images, then fetch them"])
-    with project.ledger(read_only=True) as ledger:
-        pending = ledger.counts().states[PENDING]
+def preview(
+    project: Project,
+    *,
+    retry: str | None = None,
+    transfer: str | None = None,
+    cluster_options: ClusterOptions | None = None,
+    guard: select_stage.Guard | None = None,
+    needs_site: bool = False,
+) -> Plan:
+    """Return what ``fetch`` would do, after what select would do.
+
+    Args:
+        project: The project.
+        retry: As for ``fetch``.
+        transfer: As for ``fetch``.
+        cluster_options: As for ``run``.
+        guard: As for ``select.run``.
+        needs_site: As for ``select.run``.
+
+    Raises:
+        OiyoloError: As ``select.run`` would raise.
+    """
+    selected = select_stage.preview(project, guard=guard, needs_site=needs_site)
     where = ", ".join(project.config.images.sources)
-    actions = [f"fetch {pluralize(pending, 'image')} from {where}"] if pending else []
-    if pending and cluster_options is not None:
-        actions = [f"{actions[0]}, {cluster_options.describe(pending)}"]
-    if pending and transfer is not None:
+    if selected.actions and selected.ids is None:
+        return Plan("fetch", [*selected.actions, f"fetch the new images from {where}"])
+    count = _count_to_fetch(project, selected.ids, retry)
+    actions = [f"fetch {pluralize(count, 'image')} from {where}"] if count else []
+    if count and cluster_options is not None:
+        actions = [f"{actions[0]}, {cluster_options.describe(count)}"]
+    if count and transfer is not None:
         actions = [*storage_transfer.planned_actions(project, transfer), *actions]
-    return Plan("fetch", actions, {"pending": pending})
+    return Plan("fetch", [*selected.actions, *actions], {"pending": count})
+
+
+def _count_to_fetch(project: Project, selection: Sequence[str] | None, retry: str | None) -> int:
+    """Return how many images a fetch would download.
+
+    Args:
+        project: The project.
+        selection: Ids of a new selection; ``None`` for the current one.
+        retry: As for ``fetch``.
+    """
+    if not project.ledger_path.is_file():
+        return len(selection or ())
+    with project.ledger(read_only=True) as ledger:
+        lost = prepare_stage.lost_ids(project, ledger)
+        repairs = {change.image_id: change.state for change in _repairs(project, ledger, lost)}
+        wanted = set(_Wanted.of(ledger, retry).ids())
+        if selection is not None:
+            wanted = (wanted & set(selection)) | ledger.unfetched(selection)
+    selected = repairs.keys() if selection is None else repairs.keys() & set(selection)
+    wanted |= {i for i in selected if repairs[i] == PENDING}
+    return len(wanted - {i for i in selected if repairs[i] == FETCHED and retry != "all"})
 
 
 def run(
@@ -254,20 +314,26 @@ def run(
     with project.ledger() as ledger:
         store.recover(lambda image_id: recorded_bytes(image_id, ledger))
         shard_fetch.recover_files(project, ledger)
-        _reopen(project, ledger, retry)
-        if pending := ledger.counts().states[PENDING]:
+        lost = prepare_stage.lost_ids(project, ledger)
+        _record(ledger, _repairs(project, ledger, lost))
+        _log_lost(lost)
+        wanted = _Wanted.of(ledger, retry)
+        if wanted.count:
             if cluster_options is not None and cluster_options.to is None:
-                cluster_fetch.run(project, cluster_options, pending, tally)
+                with wanted.marked_pending():
+                    cluster_fetch.run(project, cluster_options, wanted.count, tally)
             else:
                 if cluster_options is not None and cluster_options.to is not None:
-                    images = pending_images(selection, ledger.iter_ids(PENDING))
-                    cluster_fetch.copy_to_bucket(project, cluster_options, images, pending)
-                _fetch_pending(project, ledger, selection, store, tally)
+                    images = pending_images(selection, wanted.ids())
+                    cluster_fetch.copy_to_bucket(project, cluster_options, images, wanted.count)
+                _fetch_wanted(project, wanted, selection, store, tally)
         counts, missing = ledger.counts(), ledger.missing(STAGE)
     done = Fetched(
         folder=project.images_folder,
         missing={why or NOT_TRIED: n for why, n in missing.items()},
         counts=counts,
+        kept=dict(wanted.kept.most_common()),
+        limit_note=selection.limit_note,
         seconds=time.monotonic() - started_s,
         **tally.as_fields(),
     )
@@ -275,37 +341,152 @@ def run(
     return done
 
 
-def _fetch_pending(
-    project: Project, ledger: Ledger, selection: Selection, store: FolderStore, tally: Tally
+@dataclass(frozen=True)
+class _Wanted:
+    """The images that a fetch downloads.
+
+    Attributes:
+        ledger: The ledger.
+        count: Number of images.
+        retried: Ids of all these images, in ascending order, if some are retried.
+        good: State of those among ``retried`` that have a file.
+        kept: Number of good images that could not be fetched again, by reason; updated.
+    """
+
+    ledger: Ledger
+    count: int
+    retried: Sequence[str] = ()
+    good: Mapping[str, str] = field(default_factory=dict)
+    kept: Counter[str] = field(default_factory=Counter)
+
+    @classmethod
+    def of(cls, ledger: Ledger, retry: str | None) -> _Wanted:
+        """Return the pending images, and those that ``retry`` names."""
+        good: dict[str, str] = {}
+        failed: list[str] = []
+        if retry == "all":
+            good = {i: str(state) for i, state in ledger.column("state", *STATES[1:]).items()}
+            failed = ledger.ids(EXCLUDED)
+        elif retry == "failed":
+            failed = [i for stage in (STAGE, "prepare") for i in ledger.ids(EXCLUDED, stage=stage)]
+        if not failed and not good:
+            return cls(ledger, ledger.counts().states[PENDING])
+        retried = sorted([*ledger.ids(PENDING), *failed, *good])
+        return cls(ledger, len(retried), retried, good)
+
+    def ids(self) -> Iterator[str]:
+        """Yield the ids of all images in ascending order."""
+        # The list is not read while it changes: a retried image may become pending.
+        return iter(self.retried) if self.retried else self.ledger.iter_ids(PENDING)
+
+    def trust(self, sources: Sequence[str]) -> Trust:
+        """Return what it means that the sources lack the first images."""
+        if self.retried:
+            are_expected = len(self.good) > self.count // 2
+            return Trust.NONE if are_expected else Trust.FULL
+        return Trust.SOME if self.ledger.has_image_from(sources) else Trust.NONE
+
+    def change_of(self, outcome: Outcome) -> Change:
+        """Return the ledger entry for an outcome; a good image keeps its state if it failed."""
+        change = change_of(outcome)
+        is_kept = outcome.source is None and outcome.image_id in self.good
+        return self._kept(change) if is_kept else change
+
+    @contextlib.contextmanager
+    def marked_pending(self) -> Iterator[None]:
+        """Mark all retried images as pending while the block runs, as shards need it.
+
+        Good images that were not fetched in the block get their states back.
+        """
+        mark = (Change(i, PENDING, "to be fetched again") for i in self.retried)
+        _record(self.ledger, mark)
+        try:
+            yield
+        finally:
+            reason_of = self.ledger.column("reason", PENDING, EXCLUDED) if self.good else {}
+            failures = (
+                Change(i, EXCLUDED, reason, reason=reason)
+                for i, reason in ((i, str(reason) or NOT_TRIED) for i, reason in reason_of.items())
+                if i in self.good
+            )
+            _record(self.ledger, map(self._kept, failures))
+
+    def _kept(self, failure: Change) -> Change:
+        """Return the entry for a good image that cannot be fetched again."""
+        self.kept[failure.reason] += 1
+        message = f"kept, as it cannot be fetched again: {failure.message}"
+        return Change(
+            failure.image_id, self.good[failure.image_id], message, attempts=failure.attempts
+        )
+
+
+def _fetch_wanted(
+    project: Project, wanted: _Wanted, selection: Selection, store: FolderStore, tally: Tally
 ) -> None:
-    """Download all pending images on this machine."""
-    pending = ledger.counts().states[PENDING]
-    images = _check_room(project, pending_images(selection, ledger.iter_ids(PENDING)), pending)
-    with progress("fetch", total=pending, unit="img") as bar, StatsWriter(project, tally) as stats:
+    """Download all wanted images on this machine."""
+    images = _check_room(project, pending_images(selection, wanted.ids()), wanted.count)
+    total = wanted.count
+    with progress("fetch", total=total, unit="img") as bar, StatsWriter(project, tally) as stats:
 
         def record(outcomes: Sequence[Outcome]) -> None:
-            ledger.record(STAGE, [change_of(outcome) for outcome in outcomes])
+            wanted.ledger.record(STAGE, [wanted.change_of(outcome) for outcome in outcomes])
             stats.write_if_due()
 
-        download_images(project, images, on_outcomes=record, progress=bar, store=store, tally=tally)
+        download_images(
+            project,
+            images,
+            on_outcomes=record,
+            progress=bar,
+            store=store,
+            tally=tally,
+            trust=wanted.trust(project.config.images.sources),
+        )
 
 
-def _reopen(project: Project, ledger: Ledger, retry: str | None) -> None:
-    """Mark images as pending again: those that ``retry`` names, and those whose file is missing."""
-    if retry == "all":
-        _mark_pending(ledger, ledger.iter_ids(*STATES, EXCLUDED), "to be fetched again")
+def _repairs(project: Project, ledger: Ledger, lost: Sequence[str]) -> Iterator[Change]:
+    """Yield the changes that make the ledger agree with the files.
+
+    Images whose file is missing become pending again. An image that ``prepare`` left pending is not
+    downloaded again if its file is intact.
+
+    Args:
+        project: The project.
+        ledger: The ledger.
+        lost: Ids of prepared images whose file or label is missing.
+    """
+    md5_by_id = ledger.column("md5", PENDING)
+    for image_id in ledger.ids(PENDING, stage=prepare_stage.STAGE):
+        if _has_content(project.images_folder / f"{image_id}.jpg", str(md5_by_id[image_id])):
+            yield Change(image_id, FETCHED, "its file is intact")
+    if not lost and not ledger.counts().states[FETCHED]:
         return
-    if ledger.counts().states[FETCHED]:
-        missing = ImageFolderIndex(project.images_folder).missing(ledger.iter_ids(FETCHED))
-        _mark_pending(ledger, missing, "its file is missing")
-    if retry == "failed":
-        for stage in (STAGE, "prepare"):
-            _mark_pending(ledger, ledger.ids(EXCLUDED, stage=stage), "to be retried")
+    index = ImageFolderIndex(project.images_folder)
+    # What prepare cannot repair. A lost image keeps its split.
+    message = "its prepared image or label is lost, and its original is missing"
+    yield from (Change(i, PENDING, message) for i in index.missing(lost))
+    for image_id in index.missing(ledger.iter_ids(FETCHED)):
+        yield Change(image_id, PENDING, "its file is missing")
 
 
-def _mark_pending(ledger: Ledger, ids: Iterable[str], message: str) -> None:
-    for batch in batched(ids, _CHANGES_PER_TRANSACTION):
-        ledger.record(STAGE, [Change(image_id, PENDING, message) for image_id in batch])
+def _log_lost(lost: Sequence[str]) -> None:
+    if lost:
+        _log.info(
+            "fetch: %s lost the prepared file or its label; `oiyolo split` prepares them again",
+            pluralize(len(lost), "image"),
+        )
+
+
+def _has_content(path: Path, md5: str) -> bool:
+    """Return whether a file can be read and has a digest."""
+    try:
+        return files.digest_of(path, "md5") == md5
+    except OSError:
+        return False
+
+
+def _record(ledger: Ledger, changes: Iterable[Change]) -> None:
+    for batch in batched(changes, _CHANGES_PER_TRANSACTION):
+        ledger.record(STAGE, batch)
 
 
 def _check_room(

@@ -7,6 +7,7 @@ is recorded first, and only then is its file renamed to its final name.
 from __future__ import annotations
 
 import contextlib
+import enum
 import time
 from collections import Counter
 from pathlib import Path
@@ -16,6 +17,7 @@ from oiyolo.core import disks
 from oiyolo.core.errors import UnavailableError
 from oiyolo.net.retry import StoppedError
 from oiyolo.project.value_types import AUTO
+from oiyolo.sources.image import NoImagesError
 
 if TYPE_CHECKING:
     import threading
@@ -34,9 +36,22 @@ MIN_FREE_BYTES: Final = 200_000_000
 """Space that must stay free on the disk; a fetch stops when less is free."""
 _MAX_UNREACHED_IN_A_ROW: Final = 20
 """After this many consecutive images without an answer from any source, the site is unreachable."""
+_MAX_MISSING_AT_FIRST: Final = 20
+"""If this many images fail before the first one is fetched, the sources are not the right ones."""
 _MAX_WAITING: Final = 128
 """Images that may wait for a rate-limited site, in addition to the downloads in progress."""
 _AUTO_BLOCKING_JOBS: Final = 16
+
+
+class Trust(enum.Enum):
+    """What failures mean while no image has been fetched yet."""
+
+    NONE = "none"
+    """The sources have never had an image: if they have none now, they are the wrong ones."""
+    SOME = "some"
+    """A few images may be missing, but not all of many."""
+    FULL = "full"
+    """Every failure is recorded."""
 
 
 class Timer:
@@ -109,6 +124,7 @@ def download_images(
     store: Store,
     tally: Tally,
     stop: threading.Event | None = None,
+    trust: Trust = Trust.SOME,
 ) -> None:
     """Download images, passing their outcomes to ``on_outcomes`` every few hundredths of a second.
 
@@ -128,10 +144,13 @@ def download_images(
             ``FolderStore`` with its own tag.
         tally: Counts to add to.
         stop: Event that stops the download, which then raises ``StoppedError``.
+        trust: What failures mean while no image has been fetched yet. Until then no outcome is
+            passed on, so sources without any of the images change nothing.
 
     Raises:
         StoppedError: ``stop`` was set.
-        UnavailableError: No site is reachable, or the disk is full.
+        UnavailableError: A source does not exist, no source is reachable or has any of the images,
+            or the disk is full.
     """
     # aiohttp is slow to import, so what needs it is imported here.
     from oiyolo.net.client_pool import AUTO_MAX_CONCURRENCY, HttpClientPool  # noqa: PLC0415
@@ -144,24 +163,23 @@ def download_images(
     storing = WorkerThreads(store.concurrent_puts, "oiyolo-store")
     blocking = WorkerThreads(jobs or _AUTO_BLOCKING_JOBS, "oiyolo-source")
     web = HttpClientPool(blocking, jobs=jobs, flickr_per_second=options.flickr_per_second)
-    sources = make_sources(
-        options.sources,
-        mirror_url=options.mirror_url,
-        base=project.folder,
-        web=web,
-        threads=blocking,
-    )
-    outcomes = fetch_images(
-        images,
-        sources,
-        store,
-        threads=storing,
-        max_in_flight=(jobs or AUTO_MAX_CONCURRENCY) + _MAX_WAITING,
-        close=web.close,
-    )
-    recorder = _OutcomeRecorder(on_outcomes, store)
+    recorder = _OutcomeRecorder(on_outcomes, store, trust)
     report, disk = _ProgressReport(progress), _DiskMonitor(store.folder)
-    try:
+    with contextlib.closing(blocking):
+        outcomes = fetch_images(
+            images,
+            make_sources(
+                options.sources,
+                mirror_url=options.mirror_url,
+                base=project.folder,
+                web=web,
+                threads=blocking,
+            ),
+            store,
+            threads=storing,
+            max_in_flight=(jobs or AUTO_MAX_CONCURRENCY) + _MAX_WAITING,
+            close=web.close,
+        )
         with disk.errors_converted(), contextlib.closing(outcomes), recorder:
             for batch in outcomes:
                 for outcome in batch:
@@ -173,23 +191,52 @@ def download_images(
                     raise StoppedError
                 if tally.unreached_in_a_row >= max(_MAX_UNREACHED_IN_A_ROW, jobs or 0):
                     raise _unreachable_error(tally)
-    finally:
-        blocking.close()
+                recorder.check(options.sources, tally)
+            recorder.check(options.sources, tally, at_end=True)
 
 
 class _OutcomeRecorder:
-    """Collects outcomes, records them at intervals and on exit, and finalizes their files."""
+    """Collects outcomes, records them at intervals and on exit, and finalizes their files.
 
-    def __init__(self, on_outcomes: Callable[[Sequence[Outcome]], None], store: Store) -> None:
-        self._record, self._store = on_outcomes, store
+    Permanent failures are held back until an image is fetched, unless the sources are trusted.
+    """
+
+    def __init__(
+        self, on_outcomes: Callable[[Sequence[Outcome]], None], store: Store, trust: Trust
+    ) -> None:
+        self._record, self._store, self._trust = on_outcomes, store, trust
         self._unrecorded: list[Outcome] = []
         self._timer = Timer(RECORD_EVERY_S)
 
-    def add(self, outcomes: Iterable[Outcome]) -> None:
+    def add(self, outcomes: Sequence[Outcome]) -> None:
         """Collect outcomes, and record all collected ones if that is due."""
         self._unrecorded += outcomes
-        if self._timer.is_due():
+        if any(outcome.source is not None for outcome in outcomes):
+            self._trust = Trust.FULL
+        if not self._held and self._timer.is_due():
             self._flush()
+
+    @property
+    def _held(self) -> int:
+        """Number of permanent failures that are held back."""
+        if self._trust is Trust.FULL:
+            return 0
+        return sum(not outcome.transient for outcome in self._unrecorded)
+
+    def check(self, sources: Sequence[str], tally: Tally, *, at_end: bool = False) -> None:
+        """Raise if the sources seem to have none of the images.
+
+        Args:
+            sources: Names of the sources.
+            tally: Counts of the outcomes.
+            at_end: Whether no further image follows.
+
+        Raises:
+            NoImagesError: No image was fetched, and too many failed.
+        """
+        max_held = 0 if at_end and self._trust is Trust.NONE else _MAX_MISSING_AT_FIRST - 1
+        if self._held > max_held:
+            raise _no_image_error(sources, tally)
 
     def _flush(self) -> None:
         """Record the collected outcomes, then give their files their final names."""
@@ -207,8 +254,9 @@ class _OutcomeRecorder:
     def __enter__(self) -> None:
         pass
 
-    def __exit__(self, *_: object) -> None:
-        self._flush()
+    def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:
+        if error_type is None or not self._held:
+            self._flush()
 
 
 class _ProgressReport:
@@ -259,7 +307,19 @@ class _DiskMonitor:
 
 def _unreachable_error(tally: Tally) -> UnavailableError:
     return UnavailableError(
-        f"no source answered for {tally.unreached_in_a_row} images in a row",
+        f"{tally.unreached_in_a_row} images in a row could not be fetched",
         found=tally.example,
-        remedy="Check the network and [images] mirror_url, then run the same command again",
+        remedy="Check the network, the disk and [images] sources, then run the same command again; "
+        "fetched images are kept",
+    )
+
+
+def _no_image_error(sources: Sequence[str], tally: Tally) -> NoImagesError:
+    count = tally.failed.total()
+    tried = "the only image" if count == 1 else f"any of the first {count} images"
+    return NoImagesError(
+        f"{' and '.join(sources)} did not provide {tried}",
+        found=tally.example,
+        remedy="No image was changed. Check [images] sources and mirror_url (--sources, "
+        "--mirror-url), then run the same command again",
     )

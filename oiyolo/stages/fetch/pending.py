@@ -6,12 +6,14 @@ import contextlib
 import csv
 import math
 import os
-import re
 from typing import TYPE_CHECKING, Final
 
 from oiyolo.core.batches import batched
 from oiyolo.core.errors import InputFormError
+from oiyolo.core.image_ids import is_image_id
+from oiyolo.openimages.releases import check_subsets
 from oiyolo.sources.image import ImageRequest
+from oiyolo.stages.select import SELECT_AGAIN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from oiyolo.stages.select import Selection
 
 _FILE_NAME_LENGTH: Final = len("0123456789abcdef.jpg")
-_IMAGE_ID: Final = re.compile("[0-9a-f]{16}")
 _BATCH_SIZE: Final = 10_000
 
 
@@ -49,6 +50,7 @@ def pending_images(selection: Selection, ids: Iterable[str]) -> Iterator[ImageRe
                     remedy="Delete data/selection/selection.json and run `oiyolo fetch`, which "
                     "selects again",
                 )
+            check_subsets([row["Subset"]], where=str(path), remedy=SELECT_AGAIN)
             yield _pending_image(row)
 
 
@@ -106,4 +108,4 @@ def _ids_as_integers(ids: Sequence[str]) -> NDArray[np.uint64]:
     try:
         return np.frombuffer(bytes.fromhex("".join(ids)), ">u8").astype(np.uint64)
     except ValueError:
-        return np.array([int(i, 16) if _IMAGE_ID.fullmatch(i) else 0 for i in ids], np.uint64)
+        return np.array([int(i, 16) if is_image_id(i) else 0 for i in ids], np.uint64)

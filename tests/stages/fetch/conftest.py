@@ -228,9 +228,17 @@ def make_selected_project(tmp_path: Path) -> Callable[..., Project]:
         path = project.selection_folder / "images.csv"
         files.write_text(path, text.getvalue())
         table = {"sha256": files.sha256_of(path), "lines": len(rows) + 1}
-        files.write_json(
-            project.selection_folder / "selection.json", {"tables": {path.name: table}}
-        )
+        summary = {
+            "images": len(rows),
+            "boxes": len(rows),
+            "classes": {},
+            "folded_in": {},
+            "excluded": {},
+            "labels": {},
+            "tables": {path.name: table},
+            "fingerprint": "0",
+        }
+        files.write_json(project.selection_folder / "selection.json", summary)
         with project.ledger() as ledger:
             ledger.reselect({row.image_id: "train" for row in ordered})
         return project

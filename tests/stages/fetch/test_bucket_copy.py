@@ -48,21 +48,21 @@ def test_stored_images_are_complete_and_listed_later(emulator: Any, prefix: str)
     bucket = emulator.make_bucket()
     store = BucketStore(parse_bucket_url(f"gs://{bucket.name}/{prefix}"))
     folder = f"{prefix}/" if prefix else ""
-    ids = ["00aa", "00ab", "00ac", "01aa"]
+    ids = ["00000000000000aa", "00000000000000ab", "00000000000000ac", "01000000000000aa"]
     assert store.existing_ids(ids) == set()
     assert store.existing_ids([]) == set()
-    for image_id in (*ids[:3], "02aa"):
+    for image_id in (*ids[:3], "02000000000000aa"):
         store.put(image_id, image_id.encode() * 1000)
-    store.put("00aa", b"another")
-    store.finish(["00aa"])
-    store.drop(["00ab"])
-    names = [f"{folder}{image_id}.jpg" for image_id in (*ids[:3], "02aa")]
+    store.put("00000000000000aa", b"another")
+    store.finish(["00000000000000aa"])
+    store.drop(["00000000000000ab"])
+    names = [f"{folder}{image_id}.jpg" for image_id in (*ids[:3], "02000000000000aa")]
     assert sorted(blob.name for blob in bucket.list_blobs()) == names
     assert {blob.content_type for blob in bucket.list_blobs()} == {"image/jpeg"}
     assert bucket.blob(names[0]).download_as_bytes() == b"another"
-    assert bucket.blob(names[1]).download_as_bytes() == b"00ab" * 1000
-    assert store.existing_ids(ids) == {"00aa", "00ab", "00ac"}
-    assert store.existing_ids(ids[1:2]) == {"00ab"}
+    assert bucket.blob(names[1]).download_as_bytes() == b"00000000000000ab" * 1000
+    assert store.existing_ids(ids) == {"00000000000000aa", "00000000000000ab", "00000000000000ac"}
+    assert store.existing_ids(ids[1:2]) == {"00000000000000ab"}
     store.close()
 
 
@@ -76,7 +76,10 @@ def test_an_invalid_image_id_is_rejected(emulator: Any) -> None:
 @pytest.mark.usefixtures("emulator")
 def test_a_missing_bucket_is_an_error() -> None:
     store = BucketStore(parse_bucket_url("gs://nobody-has-this"))
-    for call in (lambda: store.existing_ids(["0a"]), lambda: store.put("0a", b"")):
+    for call in (
+        lambda: store.existing_ids(["00000000000000aa"]),
+        lambda: store.put("00000000000000aa", b""),
+    ):
         with pytest.raises(UsageError) as caught:
             call()
         assert caught.value.where == "gs://nobody-has-this"

@@ -324,8 +324,13 @@ def test_a_thumbnail_is_used_only_for_upright_images(
     reason: str,
 ) -> None:
     scripted_site.answers["/t.jpg"] = Answer(make_image(5))
+    scripted_site.answers["/train/00000000000000ab.jpg"] = Answer(make_image(6))
     url = f"{scripted_site.url}{thumbnail}" if thumbnail else ""
-    rows = [ImageRow("00000000000000aa", thumbnail=url, rotation=rotation)]
+    # Sources without any of the images would be refused.
+    rows = [
+        ImageRow("00000000000000aa", thumbnail=url, rotation=rotation),
+        ImageRow("00000000000000ab"),
+    ]
     project = make_selected_project(
         rows, mirror_url=scripted_site.url, sources=["mirror", "original", "thumbnail"]
     )
@@ -341,4 +346,4 @@ def test_a_thumbnail_is_used_only_for_upright_images(
     assert row["source"] == "thumbnail"
     assert "a small copy, for which Open Images lists no checksum" in story[-1][2]
     assert "1 of them are thumbnails" in str(done)
-    assert done.as_dict()["sources"] == {"thumbnail": 1}
+    assert done.as_dict()["sources"] == {"thumbnail": 1, "mirror": 1}
