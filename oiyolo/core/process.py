@@ -24,6 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from oiyolo.core.files import open_regular
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -62,7 +64,7 @@ def run(
     argv: Sequence[str],
     *,
     cwd: Path | None = None,
-    environment: Mapping[str, str] | None = None,
+    environment: Mapping[str, str | None] | None = None,
     timeout_s: float | None = None,
     stdin_text: str = "",
 ) -> ProcessResult:
@@ -71,7 +73,7 @@ def run(
     Args:
         argv: The program and its arguments.
         cwd: Its working folder.
-        environment: Variables to set in addition to those of this process.
+        environment: Variables to set in addition to those of this process; ``None`` unsets one.
         timeout_s: Time after which it is killed; the exit code is then that of SIGKILL.
         stdin_text: Content of its stdin; a few words at most.
     """
@@ -81,7 +83,7 @@ def run(
         subprocess.Popen(
             _with_guard(argv),
             cwd=cwd,
-            env={**os.environ, **(environment or {})},
+            env=_environment(environment or {}),
             stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -107,7 +109,7 @@ def stream(
     on_line: Callable[[str, bytes], None],
     *,
     cwd: Path | None = None,
-    environment: Mapping[str, str] | None = None,
+    environment: Mapping[str, str | None] | None = None,
     stdin_text: str = "",
     should_end: Callable[[float], bool] | None = None,
 ) -> int:
@@ -121,7 +123,7 @@ def stream(
         on_line: Called with "stdout" or "stderr" and a line without its newline. A last line
             without a newline is passed on when the program has ended.
         cwd: Its working folder.
-        environment: Variables to set in addition to those of this process.
+        environment: Variables to set in addition to those of this process; ``None`` unsets one.
         stdin_text: Content of its stdin; a few words at most.
         should_end: Called after each piece of output, and several times a second without output,
             with the seconds since the last output. If it returns ``True``, the program is
@@ -135,7 +137,7 @@ def stream(
         child = subprocess.Popen(
             _with_guard([*_line_buffering(), *argv]),
             cwd=cwd,
-            env={**os.environ, **(environment or {})},
+            env=_environment(environment or {}),
             stdin=stdin,
             stdout=senders["stdout"].fileno(),
             stderr=senders["stderr"].fileno(),
@@ -154,6 +156,41 @@ def stream(
         finally:
             terminate(child)
         return child.returncode
+
+
+def start_detached(
+    argv: Sequence[str], *, environment: Mapping[str, str], stdout: int, stderr_path: Path
+) -> int:
+    """Start a program that outlives this process and its terminal; return its process id.
+
+    Args:
+        argv: The absolute path of the program, and its arguments.
+        environment: Variables to set in addition to those of this process.
+        stdout: Descriptor of the file for its stdout.
+        stderr_path: The file to which its stderr is appended.
+    """
+    stderr = open_regular(stderr_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    try:
+        return os.posix_spawn(
+            argv[0],
+            list(argv),
+            {**os.environ, **environment},
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_DUP2, stdout, 1),
+                (os.POSIX_SPAWN_DUP2, stderr, 2),
+            ],
+            setsid=True,
+            setsigdef=[signal.SIGHUP, signal.SIGINT, signal.SIGTERM],  # a shell may ignore them
+        )
+    finally:
+        os.close(stderr)
+
+
+def poll_detached(process_id: int) -> int | None:
+    """Return the exit code of a program that ``start_detached`` started; ``None`` if it runs."""
+    ended, status = os.waitpid(process_id, os.WNOHANG)
+    return os.waitstatus_to_exitcode(status) if ended else None
 
 
 def terminate(child: subprocess.Popen[bytes], *, kill: bool = False) -> None:
@@ -221,6 +258,11 @@ def _receive(
         if not has_ended and should_end is not None and should_end(time.monotonic() - output_at_s):
             terminate(child)
             should_end = None
+
+
+def _environment(changes: Mapping[str, str | None]) -> dict[str, str]:
+    variables = {**os.environ, **changes}
+    return {name: value for name, value in variables.items() if value is not None}
 
 
 def _with_guard(argv: Sequence[str]) -> list[str]:

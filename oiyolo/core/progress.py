@@ -5,18 +5,25 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import functools
+import itertools
 import logging
 import sys
 import time
 from typing import TYPE_CHECKING, Final
 
+from oiyolo.core import output
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from tqdm.std import tqdm
 
 PLAIN_LINE_EVERY_S = 15.0
 _ESTIMATE_AFTER_S = 10.0
+_NARROW: Final = "{desc}: {percentage:.0f}% {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
+_WIDE: Final = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
+"""The formats of a bar with figures, which tqdm's own format cuts off in a narrow terminal."""
+_BAR_COLUMNS: Final = 12
 
 enabled: contextvars.ContextVar[bool] = contextvars.ContextVar("enabled", default=True)
 """``False`` hides all progress (``--quiet``)."""
@@ -31,7 +38,10 @@ class Progress:
         """Add ``count`` to the work that is done."""
 
     def set_postfix(self, **figures: object) -> None:
-        """Set the figures that are shown after the count, such as ``loss=1.2``."""
+        """Set the figures that are shown after the count, such as ``loss=1.2``.
+
+        In a narrow terminal, the last ones are left out.
+        """
 
     def close(self) -> None:
         """End the display; a bar stays on the screen."""
@@ -44,7 +54,9 @@ NO_PROGRESS: Final = Progress()
 class _Bar(Progress):
     """A tqdm bar. A bar of bytes appears with the first byte, so an unchanged file shows none."""
 
-    def __init__(self, what: str, total: int | None, unit: str, initial: int) -> None:
+    def __init__(
+        self, what: str, total: int | None, unit: str, initial: int, delay_s: float
+    ) -> None:
         from tqdm.std import tqdm as bar  # noqa: PLC0415  (slow to import, needed only here)
 
         bar.monitor_interval = 0  # tqdm's monitor thread would outlive the bar
@@ -57,8 +69,9 @@ class _Bar(Progress):
             unit_scale=scale,
             unit_divisor=1024 if scale else 1000,
             initial=initial,
+            delay=delay_s,
             dynamic_ncols=True,
-            file=sys.stderr,
+            file=output.lossy(sys.stderr),
         )
         self.tqdm: tqdm[None] | None = None if scale else self._create_bar()
 
@@ -66,7 +79,14 @@ class _Bar(Progress):
         self._bar().update(count)
 
     def set_postfix(self, **figures: object) -> None:
-        self._bar().set_postfix(figures, refresh=False)
+        bar = self._bar()
+        state = {**bar.format_dict, "postfix": "", "bar_format": _NARROW}
+        room = (state["ncols"] or 0) - len(bar.format_meter(**state))
+        shown = _fitting(figures, room) if state["ncols"] else figures
+        left = room - sum(map(len, _figure_texts(shown)))
+        is_wide = not state["ncols"] or (len(shown) == len(figures) and left >= _BAR_COLUMNS)
+        bar.bar_format = _WIDE if is_wide else _NARROW
+        bar.set_postfix(shown, refresh=False)
 
     def close(self) -> None:
         if self.tqdm is not None:
@@ -78,10 +98,24 @@ class _Bar(Progress):
         return self.tqdm
 
 
+def _figure_texts(figures: Mapping[str, object]) -> list[str]:
+    """Return each figure as tqdm shows it."""
+    return [f", {name}={value}" for name, value in figures.items()]
+
+
+def _fitting(figures: Mapping[str, object], columns: int) -> dict[str, object]:
+    """Return the first figures that fit into the columns of a terminal."""
+    ends = itertools.accumulate(map(len, _figure_texts(figures)))
+    return {name: figures[name] for name, end in zip(figures, ends, strict=True) if end <= columns}
+
+
 class _LogLines(Progress):
     """A plain log line every ``PLAIN_LINE_EVERY_S``; none for work that is quick."""
 
-    def __init__(self, what: str, total: int | None, unit: str, initial: int) -> None:
+    def __init__(
+        self, what: str, total: int | None, unit: str, initial: int, delay_s: float
+    ) -> None:
+        del delay_s  # the first line comes later
         self.what, self.total, self.unit = what, total, unit
         self.done = self.first = initial
         self.started_s = time.monotonic()
@@ -118,12 +152,17 @@ class _LogLines(Progress):
 
 
 def _is_interactive() -> bool:
-    return sys.stderr.isatty() or "ipykernel" in sys.modules
+    return getattr(sys.stderr, "isatty", bool)() or "ipykernel" in sys.modules
 
 
 @contextlib.contextmanager
 def progress(
-    what: str, *, total: int | None = None, unit: str = "", initial: int = 0
+    what: str,
+    *,
+    total: int | None = None,
+    unit: str = "",
+    initial: int = 0,
+    delay_s: float = 0.0,
 ) -> Iterator[Progress]:
     """Show the progress of ``what`` while the block runs.
 
@@ -132,11 +171,12 @@ def progress(
         total: The amount of work in all, if it is known.
         unit: What is counted; "B" is bytes.
         initial: The amount that was done before.
+        delay_s: Time in seconds after which a bar appears, for work that is usually quick.
     """
     if not enabled.get() or total == 0:
         display = NO_PROGRESS
     else:
-        display = (_Bar if _is_interactive() else _LogLines)(what, total, unit, initial)
+        display = (_Bar if _is_interactive() else _LogLines)(what, total, unit, initial, delay_s)
     try:
         yield display
     finally:

@@ -9,6 +9,7 @@ from oiyolo.core.results import Result, format_table, pluralize
 from oiyolo.planning.comparison import comparison
 from oiyolo.project import journals
 from oiyolo.project.project import open_project
+from oiyolo.training.live_reader import latest_stats
 from oiyolo.training.run import runs_in
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Status(Result):
 
     def as_dict(self) -> dict[str, object]:
         """Return the result as JSON-compatible values."""
-        runs = [{"run": run.name, "state": run.record.get("state")} for run in self.runs]
+        runs = [{"run": run.name, "state": run.state, **_in_progress(run)} for run in self.runs]
         plan = {} if self.plan is None else {"plan": self.plan.as_dict()}
         return {**self.counts.as_dict(), "runs": runs, **plan, **self._backlog_dict()}
 
@@ -63,9 +64,28 @@ class Status(Result):
                 f"not merged yet: {pluralize(self.backlog.images, 'image')} of "
                 f"{pluralize(self.backlog.shards, 'shard')}; the next `oiyolo fetch` merges them"
             )
-        lines += [f"run {run.name}: {run.record.get('state')}" for run in self.runs]
+        lines += [f"run {run.name}: {_state_text(run)}" for run in self.runs]
         lines += [] if self.plan is None else [str(self.plan)]
         return "\n".join(lines)
+
+
+def _in_progress(run: Run) -> dict[str, object]:
+    """Return the iteration and the process of a run that is being trained; empty for any other."""
+    if not run.is_training:
+        return {}
+    record, latest = run.record, latest_stats(run.log_path)
+    return {
+        "iteration": latest.iteration if latest else 0,
+        **{name: record.get(name) for name in ("max_batches", "process", "host")},
+    }
+
+
+def _state_text(run: Run) -> str:
+    now = _in_progress(run)
+    if not now:
+        return run.state or "unknown"
+    iteration, total, number, host = now.values()
+    return f"running, iteration {iteration:,} of {total or 0:,} (process {number} on {host})"
 
 
 def status(project: ProjectLike = ".") -> Status:

@@ -39,7 +39,7 @@ _log = logging.getLogger("oiyolo")
 _SUFFIX: Final = ".weights"
 _MAX_KEPT_LAST: Final = 2
 _KEPT_LAST: Final = re.compile(r"last-(\d+)\.weights")
-_KEPT_BEST: Final = re.compile(r"best-([\d.]+)-(\d+)\.weights")
+_KEPT_BEST: Final = re.compile(r"best-(\d+(?:\.\d+)?)-(\d+)\.weights")
 
 
 @dataclass(frozen=True)
@@ -120,12 +120,13 @@ class Checkpoints:
 
     def _check(self, path: Path) -> int | None:
         try:
-            report = check_weights(path, self.cfg)
-        except (OiyoloError, OSError) as error:
-            _log.warning("train: %s", error)
+            report = check_weights(path, self.cfg, complete=True)
+        except OiyoloError as error:
+            # Its remedy is for files that the user chose; here older weights are used instead.
+            _log.warning("train: %s is ignored: %s", path, error.found or error.what)
             return None
-        if not report.is_complete:
-            _log.warning("train: %s is incomplete and is ignored", path)
+        except OSError as error:
+            _log.warning("train: %s is ignored: %s", path, error)
             return None
         return report.header.iteration(self._batch)
 
@@ -205,12 +206,20 @@ class Checkpoints:
         self._copy(new, self.kept_folder / f"best-{value:.6f}-{iteration}{_SUFFIX}")
         self._remove_older_best()
 
+    def _remove_links(self) -> None:
+        """Remove links to other files: darknet would write its weights into those."""
+        for path in self.run.weights_folder.glob("*"):
+            if path.is_symlink() and not path.is_dir():
+                _log.warning("train: removed %s, which is a link to another file", path)
+                path.unlink()
+
     def repair(self, map_by_iteration: Mapping[int, float]) -> None:
         """Clean up after a kill: remove partial copies and restore overwritten best weights.
 
         Args:
             map_by_iteration: The mAP values in the log.
         """
+        self._remove_links()
         files.remove_parts(self.kept_folder)
         self._remove_older_best()
         best, path = self.best, self.best_path

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import re
+import signal
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from oiyolo.darknet.build import failures
 from oiyolo.trainlog.parse import complaints
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _LAST_LINES: Final = 5
+_MAP_BEGINS: Final = re.compile(r"calculat(?:ion|ing) mAP", re.IGNORECASE)
+_MAP_ENDS: Final = re.compile(r"mean[_ ]average[_ ]precision \(mAP@", re.IGNORECASE)
+_GPU_LIBRARY: Final = re.compile(r"cudnn|cuda|cublas", re.IGNORECASE)
+_CRASHES: Final = frozenset({-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGFPE})
 
 
 class ExitCause(NamedTuple):
@@ -58,8 +64,7 @@ _CAUSES: Final = (
         "Run `oiyolo prepare` and `oiyolo split`, " + _RESUME,
     ),
     _Cause(
-        r"driver version is insufficient|no CUDA-capable device|invalid device ordinal"
-        r"|cannot open shared object file",
+        r"invalid device ordinal",
         "the GPU or its driver is missing",
         "Check nvidia-smi and [train] gpus, " + _RESUME,
     ),
@@ -73,20 +78,60 @@ _CAUSES: Final = (
         "the disk is full",
         "Free up space, " + _RESUME,
     ),
+    _Cause(
+        r"illegal memory access|unspecified launch failure|launch timed out|misaligned address"
+        r"|uncorrectable ECC|CUDA Error: unknown error|CUDNN_STATUS_EXECUTION_FAILED",
+        "the GPU failed",
+        "Look for NVRM messages in dmesg, and at nvidia-smi; restart the machine if the GPU fails "
+        "again, " + _RESUME,
+    ),
+)
+_KILLED: Final = _Cause(
+    "",
+    "darknet was killed, which the system does when memory runs out",
+    'Look for "Out of memory" in dmesg, close other programs that use much memory, ' + _RESUME,
 )
 
 
-def find_cause(log: Sequence[str], iterations: int) -> ExitCause:
-    """Return why a run ended, judged by the output of its last attempt.
+def died_measuring_map(log: Sequence[str], exit_code: int) -> bool:
+    """Return whether darknet crashed while it measured mAP, as it does with some cuDNN versions.
+
+    AlexeyAB's darknet loads the network a second time for it, and uses cuDNN in another way than
+    in training (src/detector.c, validate_detector_map). Programs that end darknet do not count.
+
+    Args:
+        log: The lines of darknet's output.
+        exit_code: Its exit code, negative for a signal.
+    """
+    begins = [i for i, line in enumerate(log) if _MAP_BEGINS.search(line)]
+    if not begins:
+        return False
+    rest = "\n".join(log[begins[-1] + 1 :])
+    if _MAP_ENDS.search(rest):
+        return False
+    return exit_code in _CRASHES or _GPU_LIBRARY.search(rest) is not None
+
+
+def find_cause(
+    log: Sequence[str], iterations: int, exit_code: int = 0, *, is_built: bool = False
+) -> ExitCause:
+    """Return why a run ended, judged by the output and the exit code of its last attempt.
 
     Args:
         log: The lines of that output.
         iterations: Number of logged iterations.
+        exit_code: Darknet's exit code, negative for a signal.
+        is_built: Whether oiyolo built this darknet.
     """
     output = "\n".join(complaints(log) or log[-_LAST_LINES:])
     text = "\n".join(log)
     for cause in _CAUSES:
         if re.search(cause.pattern, text, re.MULTILINE):
             return ExitCause(cause.name, cause.remedy, output)
+    if exit_code == -signal.SIGKILL:
+        return ExitCause(_KILLED.name, _KILLED.remedy, output)
+    failure = failures.explain(text, exit_code, is_built=is_built)
+    if failure is not None:
+        return ExitCause(failure.what, f"{failure.remedy}, {_RESUME}", output)
     name = "" if iterations else "nothing was trained"
     return ExitCause(name, "Fix the cause, " + _RESUME, output)

@@ -9,12 +9,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
+from oiyolo.core.files import open_binary
 from oiyolo.training.monitors import ErrorReported, IterationStats, MapMeasured, WeightsSaved
 from oiyolo.trainlog.line_reader import LineReader
 from oiyolo.trainlog.records import Records
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from oiyolo.training.monitors import TrainingEvent
     from oiyolo.trainlog.rows import Event
@@ -24,6 +26,7 @@ _OUT_OF_MEMORY: Final = re.compile(
     r"|Try to set subdivisions=",
 )
 _MAX_WAITING_LINES: Final = 1000
+_TAIL_BYTES: Final = 1 << 20
 
 
 class LiveReader:
@@ -75,3 +78,21 @@ class LiveReader:
             is_memory = _OUT_OF_MEMORY.search(event.text) is not None
             return [ErrorReported(event.text, out_of_memory=is_memory)]
         return []
+
+
+def latest_stats(log_path: Path) -> IterationStats | None:
+    """Return the last iteration in a run's log; ``None`` if the last 1 MiB has none.
+
+    Args:
+        log_path: The log, which may be missing.
+    """
+    try:
+        with open_binary(log_path) as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - _TAIL_BYTES))
+            lines = file.read().split(b"\n")
+    except FileNotFoundError:
+        return None
+    read = LiveReader()
+    events = [event for line in lines for event in read(line)]
+    return next((e for e in reversed(events) if isinstance(e, IterationStats)), None)

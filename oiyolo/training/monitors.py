@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from oiyolo.trainlog.verdict import (
-    MAP_TOLERANCE,
     MIN_CHANGE,
     NAN_MIN_ITERATIONS,
     WINDOW_MIN,
@@ -29,7 +28,9 @@ from oiyolo.trainlog.verdict import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-StopKind = Literal["nan", "explosion", "stall", "disk", "memory", "patience", "warm-up"]
+StopKind = Literal[
+    "nan", "explosion", "stall", "disk", "memory", "map", "patience", "warm-up", "stop"
+]
 
 EXPLOSION_RATIO: Final = 20.0
 """A loss this many times the lowest earlier median has exploded. ``plot`` reports a run as
@@ -42,6 +43,9 @@ STALL_FLOOR_S: Final = 900.0
 STALL_START_S: Final = 1800.0
 """Limit before the first iteration: CUDA may compile for minutes, and weights may come from a slow
 disk."""
+
+MAP_TOLERANCE: Final = 0.005
+"""Rise of the mAP up to which it has not improved, for early stopping."""
 
 _STALL_RATIO: Final = 20.0
 _MAP_TIME_RATIO: Final = 5.0
@@ -105,7 +109,8 @@ class StopReason:
     """Why a run is stopped.
 
     Attributes:
-        kind: nan, explosion, stall, disk, memory, patience or warm-up.
+        kind: nan, explosion, stall, disk, memory, map (darknet died while it measured mAP),
+            patience, warm-up or stop (a user's request).
         message: The reason in words, with the figures.
         iteration: The latest iteration that was logged.
         last_good_iteration: The last iteration before the fault.
@@ -434,3 +439,28 @@ class WarmUp(_CheckpointMonitor):
             return None
         message = f"the warm-up of {self._until:,} iterations is complete"
         return StopReason("warm-up", message, event.iteration, event.iteration)
+
+
+class StopRequest(Monitor):
+    """Stop when a user asks for it."""
+
+    def __init__(self, is_requested: Callable[[], bool]) -> None:
+        """Create the monitor.
+
+        Args:
+            is_requested: Function that returns whether the run must stop.
+        """
+        self._is_requested = is_requested
+        self._iteration = 0
+
+    def on_event(self, event: TrainingEvent, at_s: float) -> StopReason | None:  # noqa: ARG002  (time does not matter)
+        """Note the iteration."""
+        if isinstance(event, IterationStats):
+            self._iteration = event.iteration
+        return None
+
+    def on_tick(self, at_s: float, quiet_s: float) -> StopReason | None:  # noqa: ARG002  (time does not matter)
+        """Stop if it is requested."""
+        if not self._is_requested():
+            return None
+        return StopReason("stop", "stopped by `oiyolo stop`", self._iteration, self._iteration)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from oiyolo.training.monitors import StopReason
 
 RATE_STEP: Final = 0.5
+MAP_REMEDY: Final = "`oiyolo evaluate` measures it after the training"
 _USUAL_WARM_UP: Final = 1000
 _WARM_UP_SHARE: Final = 10
 
@@ -28,11 +29,13 @@ class RecoveryState:
         rate_factor: Factor on the learning rate.
         subdivisions: Subdivisions that fit into memory; 0 if the network's own do.
         rollbacks: How often the run was rolled back since its start or its last failure.
+        measures_map: Whether darknet may measure mAP; it died while doing so if not.
     """
 
     rate_factor: float = 1.0
     subdivisions: int = 0
     rollbacks: int = 0
+    measures_map: bool = True
 
     @classmethod
     def of(cls, record: dict[str, Any]) -> RecoveryState:
@@ -43,6 +46,7 @@ class RecoveryState:
             float(saved.get("rate_factor", 1.0)),
             int(saved.get("subdivisions", 0)),
             int(saved.get("rollbacks", 0)),
+            bool(saved.get("measures_map", True)),
         )
 
 
@@ -83,6 +87,9 @@ def choose_recovery(
         return Abort("Free up space, then run `oiyolo train` again to resume", is_disk_full=True)
     if reason.kind == "memory":
         return _increase_subdivisions(state, schedule)
+    if reason.kind == "map":
+        action = f"does not measure mAP any more: {MAP_REMEDY}"
+        return Retry(replace(state, measures_map=False), None, action)
     if state.rollbacks >= max_rollbacks:
         return Abort(_REMEDIES[reason.kind] + f"; the run was rolled back {state.rollbacks} times")
     if reason.kind == "stall":
@@ -129,7 +136,7 @@ def adjust(cfg: Cfg, state: RecoveryState) -> Cfg:
         new.net.set("learning_rate", _rate(cfg) * state.rate_factor)
     if state.subdivisions > fewest:
         new.net.set("subdivisions", state.subdivisions)
-    return new.copy()
+    return new
 
 
 def for_one_gpu(cfg: Cfg, gpu_count: int) -> Cfg:
@@ -144,7 +151,7 @@ def for_one_gpu(cfg: Cfg, gpu_count: int) -> Cfg:
     # Six digits, so that a third of the rate, written to a file, times three is the rate again.
     new.net.set("learning_rate", float(f"{_rate(cfg) * gpu_count:.6g}"))
     new.net.set("burn_in", cfg.net.integer("burn_in", 0) // gpu_count)
-    return new.copy()
+    return new
 
 
 def warm_up_iterations(cfg: Cfg) -> int:

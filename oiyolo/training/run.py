@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypedDict
 
-from oiyolo.core import files, locks
+from oiyolo.core import files, locks, records
 from oiyolo.core.errors import UsageError
+from oiyolo.darknet import lists
+from oiyolo.darknet.forks import FINAL_WEIGHTS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
+
+_log = logging.getLogger("oiyolo")
 
 BASE_NAME: Final = "network"
 """Darknet names weights after its cfg: ``network.cfg`` yields ``network_final.weights``."""
@@ -21,6 +26,29 @@ FAILED: Final = "failed"
 INTERRUPTED: Final = "interrupted"
 RUNNING: Final = "running"
 _NUMBERED: Final = re.compile(r"(.+)-(\d{3,})")
+
+
+class RecordFields(TypedDict, total=False):
+    """The fields of ``run.json`` on whose type the program relies."""
+
+    state: str
+    network: str
+    max_batches: int
+    seconds: float
+    resumed_at_iteration: int
+    began_at: str
+    ended_at: str | None
+    outcome: str | None
+    command: list[str]
+    classes: list[str]
+    host: str
+    process: int
+    made_from: dict[str, Any] | None
+    darknet: dict[str, Any]
+    events: list[dict[str, Any]]
+    attempts: list[dict[str, Any]]
+    stopped_early: dict[str, Any] | None
+    tuning: dict[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -74,10 +102,39 @@ class Run:
         return self.folder / "run.json"
 
     @property
+    def has_final_weights(self) -> bool:
+        """Whether the file of the final weights exists."""
+        return (self.weights_folder / f"{BASE_NAME}{FINAL_WEIGHTS}").is_file()
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether there are any weights in its folder, final or not."""
+        return any(self.weights_folder.glob("**/*.weights")) or any(
+            self.weights_folder.glob(f"{BASE_NAME}.backup")
+        )
+
+    @property
+    def stop_path(self) -> Path:
+        """The file that asks the process that trains this run to stop."""
+        return self.folder / ".stop"
+
+    @property
+    def output_path(self) -> Path:
+        """What ``oiyolo train --detach`` prints in the background."""
+        return self.folder / "detached.log"
+
+    @property
     def record(self) -> dict[str, Any]:
-        """The content of ``run.json``; empty if it is missing or invalid."""
-        content = files.read_json(self.record_path)
-        return content if isinstance(content, dict) else {}
+        """The content of ``run.json``; empty if it is missing.
+
+        Raises:
+            InputFormError: The file is damaged.
+        """
+        remedy = (
+            f"Restore it from a copy, or move the folder {self.folder} out of runs/, after which "
+            "the other runs can be used"
+        )
+        return records.find(self.record_path, RecordFields, remedy=remedy) or {}
 
     def write_record(self, **changes: object) -> None:
         """Change the given keys of ``run.json``."""
@@ -97,22 +154,26 @@ class Run:
         return locks.is_held(self._lock_path)
 
     @property
+    def state(self) -> str:
+        """The state now; unlike the record's, it is right after a kill too. Empty if unknown."""
+        if self.is_training:
+            return RUNNING
+        recorded = str(self.record.get("state") or "")
+        return INTERRUPTED if recorded == RUNNING else recorded
+
+    @property
     def _lock_path(self) -> Path:
         return self.folder / ".lock"
 
     def image_ids(self, split: str) -> list[str]:
         """Return the image ids in the run's own copy of a list (``train`` or ``valid``)."""
-        return ids_in((self.folder / f"{split}.txt").read_text(encoding="utf-8"))
+        path = self.folder / f"{split}.txt"
+        return lists.read_ids(path, remedy="Run `oiyolo train`, which writes the list again")
 
 
 def event_message(event: Mapping[str, Any]) -> str:
     """Return the message of an event, or of ``stopped_early``, in ``run.json``."""
     return str(event["message"] if "message" in event else event["told"])  # older: "told"
-
-
-def ids_in(list_text: str) -> list[str]:
-    """Return the image ids in the text of a list of paths."""
-    return [line.rpartition("/")[2].rpartition(".")[0] for line in list_text.splitlines()]
 
 
 def runs_in(folder: Path) -> list[Run]:
@@ -125,7 +186,7 @@ def runs_in(folder: Path) -> list[Run]:
 
 def ids_in_use(folder: Path) -> set[str]:
     """Return the ids of the images that runs below ``runs/`` are training on now."""
-    running = [run for run in runs_in(folder) if run.is_training]
+    running = running_runs(folder)
     return {i for run in running for split in ("train", "valid") for i in run.image_ids(split)}
 
 
@@ -141,12 +202,30 @@ def next_name(folder: Path, network: str) -> str:
     return f"{plain}-{max(numbers, default=0) + 1:03}"
 
 
-def find_run(folder: Path, name: str | None) -> Run:
-    """Return the run with a name, or the latest run if the name is ``None``.
+def running_runs(folder: Path) -> list[Run]:
+    """Return the runs below ``runs/`` that are being trained now, the oldest first."""
+    return [run for run in runs_in(folder) if run.is_training]
+
+
+def find_run(
+    folder: Path,
+    name: str | None,
+    *preferences: Callable[[Run], bool],
+) -> Run:
+    """Return the run with a name, or the newest suitable run if the name is ``None``.
+
+    Args:
+        folder: The folder of all runs.
+        name: Name of the run.
+        *preferences: What the caller needs, the best first: the newest run that has it is chosen.
+            If no run has any of it, the newest of all is.
 
     Raises:
         UsageError: There is no such run.
+        InputFormError: The ``run.json`` of a run is damaged, so that the newest is unknown.
     """
+    if name in {path.parent.name for path in folder.glob("*/run.json")}:
+        return Run(folder / str(name))  # whatever the state of the others
     runs = runs_in(folder)
     if not runs:
         raise UsageError(
@@ -156,4 +235,25 @@ def find_run(folder: Path, name: str | None) -> Run:
     if name is not None and name not in by_name:
         expected = ", ".join(by_name)
         raise UsageError(f"there is no run {name!r}", where=str(folder), expected=expected)
-    return runs[-1] if name is None else by_name[name]
+    return newest_with(runs, preferences) if name is None else by_name[name]
+
+
+def newest_with(runs: Sequence[Run], preferences: Sequence[Callable[[Run], bool]]) -> Run:
+    """Return the newest run with the first preference that any run has; else the newest run.
+
+    Args:
+        runs: At least one run, the oldest first.
+        preferences: What the caller needs, the best first.
+    """
+    for has_it in preferences:
+        for run in reversed(runs):
+            if has_it(run):
+                if run != runs[-1]:
+                    _log.info(
+                        "using %s: the newer run %s (%s) is not that far",
+                        run.name,
+                        runs[-1].name,
+                        runs[-1].state,
+                    )
+                return run
+    return runs[-1]

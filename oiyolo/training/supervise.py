@@ -12,13 +12,11 @@ import ctypes
 import gc
 import math
 import time
-from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from oiyolo.core import process
+from oiyolo.core import files, process
 from oiyolo.core.progress import progress
-from oiyolo.core.units import format_duration
 from oiyolo.training.monitors import IterationStats, MapMeasured
 
 if TYPE_CHECKING:
@@ -31,7 +29,6 @@ if TYPE_CHECKING:
     ReadLine = Callable[[bytes], Sequence[TrainingEvent]]
 
 _TICK_INTERVAL_S: Final = 1.0
-_SPEED_WINDOW: Final = 50
 
 
 @dataclass(frozen=True)
@@ -77,12 +74,12 @@ def supervise(
         stdin_text: Content of its stdin.
     """
     with (
-        log_path.open("ab", buffering=0) as log,
+        files.open_append(log_path) as log,
         progress("train", total=total, unit="it", initial=start_iteration) as bar,
     ):
         if log.tell() and not _ends_in_newline(log_path):
             log.write(b"\n")  # end a line that was cut off when darknet was killed
-        output = _MonitoredOutput(read, monitors, _ProgressDisplay(bar, total, start_iteration))
+        output = _MonitoredOutput(read, monitors, ProgressDisplay(bar, start_iteration))
 
         def on_line(_: str, line: bytes) -> None:
             log.write(line + b"\n")
@@ -104,7 +101,7 @@ class _MonitoredOutput:
     """The output of the program, passed on to the progress display and the monitors."""
 
     def __init__(
-        self, read: ReadLine, monitors: Sequence[Monitor], display: _ProgressDisplay
+        self, read: ReadLine, monitors: Sequence[Monitor], display: ProgressDisplay
     ) -> None:
         self.display = display
         self.stop_reason: StopReason | None = None
@@ -121,7 +118,7 @@ class _MonitoredOutput:
         at_s = time.monotonic()
         for event in events:
             self.iteration_count += isinstance(event, IterationStats)
-            self.display.add(event, at_s)
+            self.display.add(event)
             if self.stop_reason is None:
                 self._call(lambda monitor, event=event: monitor.on_event(event, at_s))  # type: ignore[misc]
 
@@ -141,46 +138,35 @@ class _MonitoredOutput:
             self.stop_reason = self.stop_reason or reason
 
 
-class _ProgressDisplay:
+class ProgressDisplay:
     """The progress bar and its figures."""
 
-    def __init__(self, bar: Progress, total: int, start_iteration: int) -> None:
+    def __init__(self, bar: Progress, start_iteration: int) -> None:
         self.last = IterationStats(0, math.nan, math.nan)
         self._bar = bar
-        self._total = total
         self._done = start_iteration
         self._map = math.nan
-        self._times: deque[tuple[float, int]] = deque(maxlen=_SPEED_WINDOW)
 
-    def add(self, event: TrainingEvent, at_s: float) -> None:
+    def add(self, event: TrainingEvent) -> None:
         """Show the figures of an event."""
         if isinstance(event, MapMeasured):
             self._map = event.map
         if isinstance(event, IterationStats):
             self.last = event
-            self._times.append((at_s, event.iteration))
             self._bar.set_postfix(**self._figures())
             self._bar.advance(max(0, event.iteration - self._done))
             self._done = max(self._done, event.iteration)
 
     def _figures(self) -> dict[str, object]:
         point = self.last
-        figures = {
-            "loss": f"{point.loss:.3f}",
+        figures = {  # the most important first: a narrow terminal has no room for all
             "avg": f"{point.avg_loss:.3f}",
-            "IOU": "" if math.isnan(point.iou) else f"{point.iou:.2f}",
             "mAP": "" if math.isnan(self._map) else f"{self._map:.1%}",
+            "IOU": "" if math.isnan(point.iou) else f"{point.iou:.2f}",
             "img/s": "" if math.isnan(point.images_per_s) else f"{point.images_per_s:.0f}",
-            "left": self._time_left(),
+            "loss": f"{point.loss:.3f}",
         }
         return {name: text for name, text in figures.items() if text}
-
-    def _time_left(self) -> str:
-        """Return the remaining time at the speed of the latest iterations."""
-        (first_s, first), (last_s, last) = self._times[0], self._times[-1]
-        if last <= first:
-            return ""
-        return format_duration((last_s - first_s) / (last - first) * max(0, self._total - last))
 
 
 def release_memory() -> None:

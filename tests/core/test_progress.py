@@ -135,3 +135,13 @@ def test_a_bar_of_bytes_appears_with_the_first_byte(
         for _ in range(count):
             bar.advance(100)
     assert bool(terminal.getvalue()) == bool(count)
+
+
+@pytest.mark.parametrize(
+    ("columns", "shown"), [(0, []), (10, ["avg"]), (19, ["avg"]), (20, ["avg", "IOU"])]
+)
+def test_the_figures_that_do_not_fit_into_a_terminal_are_left_out(
+    columns: int, shown: list[str]
+) -> None:
+    figures = {"avg": "1.50", "IOU": "0.50"}  # ", avg=1.50" and ", IOU=0.50" have 10 columns each
+    assert list(module._fitting(figures, columns)) == shown

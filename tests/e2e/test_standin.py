@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import shutil
+import signal
+import struct
 import sys
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -14,13 +16,16 @@ import pytest
 
 import oiyolo
 from oiyolo.core import locks
-from oiyolo.stages.train import training_loop
+from oiyolo.stages.train import background, training_loop
+from tests.conftest import TINY_CFG
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.conftest import Cli, CommandResult
+    from oiyolo.training.run import Run
+    from tests.conftest import Cli, CommandResult, Shell
 
 ITERATIONS = 120
 PROGRAM = '''\
@@ -43,11 +48,16 @@ is_proof = cfg.startswith("proof")
 if not is_proof:
     with (here / "calls.jsonl").open("a") as file:
         file.write(json.dumps(sys.argv[1:]) + "\\n")
-    assert os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"  # numbers are those of nvidia-smi
+    assert os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"  # as nvidia-smi numbers them
 text = Path(cfg).read_text()
 number = lambda key, where=text: int(re.search(rf"^{key} *= *(\\d+)", where, re.M)[1])
 batch, last = number("batch"), number("max_batches")
-backup = re.search(r"backup *= *(\\S+)", Path(data).read_text())[1]
+option = lambda key: re.search(rf"^{key} *= *(\\S+)", Path(data).read_text(), re.M)[1]
+backup = option("backup")
+images = Path(option("valid" if verb == "valid" else "train")).read_text().splitlines()
+if not is_proof:
+    with (here / "images.jsonl").open("a") as file:
+        file.write(json.dumps(images) + "\\n")
 base = Path(cfg).name.split(".")[0]
 
 
@@ -68,6 +78,10 @@ def say(text, to=sys.stdout):
 
 
 if verb == "valid":
+    if "detects" in behaviour:
+        prefix = Path(option("results"), sys.argv[sys.argv.index("-out") + 1])
+        rows = (f"{Path(image).stem} 0.9 5 5 20 20\\n" for image in images)
+        Path(f"{prefix}0.txt").write_text("".join(rows))
     sys.exit(behaviour.get("exit_code", 0))
 if is_proof:
     write("_final.weights", last)
@@ -118,6 +132,10 @@ for i in range(first, until + 1):
     say(f"{i}: {words}, {words} {ends}, ")
     say("Corrupt JPEG data: premature end of data segment\\n", sys.stderr)
     say(f"{rate:f} rate, 0.010000 seconds, {i * batch} images\\n")
+    if "-map" in sys.argv and str(i) in behaviour.get("dies_of_map", {}):
+        say("\\n calculation mAP (mean average precision)...\\n")
+        say(behaviour["dies_of_map"][str(i)], sys.stderr)
+        sys.exit(1)
     value = behaviour.get("maps", {}).get(str(i))
     if value is not None:
         say(f"\\n mean_average_precision (mAP@0.50) = {value:f} \\n")
@@ -384,6 +402,88 @@ def test_evaluate_fails_if_darknet_writes_no_detections(stand_in: StandIn, cli: 
     assert not list(stand_in.run.glob(".evaluate-*"))
 
 
+def test_a_dry_run_warns_and_fails_as_the_training_does(stand_in: StandIn, tmp_path: Path) -> None:
+    stand_in.behave()
+    path = tmp_path / "mine.cfg"
+    path.write_text(TINY_CFG.replace("burn_in", "burnin"), encoding="utf-8")
+    warning = f"{path}, line {TINY_CFG.splitlines().index('burn_in=10') + 1}: "
+    weights = tmp_path / "initial.weights"
+    weights.write_bytes(b"<html>")
+    for more in (("--dry-run",), ()):
+        words = ("--network", str(path), *more)
+        assert warning in stand_in.train(*words, "--weights", "none").err
+        done = stand_in.train(*words, "--weights", str(weights), "--json")
+        assert (done.code, done.json["where"]) == (3, str(weights))
+
+
+def test_a_dry_run_says_from_which_weights_it_would_resume(stand_in: StandIn) -> None:
+    stand_in.behave(final="none", until=110)
+    new = stand_in.train("--dry-run", "--json").json
+    assert "start from random weights" in new["would"]
+    assert stand_in.train().code == 5
+    plan = stand_in.train("--dry-run", "--json").json
+    assert any("resume from" in action and "100" in action for action in plan["would"])
+    stand_in.behave()
+    assert stand_in.train().code == 0
+    assert stand_in.calls[-1] == plan["command"][1:]
+    assert stand_in.train("--dry-run", "--json").json["would"] == []
+
+
+def test_evaluate_refuses_invalid_weights_and_changes_nothing(
+    stand_in: StandIn, cli: Cli, tmp_path: Path, digests: Callable[[Path], dict[str, str]]
+) -> None:
+    stand_in.behave()
+    assert stand_in.train().code == 0
+    own = stand_in.run / "weights" / "network_final.weights"
+    good = own.read_bytes()
+    nan, infinite = (struct.pack("<f", value) for value in (float("nan"), float("inf")))
+    contents = {
+        "empty": b"",
+        "page": b"<!DOCTYPE html><html>",
+        "nan": good[:-4] + nan,
+        "infinite": good[:-4] + infinite,
+        "short": good[:-1],
+        "long": good + b"\0",
+        "longer": good + good[-4:],
+        "half": good[: len(good) // 2],
+    }
+    (stand_in.run / "evaluation.json").write_text("{}")
+    before = digests(stand_in.run)
+    words = ("evaluate", "--executable", stand_in.path)
+    for name, content in contents.items():
+        path = tmp_path / f"{name}.weights"
+        path.write_bytes(content)
+        for more in ((), ("--dry-run",)):
+            done = cli(*words, "--weights", path, *more, "--json", project=stand_in.project)
+            assert (done.code, done.json["where"]) == (3, str(path)), name
+            assert done.json["remedy"], name
+    for path in (tmp_path, tmp_path / "none"):
+        assert cli(*words, "--weights", path, project=stand_in.project).code == 2
+    assert digests(stand_in.run) == before
+    own.write_bytes(good[:-1])
+    done = cli(*words, "--json", project=stand_in.project)
+    assert (done.code, done.json["where"]) == (3, str(own))
+    assert "oiyolo train" in done.json["remedy"]
+    assert not [call for call in stand_in.calls if "valid" in call]
+    # As the remedy says: the run is resumed from its last checkpoint, and the file is valid again.
+    assert stand_in.train().code == 0
+    assert len(own.read_bytes()) == len(good)
+
+
+def test_a_failed_evaluation_keeps_the_earlier_one_up_to_date(
+    stand_in: StandIn, cli: Cli, digests: Callable[[Path], dict[str, str]]
+) -> None:
+    stand_in.behave()
+    assert stand_in.train().code == 0
+    for name in ("evaluation.json", ".evaluated-from.json"):
+        (stand_in.run / name).write_text("{}")
+    before = digests(stand_in.run)
+    assert cli("evaluate", "--executable", stand_in.path, project=stand_in.project).code == 5
+    after = digests(stand_in.run)
+    assert set(after) - set(before) == {"valid_log.txt", ".evaluate.lock"}
+    assert {name: after[name] for name in before} == before
+
+
 def test_a_darknet_that_does_not_train_is_refused(stand_in: StandIn) -> None:
     stand_in.behave()
     text = stand_in.path.read_text().replace('write("_final.weights", last)', "pass")
@@ -588,6 +688,226 @@ def test_damaged_best_weights_are_restored(
     stand_in.behave("alexeyab")
     assert stand_in.train().code == 0
     assert best.read_bytes() == good
+
+
+def test_a_darknet_that_dies_while_it_measures_map_trains_without_it(stand_in: StandIn) -> None:
+    stand_in.behave("alexeyab", dies_of_map={"105": "cuDNN Error: CUDNN_STATUS_BAD_PARAM\n"})
+    done = stand_in.train()
+    assert done.code == 0, done.err
+    assert "oiyolo evaluate" in done.err
+    assert ["-map" in call for call in stand_in.calls] == [True, False]
+    assert [attempt["from_iteration"] for attempt in stand_in.record["attempts"]] == [0, 100]
+    (event,) = events_of(stand_in, "map")
+    assert event["back_to"] == 100
+    assert "CUDNN_STATUS_BAD_PARAM" in event["message"]
+
+
+def test_a_call_after_it_died_of_map_leaves_map_out_from_the_start(stand_in: StandIn) -> None:
+    stand_in.behave(
+        "alexeyab", dies_of_map={"50": "CUDA Error: x\n"}, final="none", until=110, exit_code=1
+    )
+    assert stand_in.train().code == 5
+    plan = stand_in.train("--dry-run", "--json").json
+    assert "-map" not in plan["command"]
+    stand_in.behave("alexeyab", dies_of_map={"105": "CUDA Error: x\n"})
+    done = stand_in.train()
+    assert done.code == 0, done.err
+    assert "oiyolo evaluate" in done.err
+    assert len(stand_in.calls) == 3
+
+
+@pytest.mark.parametrize(
+    ("number", "name"),
+    [(4, "another processor"), (9, "killed"), (11, "crashes")],
+)
+def test_the_signal_of_a_darknet_that_died_is_explained(
+    stand_in: StandIn, number: int, name: str
+) -> None:
+    stand_in.behave(final="none", until=30, signal=number)
+    done = stand_in.train("--json")
+    assert done.code == 5
+    assert name in done.json["error"]
+    assert "oiyolo train" in done.json["remedy"]
+
+
+def test_the_partial_files_of_a_killed_training_are_removed_by_the_next_call(
+    stand_in: StandIn,
+) -> None:
+    stand_in.behave()
+    assert stand_in.train().code == 0
+    folders = [stand_in.run, stand_in.run / "weights", stand_in.run / "weights" / "kept"]
+    for folder in folders:
+        folder.mkdir(exist_ok=True)
+        (folder / ".x.999999999-1.part").touch()
+    assert "nothing to do" in stand_in.train().out
+    assert not list(stand_in.run.rglob("*.part"))
+
+
+# --- the newest run that has what is needed ------------------------------------------------------
+
+
+def abort(stand_in: StandIn) -> None:
+    """Start a second run that ends before it saves weights or completes an iteration."""
+    stand_in.behave(final="none", until=0, exit_code=1)
+    assert stand_in.train("--again").code == 5
+    assert (stand_in.project / "runs" / "tiny-002" / "run.json").exists()
+
+
+def test_commands_use_the_newest_run_that_has_what_they_need(stand_in: StandIn, cli: Cli) -> None:
+    stand_in.behave(max_batches=ITERATIONS)
+    assert stand_in.train().code == 0
+    abort(stand_in)
+    assert cli.ok("plot", "--json", project=stand_in.project).json["name"] == "tiny-001"
+    done = cli.ok("report", "--json", project=stand_in.project)
+    assert done.json["run"] == "tiny-001"
+    assert "tiny-002" in done.err  # passed over, and named
+    plan = cli("evaluate", "--executable", stand_in.path, "--dry-run", project=stand_in.project)
+    assert "tiny-001" in plan.out
+    assert "nothing to do" in stand_in.train().out
+    for name in ("plot", "evaluate"):  # a named run is used whatever it has
+        assert cli(name, "--run", "tiny-002", project=stand_in.project).code in {2, 3}
+
+
+# --- stop, status, attach, detach ----------------------------------------------------------------
+
+
+@pytest.fixture
+def in_training(
+    stand_in: StandIn, shell: Shell, wait_until: Callable[[Callable[[], bool]], None]
+) -> subprocess.Popen[str]:
+    """A training in progress in another process."""
+    stand_in.behave(pace_s=0.05, saves_every=10)
+    process = shell.start("train", "--executable", stand_in.path, "--project", stand_in.project)
+    wait_until((stand_in.run / "weights" / "network.backup").is_file)
+    return process
+
+
+def test_stop_ends_a_training_and_says_what_is_kept(
+    stand_in: StandIn, cli: Cli, shell: Shell, in_training: subprocess.Popen[str]
+) -> None:
+    plan = cli.ok("stop", "--dry-run", "--json", project=stand_in.project)
+    assert str(in_training.pid) in plan.json["would"][0]
+    stopped = cli.ok("stop", "--json", project=stand_in.project).json
+    assert shell.end_of(in_training).code == 130
+    assert (stopped["run"], stopped["state"]) == ("tiny-001", "interrupted")
+    saved = stopped["iteration"] - stopped["iterations_lost"]
+    assert saved >= 10
+    assert saved % 10 == 0
+    assert not (stand_in.run / ".stop").exists()
+    again = cli.ok("stop", "--json", project=stand_in.project).json
+    assert again["run"] is None
+    assert cli.ok("stop", "--dry-run", "--json", project=stand_in.project).json["would"] == []
+    stand_in.behave()
+    assert stand_in.train().code == 0
+    assert stand_in.record["resumed_at_iteration"] == saved
+
+
+def test_a_request_to_stop_from_an_earlier_time_stops_nothing(stand_in: StandIn) -> None:
+    stand_in.run.mkdir(parents=True)
+    (stand_in.run / ".stop").touch()
+    stand_in.behave(pace_s=0.01)
+    assert stand_in.train().code == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_a_signal_saves_the_state(
+    stand_in: StandIn, shell: Shell, in_training: subprocess.Popen[str], number: int
+) -> None:
+    in_training.send_signal(number)
+    in_training.send_signal(number)  # a terminal sends its signal twice
+    assert shell.end_of(in_training).code == 130
+    assert stand_in.record["state"] == "interrupted"
+    assert "weights are saved up to iteration" in stand_in.record["outcome"]
+
+
+def test_status_shows_a_training_in_progress_and_not_one_that_was_killed(
+    stand_in: StandIn, cli: Cli, shell: Shell, in_training: subprocess.Popen[str]
+) -> None:
+    (run,) = cli.ok("status", "--json", project=stand_in.project).json["runs"]
+    assert (run["state"], run["process"]) == ("running", in_training.pid)
+    assert 10 <= run["iteration"] <= run["max_batches"] == ITERATIONS
+    in_training.kill()
+    shell.end_of(in_training)
+    assert stand_in.record["state"] == "running"  # it could not record its end
+    (run,) = cli.ok("status", "--json", project=stand_in.project).json["runs"]
+    assert run == {"run": "tiny-001", "state": "interrupted"}
+
+
+def test_attach_shows_a_training_until_it_ends(
+    stand_in: StandIn, cli: Cli, in_training: subprocess.Popen[str]
+) -> None:
+    del in_training
+    plan = cli.ok("train", "--attach", "--dry-run", "--json", project=stand_in.project)
+    assert "tiny-001" in plan.json["would"][0]
+    done = cli.ok("train", "--attach", "--json", project=stand_in.project)
+    assert (done.json["run"], done.json["iterations"]) == ("tiny-001", ITERATIONS)
+    assert cli("train", "--attach", project=stand_in.project).code == 2
+
+
+def test_attach_fails_if_the_training_does(
+    stand_in: StandIn, cli: Cli, in_training: subprocess.Popen[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def dies(_: Run) -> list[bytes]:
+        in_training.kill()
+        in_training.wait()
+        return []
+
+    monkeypatch.setattr(background, "_new_lines", dies)
+    done = cli("train", "--attach", project=stand_in.project)
+    assert done.code == 5
+
+
+def test_an_interrupt_ends_attach_and_not_the_training(
+    stand_in: StandIn, cli: Cli, in_training: subprocess.Popen[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(background, "_new_lines", interrupted)
+    done = cli.ok("train", "--attach", "--json", project=stand_in.project)
+    assert (done.json["state"], done.json["process"]) == ("running", in_training.pid)
+    assert in_training.poll() is None
+
+
+@pytest.mark.parametrize("word", ["--detach", "--again"])
+def test_attach_refuses_options_that_it_would_ignore(stand_in: StandIn, word: str) -> None:
+    assert stand_in.train("--attach", word).code == 2
+
+
+def test_a_detached_training_outlives_the_command_that_started_it(
+    stand_in: StandIn, cli: Cli, shell: Shell
+) -> None:
+    stand_in.behave(pace_s=0.3, saves_every=10)
+    words = ("train", "--executable", stand_in.path, "--project", stand_in.project, "--detach")
+    plan = cli.ok(*words, "--dry-run", "--json")
+    assert "background" in plan.json["would"][-1]
+    done = shell(*words, "--json", "--price-per-hour", "2.5")
+    assert done.code == 0, done.err
+    assert (done.json["run"], done.json["state"]) == ("tiny-001", "running")
+    assert os.getsid(done.json["process"]) == done.json["process"]  # no terminal is its own
+    assert stand_in.record["cost"]["price_per_hour"] == 2.5  # the options are passed on
+    assert cli(*words).code == 6
+    stopped = cli.ok("stop", "--json", project=stand_in.project).json
+    assert stopped["state"] == "interrupted"
+    assert "stopped" in (stand_in.run / "detached.log").read_text(encoding="utf-8")
+
+
+def test_a_detached_training_that_cannot_start_fails_with_its_error(
+    stand_in: StandIn, cli: Cli
+) -> None:
+    stand_in.behave()
+    image = (stand_in.project / "data/dataset/train.txt").read_text().splitlines()[0]
+    label = stand_in.project / "data/dataset/obj" / f"{image.rpartition('/')[2][:-4]}.txt"
+    content = label.read_bytes()
+    label.unlink()
+    words = ("train", "--executable", stand_in.path, "--detach")
+    foreground, detached = (cli(*words[:n], "--json", project=stand_in.project) for n in (3, 4))
+    label.write_bytes(content)
+    assert detached.code == foreground.code == 3
+    assert detached.json == foreground.json
+    assert not stand_in.calls
 
 
 @pytest.mark.parametrize("fork", ["pjreddie", "alexeyab"])

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from oiyolo.core.errors import InputFormError, UsageError
+from oiyolo.core.errors import InputFormError, OiyoloError, UsageError
 from oiyolo.darknet.gpus import Gpu
 from oiyolo.networks.builders import anchors_of, stock
 from oiyolo.networks.cfg import parse
 from oiyolo.training.plan import identity_of, make_plan
+from tests.support.strange_values import STRANGE_VALUES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -140,6 +143,65 @@ def test_a_network_whose_anchors_are_in_cells_keeps_them(
     assert "cannot be fitted" in reason(plan, "stock anchors")
     with pytest.raises(InputFormError):
         plan_for(network="v2.cfg", anchors="own")
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_a_strange_value_in_a_users_file_is_an_error_with_its_path(
+    plan_for: PlanMaker, tmp_path: Path, data: st.DataObject
+) -> None:
+    lines = stock(data.draw(st.sampled_from(["demo", "yolov4-tiny"]))).render().splitlines()
+    for _ in range(2):
+        index = data.draw(st.sampled_from([i for i, text in enumerate(lines) if "=" in text]))
+        value = data.draw(st.sampled_from([*STRANGE_VALUES, None]))
+        lines[index] = f"{lines[index].partition('=')[0]}={value}" if value else ""
+    path = tmp_path / "mine.cfg"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    size_wh = data.draw(st.sampled_from([(96, 96), (416, 416)]))
+    errors: list[OiyoloError] = []
+    try:
+        plan_for(network=str(path), size_wh=size_wh, fork="alexeyab", gpus=(gpu(),), weights="none")
+    except OiyoloError as error:
+        errors.append(error)
+    for problem in errors:
+        assert problem.exit_code in {2, 3}
+        assert str(path) in problem.where or isinstance(problem, UsageError)
+        assert len(str(problem)) < 2000
+
+
+def test_warnings_name_the_file_and_its_own_lines(plan_for: PlanMaker, tmp_path: Path) -> None:
+    text = stock("demo").render().replace("subdivisions=", "subdivision=")
+    path = tmp_path / "mine.cfg"
+    path.write_text(text)
+    (warning,) = plan_for(network="mine.cfg", weights="none").warnings
+    line = next(n for n, row in enumerate(text.splitlines(), 1) if row.startswith("subdivision="))
+    assert warning.startswith(f"{path}, line {line}: ")
+
+
+def test_a_warning_about_the_users_file_is_kept_although_heads_are_adapted(
+    plan_for: PlanMaker, tmp_path: Path
+) -> None:
+    text = re.sub(
+        r"^filters *=.*$", "filters=21", stock("yolov3-tiny").render(), flags=re.MULTILINE
+    )
+    (tmp_path / "mine.cfg").write_text(text.replace("classes=80", "classes=2"))
+    plan = plan_for(network="mine.cfg", classes=1, weights="none")
+    assert any("21 filters" in warning for warning in plan.warnings)
+
+
+def test_a_batch_of_one_image_is_refused_where_it_was_set(plan_for: PlanMaker) -> None:
+    with pytest.raises(UsageError) as caught:
+        plan_for(batch=1)
+    assert caught.value.where == "[train] batch"
+
+
+def test_an_existing_path_is_a_path(plan_for: PlanMaker, tmp_path: Path) -> None:
+    name = "darknet53.conv.74"
+    assert plan_for(weights=name).weights == name
+    (tmp_path / name).touch()
+    for weights in (name, "auto"):
+        assert plan_for(weights=weights).weights == str(tmp_path / name)
+    assert plan_for(weights="none").weights == "none"
 
 
 def test_the_diff_shows_how_a_users_file_was_adapted(plan_for: PlanMaker, tmp_path: Path) -> None:

@@ -6,8 +6,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from oiyolo.core.errors import LockedError, UsageError
-from oiyolo.training.run import FINISHED, RUNNING, Run, find_run, ids_in, next_name, runs_in
+from oiyolo.core.errors import InputFormError, LockedError, UsageError
+from oiyolo.training.run import (
+    FINISHED,
+    INTERRUPTED,
+    RUNNING,
+    Run,
+    find_run,
+    next_name,
+    runs_in,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,20 +86,23 @@ def test_writing_a_record_changes_only_the_given_keys(tmp_path: Path) -> None:
     assert run.record == {"began_at": "1", "state": FINISHED, "iterations": 5}
 
 
-@pytest.mark.parametrize("content", [None, "", "[]", "{"])
-def test_a_missing_or_damaged_record_is_empty(tmp_path: Path, content: str | None) -> None:
+def test_a_missing_record_is_empty(tmp_path: Path) -> None:
+    assert Run(tmp_path).record == {}
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"state": 1}', "\0"])
+def test_a_damaged_record_is_an_error(tmp_path: Path, content: str) -> None:
     run = Run(tmp_path)
-    if content is not None:
-        run.record_path.write_text(content)
-    assert run.record == {}
+    run.record_path.write_text(content)
+    with pytest.raises(InputFormError) as caught:
+        _ = run.record
+    assert caught.value.where == str(run.record_path)
 
 
 def test_the_image_ids_are_read_from_a_runs_lists(tmp_path: Path) -> None:
     run = Run(tmp_path)
-    (tmp_path / "train.txt").write_text("/a b/obj/0a.jpg\n/a b/obj/0b.jpg\n")
-    assert run.image_ids("train") == ["0a", "0b"]
-    assert ids_in("") == []
-    assert ids_in("0a.jpg\n") == ["0a"]
+    (tmp_path / "train.txt").write_text(f"/a b/obj/{'0a' * 8}.jpg\n/a b/obj/{'0b' * 8}.jpg\n")
+    assert run.image_ids("train") == ["0a" * 8, "0b" * 8]
 
 
 def test_the_files_of_a_run_have_the_names_of_the_contract(tmp_path: Path) -> None:
@@ -114,3 +125,23 @@ def test_a_run_is_locked_while_it_is_trained(tmp_path: Path) -> None:
     ):
         pass
     assert "a-001" in caught.value.what
+
+
+def test_the_newest_run_that_has_what_is_needed_is_found(tmp_path: Path) -> None:
+    for number in range(1, 5):
+        make_run(tmp_path, f"a-00{number}", str(number))
+    has_any, has_more = {"a-001", "a-003"}, {"a-002"}
+    assert find_run(tmp_path, None, lambda run: run.name in has_any).name == "a-003"
+    preferences = [lambda run: run.name in has_more, lambda run: run.name in has_any]
+    assert find_run(tmp_path, None, *preferences).name == "a-002"
+    assert find_run(tmp_path, None, lambda _: False).name == "a-004"
+    assert find_run(tmp_path, "a-001", *preferences).name == "a-001"
+
+
+def test_a_run_is_running_only_while_a_process_holds_its_lock(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "a-001", "1")
+    assert run.state == INTERRUPTED  # killed: the record says that it is running
+    with run.lock("train"):
+        assert run.state == RUNNING
+    run.write_record(state=FINISHED)
+    assert run.state == FINISHED

@@ -8,41 +8,62 @@ succeeded if the final weights are valid, whatever darknet's exit code.
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, overload
 
+from oiyolo.core import files
+from oiyolo.core.errors import DarknetError, UsageError
 from oiyolo.core.results import Plan, Result, pluralize
 from oiyolo.core.units import format_duration
+from oiyolo.darknet.forks import FORKS
 from oiyolo.darknet.program import train_command
+from oiyolo.networks.cfg import read
 from oiyolo.project.keywords import takes_keys
 from oiyolo.project.project import open_project
 from oiyolo.stages import build as build_stage
 from oiyolo.stages import split as split_stage
+from oiyolo.stages.train import background
+from oiyolo.stages.train.background import Detached
 from oiyolo.stages.train.inputs import (
     TrainingTask,
     find_same_run,
     initial_weights_of,
     make_training_plan,
+    planned_start,
     run_recipe,
 )
 from oiyolo.stages.train.training_loop import TrainingLoop, is_final
 from oiyolo.training.checkpoints import Checkpoints
-from oiyolo.training.initial_weights import NO_WEIGHTS
-from oiyolo.training.run import BASE_NAME, FINISHED, Run, event_message, next_name
+from oiyolo.training.recovery import RecoveryState
+from oiyolo.training.run import (
+    BASE_NAME,
+    FINISHED,
+    Run,
+    event_message,
+    next_name,
+    running_runs,
+    runs_in,
+)
+from oiyolo.trainlog.loading import measure_loading
 from oiyolo.trainlog.parse import read_log
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
     from typing import Literal
 
     from typing_extensions import Unpack
 
     from oiyolo.project.keywords import TrainStageKeywords
-    from oiyolo.project.project import ProjectLike
+    from oiyolo.project.project import Project, ProjectLike
 
 _log = logging.getLogger("oiyolo")
 
 STAGE: Final = "train"
+_MAX_RUNS: Final = 3
+
+__all__ = ["STAGE", "Detached", "Trained", "train"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +80,7 @@ class Trained(Result):
         best_map: That mAP, 0 to 1; NaN if it was not measured.
         stopped_early: Why training ended before the last iteration; empty if it did not.
         rollbacks: Number of rollbacks to earlier weights.
+        slow_loading: That loading images held training back, and the remedy; empty if it did not.
     """
 
     run: Run
@@ -70,6 +92,7 @@ class Trained(Result):
     best_map: float = float("nan")
     stopped_early: str = ""
     rollbacks: int = 0
+    slow_loading: str = ""
 
     def as_dict(self) -> dict[str, object]:
         """Return the result as JSON-compatible values."""
@@ -84,6 +107,7 @@ class Trained(Result):
             "best_map": self.best_map,
             "stopped_early": self.stopped_early,
             "rollbacks": self.rollbacks,
+            "slow_loading": self.slow_loading,
         }
 
     def __str__(self) -> str:
@@ -97,7 +121,8 @@ class Trained(Result):
             summary += f"; best mAP {self.best_map:.2%} ({self.best_weights})"
         if self.rollbacks:
             summary += f"; rolled back {pluralize(self.rollbacks, 'time')}"
-        return f"{summary}; {self.stopped_early}" if self.stopped_early else summary
+        summary += f"; {self.stopped_early}" if self.stopped_early else ""
+        return f"{summary}\n{self.slow_loading}" if self.slow_loading else summary
 
 
 @overload
@@ -105,6 +130,8 @@ def train(
     project: ProjectLike = ...,
     *,
     again: bool = ...,
+    detach: Literal[False] = ...,
+    attach: Literal[False] = ...,
     dry_run: Literal[False] = ...,
     **options: Unpack[TrainStageKeywords],
 ) -> Trained: ...
@@ -115,6 +142,8 @@ def train(
     project: ProjectLike = ...,
     *,
     again: bool = ...,
+    detach: bool = ...,
+    attach: bool = ...,
     dry_run: Literal[True],
     **options: Unpack[TrainStageKeywords],
 ) -> Plan: ...
@@ -125,9 +154,23 @@ def train(
     project: ProjectLike = ...,
     *,
     again: bool = ...,
+    detach: bool = ...,
+    attach: bool = ...,
+    dry_run: Literal[False] = ...,
+    **options: Unpack[TrainStageKeywords],
+) -> Trained | Detached: ...
+
+
+@overload
+def train(
+    project: ProjectLike = ...,
+    *,
+    again: bool = ...,
+    detach: bool = ...,
+    attach: bool = ...,
     dry_run: bool,
     **options: Unpack[TrainStageKeywords],
-) -> Trained | Plan: ...
+) -> Trained | Detached | Plan: ...
 
 
 @takes_keys("train", "darknet")
@@ -135,20 +178,27 @@ def train(
     project: ProjectLike = ".",
     *,
     again: bool = False,
+    detach: bool = False,
+    attach: bool = False,
     dry_run: bool = False,
     **options: Unpack[TrainStageKeywords],
-) -> Trained | Plan:
+) -> Trained | Detached | Plan:
     """Train a network, or resume an unfinished run.
 
     Args:
         project: An open project or its folder.
         again: Whether to start a new run even if one of the same dataset and network is finished.
+        detach: Whether to train in the background, independently of the terminal, and to return as
+            soon as darknet trains.
+        attach: Whether to show the progress of a training in progress instead of starting one.
+            Ctrl-C ends following it, not the training.
         dry_run: Whether to only report what would be done: the command and the changes to the
             network.
         **options: Keys of ``[train]`` and ``[darknet]``.
 
     Raises:
-        UsageError: The dataset is not split yet, or an option is wrong.
+        UsageError: The dataset is not split yet, an option is wrong, or there is no training in
+            progress to attach to.
         InputFormError: The network file or the weights are invalid, or a file that darknet needs
             is missing or invalid.
         UnavailableError: The pretrained weights cannot be downloaded, or the disk is full.
@@ -156,6 +206,8 @@ def train(
         LockedError: Another process is training this run.
     """
     opened = open_project(project, options)
+    if attach:
+        return _attach(opened, options={"--detach": detach, "--again": again}, dry_run=dry_run)
     split = split_stage.load_lists(opened)
     if dry_run and (reason := build_stage.rebuild_reason(opened)):
         return Plan("train", [f"build darknet first ({reason}), then train with it"])
@@ -163,51 +215,110 @@ def train(
     plan = make_training_plan(opened, split, darknet)
     task = TrainingTask(opened, split, darknet, plan, run_recipe(opened, split, plan))
     run = None if again else find_same_run(opened, plan, task.recipe)
-    if dry_run:
-        return _as_plan(task, run)
     for warning in plan.warnings:
-        _log.warning("%s", warning)
+        _log.warning("train: %s", warning)
+    if dry_run:
+        return _as_plan(task, run, detach=detach)
     if run is None:
         initial_weights_of(opened, plan)  # before the run exists
         run = Run(opened.runs_folder / next_name(opened.runs_folder, plan.network))
         run.folder.mkdir(parents=True, exist_ok=True)
-    checkpoints = Checkpoints(run, darknet.fork, plan.cfg)
+    if detach and not _is_finished(run, Checkpoints(run, darknet.fork, plan.cfg)):
+        started = background.start(opened, run, again=again)
+        if started is not None:
+            return started
+    return _train(task, run)
+
+
+def _train(task: TrainingTask, run: Run) -> Trained:
+    """Train a run to its end in this process, unless it is finished."""
+    checkpoints = Checkpoints(run, task.darknet.fork, task.plan.cfg)
     seconds = 0.0
     with run.lock(STAGE):
-        if run.record.get("state") != FINISHED or not is_final(run, checkpoints):
+        for folder in (run.folder, run.weights_folder, checkpoints.kept_folder):
+            files.remove_abandoned_parts(folder)
+        if not _is_finished(run, checkpoints):
             seconds = max(TrainingLoop(task, run).run_to_end(), 1e-3)
         return _trained(run, checkpoints, seconds)
 
 
-def _as_plan(task: TrainingTask, run: Run | None) -> Plan:
+def _is_finished(run: Run, checkpoints: Checkpoints) -> bool:
+    return run.record.get("state") == FINISHED and is_final(run, checkpoints)
+
+
+def _attach(
+    project: Project, *, options: Mapping[str, bool], dry_run: bool
+) -> Trained | Detached | Plan:
+    """Follow the newest training in progress to its end."""
+    if excess := [name for name, is_set in options.items() if is_set]:
+        raise UsageError(f"--attach starts no training, so {excess[0]} has no effect")
+    running = running_runs(project.runs_folder)
+    if not running:
+        states = [f"{run.name}: {run.state}" for run in runs_in(project.runs_folder)]
+        raise UsageError(
+            "no run is being trained",
+            where=str(project.runs_folder),
+            found=", ".join(states[-_MAX_RUNS:]) or "no run",
+            remedy="Start or resume one with `oiyolo train --detach`",
+        )
+    run = running[-1]
+    if dry_run:
+        return Plan("train", [f"show the progress of {run.name} until it ends"])
+    _log.info("train: following %s; Ctrl-C ends this, not the training", run.name)
+    start_s = time.monotonic()
+    if not background.follow(run):
+        return background.detached(project, run)
+    if run.state != FINISHED:
+        raise DarknetError(
+            f"{run.name} ended without being finished",
+            where=str(run.log_path),
+            found=f"{run.state}: {run.record.get('outcome') or 'it was killed'}",
+            remedy="Run `oiyolo train` to resume it",
+        )
+    checkpoints = Checkpoints(run, FORKS[run.record["darknet"]["fork"]], read(run.cfg_path))
+    return _trained(run, checkpoints, time.monotonic() - start_s)
+
+
+def _as_plan(task: TrainingTask, run: Run | None, *, detach: bool) -> Plan:
     project, plan = task.project, task.plan
     name = run.name if run else next_name(project.runs_folder, plan.network)
-    if run is not None and run.record.get("state") == FINISHED:
-        return Plan("train", [], {"run": name})
+    facts: dict[str, object] = {"run": name, "warnings": list(plan.warnings)}
+    weights, iteration = None, 0
+    if run is not None:
+        checkpoints = Checkpoints(run, task.darknet.fork, plan.cfg)
+        if _is_finished(run, checkpoints):
+            return Plan("train", [], facts)
+        weights, iteration = checkpoints.newest()
+    start = f"resume from {weights}, iteration {iteration:,}"
+    if weights is None:
+        weights, start = planned_start(project, plan)
     argv = train_command(
         task.darknet,
         data="obj.data",
         cfg=f"{BASE_NAME}.cfg",
-        weights=None if plan.weights == NO_WEIGHTS else plan.weights,
-        resume=False,
+        weights=None if weights is None else str(weights),
+        resume=iteration > 0,
         gpus=",".join(task.gpus) or None,
-        measure_map=True,
+        measure_map=run is None or RecoveryState.of(run.record).measures_map,
         colours=project.config.train.colours,
     )
     changes = plan.diff
     actions = [
         f"{'resume' if run else 'start'} {name}: {plan.summary}",
+        start,
         *plan.reasons,
         f"run {' '.join(argv)}",
         f"change the network:\n{changes}" if changes else "use the network unchanged",
+        *(["let it train in the background"] if detach else []),
     ]
-    return Plan("train", actions, {"run": name, "command": list(argv), "cfg_diff": changes})
+    return Plan("train", actions, {**facts, "command": list(argv), "cfg_diff": changes})
 
 
 def _trained(run: Run, checkpoints: Checkpoints, seconds: float) -> Trained:
-    latest = None
+    latest = loading = None
     if run.log_path.is_file():
-        latest = read_log(run.log_path, regions=False).latest
+        log = read_log(run.log_path, regions=False)
+        latest, loading = log.latest, measure_loading(log)
     record, best = run.record, checkpoints.best
     early = record.get("stopped_early")
     return Trained(
@@ -220,4 +331,5 @@ def _trained(run: Run, checkpoints: Checkpoints, seconds: float) -> Trained:
         best_map=best.map if best else float("nan"),
         stopped_early=event_message(early) if early else "",
         rollbacks=sum("back_to" in event for event in record.get("events", [])),
+        slow_loading="" if loading is None else str(loading),
     )

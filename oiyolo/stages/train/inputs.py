@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from oiyolo.core import files, staleness
@@ -15,13 +14,20 @@ from oiyolo.darknet.gpus import gpus
 from oiyolo.darknet.program import data_file
 from oiyolo.networks import builders
 from oiyolo.networks.cfg import read
-from oiyolo.networks.weights import PRETRAINED, check_weights
+from oiyolo.networks.weights import check_weights
 from oiyolo.stages import prepare as prepare_stage
+from oiyolo.stages import split as split_stage
 from oiyolo.training import plan as training_plan
-from oiyolo.training.initial_weights import NO_WEIGHTS, prepare_initial_weights
-from oiyolo.training.run import ids_in, runs_in
+from oiyolo.training.initial_weights import (
+    find_file,
+    plan_initial_weights,
+    prepare_initial_weights,
+)
+from oiyolo.training.run import newest_with, runs_in
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from oiyolo.darknet.program import Darknet
     from oiyolo.project.project import Project
     from oiyolo.stages.split import SplitLists
@@ -66,7 +72,7 @@ def make_training_plan(project: Project, split: SplitLists, darknet: Darknet) ->
     Raises:
         UsageError: The train split is empty, or an option is wrong.
     """
-    train_ids = set(ids_in(read_list(split, "train")))
+    train_ids = set(lists.read_ids(split.list_path("train")))
     if not train_ids:
         raise UsageError(
             "there are no images to train on",
@@ -88,10 +94,9 @@ def make_training_plan(project: Project, split: SplitLists, darknet: Darknet) ->
 
 def run_recipe(project: Project, split: SplitLists, plan: TrainingPlan) -> dict[str, object]:
     """Return what identifies a training run; equal on all machines for the same run."""
-    image_ids = {name: ids_in(read_list(split, name)) for name in _LISTS}
+    image_ids = {name: lists.read_ids(split.list_path(name)) for name in _LISTS}
     weights: object = plan.weights
-    if plan.weights not in {NO_WEIGHTS, *PRETRAINED}:
-        path = project.folder / Path(plan.weights).expanduser()
+    if (path := find_file(plan.weights, project.folder)) is not None:
         check_weights(path)
         weights = files.sha256_of(path)
     return {
@@ -105,11 +110,14 @@ def run_recipe(project: Project, split: SplitLists, plan: TrainingPlan) -> dict[
 
 
 def find_same_run(project: Project, plan: TrainingPlan, recipe: dict[str, object]) -> Run | None:
-    """Return the latest run with the same recipe, or log why the latest run differs."""
+    """Return the newest run with the same recipe, or log why the newest run differs.
+
+    Of several, a run that is in training or has weights comes before one that was aborted earlier.
+    """
     runs = runs_in(project.runs_folder)
-    for run in reversed(runs):
-        if _is_same(run, plan, recipe):
-            return run
+    same_runs = [run for run in runs if _is_same(run, plan, recipe)]
+    if same_runs:
+        return newest_with(same_runs, [lambda run: run.is_training or run.has_weights])
     if runs:
         before = runs[-1].record.get("made_from") or {}
         changed = [
@@ -158,21 +166,17 @@ def _describe_change(name: str, run: Run, plan: TrainingPlan) -> str:
     return f"{name} ({text}{', ...' if len(changes) > _MAX_CHANGES else ''})" if text else name
 
 
-def read_list(split: SplitLists, name: str) -> str:
-    """Return the text of one of the dataset's lists."""
-    return split.list_path(name).read_text(encoding="utf-8")
-
-
 def write_inputs(task: TrainingTask, run: Run) -> None:
     """Write the run's own copies of everything that darknet reads, except the images.
 
-    They are written again at each resume, because the lists contain the paths of this machine.
+    They are written again at each resume, because the lists contain absolute paths, and the project
+    may have been moved or copied since.
     """
     split = task.split
     run.weights_folder.mkdir(parents=True, exist_ok=True)
     for name in _LISTS:
-        lines = read_list(split, name).splitlines()
-        files.write_text(run.folder / f"{name}.txt", "".join(f"{p}\n" for p in lists.pad(lines)))
+        paths = lists.pad(split_stage.image_paths(task.project, name))
+        files.write_text(run.folder / f"{name}.txt", "".join(f"{path}\n" for path in paths))
     files.write_text(run.folder / "obj.names", "".join(f"{n}\n" for n in split.class_names))
     files.write_text(
         run.folder / "obj.data",
@@ -195,6 +199,19 @@ def initial_weights_of(project: Project, plan: TrainingPlan) -> InitialWeights:
     return prepare_initial_weights(
         plan.weights, plan.cfg, base=project.folder, cache_folder=project.cache_folder
     )
+
+
+def planned_start(project: Project, plan: TrainingPlan) -> tuple[Path | None, str]:
+    """Return the initial weights of a new run and what would be done for them, in words.
+
+    Nothing is downloaded or written.
+    """
+    start, action = plan_initial_weights(
+        plan.weights, plan.cfg, base=project.folder, cache_folder=project.cache_folder
+    )
+    if start.warning:
+        _log.warning("train: %s", start.warning)
+    return start.path, action
 
 
 def record_fields(task: TrainingTask) -> dict[str, Any]:

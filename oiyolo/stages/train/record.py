@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 import platform
 import time
 from typing import TYPE_CHECKING, Any, Final
@@ -46,6 +47,7 @@ class RunRecord:
             ended_at=None,
             outcome=None,
             host=platform.node(),
+            process=os.getpid(),
             oiyolo=__version__,
         )
 

@@ -16,12 +16,13 @@ from oiyolo.darknet.gpus import gpus
 from oiyolo.darknet.program import ENVIRONMENT, train_command
 from oiyolo.networks.schedule import schedule_of
 from oiyolo.project.value_types import AUTO
+from oiyolo.stages import prepare as prepare_stage
 from oiyolo.stages.train.inputs import initial_weights_of, write_inputs
 from oiyolo.stages.train.record import RunRecord
 from oiyolo.training import preflight
 from oiyolo.training.backup import Backup
 from oiyolo.training.checkpoints import CheckpointKeeper, Checkpoints
-from oiyolo.training.exit_cause import find_cause
+from oiyolo.training.exit_cause import died_measuring_map, find_cause
 from oiyolo.training.history import TrainingHistory
 from oiyolo.training.live_reader import LiveReader
 from oiyolo.training.monitors import (
@@ -32,10 +33,12 @@ from oiyolo.training.monitors import (
     OutOfMemory,
     Stall,
     StopReason,
+    StopRequest,
     WarmUp,
 )
 from oiyolo.training.plan import gpu_indices
 from oiyolo.training.recovery import (
+    MAP_REMEDY,
     Abort,
     RecoveryState,
     adjust,
@@ -103,6 +106,8 @@ class TrainingLoop:
         self._checkpoints = Checkpoints(run, task.darknet.fork, task.plan.cfg)
         self._keeper = CheckpointKeeper(self._checkpoints)
         self._history = TrainingHistory(run.log_path)
+        self._stop_message = ""
+        run.stop_path.unlink(missing_ok=True)  # for an earlier process
         write_inputs(task, run)
         self._check_files()
         self._record = RunRecord(task, run)
@@ -121,6 +126,7 @@ class TrainingLoop:
             gpus=[gpu for gpu in gpus() if gpu.index in indices] if self._task.darknet.gpu else [],
             cudnn=self._task.darknet.cudnn,
             measures_map=bool(fork.map_flags),
+            image_bytes=prepare_stage.prepared_bytes(self._task.project),
         )
         for warning in warnings:
             _log.warning("train: %s", warning)
@@ -168,6 +174,9 @@ class TrainingLoop:
                 continue
             if reason.kind == "patience":
                 self._stop_early(reason)
+            elif reason.kind == "stop":
+                self._stop_message = reason.message
+                raise KeyboardInterrupt(reason.message)
             elif reason.kind == "warm-up":
                 self._record.add_event("warm-up", reason.message, iteration=reason.iteration)
                 _log.info("train: %s; resumes on all GPUs", reason.message)
@@ -193,6 +202,8 @@ class TrainingLoop:
     def _initial_weights(self) -> Path | None:
         start = initial_weights_of(self._task.project, self._plan)
         _log.info("train: %s", start.summary)
+        if start.warning:
+            _log.warning("train: %s", start.warning)
         self._record.write(start=dict(start.origin) or None)
         return start.path
 
@@ -217,7 +228,7 @@ class TrainingLoop:
             weights=None if attempt.weights is None else str(attempt.weights),
             resume=attempt.start_iteration > 0,
             gpus=",".join(attempt.gpus) or None,
-            measure_map=True,
+            measure_map=self._measures_map,
             colours=self._options.colours,
         )
         schedule = schedule_of(attempt.cfg)
@@ -254,12 +265,13 @@ class TrainingLoop:
 
     def _make_monitors(self, attempt: _Attempt) -> list[Monitor]:
         stall_s = self._options.stall_s
-        measures_map = bool(self._task.darknet.fork.map_flags)
+        measures_map = self._measures_map
         map_image_count = len(self._run.image_ids("valid")) if measures_map else 0
         explosion = Explosion(schedule_of(attempt.cfg).burn_in)
         explosion.replay(self._history.events(), attempt.start_iteration)
         monitors: list[Monitor] = [
             self._keeper,
+            StopRequest(self._run.stop_path.exists),
             NanLoss(),
             explosion,
             OutOfMemory(),
@@ -289,7 +301,16 @@ class TrainingLoop:
         if self._has_diverged():
             message = "the final weights contain NaN: training has diverged"
             return StopReason("nan", message, result.last_iteration, result.last_iteration)
+        output = self._output_since(log_start_byte)
+        if self._measures_map and died_measuring_map(output, result.exit_code):
+            how = process.describe_exit(result.exit_code)
+            message = f"darknet died while it measured mAP ({how}): {output[-1].strip()[:200]}"
+            return StopReason("map", message, result.last_iteration, result.last_iteration)
         raise self._failure_error(result, log_start_byte)
+
+    @property
+    def _measures_map(self) -> bool:
+        return bool(self._task.darknet.fork.map_flags) and self._recovery_state.measures_map
 
     def _has_diverged(self) -> bool:
         """Return whether the final weights have the right size but contain NaN."""
@@ -359,18 +380,21 @@ class TrainingLoop:
     def _record_interruption(self) -> None:
         """Record how many iterations are lost: darknet saves no weights when it is terminated."""
         self._keeper.copy_completed()
-        reached = max(self._keeper.iteration, 0)
         saved = self._checkpoints.newest()[1]
+        reached = max(self._keeper.iteration, saved)
         lost = max(0, reached - saved)
         message = (
-            f"interrupted after iteration {reached:,}; weights are saved up to iteration {saved:,}"
+            f"{self._stop_message or 'interrupted'} after iteration {reached:,}; weights are saved "
+            f"up to iteration {saved:,}"
         )
-        _log.info("train: %s, so %s iterations will be trained again", message, f"{lost:,}")
         if self._attempt_count():
             self._record.end_attempt(
                 to_iteration=reached, verdict="interrupted", iterations_lost=lost
             )
         self._record.finish(INTERRUPTED, message)
+        self._run.stop_path.unlink(missing_ok=True)
+        # Last, because the terminal may be gone.
+        _log.info("train: %s, so %s iterations will be trained again", message, f"{lost:,}")
 
     def _record_best(self) -> None:
         best = self._checkpoints.best
@@ -382,6 +406,8 @@ class TrainingLoop:
         name = self._run.name
         start = f"resuming {name} at iteration {done:,}" if done else f"starting {name}"
         _log.info("train: %s: %s", start, self._plan.summary)
+        if not self._recovery_state.measures_map:
+            _log.warning("train: mAP is not measured, as darknet died of it: %s", MAP_REMEDY)
         if not self._task.darknet.gpu and self._plan.network not in _CPU_NETWORKS:
             _log.warning(
                 "train: this darknet runs on the CPU, where each of the %s iterations of %s takes "
@@ -400,7 +426,12 @@ class TrainingLoop:
 
     def _failure_error(self, result: AttemptResult, log_start_byte: int) -> DarknetError:
         """Return an error that explains a failed attempt by darknet's own output."""
-        cause = find_cause(self._output_since(log_start_byte), result.iteration_count)
+        cause = find_cause(
+            self._output_since(log_start_byte),
+            result.iteration_count,
+            result.exit_code,
+            is_built=self._task.darknet.is_built,
+        )
         exit_text = f"darknet ended ({process.describe_exit(result.exit_code)})"
         return DarknetError(
             f"{exit_text} before the end of the training"
