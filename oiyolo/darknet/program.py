@@ -21,7 +21,7 @@ _TIMEOUT_S: Final = 30.0
 _USAGE_COMMAND: Final = "detector"
 """With this argument alone, every fork prints its usage and exits."""
 _GPU_LIBRARIES: Final = ("libcudart", "libcublas", "libamdhip64", "libhipblas")
-_SHOWN_CHARACTERS: Final = 300
+_BUILT: Final = "built "
 _UNKNOWN_FAILURE: Final = failures.Failure(
     "this program does not respond as darknet does",
     "If a library is missing, install it; or set [darknet] executable to another darknet",
@@ -38,7 +38,7 @@ class Darknet:
         executable: Its absolute path.
         fork: Its fork of darknet.
         gpu: Whether it is linked with GPU libraries.
-        origin: How it was found, in a few words.
+        origin: How it was found, in a few words; "built ..." if oiyolo built it.
         cudnn: Whether it is linked with cuDNN.
     """
 
@@ -47,6 +47,11 @@ class Darknet:
     gpu: bool
     origin: str
     cudnn: bool = False
+
+    @property
+    def is_built(self) -> bool:
+        """Whether oiyolo built it."""
+        return self.origin.startswith(_BUILT)
 
     def __str__(self) -> str:
         where = "GPU" if self.gpu else "CPU"
@@ -78,22 +83,27 @@ def probe(executable: Path, origin: str) -> Darknet:
             where=str(executable),
             remedy="Set [darknet] executable to the path of the program itself",
         )
+    executable = executable.absolute()  # a name without a folder would be searched for on PATH
     finished = process.run([str(executable), _USAGE_COMMAND], timeout_s=_TIMEOUT_S)
     fork = identify_fork(finished.output)
     if fork is None:
-        failure = failures.explain(finished.output) or _UNKNOWN_FAILURE
+        is_built = origin.startswith(_BUILT)
+        failure = failures.explain(finished.output, finished.exit_code, is_built=is_built)
+        failure = failure or _UNKNOWN_FAILURE
         raise DarknetError(
             failure.what,
             where=str(executable),
             expected="the usage of `darknet detector`",
-            found=f"{finished.exit_description}: {finished.output.strip()[:_SHOWN_CHARACTERS]!r}",
+            found=": ".join(
+                filter(None, [finished.exit_description, failures.complaint(finished.output)])
+            ),
             remedy=failure.remedy,
         )
     libraries = ""
     if shutil.which("ldd"):
         libraries = process.run(["ldd", str(executable)], timeout_s=_TIMEOUT_S).output
     gpu = any(name in libraries for name in _GPU_LIBRARIES)
-    return Darknet(executable.absolute(), fork, gpu, origin, cudnn="libcudnn" in libraries)
+    return Darknet(executable, fork, gpu, origin, cudnn="libcudnn" in libraries)
 
 
 def revision(darknet: Darknet) -> str:
@@ -115,7 +125,7 @@ def _package_version(executable: Path) -> str:
     if owner.exit_code != 0:
         return ""
     package = owner.output.partition(":")[0]
-    argv = ["dpkg-query", "-W", "-f", "${Version}", package]
+    argv = ["dpkg-query", "-W", "-f", "${Version}", "--", package]
     finished = process.run(argv, timeout_s=_TIMEOUT_S)
     return finished.output.strip() if finished.exit_code == 0 else ""
 

@@ -16,6 +16,7 @@ import queue
 import threading
 import time
 from dataclasses import asdict, dataclass, replace
+from http import HTTPStatus
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from oiyolo.core import disks, files
@@ -39,6 +40,9 @@ PARTIAL_SUFFIX: Final = ".unfinished"
 
 _RESERVED_BYTES: Final = 256 << 20
 """Disk space to leave free, because a full disk affects other programs too."""
+
+_RESERVE_CHECK_BYTES: Final = 64 << 20
+"""How much of a file of unknown size is written between two checks of the free disk space."""
 
 _QUEUE_BYTES: Final = 4 << 20
 """Maximum number of bytes that are read ahead of a stream's consumer."""
@@ -82,8 +86,8 @@ class Download:
 class PartialDownload:
     """A file that is being downloaded, or whose download was interrupted.
 
-    A record next to the file (``.json``) holds its URL and the version of which it is the
-    beginning, so that a later process can resume the download.
+    A record next to the file (``.json``) holds its URL, without credentials, and the version of
+    which it is the beginning, so that a later process can resume the download.
 
     Args:
         path: Path of the partial file.
@@ -101,7 +105,8 @@ class PartialDownload:
             return None, 0
         version = FileVersion.from_dict(record.get("version"))
         size_bytes = self.path.stat().st_size
-        if version is None or record.get("url") != self.url or not size_bytes:
+        is_same_url = record.get("url") == display_url(self.url)
+        if version is None or not is_same_url or not size_bytes:
             return None, 0
         if version.size_bytes is not None and size_bytes > version.size_bytes:
             return None, 0
@@ -125,6 +130,7 @@ class PartialDownload:
         *,
         label: str,
         headers: Mapping[str, str] | None = None,
+        current_version: FileVersion | None = None,
         expected_bytes: int = 0,
         check_size: Callable[[int], None] = lambda _: None,
         check_file: Callable[[Download], None] = lambda _: None,
@@ -140,6 +146,8 @@ class PartialDownload:
             client: Client that sends the requests.
             label: Name of the file, for the progress bar and for errors.
             headers: Extra request headers; with ``If-None-Match`` the result may be "not modified".
+            current_version: Version that the caller has; the result is "not modified" too if the
+                server ignores the condition, but sends the same version.
             expected_bytes: Size of the file if the caller knows it, else 0; used if the server
                 does not send the size.
             check_size: Function called with the size of the file before any of it is written; it
@@ -163,12 +171,27 @@ class PartialDownload:
                 needed_bytes = rest_bytes + min(rest_bytes, _RESERVED_BYTES)
                 disks.check_free_space(folder, needed_bytes, what=label, remedy=disk_remedy)
             if not done_bytes:
-                record = {"url": self.url, "version": asdict(version)}
+                record = {"url": display_url(self.url), "version": asdict(version)}
                 files.write_json(self._record_path, record)
+
+        def check_reserve() -> None:
+            try:
+                disks.check_free_space(folder, _RESERVED_BYTES, what=label, remedy=disk_remedy)
+            except UnavailableError:  # the file may have no end, so its beginning is useless
+                self.delete()
+                raise
 
         def transfer() -> Download:
             with disks.convert_disk_full_error(folder, what=label, remedy=disk_remedy):
-                return self._transfer(client, label, headers or {}, expected_bytes, on_start)
+                return self._transfer(
+                    client,
+                    label,
+                    headers or {},
+                    current_version,
+                    expected_bytes,
+                    on_start=on_start,
+                    check_reserve=check_reserve,
+                )
 
         try:
             return self._checked(transfer, check_file)
@@ -204,8 +227,11 @@ class PartialDownload:
         client: HttpClient,
         label: str,
         headers: Mapping[str, str],
+        current_version: FileVersion | None,
         expected_bytes: int,
+        *,
         on_start: Callable[[FileVersion, int], None],
+        check_reserve: Callable[[], None],
     ) -> Download:
         version, done_bytes = self.find()
         if version is None:
@@ -216,9 +242,18 @@ class PartialDownload:
         with (
             progress(label, total=expected_bytes or None, unit="B", initial=done_bytes) as bar,
             contextlib.closing(
-                FileTransfer(client, self, headers, expected_bytes, bar=bar, on_start=on_start)
+                FileTransfer(
+                    client,
+                    self,
+                    headers,
+                    expected_bytes,
+                    bar=bar,
+                    on_start=on_start,
+                    check_reserve=check_reserve,
+                )
             ) as transfer,
         ):
+            transfer.current_version = current_version
             if version is not None:
                 transfer.resume(version)
             return transfer.run()
@@ -270,6 +305,7 @@ class Transfer(abc.ABC):
 
     Attributes:
         append_only: Whether bytes that were delivered cannot be taken back.
+        current_version: Version that the caller has and that is not to be downloaded again.
     """
 
     append_only: ClassVar[bool]
@@ -278,6 +314,7 @@ class Transfer(abc.ABC):
         self, client: HttpClient, url: str, headers: Mapping[str, str], expected_bytes: int
     ) -> None:
         self.url = url
+        self.current_version: FileVersion | None = None
         self._client, self._headers, self._expected_bytes = client, headers, expected_bytes
         self._version: FileVersion | None = None
         self._done_bytes = 0
@@ -325,13 +362,7 @@ class Transfer(abc.ABC):
         rest = range_headers(self._version, self._done_bytes, use_ranges=self._use_ranges)
         with self._client.open(self.url, {**self._headers, **rest}) as response:
             self._response = response
-            action = choose_action(
-                response.status,
-                response.headers,
-                self._version,
-                self._done_bytes,
-                append_only=self.append_only,
-            )
+            action = self._choose_action(response)
             if action is ResponseAction.NOT_MODIFIED:
                 return False
             if action is ResponseAction.REQUEST_WHOLE:
@@ -359,6 +390,21 @@ class Transfer(abc.ABC):
                 self._resumed = True
         self._check_complete()
         return True
+
+    def _choose_action(self, response: Response) -> ResponseAction:
+        if (
+            self.current_version is not None
+            and response.status == HTTPStatus.OK
+            and version_of(response.status, response.headers).same_as(self.current_version)
+        ):
+            return ResponseAction.NOT_MODIFIED
+        return choose_action(
+            response.status,
+            response.headers,
+            self._version,
+            self._done_bytes,
+            append_only=self.append_only,
+        )
 
     def _start(self, action: ResponseAction, response: Response) -> None:
         if action is ResponseAction.RESTART:
@@ -467,6 +513,8 @@ class FileTransfer(Transfer):
         bar: Progress bar, advanced by a negative count when the download restarts.
         on_start: Function called with the version and the number of its bytes that the file has,
             before the first further block is written.
+        check_reserve: Function called at intervals if the size is unknown; raises if the disk is
+            nearly full.
     """
 
     append_only = False
@@ -480,9 +528,11 @@ class FileTransfer(Transfer):
         *,
         bar: Progress,
         on_start: Callable[[FileVersion, int], None],
+        check_reserve: Callable[[], None],
     ) -> None:
         super().__init__(client, partial.url, headers, expected_bytes)
         self._path, self._bar, self._on_start = partial.path, bar, on_start
+        self._check_reserve, self._unchecked_bytes = check_reserve, 0
         self._file: BinaryIO | None = None
         self._size_bytes = 0
 
@@ -505,7 +555,7 @@ class FileTransfer(Transfer):
 
     def _begin(self, version: FileVersion) -> None:
         if self._file is None:
-            self._file = self._path.open("ab", buffering=0)
+            self._file = files.open_append(self._path)
         if self._done_bytes != self._size_bytes:  # the file holds another version
             self._file.truncate(self._done_bytes)
             self._bar.advance(self._done_bytes - self._size_bytes)
@@ -520,6 +570,11 @@ class FileTransfer(Transfer):
             view = view[self._file.write(view) :]
         self._size_bytes += len(block)
         self._bar.advance(len(block))
+        self._unchecked_bytes += len(block)
+        if self._unchecked_bytes >= _RESERVE_CHECK_BYTES:
+            self._unchecked_bytes = 0
+            if self._version is None or self._version.size_bytes is None:
+                self._check_reserve()
 
 
 class Stream(Transfer):

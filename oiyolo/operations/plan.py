@@ -6,8 +6,7 @@ Writes ``data/plan.json``, which ``oiyolo status`` compares with the actual valu
 from __future__ import annotations
 
 import logging
-import math
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Final, overload
 
 from oiyolo.core import files
 from oiyolo.core.errors import UsageError
@@ -15,6 +14,7 @@ from oiyolo.core.results import Plan
 from oiyolo.planning.forecast import forecast
 from oiyolo.planning.official import official_files
 from oiyolo.planning.run_plan import plan_path
+from oiyolo.planning.training_speed import check_gpu_name
 from oiyolo.project.keywords import takes_keys
 from oiyolo.project.project import open_project
 from oiyolo.stages import select as select_stage
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("oiyolo")
 
+_LARGEST_ESTIMATE: Final = 1_000_000
+
 
 @overload
 def plan(
@@ -37,6 +39,7 @@ def plan(
     *,
     bandwidth_mb_s: float | None = ...,
     seconds_per_iteration: float | None = ...,
+    gpu_name: str | None = ...,
     dry_run: Literal[False] = ...,
     **options: Unpack[AllKeywords],
 ) -> RunPlan: ...
@@ -48,6 +51,7 @@ def plan(
     *,
     bandwidth_mb_s: float | None = ...,
     seconds_per_iteration: float | None = ...,
+    gpu_name: str | None = ...,
     dry_run: Literal[True],
     **options: Unpack[AllKeywords],
 ) -> Plan: ...
@@ -59,6 +63,7 @@ def plan(
     *,
     bandwidth_mb_s: float | None = ...,
     seconds_per_iteration: float | None = ...,
+    gpu_name: str | None = ...,
     dry_run: bool,
     **options: Unpack[AllKeywords],
 ) -> RunPlan | Plan: ...
@@ -70,18 +75,21 @@ def plan(
     *,
     bandwidth_mb_s: float | None = None,
     seconds_per_iteration: float | None = None,
+    gpu_name: str | None = None,
     dry_run: bool = False,
     **options: Unpack[AllKeywords],
 ) -> RunPlan | Plan:
     """Estimate what a run will fetch, store, take and cost, before any image is fetched.
 
     Selects first if the selection is stale. Bandwidth and iteration time default to those of
-    earlier downloads and runs.
+    earlier downloads and runs; before the first run, the iteration time is estimated from figures
+    for the GPU.
 
     Args:
         project: An open project or its folder; with ``classes``, a new project is created there.
         bandwidth_mb_s: Expected bandwidth in megabytes (10^6 bytes) per second.
         seconds_per_iteration: Expected seconds per training iteration.
+        gpu_name: The GPU to plan for, such as "T4"; by default that of this machine.
         dry_run: Whether to only report which official files the selection would fetch.
         **options: Any key, such as ``price_per_hour``.
 
@@ -94,6 +102,7 @@ def plan(
     opened = open_project(project, options, may_create=True, dry_run=dry_run)
     try:
         _check_estimates(opened, bandwidth_mb_s, seconds_per_iteration)
+        check_gpu_name(gpu_name)
     except UsageError:
         opened.discard_if_new()
         raise
@@ -106,7 +115,7 @@ def plan(
             _log.info("plan: %s", official.actions[0])
         official.check()
         select_stage.run(opened)
-        run_plan = forecast(opened, bandwidth_mb_s, seconds_per_iteration)
+        run_plan = forecast(opened, bandwidth_mb_s, seconds_per_iteration, gpu_name)
         files.write_json(plan_path(opened), run_plan.as_dict())
     run_plan.check()
     return run_plan
@@ -140,9 +149,11 @@ def _check_estimates(
         ("--seconds-per-iteration", seconds_per_iteration),
     ):
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if value is not None and not (is_number and math.isfinite(value) and value > 0):
+        if value is not None and not (is_number and 0 < value <= _LARGEST_ESTIMATE):
             raise UsageError(
-                f"invalid value for {option}", expected="a number above 0", found=repr(value)
+                f"invalid value for {option}",
+                expected=f"a number above 0, {_LARGEST_ESTIMATE:,} at most",
+                found=repr(value),
             )
     options = project.config.train
     if options.currency is not None and options.price_per_hour is None:

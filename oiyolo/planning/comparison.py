@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from oiyolo.core import files
+from oiyolo.core import files, records
 from oiyolo.core.disks import used_bytes
 from oiyolo.core.errors import OiyoloError
 from oiyolo.core.results import format_table
@@ -85,7 +85,7 @@ def comparison(project: Project, ledger: Ledger) -> Comparison | None:
         return None
     try:
         return _compare(project, ledger, plan)
-    except (KeyError, TypeError, AttributeError):
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError):
         _log.warning("%s is not a valid plan; `oiyolo plan` writes a new one", path)
         return None
 
@@ -104,8 +104,8 @@ def _compare(project: Project, ledger: Ledger, plan: dict[str, Any]) -> Comparis
         if isinstance(size, int) and not Path(str(source_of[image_id])).is_absolute()
     )
     disk_bytes = used_bytes(project.data_folder) + used_bytes(project.runs_folder)
-    return Comparison(
-        at=plan["at"],
+    compared = Comparison(
+        at=str(plan["at"]),
         of_this_selection=selection is not None and selection.fingerprint == plan["selection"],
         pairs={
             "images": (fetch["images"], len(source_of)),
@@ -116,8 +116,12 @@ def _compare(project: Project, ledger: Ledger, plan: dict[str, Any]) -> Comparis
             "training_seconds": (training["seconds"], training_s),
             "money": (money.get("total"), spent),
         },
-        currency=money.get("currency", ""),
+        currency=str(money.get("currency", "")),
     )
+    planned = [pair[0] for pair in compared.pairs.values()]
+    if problem := records.mismatch(planned, list[float | None]):
+        raise ValueError(problem)
+    return compared
 
 
 def _latest_training(project: Project, network: str) -> tuple[int | None, float | None]:

@@ -15,6 +15,7 @@ from oiyolo.openimages.cache import Cache
 from oiyolo.planning import estimates
 from oiyolo.planning.estimates import Amount, Photo, SourceInfo, cost, total
 from oiyolo.planning.run_plan import (
+    KEPT_IMAGES,
     CostEstimate,
     DiskEstimate,
     FetchEstimate,
@@ -41,6 +42,7 @@ def forecast(
     project: Project,
     bandwidth_mb_s: float | None = None,
     seconds_per_iteration: float | None = None,
+    gpu_name: str | None = None,
 ) -> RunPlan:
     """Return the plan of a run with the current selection, without changing anything.
 
@@ -48,6 +50,7 @@ def forecast(
         project: The project, which has a selection.
         bandwidth_mb_s: The user's estimate of the bandwidth, in megabytes (10^6 bytes) per second.
         seconds_per_iteration: The user's estimate of the duration of a training iteration.
+        gpu_name: The GPU to plan for; ``None`` for this machine.
 
     Raises:
         UsageError: The project has no selection, or an unknown network.
@@ -64,6 +67,7 @@ def forecast(
         image_count=status.train or max(1, round(downloaded.images * project.config.split.train)),
         is_new=bool(status.pending or status.unprepared),
         user_rate_s=seconds_per_iteration,
+        gpu_name=gpu_name,
     )
     mean_bytes = downloaded.disk_bytes / max(1.0, downloaded.images)
     prepared = estimates.prepared_bytes(images.size, images.fit, mean_bytes)
@@ -265,7 +269,7 @@ def _disks(
         sum(training.new_parts.values()),
         keep_originals=is_kept,
     )
-    label = "images" if is_kept else "images, until they are prepared"
+    label = KEPT_IMAGES if is_kept else "images, until they are prepared"
     parts = {label: images_bytes, **dataset, **training.new_parts}
     cached = {f"pretrained {name}": size for name, size in training.cached_parts.items()}
     cached_bytes = sum(cached.values())

@@ -5,18 +5,24 @@ The attributes of each class are the keys of the JSON.
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from oiyolo.core.disks import disk_full_error
-from oiyolo.core.results import Result, format_table, pluralize
+from oiyolo.core.results import TERMINAL_WIDTH, Result, format_table, pluralize
 from oiyolo.core.units import format_bytes, format_duration, format_money
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from oiyolo.project.project import Project
+
+_INDENT: Final = " " * 6
+_LONG_S: Final = 100.0
+KEPT_IMAGES: Final = "images"
+"""The part of the disk space for the fetched images if they are kept."""
 
 
 def plan_path(project: Project) -> Path:
@@ -75,10 +81,14 @@ class FetchEstimate(SourceEstimate):
         if self.bandwidth_bytes_s is not None:
             note = f"at {format_bytes(self.bandwidth_bytes_s)}/s, {note}"
         notes = ["", *(estimate.basis for _, estimate in labelled), note]
-        lines = format_table(rows).splitlines()
-        width = max(map(len, lines))
-        noted = zip(lines, notes, strict=True)
-        return "\n".join(f"{line.ljust(width)}  {text}".rstrip() for line, text in noted)
+        noted = zip(format_table(rows).splitlines(), notes, strict=True)
+        return "\n".join(line + _indented(text) for line, text in noted)
+
+
+def _indented(note: str) -> str:
+    """Return a note in lines of its own, to be appended to the line that it is about."""
+    lines = textwrap.wrap(note, TERMINAL_WIDTH - len(_INDENT), break_on_hyphens=False)
+    return "".join(f"\n{_INDENT}{line}" for line in lines)
 
 
 @dataclass(frozen=True)
@@ -142,11 +152,13 @@ class TrainingEstimate:
         width, height = self.size
         note = self.rate_from
         if self.seconds_per_iteration is not None:
-            note = f"at {self.seconds_per_iteration:.3g} s per iteration, {note}"
+            rate_s = self.seconds_per_iteration
+            rate = f"{rate_s:.3g} s" if rate_s < _LONG_S else format_duration(rate_s)
+            note = f"at {rate} per iteration, {note}"
         return (
             f"training\n  {self.network} at {width}x{height} on {pluralize(self.images, 'image')}: "
             f"{pluralize(self.iterations, 'iteration')} of {pluralize(self.batch, 'image')}\n"
-            f"  time {format_duration(self.seconds)}  {note}"
+            f"  time {format_duration(self.seconds)}{_indented(note)}"
         )
 
 
@@ -228,11 +240,13 @@ class RunPlan(Result):
             if disk.fits:
                 continue
             parts = ", ".join(f"{name} {size}" for name, size in disk.part_sizes)
+            options = ["select fewer images (--limit)", "prepare smaller ones (--size)"]
+            if KEPT_IMAGES in disk.parts:
+                options.append("use --no-keep-originals, which keeps only the prepared images")
             raise disk_full_error(
                 Path(disk.folder),
                 disk.needed_bytes,
                 what="this run",
                 parts=f"{parts}, and a margin",
-                remedy="select fewer images (--limit), prepare smaller ones (--size), or use "
-                "--no-keep-originals, which keeps only the prepared images",
+                remedy=f"{', '.join(options[:-1])}, or {options[-1]}",
             )

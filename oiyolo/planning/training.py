@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from oiyolo.core.errors import OiyoloError
+from oiyolo.darknet import gpus as gpu_query
 from oiyolo.darknet.forks import FORKS
 from oiyolo.networks import builders
 from oiyolo.networks.cfg import read
@@ -14,9 +15,11 @@ from oiyolo.networks.layers import expected_weight_bytes, heads_of
 from oiyolo.networks.partial import pretrained_for
 from oiyolo.networks.schedule import schedule_of
 from oiyolo.networks.weights import PRETRAINED
-from oiyolo.planning import estimates
+from oiyolo.planning import estimates, training_speed
 from oiyolo.planning.run_plan import TrainingEstimate
 from oiyolo.project.value_types import AUTO
+from oiyolo.training.initial_weights import find_file
+from oiyolo.training.pretrained import is_cached
 from oiyolo.training.run import FINISHED, runs_in
 from oiyolo.trainlog.parse import read_log
 
@@ -27,10 +30,6 @@ if TYPE_CHECKING:
     from oiyolo.networks.lint import ForkName
     from oiyolo.project.project import Project
     from oiyolo.training.run import Run
-
-_UNKNOWN_RATE: Final = (
-    "unknown; set it with --seconds-per-iteration, or run `oiyolo train` for a few minutes"
-)
 
 
 @dataclass(frozen=True)
@@ -57,6 +56,7 @@ def plan_training(
     image_count: int,
     is_new: bool,
     user_rate_s: float | None,
+    gpu_name: str | None,
 ) -> TrainingForecast:
     """Return the forecast of the configured training run, without changing anything.
 
@@ -66,6 +66,7 @@ def plan_training(
         image_count: Number of training images.
         is_new: Whether the dataset will differ from that of earlier runs.
         user_rate_s: Seconds per iteration as set by the user; ``None`` if not set.
+        gpu_name: The GPU to plan for; ``None`` for this machine.
 
     Raises:
         UsageError: An unknown network.
@@ -88,7 +89,12 @@ def plan_training(
     all_runs = runs_in(project.runs_folder)
     runs = [run for run in all_runs if _is_comparable(run, name, cfg)]
     parts = _parts(cfg, _forks(all_runs, network))
-    rate_s, rate_from = (user_rate_s, "as given") if user_rate_s else _measured_rate(runs)
+    rate_s, rate_from = (user_rate_s, "as given")
+    if rate_s is None:
+        is_for_gpu = project.config.darknet.build_gpu != "no"
+        rate_s, rate_from = (None if gpu_name else _measured_rate(runs)) or training_speed.estimate(
+            cfg, gpu_query.gpus() if is_for_gpu else (), gpu_name
+        )
     training = TrainingEstimate(
         network=name,
         size=cfg.size_wh,
@@ -100,7 +106,7 @@ def plan_training(
         seconds=None if rate_s is None else schedule.max_batches * rate_s,
     )
     new_parts = parts if is_new else _remaining(parts, runs, schedule.max_batches)
-    return TrainingForecast(training, parts, new_parts, _to_download(project, network))
+    return TrainingForecast(training, parts, new_parts, _to_download(project, network, cfg))
 
 
 def _is_comparable(run: Run, name: str, cfg: Cfg) -> bool:
@@ -117,7 +123,7 @@ def _is_comparable(run: Run, name: str, cfg: Cfg) -> bool:
         return False
 
 
-def _measured_rate(runs: Sequence[Run]) -> tuple[float | None, str]:
+def _measured_rate(runs: Sequence[Run]) -> tuple[float, str] | None:
     """Return the seconds per iteration of the latest run that has any, and its name in words."""
     for run in reversed(runs):
         try:
@@ -126,7 +132,7 @@ def _measured_rate(runs: Sequence[Run]) -> tuple[float | None, str]:
             continue
         if seconds > 0:
             return float(seconds), f"the median of {run.name}"
-    return None, _UNKNOWN_RATE
+    return None
 
 
 def _forks(runs: Sequence[Run], network: str) -> tuple[ForkName, ...]:
@@ -168,7 +174,7 @@ def _remaining(
     return {weights: max(0.0, size - written), **dict(others)}
 
 
-def _to_download(project: Project, network: str) -> dict[str, float]:
+def _to_download(project: Project, network: str, cfg: Cfg) -> dict[str, float]:
     """Return name and size of pretrained weights that are not in the cache.
 
     The size is the largest that may be downloaded: a mirror may only have the whole network.
@@ -176,9 +182,11 @@ def _to_download(project: Project, network: str) -> dict[str, float]:
     name = project.config.train.weights
     if name == AUTO:
         builtin = builders.find_network(network)
-        name = (builtin.pretrained if builtin else pretrained_for(read(Path(network)))) or ""
-    if name not in PRETRAINED or (project.cache_folder / "weights" / name).is_file():
+        name = (builtin.pretrained if builtin else pretrained_for(cfg)) or ""
+    if name not in PRETRAINED or find_file(name, project.folder) is not None:
         return {}
     pretrained = PRETRAINED[name]
+    if is_cached(project.cache_folder / "weights" / name, pretrained):
+        return {}
     whole_networks = (mirror.full_network_bytes for mirror in pretrained.mirrors)
     return {name: float(max(pretrained.size_bytes, *whole_networks))}

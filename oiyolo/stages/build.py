@@ -24,6 +24,7 @@ from oiyolo.darknet.build.clone import PINNED_COMMIT, clone, clone_folder
 from oiyolo.darknet.build.proof import verify
 from oiyolo.darknet.forks import FORKS
 from oiyolo.darknet.program import Darknet, probe
+from oiyolo.net.urls import display_url
 from oiyolo.project.keywords import takes_keys
 from oiyolo.project.project import open_or_default
 
@@ -236,7 +237,8 @@ def _planned_action(project: Project) -> str:
         return f"use {options.executable}"
     source = source_folder(project)
     if source is None and options.source_url:
-        return f"fetch {options.source_url} at {PINNED_COMMIT[:12]} and build it"
+        url = display_url(options.source_url)
+        return f"fetch {url} at {PINNED_COMMIT[:12]} and build it"
     if source is None:
         return f"use {shutil.which('darknet') or 'no darknet, because none was found'}"
     spec, _ = _build_spec(project, source)

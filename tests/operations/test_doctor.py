@@ -17,7 +17,13 @@ from oiyolo.darknet.gpus import Gpu
 from oiyolo.darknet.program import Darknet
 from oiyolo.operations.doctor import checks
 from oiyolo.operations.doctor.collect import parse_requirement
-from oiyolo.operations.doctor.cuda import check_gpus, max_cuda, min_driver, parse_driver
+from oiyolo.operations.doctor.cuda import (
+    check_gpus,
+    check_loading,
+    max_cuda,
+    min_driver,
+    parse_driver,
+)
 from oiyolo.operations.doctor.facts import (
     DARKNET_SOURCES,
     CheckResult,
@@ -86,6 +92,13 @@ def test_the_output_of_nvidia_smi_is_parsed(output: str, exit_code: int, expecte
 @given(st.text(), st.integers(-9, 255))
 def test_any_output_of_nvidia_smi_is_accepted(output: str, exit_code: int) -> None:
     assert parse_driver(output, exit_code).present
+
+
+def test_what_slows_down_loading_images_for_a_gpu_is_named() -> None:
+    found = check_loading(toolchain(gpus=[H100], cpus=4))
+    assert {result.topic: result.exit_code for result in found} == {"OpenCV": 0, "CPU cores": 0}
+    assert not list(check_loading(toolchain(gpus=[H100], cpus=16, opencv="4.6.0")))
+    assert not list(check_loading(toolchain(cpus=1)))
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,6 @@ RECIPE_FILE: Final = ".built-from.json"
 _RECIPE_VERSION: Final = 2
 """Increased whenever a new version of oiyolo builds the same sources and flags differently."""
 _TIMEOUT_S: Final = 3600.0
-_SHOWN_LINES: Final = 8
 _BYTES_PER_JOB: Final = 2 << 30
 """Memory per compiler process; nvcc and hank-ai's link-time optimisation need the most."""
 _STUB: Final = """\
@@ -278,12 +277,11 @@ def _build_error(spec: BuildSpec, log_path: Path, failure: str) -> DarknetError:
     """Keep the log and return an error that explains the failure."""
     shutil.copy2(log_path, spec.failure_log)
     output = log_path.read_text(encoding="utf-8", errors="replace")
-    last = "\n".join(output.strip().splitlines()[-_SHOWN_LINES:])
+    for_cpu = "[darknet] build_gpu to no for a CPU build, or " if spec.flags.gpu else ""
     return failures.explained_error(
         f"cannot build darknet ({failure})",
         output,
         where=str(spec.source),
-        found=f"at the end of {spec.failure_log}:\n{last}\n",
-        remedy="Read the log; or set [darknet] build_gpu to no for a CPU build, or [darknet] "
-        "executable to an existing darknet",
+        found=f"{failures.complaint(output)} in {spec.failure_log}",
+        remedy=f"Read this log; or set {for_cpu}[darknet] executable to an existing darknet",
     )

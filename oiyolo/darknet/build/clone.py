@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import shutil
+import tempfile
 from typing import TYPE_CHECKING, Final
 
 from oiyolo.core import files, locks, process
 from oiyolo.core.errors import UnavailableError
 from oiyolo.darknet.build import tree
+from oiyolo.net.urls import display_url, without_secrets
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,10 +21,12 @@ PINNED_COMMIT: Final = "59596d7880f6504768df41d6daa586f5cb2b932f"
 """The submodule's commit of AlexeyAB's fork; it builds unpatched with CUDA 13 and cuDNN 9."""
 
 _TIMEOUT_S: Final = 900.0
+_REMOTE: Final = "darknet"
 _ENVIRONMENT: Final = {
+    **tree.GIT_ENVIRONMENT,
+    "GIT_ALLOW_PROTOCOL": "file:git:http:https:ssh",  # others may start programs
     "GIT_TERMINAL_PROMPT": "0",  # fail instead of waiting for a password
     "GIT_ASKPASS": "true",
-    "LC_ALL": "C.UTF-8",
 }
 
 
@@ -58,33 +62,49 @@ def clone(url: str, cache_folder: Path) -> Path:
             return folder
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir()
-        _log.info("build: fetching darknet %s from %s", PINNED_COMMIT[:12], url)
-        commands = (
-            ("init", "--quiet"),
-            ("fetch", "--quiet", "--depth", "1", url, PINNED_COMMIT),
-            ("-c", "advice.detachedHead=false", "checkout", "--quiet", "--force", PINNED_COMMIT),
-        )
+        _log.info("build: fetching darknet %s from %s", PINNED_COMMIT[:12], display_url(url))
         try:
-            for words in commands:
-                finished = process.run(
-                    ("git", *words), cwd=part, environment=_ENVIRONMENT, timeout_s=_TIMEOUT_S
-                )
-                if finished.exit_code != 0:
-                    raise UnavailableError(
-                        f"cannot fetch darknet's sources ({finished.exit_description})",
-                        where=url,
-                        expected=f"commit {PINNED_COMMIT}",
-                        found=_git_error(finished.output),
-                        remedy="Check the network and run the same command again; or set "
-                        "[darknet] source to a folder with darknet's sources",
-                    )
+            _fetch(url, part)
             part.rename(folder)
         finally:
             shutil.rmtree(part, ignore_errors=True)
     return folder
 
 
+def _fetch(url: str, folder: Path) -> None:
+    """Fetch the pinned commit into an empty folder and check it out.
+
+    Raises:
+        UnavailableError: A git command failed.
+    """
+    with tempfile.NamedTemporaryFile("w", prefix="oiyolo-", suffix=".gitconfig") as config:
+        # In a file that only this user can read, because a URL may hold a password, and every user
+        # can read command lines; a value in the file cannot be taken for an option either.
+        value = url.replace("\\", "\\\\").replace('"', '\\"')
+        config.write(f'[remote "{_REMOTE}"]\nurl = "{value}"\n')
+        config.flush()
+        fetch = ("fetch", "--quiet", "--no-tags", "--depth", "1", "--", _REMOTE, PINNED_COMMIT)
+        commands = (
+            ("init", "--quiet"),
+            ("-c", f"include.path={config.name}", *fetch),
+            ("-c", "advice.detachedHead=false", "checkout", "--quiet", "--force", PINNED_COMMIT),
+        )
+        for words in commands:
+            finished = process.run(
+                ("git", *words), cwd=folder, environment=_ENVIRONMENT, timeout_s=_TIMEOUT_S
+            )
+            if finished.exit_code != 0:
+                raise UnavailableError(
+                    f"cannot fetch darknet's sources ({finished.exit_description})",
+                    where=display_url(url),
+                    expected=f"commit {PINNED_COMMIT}",
+                    found=_git_error(finished.output),
+                    remedy="Check the network and run the same command again; or set "
+                    "[darknet] source to a folder with darknet's sources",
+                )
+
+
 def _git_error(output: str) -> str:
     """Return the error line of git's output, without the hints."""
-    lines = output.strip().splitlines() or ["no output"]
+    lines = without_secrets(output).strip().splitlines() or ["no output"]
     return next((line for line in lines if line.startswith(("fatal:", "error:"))), lines[-1])

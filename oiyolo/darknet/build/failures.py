@@ -1,4 +1,4 @@
-"""Explain known failures of a build or a program start by their output. No side effects.
+"""Explain known failures of a build or of a darknet by its output or signal. No side effects.
 
 Causes are listed before their consequences: when a compiler is killed, make reports an error too.
 """
@@ -6,6 +6,7 @@ Causes are listed before their consequences: when a compiler is killed, make rep
 from __future__ import annotations
 
 import re
+import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +19,19 @@ if TYPE_CHECKING:
 
 _APT_INSTALL: Final = "On Debian or Ubuntu: apt-get install"
 _OR_NO_GPU: Final = "or set [darknet] build_gpu to no"
+_REMEDIES_OF_BUILDS: Final = {
+    "or_cpu": "or set [darknet] build_gpu to no and build again",
+    "rebuild": "Delete the program's folder, and run `oiyolo build` on this machine",
+    "rebuild_for_gpu": "Set [darknet] arch to it, or to auto, and run `oiyolo build`",
+}
+_REMEDIES_OF_PROGRAMS: Final = {
+    "or_cpu": "or set [darknet] executable to a darknet for the CPU",
+    "rebuild": "Run `oiyolo build` on this machine, without [darknet] executable",
+    "rebuild_for_gpu": "Build the program again for it, or run `oiyolo build` without [darknet] "
+    "executable",
+}
+"""What helps, by placeholder, for a program that oiyolo built and for any other one: the options of
+a build have no effect on the latter."""
 _LIBRARIES: Final = {
     "cublas": ("cuBLAS", "libcublas-dev", "nvidia-cublas"),
     "curand": ("cuRAND", "libcurand-dev", "nvidia-curand"),
@@ -45,33 +59,65 @@ class Failure:
         return f"{self.what}.\n{self.remedy}."
 
 
-def explain(output: str) -> Failure | None:
-    """Return the first known failure in the output of a build or a program; ``None`` if none."""
+def explain(output: str, exit_code: int = 0, *, is_built: bool = True) -> Failure | None:
+    """Return the first known failure of a build or a program; ``None`` if none is known.
+
+    Args:
+        output: The output of the build tools or of the program.
+        exit_code: Exit code as ``subprocess`` reports it, or as a shell does (128 + signal).
+        is_built: Whether the program is, or would be, built by oiyolo, so that the options of a
+            build can help.
+    """
+    remedies = _REMEDIES_OF_BUILDS if is_built else _REMEDIES_OF_PROGRAMS
     for failure in _KNOWN_FAILURES:
         match = re.search(failure.pattern, output, re.MULTILINE)
         if match:
             named = failure.values(match[1]) if failure.values else {}
             what, remedy = (
-                text.format(match[0], *match.groups(), **named)
+                text.format(match[0], *match.groups(), **{**remedies, **named})
                 for text in (failure.what, failure.remedy)
             )
             return Failure(what, remedy)
-    return None
+    ended = _SIGNALS.get(-exit_code if exit_code < 0 else exit_code - _SHELL_SIGNAL)
+    return ended and Failure(ended.what, ended.remedy.format(**remedies))
 
 
-def explained_error(what: str, output: str, *, remedy: str, **details: str) -> DarknetError:
-    """Return an error that also says which known failure is in the output of a program.
+def explained_error(
+    what: str,
+    output: str,
+    *,
+    remedy: str,
+    where: str = "",
+    found: str = "",
+    exit_code: int = 0,
+    is_built: bool = True,
+) -> DarknetError:
+    """Return an error that quotes a program's output, and explains a known failure.
 
     Args:
         what: What failed.
         output: The program's output.
         remedy: What to do if the failure is not known.
-        **details: ``where`` and ``found``, as for ``OiyoloError``.
+        where: As for ``OiyoloError``.
+        found: As for ``OiyoloError``; the ``complaint`` of the output if empty.
+        exit_code: As for ``explain``.
+        is_built: As for ``explain``.
     """
-    failure = explain(output)
+    failure = explain(output, exit_code, is_built=is_built)
     if failure is not None:
         what, remedy = f"{what}: {failure.what}", failure.remedy
-    return DarknetError(what, remedy=remedy, **details)
+    return DarknetError(what, where=where, found=found or complaint(output), remedy=remedy)
+
+
+def complaint(output: str) -> str:
+    """Return the line of an output that names the failure, quoted: the first error, or the last.
+
+    It is empty if the output is.
+    """
+    all_lines = [line.strip() for line in output.splitlines() if line.strip()]
+    lines = [line for line in all_lines if not _CONSEQUENCE.match(line)] or all_lines
+    line = next((line for line in lines if _ERROR.search(line)), lines[-1] if lines else "")
+    return repr(line[:_SHOWN_CHARACTERS]) if line else ""
 
 
 @dataclass(frozen=True)
@@ -93,6 +139,14 @@ def _library(word: str) -> dict[str, str]:
     return dict(zip(("library", "debian", "python"), names, strict=True))
 
 
+_ERROR: Final = re.compile(
+    r"\b(?:error|fatal)\s*:|undefined reference|cannot find|not found|No such file", re.IGNORECASE
+)
+_CONSEQUENCE: Final = re.compile(r"g?make(?:\[\d+\])?: |\$ ")
+"""What make adds after an error, and the commands in a build log."""
+_SHOWN_CHARACTERS: Final = 300
+_SHELL_SIGNAL: Final = 128
+"""A shell adds this to the number of the signal that ended a program."""
 _MISSING_LIBRARY: Final = "{library} is missing (its library or its headers)"
 _INSTALL_LIBRARY: Final = (
     "Install {debian}-<CUDA version> from NVIDIA's repository, or run `pip install {python}` "
@@ -117,7 +171,7 @@ _KNOWN_FAILURES: Final = (
         "Free some space, or set [openimages] cache to a folder on another disk",
     ),
     _KnownFailure(
-        r"Unsupported gpu architecture '(?:compute|sm)_(\d+)[a-z]?'",
+        r"(?:Unsupported gpu architecture|Value) '\[?(?:compute|sm)_(\d+)[a-z]?\]?'",
         "this CUDA does not compile for compute capability {capability}",
         "{advice}",
         lambda architecture: {
@@ -130,6 +184,30 @@ _KNOWN_FAILURES: Final = (
         "this CUDA version does not work with gcc newer than {1}",
         "Install gcc-{1} and g++-{1}, and set NVCC_PREPEND_FLAGS='-ccbin g++-{1}', or install a "
         "newer CUDA",
+    ),
+    _KnownFailure(
+        r"/c\+\+/(\d+)/\S+ error: parameter packs not expanded",
+        "this CUDA version cannot compile the headers of gcc {1}",
+        "Install {older} and set NVCC_PREPEND_FLAGS='-ccbin {older}', or install a newer CUDA",
+        lambda version: {"older": f"g++-{int(version) - 1}"},
+    ),
+    _KnownFailure(
+        r"(?:trying to exec|cannot execute) \W?cc1plus",
+        "gcc cannot compile C++: the g++ of its version is missing",
+        f"{_APT_INSTALL} build-essential; if `gcc --version` and `g++ --version` differ, install "
+        "the g++ of gcc's version, too",
+    ),
+    _KnownFailure(
+        r"undefined reference to \W?__kmpc_",
+        "the compiler is clang, or older objects are, but gcc's OpenMP library is linked",
+        "Check `gcc --version`; install gcc (apt-get install build-essential) and put it first on "
+        "PATH, and unset CC and CXX",
+    ),
+    _KnownFailure(
+        r"undefined reference to (?:symbol )?\W?(?:cv::|_Z\w*2cv)",
+        "OpenCV's headers and libraries are of different versions: several are installed",
+        "Remove all but one, or set PKG_CONFIG_PATH to the folder with the .pc file of the one to "
+        "use",
     ),
     _KnownFailure(
         r"(?:undefined reference to|error:).*\b(?:CUDNN_CONVOLUTION_\w+_SPECIFY_WORKSPACE_LIMIT"
@@ -205,7 +283,7 @@ _KNOWN_FAILURES: Final = (
     _KnownFailure(
         r"libcuda\.so\.1: cannot open shared object file",
         "this darknet is built for CUDA, and this machine has no NVIDIA driver",
-        f"Install the NVIDIA driver, {_OR_NO_GPU} and build again",
+        "Install the NVIDIA driver, {or_cpu}",
     ),
     _KnownFailure(
         r"CUDA driver version is insufficient for CUDA runtime version",
@@ -216,19 +294,24 @@ _KNOWN_FAILURES: Final = (
     _KnownFailure(
         r"no CUDA-capable device is detected",
         "this darknet is built for CUDA, but the driver detects no GPU",
-        f"Check the output of nvidia-smi (start a container with --gpus all), {_OR_NO_GPU} and "
-        "build again",
+        "Check the output of nvidia-smi (start a container with --gpus all), {or_cpu}",
     ),
     _KnownFailure(
         r"no kernel image is available for execution on the device",
         "this darknet was not compiled for this GPU",
-        "Build again with --arch set to the GPU's compute capability (nvidia-smi "
-        "--query-gpu=compute_cap --format=csv prints it)",
+        "Find the GPU's compute capability with nvidia-smi --query-gpu=compute_cap --format=csv. "
+        "{rebuild_for_gpu}",
     ),
     _KnownFailure(
         r"(?:CUDA Error|cuda\w* *error|status)\W.*out of memory|cudaErrorMemoryAllocation",
         "the GPU has too little free memory",
         "Find out with nvidia-smi which programs use it, or use another GPU",
+    ),
+    _KnownFailure(
+        r"cuDNN.*[Ee]rror.*\b(CUDNN_STATUS_\w+)",
+        "cuDNN fails with {1}",
+        "Check with `oiyolo doctor` whether driver, CUDA and cuDNN fit together, and with "
+        "nvidia-smi whether the GPU has free memory",
     ),
     _KnownFailure(
         r"error while loading shared libraries: (\S+): cannot open shared object",
@@ -237,3 +320,18 @@ _KNOWN_FAILURES: Final = (
         "library has moved, build darknet again",
     ),
 )
+_SIGNALS: Final[Mapping[int, Failure]] = {
+    signal.SIGILL: Failure(
+        "it was built for another processor (illegal instruction)",
+        "{rebuild}; AVX is then used only if the processor has it",
+    ),
+    signal.SIGSEGV: Failure(
+        "it crashes (segmentation fault)",
+        "{rebuild}: it may have been built with other versions of its libraries",
+    ),
+    signal.SIGKILL: Failure(
+        "it was killed: it took too long, or the machine is out of memory",
+        "Close programs that use much memory or processor time, and try again",
+    ),
+}
+"""Failures by the signal that ended the program, if its output names none."""

@@ -96,10 +96,11 @@ def verify(darknet: Darknet) -> None:
                 f"this darknet starts but does not train ({finished.exit_description})",
                 finished.output,
                 where=str(darknet.executable),
-                found=finished.output.strip()[-500:],
                 remedy="Build it again, or set [darknet] executable to another darknet",
+                exit_code=finished.exit_code,
+                is_built=darknet.is_built,
             )
-        check_weights(weights, cfgs.parse(TINY_NETWORK, path="proof.cfg"))
+        check_weights(weights, cfgs.parse(TINY_NETWORK, path="proof.cfg"), complete=True)
 
 
 def _safe_temporary_folder() -> str | None:

@@ -226,7 +226,7 @@ def _find_nvcc(variables: Mapping[str, str], system: Sequence[Path]) -> Path | N
         *(folder / "cu13" / "bin" for folder in _wheel_folders()),
     ]
     nvcc = shutil.which("nvcc", path=os.pathsep.join(map(str, folders)))
-    return Path(nvcc) if nvcc else None
+    return Path(nvcc).absolute() if nvcc else None
 
 
 def _toolkit_of(nvcc: Path) -> Path:
@@ -294,7 +294,7 @@ def _major_version(library: Path) -> str:
 
 def _folders(variables: Mapping[str, str], *names: str) -> list[Path]:
     texts = [text for name in names for text in variables.get(name, "").split(os.pathsep)]
-    return [Path(text) for text in texts if text]
+    return [Path(text).absolute() for text in texts if text]
 
 
 def _first_file(paths: Iterable[Path]) -> Path | None:

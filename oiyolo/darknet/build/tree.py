@@ -30,6 +30,12 @@ _SOURCE_FOLDERS: Final = ("src", "include", "examples", "3rdparty")
 _BUILD_SUFFIXES: Final = (".o", ".so", ".a", ".d")
 _BUILD_NAMES: Final = ("darknet", "obj", "build.log")
 _TIMEOUT_S: Final = 60.0
+GIT_ENVIRONMENT: Final[dict[str, str | None]] = {
+    **dict.fromkeys(("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")),
+    "LC_ALL": "C.UTF-8",
+}
+"""git's environment for a repository that it finds by its working folder. A git hook that runs
+oiyolo has variables that point to another repository."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +112,7 @@ def _git(folder: Path, *words: str) -> str | None:
         return None
     finished = process.run(
         ["git", "-C", str(folder), *words],
-        environment={"GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"},
+        environment={**GIT_ENVIRONMENT, "GIT_OPTIONAL_LOCKS": "0"},
         timeout_s=_TIMEOUT_S,
     )
     return finished.output.strip() if finished.exit_code == 0 else None

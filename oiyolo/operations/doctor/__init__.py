@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from oiyolo.core.errors import OiyoloError
-from oiyolo.core.results import Result, format_table
+from oiyolo.core.results import TERMINAL_WIDTH, Result, format_table
 from oiyolo.darknet.build import toolchain
 from oiyolo.networks import builders
 from oiyolo.operations.doctor import checks
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 _DEADLINE_S: Final = 30.0
 """Programs usually answer within two seconds; a sleeping GPU or a busy machine takes longer."""
-_WIDTH: Final = 100
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,7 @@ def _wrap(text: str, first: str, others: str, *, break_words: bool = True) -> li
     """Return a text in lines that begin with ``first`` and ``others``."""
     return textwrap.wrap(
         text,
-        _WIDTH,
+        TERMINAL_WIDTH,
         initial_indent=first,
         subsequent_indent=others,
         break_on_hyphens=False,
@@ -143,7 +142,8 @@ def doctor(
         name: answer for name, answer in answers.items() if not isinstance(answer, NoAnswer)
     }
     status: DarknetStatus | None = received.get("darknet")
-    sources_url = status.source if status and status.darknet is None and not status.is_local else ""
+    needs_sources = status is not None and status.darknet is None and not status.is_local
+    sources_url = (opened.config.darknet.source_url or "") if needs_sources else ""
     facts = MachineFacts(
         python=collect.python(),
         machine=collect.machine(),

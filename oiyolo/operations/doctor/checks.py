@@ -46,6 +46,7 @@ def run_checks(facts: MachineFacts) -> list[CheckResult]:
         if facts.darknet_status is None
         else [check_darknet(facts.darknet_status, facts.toolchain, facts.endpoints or ())],
         _check_gpus(facts),
+        [] if facts.toolchain is None else cuda.check_loading(facts.toolchain),
         [] if facts.toolchain is None else check_tools(facts.toolchain),
         map(check_disk, facts.disks),
         map(check_endpoint, facts.endpoints or ()),
@@ -164,6 +165,8 @@ def check_darknet(
     elif toolchain is not None and toolchain.gpus and not darknet.gpu:
         problem = "it does not use this machine's GPU"
         remedy = "Build a GPU version: `oiyolo build --build-gpu yes`"
+        if "[darknet]" in darknet.origin:  # which would be used instead of the new build
+            remedy += ", without [darknet] executable"
     elif not status.verified:
         problem = "not verified yet"
         remedy = "Run `oiyolo build`, which trains two iterations with it"
@@ -180,7 +183,8 @@ def _check_darknet_sources(
             "darknet",
             "warning",
             status.problem,
-            "Correct or remove [darknet] executable or source, or build one with `oiyolo build`",
+            status.remedy
+            or "Correct or remove [darknet] executable or source, or build one with `oiyolo build`",
             DarknetError.exit_code,
         )
     needed = _NEEDED_TO_BUILD if status.is_local else ("git", *_NEEDED_TO_BUILD)

@@ -14,6 +14,7 @@ from oiyolo.core import process
 from oiyolo.core.disks import free_bytes
 from oiyolo.core.errors import DarknetError
 from oiyolo.core.units import format_bytes
+from oiyolo.net.urls import display_url
 from oiyolo.operations.doctor.cuda import parse_driver
 from oiyolo.operations.doctor.facts import DarknetStatus, Disk, Driver, Package
 from oiyolo.planning.official import official_files
@@ -90,13 +91,14 @@ def darknet_status(project: Project) -> DarknetStatus:
         built, rebuild_reason = build_stage.inspect(project)
         source = build_stage.source_folder(project)
     except DarknetError as error:
-        return DarknetStatus(problem=str(error))
-    source_text = str(source) if source is not None else project.config.darknet.source_url or ""
+        parts = filter(None, [error.where, error.what, error.found])
+        return DarknetStatus(problem=": ".join(parts), remedy=error.remedy)
+    url = display_url(project.config.darknet.source_url or "")
     return DarknetStatus(
         darknet=built.darknet if built else None,
         revision=built.revision if built else "",
         verified=built is not None and built.verified,
-        source=source_text,
+        source=str(source) if source is not None else url,
         is_local=source is not None,
         rebuild_reason=rebuild_reason or "" if built else "",
     )

@@ -6,7 +6,13 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from oiyolo.core.units import format_bytes
-from oiyolo.darknet.build.flags import architecture_for, architecture_remedy, format_capability
+from oiyolo.darknet.build.flags import (
+    architecture_for,
+    architecture_remedy,
+    few_cores,
+    format_capability,
+    slow_augmentation,
+)
 from oiyolo.darknet.build.toolchain import version_tuple
 from oiyolo.operations.doctor.facts import CheckResult, Driver
 
@@ -184,3 +190,13 @@ def _check_libraries(toolchain: Toolchain) -> Iterator[CheckResult]:
         major = toolchain.cuda.partition(".")[0]
         remedy = f"Optional: cuDNN makes training faster; install the one for CUDA {major}"
         yield CheckResult("cuDNN", "missing", "not found", remedy)
+
+
+def check_loading(toolchain: Toolchain) -> Iterator[CheckResult]:
+    """Yield what slows down the loading of images for a GPU."""
+    if not toolchain.gpus:
+        return
+    if advice := slow_augmentation(toolchain, "alexeyab"):
+        yield CheckResult("OpenCV", "missing", *advice)
+    if advice := few_cores(toolchain):
+        yield CheckResult("CPU cores", "warning", *advice)

@@ -90,7 +90,9 @@ class DarknetStatus:
         revision: Its revision; empty if unknown.
         verified: Whether it has trained two iterations on this machine.
         problem: Why the configured program or source cannot be used; empty if it can.
-        source: Folder or URL of the sources that it can be built from; empty if none.
+        remedy: What to do about the problem; empty if unknown.
+        source: Folder or URL of the sources that it can be built from, without credentials; empty
+            if none.
         is_local: Whether the sources are on this machine; otherwise they must be fetched.
         rebuild_reason: Why it has to be built again; empty if it is up to date.
     """
@@ -99,6 +101,7 @@ class DarknetStatus:
     revision: str = ""
     verified: bool = False
     problem: str = ""
+    remedy: str = ""
     source: str = ""
     is_local: bool = False
     rebuild_reason: str = ""
@@ -129,7 +132,7 @@ class Endpoint:
 
     Attributes:
         what: What it provides.
-        place: The URL, bucket or folder.
+        place: The URL, without credentials, the bucket or the folder.
         answer: What its response means, in words; empty without a response.
         problem: Why it cannot be used; empty if it can.
         remedy: What to do if it cannot.

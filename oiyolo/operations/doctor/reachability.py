@@ -13,13 +13,16 @@ from urllib.parse import urlsplit
 from oiyolo.core.errors import OiyoloError
 from oiyolo.net.buckets import is_bucket, parse_bucket_url
 from oiyolo.net.retry import HttpFailureError, RetryPolicy
+from oiyolo.net.urls import display_url
 from oiyolo.networks import builders
 from oiyolo.networks.weights import PRETRAINED
 from oiyolo.openimages.releases import release
 from oiyolo.operations.doctor.facts import DARKNET_SOURCES, Endpoint
 from oiyolo.operations.doctor.parallel import NoAnswer, gather
 from oiyolo.planning.estimates import is_folder
-from oiyolo.training.initial_weights import NO_WEIGHTS
+from oiyolo.project.value_types import AUTO
+from oiyolo.training.initial_weights import NO_WEIGHTS, find_file
+from oiyolo.training.pretrained import is_cached
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -47,7 +50,8 @@ def check_endpoints(
     """
     checks = list(_endpoint_checks(project))
     if sources_url.startswith(("http://", "https://")):
-        endpoint = Endpoint(DARKNET_SOURCES, sources_url, remedy=f"Check {_NETWORK[4:]}")
+        place = display_url(sources_url)
+        endpoint = Endpoint(DARKNET_SOURCES, place, remedy=f"Check {_NETWORK[4:]}")
         checks.append((endpoint, partial(_check_url, endpoint, sources_url, ())))
     answers = gather({str(n): check for n, (_, check) in enumerate(checks)}, deadline_s=deadline_s)
     return [
@@ -62,7 +66,7 @@ def _endpoint_checks(project: Project) -> Iterator[tuple[Endpoint, Callable[[], 
     def pair(
         check: Callable[..., Endpoint], what: str, place: str, remedy: str, *more: object
     ) -> tuple[Endpoint, Callable[[], Endpoint]]:
-        endpoint = Endpoint(what, place, remedy=remedy)
+        endpoint = Endpoint(what, display_url(place), remedy=remedy)
         return endpoint, partial(check, endpoint, *more)
 
     options = project.config
@@ -95,7 +99,7 @@ def _check_url(endpoint: Endpoint, url: str, expected_statuses: Collection[int])
     status, _ = _status(url)
     # A status from 500 on is a server error.
     if status >= 500 or (expected_statuses and status not in expected_statuses):  # noqa: PLR2004
-        return replace(endpoint, place=url, problem=f"answers HTTP {status}")
+        return replace(endpoint, place=display_url(url), problem=f"answers HTTP {status}")
     return replace(endpoint, answer="answers", remedy="")
 
 
@@ -142,20 +146,20 @@ def _check_bucket(endpoint: Endpoint) -> Endpoint:
 def _pretrained_weights(project: Project) -> str | None:
     """Return the name of the pretrained weights that ``train`` would fetch; ``None`` if none."""
     options = project.config.train
-    if options.weights in PRETRAINED:
-        return options.weights
-    if options.weights != "auto":
-        return None
-    network = builders.NETWORKS.get(options.network)
-    weights_name = (network.pretrained if network else None) or NO_WEIGHTS
-    return weights_name if weights_name in PRETRAINED else None
+    name = options.weights
+    if name == AUTO:
+        network = builders.NETWORKS.get(options.network)
+        name = (network.pretrained if network else None) or NO_WEIGHTS
+    is_download = name in PRETRAINED and find_file(name, project.folder) is None
+    return name if is_download else None
 
 
 def _check_weights(endpoint: Endpoint, cached_path: Path) -> Endpoint:
     """Check whether the weights are cached or any of their URLs provides them."""
-    if cached_path.is_file():
+    entry = PRETRAINED[endpoint.place]
+    if is_cached(cached_path, entry):
         return replace(endpoint, place=str(cached_path), answer="is cached", remedy="")
-    urls = [mirror.url for mirror in PRETRAINED[endpoint.place].mirrors]
+    urls = [mirror.url for mirror in entry.mirrors]
     answers = gather({url: partial(_status, url) for url in urls}, deadline_s=_CONNECT_S + _READ_S)
     problems = {}
     for url, answer in answers.items():

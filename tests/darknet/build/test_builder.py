@@ -111,8 +111,8 @@ def test_a_second_build_without_changes_does_nothing(tmp_path: Path, source: Pat
     [
         ("source", "revision changed: digest from"),
         ("new file", "revision changed: digest from"),
-        ("flags", "flags changed: avx from False to True"),
-        ("compiler", "compiler changed: gcc from '1.0' to '2.0'"),
+        ("flags", "flags changed: avx from false to true"),
+        ("compiler", "compiler changed: gcc from 1.0 to 2.0"),
         ("executable", "the executable is missing"),
         ("stamp", "the output does not exist yet"),
     ],

@@ -13,6 +13,7 @@ import pytest
 from oiyolo.core.errors import UnavailableError
 from oiyolo.darknet.build import clone as clone_of
 from oiyolo.darknet.build.clone import PINNED_COMMIT, clone, clone_folder
+from oiyolo.darknet.build.tree import revision
 from oiyolo.project.keys import DarknetOptions
 
 if TYPE_CHECKING:
@@ -82,6 +83,45 @@ def test_only_the_pinned_commit_is_fetched_and_only_once(remote: Path, tmp_path:
     assert git(folder, "rev-list", "--count", "HEAD") == "1"
     shutil.rmtree(remote)
     assert clone(str(remote), tmp_path / "cache") == folder
+
+
+def test_a_source_url_is_never_an_option_or_a_program(
+    cli: Cli, bare_project: Path, tmp_path: Path
+) -> None:
+    marker = tmp_path / "marker"
+    for address in (f"--upload-pack=touch {marker};", f"ext::sh -c touch% {marker}"):
+        with pytest.raises(UnavailableError):
+            clone(address, tmp_path / "cache")
+        for command in ("build", "doctor", "plan"):
+            assert cli(command, "--source-url", address, project=bare_project).code == 2
+    assert not marker.exists()
+
+
+def test_a_git_hook_s_environment_does_not_redirect_the_clone(
+    remote: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    git(other, "init", "-q")
+    git(other, "commit", "-qm", "other", "--allow-empty")
+    head = git(other, "rev-parse", "HEAD")
+    monkeypatch.setenv("GIT_DIR", str(other / ".git"))
+    folder = clone(str(remote), tmp_path / "cache")
+    assert revision(folder).commit == clone_of.PINNED_COMMIT
+    monkeypatch.delenv("GIT_DIR")
+    assert git(other, "rev-parse", "HEAD") == head
+
+
+def test_credentials_of_a_source_url_are_not_shown_logged_or_stored(
+    cli: Cli, bare_project: Path, tmp_path: Path
+) -> None:
+    url = "http://me:secret@127.0.0.1:1/darknet.git"
+    for words in (["build", "-vv"], ["build", "--dry-run"], ["doctor", "--offline", "--json"]):
+        done = cli(*words, "--source-url", url, project=bare_project)
+        assert "secret" not in done.out + done.err
+        assert words != ["build", "-vv"] or "http://127.0.0.1:1/darknet.git" in done.err
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not any(b"secret" in path.read_bytes() for path in written)
 
 
 @pytest.mark.parametrize("leftover", ["a partial clone", "an empty folder of its name"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -46,12 +46,14 @@ def gpu(capability: str, name: str = "a GPU") -> Gpu:
     return Gpu(0, name, 1 << 34, 1 << 34, capability, "580.65.06")
 
 
-def with_gpus(toolchain: Toolchain, *capabilities: str, cudnn: str = "") -> Toolchain:
+def with_gpus(
+    toolchain: Toolchain, *capabilities: str, cudnn: str = "", **changes: Any
+) -> Toolchain:
     parts = dict(toolchain.components)
     if cudnn:
         parts["cudnn"] = Component(Path("/opt/cudnn/include"), Path("/opt/cudnn/lib/libcudnn.so.9"))
     found = tuple(gpu(capability) for capability in capabilities)
-    return replace(toolchain, gpus=found, components=parts, cudnn=cudnn)
+    return replace(toolchain, gpus=found, components=parts, cudnn=cudnn, **changes)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +163,11 @@ def test_an_impossible_cuda_build_is_an_error_with_a_remedy(
         ),
         (with_gpus(CUDA_13, "3.7", "9.0"), "alexeyab", "this GPU cannot be used"),
         (with_gpus(CUDA_13, "9.0", cudnn="9.1.0"), "pjreddie", "cuDNN 9.1.0 is not used"),
-        (with_gpus(CUDA_13, "9.0", cudnn="9.1.0"), "alexeyab", None),
+        (with_gpus(CUDA_13, "9.0", cudnn="9.1.0", opencv="4.6.0", cpus=6), "alexeyab", None),
+        (with_gpus(CUDA_13, "9.0", cpus=6), "alexeyab", "libopencv-dev"),
+        (with_gpus(CUDA_13, "9.0", opencv="5.0.0", cpus=6), "alexeyab", "5.0.0 is too new"),
+        (with_gpus(CUDA_13, "9.0", cpus=5), "pjreddie", "5 CPU cores for 1 GPU"),
+        (with_gpus(CUDA_13, "9.0", "9.0", opencv="4.6.0", cpus=6), "alexeyab", "for 2 GPUs"),
         (PLAIN, "alexeyab", None),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -55,6 +57,31 @@ def source(tmp_path: Path) -> Path:
     return folder
 
 
+def test_a_program_for_another_processor_is_explained(cli: Cli, tmp_path: Path) -> None:
+    program = tmp_path / "darknet"
+    program.write_text("#!/bin/sh\nkill -ILL $$\n")
+    program.chmod(0o755)
+    done = cli("build", "--executable", program, "--json", project=tmp_path)
+    assert done.code == 5
+    error = json.loads(done.err if done.err.startswith("{") else done.out)
+    assert "illegal instruction" in error["error"]
+    assert error["found"] == "signal SIGILL"
+
+
+def test_a_relative_executable_is_not_searched_for_on_path(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("here", "on-path"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "darknet").write_text(f"#!/bin/sh\necho {name}\nexit 3\n")
+        (tmp_path / name / "darknet").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'on-path'}:{os.environ['PATH']}")
+    monkeypatch.chdir(tmp_path / "here")
+    done = cli("build", "--executable", "./darknet", project=tmp_path)
+    assert done.code == 5
+    assert "'here'" in done.err
+
+
 def test_a_cuda_build_without_a_driver_is_unverified_and_not_trained_with(
     cli: Cli, make_project: Callable[..., Path], source: Path,
     machine: Callable[[Toolchain], None],
@@ -103,7 +130,7 @@ def test_another_option_causes_another_build_and_a_message(
     assert "no GPU detected; to use CUDA 13.0 anyway, pass --build-gpu yes" in done.err
     words = ("build", "--build-gpu", "yes", "--arch", "7.5;90")
     plan = cli.ok(*words, "--dry-run", project=project).out
-    assert "flags changed: gpu from False to True" in plan
+    assert "flags changed: gpu from false to true" in plan
     done = cli.ok(*words, project=project)
     assert "flags changed" in done.err
     assert "CUDA for compute capability 7.5, 9.0" in done.out
