@@ -65,6 +65,8 @@ _HEADER_TITLE_PX = 36
 _MARGIN_PX = 14
 _CHARACTER_PX = 9.6  # average width of a character in a subtitle
 _TEXT_GREY = "#444444"
+_CHARACTER_EM = 0.64  # width of a digit in a label
+_POINTS_PER_INCH = 72
 _LEGEND_STYLE: Final[dict[str, Any]] = {
     "fontsize": FONT_PT["tick"],
     "frameon": False,
@@ -269,6 +271,40 @@ def set_value_axis(ax: Axes, values: Values, label: str, *, decades_only: bool =
         ax.set_ylim(min(0.0, float(values.min())), float(values.max()) * 1.08 or 1.0)
     if len(values):
         ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+class LabelRow:
+    """Room for labels along the x axis: they stay within the axes and do not overlap.
+
+    Args:
+        ax: The axes, whose x limits are set. Their width is taken as it is before the layout, which
+            only makes them wider.
+    """
+
+    def __init__(self, ax: Axes) -> None:
+        self._low, self._high = ax.get_xlim()
+        self._per_px = (self._high - self._low) / ax.get_window_extent().width
+        figure = ax.get_figure(root=True)
+        dpi = DPI if figure is None else figure.dpi
+        self._character_px = _CHARACTER_EM * FONT_PT["tick"] * dpi / _POINTS_PER_INCH
+        self._taken: list[tuple[float, float]] = []
+
+    def place(self, text: str, x: float, *, side: int = 0) -> float | None:
+        """Return where the centre of a label goes; ``None`` if there is no room.
+
+        Args:
+            text: The label.
+            x: What it labels.
+            side: 0 to centre the label on ``x``, 1 to put it right of it; it is moved left as far
+                as the axes require.
+        """
+        width = (len(text) + 1) * self._character_px * self._per_px
+        start = x + (side - 1) * width / 2
+        start = max(self._low, min(start, self._high - width))
+        if any(start < right and left < start + width for left, right in self._taken):
+            return None
+        self._taken.append((start, start + width))
+        return start + width / 2
 
 
 def legend(ax: Axes) -> Axes:

@@ -67,10 +67,11 @@ def _sheet(runs: Mapping[str, Lineage]) -> ChartSheet:
         heights=(1.3, 1.0),
         size_px=COMPARISON_PX,
     )
+    first = min(lineage.column("iteration")[0] for lineage in runs.values())
     last = max(lineage.column("iteration")[-1] for lineage in runs.values())
     for name, ax in sheet.panels.items():
         canvas.style_axes(ax, _PANEL_TITLES[name])
-        canvas.set_iteration_axis(ax, 0, last)
+        canvas.set_iteration_axis(ax, first, last)
     canvas.set_value_axis(sheet.panels["loss"], _draw(sheet, runs, "loss"), "loss")
     sheet.panels["loss"].set_xlabel("")
     canvas.set_fraction_axis(sheet.panels["iou"], "")
@@ -109,6 +110,4 @@ def _run_summary(lineage: Lineage) -> str:
     iou = smooth_curve(lineage.column("iteration"), lineage.column("iou"))[1]
     if len(iou):
         text += f" · IOU {iou[-1]:.3f}"
-    if not lineage.maps.empty:
-        text += f" · mAP {lineage.maps['map'].iloc[-1]:.3f} (best {lineage.maps['map'].max():.3f})"
-    return text
+    return text if lineage.map_facts is None else f"{text} · {lineage.map_facts}"

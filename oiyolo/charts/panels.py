@@ -27,7 +27,6 @@ _MAX_TICKS: Final = 60
 _MAX_RATE_STEPS: Final = 8
 _MAX_LABELLED_LAYERS: Final = 6
 _MAX_LABELLED_POINTS: Final = 8
-_MIN_LABEL_SPACING: Final = 0.07  # fraction of the axis width
 
 
 def draw_loss(lineage: Lineage, ax: Axes, *, since: float | None = None) -> None:
@@ -86,9 +85,9 @@ def draw_iou(lineage: Lineage, ax: Axes) -> None:
 
 def draw_map(lineage: Lineage, ax: Axes) -> None:
     """Draw the mean average precision that darknet measured, one line per IOU threshold."""
-    points = lineage.maps
+    points, x = lineage.maps, lineage.column("iteration")
     canvas.set_fraction_axis(ax, "mAP")
-    canvas.set_iteration_axis(ax, 0, lineage.column("iteration")[-1])
+    canvas.set_iteration_axis(ax, x[0], x[-1])
     thresholds = points["threshold"].fillna(-1)
     values = sorted(thresholds.unique())
     for threshold, style in zip(values, canvas.line_styles(len(values)), strict=True):
@@ -104,7 +103,7 @@ def draw_map(lineage: Lineage, ax: Axes) -> None:
             clip_on=False,
             label="mAP" if threshold < 0 else f"mAP@{threshold:.2f}",
         )
-        _label_points(ax, iterations, maps)
+    _label_maps(lineage, ax)
 
 
 def draw_rate(lineage: Lineage, ax: Axes) -> None:
@@ -158,17 +157,13 @@ def iou_summary(lineage: Lineage) -> str:
 
 
 def map_summary(lineage: Lineage) -> str:
-    """Return the last and the best mAP as text."""
-    points = lineage.maps
-    if points.empty:
+    """Return the last and the best mAP as text, and when it was measured unless just now."""
+    facts = lineage.map_facts
+    if facts is None:
         return "no mAP"
-    last, best = points.iloc[-1], points.iloc[int(points["map"].to_numpy(float).argmax())]
-    text = f"mAP {last['map']:.3f}"
-    if best["map"] > last["map"]:
-        text += f" (best {best['map']:.3f} at iteration {best['iteration']:,.0f})"
-    if last["iteration"] != lineage.table["iteration"].iloc[-1]:
-        text += f" at iteration {last['iteration']:,.0f}"
-    return text
+    if facts.last_iteration == lineage.table["iteration"].iloc[-1]:
+        return str(facts)
+    return f"{facts}, measured at iteration {facts.last_iteration:,}"
 
 
 def _draw_replaced(lineage: Lineage, ax: Axes, last: float) -> Values:
@@ -201,19 +196,21 @@ def _mark_rate_steps(lineage: Lineage, ax: Axes, first: float, last: float) -> N
     steps = [step for step in lineage.rate_steps if first <= step.iteration <= last]
     if len(steps) > _MAX_RATE_STEPS:
         return
-    last_labelled = -np.inf
+    labels = canvas.LabelRow(ax)
     label = "learning-rate step"
     for step in steps:
         ax.axvline(step.iteration, color=COLOURS["green"], lw=1.2, ls=(0, (5, 3)), label=label)
         label = "_nolegend_"
-        if step.iteration - last_labelled > _MIN_LABEL_SPACING * (last - first):
-            last_labelled = step.iteration
+        text = f"{step.rate:g}"
+        centre = labels.place(text, step.iteration, side=1)
+        if centre is not None:
             ax.annotate(
-                f"{step.rate:g}",
-                (step.iteration, 1),
-                (3, -2),
+                text,
+                (centre, 1),
+                (0, -2),
                 xycoords=ax.get_xaxis_transform(),
                 textcoords="offset points",
+                ha="center",
                 va="top",
                 fontsize=canvas.FONT_PT["tick"],
                 color=COLOURS["green"],
@@ -245,23 +242,27 @@ def _thin(positions: Sequence[float], limit: int = _MAX_TICKS) -> list[float]:
     return [positions[i] for i in np.linspace(0, len(positions) - 1, limit).astype(int)]
 
 
-def _label_points(ax: Axes, x: Values, y: Values) -> None:
-    """Label the last few points with their values, as far as there is room."""
-    width = ax.get_xlim()[1] - ax.get_xlim()[0]
-    last_labelled = np.inf
-    last_points = list(zip(x.tolist(), y.tolist(), strict=True))[-_MAX_LABELLED_POINTS:]
-    for point_x, point_y in reversed(last_points):
-        if last_labelled - point_x < _MIN_LABEL_SPACING * width:
-            continue
-        last_labelled = point_x
-        ax.annotate(
-            f"{point_y:.2f}",
-            (point_x, point_y),
-            (0, -18 if point_y > 0.85 else 8),  # noqa: PLR2004  (label below the point near the top)
-            textcoords="offset points",
-            ha="center",
-            fontsize=canvas.FONT_PT["tick"],
-        )
+def _label_maps(lineage: Lineage, ax: Axes) -> None:
+    """Label the last and the best mAP with their values, then others as far as there is room."""
+    facts = lineage.map_facts
+    if facts is None:
+        return
+    rows = lineage.latest_maps[["iteration", "map"]].to_numpy(float)[::-1]
+    points = [(facts.last_iteration, facts.last), (facts.best_iteration, facts.best)]
+    points += [(x, y) for x, y in rows[:_MAX_LABELLED_POINTS].tolist()]
+    labels = canvas.LabelRow(ax)
+    for x, y in points:
+        text = f"{y:.3f}"
+        centre = labels.place(text, x)
+        if centre is not None:
+            ax.annotate(
+                text,
+                (centre, y),
+                (0, -18 if y > 0.85 else 8),  # noqa: PLR2004  (below the point near the top)
+                textcoords="offset points",
+                ha="center",
+                fontsize=canvas.FONT_PT["tick"],
+            )
 
 
 def _marker(values: Values) -> str:

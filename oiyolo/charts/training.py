@@ -8,6 +8,7 @@ from oiyolo.charts import canvas, panels
 from oiyolo.charts.canvas import ChartSheet
 from oiyolo.core.errors import InputFormError
 from oiyolo.trainlog.lineage import build_lineage
+from oiyolo.trainlog.no_iterations import no_iterations_error
 from oiyolo.trainlog.verdict import assess
 
 if TYPE_CHECKING:
@@ -112,13 +113,16 @@ def plot_map(log: TrainLog, ax: Axes | None = None, *, title: str = "") -> Axes:
     return canvas.legend(ax)
 
 
-def save_charts(log: TrainLog, folder: Path, *, title: str) -> list[Path]:
+def save_charts(
+    log: TrainLog, folder: Path, *, title: str, max_batches: int | None = None
+) -> list[Path]:
     """Save the charts ``loss``, ``iou``, ``map`` (if measured) and ``overview`` as PNG and SVG.
 
     Args:
         log: A training log.
         folder: Folder for the charts, created if it is missing.
         title: Title of each chart, usually the run's name.
+        max_batches: Number of iterations that the run is planned to have, if it is known.
 
     Returns:
         The paths of the PNGs, 1200 pixels wide.
@@ -126,7 +130,7 @@ def save_charts(log: TrainLog, folder: Path, *, title: str) -> list[Path]:
     Raises:
         InputFormError: The log has no iteration lines.
     """
-    lineage = require_lineage(log)
+    lineage = require_lineage(log, max_batches=max_batches)
     iou = _subtitle(lineage, panels.iou_summary)
     sheets = {
         "loss": _loss_sheet(lineage, title),
@@ -188,19 +192,12 @@ def overview_sheet(lineage: Lineage, title: str) -> ChartSheet:
     return sheet
 
 
-def require_lineage(log: TrainLog) -> Lineage:
+def require_lineage(log: TrainLog, *, max_batches: int | None = None) -> Lineage:
     """Return the lineage of a log that has iterations.
 
     Raises:
         InputFormError: The log has no iteration lines.
     """
-    lineage = build_lineage(log)
-    if not len(lineage):
-        raise InputFormError(
-            "no iteration lines in the training log",
-            where=log.name,
-            expected="lines such as '187: 0.774826, 1.089855 avg, 0.002000 rate, ...'",
-            found=str(log.summary).splitlines()[0],
-            remedy="Darknet prints them on stdout; capture stdout, not stderr alone",
-        )
-    return lineage
+    if not len(log):
+        raise no_iterations_error(log)
+    return build_lineage(log, max_batches=max_batches)

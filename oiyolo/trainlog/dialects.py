@@ -1,4 +1,4 @@
-"""The log formats of the three forks of darknet, one small table for each fork.
+"""The log formats of the forks of darknet, one small table for each.
 
 A line format is a regular expression with named groups, plus a marker: a substring of every such
 line, checked first because that is cheaper than the expression. A format may match anywhere in a
@@ -47,18 +47,18 @@ class LineFormat(NamedTuple):
 
 
 class Dialect(NamedTuple):
-    """The log format of one fork of darknet.
+    """The log format of one fork of darknet, when it trains a detector or something else.
 
     Attributes:
         name: Name used in summaries.
-        iteration: Format of the line that ends an iteration.
+        iterations: Formats of the line that ends an iteration.
         regions: Formats of the region lines: one line per detection layer and subdivision.
         maps: Formats of the lines that report a mean average precision.
         missing_regions_reason: Why a log of this dialect may have no region lines.
     """
 
     name: str
-    iteration: LineFormat
+    iterations: tuple[LineFormat, ...]
     regions: tuple[LineFormat, ...]
     maps: tuple[LineFormat, ...]
     missing_regions_reason: str
@@ -70,7 +70,10 @@ def _line_format(marker: str, pattern: str, *, zero_is_empty: bool = False) -> L
     return LineFormat(marker, re.compile(expression, re.ASCII), zero_is_empty)
 
 
-_ITERATION = r"(?<![\w./])(?P<iteration>\d{1,12}): "
+# An escaped newline, as in a notebook's JSON, may precede the number.
+_NUMBER_START = r"(?:(?<![\w./])|(?<=\\[nrt]))(?P<iteration>\d{1,12})"
+_ITERATION = _NUMBER_START + ": "
+_ITERATION_AND_EPOCH = _NUMBER_START + rf", {NUMBER}: "
 _IMAGES = r"(?P<images>-?\d{1,18}) images\b"  # a 32-bit int in darknet: negative above 2^31
 _LAYER = r"Region (?P<layer>\d{1,9}) "
 _COUNT = r"count: (?P<count>\d{1,9})"
@@ -78,11 +81,15 @@ _SCORES = r"Class: @class_score, Obj: @obj, No Obj: @no_obj, "
 _RECALLS = r"\.\dR: @recall50, \.\d\dR: @recall75, {1,2}"
 _NORMALIZER = r"Normalizer: \([^()]{0,120}\) "
 
+_HOURS_LEFT = ", @hours_left hours left"
+
 PJREDDIE = Dialect(
     name="pjreddie",
-    # examples/detector.c:129
-    iteration=_line_format(
-        " avg, ", _ITERATION + "@loss, @avg_loss avg, @rate rate, @seconds seconds, " + _IMAGES
+    # examples/detector.c:129, examples/yolo.c:64
+    iterations=(
+        _line_format(
+            " avg, ", _ITERATION + "@loss, @avg_loss avg, @rate rate, @seconds seconds, " + _IMAGES
+        ),
     ),
     regions=(
         # src/yolo_layer.c:239. With class_loss after the count it is AlexeyAB's.
@@ -95,6 +102,13 @@ PJREDDIE = Dialect(
             "Avg Recall: ",
             r"Region Avg IOU: @iou, " + _SCORES + r"Avg Recall: @recall50, {1,2}" + _COUNT,
         ),
+        # src/detection_layer.c:215, YOLOv1: as above. "Any Obj" is the mean of all objectness
+        # scores, which later versions print as "No Obj".
+        _line_format(
+            "Avg IOU: ",
+            rf"Detection Avg IOU: @iou, Pos Cat: @class_score, All Cat: {NUMBER}, "
+            r"Pos Obj: @obj, Any Obj: @no_obj, " + _COUNT,
+        ),
     ),
     maps=(),
     missing_regions_reason="the log has no IOU",
@@ -103,12 +117,14 @@ PJREDDIE = Dialect(
 ALEXEYAB = Dialect(
     name="AlexeyAB",
     # src/detector.c:325; without the hours before mid-2020
-    iteration=_line_format(
-        " avg loss, ",
-        _ITERATION
-        + "@loss, @avg_loss avg loss, @rate rate, @seconds seconds, "
-        + _IMAGES
-        + "(?:, @hours_left hours left)?",
+    iterations=(
+        _line_format(
+            " avg loss, ",
+            _ITERATION
+            + "@loss, @avg_loss avg loss, @rate rate, @seconds seconds, "
+            + _IMAGES
+            + f"(?:{_HOURS_LEFT})?",
+        ),
     ),
     regions=(
         # src/yolo_layer.c:865, 921; with scores and GIOU until mid-2020
@@ -133,7 +149,7 @@ ALEXEYAB = Dialect(
             + _RECALLS
             + _COUNT
             + r", class_loss = @class_loss(?:, iou_loss = @iou_loss)?"
-            + r"(?:, total_loss = @total_loss)?",
+            + rf"(?:, uc_loss = {NUMBER})?(?:, total_loss = @total_loss)?",
             zero_is_empty=True,
         ),
     ),
@@ -143,20 +159,25 @@ ALEXEYAB = Dialect(
             "precision (mAP",
             r"mean[_ ]average[_ ]precision \(mAP(?:@@threshold)?\) = @map(?P<percent>\s?%)?",
         ),
+        # src/detector.c:309: the mAP measured last, in every later iteration
+        _line_format("Last accuracy ", r"Last accuracy mAP(?:@@threshold)? = @last_map ?%"),
     ),
     missing_regions_reason="the log was captured without 2>&1, so it has no IOU",
 )
 
 HANK = Dialect(
     name="hank-ai",
-    # src-lib/detector.cpp:604-618; V3 prints the time where V5 prints "train="
-    iteration=_line_format(
-        ": loss=",
-        _ITERATION
-        + r"loss=@loss, avg loss=@avg_loss,.{0,120}? rate=@rate, "
-        + r"(?:.{0,80}?\btrain=)?@time (?P<unit>[a-z]{1,16}), "
-        + _IMAGES
-        + r"(?:, time remaining=@left (?P<left_unit>[a-z]{1,16}))?",
+    # src-lib/detector.cpp:604-618; V3 prints the time where V5 prints "load N=" and "train="
+    iterations=(
+        _line_format(
+            ": loss=",
+            _ITERATION
+            + r"loss=@loss, avg loss=@avg_loss,(?: last=@last_map%,)?.{0,120}? rate=@rate, "
+            + r"(?:load \d{1,9}=@load (?P<load_unit>[a-z]{1,16}), )?"
+            + r"(?:.{0,80}?\btrain=)?@time (?P<unit>[a-z]{1,16}), "
+            + _IMAGES
+            + r"(?:, time remaining=@left (?P<left_unit>[a-z]{1,16}))?",
+        ),
     ),
     regions=(
         # src-lib/yolo_layer.cpp:1135
@@ -171,21 +192,78 @@ HANK = Dialect(
             + r"(?:, total_loss: @total_loss)?",
             zero_is_empty=True,
         ),
+        # src-lib/region_layer.cpp:402, YOLOv2
+        _line_format(
+            "Region avg IoU: ",
+            r"Region avg IoU: @iou, class: @class_score, obj: @obj, no obj: @no_obj, "
+            r"avg recall: @recall50, " + _COUNT,
+        ),
+        # src-lib/gaussian_yolo_layer.cpp:846
+        _line_format(
+            ": avg IOU=",
+            r"Region (?P<layer>\d{1,9}): avg IOU=@iou, class=@class_score, obj=@obj, "
+            r"no obj=@no_obj, recall \d\d%=@recall50, recall \d\d%=@recall75, "
+            r"count=(?P<count>\d{1,9})(?:, class loss=@class_loss)?(?:, IOU loss=@iou_loss)?"
+            rf"(?:, uc loss={NUMBER})?(?:, total loss=@total_loss)?",
+            zero_is_empty=True,
+        ),
     ),
     maps=(
         _line_format(
             "precision (mAP", r"mean average precision \(mAP@@threshold\)=@map(?P<percent>%)?"
         ),
+        # src-lib/detector.cpp:741, at the end
+        _line_format("Last accuracy ", r"Last accuracy mAP@@threshold=@last_map%"),
     ),
     missing_regions_reason="this fork prints them only with -verbose, so the log has no IOU",
 )
 
-DIALECTS = (PJREDDIE, ALEXEYAB, HANK)
+PJREDDIE_OTHER = Dialect(
+    name="pjreddie classifier",
+    iterations=(
+        # examples/classifier.c:137; regressor, segmenter, tag and cifar print the same
+        _line_format(
+            " avg, ",
+            _ITERATION_AND_EPOCH
+            + "@loss, @avg_loss avg, @rate rate, @seconds seconds, "
+            + _IMAGES
+            + rf"(?!, {NUMBER} hours left)",
+        ),
+        # examples/captcha.c:83, examples/rnn.c:210
+        _line_format(" avg, ", _ITERATION + "@loss, @avg_loss avg, @seconds seconds, " + _IMAGES),
+        _line_format(
+            " epochs",
+            _ITERATION + rf"@loss, @avg_loss avg, @rate rate, @seconds seconds, {NUMBER} epochs\b",
+        ),
+    ),
+    regions=(),
+    maps=(),
+    missing_regions_reason="only detectors have an IOU",
+)
+
+ALEXEYAB_OTHER = Dialect(
+    name="AlexeyAB classifier",
+    # src/classifier.c:211
+    iterations=(
+        _line_format(
+            " avg, ",
+            _ITERATION_AND_EPOCH
+            + "@loss, @avg_loss avg, @rate rate, @seconds seconds, "
+            + _IMAGES
+            + _HOURS_LEFT,
+        ),
+    ),
+    regions=(),
+    maps=(),
+    missing_regions_reason=PJREDDIE_OTHER.missing_regions_reason,
+)
+
+DIALECTS = (PJREDDIE, ALEXEYAB, HANK, PJREDDIE_OTHER, ALEXEYAB_OTHER)
 
 LINE_FORMATS = tuple(
     (dialect, line_format)
     for dialect in DIALECTS
-    for line_format in (dialect.iteration, *dialect.regions, *dialect.maps)
+    for line_format in (*dialect.iterations, *dialect.regions, *dialect.maps)
 )
 """Every line format of every dialect."""
 
@@ -196,18 +274,23 @@ LINE_FRAGMENT = re.compile(
 )
 """Text that occurs only in iteration and region lines; any other line with it is a fragment."""
 
-ITERATION_START = re.compile(rf"{_ITERATION}(?:loss=)?{NUMBER}, ", re.ASCII)
+ITERATION_START = re.compile(rf"{_NUMBER_START}(?:, {NUMBER})?: (?:loss=)?{NUMBER}, ", re.ASCII)
 """The start of an iteration line, complete or truncated."""
+
+LOADED_SECONDS = re.compile(rb"\bLoaded: (?P<seconds>\d{1,12}\.\d{1,12}) seconds")
+"""How long an iteration waited for its images, which are loaded while the previous one is trained:
+examples/detector.c:112 (pjreddie), src/detector.c:279 (AlexeyAB)."""
 
 EventKind = Literal["start", "resize", "saved", "loaded", "resume", "warning", "error"]
 
-RemarkKind = Literal[EventKind, "size", "layers", "fragment"]
+RemarkKind = Literal[EventKind, "size", "layers", "load", "fragment"]
 
 REMARKS: tuple[tuple[RemarkKind, re.Pattern[str]], ...] = (
     # The line after "Resizing": one number in pjreddie's fork, width and height in AlexeyAB's.
     ("size", re.compile(r"^\s*\d{1,9}(?: x \d{1,9})?\s*$", re.ASCII)),
     # Header of the layer table, which darknet prints as soon as it has parsed the network.
     ("layers", re.compile(r"^\s*(?:# +line +)?layer +filters\b")),
+    ("load", re.compile(LOADED_SECONDS.pattern.decode(), re.ASCII)),
     ("saved", re.compile(r"Saving weights to\s")),
     ("loaded", re.compile(r"Loading weights from\s")),
     ("resize", re.compile(r"\bResizing\b")),
@@ -228,7 +311,8 @@ REMARKS: tuple[tuple[RemarkKind, re.Pattern[str]], ...] = (
             r"|\bAssertion\b.{0,200}?\bfailed|Darknet error location"
             r"|(?:^|[\s:*])(?:error|Error|ERROR)(?:: | in | (?:location|message)\.*:)"
             # the process
-            r"|[Ss]egmentation fault|\bcore dumped\b|^\s*(?:Killed|Aborted)\b|\bbad_alloc\b"
+            r"|[Ss]egmentation fault|\bIllegal instruction\b|\bBus error\b|\bcore dumped\b"
+            r"|^\s*(?:Killed|Aborted)\b|\bbad_alloc\b"
             r"|\bterminate called\b|\b[MmCc]alloc error|\b[Rr]ealloc error",
         ),
     ),
@@ -243,7 +327,12 @@ REMARKS: tuple[tuple[RemarkKind, re.Pattern[str]], ...] = (
 )
 """What else a line may say. The kind of a text is the first one whose pattern it contains."""
 
-WORD_GROUPS = frozenset({"unit", "left_unit", "percent"})
+FAILED_OPEN = re.compile(
+    r"Couldn't open file: (.{1,4096})|failed to open the file \"([^\"]{1,4096})\""
+)
+"""Darknet's message for a file that it cannot open, with its path; it saves no weights then."""
+
+WORD_GROUPS = frozenset({"unit", "left_unit", "load_unit", "percent"})
 """Groups of the line formats that are not numbers."""
 
 _SECONDS_BY_UNIT = {
@@ -273,6 +362,11 @@ def seconds_per_unit(unit: str) -> float:
     return _SECONDS_BY_UNIT.get(unit.removesuffix("s"), math.nan)
 
 
+def is_bottleneck(text: str) -> bool:
+    """Return whether a line about loading also warns that loading is slow (AlexeyAB's fork)."""
+    return "performance bottleneck" in text
+
+
 Number = TypeVar("Number", float, "npt.NDArray[np.float64]")
 
 
@@ -286,7 +380,8 @@ def iteration_values(
         words: The other matched groups, such as units.
 
     Returns:
-        loss, avg_loss, rate, seconds and hours_left; NaN where darknet does not print the value.
+        loss, avg_loss, rate, seconds, hours_left, and load_wait (seconds that the iteration waited
+        for its images); NaN where the line does not have the value.
     """
     seconds: Number | float = math.nan
     if "seconds" in numbers:
@@ -298,10 +393,14 @@ def iteration_values(
         hours_left = numbers["hours_left"]
     elif "left" in numbers:
         hours_left = numbers["left"] * seconds_per_unit(words["left_unit"]) / _SECONDS_PER_HOUR
+    load_wait: Number | float = math.nan
+    if "load" in numbers:  # hank-ai's: how long loading took while the network was trained
+        load_wait = numbers["load"] * seconds_per_unit(words["load_unit"]) - seconds
     return {
         "loss": numbers["loss"],
         "avg_loss": numbers["avg_loss"],
-        "rate": numbers["rate"],
+        "rate": numbers.get("rate", math.nan),
         "seconds": seconds,
         "hours_left": hours_left,
+        "load_wait": load_wait,
     }

@@ -12,27 +12,75 @@ if TYPE_CHECKING:
 
     LineMatch = tuple[Dialect, LineFormat, re.Match[str]]
 
+MAX_PART_BYTES = 1 << 16
+"""Longest part of a line that is read at once, in bytes; darknet's own lines are below 500."""
+
 # Terminal codes: titles and links (OSC), colours and cursor movement (CSI), and colours in logs
-# where the escape character was lost or is shown as ^[.
+# where the escape character was lost, is shown as ^[, or is written as \u001b, as in JSON.
 _TERMINAL_CODES = re.compile(
-    r"(?:\x1b|\^\[)\][^\x07\x1b]{0,4096}(?:\x07|\x1b\\|\^G)"
-    r"|\x1b\[[0-9;?]{0,64}[ -/]?[@-~]"
+    r"(?:\x1b|\^\[|\\u\d\d\db)\][^\x07\x1b]{0,4096}?(?:\x07|\x1b\\|\^G|\\u\d\d\d\d)"
+    r"|(?:\x1b|\\u\d\d\db)\[[0-9;?]{0,64}[ -/]?[@-~]"
     r"|(?:\^\[)?\[\d[\d;]{0,32}m",
 )
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+_CONTROL_TO_SPACE = dict.fromkeys([*range(9), *range(0xB, 0x20), 0x7F], " ")
+_BOUNDARY = re.compile(r"[\s\\\"']")  # no record begins with one of these
+_MAX_RECORD_BYTES = 4096  # darknet's own records are below 500, with colours
 
 
 def strip_terminal_codes(text: str) -> str:
     """Return text without terminal codes, other control characters replaced by spaces."""
     if text.isprintable() and "[" not in text:  # true of nearly every line
         return text
-    return _CONTROL.sub(" ", _TERMINAL_CODES.sub("", text))
+    if _may_have_codes(text):
+        text = _TERMINAL_CODES.sub("", text)
+    return text.translate(_CONTROL_TO_SPACE)
+
+
+def _may_have_codes(text: str) -> bool:
+    """Return whether text has a character of every terminal code; much faster than a search."""
+    return "[" in text or "\x1b" in text
 
 
 def stripped_positions(text: str) -> list[int]:
     """Return the index in ``text`` of each character of ``strip_terminal_codes(text)``."""
     code_positions = {i for code in _TERMINAL_CODES.finditer(text) for i in range(*code.span())}
     return [position for position in range(len(text)) if position not in code_positions]
+
+
+def end_of_records(window: bytes) -> int:
+    """Return where to cut a window of a longer line, so that no record or terminal code is cut.
+
+    The cut is at least ``2 * _MAX_RECORD_BYTES`` before the end of the window, so that records
+    around it are complete. The character after it begins no record, so that the rest of the line
+    contains the same records on its own.
+    """
+    zone_start = max(0, len(window) - 3 * _MAX_RECORD_BYTES)
+    # Reversible, unlike the replacement of invalid bytes.
+    text = window[zone_start:].decode("utf-8", errors="surrogateescape")
+    earliest = len(text) // 3
+    spans = _indivisible_spans(text)
+    cut = earliest
+    for boundary in _BOUNDARY.finditer(text, earliest, 2 * earliest):
+        if not any(start < boundary.start() < end for start, end in spans):
+            cut = boundary.start()
+            break
+    else:
+        for start, end in sorted(spans):
+            cut = end if start < cut < end else cut
+    return zone_start + len(text[:cut].encode("utf-8", errors="surrogateescape"))
+
+
+def _indivisible_spans(text: str) -> list[tuple[int, int]]:
+    """Return the start and end of each terminal code and each record in a piece of text."""
+    spans = []
+    if _may_have_codes(text):
+        spans = [code.span() for code in _TERMINAL_CODES.finditer(text)]
+    matches = find_matches(strip_terminal_codes(text))
+    if not matches:
+        return spans
+    positions = stripped_positions(text) if spans else range(len(text))
+    spans += [(positions[m.start()], positions[m.end() - 1] + 1) for _, _, m in matches]
+    return spans
 
 
 def find_matches(text: str) -> list[LineMatch]:
@@ -62,16 +110,18 @@ class Part(NamedTuple):
     remark: tuple[RemarkKind, re.Match[str]] | None
 
 
-def match_parts(line: bytes) -> list[Part]:
-    """Return the parts of a line that are not blank."""
+def match_parts(line: bytes, *, remarks: bool = True) -> list[Part]:
+    """Return the parts of a line that are not blank; without ``remarks``, only their matches."""
     texts = (
         strip_terminal_codes(part.decode("utf-8", errors="replace")) for part in line.split(b"\r")
     )
-    return [_match_part(text) for text in texts if text and not text.isspace()]
+    return [_match_part(text, remarks=remarks) for text in texts if text and not text.isspace()]
 
 
-def _match_part(text: str) -> Part:
+def _match_part(text: str, *, remarks: bool) -> Part:
     matches = find_matches(text)
+    if not remarks:
+        return Part(text, matches, None)
     rest = text[matches[-1][2].end() :] if matches else text
     remark = None if not rest or rest.isspace() else _find_remark(rest)
     if matches and remark is not None and remark[0] == "fragment":

@@ -16,14 +16,22 @@ import numpy as np
 
 from oiyolo.trainlog.dialects import (
     DIALECTS,
+    FAILED_OPEN,
     ITERATION_START,
     LINE_FRAGMENT,
+    LOADED_SECONDS,
     WORD_GROUPS,
+    is_bottleneck,
     iteration_values,
     parse_number,
 )
-from oiyolo.trainlog.line_matcher import find_matches, match_parts
-from oiyolo.trainlog.line_templates import DIGITS_TO_ZERO, OTHER, UNKNOWN
+from oiyolo.trainlog.line_matcher import (
+    MAX_PART_BYTES,
+    end_of_records,
+    find_matches,
+    match_parts,
+)
+from oiyolo.trainlog.line_templates import DIGITS_TO_ZERO, LOADED, OTHER, UNKNOWN
 from oiyolo.trainlog.rows import UNASSIGNED, Event, MapPoint
 
 if TYPE_CHECKING:
@@ -36,17 +44,12 @@ if TYPE_CHECKING:
     from oiyolo.trainlog.line_matcher import LineMatch, Part
     from oiyolo.trainlog.records import Records
 
-MAX_PART_BYTES = 1 << 16
-"""Longest part of a line that is read at once, in bytes; darknet's own lines are below 500."""
-
 _MAX_EVENT_CHARS = 500
 _MAX_GPUS = 16  # with n GPUs, training from scratch may start at iteration n
-_MAX_TORN_LINES_LISTED = 5
-
-
-def end_of_part(line: bytes, start: int) -> int:
-    """Return where to split an overlong line: after its last carriage return, if there is one."""
-    return line.rfind(b"\r", start, start + MAX_PART_BYTES) + 1 or start + MAX_PART_BYTES
+_MAX_LINES_LISTED = 5
+_SAVING = "Saving weights to"
+_MAX_EVENTS_AFTER_SAVE = 10  # darknet fails at once; lines of stdout may come in between
+_MAP_TOLERANCE = 6e-5  # two printed decimals of a percentage
 
 
 class LineReader:
@@ -62,6 +65,8 @@ class LineReader:
     def __init__(self, records: Records) -> None:
         self.records = records
         self._within_line = False  # the last part that was read did not end its line
+        self._is_cut = False  # nor did it end at a carriage return
+        self._cut_is_counted = False
         self._line_used = False
         self._line_blank = True
         self._torn_head: tuple[str, int] | None = None
@@ -71,6 +76,9 @@ class LineReader:
         self._run_is_new = False  # training has started but has no iteration yet
         self._layer_table_seen = False  # since the latest iteration; printed by a new process
         self._expects_size = False  # on the line after "Resizing"
+        self._last_map = math.nan  # the mAP measured last, which forks repeat in each iteration
+        self._last_map_text: bytes | None = None  # as it is repeated
+        self._awaits_iteration = False  # the last mAP was measured before the first iteration line
 
     def has_known_kind(self, line: bytes) -> bool:
         """Return whether a line is a region line or without values, from one of its template."""
@@ -95,19 +103,29 @@ class LineReader:
                 continue
             records.region_count += regions_before[index] - regions_before[start]
             records.lines = lines_before + index
-            if not self._read_next_iteration(lines[index]):
+            if not self._read_by_template(lines[index]):
                 self.read_line(lines[index])
             start = self._read_continuations(lines, kinds, index + 1)
         records.region_count += regions_before[-1] - regions_before[start]
         records.lines = lines_before + len(lines)
         records.other += int(np.count_nonzero(kinds == OTHER))
+        if len(loaded := np.flatnonzero(kinds == LOADED)):
+            self._add_loads([lines[index] for index in loaded.tolist()], lines_before + 1 + loaded)
         records.add_region_lines(lines, kinds, lines_before + 1)
 
-    def _read_next_iteration(self, line: bytes) -> bool:
-        """Read a line by its template; return whether it is an iteration that continues the run."""
+    def _read_by_template(self, line: bytes) -> bool:
+        """Read an iteration that continues the run, or skip a repeated mAP; return whether it was.
+
+        Other lines must be matched on their own.
+        """
         key = line.translate(DIGITS_TO_ZERO)
         dialect, slices = self.records.region_lines.iterations.get(key, (None, {}))
-        if dialect is None or self._run_is_new or self._latest is None:
+        if dialect is None:
+            where = self.records.region_lines.last_maps.get(key)
+            is_repeated = where is not None and line[where] == self._last_map_text
+            self.records.lines += is_repeated
+            return is_repeated
+        if self._run_is_new or self._latest is None:
             return False
         groups = {name: line[where].decode() for name, where in slices.items()}
         if int(groups["iteration"]) <= self._latest:
@@ -127,24 +145,54 @@ class LineReader:
             start += 1
         return start
 
-    def read_line(self, line: bytes, *, ends: bool = True) -> None:
-        """Read a line without its newline or, with ``ends=False``, the next part of one."""
-        is_whole = ends and not self._within_line
+    def read_line(self, line: bytes) -> None:
+        """Read a line without its newline, or the rest of one."""
+        is_whole = not self._within_line
+        rest = self.read_start(line)
+        parts = self._match_parts(rest)
+        self._read_parts(parts)
+        self.records.other += not (self._line_blank or self._line_used)
+        self._within_line = self._is_cut = False
+        if is_whole:
+            self.records.region_lines.learn(line, parts)
+
+    def read_start(self, line: bytes) -> bytes:
+        """Read the start of a line that is too long to be read at once; return the rest of it."""
         if not self._within_line:
             self.records.lines += 1
             self._within_line, self._line_used, self._line_blank = True, False, True
+            self._cut_is_counted = False
         start = 0
         while len(line) - start > MAX_PART_BYTES:
-            end = end_of_part(line, start)
-            self._read_parts(match_parts(line[start:end]))
-            start = end
-        parts = match_parts(line[start:])
-        self._read_parts(parts)
-        if ends:
-            self.records.other += not (self._line_blank or self._line_used)
-            self._within_line = False
-        if is_whole:
-            self.records.region_lines.learn(line, parts)
+            start = self._read_overlong(line, start)
+        return line[start:] if start else line
+
+    def _read_overlong(self, line: bytes, start: int) -> int:
+        """Read the next part of an overlong line, and return the index after it.
+
+        A part ends after a carriage return, else between two records. What is said between the
+        records of a line that is cut is not read, because it might be cut itself.
+        """
+        window = line[start : start + MAX_PART_BYTES]
+        if end := window.rfind(b"\r") + 1:
+            self._read_parts(self._match_parts(window[:end]))
+            return start + end
+        end = end_of_records(window)
+        if not self._cut_is_counted:
+            self.records.cut += 1
+            if len(self.records.cut_lines) < _MAX_LINES_LISTED:
+                self.records.cut_lines.append(self.records.lines)
+        self._cut_is_counted = self._is_cut = True
+        self._read_parts(match_parts(window[:end], remarks=False))
+        return start + end
+
+    def _match_parts(self, text: bytes) -> list[Part]:
+        """Return the parts of some text up to the end of its line or a carriage return."""
+        if not self._is_cut:
+            return match_parts(text)
+        head, _, tail = text.partition(b"\r")
+        self._is_cut = False
+        return [*match_parts(head, remarks=False), *match_parts(tail)]
 
     def forget_rows(self) -> None:
         """Drop the rows read so far, unless some still belong to the next iteration."""
@@ -166,7 +214,7 @@ class LineReader:
 
     def _read_part(self, part: Part) -> bool:
         """Read one part of a line; return whether it contained anything for the tables."""
-        if self._torn_head is not None and not part.text.startswith("Saving weights to"):
+        if self._torn_head is not None and not part.text.startswith(_SAVING):
             head, line = self._torn_head
             matches = find_matches(head + part.text)
             if matches:
@@ -186,7 +234,7 @@ class LineReader:
         for dialect, line_format, match in matches:
             self.records.add_dialect(dialect.name, line)
             groups = {name: text for name, text in match.groupdict().items() if text is not None}
-            if line_format is dialect.iteration:
+            if line_format in dialect.iterations:
                 self._begin_run(match, line)
                 self._add_iteration(dialect, groups, line)
             elif line_format in dialect.regions:
@@ -194,6 +242,8 @@ class LineReader:
                 self.records.add_region(
                     {**numbers, "zero_is_empty": line_format.zero_is_empty, "line": line}
                 )
+            elif "last_map" in groups:
+                self._add_last_map(groups, line)
             else:
                 self._add_map_point(groups, line)
 
@@ -211,11 +261,16 @@ class LineReader:
 
     def _add_iteration(self, dialect: Dialect, groups: Mapping[str, str], line: int) -> None:
         numbers, words = _split_groups(groups)
+        if "last_map" in groups and groups["last_map"].encode() != self._last_map_text:
+            self._add_last_map(groups, line)
         self._latest = int(groups["iteration"])
+        if self._awaits_iteration:
+            self._awaits_iteration = False
+            self._assign_last_map()
         self.records.iterations.append(
             {
                 "iteration": self._latest,
-                "images": int(groups["images"]),
+                "images": int(groups.get("images", 0)),
                 "run": self._run,
                 "line": line,
                 **iteration_values(numbers, words),
@@ -236,11 +291,34 @@ class LineReader:
             run=self._run,
             line=line,
         )
+        self._last_map, self._last_map_text, self._awaits_iteration = point.map, None, False
         if not self.records.maps or not _is_same_measurement(self.records.maps[-1], point):
             self.records.maps.append(point)
 
+    def _add_last_map(self, groups: Mapping[str, str], line: int) -> None:
+        """Add the mAP that each iteration repeats, unless it has been added before.
+
+        It was measured after the previous iteration line. At the start of an excerpt that line is
+        missing; then the iteration that follows stands for it.
+        """
+        value = parse_number(groups["last_map"]) / 100
+        self._last_map_text = groups["last_map"].encode()
+        if not math.isfinite(value) or abs(value - self._last_map) <= _MAP_TOLERANCE:
+            return
+        self._last_map = value
+        self._awaits_iteration = self._latest is None or self._run_is_new
+        threshold = parse_number(groups["threshold"]) if "threshold" in groups else math.nan
+        iteration = UNASSIGNED if self._latest is None else self._latest
+        self.records.maps.append(MapPoint(iteration, value, threshold, self._run, line))
+
+    def _assign_last_map(self) -> None:
+        """Assign the last mAP to the iteration whose line has just been read."""
+        if self.records.maps and self._latest is not None:
+            point = self.records.maps[-1]
+            self.records.maps[-1] = point._replace(iteration=self._latest, run=self._run)
+
     def _add_remark(self, kind: RemarkKind, match: re.Match[str], line: int) -> bool:
-        """Add an event or a broken line; return whether it is in the records."""
+        """Add what a remark says; return whether it is in the records."""
         text = match.string
         if kind == "size":
             return self._add_size(text)
@@ -250,21 +328,49 @@ class LineReader:
             return False
         if kind == "fragment":
             self._add_torn_line(text, line)
-            return True
+        elif kind != "load":
+            self._add_event_of(kind, match, line)
+        else:
+            self._add_loads([text.encode()], np.array([line]))
+            if is_bottleneck(text):
+                self._add_event("warning", text, line)
+        return True
+
+    def _add_event_of(self, kind: EventKind, match: re.Match[str], line: int) -> None:
+        text = match.string
         self._expects_size = kind == "resize"
         if kind == "saved":
             head, text = text[: match.start()], text[match.start() :]
             if LINE_FRAGMENT.search(head) or ITERATION_START.search(head):
                 self._torn_head = (head, line)
+        elif kind == "error":
+            self._retract_save(text)
         elif kind == "start":
             self._run_is_new = True
+            self._last_map, self._last_map_text = math.nan, None
             # Region lines of a killed run do not belong to the one that starts. After a layer
             # table they have been discarded already, and the lines since then belong to the new
             # run, whose buffered "Learning Rate" may come after its first region lines.
             if self._latest is not None and not self._layer_table_seen:
                 self._discard_pending_regions()
         self._add_event(kind, text, line)
-        return True
+
+    def _add_loads(self, lines: Sequence[bytes], numbers: npt.NDArray[np.intp]) -> None:
+        matches = map(LOADED_SECONDS.search, lines)
+        seconds = [math.nan if match is None else float(match["seconds"]) for match in matches]
+        self.records.loads.extend({"line": numbers, "seconds": np.array(seconds)})
+
+    def _retract_save(self, error: str) -> None:
+        """Turn the latest event about saving a file that cannot be opened into a warning."""
+        match = FAILED_OPEN.search(error)
+        if match is None:
+            return
+        saving = f"{_SAVING} {(match[1] or match[2]).strip()}"[:_MAX_EVENT_CHARS]
+        events = self.records.events
+        for index in range(len(events) - 1, max(-1, len(events) - _MAX_EVENTS_AFTER_SAVE - 1), -1):
+            if events[index].kind == "saved" and events[index].text == saving:
+                events[index] = events[index]._replace(kind="warning", text=f"{saving} (failed)")
+                return
 
     def _add_size(self, text: str) -> bool:
         if not self._expects_size:
@@ -281,7 +387,7 @@ class LineReader:
 
     def _add_torn_line(self, text: str, line: int) -> None:
         self.records.torn += 1
-        if len(self.records.torn_lines) < _MAX_TORN_LINES_LISTED:
+        if len(self.records.torn_lines) < _MAX_LINES_LISTED:
             self.records.torn_lines.append(line)
         if ITERATION_START.search(text):  # the next iteration must not get its region lines
             self._discard_pending_regions()

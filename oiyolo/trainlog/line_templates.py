@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from oiyolo.trainlog.dialects import parse_number
+from oiyolo.trainlog.dialects import is_bottleneck, parse_number
 from oiyolo.trainlog.line_matcher import stripped_positions
 from oiyolo.trainlog.rows import NO_LAYER, REGION_NUMBERS
 
@@ -31,6 +31,8 @@ UNKNOWN: Final = -1
 BLANK: Final = -2
 OTHER: Final = -3
 """Kind of a line with nothing for the tables."""
+LOADED: Final = -4
+"""Kind of a line that says how long an iteration waited for its images."""
 
 DIGITS_TO_ZERO = bytes.maketrans(b"123456789", b"0" * 9)
 """``line.translate(DIGITS_TO_ZERO)`` is the template of a line."""
@@ -79,14 +81,16 @@ class RegionLines:
     """Region lines whose numbers are read later, many at once, and the templates of a log's lines.
 
     Attributes:
-        kinds: Kind of all lines with the same template, by template: ``BLANK``, ``OTHER``, or, for
-            region lines, 0 or greater. Other lines must be matched on their own.
+        kinds: Kind of all lines with the same template, by template: ``BLANK``, ``OTHER``,
+            ``LOADED`` or, for region lines, 0 or greater. Other lines must be matched on their own.
         iterations: Dialect and positions of the groups of iteration lines, by template.
+        last_maps: Position of the mAP on lines that repeat the last one, by template.
     """
 
     def __init__(self) -> None:
         self.kinds: dict[bytes, int] = {}
         self.iterations: dict[bytes, tuple[Dialect, dict[str, slice]]] = {}
+        self.last_maps: dict[bytes, slice] = {}
         self._templates: list[_RegionTemplate] = []
         self._pending_lines: list[bytes] = []
         self._pending_kinds: list[npt.NDArray[np.intp]] = []
@@ -99,16 +103,21 @@ class RegionLines:
     def learn(self, line: bytes, parts: Sequence[Part]) -> None:
         """Determine the kind of all lines with the template of ``line``, given its parts.
 
-        They are matched on their own unless they have nothing for the tables, or consist of a
-        region line with plain decimals.
+        They are matched on their own unless they have nothing for the tables, only say how long
+        loading took, or consist of a region line with plain decimals.
         """
         if len(line) > _MAX_LINE_BYTES:
             return
-        if len(self.kinds) + len(self.iterations) >= _MAX_TEMPLATES:
+        if len(self.kinds) + len(self.iterations) + len(self.last_maps) >= _MAX_TEMPLATES:
             self.kinds.clear()
             self.iterations.clear()
+            self.last_maps.clear()
         if not any(part.matches or part.remark for part in parts):
             self.kinds[line.translate(DIGITS_TO_ZERO)] = OTHER if parts else BLANK
+        elif len(parts) == 1 and not parts[0].matches:
+            remark = parts[0].remark
+            if remark is not None and remark[0] == "load" and not is_bottleneck(remark[1].string):
+                self.kinds[line.translate(DIGITS_TO_ZERO)] = LOADED
         elif len(parts) == len(parts[0].matches) == 1 and parts[0].remark is None:
             self._learn_match(line, parts[0].matches[0])
 
@@ -124,10 +133,14 @@ class RegionLines:
             if text is not None
         }
         key = line.translate(DIGITS_TO_ZERO)
-        if line_format is dialect.iteration:
-            slices = {name: slice(at[0], at[-1] + 1) for name, (_, at) in groups.items()}
-            if all(line[slices[name]] == text.encode() for name, (text, _) in groups.items()):
+        slices = {name: slice(at[0], at[-1] + 1) for name, (_, at) in groups.items()}
+        is_plain = all(line[slices[name]] == text.encode() for name, (text, _) in groups.items())
+        if line_format in dialect.iterations:
+            if is_plain:
                 self.iterations[key] = dialect, slices
+        elif "last_map" in groups:
+            if is_plain:
+                self.last_maps[key] = slices["last_map"]
         elif line_format in dialect.regions:
             template = _region_template(groups, zero_is_empty=line_format.zero_is_empty)
             if template is not None:

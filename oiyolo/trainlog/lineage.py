@@ -26,10 +26,37 @@ _FLOAT32_LIMIT: Final = 3.5e38
 """Just above the largest 32-bit float; darknet cannot have computed a larger number."""
 
 _WEIGHTS_NUMBER: Final = re.compile(r"_(\d{1,9})\.weights\b")
-_FINAL_WEIGHTS: Final = "_final.weights"
+FINAL_WEIGHTS: Final = "_final.weights"
+"""End of the name of the weights that darknet saves when it has reached max_batches."""
 _RATE_DROP, _RATE_RISE = 0.6, 1.9
 _STABLE_ITERATIONS: Final = 3
 _MIN_STEP_RATE: Final = 4e-6  # below, rounding to the six printed decimals looks like steps
+
+
+class MapFacts(NamedTuple):
+    """The last and the best mAP of a run, at the IOU threshold measured last.
+
+    Attributes:
+        last: The last mAP, 0 to 1.
+        last_iteration: Its iteration.
+        best: The highest mAP; of equal ones, the latest.
+        best_iteration: Its iteration.
+        since_best: The values since the best one, in order.
+        measured: Number of values.
+    """
+
+    last: float
+    last_iteration: int
+    best: float
+    best_iteration: int
+    since_best: tuple[float, ...]
+    measured: int
+
+    def __str__(self) -> str:
+        if self.since_best:
+            best = f"best {self.best:.3f} at iteration {self.best_iteration:,}"
+            return f"mAP {self.last:.3f} ({best})"
+        return f"mAP {self.last:.3f}" + (", the best so far" if self.measured > 1 else "")
 
 
 class RateStep(NamedTuple):
@@ -58,6 +85,7 @@ class Lineage:
         resumed_iterations: First iteration after each resume, in ascending order.
         rate_steps: Steps of the learning rate; empty if the rate changes continuously.
         has_final_weights: Whether the final weights of the latest run were saved.
+        max_batches: Number of iterations that the run is planned to have; ``None`` if unknown.
     """
 
     log: TrainLog
@@ -68,6 +96,7 @@ class Lineage:
     resumed_iterations: tuple[int, ...]
     rate_steps: tuple[RateStep, ...]
     has_final_weights: bool
+    max_batches: int | None = None
 
     def __len__(self) -> int:
         return len(self.table)
@@ -75,6 +104,29 @@ class Lineage:
     def column(self, name: str) -> Values:
         """Return a column of ``table``, with NaN for infinite values and beyond 32-bit floats."""
         return plottable_values(self.table[name])
+
+    @property
+    def map_facts(self) -> MapFacts | None:
+        """The last and the best mAP; ``None`` if the log has none."""
+        points = self.latest_maps
+        if points.empty:
+            return None
+        values, iterations = points["map"].tolist(), points["iteration"].tolist()
+        best = len(values) - 1 - int(np.argmax(values[::-1]))
+        return MapFacts(
+            values[-1],
+            iterations[-1],
+            values[best],
+            iterations[best],
+            tuple(values[best + 1 :]),
+            len(values),
+        )
+
+    @property
+    def latest_maps(self) -> pd.DataFrame:
+        """Rows of ``maps`` at the IOU threshold measured last."""
+        threshold = self.maps["threshold"].fillna(-1)
+        return self.maps[threshold == threshold.iloc[-1]] if len(threshold) else self.maps
 
     @property
     def layers(self) -> list[str]:
@@ -88,8 +140,13 @@ def plottable_values(column: pd.Series[float]) -> Values:
     return np.where(np.abs(values) < _FLOAT32_LIMIT, values, np.nan)
 
 
-def build_lineage(log: TrainLog) -> Lineage:
-    """Return the iterations of a log that led to the latest one."""
+def build_lineage(log: TrainLog, *, max_batches: int | None = None) -> Lineage:
+    """Return the iterations of a log that led to the latest one.
+
+    Args:
+        log: The log.
+        max_batches: Number of iterations that the run is planned to have, if it is known.
+    """
     rows = log.iterations
     is_current = _current_rows_mask(rows)
     current_rows: pd.DataFrame = rows.loc[is_current, ["iteration", "run", "line"]]
@@ -105,6 +162,7 @@ def build_lineage(log: TrainLog) -> Lineage:
         resumed_iterations=_resumed_iterations(log, table),
         rate_steps=tuple(_rate_steps(table)),
         has_final_weights=_has_final_weights(log),
+        max_batches=max_batches,
     )
 
 
@@ -188,7 +246,7 @@ def _has_final_weights(log: TrainLog) -> bool:
     if rows.empty:
         return False
     lines = events.loc[
-        (events["kind"] == "saved") & events["text"].str.contains(_FINAL_WEIGHTS, regex=False),
+        (events["kind"] == "saved") & events["text"].str.contains(FINAL_WEIGHTS, regex=False),
         "line",
     ]
     # If stdout was buffered, the last iterations come after the lines about saved weights.

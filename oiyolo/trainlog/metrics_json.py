@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from oiyolo.trainlog.lineage import build_lineage
+from oiyolo.trainlog.loading import measure_loading
 from oiyolo.trainlog.smoothing import smooth_curve
 from oiyolo.trainlog.verdict import assess
 
@@ -25,21 +26,24 @@ _LAST_FIELDS: Final = (
 _INTEGER_FIELDS: Final = frozenset({"iteration", "images", "run", "line"})
 
 
-def build_metrics(log: TrainLog, *, name: str) -> dict[str, Any]:
+def build_metrics(log: TrainLog, *, name: str, max_batches: int | None = None) -> dict[str, Any]:
     """Return the figures of a run as JSON-compatible values, ``None`` in place of NaN.
 
     Args:
         log: A training log.
         name: Name of the run.
+        max_batches: Number of iterations that it is planned to have, if it is known.
 
     Returns:
-        name, verdict, last, best, saved, resumed, rate_steps, map_points, events, summary and
-        complaints; see ``docs/files.md``.
+        name, verdict, loading, last, best, saved, resumed, rate_steps, map_points, events, summary
+        and complaints; see ``docs/files.md``.
     """
-    lineage = build_lineage(log)
+    lineage = build_lineage(log, max_batches=max_batches)
+    loading = measure_loading(log)
     values = {
         "name": name,
         "verdict": assess(lineage).as_dict(),
+        "loading": None if loading is None else loading.as_dict(),
         "last": _latest_values(lineage),
         "best": _best_values(lineage),
         "saved": list(lineage.saved_iterations),
@@ -74,8 +78,8 @@ def _latest_values(lineage: Lineage) -> dict[str, Any] | None:
     latest = lineage.log.latest
     hours_left = math.nan if latest is None else latest.hours_left
     row_values = {**{str(key): row[key] for key in lineage.table.columns}, "hours_left": hours_left}
-    if not lineage.maps.empty:
-        row_values["map"] = lineage.maps["map"].iloc[-1]
+    if facts := lineage.map_facts:
+        row_values["map"] = facts.last
     values = {key: row_values[key] for key in (*_LAST_FIELDS, *lineage.layers)}
     values |= {key: int(values[key]) for key in _INTEGER_FIELDS & set(values)}
     for key, column in (("loss_smoothed", "loss"), ("iou_smoothed", "iou")):
@@ -87,12 +91,12 @@ def _latest_values(lineage: Lineage) -> dict[str, Any] | None:
 def _best_values(lineage: Lineage) -> dict[str, Any]:
     """Return the lowest average and smoothed loss, the highest smoothed IOU and the highest mAP."""
     average = lineage.column("avg_loss")
-    points = lineage.maps
+    facts = lineage.map_facts
     return {
         "avg_loss": _extremum(lineage.column("iteration"), average, lowest=True),
         "loss_smoothed": _extremum(*_smoothed(lineage, "loss"), lowest=True),
         "iou_smoothed": _extremum(*_smoothed(lineage, "iou")),
-        "map": _extremum(points["iteration"].to_numpy(float), points["map"].to_numpy(float)),
+        "map": None if facts is None else {"value": facts.best, "iteration": facts.best_iteration},
     }
 
 

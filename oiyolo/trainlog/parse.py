@@ -6,11 +6,14 @@ No content of a log is an error: lines that cannot be parsed are skipped and cou
 from __future__ import annotations
 
 import codecs
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from oiyolo.core.errors import InputFormError
-from oiyolo.trainlog.line_reader import MAX_PART_BYTES, LineReader, end_of_part
+from oiyolo.core.progress import progress
+from oiyolo.trainlog.line_matcher import MAX_PART_BYTES
+from oiyolo.trainlog.line_reader import LineReader
 from oiyolo.trainlog.records import Records
 from oiyolo.trainlog.tables import (
     NO_LAYER,
@@ -24,8 +27,11 @@ from oiyolo.trainlog.tables import (
 )
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterable
+    from contextlib import AbstractContextManager
+    from typing import BinaryIO
+
+    from oiyolo.core.progress import Progress
 
 __all__ = [
     "NO_LAYER",
@@ -46,6 +52,7 @@ __all__ = [
 
 BLOCK_BYTES = 1 << 18
 _MAX_BOM_BYTES = 3
+_PROGRESS_AFTER_S = 2.0
 
 
 class LogParser:
@@ -88,10 +95,8 @@ class LogParser:
             lines = (self._unfinished + piece[start : start + BLOCK_BYTES]).split(b"\n")
             self._unfinished = lines.pop()
             self._reader.read_lines(lines)
-            while len(self._unfinished) > MAX_PART_BYTES:
-                cut = end_of_part(self._unfinished, 0)
-                self._reader.read_line(self._unfinished[:cut], ends=False)
-                self._unfinished = self._unfinished[cut:]
+            if len(self._unfinished) > MAX_PART_BYTES:
+                self._unfinished = self._reader.read_start(self._unfinished)
 
     def close(self) -> list[Iteration]:
         """Parse the unterminated last line, if any; the log is then complete.
@@ -217,13 +222,21 @@ def read_log(path: str | os.PathLike[str], *, regions: bool = True) -> TrainLog:
     parser = LogParser(regions=regions)
     utf8 = Utf8Converter()
     try:
-        with path.open("rb") as file:
+        with path.open("rb") as file, _reading(path, file) as bar:
             while block := file.read(BLOCK_BYTES):
                 parser.feed_bytes(utf8(block))
+                bar.advance(len(block))
             parser.feed_bytes(utf8(b"", final=True))
     except OSError as error:
         raise unreadable_log_error(path, error) from error
     return _finish(parser, str(path))
+
+
+def _reading(path: Path, file: BinaryIO) -> AbstractContextManager[Progress]:
+    """Return the progress of reading a log, which only a large one needs."""
+    size_bytes = os.fstat(file.fileno()).st_size
+    what = f"reading {path.name}"
+    return progress(what, total=size_bytes, unit="B", delay_s=_PROGRESS_AFTER_S)
 
 
 def unreadable_log_error(path: Path, error: OSError) -> InputFormError:

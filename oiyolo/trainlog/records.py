@@ -29,8 +29,10 @@ _ITERATION_COLUMNS = {
     **dict.fromkeys(("iteration", "images", "run", "line"), "q"),
     **dict.fromkeys(("loss", "avg_loss", "rate", "seconds", "hours_left"), "d"),
     **dict.fromkeys(("regions_from", "regions_to"), "q"),
+    "load_wait": "d",
     "dialect": "b",
 }
+_LOAD_COLUMNS = {"line": "q", "seconds": "d"}
 _MAX_PENDING_REGIONS = 1 << 15
 
 
@@ -126,6 +128,7 @@ class Records:
         keep_regions: Whether region lines become rows; if not, they are only counted.
         iterations: The iteration lines.
         regions: The region lines.
+        loads: How long iterations waited for their images, where that has a line of its own.
         maps: The mAP points.
         events: The events.
         dialects: Names of the recognised dialects, each with its first line.
@@ -136,6 +139,8 @@ class Records:
         mended: Lines split by another stream and rejoined.
         torn: Fragments of lines that were skipped.
         torn_lines: Line numbers of the first few fragments.
+        cut: Lines that were too long to be read at once.
+        cut_lines: Line numbers of the first few of them.
         finished: Whether the records are complete, so that tables may share the columns' memory.
         region_count: Region rows, including those that are not in ``regions`` yet.
         region_lines: Region lines whose numbers are read later, many at once.
@@ -144,6 +149,7 @@ class Records:
     keep_regions: bool = True
     iterations: Columns = field(default_factory=lambda: Columns(_ITERATION_COLUMNS))
     regions: Columns = field(default_factory=lambda: Columns(_REGION_COLUMNS))
+    loads: Columns = field(default_factory=lambda: Columns(_LOAD_COLUMNS))
     maps: list[MapPoint] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     dialects: dict[str, int] = field(default_factory=dict)
@@ -154,6 +160,8 @@ class Records:
     mended: int = 0
     torn: int = 0
     torn_lines: list[int] = field(default_factory=list)
+    cut: int = 0
+    cut_lines: list[int] = field(default_factory=list)
     finished: bool = False
     region_count: int = 0
     region_lines: RegionLines = field(default_factory=RegionLines)
@@ -196,6 +204,8 @@ class Records:
         self.iterations = Columns(_ITERATION_COLUMNS)
         self.regions = Columns(_REGION_COLUMNS)
         self.region_count = 0
+        if len(self.loads):
+            self.loads = Columns(_LOAD_COLUMNS)
         self.maps.clear()
         self.events.clear()
 
@@ -211,10 +221,12 @@ class Records:
             finished=finished,
             iterations=self.iterations.snapshot(),
             regions=self.regions.snapshot(),
+            loads=self.loads.snapshot(),
             maps=self.maps[:],
             events=self.events[:],
             dialects=dict(self.dialects),
             torn_lines=self.torn_lines[:],
+            cut_lines=self.cut_lines[:],
         )
 
     def iteration(self, index: int) -> Iteration:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from oiyolo.trainlog.dialects import DIALECTS
+from oiyolo.trainlog.line_matcher import MAX_PART_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from oiyolo.trainlog.records import Records, Values
 
@@ -37,6 +38,9 @@ class Summary:
         mended: Lines that another stream had split in two and that were rejoined.
         torn: Fragments of iteration or region lines, which were skipped.
         torn_lines: 1-based line numbers of the first few fragments.
+        cut: Lines too long to be read at once, of which only iteration lines, region lines and mAP
+            were read.
+        cut_lines: 1-based line numbers of the first few of them.
         other: Lines with nothing for the tables (layer tables, times, prose).
         notes: Remarks beyond the counts.
     """
@@ -54,6 +58,8 @@ class Summary:
     mended: int
     torn: int
     torn_lines: tuple[int, ...]
+    cut: int
+    cut_lines: tuple[int, ...]
     other: int
     notes: tuple[str, ...]
 
@@ -76,15 +82,28 @@ class Summary:
             )
         if self.maps:
             text.append(_count(self.maps, "mAP point"))
+        return "\n".join([*text, *self._irregular_lines(), *self.notes])
+
+    def _irregular_lines(self) -> Iterator[str]:
+        """Yield what was mended or skipped."""
         if self.mended:
-            text.append(f"{_count(self.mended, 'line')} split by another stream: rejoined")
+            yield f"{_count(self.mended, 'line')} split by another stream: rejoined"
         if self.torn:
-            line_numbers = ", ".join(map(str, self.torn_lines))
-            more = ", ..." if self.torn > len(self.torn_lines) else ""
-            text.append(f"{_count(self.torn, 'broken line')} skipped (line {line_numbers}{more})")
+            lines = _line_numbers(self.torn_lines, self.torn)
+            yield f"{_count(self.torn, 'broken line')} skipped ({lines})"
+        if self.cut:
+            lines = _line_numbers(self.cut_lines, self.cut)
+            yield (
+                f"{_count(self.cut, 'line')} above {MAX_PART_BYTES >> 10} KiB ({lines}): only "
+                "iterations, region lines and mAP were read, other text was skipped"
+            )
         if self.other:
-            text.append(f"{_count(self.other, 'line')} of other text skipped")
-        return "\n".join([*text, *self.notes])
+            yield f"{_count(self.other, 'line')} of other text skipped"
+
+
+def _line_numbers(first_lines: Sequence[int], n: int) -> str:
+    """Return the first few of ``n`` line numbers as text."""
+    return f"line {', '.join(map(str, first_lines))}{', ...' if n > len(first_lines) else ''}"
 
 
 def _count(n: int, noun: str) -> str:
@@ -129,6 +148,8 @@ def summarize(records: Records) -> Summary:
         mended=records.mended,
         torn=records.torn,
         torn_lines=tuple(records.torn_lines),
+        cut=records.cut,
+        cut_lines=tuple(records.cut_lines),
         other=records.other,
         notes=tuple(_notes(records, int(sizes.sum()))),
     )

@@ -81,6 +81,19 @@ class TrainLog:
         """Return a column of the iterations other than ``iou``, without building the table."""
         return self._records.iterations.read(name)
 
+    def load_waits(self) -> Values:
+        """Return how long each iteration waited for its images, in seconds, without the table.
+
+        NaN where the log does not say so; negative where loading was done before training needed
+        the images.
+        """
+        records = self._records
+        waits = records.iterations.read("load_wait")
+        rows = np.searchsorted(records.iterations.read("line"), records.loads.read("line"))
+        is_known = rows < len(waits)
+        waits[rows[is_known]] = records.loads.read("seconds")[is_known]
+        return waits
+
     @property
     def map_points(self) -> tuple[MapPoint, ...]:
         """The rows of ``maps``, without building the table."""

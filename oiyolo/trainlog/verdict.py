@@ -12,7 +12,9 @@ ten times higher or lower than its neighbours:
 - **rising**: the recent loss is at least 10 % higher, and the difference exceeds four standard
   errors.
 - **flat**: neither. Flat since the first iteration from which every window's median is within 5 %
-  of the recent loss, or within the noise.
+  of the recent loss, or within the noise. It is too early to say so while the learning rate still
+  rises (burn-in, and steps up), and in the first tenth of the planned iterations or, if their
+  number is unknown, before iteration 300: the loss often falls only later.
 - **diverging**: the median loss of the last few iterations (a tenth of a window, at least 5) is at
   least three times the lowest median so far, beyond the noise, and at least 1.5 times the median of
   the window before it; or the recent loss is three times the lowest and not falling. With fewer
@@ -20,7 +22,7 @@ ten times higher or lower than its neighbours:
 - **nan**: at least the last three average losses are not a number. Pjreddie's darknet never
   recovers from that.
 - **finished**: the final weights were saved. The sentence also describes the loss at the end.
-- **early**: fewer than 30 iterations, too few to compare.
+- **early**: fewer than 30 iterations, too few to compare; or flat, but too early to say so.
 
 If darknet measured mAP, the sentence includes the last and the best one, and whether it has fallen
 since the best; later weights are then no better.
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from oiyolo.trainlog.lineage import Lineage
+    from oiyolo.trainlog.lineage import Lineage, MapFacts
     from oiyolo.trainlog.tables import TrainLog
 
     Values = npt.NDArray[np.float64]
@@ -58,14 +60,16 @@ DIVERGED_RATIO: Final = 3.0
 DIVERGING_RATIO: Final = 1.5
 EARLY_DIVERGED_RATIO: Final = 100.0
 NAN_MIN_ITERATIONS: Final = 3
+FLAT_MIN_SHARE: Final = 0.1
+FLAT_MIN_ITERATION: Final = 300
 MAP_DROP: Final = 0.02
-MAP_TOLERANCE: Final = 0.005
 
 _NOISE: Final = 2.5
 _RISE_NOISE: Final = 4.0
 _TAIL_NOISE: Final = 4.5
 _MAX_EXPONENT: Final = 700.0  # math.exp overflows above it
 _TAIL_MIN: Final = 5
+_SECONDS_PER_HOUR: Final = 3600.0
 _MAP_DROP_POINTS: Final = 3
 _DEVIATION: Final = 1.4826  # standard deviation over median absolute deviation (normal)
 _MEDIAN_ERROR: Final = 1.2533  # standard error of a median over that of a mean
@@ -110,13 +114,14 @@ class _Median(NamedTuple):
     error: float
 
 
-def verdict(log: TrainLog) -> Verdict:
+def verdict(log: TrainLog, *, max_batches: int | None = None) -> Verdict:
     """Return an assessment of how training is going: falling, flat, rising, diverging and so on.
 
     Args:
         log: A training log.
+        max_batches: Number of iterations that the run is planned to have, if it is known.
     """
-    return assess(build_lineage(log))
+    return assess(build_lineage(log, max_batches=max_batches))
 
 
 def assess(lineage: Lineage) -> Verdict:
@@ -126,13 +131,15 @@ def assess(lineage: Lineage) -> Verdict:
     iterations, loss = lineage.column("iteration"), lineage.column("loss")
     is_finite = np.isfinite(loss)
     loss_verdict = _assess_nan(lineage) or _assess_trend(iterations[is_finite], loss[is_finite])
+    if loss_verdict.kind == "flat" and (reason := _too_early_reason(lineage)):
+        loss_verdict = _not_flat_yet(loss_verdict, reason)
     latest = int(iterations[-1])
     kind, sentence = loss_verdict.kind, loss_verdict.sentence
     if lineage.has_final_weights and kind not in {"nan", "diverging"}:
         kind, sentence = "finished", f"finished at iteration {latest:,}; {sentence}"
     elif lineage.has_final_weights:
         sentence = f"{sentence}; training has ended"
-    map_text, map_figures = _assess_map(lineage)
+    map_text, map_figures = _assess_map(lineage.map_facts)
     return Verdict(
         kind,
         sentence + map_text,
@@ -143,6 +150,50 @@ def assess(lineage: Lineage) -> Verdict:
 def window_size(n: int) -> int:
     """Return the window size for a run of ``n`` iterations."""
     return min(WINDOW_MAX, max(WINDOW_MIN, n // WINDOW_SHARE))
+
+
+def _too_early_reason(lineage: Lineage) -> str:
+    """Return why a flat loss does not mean anything yet; empty if it does."""
+    if lineage.has_final_weights:
+        return ""
+    latest, planned = int(lineage.column("iteration")[-1]), _planned_iterations(lineage)
+    reasons = []
+    if planned is None and latest < FLAT_MIN_ITERATION:
+        reasons.append(f"this is iteration {latest:,}")
+    elif planned is not None and latest < FLAT_MIN_SHARE * planned:
+        about = "about " if lineage.max_batches is None else ""
+        reasons.append(f"this is iteration {latest:,} of {about}{planned:,}")
+    if _rate_is_rising(lineage):
+        reasons.append("the learning rate is still rising")
+    return " and ".join(reasons)
+
+
+def _planned_iterations(lineage: Lineage) -> int | None:
+    """Return how many iterations are planned, also by darknet's estimate of the hours left."""
+    if lineage.max_batches is not None:
+        return lineage.max_batches
+    latest, log = int(lineage.column("iteration")[-1]), lineage.log
+    hours_left = math.nan if log.latest is None else log.latest.hours_left
+    seconds = log.column("seconds") + np.nan_to_num(np.maximum(log.load_waits(), 0))
+    seconds = seconds[np.isfinite(seconds) & (seconds > 0)]
+    if not (len(seconds) and hours_left >= 0):
+        return None
+    left = hours_left * _SECONDS_PER_HOUR / float(np.median(seconds[-WINDOW_MAX:]))
+    planned = latest + round(left)
+    return max(latest, round(planned, 2 - len(str(planned))))  # an estimate: two digits of it
+
+
+def _rate_is_rising(lineage: Lineage) -> bool:
+    """Return whether the learning rate rose in the last two windows, or is still printed as 0."""
+    rate = lineage.column("rate")
+    recent = rate[-2 * window_size(len(rate)) :]
+    return bool(recent[-1] > recent[0] or (rate == 0).all())
+
+
+def _not_flat_yet(flat: _LossVerdict, reason: str) -> _LossVerdict:
+    comparison = flat.sentence.partition(": ")[2]
+    figures = {name: value for name, value in flat.figures.items() if name != "since"}
+    return _LossVerdict("early", f"too early to tell, because {reason}: {comparison}", figures)
 
 
 def _assess_nan(lineage: Lineage) -> _LossVerdict | None:
@@ -273,24 +324,15 @@ def _change(previous: float, recent: float) -> float:
     return (recent - previous) / abs(previous) if previous else 0.0
 
 
-def _assess_map(lineage: Lineage) -> tuple[str, dict[str, float]]:
-    """Return text and figures of the last and the best mAP, at the last measured threshold."""
-    points = lineage.maps
-    if points.empty:
+def _assess_map(facts: MapFacts | None) -> tuple[str, dict[str, float]]:
+    """Return text and figures of the last and the best mAP."""
+    if facts is None:
         return "", {}
-    threshold = points["threshold"].fillna(-1)
-    points = points[threshold == threshold.iloc[-1]]
-    values = points["map"].to_numpy(float)
-    best = int(values.argmax())
-    if values[-1] > values[best] - MAP_TOLERANCE:
-        best = len(values) - 1
-    last_map, best_map = float(values[-1]), float(values[best])
-    best_iteration = int(points["iteration"].iloc[best])
-    figures = {"map": last_map, "best_map": best_map, "best_map_iteration": best_iteration}
-    if best == len(values) - 1:
-        return f"; mAP {last_map:.2f}" + (", the best so far" if best else ""), figures
-    text = f"; mAP {last_map:.2f}, best {best_map:.2f} at iteration {best_iteration:,}"
-    since = values[best + 1 :]
-    if len(since) >= _MAP_DROP_POINTS and (since < best_map - MAP_DROP).all():
+    text = f"; {facts}"
+    if len(facts.since_best) >= _MAP_DROP_POINTS and max(facts.since_best) < facts.best - MAP_DROP:
         text += " and lower since: later weights are no better"
-    return text, figures
+    return text, {
+        "map": facts.last,
+        "best_map": facts.best,
+        "best_map_iteration": facts.best_iteration,
+    }

@@ -18,12 +18,15 @@ from oiyolo.charts.training import overview_sheet
 from oiyolo.core.errors import InputFormError
 from oiyolo.trainlog import smoothing
 from oiyolo.trainlog.lineage import build_lineage
+from oiyolo.trainlog.metrics_json import build_metrics
 from oiyolo.trainlog.parse import parse_log, read_log
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox
 
     from oiyolo.trainlog.parse import TrainLog
 
@@ -233,6 +236,55 @@ def test_the_map_chart_shows_the_latest_map() -> None:
     assert ax.get_ylim() == (0, 1)
     with pytest.raises(InputFormError):
         training.plot_map(parse_log(log_text(10)))
+
+
+def excerpt(maps: Mapping[int, float], first: int = 3043, last: int = 4000) -> str:
+    """Return a log that begins late, with learning-rate steps near its end."""
+    return "".join(
+        f"{i}: 0.25, 0.25 avg loss, {0.001 if i < 3960 else 0.0001:f} rate, 0.1 seconds, "
+        f"{i * 8} images\n" + (f" mean_average_precision (mAP@0.50) = {m} \n" if m else "")
+        for i in range(first, last + 1)
+        for m in [maps.get(i)]
+    )
+
+
+def boxes_by_axes(figure: Figure) -> list[tuple[Bbox, list[Bbox]]]:
+    """Return the extent of each axes and of the labels on it, as drawn."""
+    figure.draw_without_rendering()
+    return [
+        (ax.get_window_extent(), [text.get_window_extent() for text in ax.texts])
+        for ax in figure.axes
+    ]
+
+
+@pytest.mark.parametrize("step", [1, 13, 100, 400])
+def test_labels_neither_overlap_nor_leave_the_axes(step: int) -> None:
+    maps = {i: 0.9 + 0.09 * math.sin(i) for i in range(3100, 4001, step)}
+    lineage = build_lineage(parse_log(excerpt(maps)))
+    sheet = overview_sheet(lineage, "late")
+    for axes_box, boxes in boxes_by_axes(sheet.figure):
+        for index, box in enumerate(boxes):
+            assert axes_box.x0 <= box.x0 < box.x1 <= axes_box.x1
+            assert axes_box.y0 <= box.y0 < box.y1 <= axes_box.y1
+            assert not any(box.overlaps(other) for other in boxes[:index])
+    shown = texts(sheet.panels["map"]).splitlines()
+    assert f"{maps[max(maps)]:.3f}" in shown
+    assert "0.0001" in texts(sheet.panels["loss"]).splitlines()
+    assert len(shown) <= 9
+
+
+def test_panels_share_the_range_of_the_log_and_the_facts_about_map() -> None:
+    log = parse_log(excerpt({3100: 0.9889, 3500: 0.98, 4000: 0.9851}))
+    sheet = overview_sheet(build_lineage(log), "late")
+    assert len({ax.get_xlim() for ax in sheet.panels.values()}) == 1
+    header = [text.get_text() for text in sheet.figure.texts]
+    said = [line for line in " ".join(header).split("mAP ")[1:] if line.startswith("0.985 (best")]
+    assert len(said) == 2  # in the subtitle and in the verdict
+    figures = build_metrics(log, name="late")
+    assert figures["last"]["map"] == figures["verdict"]["figures"]["map"] == 0.9851
+    assert figures["best"]["map"] == {"value": 0.9889, "iteration": 3100}
+    assert figures["verdict"]["figures"]["best_map"] == 0.9889
+    assert {"0.989", "0.985"} <= set(texts(sheet.panels["map"]).splitlines())
 
 
 def test_smoothing_removes_outliers_and_keeps_gaps() -> None:

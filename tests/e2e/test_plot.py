@@ -32,6 +32,7 @@ START = "Learning Rate: 0.001, Momentum: 0.9, Decay: 0.0005\n"
 # A background process of a shell ignores Ctrl-C; the command line treats both signals alike.
 CTRL_C = signal.SIGTERM if signal.getsignal(signal.SIGINT) is signal.SIG_IGN else signal.SIGINT
 FINAL = "Saving weights to weights/network_final.weights\n"
+ENDED_PROCESS = 99_999_999  # above the largest process id of Linux, 4,194,304
 
 
 def lines(first: int, last: int) -> str:
@@ -104,6 +105,34 @@ def test_a_run_gets_charts_and_metrics(cli: Cli, project: Path) -> None:
     assert numbers["best"]["avg_loss"] == {"value": pytest.approx(110 / 60), "iteration": 60}
     assert [event["kind"] for event in numbers["events"]] == ["start", "saved"]
     assert numbers["summary"]["iterations"] == 60
+
+
+def test_the_result_comes_before_the_statistics_of_the_log(cli: Cli, log: Path) -> None:
+    done = cli.ok("plot", str(log))
+    output = done.out.splitlines()
+    assert output[0].startswith("some_log: ")
+    assert str(log.parent / "some_log-charts") in output[1]
+    assert f"{log.read_text(encoding='utf-8').count(chr(10))} lines" in output[-1]
+    assert "not exist" not in done.err
+
+
+def test_slow_loading_is_reported_with_its_remedy(cli: Cli, log: Path) -> None:
+    slow = "Loaded: 0.900000 seconds\n"
+    log.write_text("".join(slow + lines(n, n) for n in range(1, 41)), encoding="utf-8")
+    loading = cli.ok("plot", str(log), "--json").json["loading"]
+    assert loading["share"] == pytest.approx(0.9)
+    assert loading["message"] in cli.ok("plot", str(log)).out
+    log.write_text(lines(1, 40), encoding="utf-8")
+    assert cli.ok("plot", str(log), "--json").json["loading"] is None
+
+
+def test_a_flat_loss_is_judged_by_the_plan_of_the_run(cli: Cli, project: Path) -> None:
+    flat = "".join(
+        f"{n}: 4.0, 4.0 avg, 0.001 rate, 0.1 seconds, {n * 8} images\n" for n in range(1, 118)
+    )
+    for name, max_batches, kind in (("long-001", 3000, "early"), ("short-001", 200, "flat")):
+        make_run(project, name, flat, max_batches=max_batches)
+        assert cli.ok("plot", name, "--json", project=project).json["verdict"]["kind"] == kind
 
 
 def test_a_run_is_chosen_by_default_name_option_or_folder(cli: Cli, project: Path) -> None:
@@ -412,13 +441,14 @@ def test_event_files_without_the_library_are_a_usage_error(
 def test_partial_files_of_a_killed_run_are_removed(cli: Cli, project: Path, log: Path) -> None:
     run = project / "runs" / "demo-001"
     cli.ok("plot", "demo-001", project=project)
-    mine = [run / "charts" / ".loss.png.1-1.part", run / ".metrics.csv.1-1.part"]
-    others = [run / f".metrics.json.{os.getppid()}-1.part", run / ".run.json.1-1.part"]
-    for path in (*mine, *others):
+    names = ("charts/.loss.png", ".metrics.csv")
+    abandoned = [run / f"{name}.{ENDED_PROCESS}-1.part" for name in names]
+    in_use = run / f".metrics.json.{os.getppid()}-1.part"
+    for path in (*abandoned, in_use):
         path.write_bytes(b"half")
     cli.ok("plot", "demo-001", project=project)
-    assert not any(path.exists() for path in mine)
-    assert all(path.exists() for path in others)
+    assert not any(path.exists() for path in abandoned)
+    assert in_use.exists()
     download = log.parent / "film.part"
     download.write_bytes(b"half")
     cli.ok("plot", log)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from oiyolo.trainlog.dialects import ITERATION_START, LINE_FORMATS, REMARKS
 from oiyolo.trainlog.line_matcher import match_parts, strip_terminal_codes, stripped_positions
-from oiyolo.trainlog.line_templates import OTHER, RegionLines
+from oiyolo.trainlog.line_templates import LOADED, OTHER, RegionLines
 from oiyolo.trainlog.parse import parse_log
 
 if TYPE_CHECKING:
@@ -64,6 +64,13 @@ LINES = [
     " (next mAP calculation at 100 iterations) \x1b[H\x1b[J300/300: loss=0.6 map=1.00\x07",
     " total_bbox = 11, rewritten_bbox = 0.000000 % ",
     " mean average precision (mAP@0.50) = 0.937500, or 93.75 % ",
+    " Last accuracy mAP@0.50 = 40.00 %, best = 40.00 % \x1b[H\x1b[J300/300: loss=0.6 best=1.00\x07",
+    "1, 0.128: 6.998436, 6.999844 avg, 0.099750 rate, 0.388474 seconds, 128 images",
+    "1, 0.128: 7.0, 4.473723 avg, 0.099750 rate, 0.389 seconds, 128 images, 12.345678 hours left",
+    (
+        "Detection Avg IOU: 0.203333, Pos Cat: 0.4, All Cat: 0.05, Pos Obj: 0.1, "
+        "Any Obj: 0.01, count: 7"
+    ),
     "Loaded: 0.000034 seconds",
     "Loaded: 0.043975 seconds - performance bottleneck on CPU or Disk HDD/SSD",
     "Learning Rate: 0.001, Momentum: 0.9, Decay: 0.0005",
@@ -118,9 +125,10 @@ def test_plain_lines_are_read_by_their_templates() -> None:
     for line in LINES:
         region_lines.learn(line.encode(), match_parts(line.encode()))
     kinds = list(region_lines.kinds.values())
-    assert sum(kind >= 0 for kind in kinds) == 8
-    assert kinds.count(OTHER) == 4
-    assert len(region_lines.iterations) == 6
+    assert sum(kind >= 0 for kind in kinds) == 9
+    assert (kinds.count(OTHER), kinds.count(LOADED)) == (3, 1)
+    assert len(region_lines.iterations) == 8
+    assert len(region_lines.last_maps) == 1
 
 
 def test_no_expression_distinguishes_digits() -> None:

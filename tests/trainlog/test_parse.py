@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from oiyolo.core.errors import InputFormError
 from oiyolo.trainlog.dialects import parse_number, seconds_per_unit
+from oiyolo.trainlog.lineage import build_lineage
 from oiyolo.trainlog.parse import (
     NO_LAYER,
     LogParser,
@@ -186,6 +187,121 @@ def test_older_region_lines_are_parsed(line: str, layer: int, iou: float, count:
     assert [name for name in log.metrics().columns if name.startswith("iou_")] == expected
 
 
+@pytest.mark.parametrize(
+    ("line", "dialect", "seconds", "images"),
+    [
+        pytest.param(
+            "3, 0.384: 7.0, 7.5 avg, 0.099 rate, 0.38 seconds, 384 images",
+            *("pjreddie classifier", 0.38, 384),
+            id="classifier",
+        ),
+        pytest.param(
+            "3, 0.384: 7.0, 7.5 avg, 0.099 rate, 0.38 seconds, 384 images, 12.3 hours left",
+            *("AlexeyAB classifier", 0.38, 384),
+            id="classifier of AlexeyAB",
+        ),
+        pytest.param(
+            "3: 7.0, 7.5 avg, 0.4 seconds, 24 images",
+            *("pjreddie classifier", 0.4, 24),
+            id="captcha",
+        ),
+        pytest.param(
+            "3: 7.0, 7.5 avg, 0.099 rate, 0.5 seconds, 0.01 epochs",
+            *("pjreddie classifier", 0.5, 0),
+            id="rnn",
+        ),
+    ],
+)
+def test_lines_of_other_trainings_are_complete(
+    line: str, dialect: str, seconds: float, images: int
+) -> None:
+    log = parse_log([line, line.replace("3", "4", 1)])
+    assert log.summary.dialects == (dialect,)
+    assert log.iterations["iteration"].tolist() == [3, 4]
+    row = log.iterations.iloc[0]
+    assert row[["loss", "avg_loss", "seconds", "images"]].tolist() == [7.0, 7.5, seconds, images]
+    assert (log.summary.torn, log.summary.other) == (0, 0)
+    assert "2>&1" not in str(log.summary)
+
+
+def test_region_lines_of_yolov1_have_an_iou() -> None:
+    line = (
+        "Detection Avg IOU: 0.25, Pos Cat: 0.4, All Cat: 0.05, Pos Obj: 0.1, Any Obj: 0.01, "
+        "count: 7\n"
+    )
+    log = parse_log(line + iteration_line(1))
+    (row,) = log.regions.to_dict("records")
+    assert (row["layer"], row["iou"], row["count"]) == (NO_LAYER, 0.25, 7)
+    assert (row["class_score"], row["obj"], row["no_obj"]) == (0.4, 0.1, 0.01)
+    assert log.iterations["iou"].tolist() == [0.25]
+    assert log.summary.torn == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "layer"),
+    [
+        (
+            "Region avg IoU: 0.25, class: 0.5, obj: 0.4, no obj: 1e-05, avg recall: 0.3, count: 9",
+            NO_LAYER,
+        ),
+        (
+            (
+                "Region 30: avg IOU=0.25, class=0.5, obj=0.4, no obj=0.1, recall 50%=0.3, "
+                "recall 75%=0.2, count=9, class loss=1.5, IOU loss=0.5, total loss=2.1"
+            ),
+            30,
+        ),
+    ],
+)
+def test_other_layers_of_hank_are_parsed(line: str, layer: int) -> None:
+    log = parse_log([line, "5: loss=0.4, avg loss=0.3, rate=0.1, 64.4 milliseconds, 38 images"])
+    (row,) = log.regions.to_dict("records")
+    assert (row["layer"], row["iou"], row["count"], row["recall50"]) == (layer, 0.25, 9, 0.3)
+
+
+def last_accuracy(n: int, percent: float) -> str:
+    return (
+        f" Last accuracy mAP@0.50 = {percent:.2f} %, best = {percent:.2f} % \x1b[H\x1b[J"
+        f"{n}/300: loss=0.6 best=1.00 hours left=0.0\x07\n {n}: 1.0, 1.0 avg loss, 0.001 rate, "
+        f"0.1 seconds, {n * 8} images, 0.1 hours left\n"
+    )
+
+
+def test_an_excerpt_shows_the_map_that_each_iteration_repeats() -> None:
+    values = [40.0] * 3 + [45.0] * 3 + [45.0] * 2
+    log = parse_log("".join(last_accuracy(n, value) for n, value in enumerate(values, 100)))
+    # The first one was measured before the excerpt, the second after iteration 102.
+    assert log.maps[["iteration", "map", "threshold"]].to_numpy().tolist() == [
+        [100, 0.4, 0.5],
+        [102, 0.45, 0.5],
+    ]
+    assert log.summary.other == 0
+
+
+def test_a_repeated_map_is_not_measured_again() -> None:
+    measured = " mean average precision (mAP@0.50) = 0.437512, or 43.75 % \n"
+    text = iteration_line(99) + measured
+    text += "".join(last_accuracy(n, 43.75) for n in range(100, 130))
+    assert parse_log(text).maps["iteration"].tolist() == [99]
+    restarted = text + "Learning Rate: 0.1\n" + last_accuracy(50, 43.75)
+    assert parse_log(restarted).maps[["iteration", "run"]].to_numpy().tolist() == [[99, 0], [50, 1]]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        "Couldn't open file: weights/x_final.weights",
+        '* Error message:  failed to open the file "weights/x_final.weights"',
+    ],
+)
+def test_weights_that_could_not_be_written_were_not_saved(error: str) -> None:
+    saving = "Saving weights to weights/x_100.weights\nSaving weights to weights/x_final.weights\n"
+    log = parse_log(f"{iteration_line(100)}{saving}Resizing\n{error}\n")
+    assert log.events["kind"].tolist() == ["saved", "warning", "resize", "error"]
+    assert not build_lineage(log).has_final_weights
+    assert build_lineage(parse_log(iteration_line(100) + saving)).has_final_weights
+
+
 def test_zero_iou_of_an_object_is_kept() -> None:
     alexeyab = parse_log(ALEXEYAB.replace("(IOU: 0.000000), count: 1", "(IOU: 0.000000), count: 4"))
     assert alexeyab.summary.regions_empty == 0
@@ -205,7 +321,9 @@ def test_a_hank_log_is_parsed() -> None:
     assert log.iterations["rate"].tolist() == [0.00002, 0.000026]
     assert log.iterations["iou"].tolist()[0] == 0.133612
     assert log.regions["iou"].isna().tolist() == [False, True]
-    assert log.maps["map"].tolist() == pytest.approx([0.4679])
+    # "last=" of the first line is what was measured before it.
+    assert log.maps["map"].tolist() == pytest.approx([0.4679, 0.4679])
+    assert log.maps["iteration"].tolist() == [29, 5989]
     assert parse_log(HANK.replace("\x1b", "")).metrics().equals(log.metrics())
 
 
@@ -489,7 +607,7 @@ def test_any_text_can_be_parsed(pieces: list[tuple[str, int, int]]) -> None:
     log = parse_log(text)
     assert len(log.iterations) <= text.count(" images")
     assert len(log.regions) <= text.count("count: ")
-    assert len(log.maps) <= text.count("(mAP")
+    assert len(log.maps) <= text.count("(mAP") + text.count("last=")
     table = log.metrics()
     assert table["iteration"].is_unique
     assert len(table) <= len(log.iterations)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 from pathlib import Path
@@ -137,6 +138,15 @@ def test_coloured_lines_are_parsed() -> None:
     assert log.iterations["seconds"].iloc[-1] == pytest.approx(0.1213)
 
 
+def test_a_log_in_one_json_string_has_the_same_iterations(real_logs: dict[str, bytes]) -> None:
+    for name in ("hank_colour_map", "alexeyab_t96_map.stdout", "debian_t96_300it.stdout"):
+        text = real_logs[name].decode(errors="replace")
+        plain, in_json = parse_log(text), parse_log(json.dumps({"text": text}))
+        columns = ["iteration", "loss", "avg_loss", "iou"]
+        assert in_json.iterations[columns].equals(plain.iterations[columns]), name
+        assert in_json.maps["map"].tolist() == plain.maps["map"].tolist(), name
+
+
 def test_concatenated_logs_are_separate_runs(real_logs: dict[str, bytes]) -> None:
     names = ["debian_t96_300it.stdout", "deb_resume", "alexeyab_merged_2and1", "deb_t64"]
     log = parse_log(b"".join(real_logs[name] for name in names))
@@ -221,7 +231,7 @@ def test_randomly_spliced_logs_can_be_parsed(rounds: int, real_logs: dict[str, b
         log = parse_log(data)
         assert len(log.iterations) <= data.count(b" images")
         assert len(log.regions) <= data.count(b"count: ")
-        assert len(log.maps) <= data.count(b"(mAP")
+        assert len(log.maps) <= sum(map(data.count, (b"(mAP", b"last=", b"Last accuracy")))
         assert log.summary.lines == data.count(b"\n") + (not data.endswith(b"\n"))
         assert log.summary.regions_unassigned <= len(log.regions)
         assert log.metrics()["iteration"].is_unique

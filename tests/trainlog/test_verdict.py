@@ -106,7 +106,7 @@ def test_nan_has_a_start_and_a_single_nan_is_ignored() -> None:
     assert assess_losses([math.nan]).kind == "nan"
     # AlexeyAB's average starts again after a nan, so the last line alone is not enough.
     text = log_text([3.0] * 60) + "61: -nan, -nan avg loss, 0.001 rate, 0.1 seconds, 64 images\n"
-    assert verdict(parse_log(text)).kind == "flat"
+    assert verdict(parse_log(text), max_batches=61).kind == "flat"
 
 
 @pytest.mark.parametrize(
@@ -119,6 +119,47 @@ def test_nan_has_a_start_and_a_single_nan_is_ignored() -> None:
 )
 def test_short_logs_are_too_early_to_tell(text: str, expected: str) -> None:
     assert (verdict(parse_log(text)).kind, str(verdict(parse_log(text)))) == ("early", expected)
+
+
+def rate_log(rates: Sequence[float], *, first: int = 1, hours_left: float | None = None) -> str:
+    end = "" if hours_left is None else f", {hours_left:f} hours left"
+    return "".join(
+        f"{i}: 4.0, 4.0 avg loss, {rate:f} rate, 0.1 seconds, {i * 64} images{end}\n"
+        for i, rate in enumerate(rates, first)
+    )
+
+
+CONSTANT = [0.001] * 117
+
+
+@pytest.mark.parametrize(
+    ("text", "max_batches", "kind"),
+    [
+        pytest.param(rate_log(CONSTANT), 3000, "early", id="the first 4 %"),
+        pytest.param(rate_log(CONSTANT), 1000, "flat", id="the first 12 %"),
+        pytest.param(rate_log(CONSTANT), None, "early", id="unknown schedule"),
+        pytest.param(rate_log(CONSTANT, first=300), None, "flat", id="unknown, but late"),
+        pytest.param(rate_log(CONSTANT, hours_left=0.08), None, "early", id="much time left"),
+        pytest.param(rate_log(CONSTANT, hours_left=0.01), None, "flat", id="little time left"),
+        pytest.param(
+            rate_log([1e-3 * (i / 1000) ** 4 for i in range(500)]), 3000, "early", id="burn-in"
+        ),
+        pytest.param(rate_log([0.0] * 400), 3000, "early", id="burn-in, printed as 0"),
+        pytest.param(
+            rate_log([1e-4] * 500 + [1e-3] * 50), 3000, "early", id="just after a step up"
+        ),
+        pytest.param(rate_log([1e-4] * 99 + [1e-3] * 501), 3000, "flat", id="long after a step up"),
+        pytest.param(rate_log([1e-3] * 500 + [1e-4] * 50), 3000, "flat", id="after a step down"),
+        pytest.param(
+            rate_log(CONSTANT) + "Saving weights to x_final.weights\n", 3000, "finished", id="ended"
+        ),
+    ],
+)
+def test_a_flat_loss_means_nothing_early_on(text: str, max_batches: int | None, kind: str) -> None:
+    result = verdict(parse_log(text), max_batches=max_batches)
+    assert result.kind == kind, result
+    assert ("since" in result.figures) == (kind != "early")
+    assert result.figures["loss"] == 4.0
 
 
 def test_final_weights_mean_finished() -> None:
@@ -135,12 +176,16 @@ def test_final_weights_mean_finished() -> None:
 @pytest.mark.parametrize(
     ("maps", "expected"),
     [
-        ({600: 0.5}, "; mAP 0.50"),
-        ({300: 0.5, 600: 0.6}, "; mAP 0.60, the best so far"),
-        ({300: 0.6, 600: 0.55}, "; mAP 0.55, best 0.60 at iteration 300"),
+        ({600: 0.5}, "; mAP 0.500"),
+        ({300: 0.5, 600: 0.6}, "; mAP 0.600, the best so far"),
+        ({300: 0.6, 600: 0.6}, "; mAP 0.600, the best so far"),
+        ({300: 0.9889, 600: 0.9851}, "; mAP 0.985 (best 0.989 at iteration 300)"),
         (
             {300: 0.6, 600: 0.55, 900: 0.5, 1200: 0.52},
-            "; mAP 0.52, best 0.60 at iteration 300 and lower since: later weights are no better",
+            (
+                "; mAP 0.520 (best 0.600 at iteration 300) and lower since: later weights are no "
+                "better"
+            ),
         ),
     ],
 )
@@ -148,6 +193,7 @@ def test_the_sentence_includes_map(maps: dict[int, float], expected: str) -> Non
     result = verdict(parse_log(log_text(DOWN_THEN_FLAT.tolist(), maps=maps)))
     assert result.sentence.endswith(expected)
     assert result.figures["best_map"] == max(maps.values())
+    assert result.figures["map"] == list(maps.values())[-1]
 
 
 def test_replaced_iterations_are_ignored() -> None:
@@ -181,7 +227,7 @@ def test_any_losses_have_a_verdict(losses: list[float]) -> None:
         ("logs/alexeyab_t96_map.stdout.log", "flat", "mAP 1.00"),
         ("logs/alexeyab_2020_colab_1028it.log", "falling", "over the last 170 iterations"),
         ("logs/debian_2and1_nostdbuf.log", "finished", "finished at iteration 210"),
-        ("logs/hank_colour_map.log", "finished", "mAP 0.47"),
+        ("logs/hank_colour_map.log", "finished", "mAP 0.468"),
         ("logs/deb_resume.log", "early", "10 of 30 iterations"),
         ("logs/alexeyab_dies_cuda_out_of_memory.log", "early", "no iterations yet"),
     ],

@@ -100,7 +100,10 @@ def compare(targets: Mapping[str, Target], writers: Sequence[EventWriter]) -> Co
     folder = comparison_folder(targets)
     files.remove_abandoned_parts(folder)
     charts = save_comparison(logs, folder)
-    rows = [_row(build_metrics(log, name=name)) for name, log in logs.items()]
+    rows = [
+        _row(build_metrics(log, name=name, max_batches=targets[name].max_batches))
+        for name, log in logs.items()
+    ]
     table = folder / "comparison.csv"
     # Objects, so that an integer stays one if other rows have none.
     rows_table = pd.DataFrame(rows, columns=list(_HEADINGS), dtype=object)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from oiyolo import __version__
-from oiyolo.core import files, staleness
+from oiyolo.core import files, records, staleness
 from oiyolo.core.errors import UsageError
 from oiyolo.core.results import Result, images_html
 from oiyolo.project.project import open_project
+from oiyolo.training.live_reader import latest_stats
 from oiyolo.training.run import Run, find_run
 from oiyolo.trainlog.parse import read_log, write_metrics_csv
 
@@ -26,6 +27,26 @@ if TYPE_CHECKING:
 
 _RECIPE_NAME: Final = ".made-from.json"
 _log = logging.getLogger("oiyolo")
+
+
+class _Verdict(TypedDict):
+    kind: str
+    sentence: str
+
+
+class _Summary(TypedDict):
+    iterations: int
+    text: str
+
+
+class _Numbers(TypedDict):
+    """The parts of ``metrics.json`` on which the result relies."""
+
+    verdict: _Verdict
+    summary: _Summary
+    last: dict[str, Any] | None
+    loading: dict[str, Any] | None
+    complaints: list[Any]
 
 
 @dataclass(frozen=True)
@@ -62,6 +83,11 @@ class Plotted(Result):
         """Assessment of the training in one line."""
         return str(self.numbers["verdict"]["sentence"])
 
+    @property
+    def loading_message(self) -> str:
+        """That loading images holds training back, and the remedy; empty if it does not."""
+        return str((self.numbers.get("loading") or {}).get("message", ""))
+
     def as_dict(self) -> dict[str, object]:
         """Return the latest figures, the verdict and the output paths as JSON-compatible values."""
         last = self.numbers["last"] or {}
@@ -71,6 +97,7 @@ class Plotted(Result):
             "last_iteration": last.get("iteration"),
             **{key: last.get(key) for key in ("avg_loss", "iou", "map")},
             "verdict": self.numbers["verdict"],
+            "loading": self.numbers.get("loading"),
             "charts": [str(path) for path in self.charts],
             "metrics": str(self.metrics),
             "metrics_json": str(self.metrics_json),
@@ -82,14 +109,15 @@ class Plotted(Result):
 
     def __str__(self) -> str:
         stems = ", ".join(path.stem for path in self.charts)
-        text = [
-            f"{self.name}: {self.numbers['summary']['text']}",
-            self.verdict,
+        text = [f"{self.name}: {self.verdict}"]
+        text += [self.loading_message] if self.loading_message else []
+        text += [
             f"charts: {self.charts[0].parent} ({stems}; each as .png and .svg)",
             f"metrics: {self.metrics} and {self.metrics_json}",
         ]
         if self.events is not None:
             text.append(f"TensorBoard: {self.new_events:,} new steps in {self.events}")
+        text.append("log: " + "; ".join(self.numbers["summary"]["text"].splitlines()))
         return "\n".join(text)
 
     def _repr_html_(self) -> str:
@@ -120,13 +148,23 @@ class Target:
         return self.metrics.with_suffix(".json")
 
     @property
+    def max_batches(self) -> int | None:
+        """Number of iterations that the run is planned to have; ``None`` if unknown."""
+        planned = None if self.run is None else self.run.record.get("max_batches")
+        return planned if isinstance(planned, int) else None
+
+    @property
     def recipe_path(self) -> Path:
         """Path of the recipe: what the charts were made from."""
         return self.charts_folder / _RECIPE_NAME
 
     def recipe(self) -> dict[str, object]:
         """Return the present recipe: what the charts would be made from now."""
-        return {"the log": files.sha256_of(self.log_path), "version": __version__}
+        return {
+            "the log": files.sha256_of(self.log_path),
+            "max_batches": self.max_batches,
+            "version": __version__,
+        }
 
 
 def find_targets(
@@ -156,7 +194,9 @@ def find_targets(
     if names:
         targets = [_find_target(project, name) for name in names]
     else:
-        targets = [_run_target(find_run(open_project(project).runs_folder, run))]
+        runs_folder = open_project(project).runs_folder
+        has_figures = partial(_has_figures, may_wait=may_wait)
+        targets = [_run_target(find_run(runs_folder, run, has_figures))]
     for target in targets:
         may_lack_log = may_wait and target.run is not None and target.run.is_training
         if not may_lack_log and not target.log_path.is_file():
@@ -166,6 +206,11 @@ def find_targets(
                 remedy="Run `oiyolo train`",
             )
     return targets
+
+
+def _has_figures(run: Run, *, may_wait: bool) -> bool:
+    """Return whether a run has iterations to chart, or may still get them."""
+    return (may_wait and run.is_training) or latest_stats(run.log_path) is not None
 
 
 def _find_target(project: ProjectLike, name: str | Path) -> Target:
@@ -208,16 +253,20 @@ def remove_parts(target: Target) -> None:
 
 def load_outputs(target: Target, recipe: Mapping[str, object]) -> Plotted | None:
     """Return the outputs of an earlier call if complete and up to date; otherwise log why not."""
+    if not target.recipe_path.exists():
+        _log.info("plot: drawing charts")
+        return None
     reason = staleness.stale_reason(target.recipe_path, recipe)
     if reason is None:
-        names = files.read_json(target.recipe_path).get("charts", [])
-        charts = [target.charts_folder / name for name in names]
+        names = files.read_json(target.recipe_path).get("charts") or []
+        charts = [target.charts_folder / str(name) for name in names]
         expected = [*charts, *(c.with_suffix(".svg") for c in charts), target.metrics]
         numbers = files.read_json(target.metrics_json)
-        if charts and numbers and all(path.is_file() for path in expected):
+        is_whole = not records.mismatch(numbers, _Numbers)
+        if charts and is_whole and all(path.is_file() for path in expected):
             return _plotted(target, charts, numbers, lambda: read_log(target.log_path))
-        reason = "a chart or metrics file is missing"
-    _log.info("plot: drawing charts: %s", reason)
+        reason = "a chart or metrics file is missing or damaged"
+    _log.info("plot: drawing the charts again: %s", reason)
     return None
 
 
@@ -231,9 +280,10 @@ def draw(target: Target, log: TrainLog) -> Plotted:
     from oiyolo.trainlog.metrics_json import build_metrics  # noqa: PLC0415  (numpy)
 
     target.recipe_path.unlink(missing_ok=True)
-    charts = save_charts(log, target.charts_folder, title=target.name)
+    planned = target.max_batches
+    charts = save_charts(log, target.charts_folder, title=target.name, max_batches=planned)
     write_metrics_csv(log, target.metrics)
-    numbers = build_metrics(log, name=target.name)
+    numbers = build_metrics(log, name=target.name, max_batches=planned)
     files.write_json(target.metrics_json, numbers)
     if "map.png" not in {path.name for path in charts}:  # of an earlier log
         for suffix in (".png", ".svg"):
