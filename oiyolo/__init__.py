@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from oiyolo.operations.refresh import Refreshed, refresh
     from oiyolo.operations.run import Ran, run
     from oiyolo.operations.status import Status, status
+    from oiyolo.operations.stop import Stopped, stop
     from oiyolo.operations.why import ImageHistory, why
     from oiyolo.planning.run_plan import RunPlan
     from oiyolo.project.project import Project, open_project
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from oiyolo.stages.split import Split, split
     from oiyolo.stages.split.check import Checked
     from oiyolo.stages.train import Trained, train
+    from oiyolo.stages.train.background import Detached
     from oiyolo.trainlog.parse import read_log
     from oiyolo.trainlog.tables import TrainLog
     from oiyolo.trainlog.verdict import Verdict, verdict
@@ -77,6 +79,7 @@ _NAMES_BY_MODULE = {
     "operations.refresh": ("refresh", "Refreshed"),
     "operations.run": ("run", "Ran"),
     "operations.status": ("status", "Status"),
+    "operations.stop": ("stop", "Stopped"),
     "operations.why": ("why", "ImageHistory"),
     "planning.run_plan": ("RunPlan",),
     "project.project": ("open_project", "Project"),
@@ -93,6 +96,7 @@ _NAMES_BY_MODULE = {
     "stages.split": ("split", "Split"),
     "stages.split.check": ("Checked",),
     "stages.train": ("train", "Trained"),
+    "stages.train.background": ("Detached",),
     "trainlog.parse": ("read_log",),
     "trainlog.tables": ("TrainLog",),
     "trainlog.verdict": ("verdict", "Verdict"),
@@ -117,6 +121,7 @@ __all__ = [  # noqa: RUF022  (in the order of use)
     "run",
     "refresh",
     "status",
+    "stop",
     "why",
     "doctor",
     "demo",
@@ -143,6 +148,7 @@ __all__ = [  # noqa: RUF022  (in the order of use)
     "Checked",
     "Built",
     "Trained",
+    "Detached",
     "Plotted",
     "Compared",
     "Evaluated",
@@ -151,6 +157,7 @@ __all__ = [  # noqa: RUF022  (in the order of use)
     "Ran",
     "Refreshed",
     "Status",
+    "Stopped",
     "ImageHistory",
     "Examination",
     "Demonstrated",

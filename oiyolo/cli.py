@@ -6,20 +6,29 @@ Options that are keys of ``oiyolo.toml`` are generated from their declaration in
 
 from __future__ import annotations
 
-import json
+import contextlib
+import errno
+import itertools
 import logging
-import math
+import os
 import signal
 import sys
 import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from oiyolo import __version__
-from oiyolo.core import progress
-from oiyolo.core.disks import DISK_FULL_ERRNOS
-from oiyolo.core.errors import INTERRUPTED_EXIT_CODE, OiyoloError, UnavailableError, UsageError
+from oiyolo.core import output, progress
+from oiyolo.core.errors import (
+    INTERRUPTED_EXIT_CODE,
+    OiyoloError,
+    UnavailableError,
+    UsageError,
+    shorten,
+)
+from oiyolo.project.config import FILE_NAME, read_file
 from oiyolo.project.keys import KEYS, SECTIONS
 
 if TYPE_CHECKING:
@@ -28,6 +37,23 @@ if TYPE_CHECKING:
     from oiyolo.project.keys import Key
 
 _TRACEBACK_VERBOSITY: Final = 2
+_PERMISSIONS: Final = "Check the owner and the permissions of this path"
+_REMEDIES: Final = {
+    errno.EACCES: _PERMISSIONS,
+    errno.EPERM: _PERMISSIONS,
+    errno.ENOSPC: "Free some space, then run the same command again",
+    errno.EDQUOT: "Free some space, then run the same command again",
+    errno.EROFS: "Make it writable, or copy the project to a place where you can write",
+    errno.ENOTDIR: "A part of this path is a file; move it away, or choose another path",
+    errno.EISDIR: "A folder is where a file is expected; move it away, or choose another path",
+    errno.EEXIST: "Move away what is there, or choose another path",
+    errno.ENOENT: "Check the path; a part of it is missing",
+    errno.ENAMETOOLONG: "Choose a shorter path",
+    errno.ELOOP: "Its symbolic links form a loop; remove them, or choose another path",
+    errno.EMFILE: "Raise the limit of open files (ulimit -n), then run the same command again",
+    errno.ENFILE: "End other programs, then run the same command again",
+}
+_DISK_REMEDY: Final = "Check the disk, then run the same command again"
 
 
 class _KeyType(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic since 8.4
@@ -80,26 +106,24 @@ def _callback(name: str) -> Callable[..., None]:
         one_line = name == "refresh" and not verbose  # cron mails everything printed
         _configure_logging(quiet=quiet or one_line, verbose=verbose)
         keywords = {key: None if value == () else value for key, value in options.items()}
-        result = getattr(oiyolo, name)(**keywords)
-        if as_json:
-            click.echo(json.dumps(_jsonable(result.as_dict()), ensure_ascii=False))
-        else:
-            click.echo(str(result))
+        try:
+            result = getattr(oiyolo, name)(**keywords)
+        except BrokenPipeError as error:  # not of stdout or stderr; click would end without a word
+            raise UnavailableError("a program or server closed its connection") from error
+        _print(_as_json(result.as_dict()) if as_json else output.printable(str(result)))
         if exit_code := getattr(result, "exit_code", 0):  # a check that failed
             raise click.exceptions.Exit(exit_code)
 
     return call
 
 
-def _jsonable(value: object) -> object:
-    """Return the value with null in place of NaN and infinity, which JSON lacks."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {str(key): _jsonable(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_jsonable(item) for item in value]
-    return value
+def _as_json(value: object) -> str:
+    return output.to_json(value, sys.stdout.encoding)
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
 
 
 class _StderrHandler(logging.Handler):
@@ -107,7 +131,7 @@ class _StderrHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one log record."""
-        text = self.format(record)
+        text = output.printable(self.format(record))
         tqdm = sys.modules.get("tqdm.std")
         if tqdm is not None:
             tqdm.tqdm.write(text, file=sys.stderr)
@@ -132,18 +156,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in words
-    # cron, batch systems and spot VMs send SIGTERM: treat it like Ctrl-C.
-    previous = signal.signal(signal.SIGTERM, _interrupt)
+    previous = _handle_signals()
+    streams = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = output.for_results(sys.stdout), output.lossy(sys.stderr)
     try:
         return _run(words, as_json=as_json)
-    except BrokenPipeError:  # the reader of the pipe has closed it
-        sys.stderr.close()
-        return 0
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        sys.stdout, sys.stderr = streams
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _handle_signals() -> dict[int, Any]:
+    """Treat SIGTERM and SIGHUP like Ctrl-C; return the previous handlers.
+
+    cron, batch systems and spot VMs send SIGTERM, a terminal that is closed SIGHUP (to which
+    ``nohup`` makes a program immune).
+    """
+    numbers = [signal.SIGTERM]
+    numbers += [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN else []
+    return {number: signal.signal(number, _interrupt) for number in numbers}
 
 
 def _interrupt(*_: object) -> None:
+    # A terminal sends its signal twice; the second one must not disturb the saving of the state.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
@@ -152,16 +190,17 @@ def _run(words: list[str], *, as_json: bool) -> int:
         status = commands.main(words, prog_name="oiyolo", standalone_mode=False)
     except click.exceptions.Exit as error:
         return error.exit_code
-    except BrokenPipeError:
-        raise
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  (users get a sentence)
         if not isinstance(error, (click.ClickException, KeyboardInterrupt)):
             _print_traceback(words)
+        if isinstance(error, OSError):
+            error = _os_error(error, words)
         text, exit_code = _message_and_exit_code(error)
         parts = error.as_dict() if isinstance(error, OiyoloError) else {}
-        click.echo(f"oiyolo: {text}", err=True)
+        sys.stderr.write(f"oiyolo: {output.printable(text)}\n")
         if as_json:
-            click.echo(json.dumps({"error": text, **parts, "exit_code": exit_code}))
+            with contextlib.suppress(OiyoloError):  # stdout cannot be written to
+                _print(_as_json({"error": text, **parts, "exit_code": exit_code}))
         return exit_code
     return status if isinstance(status, int) else 0  # click returns the code of its Exit
 
@@ -174,13 +213,44 @@ def _message_and_exit_code(error: BaseException) -> tuple[str, int]:
         return "interrupted; run the same command again to resume", INTERRUPTED_EXIT_CODE
     if isinstance(error, click.ClickException):
         hint = _hint(error) if isinstance(error, click.UsageError) else ""
-        return error.format_message() + hint, UsageError.exit_code
-    if isinstance(error, OSError):  # a full disk, or a file's permissions
-        is_full = error.errno in DISK_FULL_ERRNOS
-        message = f"{error.filename or 'the disk'}: {error.strerror or error}"
-        return message, UnavailableError.exit_code if is_full else OiyoloError.exit_code
-    message = f"unexpected {type(error).__name__}: {error}. Run with -vv for a traceback."
-    return message, OiyoloError.exit_code
+        return shorten(error.format_message()) + hint, UsageError.exit_code
+    message = f"unexpected {type(error).__name__}: {shorten(str(error))}"
+    return f"{message}. Run with -vv for a traceback.", OiyoloError.exit_code
+
+
+def _os_error(error: OSError, words: Sequence[str]) -> OiyoloError:
+    """Return the error for one of the operating system: a path, its permissions or the disk."""
+    path = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
+    kind = UsageError if path and _is_named(Path(path), words) else UnavailableError
+    return kind(
+        str(error.strerror or error),
+        where=path,
+        remedy=_REMEDIES.get(error.errno or 0, _DISK_REMEDY),
+    )
+
+
+def _is_named(path: Path, words: Sequence[str]) -> bool:
+    """Return whether the user named a path, or the folder in which it is, outside the project."""
+    texts = [word.rpartition("=")[2] for word in words if word]
+    folder = next((b for a, b in itertools.pairwise(words) if a == "--project"), ".")
+    project = Path(folder).absolute()
+    named = {Path(text).absolute() for text in (*texts, *_configured_texts(project))}
+    path = path.absolute()
+    if path in {project, project / FILE_NAME, *project.parents, *named}:
+        return True
+    outside = named - {project, *project.parents}
+    return not outside.isdisjoint(path.parents)
+
+
+def _configured_texts(project: Path) -> list[str]:
+    """Return the texts in the project's options, of which some are paths; none if unreadable."""
+    try:
+        sections = read_file(project / FILE_NAME).values()
+    except (OSError, OiyoloError):
+        return []
+    values = [value for section in sections for value in section.values()]
+    texts = [text for v in values for text in (v if isinstance(v, tuple) else (v,))]
+    return [str(project / Path(text).expanduser()) for text in texts if isinstance(text, str)]
 
 
 def _hint(error: click.UsageError) -> str:
@@ -277,6 +347,7 @@ _add(
     "Estimate the downloads, disk, time and cost of a run.",
     _number("--bandwidth-mb-s", "Expected download speed, in megabytes per second."),
     _number("--seconds-per-iteration", "Expected seconds per training iteration."),
+    _option("--gpu-name", help="GPU to plan for, such as T4; by default this machine's."),
     keys=SECTIONS,
 )
 _add("select", "Select images and boxes by class.", keys=("dataset", "openimages"))
@@ -326,6 +397,14 @@ _add(
     "train",
     "Train a network, or resume an interrupted run.",
     _option("--again", is_flag=True, help="Start a new run even if the same one is finished."),
+    _option(
+        "--detach",
+        is_flag=True,
+        help="Train in the background; closing the terminal does not end it.",
+    ),
+    _option(
+        "--attach", is_flag=True, help="Show the progress of a training in the background instead."
+    ),
     keys=("train", "darknet"),
 )
 _add(
@@ -361,8 +440,20 @@ _add(
 )
 _add("report", "Write a report about a run, in one HTML file.", _run_option())
 _add("run", "Run all stages in order, from class names to the report.", keys=SECTIONS)
-_add("refresh", "Update the dataset from cron: one line and an exit code.")
+_add(
+    "refresh",
+    "Update the dataset from cron: one line and an exit code.",
+    _option(
+        "--accept-loss", is_flag=True, help="Drop images this once, even more than max_loss allows."
+    ),
+    keys=("refresh",),
+)
 _add("status", "Show how many images are in each state.", changes=False)
+_add(
+    "stop",
+    "Stop a training in progress; `oiyolo train` resumes it.",
+    _option("--run", metavar="NAME", help="Name of the run.  [default: the one in training]"),
+)
 _add("why", "Show the full history of one image.", click.Argument(["image_id"]), changes=False)
 _add(
     "doctor",
@@ -375,7 +466,13 @@ _add(
     "demo",
     "Train a boat detector on drawn scenes, offline, in minutes.",
     click.Argument(["folder"], default="oiyolo-demo"),
-    _option("--seed", type=int, default=0, show_default=True, help="Seed of the drawn scenes."),
+    _option(
+        "--seed",
+        type=click.IntRange(0, 2**32 - 1),
+        default=0,
+        show_default=True,
+        help="Seed of the drawn scenes.",
+    ),
     keys=("train", "darknet"),
     has_project=False,
 )

@@ -14,7 +14,22 @@ An interrupt (Ctrl-C) is Python's own ``KeyboardInterrupt``; its exit code is 13
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 INTERRUPTED_EXIT_CODE = 130
+_MAX_PART = 1000
+_SHOWN_HEAD, _SHOWN_TAIL = 300, 100
+
+
+def shorten(text: str) -> str:
+    """Return a text for a message: the beginning and the end of one that is very long."""
+    if len(text) <= _MAX_PART:
+        return text
+    length = f"{len(text):,} characters"
+    return f"{text[:_SHOWN_HEAD]} ... ({length}) ... {text[-_SHOWN_TAIL:]}"
 
 
 class OiyoloError(Exception):
@@ -28,7 +43,7 @@ class OiyoloError(Exception):
         remedy: What the user can do next; a sentence without its full stop.
 
     ``str()`` returns one short paragraph. The parts are also attributes, so that ``--json`` can
-    print them separately.
+    print them separately. A very long part is shortened (``shorten``).
     """
 
     exit_code = 1
@@ -42,12 +57,12 @@ class OiyoloError(Exception):
         found: str = "",
         remedy: str = "",
     ) -> None:
-        self.what = what
-        self.where = where
-        self.expected = expected
-        self.found = found
-        self.remedy = remedy
-        super().__init__(what)  # pickle calls the class with args, then restores __dict__
+        self.what = shorten(what)
+        self.where = shorten(where)
+        self.expected = shorten(expected)
+        self.found = shorten(found)
+        self.remedy = shorten(remedy)
+        super().__init__(self.what)  # pickle calls the class with args, then restores __dict__
 
     def __str__(self) -> str:
         head = f"{self.where}: {self.what}" if self.where else self.what
@@ -99,3 +114,15 @@ class LockedError(OiyoloError):
     """Another process is writing to the same dataset or run."""
 
     exit_code = 6
+
+
+def error_of(parts: Mapping[str, object], exit_code: int) -> OiyoloError:
+    """Return the error of another oiyolo process.
+
+    Args:
+        parts: What it printed with ``--json``.
+        exit_code: Its exit code.
+    """
+    classes = {error.exit_code: error for error in OiyoloError.__subclasses__()}
+    details = {name: str(parts.get(name, "")) for name in ("where", "expected", "found", "remedy")}
+    return classes.get(exit_code, OiyoloError)(str(parts.get("error", "")), **details)

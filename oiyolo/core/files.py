@@ -1,26 +1,36 @@
-"""Atomic writes: write to a temporary file in the same folder, then rename it.
+"""Open regular files only, and write them atomically: to a temporary file, which is then renamed.
 
 Only a complete file ever gets the final name. A partial file that a ``kill -9`` leaves behind ends
-in ``PART_SUFFIX``; the same stage removes it when it runs again (``remove_parts`` under a lock,
-``remove_abandoned_parts`` without one).
+in ``PART_SUFFIX``. The next process that writes a file into that folder removes it, and so does a
+stage that has nothing to write (``remove_parts`` under a lock, ``remove_abandoned_parts`` without
+one).
+
+A project may have been received from another user, so a FIFO, a device or a link to another file
+may be where a file is expected. ``open_regular`` refuses these.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import re
+import stat
 import threading
+import time
+from io import FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PART_SUFFIX = ".part"
 _PART_NAME = re.compile(rf"\.(?P<name>.+)\.(?P<pid>\d+)-\d+{re.escape(PART_SUFFIX)}")
+_CLOCK_SLACK_S = 60.0
+"""Tolerated difference between this machine's clock and that of a file server."""
 _READ_BLOCK_BYTES = 1 << 20
 _MOUNTS = Path("/proc/self/mountinfo")
 _LOCAL_FILESYSTEMS = frozenset(
@@ -32,6 +42,97 @@ _LOCAL_FILESYSTEMS = frozenset(
 """File systems that only one machine writes to; any other type may be shared."""
 
 
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFLNK: "a symbolic link",
+}
+
+_swept_folders: set[str] = set()
+_own_parts: set[str] = set()
+_sweep_lock = threading.Lock()
+
+
+class NotRegularFileError(OSError):
+    """A folder, FIFO, socket, device or, for writing, a link, where a file is expected."""
+
+    def __init__(self, path: Path, kind: str) -> None:
+        number = errno.EISDIR if kind == _KINDS[stat.S_IFDIR] else errno.EINVAL
+        super().__init__(number, f"{kind} is in the place of a file", str(path))
+
+
+def open_regular(path: Path, flags: int = os.O_RDONLY, mode: int = 0o666) -> int:
+    """Open a regular file and return its descriptor; never wait for a FIFO.
+
+    Args:
+        path: The file. A symbolic link is followed only for reading: what is written under a known
+            name must not end up in another file.
+        flags: Flags of ``os.open``.
+        mode: Permissions of a new file.
+
+    Raises:
+        NotRegularFileError: The path is anything but a regular file.
+        OSError: The file cannot be opened.
+    """
+    is_written = flags & os.O_ACCMODE != os.O_RDONLY
+    flags |= os.O_CLOEXEC | os.O_NONBLOCK | (os.O_NOFOLLOW if is_written else 0)
+    try:
+        descriptor = os.open(path, flags, mode)
+    except OSError as error:
+        if error.errno in {errno.EISDIR, errno.ENXIO, errno.ELOOP} and (kind := _kind_of(path)):
+            raise NotRegularFileError(path, kind) from None
+        raise
+    file_type = stat.S_IFMT(os.fstat(descriptor).st_mode)
+    if file_type != stat.S_IFREG:
+        os.close(descriptor)
+        raise NotRegularFileError(path, _KINDS.get(file_type, "something else"))
+    return descriptor
+
+
+def check_regular(path: Path) -> None:
+    """Raise NotRegularFileError if something other than a file, or a link to one, is there."""
+    if path.exists() and not path.is_file():
+        raise NotRegularFileError(path, _KINDS.get(stat.S_IFMT(path.stat().st_mode), "no file"))
+
+
+def _kind_of(path: Path) -> str:
+    """Return what is in the place of a file, without following a link; empty for a file."""
+    try:
+        return _KINDS.get(stat.S_IFMT(os.lstat(path).st_mode), "")
+    except OSError:
+        return ""
+
+
+def open_binary(path: Path) -> BinaryIO:
+    """Open a regular file for reading bytes; errors as for ``open_regular``."""
+    return os.fdopen(open_regular(path), "rb")
+
+
+def open_append(path: Path, mode: int = 0o666) -> FileIO:
+    """Open a regular file, or a new one, for appending without a buffer, as ``open_regular``."""
+    return FileIO(open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, mode), "ab")
+
+
+def open_text(path: Path, errors: str = "strict") -> TextIO:
+    """Open a regular UTF-8 file for reading, without newline translation, as ``open_regular``."""
+    return os.fdopen(open_regular(path), encoding="utf-8", errors=errors, newline="")
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return the content of a regular file; errors as for ``open_regular``."""
+    with open_binary(path) as file:
+        return file.read()
+
+
+def read_text(path: Path, errors: str = "strict") -> str:
+    """Return the text of a regular UTF-8 file; errors as for ``open_regular``."""
+    with os.fdopen(open_regular(path), encoding="utf-8", errors=errors) as file:
+        return file.read()
+
+
 @contextlib.contextmanager
 def part_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of ``path``, and remove that file afterwards.
@@ -40,11 +141,22 @@ def part_path(path: Path) -> Iterator[Path]:
     created. The block may rename the file, so that nothing is left to remove.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep_once(path.parent)
     part = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}{PART_SUFFIX}")
+    _own_parts.add(part.name)
     try:
         yield part
     finally:
         part.unlink(missing_ok=True)
+        _own_parts.discard(part.name)
+
+
+def _sweep_once(folder: Path) -> None:
+    """Remove the abandoned partial files in a folder to which this process has not written yet."""
+    with _sweep_lock:
+        if str(folder) not in _swept_folders:
+            _swept_folders.add(str(folder))
+            remove_abandoned_parts(folder)
 
 
 @contextlib.contextmanager
@@ -85,10 +197,14 @@ def write_json(path: Path, value: object) -> None:
 
 
 def read_json(path: Path) -> Any:  # noqa: ANN401  (any JSON value)
-    """Return the content of a JSON file; ``None`` if it is missing or not JSON."""
+    """Return the content of a JSON file; ``None`` if it is missing or not JSON.
+
+    Raises:
+        OSError: The file cannot be read, or is not a regular file.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
+        return json.loads(read_text(path))
+    except (FileNotFoundError, ValueError, RecursionError):  # including invalid UTF-8
         return None
 
 
@@ -96,10 +212,11 @@ def remove_parts(folder: Path) -> int:
     """Remove the partial files that killed processes left in ``folder``; return their number."""
     if not folder.is_dir():
         return 0
-    parts = [entry.name for entry in os.scandir(folder) if entry.name.endswith(PART_SUFFIX)]
-    for name in parts:
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if _is_part(entry)]
+    for name in names:
         (folder / name).unlink(missing_ok=True)
-    return len(parts)
+    return len(names)
 
 
 def remove_abandoned_parts(folder: Path, *names: str) -> None:
@@ -109,25 +226,63 @@ def remove_abandoned_parts(folder: Path, *names: str) -> None:
         folder: The folder, which may be missing.
         names: Final names of the files; any by default.
     """
-    for path in folder.glob(f".*{PART_SUFFIX}"):
-        part = _PART_NAME.fullmatch(path.name)
-        if (
-            part
-            and (not names or part["name"] in names)
-            and not _is_other_process(int(part["pid"]))
-        ):
-            path.unlink(missing_ok=True)
+    if not folder.is_dir():
+        return
+    with os.scandir(folder) as entries:
+        abandoned = [entry.name for entry in entries if _is_part(entry) and _is_abandoned(entry)]
+    for name in abandoned:
+        part = _PART_NAME.fullmatch(name)
+        if part and (not names or part["name"] in names):
+            (folder / name).unlink(missing_ok=True)
 
 
-def _is_other_process(pid: int) -> bool:
-    """Return whether a process may be writing; init never is, and this one is not right now."""
-    return pid not in {1, os.getpid()} and Path(f"/proc/{pid}").exists()
+def _is_part(entry: os.DirEntry[str]) -> bool:
+    return entry.name.endswith(PART_SUFFIX) and not entry.is_dir(follow_symlinks=False)
+
+
+def _is_abandoned(entry: os.DirEntry[str]) -> bool:
+    """Return whether the process that wrote a partial file has ended."""
+    part = _PART_NAME.fullmatch(entry.name)
+    if part is None or entry.name in _own_parts:
+        return False
+    pid = int(part["pid"])
+    if pid == os.getpid():
+        return True
+    started_s = _start_time_s(pid)
+    if started_s is None:
+        return True
+    try:
+        written_s = entry.stat(follow_symlinks=False).st_mtime
+    except FileNotFoundError:  # complete now
+        return False
+    return started_s > written_s + _CLOCK_SLACK_S  # another process has got the number since
+
+
+def _start_time_s(pid: int) -> float | None:
+    """Return when a process started, in seconds since the epoch; ``None`` if it has ended.
+
+    The format is https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html. A zombie has ended.
+    """
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+        state, ticks = fields[0], int(fields[19])
+    except (OSError, IndexError, ValueError):
+        return None
+    if state in {"Z", "X"}:
+        return None
+    since_boot_s = ticks / os.sysconf("SC_CLK_TCK")
+    return time.time() - (time.clock_gettime(time.CLOCK_BOOTTIME) - since_boot_s)
 
 
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file's content in hexadecimal, reading it in blocks."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
+    return digest_of(path, "sha256")
+
+
+def digest_of(path: Path, algorithm: str) -> str:
+    """Return the digest of a file's content in hexadecimal, with an algorithm of ``hashlib``."""
+    digest = hashlib.new(algorithm)
+    with open_binary(path) as file:
         while block := file.read(_READ_BLOCK_BYTES):
             digest.update(block)
     return digest.hexdigest()

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+TERMINAL_WIDTH: Final = 80
+"""Columns that tables and texts for people fit into."""
 _REPR_CHARACTERS: Final = 100
+_MIN_NAME: Final = 8
 
 
 class Result(ABC):
@@ -78,15 +81,22 @@ def images_html(paths: Iterable[Path]) -> str:
     )
 
 
-def format_table(rows: Sequence[Sequence[object]], *, right: bool = True) -> str:
+def format_table(
+    rows: Sequence[Sequence[object]], *, right: bool = True, max_width: int | None = None
+) -> str:
     """Return rows of values as text in aligned columns.
 
     Args:
         rows: The rows, all of the same length.
         right: Whether all columns but the first are aligned to the right.
+        max_width: Width that the lines should have at most; names in the first column are cut.
     """
     texts = [[str(value) for value in row] for row in rows]
     widths = [max(len(text) for text in column) for column in zip(*texts, strict=True)]
+    if max_width is not None:
+        widths[0] = min(widths[0], max(_MIN_NAME, max_width - sum(n + 2 for n in widths[1:])))
+        for row in texts:
+            row[0] = row[0] if len(row[0]) <= widths[0] else row[0][: widths[0] - 1] + "…"
     lines = []
     for row in texts:
         cells = [row[0].ljust(widths[0])]
@@ -94,6 +104,17 @@ def format_table(rows: Sequence[Sequence[object]], *, right: bool = True) -> str
             cells.append(text.rjust(width) if right else text.ljust(width))
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
+
+
+def format_value(value: object) -> str:
+    """Return an option's value for a message: a list as "a, b", ``None`` as "nothing"."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {format_value(part)}" for name, part in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(format_value, value)) or "an empty list"
+    if value is None or value == "":
+        return "nothing"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def pluralize(number: int, noun: str) -> str:

@@ -10,6 +10,7 @@ import json
 from typing import TYPE_CHECKING
 
 from oiyolo.core import files
+from oiyolo.core.results import format_value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,8 +53,8 @@ def stale_reason(path: Path, recipe: Mapping[str, object]) -> str | None:
 def _difference(before: object, now: object) -> str:
     if isinstance(before, dict) and isinstance(now, dict):
         names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-        changes = ", ".join(f"{n} from {before.get(n)!r} to {now.get(n)!r}" for n in names[:3])
-        return f": {changes}"
+        pairs = ((n, format_value(before.get(n)), format_value(now.get(n))) for n in names[:3])
+        return ": " + "; ".join(f"{name} from {old} to {new}" for name, old, new in pairs)
     if isinstance(before, (int, float)) and isinstance(now, (int, float)):
         return f" from {before} to {now}"
     return ""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from oiyolo.core.errors import UsageError
+from oiyolo.core.image_ids import FORM, is_image_id
 from oiyolo.core.results import Result
 from oiyolo.project.ledger import EXCLUDED, SPLITS
 from oiyolo.project.project import open_project
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from oiyolo.project.project import ProjectLike
+
+_SHOWN_CHARACTERS: Final = 60
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,9 @@ def why(image_id: str, project: ProjectLike = ".") -> ImageHistory:
         UsageError: The image was never selected.
     """
     opened = open_project(project)
+    if not is_image_id(image_id):
+        found = ascii(image_id)[:_SHOWN_CHARACTERS]
+        raise UsageError("invalid ImageID", expected=FORM, found=found)
     with opened.ledger(read_only=True) as ledger:
         row = ledger.row(image_id)
         if row is None:

@@ -13,9 +13,12 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
-from oiyolo.core.errors import InputFormError, UsageError
+from oiyolo.core import files
+from oiyolo.core.errors import UsageError
 from oiyolo.net.buckets import is_bucket, parse_bucket_url
+from oiyolo.net.urls import without_secrets
 from oiyolo.project.keys import KEYS, KEYS_BY_NAME, SECTIONS, Config, DatasetOptions
+from oiyolo.project.value_types import has_home
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -33,28 +36,38 @@ def read_file(path: Path) -> dict[str, dict[str, object]]:
     """Return the checked values of an ``oiyolo.toml``, by section and name.
 
     Raises:
-        InputFormError: The file is not valid TOML; the message has the line.
-        UsageError: An unknown section or key, or a wrong value.
+        UsageError: The file is not valid TOML (the message has the line), or has an unknown
+            section or key, or a wrong value.
     """
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise InputFormError("not valid TOML", where=str(path), found=str(error)) from None
-    except UnicodeDecodeError as error:
-        raise InputFormError("not UTF-8 text", where=str(path), found=str(error)) from None
+    raw = _read_toml(path)
     values: dict[str, dict[str, object]] = {}
     where = str(path)
     for section, table in raw.items():
         if section not in SECTIONS:
-            raise _unknown(f"section [{section}]", section, SECTIONS, where)
+            raise _unknown(f"section [{_shown(section)}]", section, SECTIONS, where)
         if not isinstance(table, dict):
             raise UsageError(f"{section} is not a section", where=where, expected=f"[{section}]")
         keys_by_name = {key.name: key for key in KEYS if key.section == section}
         for name, value in table.items():
             if name not in keys_by_name:
-                raise _unknown(f"key {name} in [{section}]", name, keys_by_name, where)
+                raise _unknown(f"key {_shown(name)} in [{section}]", name, keys_by_name, where)
             values.setdefault(section, {})[name] = keys_by_name[name].value(value, where=where)
     return values
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(files.read_text(path))
+    except RecursionError:
+        found = "too deep nesting"
+    except ValueError as error:  # also not UTF-8, or a number of thousands of digits
+        found = str(error)
+    raise UsageError("not valid TOML in UTF-8", where=str(path), found=found)
+
+
+def _shown(word: str) -> str:
+    """Return a name from a file for a message, quoted if it is unusual."""
+    return word if word.isprintable() and word.strip() else repr(word)
 
 
 def _unknown(what: str, word: str, choices: Iterable[str], where: str = "") -> UsageError:
@@ -103,8 +116,8 @@ def load(
         environment: Environment variables; ``os.environ`` by default.
 
     Raises:
-        InputFormError: The file is not valid TOML.
-        UsageError: A key is unknown, a value is invalid, or two of them contradict each other.
+        UsageError: The file is not valid TOML, a key is unknown, a value is invalid, or two of
+            them contradict each other.
     """
     layers = [
         read_file(path) if path.is_file() else {},
@@ -140,7 +153,7 @@ def _check_combinations(config: Config) -> None:
     for source in config.images.sources:
         if not _is_source(source):
             raise UsageError(
-                f"unknown source {source!r} in [images] sources",
+                f"unknown source {without_secrets(repr(source))} in [images] sources",
                 expected='"mirror", "original", "thumbnail", gs://bucket/prefix, or a folder that '
                 "starts with /, ~ or .",
                 remedy="To use another mirror, set [images] mirror_url" if "://" in source else "",
@@ -151,7 +164,8 @@ def _is_source(name: str) -> bool:
     if is_bucket(name):
         parse_bucket_url(name, where="[images] sources")
         return True
-    return name in {"mirror", "original", "thumbnail"} or name.startswith((".", "/", "~"))
+    is_folder = name.startswith((".", "/", "~")) and has_home(name)
+    return is_folder or name in {"mirror", "original", "thumbnail"}
 
 
 def render(options: Mapping[str, object]) -> str:

@@ -18,9 +18,10 @@ import uuid
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from oiyolo.core import locks
+from oiyolo.core import files, locks
 from oiyolo.core.batches import batched
 from oiyolo.core.errors import LockedError
+from oiyolo.core.image_ids import is_image_id
 from oiyolo.core.progress import progress
 from oiyolo.project.ledger import EXCLUDED, FETCHED, PENDING, Change
 
@@ -76,8 +77,8 @@ class Journal:
 
     def __init__(self, folder: Path, header: Mapping[str, object]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._descriptor = os.open(
-            folder / JOURNAL, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644
+        self._descriptor = files.open_regular(
+            folder / JOURNAL, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644
         )
         reader = _JournalReader(folder / JOURNAL)
         self.entries = reader.entries()
@@ -126,7 +127,7 @@ class _JournalReader:
     def __init__(self, path: Path) -> None:
         self._path = path
         self.bad_lines = 0
-        with path.open("rb") as file:
+        with files.open_binary(path) as file:
             first = file.readline(_PAGE_BYTES)
         header = _parse_line(first) if first.endswith(b"\n") else {}
         self.name = str(header.get("journal", ""))
@@ -145,7 +146,7 @@ class _JournalReader:
                 later, so it ends the reading; in a journal that nobody writes to it is skipped.
         """
         self.whole_bytes = max(after, self.whole_bytes)
-        with self._path.open("rb") as file:
+        with files.open_binary(self._path) as file:
             file.seek(self.whole_bytes)
             for line in file:
                 if not line.endswith(b"\n"):
@@ -248,7 +249,7 @@ def _remove(path: Path, whole_bytes: int) -> None:
 
 
 def _count_lines(path: Path, offset: int) -> int:
-    with path.open("rb") as file:
+    with files.open_binary(path) as file:
         file.seek(offset)
         return sum(block.count(b"\n") for block in iter(lambda: file.read(_PAGE_BYTES), b""))
 
@@ -276,7 +277,7 @@ def _to_change(value: Mapping[str, Any]) -> Change | None:
     facts = change.facts
     is_valid = (
         all(isinstance(getattr(change, name), str) for name in _TEXTS)
-        and change.image_id
+        and is_image_id(change.image_id)
         and change.state in _STATES
         and isinstance(facts, dict)
         and facts.keys() <= _FACTS

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Final, get_type_hints
 
 from oiyolo.core.errors import UsageError
+from oiyolo.net.urls import without_secrets
 from oiyolo.project.value_types import (
     AUTO,
     INVALID_VALUE_ERRORS,
@@ -19,9 +20,12 @@ from oiyolo.project.value_types import (
     choice,
     count,
     flag,
+    git_address,
+    http_url,
     number,
     or_auto,
     or_none,
+    path,
     text,
     width_height,
     words,
@@ -30,11 +34,13 @@ from oiyolo.project.value_types import (
 if TYPE_CHECKING:
     from oiyolo.project.value_types import ValueType
 
+_MAX_SEED: Final = 2**32 - 1
+_MAX_ITERATIONS: Final = 10_000_000
 FLAG_CHOICES: Final = ("keep", "drop-box", "drop-image")
 
 
 def _fraction() -> ValueType:
-    return number("a number from 0 to 1", high=1.0)
+    return number(0, 1)
 
 
 def _or_none_text(expected: str) -> ValueType:
@@ -65,10 +71,12 @@ class DatasetOptions:
         "Open Images' own subsets to take images from",
         "subset",
     )
-    limit: int = _key(0, count(), "select at most this many positive images; 0 selects all")
+    limit: int = _key(
+        0, count(high=10_000_000), "select at most this many positive images; 0 selects all"
+    )
     negatives: float = _key(
         0.0,
-        number("a number, 0 or more"),
+        number(0, 1000),
         "images verified to lack the classes, as a ratio of the positive images",
     )
     require_verified: bool = _key(
@@ -95,10 +103,10 @@ class OpenImagesOptions:
 
     release: str = _key("v7", choice("v4", "v5", "v6", "v7"), "Open Images release")
     base_url: str = _key(
-        "https://storage.googleapis.com/openimages", text("an http(s) URL"), "base URL of the CSVs"
+        "https://storage.googleapis.com/openimages", http_url(), "base URL of the CSVs"
     )
     cache: str | None = _key(
-        None, _or_none_text("a folder"), "folder for the CSVs; the user's cache folder if unset"
+        None, or_none(path("a folder")), "folder for the CSVs; the user's cache folder if unset"
     )
     stream: bool = _key(False, flag(), "filter the CSVs while downloading, and keep no copy")
     skip_bad_rows: bool = _key(
@@ -118,13 +126,13 @@ class ImagesOptions:
     )
     mirror_url: str = _key(
         "https://open-images-dataset.s3.amazonaws.com",
-        text("an http(s) URL"),
+        http_url(),
         "base URL of the public mirror, whose copies have 1,024 px on the long side",
     )
-    jobs: int | str = _key(AUTO, or_auto(count(1)), "images processed at the same time")
+    jobs: int | str = _key(AUTO, or_auto(count(1, high=1024)), "images processed at the same time")
     flickr_per_second: float = _key(
         10.0,
-        number("a number, 0 or more"),
+        number(0, 1000),
         "requests to Flickr per second, at most; 0 sets no limit",
     )
     transfer_project: str | None = _key(
@@ -149,7 +157,7 @@ class SplitOptions:
     train: float = _key(0.8, _fraction(), "share of the images to train on")
     valid: float = _key(0.1, _fraction(), "share of the images to select weights on")
     test: float = _key(0.1, _fraction(), "share of the images that training never sees")
-    seed: int = _key(42, count(), "seed of the split")
+    seed: int = _key(42, count(high=_MAX_SEED), "seed of the split")
     group_by: tuple[str, ...] = _key(
         ("duplicate", "author"),
         words('some of "duplicate", "author"', choices=("duplicate", "author"), allow_empty=True),
@@ -167,17 +175,17 @@ class DarknetOptions:
 
     executable: str | None = _key(
         None,
-        _or_none_text("a path to a darknet executable"),
+        or_none(path("a path to a darknet executable")),
         "darknet executable to use instead of searching for one",
     )
     source: str | None = _key(
         None,
-        _or_none_text("a folder with darknet's sources"),
+        or_none(path("a folder with darknet's sources")),
         "folder of the sources to build; darknet/ in the project, else in the checkout, if unset",
     )
     source_url: str | None = _key(
         "https://github.com/AlexeyAB/darknet.git",
-        _or_none_text("a URL that git can fetch from"),
+        or_none(git_address()),
         "where `build` clones darknet's sources from if there are none; empty: never",
     )
     build_gpu: str = _key(AUTO, choice(AUTO, "yes", "no"), "build with CUDA; auto detects it")
@@ -195,7 +203,7 @@ class TrainOptions:
     engine: str = _key(AUTO, choice(AUTO, "darknet"), "training engine")
     network: str = _key(
         "yolov3",
-        text("a network's name or the path of a .cfg"),
+        path("a network's name or the path of a .cfg"),
         "a network's name or the path of a .cfg",
     )
     size_wh: tuple[int, int] | str = _key(
@@ -205,22 +213,26 @@ class TrainOptions:
     )
     weights: str = _key(
         AUTO,
-        text('"auto", "none" or a path'),
+        path('"auto", "none" or a path'),
         'initial weights: "auto" is the network\'s own pretrained file, "none" is random weights',
     )
-    max_batches: int | str = _key(AUTO, or_auto(count(1)), "number of iterations")
-    batch: int | str = _key(AUTO, or_auto(count(1)), "images per iteration")
+    max_batches: int | str = _key(
+        AUTO, or_auto(count(1, high=_MAX_ITERATIONS)), "number of iterations"
+    )
+    batch: int | str = _key(AUTO, or_auto(count(1, high=65_536)), "images per iteration")
     subdivisions: int | str = _key(
         AUTO,
-        or_auto(count(1)),
+        or_auto(count(1, high=65_536)),
         "parts that a batch is split into; auto depends on the GPU's memory",
     )
     learning_rate: float | str = _key(
         AUTO,
-        or_auto(number("a number above 0, 1 at most", low=1e-9, high=1.0)),
+        or_auto(number(1e-9, 1)),
         "learning rate after burn-in; auto is the network's own, divided by the number of GPUs",
     )
-    burn_in: int | str = _key(AUTO, or_auto(count()), "iterations of learning-rate warm-up from 0")
+    burn_in: int | str = _key(
+        AUTO, or_auto(count(high=_MAX_ITERATIONS)), "iterations of learning-rate warm-up from 0"
+    )
     anchors: tuple[float, ...] | str = _key(
         AUTO,
         anchor_sizes(AUTO, "own", "stock"),
@@ -229,14 +241,18 @@ class TrainOptions:
     )
     gpus: str | None = _key(None, _or_none_text('GPU numbers, as "0" or "0,1"'), "GPUs to train on")
     patience: int = _key(
-        0, count(), "early stopping: iterations without a better mAP (or loss); 0 disables it"
+        0,
+        count(high=_MAX_ITERATIONS),
+        "early stopping: iterations without a better mAP (or loss); 0 disables it",
     )
     max_rollbacks: int = _key(
-        3, count(), "rollbacks to good weights, and restarts after a stall, before training fails"
+        3,
+        count(high=1000),
+        "rollbacks to good weights, and restarts after a stall, before training fails",
     )
     stall_s: float | str = _key(
         AUTO,
-        or_auto(number("a number of seconds, 1 or more", low=1.0)),
+        or_auto(number(1, 604_800, unit="seconds")),
         "seconds without output after which darknet is restarted",
     )
     colours: bool = _key(False, flag(), "let darknet write colour codes to the log, if it can")
@@ -246,9 +262,20 @@ class TrainOptions:
         "bucket that weights and run.json are copied to, during training and at the end",
     )
     price_per_hour: float | None = _key(
-        None, or_none(number("a number, 0 or more")), "price of the machine per hour"
+        None, or_none(number(0, 1_000_000)), "price of the machine per hour"
     )
     currency: str | None = _key(None, or_none(text()), "currency of the price")
+
+
+@dataclass(frozen=True)
+class RefreshOptions:
+    """``[refresh]``: the unattended update."""
+
+    max_loss: float = _key(
+        0.05,
+        _fraction(),
+        "share of the images that a refresh may drop; more is an error, but 5 may always go",
+    )
 
 
 @dataclass(frozen=True)
@@ -261,6 +288,7 @@ class Config:
     split: SplitOptions
     darknet: DarknetOptions
     train: TrainOptions
+    refresh: RefreshOptions
 
 
 SECTIONS: Final = get_type_hints(Config)
@@ -307,11 +335,13 @@ class Key:
         try:
             return self.value_type.parse(str(raw)) if is_text else self.value_type.check(raw)
         except INVALID_VALUE_ERRORS:
+            written = repr(list(raw) if isinstance(raw, tuple) else raw)
+            shown = without_secrets(written)
             raise UsageError(
                 f"invalid value for {self.path}",
                 where=where,
                 expected=self.value_type.expected,
-                found=repr(raw),
+                found=shown if shown == written else f"{shown}, with credentials or a query",
             ) from None
 
 

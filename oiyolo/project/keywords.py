@@ -108,6 +108,12 @@ class TrainKeywords(TypedDict, total=False):
     currency: str | None
 
 
+class RefreshKeywords(TypedDict, total=False):
+    """The keys of ``[refresh]``."""
+
+    max_loss: float
+
+
 class SelectKeywords(DatasetKeywords, OpenImagesKeywords, total=False):
     """The keys that ``select`` takes."""
 
@@ -124,7 +130,9 @@ class TrainStageKeywords(TrainKeywords, DarknetKeywords, total=False):
     """The keys that ``train`` and ``demo`` take."""
 
 
-class AllKeywords(FetchKeywords, SplitKeywords, DarknetKeywords, TrainKeywords, total=False):
+class AllKeywords(
+    FetchKeywords, SplitKeywords, DarknetKeywords, TrainKeywords, RefreshKeywords, total=False
+):
     """All keys."""
 
 

@@ -15,18 +15,22 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import json
-import sqlite3
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from operator import itemgetter
+from typing import TYPE_CHECKING, Final, cast
 
 from oiyolo.core import files
-from oiyolo.core.errors import InputFormError
+from oiyolo.core.errors import InputFormError, LockedError
+from oiyolo.core.image_ids import FORM, is_image_id, parse_ids
+from oiyolo.project.database import Database
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from typing_extensions import Self
+
+    from oiyolo.core.image_ids import ImageId
 
 PENDING: Final = "pending"
 FETCHED: Final = "fetched"
@@ -37,8 +41,7 @@ STATES: Final = (PENDING, FETCHED, PREPARED, *SPLITS)
 PREPARED_STATES: Final = (PREPARED, *SPLITS)
 """States of an image that has a prepared file with its label."""
 
-_FORMAT: Final = 4
-_BUSY_TIMEOUT_S: Final = 30.0
+_FORMAT: Final = 5
 _CACHE_KIB: Final = 32 << 10
 """With SQLite's default of 2 MB a transaction over a million images writes each page many times."""
 _PAGE_ROWS: Final = 10_000
@@ -60,7 +63,8 @@ CREATE TABLE images (
     height_px INTEGER,
     prepared_from TEXT,
     author TEXT,
-    phash TEXT
+    phash TEXT,
+    prepared_bytes INTEGER
 ) WITHOUT ROWID;
 CREATE INDEX images_by_state ON images (selected, state);
 CREATE TABLE events (
@@ -105,6 +109,9 @@ _PHASH_SINCE: Final = 2
 _SUMS_SINCE: Final = 3
 _MESSAGE_SINCE: Final = 4
 """Before this format the column ``message`` of the events was called ``told``."""
+_PREPARED_BYTES_SINCE: Final = 5
+_COLUMNS_SINCE: Final = {"phash": _PHASH_SINCE, "prepared_bytes": _PREPARED_BYTES_SINCE}
+"""The format in which a column was added to the images."""
 
 
 @dataclass(frozen=True)
@@ -161,6 +168,11 @@ class SelectionChange:
     kept: int
     dropped: int
 
+    @property
+    def before(self) -> int:
+        """Number of images that the previous selection contained."""
+        return self.kept + self.dropped
+
 
 @dataclass(frozen=True)
 class SplitRecord:
@@ -184,9 +196,18 @@ class SplitRecord:
 _FACTS: Final = frozenset(
     {
         *("source", "bytes", "md5", "width_px", "height_px"),
-        *("prepared_from", "split", "author", "phash"),
+        *("prepared_from", "prepared_bytes", "split", "author", "phash"),
     }
 )
+
+
+_VALID: Final = {
+    "state": (*STATES, EXCLUDED),
+    "split": SPLITS,
+    "subset": ("train", "validation", "test"),
+}
+"""Values of the columns that become names of files and objects."""
+_SHOWN_CHARACTERS: Final = 60
 
 
 class Ledger:
@@ -198,41 +219,25 @@ class Ledger:
 
     Raises:
         InputFormError: The file is not a ledger, or was written by a newer oiyolo.
+        UnavailableError: The file cannot be read, or not be written.
+
+    Every method that returns ids, states or splits raises InputFormError for an invalid one: they
+    become file names, and the ledger may come from another user.
     """
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.path = path
         if not read_only:
             path.parent.mkdir(parents=True, exist_ok=True)
-        mode = "ro" if read_only else "rwc"
-        try:
-            self._db = sqlite3.connect(
-                f"{path.absolute().as_uri()}?mode={mode}",
-                uri=True,
-                timeout=_BUSY_TIMEOUT_S,
-                isolation_level=None,
-            )
-        except sqlite3.OperationalError as error:
-            raise InputFormError(
-                "the ledger cannot be opened", where=str(path), found=str(error)
-            ) from None
+        self._db = Database(path, read_only=read_only)
         try:
             self._set_up(read_only=read_only)
-        except sqlite3.DatabaseError as error:
-            self._db.close()
-            raise InputFormError(
-                "the ledger cannot be read",
-                where=str(path),
-                expected="a SQLite file written by oiyolo",
-                found=str(error),
-                remedy="Move it away and run `oiyolo fetch`, which fetches all images again",
-            ) from None
-        except InputFormError:
+        except BaseException:
             self._db.close()
             raise
 
     def _set_up(self, *, read_only: bool) -> None:
-        (self._version,) = self._db.execute("PRAGMA user_version").fetchone()
+        self._version = self._db.value("PRAGMA user_version")
         is_new = not read_only and not self._has_tables()
         if not is_new and not 0 < self._version <= _FORMAT:
             raise InputFormError(
@@ -250,8 +255,7 @@ class Ledger:
         self._db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
 
     def _has_tables(self) -> bool:
-        (tables,) = self._db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
-        return bool(tables)
+        return bool(self._db.value("SELECT COUNT(*) FROM sqlite_master"))
 
     def _set_journal_mode(self) -> None:
         """Use a write-ahead log, so that ``status`` can read while ``fetch`` writes.
@@ -260,17 +264,17 @@ class Ledger:
         users of the file share, and would damage the file (https://www.sqlite.org/wal.html).
         """
         best_mode = "delete" if files.is_on_network(self.path) else "wal"
-        (mode,) = self._db.execute("PRAGMA journal_mode").fetchone()
+        ((mode,),) = self._db.rows("PRAGMA journal_mode")
         if mode != best_mode:
             # The mode cannot change while others read; the next process to open the file retries.
-            with contextlib.suppress(sqlite3.OperationalError):
+            with contextlib.suppress(LockedError):
                 self._db.execute(f"PRAGMA journal_mode = {best_mode}")
 
     def _migrate(self) -> None:
         """Create the tables, or migrate those of an older format, in one transaction."""
         with self._transaction():
             # Another process may have done it since.
-            (version,) = self._db.execute("PRAGMA user_version").fetchone()
+            version = self._db.value("PRAGMA user_version")
             statements: list[str] = []
             if not self._has_tables():
                 statements = [*_SCHEMA.strip().split(";\n"), *_SUMS_SCHEMA]
@@ -281,6 +285,8 @@ class Ledger:
                     statements += _SUMS_SCHEMA
                 if version < _MESSAGE_SINCE:
                     statements.append("ALTER TABLE events RENAME COLUMN told TO message")
+                if version < _PREPARED_BYTES_SINCE:
+                    statements.append("ALTER TABLE images ADD COLUMN prepared_bytes INTEGER")
             for statement in statements:
                 self._db.execute(statement)
             self._db.execute(f"PRAGMA user_version = {_FORMAT}")
@@ -288,7 +294,7 @@ class Ledger:
 
     def _expression(self, column: str) -> str:
         """Return a column for a query; NULL if an older, read-only ledger does not have it."""
-        is_missing = column == "phash" and self._version < _PHASH_SINCE
+        is_missing = self._version < _COLUMNS_SINCE.get(column, 0)
         return f"NULL AS {column}" if is_missing else column
 
     def __enter__(self) -> Self:
@@ -309,7 +315,8 @@ class Ledger:
 
     def reselect(self, subset_by_id: Mapping[str, str]) -> SelectionChange:
         """Replace the selection: new images become pending; images no longer in it do not count."""
-        added, returned, dropped = self._diff(subset_by_id)
+        parse_ids(list(subset_by_id), where="the new selection")
+        added, returned, dropped = self._diff(sorted(subset_by_id))
         at = now()
         with self._transaction():
             self._insert_images(added, subset_by_id, at)
@@ -326,6 +333,13 @@ class Ledger:
                     self._db.execute(_INSERT_SELECT_EVENTS, (at, "", message, page))
         added_count = len(added) + len(returned)
         return SelectionChange(added_count, len(subset_by_id) - added_count, len(dropped))
+
+    def preview(self, selection: Iterable[str]) -> SelectionChange:
+        """Return what ``reselect`` with these images would change, without changing it."""
+        ids = sorted(selection)
+        added, returned, dropped = self._diff(ids)
+        added_count = len(added) + len(returned)
+        return SelectionChange(added_count, len(ids) - added_count, len(dropped))
 
     def _insert_images(
         self, image_ids: Sequence[str], subset_by_id: Mapping[str, str], at: str
@@ -352,7 +366,7 @@ class Ledger:
             (PENDING, len(image_ids)),
         )
 
-    def _diff(self, subset_by_id: Mapping[str, str]) -> tuple[list[str], list[str], list[str]]:
+    def _diff(self, selection: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
         """Return the ids that are new, that are selected again, and that are no longer selected.
 
         Walks the selection and the ledger in parallel, both in order of ids, so that unchanged
@@ -361,11 +375,9 @@ class Ledger:
         added: list[str] = []
         returned: list[str] = []
         dropped: list[str] = []
-        selected_ids = iter(sorted(subset_by_id))
+        selected_ids = iter(selection)
         next_id = next(selected_ids, None)
-        for image_id, selected in self._db.execute(
-            "SELECT image_id, selected FROM images ORDER BY image_id"
-        ):
+        for image_id, selected in self._iter_selected():
             while next_id is not None and next_id < image_id:
                 added.append(next_id)
                 next_id = next(selected_ids, None)
@@ -378,6 +390,13 @@ class Ledger:
         if next_id is not None:
             added += [next_id, *selected_ids]
         return added, returned, dropped
+
+    def _iter_selected(self) -> Iterator[tuple[str, object]]:
+        """Yield each image and whether it is selected, in order of ids."""
+        query = "SELECT image_id, selected FROM images ORDER BY image_id"
+        for page in self._db.pages(query):
+            ids = self._parsed([row[0] for row in page])
+            yield from zip(ids, map(itemgetter(1), page), strict=True)
 
     def record(self, stage: str, changes: Iterable[Change]) -> None:
         """Apply the changes of a stage, all of them or none.
@@ -457,7 +476,8 @@ class Ledger:
         """Return how many bytes of each journal were merged, by the journal's name."""
         if self._version < _SUMS_SINCE:
             return {}
-        return dict(self._db.execute("SELECT journal, entered_bytes FROM journals"))
+        rows = self._db.rows("SELECT journal, entered_bytes FROM journals")
+        return {str(journal): int(str(size_bytes)) for journal, size_bytes in rows}
 
     def forget_journal(self, journal: str) -> None:
         """Delete the record of a journal that no longer exists."""
@@ -491,7 +511,12 @@ class Ledger:
         if stage is not None:
             query += " AND stage = ?"
             values.append(stage)
-        return [row[0] for row in self._db.execute(query + " ORDER BY image_id", values)]
+        rows = self._db.rows(query + " ORDER BY image_id", values)
+        return list(self._parsed([row[0] for row in rows]))
+
+    def _parsed(self, values: Sequence[object]) -> Sequence[ImageId]:
+        """Return values of the column ``image_id``, checked."""
+        return parse_ids(cast("Sequence[str]", values), where=str(self.path))
 
     def iter_ids(self, *states: str) -> Iterator[str]:
         """Yield the ids of the selected images, in order within each state, in constant memory.
@@ -504,9 +529,10 @@ class Ledger:
         )
         for state in states:
             last = ""
-            while page := self._db.execute(query, (state, last)).fetchall():
-                yield from (image_id for (image_id,) in page)
-                last = page[-1][0]
+            while page := self._db.rows(query, (state, last)):
+                ids = self._parsed([row[0] for row in page])
+                yield from ids
+                last = ids[-1]
 
     def column(self, name: str, *states: str) -> dict[str, object]:
         """Return one column of the selected images by id.
@@ -523,21 +549,63 @@ class Ledger:
         query = f"SELECT image_id, {self._expression(name)} FROM images WHERE selected = 1"
         if states:
             query += f" AND state IN ({', '.join('?' * len(states))})"
-        return dict(self._db.execute(query + " ORDER BY image_id", states))
+        rows = self._db.rows(query + " ORDER BY image_id", states)
+        if name in _VALID:
+            self._check_words(name, {row[1] for row in rows})
+        if name == "phash":
+            self._check_hashes(row[1] for row in rows)
+        ids = self._parsed([row[0] for row in rows])
+        return dict(zip(ids, (row[1] for row in rows), strict=True))
+
+    def _check_words(self, name: str, words: Iterable[object]) -> None:
+        """Raise if a column has another word than those that oiyolo writes."""
+        if unknown := [word for word in words if word not in _VALID[name]]:
+            raise self._value_error(name, ", ".join(_VALID[name]), unknown[0])
+
+    def _check_hashes(self, values: Iterable[object]) -> None:
+        """Raise if a perceptual hash is not of the form that oiyolo writes, or missing."""
+        if bad := [value for value in values if value and not is_image_id(value)]:
+            raise self._value_error("phash", FORM, bad[0])
+
+    def _value_error(self, name: str, expected: str, found: object) -> InputFormError:
+        return InputFormError(
+            f"invalid {name} of an image in the ledger",
+            where=str(self.path),
+            expected=expected,
+            found=ascii(found)[:_SHOWN_CHARACTERS],
+            remedy="Restore the file from a copy; it was damaged or edited",
+        )
+
+    def unfetched(self, selection: Iterable[str]) -> set[str]:
+        """Return those of the ids that are new or pending, whether they are selected or not."""
+        done = self._db.execute("SELECT image_id FROM images WHERE state != 'pending'")
+        return set(selection).difference(image_id for (image_id,) in done)
+
+    def has_image_from(self, sources: Sequence[str]) -> bool:
+        """Return whether an image, selected or not, was fetched from one of the sources."""
+        placeholders = ", ".join("?" * len(sources))
+        query = f"SELECT EXISTS (SELECT 1 FROM images WHERE source IN ({placeholders}))"
+        (exists,) = self._db.execute(query, list(sources)).fetchone()
+        return bool(exists)
 
     def split_records(self) -> list[SplitRecord]:
         """Return every image that has a split, selected or not, in order of ids."""
-        rows = self._db.execute(
+        rows = self._db.rows(
             f"SELECT image_id, split, md5, author, {self._expression('phash')} "
             "FROM images WHERE split IS NOT NULL ORDER BY image_id"
         )
-        return [SplitRecord(row[0], row[1], *(text or "" for text in row[2:])) for row in rows]
+        self._check_words("split", {row[1] for row in rows})
+        self._check_hashes(row[4] for row in rows)
+        ids = self._parsed([row[0] for row in rows])
+        return [
+            SplitRecord(image_id, *(str(text or "") for text in row[1:]))
+            for image_id, row in zip(ids, rows, strict=True)
+        ]
 
     def has_splits(self) -> bool:
         """Return whether any image has a split, selected or not."""
         query = "SELECT EXISTS (SELECT 1 FROM images WHERE split IS NOT NULL)"
-        (exists,) = self._db.execute(query).fetchone()
-        return bool(exists)
+        return bool(self._db.value(query))
 
     def forget_splits(self) -> None:
         """Discard all splits (``split --reassign``).
@@ -581,7 +649,9 @@ class Ledger:
                 "SELECT state, stage, reason, COUNT(*) FROM images WHERE selected = 1 "
                 "GROUP BY state, stage, reason"
             )
-        return {tuple(row[:3]): row[3] for row in self._db.execute(query)}
+        rows = self._db.rows(query)
+        self._check_words("state", {row[0] for row in rows})
+        return {(str(row[0]), str(row[1]), str(row[2])): int(str(row[3])) for row in rows}
 
     def row(self, image_id: str) -> dict[str, object] | None:
         """Return all columns of one image; ``None`` if it was never selected."""
@@ -596,8 +666,8 @@ class Ledger:
         # All columns by position, because the last one has another name in an older ledger.
         query = "SELECT * FROM events WHERE image_id = ? ORDER BY rowid"
         return [
-            (at, stage, message)
-            for _, at, stage, _, message in self._db.execute(query, (image_id,))
+            (str(at), str(stage), str(message))
+            for _, at, stage, _, message in self._db.rows(query, (image_id,))
         ]
 
 

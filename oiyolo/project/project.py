@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from oiyolo.core import files, locks
 from oiyolo.core.errors import UsageError
+from oiyolo.core.results import format_value
 from oiyolo.net.urls import without_secrets
 from oiyolo.project import config as project_config
 from oiyolo.project import journals
@@ -223,9 +224,9 @@ def _log_overrides(path: Path, overrides: Mapping[str, object]) -> None:
                     "for this call only: [%s] %s is %s (%s has %s)",
                     section,
                     name,
-                    without_secrets(str(value)),
+                    without_secrets(format_value(value)),
                     path.name,
-                    without_secrets(str(saved)),
+                    without_secrets(format_value(saved)),
                 )
 
 

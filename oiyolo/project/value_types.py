@@ -6,11 +6,12 @@ uses. For an invalid value it raises one of ``INVALID_VALUE_ERRORS``.
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from oiyolo.net.urls import is_base_url, is_git_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +20,11 @@ AUTO: Final = "auto"
 NETWORK_STRIDE_PX: Final = 32
 """Network sizes are multiples of this, the largest of YOLO's three strides."""
 INVALID_VALUE_ERRORS: Final = (TypeError, ValueError, LookupError, OverflowError)
+_MAX_TEXT_CHARACTERS: Final = 4096
+"""The longest path of Linux (``PATH_MAX``); no name or URL needs more."""
+_MAX_ITEMS: Final = 1000
+_CONTROLS: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_LARGEST_SIDE_PX: Final = 8192
 _LARGEST_ANCHOR_PX: Final = 10_000
 _FLAG_TEXTS: Final = (
     *(("true", True), ("1", True), ("yes", True)),
@@ -53,14 +59,58 @@ class ValueType:
 
 
 def text(expected: str = "a text") -> ValueType:
-    """Any text that is not blank."""
+    """A text that is not blank, of one line, and at most 4,096 characters long."""
 
     def check(value: object) -> object:
         if isinstance(value, Path):
             value = str(value)
-        return _require(value, isinstance(value, str) and bool(value.strip()))
+        return _require(value, _is_text(value))
 
     return ValueType(expected, check)
+
+
+def _is_text(value: object) -> bool:
+    """Return whether a value is a text without control characters that UTF-8 can encode."""
+    return (
+        isinstance(value, str)
+        and bool(value.strip())
+        and len(value) <= _MAX_TEXT_CHARACTERS
+        and not _CONTROLS.search(value)
+    )
+
+
+def path(expected: str) -> ValueType:
+    """A path; ``~`` or ``~user`` must have a home folder."""
+    return _matching(expected, has_home)
+
+
+def has_home(text: str) -> bool:
+    """Return whether ``~`` or ``~user`` at the beginning of a path can be expanded."""
+    try:
+        Path(text).expanduser()
+    except RuntimeError:
+        return False
+    return True
+
+
+def http_url() -> ValueType:
+    """An http(s) URL that paths can be appended to."""
+    return _matching("an http(s) URL with a host, without a query or ..", is_base_url)
+
+
+def git_address() -> ValueType:
+    """An address that git can fetch from."""
+    return _matching("an http(s), ssh, git or file URL, user@host:path, or /a/path", is_git_url)
+
+
+def _matching(expected: str, is_valid: Callable[[str], bool]) -> ValueType:
+    inner = text(expected)
+
+    def check(value: object) -> object:
+        address = inner.check(value)
+        return _require(address, is_valid(str(address)))
+
+    return replace(inner, check=check)
 
 
 def choice(*words: str) -> ValueType:
@@ -79,24 +129,24 @@ def flag() -> ValueType:
     )
 
 
-def number(
-    expected: str, low: float = 0.0, high: float = math.inf, *, whole: bool = False
-) -> ValueType:
+def number(low: float, high: float, *, unit: str = "", whole: bool = False) -> ValueType:
     """A finite number within inclusive bounds; ``whole`` accepts integers only."""
+    noun = "a whole number" if whole else "a number"
+    expected = f"{noun}{f' of {unit}' if unit else ''} from {low:,g} to {high:,.10g}"
 
     def check(value: object) -> float:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise TypeError(value)
-        _require(value, math.isfinite(value) and low <= value <= high)  # TOML has nan and inf
+        _require(value, low <= value <= high)  # false for nan, which TOML has
         _require(value, not whole or value == int(value))
         return int(value) if whole else float(value)
 
     return ValueType(expected, check, "N" if whole else "NUMBER", lambda text: check(float(text)))
 
 
-def count(low: int = 0) -> ValueType:
-    """A whole number with an inclusive lower bound."""
-    return number(f"a whole number, {low} or more", low, whole=True)
+def count(low: int = 0, *, high: int) -> ValueType:
+    """A whole number with inclusive bounds."""
+    return number(low, high, whole=True)
 
 
 def words(expected: str, choices: tuple[str, ...] = (), *, allow_empty: bool = False) -> ValueType:
@@ -112,8 +162,9 @@ def words(expected: str, choices: tuple[str, ...] = (), *, allow_empty: bool = F
         items = [value] if isinstance(value, str) else value
         if not isinstance(items, (list, tuple)) or not (items or allow_empty):
             raise TypeError(value)
+        _require(value, len(items) <= _MAX_ITEMS)
         for item in items:
-            _require(item, isinstance(item, str) and bool(item.strip()))
+            _require(item, _is_text(item))
             _require(item, not choices or item in choices)
         return tuple(dict.fromkeys(item.strip() for item in items))
 
@@ -133,10 +184,14 @@ def width_height() -> ValueType:
         _require(value, all(isinstance(side, (int, str)) for side in sides))
         width, height = (int(side) for side in sides)
         is_multiple = not (width % NETWORK_STRIDE_PX or height % NETWORK_STRIDE_PX)
-        _require(value, min(width, height) >= NETWORK_STRIDE_PX and is_multiple)
+        _require(value, is_multiple and min(width, height) >= NETWORK_STRIDE_PX)
+        _require(value, max(width, height) <= _LARGEST_SIDE_PX)
         return width, height
 
-    expected = 'a width and height that are multiples of 32, such as [416, 416] or "416x416"'
+    expected = (
+        f"a width and height from {NETWORK_STRIDE_PX} to {_LARGEST_SIDE_PX:,} that are multiples "
+        f'of {NETWORK_STRIDE_PX}, such as [416, 416] or "416x416"'
+    )
     return ValueType(expected, check, "WIDTHxHEIGHT")
 
 
@@ -150,7 +205,7 @@ def anchor_sizes(*names: str) -> ValueType:
         if not isinstance(sides, (list, tuple)):
             raise TypeError(value)
         sizes = tuple(float(side) for side in sides)
-        _require(value, len(sizes) > 0 and len(sizes) % 2 == 0)
+        _require(value, 0 < len(sizes) <= _MAX_ITEMS and len(sizes) % 2 == 0)
         _require(value, all(0 < side <= _LARGEST_ANCHOR_PX for side in sizes))
         return sizes
 
@@ -164,10 +219,11 @@ def capabilities() -> ValueType:
 
     def check(value: object) -> tuple[str, ...]:
         texts = [value] if isinstance(value, str) else value
-        if not isinstance(texts, (list, tuple)):
+        if not isinstance(texts, (list, tuple)) or len(texts) > _MAX_ITEMS:
             raise TypeError(value)
         words = [word for text in texts for word in str(text).replace(";", ",").split(",")]
         numbers = [word.strip().removeprefix("sm_").removeprefix("compute_") for word in words]
+        _require(value, len(numbers) <= _MAX_ITEMS)
         _require(value, all(re.fullmatch(r"\d{1,2}\.\d|\d{2,3}", number) for number in numbers))
         return tuple(dict.fromkeys(number.replace(".", "") for number in numbers))
 

@@ -13,8 +13,10 @@ for that step and later ones.
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
 import math
 import operator
+from io import BufferedWriter
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from oiyolo.trainlog.tables import TrainLog
 
 _WRITER: Final = "oiyolo"
+_PATTERN: Final = f"events.out.tfevents.*.{_WRITER}"
 _STATE_FILE: Final = ".oiyolo-events.json"
 _FILE_VERSION: Final = "brain.Event:2"
 _SCALARS: Final = ("loss", "avg_loss", "rate", "images_per_s", "iou")
@@ -112,11 +115,13 @@ class EventWriter:
             state = _State(**files.read_json(self.folder / _STATE_FILE))
         except TypeError:  # missing or invalid
             state = new
-        if state.file and state.head == new.head:
+        # Only a file of this folder: the record may have been edited.
+        is_own = fnmatch.fnmatch(str(state.file), _PATTERN) and "/" not in str(state.file)
+        if is_own and state.head == new.head:
             path = self.folder / state.file
             if path.is_file() and path.stat().st_size >= state.size_bytes:
                 return state
-        for old_path in self.folder.glob(f"events.out.tfevents.*.{_WRITER}"):
+        for old_path in self.folder.glob(_PATTERN):
             old_path.unlink()  # of another log, or of unknown size
         return new
 
@@ -126,7 +131,7 @@ class EventWriter:
         self.folder.mkdir(parents=True, exist_ok=True)
         begun_at_s = events[0][1].wall_time
         path = self.folder / (state.file or f"events.out.tfevents.{begun_at_s:010.0f}.{_WRITER}")
-        with path.open("ab") as file:
+        with BufferedWriter(files.open_append(path)) as file:
             file.truncate(state.size_bytes)
             writer = RecordWriter(file)
             if not state.size_bytes:

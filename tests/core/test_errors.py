@@ -65,3 +65,13 @@ def test_an_error_can_be_pickled() -> None:
     assert isinstance(copy, errors.InputFormError)
     assert str(copy) == str(error)
     assert copy.as_dict() == error.as_dict()
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [errors.UsageError, errors.InputFormError, errors.UnavailableError, errors.DarknetError],
+)
+def test_an_error_is_restored_from_what_another_process_printed(kind: type[OiyoloError]) -> None:
+    error = kind("it failed", where="a.txt", expected="x", found="y", remedy="Do z")
+    restored = errors.error_of({**error.as_dict(), "exit_code": error.exit_code}, error.exit_code)
+    assert (type(restored), str(restored)) == (kind, str(error))

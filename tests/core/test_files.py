@@ -182,3 +182,83 @@ def test_without_a_list_of_mounts_a_path_counts_as_local(
 ) -> None:
     monkeypatch.setattr(files, "_MOUNTS", tmp_path / "missing")
     assert not files.is_on_network(tmp_path)
+
+
+def part_of(folder: Path, pid: int, name: str = "a.txt") -> Path:
+    path = folder / f".{name}.{pid}-7{files.PART_SUFFIX}"
+    path.write_text("half")
+    return path
+
+
+def test_the_first_write_into_a_folder_removes_abandoned_partial_files(tmp_path: Path) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    part_of(tmp_path, ended.pid)
+    running = part_of(tmp_path, os.getppid())
+    files.write_text(tmp_path / "b.txt", "new")
+    assert names(tmp_path) == sorted([running.name, "b.txt"])
+
+
+def test_a_process_number_that_was_given_again_is_no_writer(tmp_path: Path) -> None:
+    with subprocess.Popen(["sleep", "60"]) as other:
+        try:
+            part = part_of(tmp_path, other.pid)
+            files.remove_abandoned_parts(tmp_path)
+            assert part.exists()
+            os.utime(part, (1, 1))  # long before the process started
+            files.remove_abandoned_parts(tmp_path)
+            assert not part.exists()
+        finally:
+            other.kill()
+
+
+def test_a_folder_with_the_name_of_a_partial_file_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / f".a.txt.1-1{files.PART_SUFFIX}").mkdir()
+    assert files.remove_parts(tmp_path) == 0
+    files.remove_abandoned_parts(tmp_path)
+    assert len(names(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("kind", ["folder", "FIFO", "device"])
+@pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_RDWR | os.O_CREAT, os.O_WRONLY])
+def test_anything_but_a_file_is_refused_at_once(tmp_path: Path, kind: str, flags: int) -> None:
+    path = tmp_path / "x"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "FIFO":
+        os.mkfifo(path)
+    else:
+        path = Path("/dev/null")
+    with pytest.raises(files.NotRegularFileError) as caught:
+        files.open_regular(path, flags)
+    assert caught.value.filename == str(path)
+    assert kind in str(caught.value.strerror)
+
+
+def test_a_link_is_followed_for_reading_and_refused_for_writing(tmp_path: Path) -> None:
+    (tmp_path / "victim").write_text("kept")
+    link = tmp_path / "link"
+    link.symlink_to("victim")
+    assert files.read_text(link) == "kept"
+    for flags in (os.O_WRONLY | os.O_CREAT | os.O_TRUNC, os.O_RDWR, os.O_WRONLY | os.O_APPEND):
+        with pytest.raises(files.NotRegularFileError):
+            files.open_regular(link, flags)
+    with pytest.raises(files.NotRegularFileError):
+        files.open_append(link)
+    assert (tmp_path / "victim").read_text() == "kept"
+
+
+def test_a_link_to_a_missing_file_is_a_missing_file(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("missing")
+    with pytest.raises(FileNotFoundError):
+        files.read_bytes(tmp_path / "link")
+    assert files.read_json(tmp_path / "link") is None
+    with pytest.raises(files.NotRegularFileError):
+        files.open_append(tmp_path / "link")
+    assert not (tmp_path / "missing").exists()
+
+
+def test_a_fifo_in_the_place_of_a_record_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.json")
+    with pytest.raises(files.NotRegularFileError):
+        files.read_json(tmp_path / "a.json")

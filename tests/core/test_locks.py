@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 
 from oiyolo.core import locks
 from oiyolo.core.errors import LockedError
+from oiyolo.core.files import NotRegularFileError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -125,3 +127,34 @@ def test_is_held_returns_whether_a_process_holds_the_lock(tmp_path: Path) -> Non
     with locks.exclusive(path, what="it", operation="test"):
         assert locks.is_held(path)
     assert not locks.is_held(path)
+
+
+def test_a_lock_file_that_is_a_link_is_refused_and_its_target_is_kept(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("kept")
+    (tmp_path / ".lock").symlink_to("victim")
+    with (
+        pytest.raises(NotRegularFileError),
+        locks.exclusive(tmp_path / ".lock", what="it", operation="test"),
+    ):
+        pass
+    assert victim.read_text() == "kept"
+
+
+def test_a_lock_file_with_other_content_is_not_overwritten(tmp_path: Path) -> None:
+    path = tmp_path / ".lock"
+    path.write_text("a letter\n")
+    with locks.exclusive(path, what="it", operation="test"):
+        assert try_to_lock(path).returncode == 6
+    assert path.read_text() == "a letter\n"
+
+
+def test_a_fifo_in_the_place_of_a_lock_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / ".lock")
+    with (
+        pytest.raises(NotRegularFileError),
+        locks.exclusive(tmp_path / ".lock", what="it", operation="test"),
+    ):
+        pass
+    with pytest.raises(NotRegularFileError):
+        locks.is_held(tmp_path / ".lock")

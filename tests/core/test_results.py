@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from oiyolo.core.results import Plan, Result, format_table, pluralize
+from oiyolo.core.results import Plan, Result, format_table, format_value, pluralize
 
 
 @pytest.mark.parametrize(
@@ -56,3 +56,29 @@ def test_html_of_a_result_is_its_escaped_text() -> None:
 
 def test_a_result_class_must_define_its_text_and_its_values() -> None:
     assert Result.__abstractmethods__ == {"__str__", "as_dict"}
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ((416, 416), "416, 416"),
+        (["duplicate", "author"], "duplicate, author"),
+        ({"size": [96, 96], "fit": "none"}, "size 96, 96, fit none"),
+        ((), "an empty list"),
+        (None, "nothing"),
+        ("", "nothing"),
+        (True, "true"),
+        (0.5, "0.5"),
+        ("auto", "auto"),
+    ],
+)
+def test_an_options_value_is_shown_as_users_write_it(value: object, text: str) -> None:
+    assert format_value(value) == text
+
+
+def test_a_table_is_cut_to_a_width_at_its_names() -> None:
+    rows = [("name", "a" * 20), ("n" * 90, "1"), ("b", "2")]
+    lines = format_table(rows, max_width=40).splitlines()
+    assert [len(line) for line in lines] == [40, 40, 40]
+    assert lines[1].startswith("n" * 17 + "…")
+    assert format_table(rows[::2], max_width=40) == format_table(rows[::2])

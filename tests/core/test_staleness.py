@@ -31,7 +31,7 @@ def test_an_unchanged_recipe_means_up_to_date(tmp_path: Path) -> None:
     ("change", "reason"),
     [
         ({"options": {"limit": 6, "size": [416, 416]}}, "options changed: limit from 5 to 6"),
-        ({"options": {"limit": 5}}, "options changed: size from [416, 416] to None"),
+        ({"options": {"limit": 5}}, "options changed: size from 416, 416 to nothing"),
         ({"version": "0.2.0"}, "version changed"),
         ({"count": 4}, "count changed from 3 to 4"),
         ({"flag": 1}, "flag changed"),

@@ -95,7 +95,7 @@ def test_without_a_project_the_error_says_how_to_create_one(cli: Cli, tmp_path: 
         ("[images]\nfit = 'stretched'\n", 2, ["[images] fit", '"stretch"', "'stretched'"]),
         ("[split]\ntrain = 0.9\n", 2, ["sum of 1", "1.1"]),
         ("[images]\nsize = [400, 416]\n", 2, ["[images] size", "32"]),
-        ("[images\n", 3, ["oiyolo.toml", "line 1"]),
+        ("[images\n", 2, ["oiyolo.toml", "line 1"]),
     ],
     ids=["key", "section", "value", "ratios", "size", "not-toml"],
 )

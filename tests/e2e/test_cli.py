@@ -96,6 +96,10 @@ CALLS: dict[str, tuple[str, dict[str, object]]] = {
         {"classes": ("Boat",), "max_batches": 9, "train": 1.0, "valid": 0.0, "test": 0.0},
     ),
     "refresh --project p": ("refresh", {"project": "p"}),
+    "refresh --accept-loss --max-loss 0.2": ("refresh", {"accept_loss": True, "max_loss": 0.2}),
+    "train --detach": ("train", {"detach": True}),
+    "train --attach": ("train", {"attach": True}),
+    "stop --run a": ("stop", {"run": "a"}),
     "status": ("status", {}),
     "why 0123456789abcdef": ("why", {"image_id": "0123456789abcdef"}),
     "doctor": ("doctor", {}),
@@ -140,6 +144,7 @@ def test_a_command_makes_one_call(
     false_flags = {key for key, value in call.items() if value is False and key not in expected}
     assert false_flags <= {
         *("dry_run", "reassign", "again", "check", "tree", "follow", "offline"),
+        *("detach", "attach", "accept_loss"),
     }
     options = {k: v for k, v in call.items() if v is not None and k not in false_flags}
     assert options == {**defaults, **expected}

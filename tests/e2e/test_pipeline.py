@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import re
 import time
@@ -228,6 +229,17 @@ def test_evaluation_json_follows_the_contract(finished: FinishedProject) -> None
     assert boat["boxes"] == len(truth)
     assert boat["true_positives"] + boat["false_negatives"] == boat["boxes"]
     assert evaluation["images"] == len(test_ids)
+    weights = finished.run / "weights" / "network_final.weights"
+    record: dict[str, Any] = {
+        "path": str(weights.relative_to(finished.folder)),
+        "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "iteration": ITERATIONS,
+    }
+    assert evaluation["weights"] == record
+    assert finished.results["evaluate"].as_dict()["weights"] == record
+    page = (finished.run / "report.html").read_text(encoding="utf-8")
+    assert record["path"] in page
+    assert record["sha256"] in page
 
 
 def split_rows(finished: FinishedProject, name: str) -> list[dict[str, str]]:

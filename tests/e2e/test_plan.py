@@ -15,6 +15,7 @@ import pytest
 import oiyolo
 from oiyolo.core.errors import UsageError
 from oiyolo.core.units import format_bytes
+from oiyolo.darknet.gpus import Gpu
 from oiyolo.networks.builders import build
 from oiyolo.networks.layers import expected_weight_bytes
 from oiyolo.project.ledger import Ledger
@@ -155,14 +156,39 @@ def test_duration_and_cost_follow_from_the_users_estimates(cli: Cli, project: Pa
     assert "cost at 1.20 EUR per hour" in out
 
 
-def test_an_unknown_duration_comes_with_the_option_that_sets_it(cli: Cli, project: Path) -> None:
+def test_an_unknown_duration_comes_with_the_option_that_sets_it(
+    cli: Cli, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Gpu(0, "Other GPU", 1 << 30, 1 << 30, "9.9", "1.0")
+    monkeypatch.setattr("oiyolo.darknet.gpus.gpus", lambda: [other])
     done = cli.ok("plan", "--price-per-hour", "2", project=project)
     assert "set it with --bandwidth-mb-s" in done.out
-    assert "set it with --seconds-per-iteration" in done.out
+    assert "set it with --seconds-per-iteration" in " ".join(done.out.split())
     assert "total     ?" in done.out
     plan = planned(project)
     assert (plan["fetch"]["seconds"], plan["training"]["seconds"]) == (None, None)
     assert plan["money"]["total"] is None
+
+
+def test_before_the_first_run_hours_and_money_are_estimated(
+    cli: Cli, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("oiyolo.darknet.gpus.gpus", list)
+    words = ("--bandwidth-mb-s", "2", "--price-per-hour", "1", "--network", "yolov3", "--json")
+    plans = {
+        name: cli.ok("plan", *words, *option, project=project).json
+        for name, option in (("CPU", ()), ("T4", ("--gpu-name", "Tesla T4")))
+    }
+    assert plans["CPU"]["training"]["seconds"] > plans["T4"]["training"]["seconds"] > 0
+    assert plans["T4"]["money"]["total"] > plans["T4"]["money"]["training"] > 0
+    done = cli("plan", *words, "--gpu-name", "Voodoo 2", project=project)
+    assert done.code == 2
+    assert done.json["found"] == "'Voodoo 2'"
+
+
+def test_a_plan_fits_a_terminal_of_80_columns(cli: Cli, project: Path) -> None:
+    out = cli.ok("plan", "--sources", "original", "--sources", "mirror", project=project).out
+    assert max(len(line) for line in out.splitlines() if str(project) not in line) <= 80
 
 
 def test_the_training_forecast_uses_the_network_and_the_share_of_training_images(
@@ -331,8 +357,9 @@ def test_the_rate_of_an_earlier_run_of_the_same_network_is_used(cli: Cli, projec
     training = cli.ok("plan", "--json", project=project).json["training"]
     assert training["seconds_per_iteration"] == pytest.approx(0.6)
     assert training["rate_from"] == "the median of tiny-001"
-    other = cli.ok("plan", "--size", "64x64", "--json", project=project).json["training"]
-    assert other["seconds_per_iteration"] is None
+    for words in (("--size", "64x64"), ("--gpu-name", "T4")):
+        other = cli.ok("plan", *words, "--json", project=project).json["training"]
+        assert "tiny-001" not in other["rate_from"]
 
 
 def test_a_finished_run_needs_nothing_more(cli: Cli, fetched: Path, tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ KEYWORDS_BY_SECTION = {
     "split": keywords.SplitKeywords,
     "darknet": keywords.DarknetKeywords,
     "train": keywords.TrainKeywords,
+    "refresh": keywords.RefreshKeywords,
 }
 HEAVY = ("numpy", "pandas", "matplotlib", "requests", "PIL", "faster_coco_eval", "tqdm", "sqlite3")
 

@@ -55,7 +55,7 @@ ADAPTERS = {
     "yarl": {"net/client_pool.py"},
     "urllib3": {"net/client.py"},
     "subprocess": {"core/process.py"},
-    "sqlite3": {"project/ledger.py"},
+    "sqlite3": {"project/database.py"},
     "distributed": {"net/cluster.py"},
     "dask": set(),
     "fcntl": {"core/locks.py"},

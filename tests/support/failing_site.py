@@ -44,6 +44,7 @@ class SiteSettings:
         last_modified: Last-Modified of the content; empty to send none.
         md5: MD5 for Google's hash header; empty to send none.
         ranges: Whether range requests are honoured.
+        conditions: Whether conditional requests are answered with 304.
         length: Whether Content-Length is sent.
         breaks: For each request, after how many bytes of the body the connection breaks.
         extra: Bytes sent after the body.
@@ -58,6 +59,7 @@ class SiteSettings:
     last_modified: str = "Wed, 21 Oct 2015 07:28:00 GMT"
     md5: str = ""
     ranges: bool = True
+    conditions: bool = True
     length: bool = True
     breaks: list[int | None] = field(default_factory=list)
     extra: bytes = b""
@@ -135,7 +137,7 @@ class _Connection(socketserver.StreamRequestHandler):
         condition = request.headers.get("if-none-match") or request.headers.get("if-modified-since")
         match = re.fullmatch(r"bytes=(\d+)-", request.headers.get("range", ""))
         first, status = 0, 200
-        if condition in validators:
+        if settings.conditions and condition in validators:
             status = 304
         elif settings.ranges and match and request.headers.get("if-range") in {None, *validators}:
             first, status = int(match[1]), 206 if int(match[1]) < size else 416
