@@ -7,6 +7,7 @@ import errno
 import json
 import math
 import re
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, TextIO, cast
 
 from oiyolo.core.errors import OiyoloError
@@ -60,7 +61,7 @@ def _without_nan(value: object) -> object:
     return value
 
 
-class _Stream:
+class _Stream(ABC):
     """A text stream that writes to another one, and decides what happens if that fails."""
 
     def __init__(self, target: TextIO) -> None:
@@ -84,8 +85,9 @@ class _Stream:
         encoding = getattr(self._target, "encoding", None) or "utf-8"
         return text.encode(encoding, "backslashreplace").decode(encoding)
 
+    @abstractmethod
     def _attempt(self, operation: Callable[[], object]) -> None:
-        raise NotImplementedError
+        """Run an operation on the other stream."""
 
 
 class _LossyStream(_Stream):

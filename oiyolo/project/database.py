@@ -19,8 +19,6 @@ from oiyolo.core.errors import InputFormError, LockedError, UnavailableError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from typing_extensions import Self
-
     from oiyolo.core.errors import OiyoloError
 
 _BUSY_TIMEOUT_S: Final = 30.0
@@ -32,7 +30,7 @@ _OTHER_TABLES: Final = ("no such table", "no such column", "already exists", "da
 
 
 class Database:
-    """A connection to a SQLite file, whose errors say what is wrong; use it as a context manager.
+    """A connection to a SQLite file, whose errors say what is wrong.
 
     Args:
         path: The file. A missing one is created, unless ``read_only``.
@@ -52,12 +50,6 @@ class Database:
         files.check_regular(path)
         with self._explained():
             self._connection = self._connect()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the connection."""

@@ -380,10 +380,7 @@ def preview(
             return SelectPreview([f"stream the annotations from {site}, and search for {names}"])
         chosen = inputs.choose()
     ids = chosen.images["ImageID"].tolist()
-    change = SelectionChange(len(ids), 0, 0)
-    if project.ledger_path.is_file():
-        with project.ledger(read_only=True) as ledger:
-            change = ledger.preview(ids)
+    change = _preview_change(project, ids)
     chosen.check(guard, change)
     text = f"select {pluralize(len(ids), 'image')}: {_describe(change)}"
     return SelectPreview([text], ids, change)
@@ -408,8 +405,7 @@ def run(project: Project, *, guard: Guard | None = None, needs_site: bool = Fals
         inputs = _Inputs(project, cache)
         reason = inputs.stale_reason()
         _check_reached(cache, needs_site=needs_site)
-        current = _find_intact(project)
-        if reason is None and current is not None:
+        if reason is None and (current := find(project)) is not None:
             known = "the cached annotations; the site was not reached" if cache.is_offline else ""
             _log.info("select: up to date%s", f" with {known}" if known else "")
             return current
@@ -558,9 +554,9 @@ class _Choice:
     bad_rows: Mapping[str, int]
     why_empty: str
 
-    def check(self, guard: Guard | None, change: SelectionChange) -> None:
-        """Raise if the guard rejects the change, or if no image is selected."""
-        if guard is not None:
+    def check(self, guard: Guard | None, change: SelectionChange | None) -> None:
+        """Raise if the guard, if any, rejects the change, or if no image is selected."""
+        if guard is not None and change is not None:
             guard(change)
         if self.why_empty:
             raise UsageError(
@@ -613,8 +609,7 @@ def _write(project: Project, inputs: _Inputs, choice: _Choice, guard: Guard | No
     chosen, images, classes = choice.tables, choice.images, inputs.classes
     ids, subsets = images["ImageID"].tolist(), images["Subset"].tolist()
     try:
-        with project.ledger() as ledger:
-            choice.check(guard, ledger.preview(ids))
+        choice.check(guard, None if guard is None else _preview_change(project, ids))
     except UsageError:
         project.discard_if_new()
         raise
@@ -650,6 +645,14 @@ def _write(project: Project, inputs: _Inputs, choice: _Choice, guard: Guard | No
     selected = Selection(folder, summary)
     _log_changes(selected, changed, project.config.dataset.subsets)
     return selected
+
+
+def _preview_change(project: Project, ids: Sequence[str]) -> SelectionChange:
+    """Return what a selection of these images would change."""
+    if not project.ledger_path.is_file():
+        return SelectionChange(len(ids), 0, 0)
+    with project.ledger(read_only=True) as ledger:
+        return ledger.preview(ids)
 
 
 def _describe(change: SelectionChange) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from oiyolo.core.files import open_binary
 from oiyolo.training.monitors import ErrorReported, IterationStats, MapMeasured, WeightsSaved
+from oiyolo.trainlog.dialects import OUT_OF_MEMORY
 from oiyolo.trainlog.line_reader import LineReader
 from oiyolo.trainlog.records import Records
 
@@ -21,10 +22,7 @@ if TYPE_CHECKING:
     from oiyolo.training.monitors import TrainingEvent
     from oiyolo.trainlog.rows import Event
 
-_OUT_OF_MEMORY: Final = re.compile(
-    r"\bout of memory\b|OUT_OF_MEMORY|cudaErrorMemoryAllocation|STATUS_ALLOC_FAILED"
-    r"|Try to set subdivisions=",
-)
+_OUT_OF_MEMORY: Final = re.compile(OUT_OF_MEMORY)
 _MAX_WAITING_LINES: Final = 1000
 _TAIL_BYTES: Final = 1 << 20
 

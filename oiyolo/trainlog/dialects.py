@@ -70,6 +70,12 @@ def _line_format(marker: str, pattern: str, *, zero_is_empty: bool = False) -> L
     return LineFormat(marker, re.compile(expression, re.ASCII), zero_is_empty)
 
 
+OUT_OF_MEMORY = (
+    r"\bout of memory\b|OUT_OF_MEMORY|cudaErrorMemoryAllocation|STATUS_ALLOC_FAILED"
+    r"|Try to set subdivisions="
+)
+"""How darknet, CUDA and cuDNN report too little memory, as a regular expression."""
+
 # An escaped newline, as in a notebook's JSON, may precede the number.
 _NUMBER_START = r"(?:(?<![\w./])|(?<=\\[nrt]))(?P<iteration>\d{1,12})"
 _ITERATION = _NUMBER_START + ": "

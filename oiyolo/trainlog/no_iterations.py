@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from oiyolo.core.errors import InputFormError
+from oiyolo.trainlog.dialects import OUT_OF_MEMORY
 from oiyolo.trainlog.lineage import FINAL_WEIGHTS
 
 if TYPE_CHECKING:
     from oiyolo.trainlog.tables import TrainLog
 
 _MAX_TEXT_CHARS = 200
-_OUT_OF_MEMORY = r"\bout of memory\b|OUT_OF_MEMORY|STATUS_ALLOC_FAILED|Try to set subdivisions="
 _CONSEQUENCE = r"\bAssertion\b|Darknet error location|core dumped|^\s*(?:Aborted|Killed)\b"
 
 
@@ -45,7 +45,7 @@ def _reported_error(log: TrainLog) -> _Reason | None:
     errors = log.events[log.events["kind"] == "error"]
     if errors.empty:
         return None
-    is_memory = errors["text"].str.contains(_OUT_OF_MEMORY)
+    is_memory = errors["text"].str.contains(OUT_OF_MEMORY)
     causes = errors[is_memory].head(1)
     if causes.empty:
         causes = errors[~errors["text"].str.contains(_CONSEQUENCE)]

@@ -454,8 +454,10 @@ def _repairs(project: Project, ledger: Ledger, lost: Sequence[str]) -> Iterator[
         ledger: The ledger.
         lost: Ids of prepared images whose file or label is missing.
     """
-    md5_by_id = ledger.column("md5", PENDING)
-    for image_id in ledger.ids(PENDING, stage=prepare_stage.STAGE):
+    postponed_ids = ledger.ids(PENDING, stage=prepare_stage.STAGE)
+    # Usually empty; the column of all pending images can be large.
+    md5_by_id = ledger.column("md5", PENDING) if postponed_ids else {}
+    for image_id in postponed_ids:
         if _has_content(project.images_folder / f"{image_id}.jpg", str(md5_by_id[image_id])):
             yield Change(image_id, FETCHED, "its file is intact")
     if not lost and not ledger.counts().states[FETCHED]:
