@@ -63,16 +63,14 @@ class _KeyType(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # gene
         self.key = key
         self.name = "text"
 
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> object:
-        """Return the checked value of an option's text."""
+    def convert(self, value: object, *_: object) -> object:
+        """Return the checked value of an option's text, or raise its own error.
+
+        Click's ``self.fail`` would name the option and say that the value is invalid once more.
+        """
         if not isinstance(value, str):
             return value
-        try:
-            return self.key.value(value, where=f"--{self.key.option}", is_text=True)
-        except OiyoloError as error:
-            self.fail(str(error), param, ctx)
+        return self.key.value(value, where=f"--{self.key.option}", is_text=True)
 
 
 def _key_option(key: Key) -> click.Option:
@@ -396,7 +394,7 @@ _add("build", "Find or build darknet, and verify that it trains.", keys=("darkne
 _add(
     "train",
     "Train a network, or resume an interrupted run.",
-    _option("--again", is_flag=True, help="Start a new run even if the same one is finished."),
+    _option("--again", is_flag=True, help="Start a new run if the same one is finished."),
     _option(
         "--detach",
         is_flag=True,

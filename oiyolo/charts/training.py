@@ -171,13 +171,11 @@ def _single_panel_sheet(
 
 def overview_sheet(lineage: Lineage, title: str) -> ChartSheet:
     """Return a sheet with all panels: loss, IOU, mAP (if measured), learning rate and speed."""
-    subtitles = [panels.loss_summary(lineage), panels.iou_summary(lineage)]
     has_map = not lineage.maps.empty
-    if has_map:
-        subtitles[1] += f" · {panels.map_summary(lineage)}"
     sheet = ChartSheet(
         title,
-        [*subtitles, assess(lineage).sentence],
+        # The verdict has the mAP.
+        [panels.loss_summary(lineage), panels.iou_summary(lineage), assess(lineage).sentence],
         [["loss", "loss"], ["iou", "map" if has_map else "iou"], ["rate", "speed"]],
         heights=(1.35, 1.1, 0.75),
         size_px=OVERVIEW_PX,

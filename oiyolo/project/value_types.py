@@ -6,6 +6,7 @@ uses. For an invalid value it raises one of ``INVALID_VALUE_ERRORS``.
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -150,7 +151,7 @@ def count(low: int = 0, *, high: int) -> ValueType:
 
 
 def words(expected: str, choices: tuple[str, ...] = (), *, allow_empty: bool = False) -> ValueType:
-    """A list of texts without repetitions; separated by commas in the environment.
+    """A list of texts without repetitions; in the environment separated by commas, or in JSON.
 
     Args:
         expected: What a valid value is, for error messages.
@@ -169,9 +170,18 @@ def words(expected: str, choices: tuple[str, ...] = (), *, allow_empty: bool = F
         return tuple(dict.fromkeys(item.strip() for item in items))
 
     def check_text(text: str) -> tuple[str, ...]:
+        if text.lstrip().startswith("["):
+            return check(_from_json(text))
         return check([word for word in text.split(",") if word.strip()])
 
     return ValueType(expected, check, check_text=check_text, is_list=True)
+
+
+def _from_json(text: str) -> object:
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError(text) from None
 
 
 def width_height() -> ValueType:

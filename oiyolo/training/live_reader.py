@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from oiyolo.core.files import open_binary
 from oiyolo.training.monitors import ErrorReported, IterationStats, MapMeasured, WeightsSaved
+from oiyolo.trainlog.cuda_errors import spell_out
 from oiyolo.trainlog.dialects import OUT_OF_MEMORY
 from oiyolo.trainlog.line_reader import LineReader
 from oiyolo.trainlog.records import Records
@@ -73,7 +74,7 @@ class LiveReader:
             path = event.text.removeprefix("Saving weights to").strip()
             return [WeightsSaved(path, resumable=not path.endswith(self._not_resumable))]
         if event.kind == "error":
-            is_memory = _OUT_OF_MEMORY.search(event.text) is not None
+            is_memory = _OUT_OF_MEMORY.search(spell_out(event.text)) is not None
             return [ErrorReported(event.text, out_of_memory=is_memory)]
         return []
 

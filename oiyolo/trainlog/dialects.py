@@ -72,7 +72,7 @@ def _line_format(marker: str, pattern: str, *, zero_is_empty: bool = False) -> L
 
 OUT_OF_MEMORY = (
     r"\bout of memory\b|OUT_OF_MEMORY|cudaErrorMemoryAllocation|STATUS_ALLOC_FAILED"
-    r"|Try to set subdivisions="
+    r"|Try to set subdivisions=|CUDA memory allocation failed"
 )
 """How darknet, CUDA and cuDNN report too little memory, as a regular expression."""
 
@@ -291,19 +291,40 @@ EventKind = Literal["start", "resize", "saved", "loaded", "resume", "warning", "
 
 RemarkKind = Literal[EventKind, "size", "layers", "load", "fragment"]
 
-REMARKS: tuple[tuple[RemarkKind, re.Pattern[str]], ...] = (
+
+class Remark(NamedTuple):
+    """Something else that a line may say.
+
+    Attributes:
+        kind: What it says.
+        markers: Texts of which every such line contains one; most lines have none, which is found
+            out much faster than by the pattern.
+        pattern: Expression that is searched for.
+    """
+
+    kind: RemarkKind
+    markers: tuple[str, ...]
+    pattern: re.Pattern[str]
+
+
+REMARKS: tuple[Remark, ...] = (
     # The line after "Resizing": one number in pjreddie's fork, width and height in AlexeyAB's.
-    ("size", re.compile(r"^\s*\d{1,9}(?: x \d{1,9})?\s*$", re.ASCII)),
+    Remark("size", tuple("0123456789"), re.compile(r"^\s*\d{1,9}(?: x \d{1,9})?\s*$", re.ASCII)),
     # Header of the layer table, which darknet prints as soon as it has parsed the network.
-    ("layers", re.compile(r"^\s*(?:# +line +)?layer +filters\b")),
-    ("load", re.compile(LOADED_SECONDS.pattern.decode(), re.ASCII)),
-    ("saved", re.compile(r"Saving weights to\s")),
-    ("loaded", re.compile(r"Loading weights from\s")),
-    ("resize", re.compile(r"\bResizing\b")),
+    Remark("layers", ("filters",), re.compile(r"^\s*(?:# +line +)?layer +filters\b")),
+    Remark("load", ("Loaded: ",), re.compile(LOADED_SECONDS.pattern.decode(), re.ASCII)),
+    Remark("saved", ("Saving weights to",), re.compile(r"Saving weights to\s")),
+    Remark("loaded", ("Loading weights from",), re.compile(r"Loading weights from\s")),
+    Remark("resize", ("Resizing",), re.compile(r"\bResizing\b")),
     # Printed once by every fork when training starts, before the first iteration.
-    ("start", re.compile(r"\bLearning Rate: ")),
-    (
+    Remark("start", ("Learning Rate: ",), re.compile(r"\bLearning Rate: ")),
+    Remark(
         "error",
+        (
+            *("rror", "ERROR", "memory", "MEMORY", "ALLOC_FAILED", "subdivisions="),
+            *("load ", "open ", "abel file", "No such file", "Assertion", "fault", "Illegal"),
+            *("dumped", "Killed", "Aborted", "bad_alloc", "terminate"),
+        ),
         re.compile(
             # GPU: out of memory, driver missing or too old
             r"\b(?:CUDA|cuDNN|CUDNN|cuBLAS|cuRAND|CURAND)\b.{0,80}?\b[Ee]rror\b"
@@ -322,14 +343,15 @@ REMARKS: tuple[tuple[RemarkKind, re.Pattern[str]], ...] = (
             r"|\bterminate called\b|\b[MmCc]alloc error|\b[Rr]ealloc error",
         ),
     ),
-    (
+    Remark(
         "warning",
+        ("arning", "ARNING", "bottleneck", "Unused", "Wrong", "bad.list"),
         re.compile(
             r"\b(?:WARNING|Warning|warning)\b|performance bottleneck|^\s*Unused field"
             r"|\bWrong (?:annotation|label)|\bbad\.list\b",
         ),
     ),
-    ("fragment", LINE_FRAGMENT),
+    Remark("fragment", ("IOU: ", "count: ", "avg", "seconds,"), LINE_FRAGMENT),
 )
 """What else a line may say. The kind of a text is the first one whose pattern it contains."""
 

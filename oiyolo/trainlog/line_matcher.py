@@ -22,7 +22,8 @@ _TERMINAL_CODES = re.compile(
     r"|(?:\x1b|\\u\d\d\db)\[[0-9;?]{0,64}[ -/]?[@-~]"
     r"|(?:\^\[)?\[\d[\d;]{0,32}m",
 )
-_CONTROL_TO_SPACE = dict.fromkeys([*range(9), *range(0xB, 0x20), 0x7F], " ")
+_CONTROLS = bytes([*range(9), *range(0xB, 0x20), 0x7F])
+_CONTROL_TO_SPACE = bytes.maketrans(_CONTROLS, b" " * len(_CONTROLS))
 _BOUNDARY = re.compile(r"[\s\\\"']")  # no record begins with one of these
 _MAX_RECORD_BYTES = 4096  # darknet's own records are below 500, with colours
 
@@ -33,7 +34,9 @@ def strip_terminal_codes(text: str) -> str:
         return text
     if _may_have_codes(text):
         text = _TERMINAL_CODES.sub("", text)
-    return text.translate(_CONTROL_TO_SPACE)
+    # Several times faster than a translation of the text, and reversible as in end_of_records.
+    raw = text.encode("utf-8", errors="surrogateescape").translate(_CONTROL_TO_SPACE)
+    return raw.decode("utf-8", errors="surrogateescape")
 
 
 def _may_have_codes(text: str) -> bool:
@@ -130,7 +133,10 @@ def _match_part(text: str, *, remarks: bool) -> Part:
 
 
 def _find_remark(text: str) -> tuple[RemarkKind, re.Match[str]] | None:
-    for kind, pattern in REMARKS:
-        if match := pattern.search(text):
-            return kind, match
+    for kind, markers, pattern in REMARKS:
+        for marker in markers:
+            if marker in text:
+                if match := pattern.search(text):
+                    return kind, match
+                break
     return None

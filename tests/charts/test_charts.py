@@ -279,7 +279,7 @@ def test_panels_share_the_range_of_the_log_and_the_facts_about_map() -> None:
     assert len({ax.get_xlim() for ax in sheet.panels.values()}) == 1
     header = [text.get_text() for text in sheet.figure.texts]
     said = [line for line in " ".join(header).split("mAP ")[1:] if line.startswith("0.985 (best")]
-    assert len(said) == 2  # in the subtitle and in the verdict
+    assert len(said) == 1
     figures = build_metrics(log, name="late")
     assert figures["last"]["map"] == figures["verdict"]["figures"]["map"] == 0.9851
     assert figures["best"]["map"] == {"value": 0.9889, "iteration": 3100}

@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pty
 import shutil
 import signal
 import struct
+import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +20,10 @@ import pytest
 import oiyolo
 from oiyolo.core import locks
 from oiyolo.stages.train import background, training_loop
-from tests.conftest import TINY_CFG
+from tests.conftest import TINY_CFG, WAIT_S
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Callable
-    from pathlib import Path
 
     from oiyolo.training.run import Run
     from tests.conftest import Cli, CommandResult, Shell
@@ -650,6 +651,7 @@ def test_the_cause_of_a_failure_is_identified_by_darknets_output(
     assert done.code == 5
     assert name in done.err
     assert words in done.err
+    assert "\n" not in done.err.partition("oiyolo: ")[2].strip()  # one paragraph
     assert name in stand_in.record["outcome"]
 
 
@@ -766,6 +768,22 @@ def test_commands_use_the_newest_run_that_has_what_they_need(stand_in: StandIn, 
     assert "nothing to do" in stand_in.train().out
     for name in ("plot", "evaluate"):  # a named run is used whatever it has
         assert cli(name, "--run", "tiny-002", project=stand_in.project).code in {2, 3}
+
+
+def test_the_same_command_resumes_a_new_run_that_was_interrupted(stand_in: StandIn) -> None:
+    stand_in.behave()
+    assert stand_in.train().code == 0
+    abort(stand_in)
+    second = stand_in.project / "runs" / "tiny-002"
+    stand_in.behave(final="none", until=110)
+    assert stand_in.train("--again").code == 5  # again before the end, but after its first weights
+    plan = stand_in.train("--again", "--dry-run")
+    assert "resume tiny-002" in plan.out
+    assert "is not finished" in plan.err
+    stand_in.behave()
+    assert stand_in.train("--again", "--json").json["run"] == "tiny-002"
+    assert json.loads((second / "run.json").read_text())["resumed_at_iteration"] == 100
+    assert stand_in.train("--again", "--json").json["run"] == "tiny-003"  # it is finished
 
 
 # --- stop, status, attach, detach ----------------------------------------------------------------
@@ -892,6 +910,38 @@ def test_a_detached_training_outlives_the_command_that_started_it(
     stopped = cli.ok("stop", "--json", project=stand_in.project).json
     assert stopped["state"] == "interrupted"
     assert "stopped" in (stand_in.run / "detached.log").read_text(encoding="utf-8")
+
+
+TERMINAL_SESSION = """
+import fcntl, os, subprocess, sys, termios, time
+os.setsid()
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+code = subprocess.run([sys.executable, "-m", "oiyolo", *sys.argv[1:]]).returncode
+print("ended with", code, flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_detached_training_outlives_its_terminal(stand_in: StandIn, cli: Cli) -> None:
+    stand_in.behave(pace_s=0.3, saves_every=10)
+    words = ("train", "--executable", stand_in.path, "--project", stand_in.project, "--detach")
+    terminal, end = pty.openpty()
+    argv = [sys.executable, "-c", TERMINAL_SESSION, *map(str, words)]
+    session = subprocess.Popen(argv, stdin=end, stdout=end, stderr=end)
+    os.close(end)
+    shown = b""
+    while b"ended with" not in shown:
+        shown += os.read(terminal, 4096)
+    process = stand_in.record["process"]
+    open_files = [str(link.readlink()) for link in Path(f"/proc/{process}/fd").iterdir()]
+    os.close(terminal)
+    assert session.wait(WAIT_S) == -signal.SIGHUP  # the terminal is gone
+    assert not [path for path in open_files if path.startswith("/dev/pts")]
+    (run,) = cli.ok("status", "--json", project=stand_in.project).json["runs"]
+    assert (run["state"], run["process"]) == ("running", process)
+    stopped = cli.ok("stop", "--json", project=stand_in.project).json
+    assert stopped["state"] == "interrupted"
+    assert "stopped" in stand_in.record["outcome"]  # by this command, not by the terminal
 
 
 def test_a_detached_training_that_cannot_start_fails_with_its_error(

@@ -45,12 +45,34 @@ def test_a_death_while_measuring_map(log: list[str], exit_code: int, expected: b
         ("Calloc error - possibly out of CPU RAM", 1, "the machine is out of memory"),
         ("terminate called after throwing an instance of 'std::bad_alloc'", -6, "out of memory"),
         ("Couldn't open file: /d/obj/0a.txt", -signal.SIGSEGV, "a label is missing"),
+        ("CUDA Error: 2", 1, "the GPU has too little free memory"),
+        (" cudaStreamCreate error: 2 ", 1, "the GPU has too little free memory"),
+        ("CUDA status Error: file a.cu : line: 35 : cudaError 700", 1, "the GPU failed"),
+        ("CUDA Error: 48", 1, "this GPU"),
+        ("* Error message: current CUDA error: status=222 cudaErrorX", 1, "driver is older"),
+        ("* Error message:  CUDA memory allocation failed (1.2 GiB).", 1, "too little free memory"),
+        ("CUDA Error: 1234", 1, "CUDA fails: 1234"),
+        ("CUDA Error: driver shutting down", 1, "CUDA fails: driver shutting down"),
     ],
 )
 def test_a_cause_has_a_name_and_a_remedy_that_resumes(line: str, exit_code: int, name: str) -> None:
     cause = find_cause([line], 5, exit_code)
     assert name in cause.name
     assert cause.remedy.endswith("to resume from the last saved weights")
+
+
+@pytest.mark.parametrize(
+    ("log", "line"),
+    [
+        (["Darknet error location: a.c, f(), line #1", "x: Success", "backtrace"], "'x: Success'"),
+        (["* Errno 9", "* Error location: b.cpp", "* Error message:  y", "1/8: main"], "'y'"),
+        (["Failed to infer label: a", "CUDA Error: 2"], "'CUDA Error: 2 (out of memory)'"),
+        (["1: 2.0, 2.0 avg", "the last line"], "'the last line'"),
+        ([], ""),
+    ],
+)
+def test_one_line_shows_the_cause(log: list[str], line: str) -> None:
+    assert find_cause(log, 1, 1).line == line
 
 
 @pytest.mark.parametrize("is_built", [True, False])

@@ -98,6 +98,7 @@ def test_the_history_reads_the_log_once(tmp_path: Path, monkeypatch: pytest.Monk
             "CUDA Error: out of memory: File exists", out_of_memory=True)),
         (b"cuDNN Error: CUDNN_STATUS_ALLOC_FAILED", ErrorReported(
             "cuDNN Error: CUDNN_STATUS_ALLOC_FAILED", out_of_memory=True)),
+        (b" CUDA Error: 2", ErrorReported("CUDA Error: 2", out_of_memory=True)),
         (b"Couldn't open file: weights/x", ErrorReported("Couldn't open file: weights/x")),
         (b" mean_average_precision (mAP@0.50) = 0.446300 ", MapMeasured(0.4463)),
         (b" try to allocate additional workspace_size = 52.43 MB ", None),

@@ -133,10 +133,21 @@ def test_plain_lines_are_read_by_their_templates() -> None:
 
 def test_no_expression_distinguishes_digits() -> None:
     patterns = [line_format.pattern for _, line_format in LINE_FORMATS]
-    patterns += [pattern for _, pattern in REMARKS] + [ITERATION_START]
+    patterns += [pattern for _, _, pattern in REMARKS] + [ITERATION_START]
     for pattern in patterns:
         without_counts = re.sub(r"\{\d+(?:,\d*)?\}|\(\?P<\w+>", "", pattern.pattern)
         assert re.findall(r"\d", without_counts) == []
+
+
+@pytest.mark.parametrize("kind", ["error", "warning", "fragment"])
+def test_every_text_that_a_pattern_finds_has_one_of_its_markers(kind: str) -> None:
+    (remark,) = (remark for remark in REMARKS if remark.kind == kind)
+
+    @given(st.from_regex(remark.pattern))
+    def check(text: str) -> None:
+        assert any(marker in text for marker in remark.markers)
+
+    check()
 
 
 @pytest.mark.parametrize("stray", STRAY)

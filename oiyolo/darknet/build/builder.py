@@ -164,6 +164,13 @@ def _check_tools(spec: BuildSpec) -> None:
                 remedy="On Debian or Ubuntu: apt-get install build-essential",
             )
     if spec.fork == "hank":
+        if spec.revision.git_error:
+            raise failures.explained_error(
+                "hank-ai's darknet takes its version from git tags, and git cannot read them",
+                spec.revision.git_error,
+                where=str(spec.source),
+                remedy=cmake.FULL_CLONE,
+            )
         cmake.check(toolchain, source=spec.source, git_describe=spec.revision.git_describe)
 
 

@@ -6,6 +6,7 @@ Causes are listed before their consequences: when a compiler is killed, make rep
 from __future__ import annotations
 
 import re
+import shlex
 import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from oiyolo.core.errors import DarknetError
 from oiyolo.darknet.build import cmake
 from oiyolo.darknet.build.flags import architecture_remedy, format_capability
+from oiyolo.trainlog.cuda_errors import spell_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -50,10 +52,12 @@ class Failure:
     Attributes:
         what: What failed, without a full stop.
         remedy: What to do next, without a full stop.
+        line: The line of the output that says so, quoted; empty if the exit code does.
     """
 
     what: str
     remedy: str
+    line: str = ""
 
     def __str__(self) -> str:
         return f"{self.what}.\n{self.remedy}."
@@ -69,6 +73,7 @@ def explain(output: str, exit_code: int = 0, *, is_built: bool = True) -> Failur
             build can help.
     """
     remedies = _REMEDIES_OF_BUILDS if is_built else _REMEDIES_OF_PROGRAMS
+    output = spell_out(output)
     for failure in _KNOWN_FAILURES:
         match = re.search(failure.pattern, output, re.MULTILINE)
         if match:
@@ -77,7 +82,7 @@ def explain(output: str, exit_code: int = 0, *, is_built: bool = True) -> Failur
                 text.format(match[0], *match.groups(), **{**remedies, **named})
                 for text in (failure.what, failure.remedy)
             )
-            return Failure(what, remedy)
+            return Failure(what, remedy, quoted_line(match))
     ended = _SIGNALS.get(-exit_code if exit_code < 0 else exit_code - _SHELL_SIGNAL)
     return ended and Failure(ended.what, ended.remedy.format(**remedies))
 
@@ -99,13 +104,13 @@ def explained_error(
         output: The program's output.
         remedy: What to do if the failure is not known.
         where: As for ``OiyoloError``.
-        found: As for ``OiyoloError``; the ``complaint`` of the output if empty.
+        found: As for ``OiyoloError``; if empty, the line that names the failure.
         exit_code: As for ``explain``.
         is_built: As for ``explain``.
     """
     failure = explain(output, exit_code, is_built=is_built)
     if failure is not None:
-        what, remedy = f"{what}: {failure.what}", failure.remedy
+        what, remedy, found = f"{what}: {failure.what}", failure.remedy, found or failure.line
     return DarknetError(what, where=where, found=found or complaint(output), remedy=remedy)
 
 
@@ -118,6 +123,13 @@ def complaint(output: str) -> str:
     lines = [line for line in all_lines if not _CONSEQUENCE.match(line)] or all_lines
     line = next((line for line in lines if _ERROR.search(line)), lines[-1] if lines else "")
     return repr(line[:_SHOWN_CHARACTERS]) if line else ""
+
+
+def quoted_line(match: re.Match[str]) -> str:
+    """Return the line in which a match in an output begins, quoted."""
+    start = match.string.rfind("\n", 0, match.start()) + 1
+    line = match.string[start:].partition("\n")[0].strip()
+    return repr(line[:_SHOWN_CHARACTERS])
 
 
 @dataclass(frozen=True)
@@ -151,6 +163,10 @@ _MISSING_LIBRARY: Final = "{library} is missing (its library or its headers)"
 _INSTALL_LIBRARY: Final = (
     "Install {debian}-<CUDA version> from NVIDIA's repository, or run `pip install {python}` "
     "(append -cu12 to the name for CUDA 12), " + _OR_NO_GPU
+)
+_CHECK_CUDA: Final = (
+    "Check with `oiyolo doctor` whether driver, CUDA and cuDNN fit together, and with nvidia-smi "
+    "whether the GPU works and has free memory; restart the machine if it fails again"
 )
 _KNOWN_FAILURES: Final = (
     _KnownFailure(
@@ -244,6 +260,12 @@ _KNOWN_FAILURES: Final = (
         cmake.NEWER_CMAKE,
     ),
     _KnownFailure(
+        r"detected dubious ownership in repository at '([^'\n]+)'",
+        "the git repository belongs to another user, and git does not trust it",
+        "Run `git config --global --add safe.directory {folder}`, or become its owner",
+        lambda folder: {"folder": shlex.quote(folder)},
+    ),
+    _KnownFailure(
         r"No names found, cannot describe anything|No tags can describe"
         r"|not a git repository|VERSION \"[^\"]*\" format invalid",
         "this source tree takes its version from git tags, but it has no tags",
@@ -286,7 +308,8 @@ _KNOWN_FAILURES: Final = (
         "Install the NVIDIA driver, {or_cpu}",
     ),
     _KnownFailure(
-        r"CUDA driver version is insufficient for CUDA runtime version",
+        r"CUDA driver version is insufficient for CUDA runtime version"
+        r"|PTX was compiled with an unsupported toolchain",
         "the NVIDIA driver is older than this CUDA needs, or is not running",
         "Install a newer driver (nvidia-smi shows the newest CUDA version it supports), or build "
         "with an older CUDA",
@@ -297,21 +320,34 @@ _KNOWN_FAILURES: Final = (
         "Check the output of nvidia-smi (start a container with --gpus all), {or_cpu}",
     ),
     _KnownFailure(
-        r"no kernel image is available for execution on the device",
+        r"no kernel image is available for execution on the device|CUDA.*invalid device function"
+        r"|CUDA.*(?:device kernel image is invalid|PTX JIT compilation failed)",
         "this darknet was not compiled for this GPU",
         "Find the GPU's compute capability with nvidia-smi --query-gpu=compute_cap --format=csv. "
         "{rebuild_for_gpu}",
     ),
     _KnownFailure(
-        r"(?:CUDA Error|cuda\w* *error|status)\W.*out of memory|cudaErrorMemoryAllocation",
+        r"(?:CUDA Error|cuda\w* *error|status)\W.*out of memory|cudaErrorMemoryAllocation"
+        r"|CUDA memory allocation failed",
         "the GPU has too little free memory",
         "Find out with nvidia-smi which programs use it, or use another GPU",
     ),
     _KnownFailure(
         r"cuDNN.*[Ee]rror.*\b(CUDNN_STATUS_\w+)",
         "cuDNN fails with {1}",
-        "Check with `oiyolo doctor` whether driver, CUDA and cuDNN fit together, and with "
-        "nvidia-smi whether the GPU has free memory",
+        _CHECK_CUDA,
+    ),
+    _KnownFailure(
+        r"\bcuDNN hasn't found \S+ algo|\bcu(?:BLAS|DNN|RAND)(?: status)? [Ee]rror\b",
+        "a library of CUDA fails",
+        _CHECK_CUDA,
+    ),
+    _KnownFailure(
+        # Not the format in a line of the sources that a compiler quotes.
+        r"(?:CUDA [Ee]rror(?: Prev| code)?:|cuda[A-Z]\w*(?:\(\))? error:|\bcudaError(?:_t)?:?)"
+        r" (?:status=)?(\d[^%\"\n]*|[a-z][^%\"\n]*)$",
+        "CUDA fails: {1}",
+        _CHECK_CUDA,
     ),
     _KnownFailure(
         r"error while loading shared libraries: (\S+): cannot open shared object",

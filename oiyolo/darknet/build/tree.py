@@ -47,12 +47,14 @@ class Revision:
         git_describe: Output of ``git describe --tags``; ``None`` without tags.
         digest: Digest of the sources' content, local changes included.
         git_folder: The repository, as git's ``GIT_DIR`` takes it.
+        git_error: What git says if there is a repository that it does not read.
     """
 
     commit: str
     git_describe: str | None
     digest: str
     git_folder: Path | None = None
+    git_error: str = ""
 
     @property
     def name(self) -> str:
@@ -81,9 +83,9 @@ def revision(folder: Path) -> Revision:
     """Return the revision of a source folder; nothing is written, not even in ``.git``."""
     digest = _digest(folder)
     # A subfolder of another repository has no revision of its own.
-    prefix = _git(folder, "rev-parse", "--show-prefix")
-    if prefix is None or prefix:
-        return Revision("", None, digest)
+    found = _run_git(folder, "rev-parse", "--show-prefix")
+    if found is None or found.exit_code != 0 or found.output.strip():
+        return Revision("", None, digest, git_error=_refusal(found) if found else "")
     git_folder = _git(folder, "rev-parse", "--absolute-git-dir")
     return Revision(
         commit=_git(folder, "rev-parse", "HEAD") or "",
@@ -91,6 +93,12 @@ def revision(folder: Path) -> Revision:
         digest=digest,
         git_folder=Path(git_folder) if git_folder else None,
     )
+
+
+def _refusal(finished: process.ProcessResult) -> str:
+    if finished.exit_code == 0 or "not a git repository" in finished.output:
+        return ""
+    return finished.output
 
 
 def copy(source: Path, target: Path) -> None:
@@ -108,14 +116,19 @@ def copy(source: Path, target: Path) -> None:
 
 
 def _git(folder: Path, *words: str) -> str | None:
+    """Return what a git command prints; ``None`` if it fails, or if there is no git."""
+    finished = _run_git(folder, *words)
+    return finished.output.strip() if finished and finished.exit_code == 0 else None
+
+
+def _run_git(folder: Path, *words: str) -> process.ProcessResult | None:
     if shutil.which("git") is None:
         return None
-    finished = process.run(
+    return process.run(
         ["git", "-C", str(folder), *words],
         environment={**GIT_ENVIRONMENT, "GIT_OPTIONAL_LOCKS": "0"},
         timeout_s=_TIMEOUT_S,
     )
-    return finished.output.strip() if finished.exit_code == 0 else None
 
 
 def _digest(folder: Path) -> str:

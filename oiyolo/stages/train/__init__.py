@@ -187,7 +187,8 @@ def train(
 
     Args:
         project: An open project or its folder.
-        again: Whether to start a new run even if one of the same dataset and network is finished.
+        again: Whether to start a new run if the newest one of the same dataset and network is
+            finished. An unfinished one is resumed, as always.
         detach: Whether to train in the background, independently of the terminal, and to return as
             soon as darknet trains.
         attach: Whether to show the progress of a training in progress instead of starting one.
@@ -214,7 +215,7 @@ def train(
     darknet = build_stage.run(opened).darknet
     plan = make_training_plan(opened, split, darknet)
     task = TrainingTask(opened, split, darknet, plan, run_recipe(opened, split, plan))
-    run = None if again else find_same_run(opened, plan, task.recipe)
+    run = _run_to_resume(task, again=again)
     for warning in plan.warnings:
         _log.warning("train: %s", warning)
     if dry_run:
@@ -228,6 +229,21 @@ def train(
         if started is not None:
             return started
     return _train(task, run)
+
+
+def _run_to_resume(task: TrainingTask, *, again: bool) -> Run | None:
+    """Return the run to resume, finished or not; ``None`` to start a new one."""
+    run = find_same_run(task.project, task.plan, task.recipe, newest=again)
+    if run is None or not again:
+        return run
+    if _is_finished(run, Checkpoints(run, task.darknet.fork, task.plan.cfg)):
+        return None
+    _log.info(
+        "train: %s is not finished, so --again resumes it; to start from scratch, move %s away",
+        run.name,
+        run.folder,
+    )
+    return run
 
 
 def _train(task: TrainingTask, run: Run) -> Trained:
@@ -275,7 +291,7 @@ def _attach(
             found=f"{run.state}: {run.record.get('outcome') or 'it was killed'}",
             remedy="Run `oiyolo train` to resume it",
         )
-    checkpoints = Checkpoints(run, FORKS[run.record["darknet"]["fork"]], read(run.cfg_path))
+    checkpoints = Checkpoints(run, FORKS[run.started_record["darknet"]["fork"]], read(run.cfg_path))
     return _trained(run, checkpoints, time.monotonic() - start_s)
 
 
@@ -319,7 +335,7 @@ def _trained(run: Run, checkpoints: Checkpoints, seconds: float) -> Trained:
     if run.log_path.is_file():
         log = read_log(run.log_path, regions=False)
         latest, loading = log.latest, measure_loading(log)
-    record, best = run.record, checkpoints.best
+    record, best = run.started_record, checkpoints.best
     early = record.get("stopped_early")
     return Trained(
         run=run,

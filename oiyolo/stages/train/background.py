@@ -131,14 +131,16 @@ def option_variables(project: Project) -> dict[str, str]:
     """Return the options that differ from the project's file, as environment variables."""
     saved = asdict(project_config.load(project.options_path, {}))
     return {
-        KEYS_BY_NAME[name].variable: _as_text(value)
+        KEYS_BY_NAME[name].variable: _as_text(value, is_list=KEYS_BY_NAME[name].value_type.is_list)
         for section, values in asdict(project.config).items()
         for name, value in values.items()
         if saved[section][name] != value
     }
 
 
-def _as_text(value: object) -> str:
+def _as_text(value: object, *, is_list: bool) -> str:
+    if is_list:  # its texts may contain commas
+        return json.dumps(value)
     if isinstance(value, (tuple, list)):
         return ",".join(map(str, value))
     return "" if value is None else str(value)

@@ -439,7 +439,7 @@ class TrainingLoop:
             where=str(self._run.log_path),
             expected=f"{self._run.weights_folder.name}/{self._checkpoints.final_path.name} after "
             f"{self._max_batches:,} iterations",
-            found=f"darknet's output:\n{cause.output or 'nothing'}\n",
+            found=cause.line or "no output",
             remedy=cause.remedy,
         )
 
@@ -449,7 +449,7 @@ class TrainingLoop:
         return kind(
             f"the training was stopped: {reason.message}",
             where=str(self._run.log_path),
-            found=f"darknet's output:\n{cause.output or 'nothing'}\n",
+            found=cause.line or "no output",
             remedy=abort.remedy,
         )
 

@@ -17,6 +17,7 @@ import pytest
 from oiyolo.core.errors import DarknetError
 from oiyolo.darknet.build import builder, tree
 from oiyolo.darknet.build.builder import BUILD_LOG, RECIPE_FILE
+from oiyolo.darknet.build.failures import explain
 from oiyolo.darknet.build.flags import Flags
 from oiyolo.darknet.build.toolchain import Component, Toolchain
 
@@ -313,6 +314,21 @@ def test_the_revision_is_read_without_changing_the_repository(tmp_path: Path, so
     _, reason = build(source, tmp_path / "build")
     assert reason is not None
     assert reason.startswith("revision changed: commit from")
+
+
+def test_a_repository_of_another_owner_is_named_with_gits_remedy(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (source / ".git").unlink()
+    assert tree.revision(source).git_error == ""  # no repository
+    git(source, "init", "-q")
+    git(source, "commit", "-qm", "one", "--allow-empty")
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")  # of git's own tests
+    refused = tree.revision(source).git_error
+    failure = explain(refused)
+    assert failure is not None
+    assert f"git config --global --add safe.directory {source}" in failure.remedy
+    assert "tags" not in failure.what
 
 
 def test_a_folder_in_another_repository_has_no_revision_of_its_own(

@@ -39,6 +39,7 @@ def test_a_known_failure_is_explained_with_its_remedy(case: str) -> None:
         # Warnings of builds that succeed.
         "src/gemm.c:232:9: warning: implicit declaration of function 'cudaThreadSynchronize'\n",
         "nvcc warning : incompatible redefinition for option 'compiler-bindir'\n",
+        '  printf("CUDA Error: %s\\n", s);\n',
         "CMake Warning at CM_dependencies.cmake:80 (MESSAGE):\n  cuDNN not found.\n",
         "/usr/bin/ld: cannot find -lcudalike: No such file or directory\n",
     ],
