@@ -197,15 +197,26 @@ def write_json(path: Path, value: object) -> None:
 
 
 def read_json(path: Path) -> Any:  # noqa: ANN401  (any JSON value)
-    """Return the content of a JSON file; ``None`` if it is missing or not JSON.
+    """Return the content of a JSON file; ``None`` if it is missing or not JSON (NaN is not).
 
     Raises:
         OSError: The file cannot be read, or is not a regular file.
     """
     try:
-        return json.loads(read_text(path))
+        return _parse_json(read_text(path))
     except (FileNotFoundError, ValueError, RecursionError):  # including invalid UTF-8
         return None
+
+
+def _parse_json(text: str) -> Any:  # noqa: ANN401  (any JSON value)
+    value = json.loads(text, parse_constant=_refuse_constant)
+    if "\\ud" in text.lower():
+        json.dumps(value, ensure_ascii=False).encode()  # half a character could not be written
+    return value
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
 
 
 def remove_parts(folder: Path) -> int:

@@ -1,19 +1,21 @@
 """Read the records that the project wrote: JSON files whose damage is an error with a remedy.
 
-A record is the only source of what it says, unlike a recipe or a cache, which are made again if
-they cannot be read (``files.read_json``). Its form is declared with type hints, of which these are
-checked: ``str``, ``int``, ``float``, ``bool``, ``None``, ``list``, ``dict``, unions, ``Any`` and
-typed dictionaries.
+A record is the only source of what it says (``find``), unlike a recipe or a cache, which are made
+again if they cannot be read (``find_intact``, ``load``). A form is declared with type hints, of
+which these are checked: ``str``, ``int``, ``float``, ``bool``, ``None``, ``list``, ``dict``,
+unions, ``Any`` and typed dictionaries. A number is finite, and a whole number fits into 64 bits.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import types
 from typing import (
     TYPE_CHECKING,
     Any,
     Final,
+    TypeVar,
     Union,
     get_args,
     get_origin,
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+_T = TypeVar("_T")
 _MAX_NUMBER: Final = 2**63
 _NAMES: Final = {
     str: "a text",
@@ -57,6 +60,43 @@ def find(path: Path, form: object, *, remedy: str) -> dict[str, Any] | None:
     if problem:
         raise damaged_error(path, problem, remedy)
     return content  # type: ignore[no-any-return]  # checked above
+
+
+def find_intact(path: Path, form: object) -> dict[str, Any] | None:
+    """Return the content of a file that is made again if need be; ``None`` if it is damaged.
+
+    Args:
+        path: The file, which contains a JSON object and need not exist.
+        form: The type hint of the object.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    content = files.read_json(path)
+    is_intact = isinstance(content, dict) and not mismatch(content, form)
+    return content if is_intact else None
+
+
+def load(path: Path, kind: type[_T]) -> _T | None:
+    """Return the dataclass object in a file; ``None`` if it is missing or damaged.
+
+    Args:
+        path: The file, which contains the object's fields and is made again if need be.
+        kind: The dataclass.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    content = files.read_json(path)
+    hints = get_type_hints(kind)
+    if not isinstance(content, dict) or content.keys() - hints.keys():
+        return None
+    if any(mismatch(value, hints[name]) for name, value in content.items()):
+        return None
+    try:
+        return kind(**content)
+    except TypeError:  # a field is missing
+        return None
 
 
 def damaged_error(path: Path, found: str, remedy: str) -> InputFormError:
@@ -114,7 +154,7 @@ def _is_scalar(value: object, form: type) -> bool:
         return isinstance(value, bool) and form is bool
     if isinstance(value, int):
         return form in {int, float} and abs(value) < _MAX_NUMBER
-    return isinstance(value, form)
+    return isinstance(value, form) and not (isinstance(value, float) and not math.isfinite(value))
 
 
 def _container_mismatch(value: object, form: object, name: str) -> str:

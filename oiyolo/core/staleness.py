@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, TypedDict
 
-from oiyolo.core import files
+from oiyolo.core import files, records
 from oiyolo.core.results import format_value
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+_CHECKSUMS: Final = "sha256"
+"""The key of a recipe with the checksums of the files that were made."""
 
 
 def fingerprint(value: object) -> str:
@@ -23,9 +26,37 @@ def fingerprint(value: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def write_recipe(path: Path, recipe: Mapping[str, object]) -> None:
-    """Write an artifact's recipe; a stage does this last, so a recipe means a complete artifact."""
-    files.write_json(path, recipe)
+def write_recipe(path: Path, recipe: Mapping[str, object], artifacts: Sequence[Path] = ()) -> None:
+    """Write an artifact's recipe; a stage does this last, so a recipe means a complete artifact.
+
+    Args:
+        path: The file of the recipe.
+        recipe: Names of inputs and their JSON-compatible values.
+        artifacts: Files next to it whose damage must be noticed (``check_intact``).
+    """
+    checksums = {artifact.name: files.sha256_of(artifact) for artifact in artifacts}
+    files.write_json(path, {**recipe, _CHECKSUMS: checksums} if checksums else recipe)
+
+
+class _SavedRecipe(TypedDict):
+    sha256: dict[str, str]
+
+
+def is_intact(path: Path, artifact: Path) -> bool:
+    """Return whether a file exists and is as it was when the recipe at ``path`` was written.
+
+    An older version, or a damaged recipe, says nothing about it.
+    """
+    saved = records.find_intact(path, _SavedRecipe)
+    expected = saved and saved[_CHECKSUMS].get(artifact.name)
+    return artifact.is_file() and (not expected or files.sha256_of(artifact) == expected)
+
+
+def check_intact(path: Path, artifact: Path, *, remedy: str) -> None:
+    """Raise InputFormError, with the remedy, if a file is not ``is_intact``."""
+    if not is_intact(path, artifact):
+        found = "other content" if artifact.exists() else "no such file"
+        raise records.damaged_error(artifact, found, remedy)
 
 
 def stale_reason(path: Path, recipe: Mapping[str, object]) -> str | None:

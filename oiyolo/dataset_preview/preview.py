@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import logging
 import re
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypedDict
 
 from oiyolo import __version__
-from oiyolo.core import files, staleness
+from oiyolo.core import files, records, staleness
 from oiyolo.dataset_preview import page
 from oiyolo.dataset_preview.contact_sheets import draw_sheets
 from oiyolo.dataset_preview.sampling import choose_sample
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from PIL import Image
 
     from oiyolo.dataset_preview.dataset import PreviewDataset
@@ -28,6 +27,10 @@ _JPEG: Final = {"quality": 88, "subsampling": 0}  # chroma subsampling blurs col
 _SHEET_FILES: Final = re.compile(r"(train|valid|test|smallest|largest|duplicates|rotated-\d+)\.jpg")
 _MISSING_IMAGE: Final = "gone"
 """Recorded instead of the checksum of an image that cannot be read."""
+
+
+class _SavedRecipe(TypedDict):
+    files: list[str]
 
 
 def write_preview(dataset: PreviewDataset, folder: Path) -> list[Path]:
@@ -51,8 +54,8 @@ def write_preview(dataset: PreviewDataset, folder: Path) -> list[Path]:
     recipe_path = folder / _RECIPE_FILE
     reason = staleness.stale_reason(recipe_path, recipe)
     if reason is None:
-        names = files.read_json(recipe_path).get("files") or []
-        before = [folder / str(name) for name in names]
+        saved = records.find_intact(recipe_path, _SavedRecipe) or {"files": []}
+        before = [folder / Path(name).name for name in saved["files"]]
         if before and all(path.is_file() for path in before):
             return before
     _log.info("preview: drawing contact sheets and charts: %s", reason or "a file is missing")

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 from weakref import WeakSet
 
-from oiyolo.core import files
+from oiyolo.core import records
 from oiyolo.demo_data.writer import (
     DEFAULT_SCENES,
     OVERRIDES_FILE,
@@ -106,8 +106,11 @@ class Server(ThreadingHTTPServer):
 
     def load_overrides(self) -> None:
         """Read the mirror's response overrides for dead links and thumbnails from its file."""
-        overrides = files.read_json(self.folder / OVERRIDES_FILE) or {}
-        self.overrides = {path: ResponseOverride(**fields) for path, fields in overrides.items()}
+        path = self.folder / OVERRIDES_FILE
+        remedy = "Delete the folder; the demo draws it again"
+        overrides = records.find(path, dict[str, dict[str, Any]], remedy=remedy) or {}
+        with records.convert_damage(path, remedy):
+            self.overrides = {url: ResponseOverride(**row) for url, row in overrides.items()}
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401
         """Print nothing: clients that disconnect during a response are normal."""

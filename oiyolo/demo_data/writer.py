@@ -23,14 +23,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from enum import Enum
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypedDict
 from urllib.parse import urlsplit
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from oiyolo import boxes
-from oiyolo.core import files
+from oiyolo.core import files, records
 from oiyolo.core.errors import UsageError
 from oiyolo.demo_data import catalogue
 from oiyolo.demo_data.canvas import chance
@@ -266,6 +266,11 @@ def _assign_authors(rng: np.random.Generator, scenes: int) -> list[int]:
     return [int(author) for author in rng.permutation(authors[:scenes])]
 
 
+class _Marker(TypedDict, total=False):
+    made_from: dict[str, Any]
+    base_url: str
+
+
 def write_mirror(
     folder: Path, *, base_url: str, seed: int = 0, scenes: int = DEFAULT_SCENES
 ) -> DemoMirror:
@@ -285,7 +290,7 @@ def write_mirror(
     """
     recipe = {"form": FORMAT_VERSION, "seed": seed, "scenes": scenes}
     marker_path = folder / MARKER_FILE
-    marker = files.read_json(marker_path)
+    marker = records.find_intact(marker_path, _Marker)
     if marker is None and folder.is_dir() and any(folder.iterdir()):
         raise UsageError(
             "not a demo mirror",
@@ -311,8 +316,11 @@ def write_mirror(
 
 def last_port(folder: Path) -> int:
     """Return the port of the mirror's last base URL, or 0 if there is none."""
-    marker = files.read_json(folder / MARKER_FILE) or {}
-    return urlsplit(marker.get("base_url", "")).port or 0
+    marker = records.find_intact(folder / MARKER_FILE, _Marker) or {}
+    try:
+        return urlsplit(marker.get("base_url", "")).port or 0
+    except ValueError:  # damaged
+        return 0
 
 
 def _draw_all(folder: Path, plans: Sequence[ImagePlan], seed: int) -> None:

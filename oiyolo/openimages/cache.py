@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from oiyolo.core import files
+from oiyolo.core import files, records
 from oiyolo.core.errors import InputFormError, UnavailableError
 from oiyolo.core.progress import progress
 from oiyolo.net.client import HttpClient
@@ -153,8 +153,8 @@ class Cache:
         """Return an official file for reading once, without keeping it.
 
         A cached copy is used if it is current or the server cannot be reached. An outdated copy is
-        deleted once the newer version was read to its end. Without a cached copy this sends no
-        request: an error occurs only when the first block is read.
+        deleted later, because another process may be about to read it. Without a cached copy this
+        sends no request: an error occurs only when the first block is read.
         """
         entry = self._entry(official)
         copy = entry.metadata_of_copy()
@@ -205,6 +205,18 @@ class Cache:
         metadata = self._entry(official).metadata_of_copy()
         return metadata is not None and self.current_version(official) == metadata.md5
 
+    def check_available(self, official: OfficialFile) -> None:
+        """Raise as ``get`` would if a file is neither cached nor on the site; downloads nothing.
+
+        Raises:
+            UnavailableError: The site cannot be reached.
+            InputFormError: The site does not have the file.
+        """
+        entry = self._entry(official)
+        if entry.metadata_of_copy() is None:
+            with _missing_as_input_error(entry.url):
+                self._web.newer_version(entry.url, {})
+
     def missing_bytes(self, official: OfficialFile) -> int:
         """Return how many bytes of a file are still to be downloaded; 0 if that is unknown."""
         entry = self._entry(official)
@@ -226,11 +238,10 @@ class Cache:
 
     def bandwidth_bytes_s(self) -> float | None:
         """Return the speed of the last large download in bytes per second; ``None`` without one."""
-        measured = files.read_json(self.folder / _BANDWIDTH_FILE)
-        try:
-            return float(measured["bytes"] / measured["seconds"])
-        except (KeyError, TypeError, ZeroDivisionError):
-            return None
+        path = self.folder / _BANDWIDTH_FILE
+        measured = records.find_intact(path, dict[str, float]) or {}
+        size_bytes, seconds = measured.get("bytes", 0), measured.get("seconds", 0)
+        return size_bytes / seconds if size_bytes > 0 and seconds > 0 else None
 
     def _entry(self, official: OfficialFile) -> CacheEntry:
         return CacheEntry(self.folder / official.path, f"{self.base_url}/{official.path}")

@@ -3,8 +3,9 @@
 For ``boxes.csv`` these are, in one folder:
 
 - ``boxes.csv``: the file, complete and verified.
-- ``boxes.csv.facts.json``: metadata of the version that was seen last. It is also kept for a file
-  that was only streamed, so that a later command can ask whether that version is still current.
+- ``boxes.csv.facts.json``: metadata of this file. It is also kept for a file that was only
+  streamed, so that a later command can ask whether that version is still current.
+- ``boxes.csv.streamed.json``: metadata of a newer version that was only streamed.
 - ``boxes.csv.unfinished`` and ``boxes.csv.unfinished.json``: an interrupted download, and the
   version that it is part of (``net.download``).
 - ``boxes.csv.complete.json``: metadata of a download that is being moved to its final name.
@@ -20,7 +21,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
 
-from oiyolo.core import files, locks
+from oiyolo.core import files, locks, records
 from oiyolo.net.download import PARTIAL_SUFFIX, PartialDownload
 from oiyolo.net.ranges import FileVersion
 from oiyolo.net.urls import display_url
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 _RECENT_S: Final = 60.0
 """How long a copy is used without asking a server that sends neither ETag nor Last-Modified."""
+_UNUSED_S: Final = 3600.0
+"""How long a copy has been outdated before it is deleted: nobody is about to read it any more."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,7 @@ class CacheEntry:
         self.path, self.url, self.shown_url = path, url, display_url(url)
         self.partial = PartialDownload(path.with_name(path.name + PARTIAL_SUFFIX), url)
         self._metadata_path = path.with_name(path.name + ".facts.json")
+        self._streamed_path = path.with_name(path.name + ".streamed.json")
         self._complete_path = path.with_name(path.name + ".complete.json")
         self._lock_path = path.with_name(path.name + ".lock")
 
@@ -106,24 +110,25 @@ class CacheEntry:
     def metadata(self) -> FileMetadata | None:
         """Return the metadata of the last version; ``None`` if it is missing or damaged.
 
-        The file itself may be missing.
+        The file itself may be missing, or be an older version.
         """
-        return self._read_metadata(self._metadata_path)
+        streamed = self._read_metadata(self._streamed_path)
+        return streamed or self._read_metadata(self._metadata_path)
 
     def _read_metadata(self, path: Path) -> FileMetadata | None:
-        saved = files.read_json(path)
-        if not isinstance(saved, dict) or saved.get("url") != self.shown_url:
-            return None
-        try:
-            metadata = FileMetadata(**saved)
-        except TypeError:  # fields are missing or unknown
-            return None
-        texts = (metadata.md5, metadata.etag, metadata.last_modified)
-        return metadata if all(isinstance(text, str) for text in texts) else None
+        metadata = records.load(path, FileMetadata)
+        return metadata if metadata is not None and metadata.url == self.shown_url else None
 
     def metadata_of_copy(self) -> FileMetadata | None:
-        """Return the metadata of the complete file; ``None`` if it is missing or damaged."""
-        metadata = self.metadata()
+        """Return the metadata of the complete file.
+
+        ``None`` if it is missing, damaged, or older than a version that was streamed.
+        """
+        streamed, copy = self._read_metadata(self._streamed_path), self._metadata_of_file()
+        return None if streamed and copy and streamed.md5 != copy.md5 else copy
+
+    def _metadata_of_file(self) -> FileMetadata | None:
+        metadata = self._read_metadata(self._metadata_path)
         if metadata is None or not self.path.is_file() or self._complete_path.exists():
             return None
         return metadata if self.path.stat().st_size == metadata.size_bytes else None
@@ -151,6 +156,7 @@ class CacheEntry:
         if self.partial.path.is_file():
             self.partial.finish(self.path)
         self.save_metadata(metadata)
+        self._streamed_path.unlink(missing_ok=True)
         self._complete_path.unlink(missing_ok=True)
 
     def recover(self) -> None:
@@ -166,11 +172,26 @@ class CacheEntry:
         self._complete_path.unlink(missing_ok=True)
 
     def record_streamed(self, metadata: FileMetadata) -> None:
-        """Save the metadata of a streamed version, and delete a copy of another version."""
-        before = self.metadata_of_copy()
-        if before is None or before.md5 != metadata.md5:
+        """Save the metadata of a streamed version; a copy of another version becomes outdated.
+
+        Another process may be about to read the copy, so that is deleted by a later call.
+        """
+        copy = self._metadata_of_file()
+        if copy is not None and copy.md5 == metadata.md5:
+            self._streamed_path.unlink(missing_ok=True)
+        elif copy is not None and not self._is_long_outdated():
+            if not self._streamed_path.exists() or self.metadata() != metadata:
+                files.write_json(self._streamed_path, asdict(metadata))
+        else:  # no copy that anybody uses
             self.path.unlink(missing_ok=True)
             self.save_metadata(metadata)
+            self._streamed_path.unlink(missing_ok=True)
+
+    def _is_long_outdated(self) -> bool:
+        """Return whether a newer version than the copy was streamed long ago."""
+        if not self._streamed_path.exists():
+            return False
+        return time.time() - self._streamed_path.stat().st_mtime > _UNUSED_S
 
     def _remove_parts(self) -> None:
         """Delete partly written files of this entry; those of other entries may be in use."""

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any, Final, overload
 
 from oiyolo.core.results import Plan, Result
 from oiyolo.operations.plan import require_disk_space
+from oiyolo.planning.forecast import forecast
 from oiyolo.project.keywords import takes_keys
 from oiyolo.project.project import open_project
+from oiyolo.stages import select as select_stage
 from oiyolo.stages.evaluate import evaluate
-from oiyolo.stages.fetch import fetch
+from oiyolo.stages.fetch import fetch, preview
 from oiyolo.stages.plot import plot
 from oiyolo.stages.prepare import prepare
 from oiyolo.stages.report import report
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from oiyolo.project.keywords import AllKeywords
-    from oiyolo.project.project import ProjectLike
+    from oiyolo.project.project import Project, ProjectLike
 
 _log = logging.getLogger("oiyolo")
 
@@ -92,11 +94,11 @@ def run(
 
     Raises:
         UnavailableError: The run does not fit on the disk.
-        OiyoloError: A stage failed; the results of earlier stages are kept.
+        OiyoloError: A stage failed, or would fail; the results of earlier stages are kept.
     """
     opened = open_project(project, options, may_create=True, dry_run=dry_run)
     if dry_run:
-        return Plan("run", [f"{name}, unless it is up to date" for name in _STAGES])
+        return _preview(opened)
     results: dict[str, Result] = {}
     for name, stage in _STAGES.items():
         results[name] = stage(opened)
@@ -105,3 +107,24 @@ def run(
         if name not in _FINAL_RESULTS:
             _log.info("%s", results[name])
     return Ran(results)
+
+
+def _preview(project: Project) -> Plan:
+    """Return what the first stage that is not up to date would do, and the names of the others.
+
+    What these would do depends on its result.
+
+    Raises:
+        OiyoloError: As ``run`` would raise.
+    """
+    fetched = preview(project)
+    actions, following = list(fetched.actions), [*_STAGES][2:]
+    if not select_stage.preview(project).actions:
+        forecast(project).check()
+    while following and not actions:
+        name = following.pop(0)
+        actions += _STAGES[name](project, dry_run=True).actions
+    if actions and following:
+        names = f"{', '.join(following[:-1])} and {following[-1]}"
+        actions.append(f"then {names.removeprefix(' and ')}, unless up to date")
+    return Plan("run", actions, fetched.facts)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from oiyolo.core.errors import InputFormError
 from oiyolo.core.results import Result, format_table, pluralize
 from oiyolo.planning.comparison import comparison
 from oiyolo.project import journals
 from oiyolo.project.project import open_project
+from oiyolo.stages import select as select_stage
 from oiyolo.training.live_reader import latest_stats
-from oiyolo.training.run import runs_in
+from oiyolo.training.run import survey_runs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,18 +33,28 @@ class Status(Result):
         runs: Training runs, the oldest first.
         plan: Planned and actual values; ``None`` without a plan.
         backlog: Results of fetched shards that are not merged into the ledger yet.
+        damaged: The errors of records that cannot be read; what they contain is missing above.
+        limit_note: How many more images there are than ``[dataset] limit``; empty if none.
     """
 
     counts: Counts
     runs: Sequence[Run]
     plan: Comparison | None
     backlog: MergeBacklog
+    damaged: Sequence[InputFormError] = field(default=())
+    limit_note: str = ""
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of the command: 3 if a record is damaged."""
+        return InputFormError.exit_code if self.damaged else 0
 
     def as_dict(self) -> dict[str, object]:
         """Return the result as JSON-compatible values."""
         runs = [{"run": run.name, "state": run.state, **_in_progress(run)} for run in self.runs]
         plan = {} if self.plan is None else {"plan": self.plan.as_dict()}
-        return {**self.counts.as_dict(), "runs": runs, **plan, **self._backlog_dict()}
+        damaged = {"damaged": [error.as_dict() for error in self.damaged]} if self.damaged else {}
+        return {**self.counts.as_dict(), "runs": runs, **plan, **self._backlog_dict(), **damaged}
 
     def _backlog_dict(self) -> dict[str, object]:
         numbers = {
@@ -56,7 +68,7 @@ class Status(Result):
         rows = [(state, f"{n:,}") for state, n in self.counts.states.items() if n]
         rows += [(f"excluded: {why}", f"{n:,}") for why, n in self.counts.excluded.items()]
         rows += [("selected", f"{self.counts.selected:,}")]
-        lines = [format_table(rows)]
+        lines = [format_table(rows), *([self.limit_note] if self.limit_note else [])]
         if self.backlog.active:
             lines.append(f"{pluralize(self.backlog.active, 'shard')} being fetched now")
         if self.backlog.shards:
@@ -66,6 +78,7 @@ class Status(Result):
             )
         lines += [f"run {run.name}: {_state_text(run)}" for run in self.runs]
         lines += [] if self.plan is None else [str(self.plan)]
+        lines += map(str, self.damaged)
         return "\n".join(lines)
 
 
@@ -95,10 +108,14 @@ def status(project: ProjectLike = ".") -> Status:
         UsageError: The project has no data yet.
     """
     opened = open_project(project)
+    runs, damaged = survey_runs(opened.runs_folder)
     with opened.ledger(read_only=True) as ledger:
-        return Status(
-            ledger.counts(),
-            runs_in(opened.runs_folder),
-            comparison(opened, ledger),
-            journals.merge_backlog(opened.data_folder, ledger),
-        )
+        plan, limit_note = None, ""
+        try:
+            selection = select_stage.find(opened)
+            limit_note = "" if selection is None else selection.limit_note
+            plan = comparison(opened, ledger, runs)
+        except InputFormError as error:
+            damaged.append(error)
+        backlog = journals.merge_backlog(opened.data_folder, ledger)
+        return Status(ledger.counts(), runs, plan, backlog, damaged, limit_note)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
-from oiyolo.core import files, records
+from oiyolo.core import records
 from oiyolo.core.disks import used_bytes
 from oiyolo.core.errors import OiyoloError
 from oiyolo.core.results import format_table
@@ -18,16 +17,15 @@ from oiyolo.planning.run_plan import plan_path
 from oiyolo.project.ledger import STATES
 from oiyolo.stages import fetch as fetch_stage
 from oiyolo.stages import select as select_stage
-from oiyolo.training.run import FINISHED, runs_in
+from oiyolo.training.run import FINISHED
 from oiyolo.trainlog.parse import read_log
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from oiyolo.project.ledger import Ledger
     from oiyolo.project.project import Project
-
-_log = logging.getLogger("oiyolo")
+    from oiyolo.training.run import Run
 
 _Pair = tuple[float | None, float | None]
 
@@ -77,23 +75,57 @@ class Comparison:
         return "?" if value is None else f"{value:,.0f}"
 
 
-def comparison(project: Project, ledger: Ledger) -> Comparison | None:
-    """Return the comparison of the project's plan with the outcome; ``None`` without a plan."""
-    path = plan_path(project)
-    plan = files.read_json(path)
-    if plan is None:
-        return None
-    try:
-        return _compare(project, ledger, plan)
-    except (LookupError, TypeError, ValueError, AttributeError, OverflowError):
-        _log.warning("%s is not a valid plan; `oiyolo plan` writes a new one", path)
-        return None
+class _Fetch(TypedDict):
+    images: float
+    bytes: float
+    seconds: float | None
 
 
-def _compare(project: Project, ledger: Ledger, plan: dict[str, Any]) -> Comparison:
+class _Training(TypedDict):
+    network: str
+    iterations: int
+    seconds: float | None
+
+
+class _Money(TypedDict):
+    price_per_hour: float
+    currency: str
+    total: float | None
+
+
+class _Plan(TypedDict):
+    """The parts of ``plan.json`` that are compared."""
+
+    at: str
+    selection: str
+    fetch: _Fetch
+    training: _Training
+    money: _Money | None
+    final_bytes: float
+
+
+def comparison(project: Project, ledger: Ledger, runs: Sequence[Run]) -> Comparison | None:
+    """Return the comparison of the project's plan with the outcome; ``None`` without a plan.
+
+    Args:
+        project: The project.
+        ledger: Its ledger.
+        runs: Its runs, the oldest first.
+
+    Raises:
+        InputFormError: ``plan.json`` or ``selection.json`` is damaged.
+    """
+    remedy = "Run `oiyolo plan`, which writes it again"
+    plan = records.find(plan_path(project), _Plan, remedy=remedy)
+    return None if plan is None else _compare(project, ledger, plan, runs)
+
+
+def _compare(
+    project: Project, ledger: Ledger, plan: dict[str, Any], runs: Sequence[Run]
+) -> Comparison:
     fetch, training, money = plan["fetch"], plan["training"], plan["money"] or {}
     fetch_s = fetch_stage.read_stats(project).seconds or None
-    iterations, training_s = _latest_training(project, str(training["network"]))
+    iterations, training_s = _latest_training(runs, training["network"])
     known_s = [seconds for seconds in (fetch_s, training_s) if seconds is not None]
     spent = cost(sum(known_s), money["price_per_hour"]) if money and known_s else None
     selection = select_stage.find(project)
@@ -104,8 +136,8 @@ def _compare(project: Project, ledger: Ledger, plan: dict[str, Any]) -> Comparis
         if isinstance(size, int) and not Path(str(source_of[image_id])).is_absolute()
     )
     disk_bytes = used_bytes(project.data_folder) + used_bytes(project.runs_folder)
-    compared = Comparison(
-        at=str(plan["at"]),
+    return Comparison(
+        at=plan["at"],
         of_this_selection=selection is not None and selection.fingerprint == plan["selection"],
         pairs={
             "images": (fetch["images"], len(source_of)),
@@ -116,20 +148,16 @@ def _compare(project: Project, ledger: Ledger, plan: dict[str, Any]) -> Comparis
             "training_seconds": (training["seconds"], training_s),
             "money": (money.get("total"), spent),
         },
-        currency=str(money.get("currency", "")),
+        currency=money.get("currency", ""),
     )
-    planned = [pair[0] for pair in compared.pairs.values()]
-    if problem := records.mismatch(planned, list[float | None]):
-        raise ValueError(problem)
-    return compared
 
 
-def _latest_training(project: Project, network: str) -> tuple[int | None, float | None]:
+def _latest_training(all_runs: Sequence[Run], network: str) -> tuple[int | None, float | None]:
     """Return the iterations and seconds of a network's latest run; ``None`` without a run."""
-    runs = [run for run in runs_in(project.runs_folder) if run.record.get("network") == network]
+    runs = [run for run in all_runs if run.record.get("network") == network]
     if not runs:
         return None, None
-    run, record = runs[-1], runs[-1].record
+    run, record = runs[-1], runs[-1].started_record
     is_finished = record.get("state") == FINISHED
     recorded_s = float(record.get("seconds") or 0.0)
     if is_finished and not record.get("resumed_at_iteration"):

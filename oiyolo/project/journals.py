@@ -41,6 +41,8 @@ _STATES: Final = frozenset({PENDING, FETCHED, EXCLUDED})
 _FACTS: Final = frozenset({"source", "bytes", "md5"})
 _TEXTS: Final = ("image_id", "state", "message", "reason", "at")
 _OLD_KEYS: Final = {"told": "message"}
+_MAX_COUNT: Final = 2**63 - 1
+"""The largest whole number of SQLite."""
 _BATCH_LINES: Final = 5_000
 _PAGE_BYTES: Final = 1 << 20
 
@@ -263,7 +265,7 @@ def _parse_line(line: bytes) -> dict[str, Any]:
     """Return the JSON object in a line; empty if it has none."""
     try:
         value = json.loads(line)
-    except (json.JSONDecodeError, UnicodeDecodeError):
+    except (ValueError, RecursionError):  # ValueErrors: bytes, and numbers of thousands of digits
         return {}
     return value if isinstance(value, dict) else {}
 
@@ -281,7 +283,12 @@ def _to_change(value: Mapping[str, Any]) -> Change | None:
         and change.state in _STATES
         and isinstance(facts, dict)
         and facts.keys() <= _FACTS
-        and all(isinstance(fact, (str, int)) for fact in facts.values())
-        and type(change.attempts) is int
+        and all(isinstance(fact, str) or _is_count(fact) for fact in facts.values())
+        and _is_count(change.attempts)
+        and type(change.retried) is bool
     )
     return change if is_valid else None
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value <= _MAX_COUNT

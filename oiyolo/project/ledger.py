@@ -126,6 +126,7 @@ class Change:
         facts: Further columns to set, such as ``bytes`` or ``md5``.
         attempts: Number of requests that were made for it, added to those before.
         at: When it happened (ISO 8601, UTC); empty for now.
+        retried: Whether the image was fetched again, whatever its state; only in a journal.
     """
 
     image_id: str
@@ -135,6 +136,7 @@ class Change:
     facts: Mapping[str, object] = field(default_factory=dict)
     attempts: int = 0
     at: str = ""
+    retried: bool = False
 
 
 @dataclass(frozen=True)
@@ -444,7 +446,8 @@ class Ledger:
         """Apply a part of a journal, and record in the same transaction where it ends.
 
         The ledger's newer states take precedence: a change applies only to an image that is
-        pending, or that the same stage excluded and the journal records as fetched after all.
+        pending, or that the same stage excluded and the journal records as fetched after all. An
+        image that was fetched again changes in any state, but keeps a good one if that failed.
 
         Args:
             stage: The stage that wrote the journal.
@@ -459,18 +462,27 @@ class Ledger:
         changed = 0
         with self._transaction():
             for change in changes:
-                condition = " AND state = 'pending'"
-                if change.state == FETCHED:
-                    condition = (
-                        f" AND (state = 'pending' OR (state = 'excluded' AND stage = '{stage}'))"
-                    )
-                changed += self._apply(stage, change, at, condition)
+                applied = self._apply(stage, change, at, _merge_condition(stage, change))
+                if not applied and change.retried:
+                    self._keep(stage, change, at)
+                changed += applied
             self._db.execute(
                 "INSERT INTO journals VALUES (?, ?) "
                 "ON CONFLICT DO UPDATE SET entered_bytes = excluded.entered_bytes",
                 (journal, up_to),
             )
         return changed
+
+    def _keep(self, stage: str, change: Change, at: str) -> None:
+        """Record that a good image could not be fetched again."""
+        self._db.execute(
+            "UPDATE images SET attempts = attempts + ? WHERE image_id = ?",
+            (change.attempts, change.image_id),
+        )
+        self._db.execute(
+            "INSERT INTO events SELECT image_id, ?, ?, state, ? FROM images WHERE image_id = ?",
+            (change.at or at, stage, kept_message(change.message), change.image_id),
+        )
 
     def merged_bytes(self) -> dict[str, int]:
         """Return how many bytes of each journal were merged, by the journal's name."""
@@ -669,6 +681,20 @@ class Ledger:
             (str(at), str(stage), str(message))
             for _, at, stage, _, message in self._db.rows(query, (image_id,))
         ]
+
+
+def kept_message(failure: str) -> str:
+    """Return the message of an event: a good image could not be fetched again."""
+    return f"kept, as it cannot be fetched again: {failure}"
+
+
+def _merge_condition(stage: str, change: Change) -> str:
+    """Return the SQL condition on an image's row under which a journal's change applies."""
+    if change.retried:
+        return "" if change.state == FETCHED else " AND state IN ('pending', 'excluded')"
+    if change.state == FETCHED:
+        return f" AND (state = 'pending' OR (state = 'excluded' AND stage = '{stage}'))"
+    return " AND state = 'pending'"
 
 
 def _largest_first(counts: Mapping[str, int]) -> dict[str, int]:

@@ -34,6 +34,21 @@ _JOIN_TIMEOUT_S: Final = 0.2
 
 
 @dataclass(frozen=True)
+class SourceFailure:
+    """A source that was asked for an image and does not have it, or could not be reached.
+
+    Attributes:
+        source: Name of the source.
+        detail: What happened, with the URL or path.
+        reached: Whether the source responded at all.
+    """
+
+    source: str
+    detail: str
+    reached: bool
+
+
+@dataclass(frozen=True)
 class Outcome:
     """The outcome of one image.
 
@@ -48,6 +63,7 @@ class Outcome:
         transient: Whether a later attempt may succeed.
         reached: Whether any source responded at all and this machine could store what it sent; true
             if none was sent a request.
+        failures: Sources that lack the image or could not be reached.
     """
 
     image_id: str
@@ -59,6 +75,7 @@ class Outcome:
     reason: str = ""
     transient: bool = False
     reached: bool = True
+    failures: tuple[SourceFailure, ...] = ()
 
 
 def fetch_images(
@@ -258,6 +275,7 @@ def _success(
         source=source.name,
         size_bytes=size_bytes,
         md5=fetched.md5,
+        failures=_source_failures(failures),
     )
 
 
@@ -271,4 +289,18 @@ def _failure(request: ImageRequest, failures: Sequence[tuple[str, NotFetchedErro
         reason=", ".join(f"{name}: {failure.reason}" for name, failure in failures),
         transient=any(failure.transient for _, failure in failures),
         reached=not requested or (stored and any(failure.reached for failure in requested)),
+        failures=_source_failures(failures),
+    )
+
+
+def _source_failures(
+    failures: Iterable[tuple[str, NotFetchedError]],
+) -> tuple[SourceFailure, ...]:
+    """Return the failures that say something about a source rather than about one response."""
+    return tuple(
+        SourceFailure(name, failure.detail, failure.reached)
+        for name, failure in failures
+        if failure.attempts
+        and not isinstance(failure, _NotStoredError)
+        and not (failure.reached and failure.transient)
     )

@@ -10,6 +10,7 @@ from oiyolo.imagery import jpeg
 from oiyolo.sources.image import FetchedImage, NoImagesError, NotFetchedError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from oiyolo.sources.image import ImageRequest
@@ -41,6 +42,29 @@ class Folder:
             expected="files named <ImageID>.jpg",
             found=found,
             remedy="Correct the folder in [images] sources (--sources), or mount its disk",
+        )
+
+    def check_has_any(self, image_ids: Iterable[str]) -> None:
+        """Raise if the folder has none of some images; it needs no more looks than until the first.
+
+        Raises:
+            NoImagesError: It has none of them, or as for ``check``.
+        """
+        self.check()
+        count = 0
+        for image_id in image_ids:
+            if (self._folder / f"{image_id}.jpg").exists():
+                return
+            count += 1
+        with os.scandir(self._folder) as entries:
+            others = [entry.name for entry in entries if entry.name.endswith(".jpg")]
+        raise NoImagesError(
+            f"this folder has none of the {count:,} selected images",
+            where=self.name,
+            expected="files named <ImageID>.jpg, such as those of an earlier fetch",
+            found=f"{len(others):,} other .jpg files, such as {min(others, default='')}",
+            remedy="No image was changed. Correct or remove the folder in [images] sources "
+            "(--sources)",
         )
 
     def get(self, request: ImageRequest) -> FetchedImage:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from oiyolo.net.buckets import is_bucket
+from oiyolo.net.buckets import is_bucket, parse_bucket_url
 from oiyolo.sources.folder import Folder
 from oiyolo.sources.web import Mirror, Original, Thumbnail
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from oiyolo.net.client_pool import HttpClientPool
     from oiyolo.net.workers import WorkerThreads
     from oiyolo.sources.image import BlockingSource, ImageRequest, Source, Verifier
+
+WEB_SOURCES: Final = (Mirror.name, Original.name, Thumbnail.name)
 
 
 class ThreadedSource:
@@ -67,9 +69,34 @@ def make_sources(
     return sources
 
 
+def ledger_name(name: str, base: Path) -> str:
+    """Return the name by which the ledger knows a source.
+
+    Args:
+        name: One of ``[images] sources``.
+        base: Folder that relative paths start from.
+    """
+    if name in WEB_SOURCES:
+        return name
+    return str(parse_bucket_url(name)) if is_bucket(name) else str(_folder_path(name, base))
+
+
+def folders(names: Sequence[str], base: Path) -> list[Folder]:
+    """Return those of the configured sources that are folders; arguments as for ``ledger_name``."""
+    return [
+        Folder(_folder_path(name, base))
+        for name in names
+        if name not in WEB_SOURCES and not is_bucket(name)
+    ]
+
+
+def _folder_path(name: str, base: Path) -> Path:
+    return base / Path(name).expanduser()
+
+
 def _blocking(name: str, base: Path) -> BlockingSource:
     if is_bucket(name):
         from oiyolo.sources.bucket import Bucket  # noqa: PLC0415  (google's libraries are large)
 
         return Bucket(name)
-    return Folder(base / Path(name).expanduser())
+    return Folder(_folder_path(name, base))

@@ -13,9 +13,9 @@ import logging
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, overload
+from typing import TYPE_CHECKING, Any, Final, overload
 
-from oiyolo.core import files, staleness
+from oiyolo.core import records, staleness
 from oiyolo.core.errors import DarknetError, UnavailableError
 from oiyolo.core.results import Plan, Result
 from oiyolo.darknet import program
@@ -334,7 +334,8 @@ def _check(
     """Return a darknet with the result of its verification: an earlier one, or else one now."""
     path, recipe = _verification_record(project, darknet)
     if staleness.stale_reason(path, recipe) is None:
-        revision = str(files.read_json(path).get("revision", ""))
+        saved = records.find_intact(path, dict[str, Any]) or {}
+        revision = str(saved.get("revision", ""))
         return Built(darknet, verified_now=False, revision=revision)
     if not verifies:
         revision = program.revision(darknet)

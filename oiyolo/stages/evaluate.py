@@ -257,7 +257,7 @@ def _find_saved(
         except ValueError as error:
             reason = f"{run.evaluation_path.name} is damaged: {error}"
         else:
-            scored = saved["weights"]
+            scored = saved.get("weights")
             if isinstance(scored, dict):
                 return Evaluated(run, split, weights, scored, evaluation, panels)
             reason = "the scored weights are not recorded"  # by an older version

@@ -9,7 +9,7 @@ import html
 import logging
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, overload
+from typing import TYPE_CHECKING, Any, Final, TypedDict, overload
 
 from oiyolo import __version__
 from oiyolo.core import files, records, staleness
@@ -160,7 +160,7 @@ def _render(project: Project, run: Run, dataset: dict[str, Any] | None) -> str:
     environment.filters |= {"percent": _percent, "data_url": data_url}
     return environment.get_template(_TEMPLATE).render(
         run=run,
-        record=run.record,
+        record=run.started_record,
         evaluation=_evaluation(run),
         dataset=dataset,
         splits=SPLITS,
@@ -171,14 +171,20 @@ def _render(project: Project, run: Run, dataset: dict[str, Any] | None) -> str:
     )
 
 
+class _Scores(TypedDict):
+    """What the page shows of ``evaluation.json``, apart from the figures."""
+
+    split: str
+
+
 def _evaluation(run: Run) -> dict[str, Any] | None:
     """Return the run's scores; ``None`` if there are none."""
-    path = run.evaluation_path
-    if not path.exists():
-        return None
     remedy = f"Run `oiyolo evaluate --run {run.name}`, which writes it again"
-    with records.convert_damage(path, remedy):
-        return with_current_keys(files.read_json(path))
+    content = records.find(run.evaluation_path, _Scores, remedy=remedy)
+    if content is None:
+        return None
+    with records.convert_damage(run.evaluation_path, remedy):
+        return with_current_keys(content)
 
 
 def _pictures(folder: Path, names: tuple[str, ...]) -> dict[str, Path]:

@@ -33,7 +33,7 @@ from oiyolo.project.ledger import SelectionChange
 from oiyolo.project.project import open_project
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
     from typing import Literal
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from oiyolo.openimages.cache import StreamedFile
     from oiyolo.openimages.classes import SelectedClass
     from oiyolo.openimages.csvscan.scan import ScanResult
-    from oiyolo.openimages.releases import SubsetFiles
+    from oiyolo.openimages.releases import OfficialFile, SubsetFiles
     from oiyolo.project.keys import OpenImagesOptions
     from oiyolo.project.keywords import SelectKeywords
     from oiyolo.project.project import Project, ProjectLike
@@ -362,13 +362,17 @@ def preview(
     options = project.config.openimages
     with contextlib.closing(Cache(project.cache_folder, options.base_url)) as cache:
         official = release(options.release)
+        subsets = [official.subsets[subset] for subset in project.config.dataset.subsets]
+        tables_of = [getattr(subset, kind) for subset in subsets for kind in TABLES]
         required = [official.classes, official.hierarchy]
-        if not options.stream:
-            for subset in project.config.dataset.subsets:
-                required += [getattr(official.subsets[subset], kind) for kind in TABLES]
-        missing = [file for file in required if not cache.is_current(file)]
+        missing = [
+            file
+            for file in (required if options.stream else [*required, *tables_of])
+            if not cache.is_current(file)
+        ]
         site, names = display_url(options.base_url), ", ".join(project.config.dataset.classes)
         if missing:
+            _check_available(cache, missing)
             files_text = pluralize(len(missing), "annotation file")
             return SelectPreview([f"download {files_text} from {site}, and search for {names}"])
         inputs = _Inputs(project, cache)
@@ -377,6 +381,7 @@ def preview(
         if reason is None:
             return SelectPreview([])
         if options.stream:
+            _check_available(cache, tables_of)
             return SelectPreview([f"stream the annotations from {site}, and search for {names}"])
         chosen = inputs.choose()
     ids = chosen.images["ImageID"].tolist()
@@ -414,6 +419,12 @@ def run(project: Project, *, guard: Guard | None = None, needs_site: bool = Fals
         selected = _write(project, inputs, inputs.choose(), guard)
         inputs.write_recipe()
         return selected
+
+
+def _check_available(cache: Cache, official_files: Iterable[OfficialFile]) -> None:
+    """Raise if one of the files is neither cached nor on the site."""
+    for file in official_files:
+        cache.check_available(file)
 
 
 def _check_reached(cache: Cache, *, needs_site: bool) -> None:

@@ -24,7 +24,7 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from oiyolo.core import files
+from oiyolo.core import files, records
 from oiyolo.core.errors import UsageError
 from oiyolo.trainlog.lineage import build_lineage
 
@@ -111,12 +111,9 @@ class EventWriter:
     def _resume_state(self, lineage: Lineage) -> _State:
         """Return the state to resume from; that of a new file if none fits this log."""
         new = _State(_head(lineage))
-        try:
-            state = _State(**files.read_json(self.folder / _STATE_FILE))
-        except TypeError:  # missing or invalid
-            state = new
+        state = records.load(self.folder / _STATE_FILE, _State) or new
         # Only a file of this folder: the record may have been edited.
-        is_own = fnmatch.fnmatch(str(state.file), _PATTERN) and "/" not in str(state.file)
+        is_own = fnmatch.fnmatch(state.file, _PATTERN) and "/" not in state.file
         if is_own and state.head == new.head:
             path = self.folder / state.file
             if path.is_file() and path.stat().st_size >= state.size_bytes:

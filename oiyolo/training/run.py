@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from oiyolo.core import files, locks, records
-from oiyolo.core.errors import UsageError
+from oiyolo.core.errors import InputFormError, UsageError
 from oiyolo.darknet import lists
 from oiyolo.darknet.forks import FINAL_WEIGHTS
 
@@ -28,6 +28,33 @@ RUNNING: Final = "running"
 _NUMBERED: Final = re.compile(r"(.+)-(\d{3,})")
 
 
+class _DarknetFields(TypedDict, total=False):
+    fork: str
+    line: str  # older name of ``fork``
+    gpu: bool
+
+
+class _Event(TypedDict, total=False):
+    message: str
+    told: str  # older name of ``message``
+
+
+class _EarlyStop(_Event):
+    iteration: int
+
+
+class _Attempt(TypedDict, total=False):
+    to_iteration: int | None
+    iterations_lost: int | None
+
+
+class _Tuning(TypedDict, total=False):
+    rate_factor: float
+    subdivisions: int
+    rollbacks: int
+    measures_map: bool
+
+
 class RecordFields(TypedDict, total=False):
     """The fields of ``run.json`` on whose type the program relies."""
 
@@ -44,11 +71,19 @@ class RecordFields(TypedDict, total=False):
     host: str
     process: int
     made_from: dict[str, Any] | None
-    darknet: dict[str, Any]
-    events: list[dict[str, Any]]
-    attempts: list[dict[str, Any]]
-    stopped_early: dict[str, Any] | None
-    tuning: dict[str, Any] | None
+    darknet: _DarknetFields
+    events: list[_Event]
+    attempts: list[_Attempt]
+    stopped_early: _EarlyStop | None
+    tuning: _Tuning | None
+
+
+class _StartedFields(TypedDict):
+    """The fields that the record of every run has from its start."""
+
+    network: str
+    max_batches: int
+    darknet: _DarknetFields
 
 
 @dataclass(frozen=True)
@@ -130,11 +165,26 @@ class Run:
         Raises:
             InputFormError: The file is damaged.
         """
-        remedy = (
+        return records.find(self.record_path, RecordFields, remedy=self._remedy) or {}
+
+    @property
+    def started_record(self) -> dict[str, Any]:
+        """The record with network, max_batches and darknet, which every run has from its start.
+
+        Raises:
+            InputFormError: The file is missing or damaged.
+        """
+        record = self.record
+        if problem := records.mismatch(record, _StartedFields):
+            raise records.damaged_error(self.record_path, problem, self._remedy)
+        return record
+
+    @property
+    def _remedy(self) -> str:
+        return (
             f"Restore it from a copy, or move the folder {self.folder} out of runs/, after which "
             "the other runs can be used"
         )
-        return records.find(self.record_path, RecordFields, remedy=remedy) or {}
 
     def write_record(self, **changes: object) -> None:
         """Change the given keys of ``run.json``."""
@@ -173,15 +223,42 @@ class Run:
 
 def event_message(event: Mapping[str, Any]) -> str:
     """Return the message of an event, or of ``stopped_early``, in ``run.json``."""
-    return str(event["message"] if "message" in event else event["told"])  # older: "told"
+    return str(event.get("message", event.get("told", "")))
 
 
 def runs_in(folder: Path) -> list[Run]:
-    """Return the runs below ``runs/``, the oldest first."""
-    if not folder.is_dir():
-        return []
-    runs = [Run(path.parent) for path in folder.glob("*/run.json")]
-    return sorted(runs, key=lambda run: (str(run.record.get("began_at", "")), run.name))
+    """Return the runs below ``runs/``, the oldest first.
+
+    Raises:
+        InputFormError: The ``run.json`` of a run is damaged.
+    """
+    runs, errors = survey_runs(folder)
+    if errors:
+        raise errors[0]
+    return runs
+
+
+def survey_runs(folder: Path) -> tuple[list[Run], list[InputFormError]]:
+    """Return the runs below ``runs/``, the oldest first, and the errors of damaged ``run.json``."""
+    errors = {run: error for run in _run_folders(folder) if (error := _damage(run)) is not None}
+    intact = [run for run in _run_folders(folder) if run not in errors]
+    return sorted(intact, key=_age), list(errors.values())
+
+
+def _run_folders(folder: Path) -> list[Run]:
+    return [Run(path.parent) for path in sorted(folder.glob("*/run.json"))]
+
+
+def _damage(run: Run) -> InputFormError | None:
+    try:
+        _ = run.record
+    except InputFormError as error:
+        return error
+    return None
+
+
+def _age(run: Run) -> tuple[str, str]:
+    return str(run.record.get("began_at", "")), run.name
 
 
 def ids_in_use(folder: Path) -> set[str]:
@@ -203,8 +280,14 @@ def next_name(folder: Path, network: str) -> str:
 
 
 def running_runs(folder: Path) -> list[Run]:
-    """Return the runs below ``runs/`` that are being trained now, the oldest first."""
-    return [run for run in runs_in(folder) if run.is_training]
+    """Return the runs below ``runs/`` that are being trained now, the oldest first.
+
+    The records of other runs are not read, so their damage stops nothing.
+
+    Raises:
+        InputFormError: The ``run.json`` of a run that is being trained is damaged.
+    """
+    return sorted((run for run in _run_folders(folder) if run.is_training), key=_age)
 
 
 def find_run(

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oiyolo.core import staleness
+from oiyolo.core.errors import InputFormError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,3 +71,18 @@ def test_a_fingerprint_depends_on_the_value_and_not_on_the_order_of_its_keys(
     assert staleness.fingerprint(value) == staleness.fingerprint(reordered)
     same_text = json.dumps(value, sort_keys=True) == json.dumps(other, sort_keys=True)
     assert (staleness.fingerprint(value) == staleness.fingerprint(other)) == same_text
+
+
+def test_a_recipe_tells_whether_its_artifact_was_changed(tmp_path: Path) -> None:
+    recipe, artifact = tmp_path / ".made-from.json", tmp_path / "table.csv"
+    artifact.write_text("a\n1\n")
+    assert staleness.is_intact(recipe, artifact)  # an older version recorded nothing
+    staleness.write_recipe(recipe, {"rows": 1}, [artifact])
+    assert staleness.stale_reason(recipe, {"rows": 1}) is None
+    staleness.check_intact(recipe, artifact, remedy="Make it again")
+    artifact.write_text("a\n2\n")
+    with pytest.raises(InputFormError) as caught:
+        staleness.check_intact(recipe, artifact, remedy="Make it again")
+    assert (caught.value.where, caught.value.remedy) == (str(artifact), "Make it again")
+    artifact.unlink()
+    assert not staleness.is_intact(recipe, artifact)

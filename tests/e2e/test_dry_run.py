@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import shutil
+import socket
 from typing import TYPE_CHECKING
 
 import pytest
 
 import oiyolo
 from oiyolo.core.results import Plan
+from oiyolo.net.retry import RetryPolicy
 from oiyolo.stages.fetch import Fetched
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from tests.conftest import Cli
+    from tests.conftest import Cli, Site
 
 
 def lose_originals(folder: Path) -> None:
@@ -138,3 +140,54 @@ def test_refresh_does_what_its_dry_run_says(template: Path, tmp_path: Path, cli:
     cli.ok("refresh", project=folder)
     assert not cli.ok("refresh", "--dry-run", "--json", project=folder).json["would"]
     assert "up to date" in cli.ok("refresh", project=folder).out
+
+
+@pytest.mark.parametrize("words", [("--class", "Bote"), ("--min-box-area", "0.9999"), ()])
+def test_run_begins_with_what_its_dry_run_says(
+    template: Path, tmp_path: Path, cli: Cli, words: tuple[str, ...]
+) -> None:
+    folder = tmp_path / "project"
+    shutil.copytree(template, folder)
+    options = ("--executable", "/nowhere", *words)  # so it ends before the training
+    planned = cli("run", *options, "--json", "--dry-run", project=folder)
+    done = cli("run", *options, "--json", project=folder)
+    if words:
+        assert (planned.code, planned.json) == (done.code, done.json)
+        return
+    first, *_, last = planned.json["would"]
+    assert first == oiyolo.prepare(template, dry_run=True).actions[0]
+    assert "split, train" in last
+    again = cli("run", *options, "--json", "--dry-run", project=folder)
+    assert (again.code, again.json) == (done.code, done.json)  # darknet is missing
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_unreachable_site_whose_files_are_not_cached_ends_a_dry_run_too(
+    make_project: Callable[..., Path],
+    tmp_path: Path,
+    cli: Cli,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    stream: bool,
+) -> None:
+    monkeypatch.setattr("oiyolo.net.client.RetryPolicy", lambda: RetryPolicy(max_attempts=1))
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # and does not listen
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        folder = make_project(base_url=url, cache=str(tmp_path / "cache"), stream=stream)
+        planned = cli("fetch", "--dry-run", "--json", project=folder)
+        done = cli("fetch", "--json", project=folder)
+    assert planned.code == done.code == 4
+    assert planned.json["error"] == done.json["error"]
+    assert not (tmp_path / "cache").exists() or not list((tmp_path / "cache").rglob("*.csv"))
+
+
+def test_a_site_without_the_files_ends_a_dry_run_too(
+    make_project: Callable[..., Path], site: Site, tmp_path: Path, cli: Cli
+) -> None:
+    url = site.urls["base_url"] + "/typo"
+    folder = make_project(base_url=url, cache=str(tmp_path / "cache"))
+    planned = cli("run", "--dry-run", "--json", project=folder)
+    done = cli("run", "--json", project=folder)
+    assert planned.code == done.code == 3
+    assert planned.json["error"] == done.json["error"]

@@ -130,7 +130,11 @@ def test_a_class_name_of_two_lines_is_refused(cli: Cli, project: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "command"),
-    [("boxes.csv", "split"), ("split.csv", "split --check"), ("train.txt", "train --dry-run")],
+    [
+        ("boxes.csv", "train --dry-run"),
+        ("split.csv", "split --check"),
+        ("train.txt", "train --dry-run"),
+    ],
 )
 def test_an_invalid_id_in_the_dataset_is_refused(
     cli: Cli, project: Path, name: str, command: str

@@ -428,4 +428,8 @@ def test_run_runs_all_stages_in_an_empty_folder(
     done = cli.ok("run", *words, "--json", project=tmp_path).json
     assert set(done) >= {"select", "fetch", "prepare", "split", "train", "plot", "evaluate"}
     assert done["train"]["iterations"] == 30
-    assert (tmp_path / "runs" / "tiny-001" / "report.html").is_file()
+    report = tmp_path / "runs" / "tiny-001" / "report.html"
+    written = report.stat().st_mtime_ns
+    assert cli.ok("run", "--dry-run", "--json", project=tmp_path).json["would"] == []
+    cli.ok("run", project=tmp_path)
+    assert report.stat().st_mtime_ns == written

@@ -194,7 +194,9 @@ def test_charts_of_a_read_only_folder_go_to_the_current_folder(
         (["--run", "empty-001"], "empty-001"),
         (["demo-001", "demo-002", "--follow"], "demo-001, demo-002"),
         (["--follow", "--every-s", "0"], "--every-s"),
+        (["--follow", "--every-s", "1e400"], "--every-s"),
         (["--follow", "--idle-s", "nan"], "--idle-s"),
+        (["--follow", "--idle-s", "9e9"], "--idle-s"),
         (["demo-001", "--tensorboard", "oiyolo.toml"], "oiyolo.toml"),
     ],
 )

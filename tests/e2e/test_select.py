@@ -210,3 +210,16 @@ def test_a_missing_ledger_is_written_again(make_project: Callable[..., Path], cl
     done = cli.ok("select", project=project)
     assert "the ledger is missing" in done.err
     assert cli.ok("status", "--json", project=project).json == before
+
+
+def test_what_a_limit_leaves_out_is_said_wherever_images_are_counted(
+    make_project: Callable[..., Path], cli: Cli
+) -> None:
+    folder = make_project(limit=5)
+    cli.ok("select", project=folder)
+    summary = summary_of(folder)
+    note = f"limited to 5 by [dataset] limit; {summary['excluded']['beyond the limit']:,} more"
+    for command in ("select", "fetch", "status"):
+        assert note in cli.ok(command, project=folder).out
+    cli.ok("select", "--limit", "0", project=folder)
+    assert "limited" not in cli.ok("status", project=folder).out

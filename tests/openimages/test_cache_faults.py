@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from oiyolo.core.errors import InputFormError, UnavailableError
+from oiyolo.net import download
 from oiyolo.net.download import PartialDownload
 from oiyolo.net.retry import HttpFailureError, RetryPolicy, StoppedError
 from oiyolo.openimages import cache as cache_module
@@ -556,7 +557,28 @@ def test_a_copy_is_streamed_until_there_is_a_newer_version(
     assert cache.has(BOXES)
     assert b"".join(newer.blocks(1000)) == OTHER
     assert not cache.has(BOXES)
-    assert saved_metadata(cache)["md5"] == md5_of(OTHER)
+    assert cache.current_version(BOXES) == md5_of(OTHER)
+    # Another process may be about to read the copy, so it is deleted by a later stream.
+    assert md5_of(copy.path.read_bytes()) == copy.version
+    list(cache.open_stream(BOXES).blocks(1000))
+    assert copy.path.is_file()
+    os.utime(copy.path.with_name("boxes.csv.streamed.json"), (1, 1))
+    list(cache.open_stream(BOXES).blocks(1000))
+    assert not copy.path.exists()
+    assert saved_metadata(cache)["md5"] == cache.current_version(BOXES) == md5_of(OTHER)
+
+
+def test_a_copy_older_than_a_streamed_version_is_replaced_and_not_removed(
+    cache: Cache, faulty_site: FaultySite
+) -> None:
+    copy = cache.get(BOXES)
+    vars(faulty_site.settings).update(content=OTHER, etag='"two"')
+    list(cache.open_stream(BOXES).blocks(1000))
+    assert copy.path.is_file()
+    newer = cache.get(BOXES)
+    assert (newer.path.read_bytes(), newer.version) == (OTHER, md5_of(OTHER))
+    assert file_names(cache) == WHOLE
+    assert faulty_site.statuses == [200, 200, 200, 200]
 
 
 def test_offline_the_streamed_version_is_known_and_a_copy_is_streamed(
@@ -619,6 +641,36 @@ def test_a_file_that_does_not_fit_is_rejected_before_the_download(
     assert b"".join(cache.open_stream(BOXES).blocks(1 << 20)) == faulty_site.settings.content
 
 
+@pytest.mark.parametrize("kept_before", [False, True])
+def test_an_endless_download_ends_at_the_reserve_and_leaves_nothing(
+    cache: Cache, faulty_site: FaultySite, monkeypatch: pytest.MonkeyPatch, *, kept_before: bool
+) -> None:
+    before = cache.get(BOXES).path.read_bytes() if kept_before else b""
+    vars(faulty_site.settings).update(
+        content=OTHER, etag="", last_modified="", length=False, repeats=50
+    )
+    free_bytes, reserve_bytes = 3_000_000, 1_000_000
+    written: list[Path] = []  # what has no end is sent until 15 MB, in case nothing stops it
+
+    def disk_usage(folder: Path) -> _Usage:
+        written[:] = folder.rglob("boxes.csv.unfinished")
+        return _Usage(1, 1, free_bytes - sum(path.stat().st_size for path in written))
+
+    monkeypatch.setattr(shutil, "disk_usage", disk_usage)
+    monkeypatch.setattr(download, "_RESERVED_BYTES", reserve_bytes)
+    monkeypatch.setattr(download, "_RESERVE_CHECK_BYTES", 100_000)
+    with pytest.raises(UnavailableError) as caught:
+        cache.get(BOXES)
+    assert caught.value.exit_code == 4
+    assert written  # the file had grown until then
+    sent_bytes = faulty_site.sent_bytes - len(before)
+    assert sent_bytes > free_bytes - reserve_bytes
+    assert "boxes.csv" in caught.value.what
+    kept = {path.name: path.read_bytes() for path in cache.folder.rglob("boxes.csv*")}
+    assert not {"boxes.csv.unfinished", "boxes.csv.unfinished.json"} & kept.keys()
+    assert kept.get("boxes.csv", b"") == before
+
+
 def test_a_resumed_download_needs_space_only_for_the_rest(
     cache: Cache, faulty_site: FaultySite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -664,7 +716,17 @@ def test_large_downloads_are_measured(cache: Cache, faulty_site: FaultySite) -> 
     assert cache.bandwidth_bytes_s()
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"bytes": 1, "seconds": 0}', '{"bytes": "a"}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"bytes": 1, "seconds": 0}',
+        '{"bytes": "a"}',
+        f'{{"bytes": 1{400 * "0"}, "seconds": 1}}',
+    ],
+)
 def test_a_damaged_measurement_is_ignored(cache: Cache, text: str) -> None:
     cache.folder.mkdir(parents=True)
     (cache.folder / "bandwidth.json").write_text(text)

@@ -201,6 +201,11 @@ def test_a_truncated_journal_keeps_its_complete_lines_and_is_resumed(
         b'{"image_id":"0000000000000001","state":"fetched","message":"","facts":{"bytes":[1]}}\n',
         b'{"image_id":"ffffffffffffffff","state":"fetched","message":"not a selected image"}\n',
         b"\xff\xfe\n",
+        b"[" * 100_000 + b"\n",
+        b"9" * 10_000 + b"\n",
+        b'{"image_id":"0000000000000001","state":"fetched","message":"","attempts":%d}\n' % 10**30,
+        b'{"image_id":"0000000000000001","state":"fetched","message":"","facts":{"bytes":%d}}\n'
+        % 2**63,
     ],
 )
 def test_a_damaged_line_affects_only_its_own_image(data: Path, ledger: Ledger, bad: bytes) -> None:

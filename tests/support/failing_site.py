@@ -48,6 +48,7 @@ class SiteSettings:
         length: Whether Content-Length is sent.
         breaks: For each request, after how many bytes of the body the connection breaks.
         extra: Bytes sent after the body.
+        repeats: How often the body is sent in one response.
         responses: For each request, a whole response to send instead; an empty one closes the
             connection.
         pause_s: Pause after every 16 kB.
@@ -63,6 +64,7 @@ class SiteSettings:
     length: bool = True
     breaks: list[int | None] = field(default_factory=list)
     extra: bytes = b""
+    repeats: int = 1
     responses: list[bytes | None] = field(default_factory=list)
     pause_s: float = 0.0
     stall_after_bytes: int | None = None
@@ -152,7 +154,8 @@ class _Connection(socketserver.StreamRequestHandler):
         head += [f"{name}: {value}" for name, value in headers.items() if value]
         self.wfile.write("\r\n".join([*head, "", ""]).encode())
         end = settings.breaks.pop(0) if settings.breaks else None
-        self._send(request, body[:end], settings)
+        for _ in range(settings.repeats):
+            self._send(request, body[:end], settings)
         if end is None:
             self.wfile.write(settings.extra)
 

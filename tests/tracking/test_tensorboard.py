@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import os
 import warnings
@@ -145,7 +146,9 @@ def test_an_incomplete_record_is_removed(tmp_path: Path) -> None:
     assert [read.step for read in events_in(tmp_path)] == list(range(1, 13))
 
 
-@pytest.mark.parametrize("damage", ["another log", "no state", "invalid state", "shorter"])
+@pytest.mark.parametrize(
+    "damage", ["another log", "no state", "invalid state", "invalid size", "shorter"]
+)
 def test_an_unusable_event_file_is_rewritten(tmp_path: Path, damage: str) -> None:
     write(tmp_path, lines(1, 10))
     (path,) = tmp_path.glob("*tfevents*")
@@ -156,9 +159,11 @@ def test_an_unusable_event_file_is_rewritten(tmp_path: Path, damage: str) -> Non
         os.truncate(path, 40)
     else:
         state = tmp_path / ".oiyolo-events.json"
+        content = {"invalid state": {"file": 1}, "invalid size": {"size_bytes": "9"}}.get(damage)
+        before = json.loads(state.read_text())
         state.unlink()
-        if damage != "no state":
-            state.write_text('{"file": 1}', encoding="utf-8")
+        if content is not None:
+            state.write_text(json.dumps({**before, **content}), encoding="utf-8")
     assert write(tmp_path, text) == 12
     assert [read.step for read in events_in(tmp_path)] == list(range(1, 13))
 

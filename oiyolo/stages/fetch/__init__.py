@@ -7,7 +7,6 @@ temporarily (a connection error, a 503) stays pending, and the next fetch tries 
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import logging
 import time
@@ -18,13 +17,13 @@ from typing import TYPE_CHECKING, Final, overload
 from oiyolo.core import files
 from oiyolo.core.batches import batched
 from oiyolo.core.disks import check_free_space
-from oiyolo.core.errors import UsageError
+from oiyolo.core.errors import InputFormError, UsageError
 from oiyolo.core.progress import progress
 from oiyolo.core.results import Plan, pluralize
 from oiyolo.net.buckets import parse_bucket_url
 from oiyolo.project.keys import ImagesOptions
 from oiyolo.project.keywords import takes_keys
-from oiyolo.project.ledger import EXCLUDED, FETCHED, PENDING, STATES, Change
+from oiyolo.project.ledger import EXCLUDED, FETCHED, PENDING, STATES, Change, kept_message
 from oiyolo.project.project import open_project
 from oiyolo.sources.image import NoImagesError
 from oiyolo.sources.store import FolderStore
@@ -41,11 +40,12 @@ from oiyolo.stages.fetch.outcomes import (
     recorded_bytes,
 )
 from oiyolo.stages.fetch.pending import ImageFolderIndex, pending_images
+from oiyolo.stages.fetch.source_monitor import known_sources
 from oiyolo.stages.fetch.stats import FetchStats, StatsWriter, read_stats
 from oiyolo.stages.fetch.storage_transfer import with_bucket_first
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
     from typing import Literal
 
@@ -229,7 +229,7 @@ def fetch(
         return preview(opened, retry=retry, transfer=transfer, cluster_options=cluster_options)
     with opened.data_lock(STAGE):
         select_stage.run(opened)
-        if transfer is not None:
+        if transfer is not None and _count_to_fetch(opened, None, retry):
             storage_transfer.run(opened, transfer, again=retry is not None)
         try:
             return run(opened, retry=retry, cluster_options=cluster_options)
@@ -261,16 +261,28 @@ def preview(
         OiyoloError: As ``select.run`` would raise.
     """
     selected = select_stage.preview(project, guard=guard, needs_site=needs_site)
-    where = ", ".join(project.config.images.sources)
-    if selected.actions and selected.ids is None:
-        return Plan("fetch", [*selected.actions, f"fetch the new images from {where}"])
-    count = _count_to_fetch(project, selected.ids, retry)
-    actions = [f"fetch {pluralize(count, 'image')} from {where}"] if count else []
-    if count and cluster_options is not None:
-        actions = [f"{actions[0]}, {cluster_options.describe(count)}"]
-    if count and transfer is not None:
-        actions = [*storage_transfer.planned_actions(project, transfer), *actions]
-    return Plan("fetch", [*selected.actions, *actions], {"pending": count})
+    is_unknown = bool(selected.actions) and selected.ids is None
+    count = 0 if is_unknown else _count_to_fetch(project, selected.ids, retry)
+    facts = {} if is_unknown else {"pending": count}
+    actions = []
+    if transfer is not None and (count or is_unknown):
+        again = retry is not None
+        selects = bool(selected.actions) and not _is_current(project, selected.ids)
+        actions += storage_transfer.planned_actions(project, transfer, again=again, selects=selects)
+    if count or is_unknown:
+        images = "the new images" if is_unknown else pluralize(count, "image")
+        on = "" if cluster_options is None else f", {cluster_options.describe(count)}"
+        actions.append(f"fetch {images} from {', '.join(project.config.images.sources)}{on}")
+    return Plan("fetch", [*selected.actions, *actions], facts)
+
+
+def _is_current(project: Project, ids: Sequence[str] | None) -> bool:
+    """Return whether the project's selection has just these images."""
+    try:
+        current = select_stage.find(project)
+        return current is not None and current.images["ImageID"].tolist() == ids
+    except InputFormError:  # damaged, so it would be written again
+        return False
 
 
 def _count_to_fetch(project: Project, selection: Sequence[str] | None, retry: str | None) -> int:
@@ -320,12 +332,16 @@ def run(
         wanted = _Wanted.of(ledger, retry)
         if wanted.count:
             if cluster_options is not None and cluster_options.to is None:
-                with wanted.marked_pending():
-                    cluster_fetch.run(project, cluster_options, wanted.count, tally)
+                kept = cluster_fetch.run(
+                    project, cluster_options, wanted.count, tally, wanted.of_shards()
+                )
+                wanted.kept.update(kept)
             else:
                 if cluster_options is not None and cluster_options.to is not None:
                     images = pending_images(selection, wanted.ids())
-                    cluster_fetch.copy_to_bucket(project, cluster_options, images, wanted.count)
+                    cluster_fetch.copy_to_bucket(
+                        project, cluster_options, images, wanted.count, wanted.trust_of_part()
+                    )
                 _fetch_wanted(project, wanted, selection, store, tally)
         counts, missing = ledger.counts(), ledger.missing(STAGE)
     done = Fetched(
@@ -379,12 +395,15 @@ class _Wanted:
         # The list is not read while it changes: a retried image may become pending.
         return iter(self.retried) if self.retried else self.ledger.iter_ids(PENDING)
 
-    def trust(self, sources: Sequence[str]) -> Trust:
-        """Return what it means that the sources lack the first images."""
+    def trust(self, known: Collection[str]) -> Trust:
+        """Return what it means that the sources lack the first images.
+
+        Args:
+            known: Names of the sources that are known to have some of the project's images.
+        """
         if self.retried:
-            are_expected = len(self.good) > self.count // 2
-            return Trust.NONE if are_expected else Trust.FULL
-        return Trust.SOME if self.ledger.has_image_from(sources) else Trust.NONE
+            return Trust.NONE if self._are_mostly_good else Trust.FULL
+        return Trust.SOME if known else Trust.NONE
 
     def change_of(self, outcome: Outcome) -> Change:
         """Return the ledger entry for an outcome; a good image keeps its state if it failed."""
@@ -392,38 +411,32 @@ class _Wanted:
         is_kept = outcome.source is None and outcome.image_id in self.good
         return self._kept(change) if is_kept else change
 
-    @contextlib.contextmanager
-    def marked_pending(self) -> Iterator[None]:
-        """Mark all retried images as pending while the block runs, as shards need it.
+    def of_shards(self) -> shard_fetch.RetriedImages | None:
+        """Return the retried images as shards need them; ``None`` if none is retried."""
+        if not self.retried:
+            return None
+        return shard_fetch.RetriedImages(self.retried, frozenset(self.good), self.trust_of_part())
 
-        Good images that were not fetched in the block get their states back.
-        """
-        mark = (Change(i, PENDING, "to be fetched again") for i in self.retried)
-        _record(self.ledger, mark)
-        try:
-            yield
-        finally:
-            reason_of = self.ledger.column("reason", PENDING, EXCLUDED) if self.good else {}
-            failures = (
-                Change(i, EXCLUDED, reason, reason=reason)
-                for i, reason in ((i, str(reason) or NOT_TRIED) for i, reason in reason_of.items())
-                if i in self.good
-            )
-            _record(self.ledger, map(self._kept, failures))
+    def trust_of_part(self) -> Trust:
+        """Return what it means that the sources lack the first images of a part of all."""
+        return Trust.FULL if self.retried and not self._are_mostly_good else Trust.SOME
+
+    @property
+    def _are_mostly_good(self) -> bool:
+        return len(self.good) > self.count // 2
 
     def _kept(self, failure: Change) -> Change:
         """Return the entry for a good image that cannot be fetched again."""
         self.kept[failure.reason] += 1
-        message = f"kept, as it cannot be fetched again: {failure.message}"
-        return Change(
-            failure.image_id, self.good[failure.image_id], message, attempts=failure.attempts
-        )
+        state, message = self.good[failure.image_id], kept_message(failure.message)
+        return Change(failure.image_id, state, message, attempts=failure.attempts)
 
 
 def _fetch_wanted(
     project: Project, wanted: _Wanted, selection: Selection, store: FolderStore, tally: Tally
 ) -> None:
     """Download all wanted images on this machine."""
+    known = known_sources(project, wanted.ledger)
     images = _check_room(project, pending_images(selection, wanted.ids()), wanted.count)
     total = wanted.count
     with progress("fetch", total=total, unit="img") as bar, StatsWriter(project, tally) as stats:
@@ -439,7 +452,8 @@ def _fetch_wanted(
             progress=bar,
             store=store,
             tally=tally,
-            trust=wanted.trust(project.config.images.sources),
+            trust=wanted.trust(known),
+            known=known,
         )
 
 

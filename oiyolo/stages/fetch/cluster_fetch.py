@@ -16,6 +16,7 @@ import logging
 import math
 import platform
 import uuid
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -26,8 +27,9 @@ from oiyolo.core.results import format_table, pluralize
 from oiyolo.net import cluster
 from oiyolo.net.buckets import parse_bucket_url
 from oiyolo.project.shards import MAX_SHARDS, all_shards
+from oiyolo.sources.registry import ledger_name
 from oiyolo.stages.fetch import shard_fetch
-from oiyolo.stages.fetch.downloader import Tally, download_images
+from oiyolo.stages.fetch.downloader import Tally, Trust, download_images
 from oiyolo.stages.fetch.storage_transfer import with_sources
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
     from oiyolo.project.project import Project
     from oiyolo.project.shards import Shard
     from oiyolo.sources.image import ImageRequest
-    from oiyolo.stages.fetch.shard_fetch import FetchedShard
+    from oiyolo.stages.fetch.shard_fetch import FetchedShard, RetriedImages
 
 _log = logging.getLogger("oiyolo")
 
@@ -71,8 +73,11 @@ class ClusterOptions:
         )
 
     def describe(self, pending: int) -> str:
-        """Return a description for ``--dry-run``."""
-        shards = f"in {pluralize(len(self.split(pending)), 'shard')} on {self.address}"
+        """Return a description for ``--dry-run``; ``pending`` is 0 if the number is unknown."""
+        count = len(self.split(pending))
+        shards = f"in {pluralize(count, 'shard')} on {self.address}"
+        if not pending and self.shards is None:
+            shards = f"in shards on {self.address}"
         return shards if self.to is None else f"after copying them to {self.to} {shards}"
 
 
@@ -105,20 +110,33 @@ def parse_options(address: str | None, shards: int | None, to: str | None) -> Cl
     )
 
 
-def run(project: Project, options: ClusterOptions, pending: int, tally: Tally) -> None:
-    """Fetch all pending images on a cluster; the caller holds the dataset lock.
+def run(
+    project: Project,
+    options: ClusterOptions,
+    pending: int,
+    tally: Tally,
+    retried: RetriedImages | None = None,
+) -> Counter[str]:
+    """Fetch images on a cluster; the caller holds the dataset lock.
+
+    No image changes its state before its outcome is known, so a kill loses no good image.
 
     Args:
         project: The project, whose folder has the same path on all workers.
         options: The cluster.
-        pending: Number of pending images.
+        pending: Number of images to fetch.
         tally: Counts to add to.
+        retried: The images to fetch; ``None`` for all pending ones.
+
+    Returns:
+        Number of good images that could not be fetched again, by reason.
 
     Raises:
         UnavailableError: The cluster is or becomes unreachable, or runs a different oiyolo version;
             a site is unreachable, or the disk is full.
         UsageError: A worker does not see the project's folder.
     """
+    kept: Counter[str] = Counter()
     with progress("fetch", total=pending, unit="img") as bar, _probe_file(project) as probe:
 
         def merge() -> None:
@@ -128,15 +146,20 @@ def run(project: Project, options: ClusterOptions, pending: int, tally: Tally) -
             results = cluster.run_tasks(
                 options.address,
                 _fetch_on_worker,
-                ((project, part, probe) for part in options.split(pending)),
+                (
+                    (project, part, probe, None if retried is None else retried.of(part))
+                    for part in options.split(pending)
+                ),
                 tick_s=_POLL_EVERY_S,
                 on_tick=merge,
             )
             with contextlib.closing(results):
                 for done in results:
                     _add(tally, done)
+                    kept.update(done.kept)
         finally:
             merge()
+    return kept
 
 
 @contextlib.contextmanager
@@ -152,7 +175,11 @@ def _probe_file(project: Project) -> Iterator[Path]:
 
 
 def _fetch_on_worker(
-    stop: threading.Event, project: Project, part: Shard, probe: Path
+    stop: threading.Event,
+    project: Project,
+    part: Shard,
+    probe: Path,
+    retried: RetriedImages | None,
 ) -> FetchedShard:
     """Fetch a shard; runs on a worker."""
     if not probe.is_file():
@@ -163,11 +190,17 @@ def _fetch_on_worker(
             remedy="Move the project to a shared folder and pass its path as the workers see it; "
             "or let them write to a bucket: --to gs://bucket/prefix",
         )
+    if retried is not None:
+        return shard_fetch.retry_shard(project, part, retried, stop=stop, wait_s=_LOCK_WAIT_S)
     return shard_fetch.fetch_shard_unchecked(project, part, stop=stop, wait_s=_LOCK_WAIT_S)
 
 
 def copy_to_bucket(
-    project: Project, options: ClusterOptions, images: Iterable[ImageRequest], pending: int
+    project: Project,
+    options: ClusterOptions,
+    images: Iterable[ImageRequest],
+    pending: int,
+    trust: Trust = Trust.SOME,
 ) -> None:
     """Copy images into a bucket with the workers of a cluster.
 
@@ -177,6 +210,7 @@ def copy_to_bucket(
         options: The cluster and the folder in the bucket.
         images: The images, in ascending order of their ids.
         pending: Number of these images.
+        trust: As for ``download_images``.
 
     Raises:
         UnavailableError: The cluster or the bucket is or becomes unreachable, or no source is
@@ -186,7 +220,8 @@ def copy_to_bucket(
     others = [source for source in project.config.images.sources if source != str(options.to)]
     worker_project = with_sources(project, others)
     images_per_task = math.ceil(pending / len(options.split(pending)))
-    tasks = ((worker_project, options.to, batch) for batch in batched(images, images_per_task))
+    batches = batched(images, images_per_task)
+    tasks = ((worker_project, options.to, batch, trust) for batch in batches)
     tally = Tally()
     with progress("copy", total=pending, unit="img") as bar:
         results = cluster.run_tasks(
@@ -208,7 +243,11 @@ def copy_to_bucket(
 
 
 def _copy_on_worker(
-    stop: threading.Event, project: Project, destination: BucketFolder, images: list[ImageRequest]
+    stop: threading.Event,
+    project: Project,
+    destination: BucketFolder,
+    images: list[ImageRequest],
+    trust: Trust,
 ) -> tuple[int, Tally]:
     """Copy one task's images; return their number and what was copied. Runs on a worker."""
     from oiyolo.sources.bucket_store import BucketStore  # noqa: PLC0415  (google's libraries are large)
@@ -226,6 +265,9 @@ def _copy_on_worker(
                 store=store,
                 tally=tally,
                 stop=stop,
+                trust=trust,
+                # A task may cover just what one source lacks; the fetch from the bucket judges.
+                known=[ledger_name(s, project.folder) for s in project.config.images.sources],
             )
     return len(images), tally
 

@@ -16,12 +16,15 @@ from typing import TYPE_CHECKING, Any, Final
 from oiyolo.core import disks
 from oiyolo.core.errors import UnavailableError
 from oiyolo.net.retry import StoppedError
+from oiyolo.net.urls import display_url
 from oiyolo.project.value_types import AUTO
 from oiyolo.sources.image import NoImagesError
+from oiyolo.sources.web import Mirror
+from oiyolo.stages.fetch.source_monitor import SourceMonitor, split_doubtful
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from oiyolo.core.progress import Progress
     from oiyolo.project.project import Project
@@ -125,6 +128,7 @@ def download_images(
     tally: Tally,
     stop: threading.Event | None = None,
     trust: Trust = Trust.SOME,
+    known: Collection[str] = (),
 ) -> None:
     """Download images, passing their outcomes to ``on_outcomes`` every few hundredths of a second.
 
@@ -146,11 +150,13 @@ def download_images(
         stop: Event that stops the download, which then raises ``StoppedError``.
         trust: What failures mean while no image has been fetched yet. Until then no outcome is
             passed on, so sources without any of the images change nothing.
+        known: Names of the sources that are known to have some of the images. Until one of the
+            others has an image, no outcome of an image that it lacked is passed on.
 
     Raises:
         StoppedError: ``stop`` was set.
-        UnavailableError: A source does not exist, no source is reachable or has any of the images,
-            or the disk is full.
+        UnavailableError: A source does not exist, is unreachable or has none of the images, or the
+            disk is full.
     """
     # aiohttp is slow to import, so what needs it is imported here.
     from oiyolo.net.client_pool import AUTO_MAX_CONCURRENCY, HttpClientPool  # noqa: PLC0415
@@ -163,18 +169,21 @@ def download_images(
     storing = WorkerThreads(store.concurrent_puts, "oiyolo-store")
     blocking = WorkerThreads(jobs or _AUTO_BLOCKING_JOBS, "oiyolo-source")
     web = HttpClientPool(blocking, jobs=jobs, flickr_per_second=options.flickr_per_second)
-    recorder = _OutcomeRecorder(on_outcomes, store, trust)
     report, disk = _ProgressReport(progress), _DiskMonitor(store.folder)
     with contextlib.closing(blocking):
+        sources = make_sources(
+            options.sources,
+            mirror_url=options.mirror_url,
+            base=project.folder,
+            web=web,
+            threads=blocking,
+        )
+        places = {Mirror.name: display_url(options.mirror_url)}
+        monitor = SourceMonitor([source.name for source in sources], known, places)
+        recorder = _OutcomeRecorder(on_outcomes, store, trust, monitor)
         outcomes = fetch_images(
             images,
-            make_sources(
-                options.sources,
-                mirror_url=options.mirror_url,
-                base=project.folder,
-                web=web,
-                threads=blocking,
-            ),
+            sources,
             store,
             threads=storing,
             max_in_flight=(jobs or AUTO_MAX_CONCURRENCY) + _MAX_WAITING,
@@ -198,19 +207,27 @@ def download_images(
 class _OutcomeRecorder:
     """Collects outcomes, records them at intervals and on exit, and finalizes their files.
 
-    Permanent failures are held back until an image is fetched, unless the sources are trusted.
+    Permanent failures are held back until an image is fetched, unless the sources are trusted. So
+    are the outcomes of images that a source in doubt lacked.
     """
 
     def __init__(
-        self, on_outcomes: Callable[[Sequence[Outcome]], None], store: Store, trust: Trust
+        self,
+        on_outcomes: Callable[[Sequence[Outcome]], None],
+        store: Store,
+        trust: Trust,
+        monitor: SourceMonitor,
     ) -> None:
-        self._record, self._store, self._trust = on_outcomes, store, trust
+        self._record, self._store = on_outcomes, store
+        self._trust, self._monitor = trust, monitor
         self._unrecorded: list[Outcome] = []
         self._timer = Timer(RECORD_EVERY_S)
 
     def add(self, outcomes: Sequence[Outcome]) -> None:
         """Collect outcomes, and record all collected ones if that is due."""
         self._unrecorded += outcomes
+        for outcome in outcomes:
+            self._monitor.add(outcome)
         if any(outcome.source is not None for outcome in outcomes):
             self._trust = Trust.FULL
         if not self._held and self._timer.is_due():
@@ -224,7 +241,7 @@ class _OutcomeRecorder:
         return sum(not outcome.transient for outcome in self._unrecorded)
 
     def check(self, sources: Sequence[str], tally: Tally, *, at_end: bool = False) -> None:
-        """Raise if the sources seem to have none of the images.
+        """Raise if the sources, or one of them, seem to have none of the images.
 
         Args:
             sources: Names of the sources.
@@ -232,18 +249,21 @@ class _OutcomeRecorder:
             at_end: Whether no further image follows.
 
         Raises:
-            NoImagesError: No image was fetched, and too many failed.
+            NoImagesError: No image was fetched, and too many failed; or as for ``SourceMonitor``.
         """
         max_held = 0 if at_end and self._trust is Trust.NONE else _MAX_MISSING_AT_FIRST - 1
         if self._held > max_held:
             raise _no_image_error(sources, tally)
+        self._monitor.check(at_end=at_end)
 
     def _flush(self) -> None:
         """Record the collected outcomes, then give their files their final names."""
-        batch, self._unrecorded = self._unrecorded, []
-        if not batch:
-            return
-        fetched_ids = [outcome.image_id for outcome in batch if outcome.source is not None]
+        batch, self._unrecorded = split_doubtful(self._monitor, self._unrecorded)
+        if batch:
+            self._record_and_finish(batch)
+
+    def _record_and_finish(self, batch: Sequence[Outcome]) -> None:
+        fetched_ids = _fetched_ids(batch)
         try:
             self._record(batch)
         except BaseException:
@@ -257,6 +277,16 @@ class _OutcomeRecorder:
     def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:
         if error_type is None or not self._held:
             self._flush()
+        if error_type is not None and issubclass(error_type, NoImagesError):
+            self._store.drop(_fetched_ids(self._unrecorded))
+        elif fetched := [outcome for outcome in self._unrecorded if outcome.source is not None]:
+            self._record_and_finish(
+                fetched
+            )  # an interruption: these are good, whatever is in doubt
+
+
+def _fetched_ids(outcomes: Iterable[Outcome]) -> list[str]:
+    return [outcome.image_id for outcome in outcomes if outcome.source is not None]
 
 
 class _ProgressReport:

@@ -13,10 +13,10 @@ import os
 import platform
 import time
 from collections import Counter
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, TypedDict
 
-from oiyolo.core import files, locks
+from oiyolo.core import files, locks, records
 from oiyolo.core.errors import LockedError, UsageError
 from oiyolo.core.progress import progress
 from oiyolo.core.results import Plan, pluralize
@@ -26,7 +26,7 @@ from oiyolo.project.ledger import EXCLUDED, FETCHED, PENDING, STATES, now
 from oiyolo.project.shards import parse_shard
 from oiyolo.sources.store import FolderStore
 from oiyolo.stages import select as select_stage
-from oiyolo.stages.fetch.downloader import Tally, download_images
+from oiyolo.stages.fetch.downloader import Tally, Trust, download_images
 from oiyolo.stages.fetch.outcomes import (
     NOT_TRIED,
     FetchResult,
@@ -35,16 +35,18 @@ from oiyolo.stages.fetch.outcomes import (
     recorded_bytes,
 )
 from oiyolo.stages.fetch.pending import pending_images
+from oiyolo.stages.fetch.source_monitor import known_sources
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from oiyolo.project.ledger import Change, Ledger
     from oiyolo.project.project import Project
     from oiyolo.project.shards import Shard
     from oiyolo.sources.event_loop import Outcome
+    from oiyolo.sources.image import ImageRequest
     from oiyolo.stages.select import Selection
 
 _LOCK_WAIT_S: Final = 2.0
@@ -60,11 +62,13 @@ class FetchedShard(FetchResult):
         shard: The shard, as ``i/n``.
         images: Number of selected images in the shard.
         example: The message of one failed image.
+        kept: Number of good images that could not be fetched again, by reason.
     """
 
     shard: str
     images: int
     example: str = ""
+    kept: Mapping[str, int] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, object]:
         """Return the result as JSON-compatible values."""
@@ -77,6 +81,26 @@ class FetchedShard(FetchResult):
             images = pluralize(self.new, "image")
             line = f"shard {self.shard}: {images} ({self._size_and_time}); {have} fetched"
         return self._with_missing([line])
+
+
+@dataclass(frozen=True)
+class RetriedImages:
+    """Images that are fetched whatever their state.
+
+    Attributes:
+        ids: Their ids, in ascending order.
+        good: Ids of those that have a file.
+        trust: As for ``download_images``.
+    """
+
+    ids: Sequence[str]
+    good: frozenset[str]
+    trust: Trust
+
+    def of(self, part: Shard) -> RetriedImages:
+        """Return those of a shard."""
+        ids = [image_id for image_id in self.ids if part.contains(image_id)]
+        return RetriedImages(ids, self.good.intersection(ids), self.trust)
 
 
 def parse_shard_option(text: str, **others: object) -> Shard:
@@ -166,30 +190,18 @@ def fetch_shard_unchecked(
             return FetchedShard(
                 shard=str(part), images=finished["images"], missing=finished["missing"]
             )
-        (folder / DONE).unlink(missing_ok=True)
-        header = {"shard": str(part), "began_at": now(), "host": platform.node()}
-        with (
-            contextlib.closing(Journal(folder, header)) as journal,
-            project.ledger(read_only=True) as ledger,
-        ):
-            store = FolderStore(project.images_folder, tag=_TAG_PREFIX + part.name)
-            if started_before:
-                store.recover(lambda image_id: recorded_bytes(image_id, ledger, journal.entries))
+        with _open(project, folder, part, recover=started_before) as shard:
+            journal, ledger = shard.journal, shard.ledger
             pending = _pending_ids(ledger, part)
             others = sum(map(part.contains, ledger.iter_ids(*STATES[1:], EXCLUDED)))
             missing = _excluded_reasons(ledger, part)
             started_s, tally = time.monotonic(), Tally()
-            if to_fetch := _ids_to_fetch(pending, journal.entries):
-                with progress(f"fetch {part}", total=len(to_fetch), unit="img") as bar:
-                    download_images(
-                        project,
-                        pending_images(selection, to_fetch),
-                        on_outcomes=lambda outcomes: _record(journal, outcomes),
-                        progress=bar,
-                        store=store,
-                        tally=tally,
-                        stop=stop,
-                    )
+            shard.download(
+                pending_images(selection, _ids_to_fetch(pending, journal.entries)),
+                lambda outcomes: _record(journal, outcomes),
+                tally,
+                stop,
+            )
             missing.update(_missing_reasons(pending, journal.entries))
             done = FetchedShard(
                 shard=str(part),
@@ -210,6 +222,106 @@ def fetch_shard_unchecked(
                 }
                 files.write_json(folder / DONE, marker)
         return done
+
+
+def retry_shard(
+    project: Project,
+    part: Shard,
+    retried: RetriedImages,
+    *,
+    stop: threading.Event | None = None,
+    wait_s: float = _LOCK_WAIT_S,
+) -> FetchedShard:
+    """Download images of a shard, whatever their states, which stay as they are until the merge.
+
+    Args:
+        project: The project, whose folder all machines share.
+        part: The shard.
+        retried: Its images.
+        stop: As for ``fetch_shard_unchecked``.
+        wait_s: As for ``fetch_shard_unchecked``.
+
+    Raises:
+        OiyoloError: As for ``fetch_shard_unchecked``.
+    """
+    selection = select_stage.load_current(project)
+    folder = journals.shard_folder(project.data_folder, part.name)
+    started_before = (folder / LOCK).exists()
+    kept: Counter[str] = Counter()
+    with (
+        _shard_lock(folder, part, wait_s),
+        _open(project, folder, part, recover=started_before) as shard,
+    ):
+        (folder / DONE).unlink(missing_ok=True)
+        entries = {i: entry for i, entry in shard.journal.entries.items() if entry.retried}
+
+        def record(outcomes: Sequence[Outcome]) -> None:
+            _record(shard.journal, outcomes, retried=True)
+            failed = [outcome for outcome in outcomes if outcome.source is None]
+            kept.update(outcome.reason for outcome in failed if outcome.image_id in retried.good)
+
+        started_s, tally = time.monotonic(), Tally()
+        images = pending_images(selection, _ids_to_fetch(retried.ids, entries))
+        shard.download(images, record, tally, stop, retried.trust)
+    return FetchedShard(
+        shard=str(part),
+        images=len(retried.ids),
+        seconds=time.monotonic() - started_s,
+        example=tally.example,
+        kept=kept,
+        **tally.as_fields(),
+    )
+
+
+@dataclass(frozen=True)
+class _OpenShard:
+    """A shard whose lock this process holds."""
+
+    project: Project
+    part: Shard
+    journal: Journal
+    ledger: Ledger
+    store: FolderStore
+
+    def download(
+        self,
+        images: Iterable[ImageRequest],
+        on_outcomes: Callable[[Sequence[Outcome]], None],
+        tally: Tally,
+        stop: threading.Event | None,
+        trust: Trust = Trust.SOME,
+    ) -> None:
+        """Download images, if there are any; arguments as for ``download_images``."""
+        requests = list(images)
+        if not requests:
+            return
+        recorded = {entry.facts.get("source", "") for entry in self.journal.entries.values()}
+        with progress(f"fetch {self.part}", total=len(requests), unit="img") as bar:
+            download_images(
+                self.project,
+                requests,
+                on_outcomes=on_outcomes,
+                progress=bar,
+                store=self.store,
+                tally=tally,
+                stop=stop,
+                trust=trust,
+                known=known_sources(self.project, self.ledger, recorded),
+            )
+
+
+@contextlib.contextmanager
+def _open(project: Project, folder: Path, part: Shard, *, recover: bool) -> Iterator[_OpenShard]:
+    """Open a shard's journal and the ledger; with ``recover``, clean up after a kill first."""
+    header = {"shard": str(part), "began_at": now(), "host": platform.node()}
+    with (
+        contextlib.closing(Journal(folder, header)) as journal,
+        project.ledger(read_only=True) as ledger,
+    ):
+        store = FolderStore(project.images_folder, tag=_TAG_PREFIX + part.name)
+        if recover:
+            store.recover(lambda image_id: recorded_bytes(image_id, ledger, journal.entries))
+        yield _OpenShard(project, part, journal, ledger, store)
 
 
 def recover_files(project: Project, ledger: Ledger) -> None:
@@ -252,16 +364,24 @@ def _shard_lock(folder: Path, part: Shard, wait_s: float) -> Iterator[None]:
         yield
 
 
+class _DoneMarker(TypedDict):
+    selection: str
+    journal: str
+    journal_bytes: int
+    images: int
+    missing: dict[str, int]
+
+
 def _read_done_marker(folder: Path, selection: Selection) -> dict[str, Any] | None:
     """Return a shard's done marker; ``None`` if it is missing or no longer valid.
 
     It is valid for one selection and one state of the journal. Once the journal is merged, only the
     ledger counts.
     """
-    marker = files.read_json(folder / DONE)
-    if not isinstance(marker, dict) or marker.get("selection") != selection.fingerprint:
+    marker = records.find_intact(folder / DONE, _DoneMarker)
+    if marker is None or marker["selection"] != selection.fingerprint:
         return None
-    same = journals.name_and_size(folder) == (marker.get("journal"), marker.get("journal_bytes"))
+    same = journals.name_and_size(folder) == (marker["journal"], marker["journal_bytes"])
     return marker if same else None
 
 
@@ -292,6 +412,7 @@ def _missing_reasons(pending: Sequence[str], entries: Mapping[str, Change]) -> I
             yield entry.reason
 
 
-def _record(journal: Journal, outcomes: Sequence[Outcome]) -> None:
+def _record(journal: Journal, outcomes: Sequence[Outcome], *, retried: bool = False) -> None:
     at = now()
-    journal.append([dataclasses.replace(change_of(outcome), at=at) for outcome in outcomes])
+    changes = map(change_of, outcomes)
+    journal.append([dataclasses.replace(change, at=at, retried=retried) for change in changes])

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Final
 
-from oiyolo.core import files
+from oiyolo.core import files, records
 from oiyolo.stages.fetch.downloader import Timer
 
 if TYPE_CHECKING:
@@ -48,11 +48,7 @@ def read_stats(project: Project) -> FetchStats:
 
     A running fetch updates the file every few seconds.
     """
-    content = files.read_json(_path(project))
-    values: dict[str, Any] = content if isinstance(content, dict) else {}
-    names = {declared.name for declared in fields(FetchStats)}
-    usable = values.keys() == names and all(isinstance(n, (int, float)) for n in values.values())
-    return FetchStats(**values) if usable else FetchStats()
+    return records.load(_path(project), FetchStats) or FetchStats()
 
 
 def _path(project: Project) -> Path:

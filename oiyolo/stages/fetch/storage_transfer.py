@@ -18,7 +18,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from oiyolo.core import files, staleness
+from oiyolo.core import files, records, staleness
 from oiyolo.core.errors import OiyoloError, UnavailableError, UsageError
 from oiyolo.core.progress import progress
 from oiyolo.core.results import pluralize
@@ -83,32 +83,52 @@ def with_bucket_first(project: Project, destination: BucketFolder) -> Project:
     return with_sources(project, dict.fromkeys((str(destination), *project.config.images.sources)))
 
 
-def planned_actions(project: Project, transfer: str) -> list[str]:
-    """Return descriptions of what would be done, without contacting the service.
+def planned_actions(
+    project: Project, transfer: str, *, again: bool = False, selects: bool = False
+) -> list[str]:
+    """Return descriptions of what ``run`` would do, without contacting the service.
+
+    Args:
+        project: The project.
+        transfer: As for ``run``.
+        again: As for ``run``.
+        selects: Whether select would write other lists first.
 
     Raises:
-        UsageError: ``transfer`` is not a ``gs://`` URL.
+        UsageError: As for ``run``, except that the bucket is not checked.
     """
     destination = parse_bucket_url(transfer, where="--transfer")
-    cloud_project = project.config.images.transfer_project or os.environ.get("GOOGLE_CLOUD_PROJECT")
-    where = f"project {cloud_project}" if cloud_project else "the credentials' own project"
+    lists = [] if selects else _lists_to_transfer(project, destination, again=again)
+    names = [f"{lst.path.name} ({pluralize(lst.images, 'image')})" for lst in lists]
+    names += ["the new URL lists"] if selects else []
+    if not names:
+        return []
+    _, cloud_project = _identity(project, destination)
+    copies = f"let Google's Storage Transfer Service copy its files to {destination}"
+    folder = destination.subfolder(_LISTS_FOLDER)
+    return [
+        action
+        for name in names
+        for action in (f"upload {name} to {folder}", f"{copies}, in project {cloud_project}")
+    ]
+
+
+def _lists_to_transfer(
+    project: Project, destination: BucketFolder, *, again: bool
+) -> list[_UrlList]:
+    """Return the lists that are still to be transferred; all of them with ``again``."""
     state = _TransferState(project)
-    actions = []
-    for url_list in _url_lists(project):
-        if state.is_complete(url_list, destination):
-            continue
-        what = f"{url_list.path.name} ({pluralize(url_list.images, 'image')})"
-        actions += [
-            f"upload {what} to {destination.subfolder(_LISTS_FOLDER)}",
-            f"let Google's Storage Transfer Service copy its files to {destination}, in {where}",
-        ]
-    return actions
+    return [
+        url_list
+        for url_list in _url_lists(project)
+        if again or not state.is_complete(url_list, destination)
+    ]
 
 
 def run(project: Project, transfer: str, *, again: bool = False) -> None:
     """Transfer the selected originals to a bucket; the caller holds the dataset lock.
 
-    Does nothing if no image is pending. Skips lists that were transferred before.
+    Skips lists that were transferred before.
 
     Args:
         project: The project, which has a selection.
@@ -121,18 +141,11 @@ def run(project: Project, transfer: str, *, again: bool = False) -> None:
             installed.
     """
     destination = parse_bucket_url(transfer, where="--transfer")
-    with project.ledger() as ledger:
-        if not again and not ledger.counts().states[PENDING]:
-            return
-    state = _TransferState(project)
-    lists = [
-        url_list
-        for url_list in _url_lists(project)
-        if again or not state.is_complete(url_list, destination)
-    ]
+    lists = _lists_to_transfer(project, destination, again=again)
     if not lists:
         _log.info("transfer: already complete")
         return
+    state = _TransferState(project)
     service, account = _service(project, destination)
     with _suggest_roles(destination, account):
         jobs = [
@@ -150,13 +163,12 @@ class _TransferState:
 
     def __init__(self, project: Project) -> None:
         self._path = project.data_folder / _STATE_FILE
-        content = files.read_json(self._path)
-        self._by_key: dict[str, Any] = content if isinstance(content, dict) else {}
+        self._by_key = records.find_intact(self._path, dict[str, dict[str, Any]]) or {}
 
     def is_complete(self, url_list: _UrlList, destination: BucketFolder) -> bool:
         """Return whether a list was transferred completely to this destination."""
         entry = self._by_key.get(staleness.fingerprint(url_list.recipe(destination)))
-        return isinstance(entry, dict) and entry.get("went_through") is True
+        return entry is not None and entry.get("went_through") is True
 
     def write(self, job: _Job, destination: BucketFolder) -> None:
         """Write the state of a job."""
@@ -187,6 +199,17 @@ def _url_lists(project: Project) -> list[_UrlList]:
 
 def _service(project: Project, destination: BucketFolder) -> tuple[TransferService, str]:
     """Return the service and the service account under which it runs."""
+    from oiyolo.net import storage_transfer  # noqa: PLC0415  (large libraries)
+
+    credentials, cloud_project = _identity(project, destination)
+    service = storage_transfer.TransferService(credentials, cloud_project)
+    account = service.account()
+    _log.info("transfer: project %s, service account %s", cloud_project, account)
+    return service, account
+
+
+def _identity(project: Project, destination: BucketFolder) -> tuple[Any, str]:
+    """Return the credentials and the Google Cloud project that the transfer belongs to."""
     from oiyolo.net import google_api, storage_transfer  # noqa: PLC0415  (large libraries)
 
     identity = google_api.identity()
@@ -204,10 +227,7 @@ def _service(project: Project, destination: BucketFolder) -> tuple[TransferServi
             remedy="Set it with --transfer-project, [images] transfer_project or "
             "GOOGLE_CLOUD_PROJECT",
         )
-    service = storage_transfer.TransferService(identity.credentials, cloud_project)
-    account = service.account()
-    _log.info("transfer: project %s, service account %s", cloud_project, account)
-    return service, account
+    return identity.credentials, cloud_project
 
 
 def _join_or_start(

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 STAGE: Final = "plot"
 _EVERY_S: Final = 10.0
 _IDLE_S: Final = 300.0
+_LONGEST_S: Final = 604_800
+"""A week; ``time.sleep`` does not accept every number."""
 _log = logging.getLogger("oiyolo")
 
 __all__ = ["STAGE", "Plotted", "plot"]
@@ -156,8 +158,12 @@ def plot(
 
 def _seconds(option: str, value: float | None, default: float) -> float:
     seconds = default if value is None else value
-    if not seconds > 0:
-        raise UsageError(f"invalid --{option}", expected="seconds above 0", found=str(seconds))
+    if not 0 < seconds <= _LONGEST_S:
+        raise UsageError(
+            f"invalid --{option}",
+            expected=f"seconds above 0, {_LONGEST_S:,} at most",
+            found=str(seconds),
+        )
     return seconds
 
 

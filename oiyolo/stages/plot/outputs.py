@@ -49,6 +49,10 @@ class _Numbers(TypedDict):
     complaints: list[Any]
 
 
+class _SavedRecipe(TypedDict):
+    charts: list[str]
+
+
 @dataclass(frozen=True)
 class Plotted(Result):
     """Charts and metrics of a training run.
@@ -258,12 +262,11 @@ def load_outputs(target: Target, recipe: Mapping[str, object]) -> Plotted | None
         return None
     reason = staleness.stale_reason(target.recipe_path, recipe)
     if reason is None:
-        names = files.read_json(target.recipe_path).get("charts") or []
-        charts = [target.charts_folder / str(name) for name in names]
+        saved = records.find_intact(target.recipe_path, _SavedRecipe) or {"charts": []}
+        charts = [target.charts_folder / Path(name).name for name in saved["charts"]]
         expected = [*charts, *(c.with_suffix(".svg") for c in charts), target.metrics]
-        numbers = files.read_json(target.metrics_json)
-        is_whole = not records.mismatch(numbers, _Numbers)
-        if charts and is_whole and all(path.is_file() for path in expected):
+        numbers = records.find_intact(target.metrics_json, _Numbers)
+        if charts and numbers is not None and all(path.is_file() for path in expected):
             return _plotted(target, charts, numbers, lambda: read_log(target.log_path))
         reason = "a chart or metrics file is missing or damaged"
     _log.info("plot: drawing the charts again: %s", reason)

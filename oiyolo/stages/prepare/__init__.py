@@ -26,8 +26,8 @@ from oiyolo.project.ledger import EXCLUDED, FETCHED, PENDING, PREPARED, PREPARED
 from oiyolo.project.project import open_project
 from oiyolo.stages import select as select_stage
 from oiyolo.stages.prepare import boxes_csv, originals, pending
+from oiyolo.stages.prepare.boxes_csv import RECIPE_FILE
 from oiyolo.stages.prepare.failures import Failures
-from oiyolo.stages.prepare.pending import RECIPE_FILE
 from oiyolo.stages.prepare.tasks import METHOD_VERSION, image_options
 from oiyolo.stages.prepare.tasks import source_sizes_wh as source_sizes_wh  # for other stages
 from oiyolo.training.run import ids_in_use
@@ -212,8 +212,8 @@ def _stale_reason(
     recipe = _recipe(project, selection, ledger)
     if reason := staleness.stale_reason(project.dataset_folder / RECIPE_FILE, recipe):
         return reason
-    if not (project.dataset_folder / boxes_csv.NAME).is_file():
-        return f"{boxes_csv.NAME} is missing"
+    if not boxes_csv.is_intact(project.dataset_folder):
+        return f"{boxes_csv.NAME} is missing or damaged"
     if lost := len(lost_ids(project, ledger)):
         return f"the image or label of {pluralize(lost, 'prepared image')} is missing or damaged"
     return None
@@ -246,10 +246,8 @@ def prepared_options(project: Project) -> dict[str, Any]:
 
     These are the options that the last ``prepare`` recorded; they may differ from ``oiyolo.toml``.
     """
-    saved = files.read_json(project.dataset_folder / RECIPE_FILE)
-    options: dict[str, Any] = image_options(project.config)
-    if not records.mismatch(saved, _SavedRecipe):
-        options = saved["options"]
+    saved = records.find_intact(project.dataset_folder / RECIPE_FILE, _SavedRecipe)
+    options: dict[str, Any] = saved["options"] if saved else image_options(project.config)
     return {"size": list(options["size"]), "fit": options["fit"]}
 
 
@@ -375,11 +373,11 @@ def _write_boxes(
     project: Project, recipe: Mapping[str, object], ledger: Ledger, boxes: SelectedBoxes
 ) -> None:
     """Write ``boxes.csv`` and the recipe if they are out of date."""
-    path = project.dataset_folder / boxes_csv.NAME
-    recipe_path = project.dataset_folder / RECIPE_FILE
-    if staleness.stale_reason(recipe_path, recipe) or not path.is_file():
+    folder = project.dataset_folder
+    path, recipe_path = folder / boxes_csv.NAME, folder / boxes_csv.RECIPE_FILE
+    if staleness.stale_reason(recipe_path, recipe) or not boxes_csv.is_intact(folder):
         files.write_text(path, boxes.to_csv(source_sizes_wh(ledger, *PREPARED_STATES)))
-        staleness.write_recipe(recipe_path, recipe)
+        staleness.write_recipe(recipe_path, recipe, [path])
 
 
 def _count_dropped(project: Project) -> dict[str, int]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from oiyolo.core import files
+from oiyolo.core import files, staleness
 from oiyolo.core.errors import InputFormError
 from oiyolo.core.image_ids import parse_ids
 from oiyolo.openimages.selection import CORNERS
@@ -20,9 +20,20 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
 
-NAME = "boxes.csv"
-_REMEDY: Final = "Delete the file, if it exists, and run `oiyolo prepare` to write it again"
+NAME: Final = "boxes.csv"
+RECIPE_FILE: Final = ".prepared-from.json"
+"""What the images and the table were made from."""
+_REMEDY: Final = "Run `oiyolo prepare`, which writes it again"
 _USED: Final = {"True": True, "False": False}
+
+
+def is_intact(folder: Path) -> bool:
+    """Return whether the table in ``data/dataset`` exists and is as ``prepare`` wrote it."""
+    return staleness.is_intact(folder / RECIPE_FILE, folder / NAME)
+
+
+def _check_intact(folder: Path) -> None:
+    staleness.check_intact(folder / RECIPE_FILE, folder / NAME, remedy=_REMEDY)
 
 
 def read(folder: Path) -> pd.DataFrame:
@@ -36,6 +47,7 @@ def read(folder: Path) -> pd.DataFrame:
     """
     import pandas as pd  # noqa: PLC0415  (large, and training does not need it)
 
+    _check_intact(folder)
     path = folder / NAME
     types: dict[str, type[object]] = {
         **dict.fromkeys(("ImageID", "class", "dropped_because"), str),
@@ -66,6 +78,7 @@ def used_sizes(folder: Path, image_ids: Container[str]) -> npt.NDArray[np.float6
     Raises:
         InputFormError: The table is missing or damaged.
     """
+    _check_intact(folder)
     path = folder / NAME
     sizes = array("d")
     try:

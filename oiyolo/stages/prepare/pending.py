@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from oiyolo.core import staleness
 from oiyolo.core.errors import LockedError
 from oiyolo.core.results import pluralize
 from oiyolo.project.ledger import EXCLUDED, FETCHED, PENDING, PREPARED_STATES
+from oiyolo.stages.prepare.boxes_csv import RECIPE_FILE
 from oiyolo.stages.prepare.originals import STAGE, image_ids_in
 from oiyolo.stages.prepare.tasks import SelectedBoxes, image_options
-from oiyolo.training.run import ids_in_use, runs_in
+from oiyolo.training.run import ids_in_use, running_runs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from oiyolo.project.project import Project
     from oiyolo.stages.prepare.tasks import Task
     from oiyolo.stages.select import Selection
-
-RECIPE_FILE: Final = ".prepared-from.json"
-"""File in ``data/dataset`` that records what the prepared images were made from."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +118,7 @@ def _check_runs_in_progress(
     ]
     if not changed_ids:
         return
-    running = ", ".join(run.name for run in runs_in(project.runs_folder) if run.is_training)
+    running = ", ".join(run.name for run in running_runs(project.runs_folder))
     recipe_path = project.dataset_folder / RECIPE_FILE
     stale_reason = staleness.stale_reason(recipe_path, {"options": image_options(project.config)})
     raise LockedError(

@@ -50,7 +50,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger("oiyolo")
 
 STAGE: Final = "split"
-_RECIPE_FILE: Final = ".split-from.json"
 _NEGATIVES: Final = "negatives"
 
 
@@ -261,10 +260,10 @@ def _plan(project: Project, *, reassign: bool) -> Plan:
 def _stale_lists_reason(project: Project) -> str | None:
     """Return why the lists would be written again although no image has another split."""
     folder = project.dataset_folder
-    if not outputs.are_complete(folder):
+    if not outputs.are_intact(folder):
         return "one of them is missing or damaged"
     recipe = {"place": str(outputs.darknet_images_path(project)), "version": __version__}
-    return staleness.stale_reason(folder / _RECIPE_FILE, recipe)
+    return staleness.stale_reason(folder / outputs.RECIPE_FILE, recipe)
 
 
 def _nothing_prepared_error(project: Project) -> UsageError:
@@ -285,7 +284,7 @@ def find(project: Project) -> Split | None:
 
 
 def _has_split(project: Project) -> bool:
-    recipe = files.read_json(project.dataset_folder / _RECIPE_FILE)
+    recipe = files.read_json(project.dataset_folder / outputs.RECIPE_FILE)
     return recipe is not None and project.ledger_path.is_file()
 
 
@@ -335,6 +334,7 @@ def image_paths(project: Project, split: str) -> list[str]:
     Raises:
         InputFormError: The list is missing or damaged.
     """
+    outputs.check_list(project.dataset_folder, split)
     list_path = project.dataset_folder / f"{split}.txt"
     return lists.read(list_path, outputs.darknet_images_path(project))
 
@@ -344,10 +344,13 @@ def load_lists(project: Project) -> SplitLists:
 
     Raises:
         UsageError: The split does not exist, or a list is missing.
+        InputFormError: A list is damaged.
     """
     folder = project.dataset_folder
     if not (_has_split(project) and outputs.has_lists(folder)):
         raise _not_split_error(project)
+    for split in SPLITS:
+        outputs.check_list(folder, split)
     return SplitLists(folder, tuple(select_stage.load(project).class_names))
 
 
@@ -408,15 +411,16 @@ def _write(
         "version": __version__,
     }
     texts = outputs.render(project, assignment, class_names)
-    is_stale = staleness.stale_reason(folder / _RECIPE_FILE, recipe) is not None
+    is_stale = staleness.stale_reason(folder / outputs.RECIPE_FILE, recipe) is not None
     if not (changes or is_stale) and outputs.are_up_to_date(folder, texts):
         _log.info("split: up to date")
         return
-    (folder / _RECIPE_FILE).unlink(missing_ok=True)
+    (folder / outputs.RECIPE_FILE).unlink(missing_ok=True)
     ledger.record(STAGE, changes)
     for name, text in texts.items():
         files.write_text(folder / name, text)
-    staleness.write_recipe(folder / _RECIPE_FILE, recipe)
+    written = [folder / name for name in texts]
+    staleness.write_recipe(folder / outputs.RECIPE_FILE, recipe, written)
 
 
 def _changes(

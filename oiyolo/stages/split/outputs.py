@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from oiyolo.core import files
+from oiyolo.core import files, staleness
 from oiyolo.core.errors import InputFormError
 from oiyolo.core.image_ids import parse_ids
 from oiyolo.darknet.paths import safe_alias
@@ -20,8 +20,11 @@ if TYPE_CHECKING:
     from oiyolo.project.project import Project
     from oiyolo.splits.assign import Assignment
 
+RECIPE_FILE: Final = ".split-from.json"
+"""What the lists and the table were made from."""
 TABLE: Final = "split.csv"
 _REMEDY: Final = "Run `oiyolo split`, which writes the table again"
+_LISTS: Final = (*(f"{name}.txt" for name in SPLITS), "obj.names")
 _COLUMNS: Final = ("ImageID", "split", "group", "why")
 
 
@@ -34,10 +37,23 @@ def are_complete(folder: Path) -> bool:
     return has_lists(folder)
 
 
+def are_intact(folder: Path) -> bool:
+    """Return whether all files are complete and as ``split`` wrote them."""
+    recipe_path = folder / RECIPE_FILE
+    return are_complete(folder) and all(
+        staleness.is_intact(recipe_path, folder / name) for name in (*_LISTS, TABLE)
+    )
+
+
+def check_list(folder: Path, split: str) -> None:
+    """Raise InputFormError if the list of a split is missing, or is not as ``split`` wrote it."""
+    remedy = "Run `oiyolo split`, which writes the list again"
+    staleness.check_intact(folder / RECIPE_FILE, folder / f"{split}.txt", remedy=remedy)
+
+
 def has_lists(folder: Path) -> bool:
     """Return whether the lists and ``obj.names`` exist."""
-    names = [*(f"{name}.txt" for name in SPLITS), "obj.names"]
-    return all((folder / name).is_file() for name in names)
+    return all((folder / name).is_file() for name in _LISTS)
 
 
 def darknet_images_path(project: Project) -> Path:

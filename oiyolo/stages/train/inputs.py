@@ -109,15 +109,19 @@ def run_recipe(project: Project, split: SplitLists, plan: TrainingPlan) -> dict[
     }
 
 
-def find_same_run(project: Project, plan: TrainingPlan, recipe: dict[str, object]) -> Run | None:
+def find_same_run(
+    project: Project, plan: TrainingPlan, recipe: dict[str, object], *, newest: bool = False
+) -> Run | None:
     """Return the newest run with the same recipe, or log why the newest run differs.
 
-    Of several, a run that is in training or has weights comes before one that was aborted earlier.
+    Of several, a run that is in training or has weights comes before one that was aborted earlier,
+    unless the ``newest`` is wanted.
     """
     runs = runs_in(project.runs_folder)
     same_runs = [run for run in runs if _is_same(run, plan, recipe)]
     if same_runs:
-        return newest_with(same_runs, [lambda run: run.is_training or run.has_weights])
+        preferences = [] if newest else [lambda run: run.is_training or run.has_weights]
+        return newest_with(same_runs, preferences)
     if runs:
         before = runs[-1].record.get("made_from") or {}
         changed = [

@@ -128,8 +128,9 @@ def test_a_complete_transfer_is_not_repeated_for_images_that_are_still_missing(
     assert transfers.requests == before
 
 
-@pytest.mark.usefixtures("transfers")
-def test_a_state_file_with_the_old_key_told_is_read(project: Path, destination: str) -> None:
+def test_a_state_file_with_the_old_key_told_is_read(
+    project: Path, transfers: Any, destination: str
+) -> None:
     oiyolo.fetch(project, transfer=destination)
     path = project / "data" / "transfer.json"
     state = json.loads(path.read_text())
@@ -137,9 +138,26 @@ def test_a_state_file_with_the_old_key_told_is_read(project: Path, destination: 
     assert "message" in entry
     path.write_text(json.dumps({key: {**entry, "told": entry.pop("message")}}))
 
-    planned = oiyolo.fetch(project, transfer=destination, retry="failed", dry_run=True)
+    (project / "data" / "ledger.sqlite").unlink()  # all are pending again
+    before = list(transfers.requests)
 
-    assert "url-list" not in str(planned)
+    planned = oiyolo.fetch(project, transfer=destination, dry_run=True)
+    oiyolo.fetch(project, transfer=destination)
+
+    assert "upload" not in str(planned)
+    assert transfers.requests == before
+
+
+def test_a_dry_run_of_a_retry_says_that_the_transfer_is_repeated(
+    project: Path, transfers: Any, destination: str
+) -> None:
+    oiyolo.fetch(project, transfer=destination)
+    before = list(transfers.requests)
+    planned = oiyolo.fetch(project, transfer=destination, retry="all", dry_run=True)
+    assert "upload" in str(planned)
+    assert transfers.requests == before
+    oiyolo.fetch(project, transfer=destination, retry="all")
+    assert transfers.requests != before
 
 
 def test_retry_runs_the_job_again_and_skips_existing_objects(

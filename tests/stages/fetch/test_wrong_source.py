@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,12 +14,16 @@ import oiyolo
 from oiyolo.core import files
 from oiyolo.core.errors import UnavailableError
 from oiyolo.project.ledger import EXCLUDED, FETCHED, PENDING, Change
+from oiyolo.sources.event_loop import Outcome, SourceFailure
 from oiyolo.sources.image import NoImagesError
 from oiyolo.stages import fetch as fetch_stage
+from oiyolo.stages import select as select_stage
+from oiyolo.stages.fetch.cluster_fetch import ClusterOptions
+from oiyolo.stages.fetch.source_monitor import SourceMonitor
 from tests.stages.fetch.conftest import Answer, ImageRow, make_image
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from oiyolo.project.project import Project
@@ -77,6 +83,98 @@ def test_a_mirror_without_any_of_the_images_changes_no_image(
     assert set(states(project).values()) == {PENDING}
 
 
+@pytest.fixture
+def good_mirror(scripted_site: ScriptedSite) -> ScriptedSite:
+    """A mirror that has all images."""
+    for at, image_id in enumerate(IDS):
+        scripted_site.answers[f"/train/{image_id}.jpg"] = Answer(make_image(at))
+    return scripted_site
+
+
+def test_a_folder_of_other_images_stops_the_fetch_although_the_next_source_has_all(
+    make_selected_project: Callable[..., Project], tmp_path: Path, good_mirror: ScriptedSite
+) -> None:
+    wrong = fill(tmp_path / "wrong", ["f" * 16])
+    project = make_selected_project(
+        rows(IDS[:3]), mirror_url=good_mirror.url, sources=[str(wrong), "mirror"]
+    )
+    with pytest.raises(NoImagesError) as raised:
+        fetch_stage.run(project)
+    assert (raised.value.exit_code, raised.value.where) == (4, str(wrong))
+    assert not good_mirror.requests
+    assert set(states(project).values()) == {PENDING}
+    (wrong / f"{IDS[2]}.jpg").write_bytes(make_image(2))
+    assert fetch_stage.run(project).by_source == {"mirror": 2, str(wrong): 1}
+
+
+def test_a_mirror_of_other_images_stops_the_fetch_although_the_next_source_has_all(
+    make_selected_project: Callable[..., Project], tmp_path: Path, scripted_site: ScriptedSite
+) -> None:
+    right = fill(tmp_path / "right", IDS)
+    url = f"{scripted_site.url}/typo"
+    project = make_selected_project(rows(IDS), mirror_url=url, sources=["mirror", str(right)])
+    with pytest.raises(NoImagesError) as raised:
+        fetch_stage.run(project)
+    assert raised.value.where == url
+    assert set(states(project).values()) == {PENDING}
+    assert not list(project.images_folder.iterdir())
+    scripted_site.answers[f"/typo/train/{IDS[-1]}.jpg"] = Answer(make_image(0))
+    assert fetch_stage.run(project).by_source == {str(right): len(IDS) - 1, "mirror": 1}
+    with project.ledger() as ledger:  # a mirror that once had an image may lack the others
+        ledger.record("fetch", [Change(image_id, PENDING, "") for image_id in IDS[:-1]])
+    assert fetch_stage.run(project).new == len(IDS) - 1
+
+
+def test_of_a_few_images_the_first_source_may_lack_all(
+    make_selected_project: Callable[..., Project],
+    tmp_path: Path,
+    scripted_site: ScriptedSite,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    right = fill(tmp_path / "right", IDS)
+    project = make_selected_project(
+        rows(IDS[:5]), mirror_url=scripted_site.url, sources=["mirror", str(right)]
+    )
+    assert fetch_stage.run(project).new == 5
+    assert [r.levelname for r in caplog.records if "mirror" in r.getMessage()] == ["WARNING"]
+
+
+@pytest.mark.parametrize(
+    ("reached", "known", "count", "is_wrong"),
+    [
+        (True, (), 99, False),
+        (True, (), 100, True),
+        (True, ("mirror",), 1000, False),
+        (False, (), 19, False),
+        (False, (), 20, True),
+        (False, ("mirror",), 20, True),
+    ],
+)
+def test_how_many_images_a_source_may_lack_before_the_first(
+    *, reached: bool, known: tuple[str, ...], count: int, is_wrong: bool
+) -> None:
+    monitor = SourceMonitor(["mirror", "original"], known, {})
+    failure = SourceFailure("mirror", "", reached=reached)
+    outcome = Outcome(IDS[0], "", 1, source="original", failures=(failure,))
+    for _ in range(count):
+        monitor.add(outcome)
+    with pytest.raises(NoImagesError) if is_wrong else contextlib.nullcontext():
+        monitor.check()
+    monitor.add(Outcome(IDS[1], "", 1, source="mirror"))
+    monitor.check()
+    assert not monitor.is_in_doubt(outcome)
+
+
+def test_a_source_is_not_judged_by_what_an_earlier_one_lacks() -> None:
+    monitor = SourceMonitor(["first", "second"], (), {})
+    monitor.add(Outcome(IDS[0], "", 1, source="first"))
+    failures = tuple(SourceFailure(name, "", reached=True) for name in ("first", "second"))
+    for _ in range(1000):
+        monitor.add(Outcome(IDS[1], "", 2, failures=failures))
+    monitor.check()
+    monitor.check(at_end=True)
+
+
 def test_a_few_missing_images_of_a_source_that_had_others_are_excluded(
     make_selected_project: Callable[..., Project], tmp_path: Path
 ) -> None:
@@ -123,6 +221,42 @@ def test_a_retry_never_makes_a_good_image_worse(
         assert (sum(done.kept.values()), done.new) == ((23, 2) if retry == "all" else (0, 0))
     assert states(project) == before
     assert {p.name for p in project.images_folder.iterdir()} == set(files_before)
+
+
+@pytest.mark.parametrize("retry", ["failed", "all"])
+def test_a_retry_on_a_cluster_changes_no_state_before_its_outcome_is_known(
+    make_selected_project: Callable[..., Project],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    retry: str,
+) -> None:
+    first = fill(tmp_path / "first", IDS[:25])
+    project = make_selected_project(rows(IDS), sources=[str(first)])
+    fetch_stage.run(project)
+    with project.ledger() as ledger:
+        ledger.record("split", [Change(IDS[0], "train", ""), Change(IDS[1], "prepared", "")])
+    before = states(project)
+    seen = []
+
+    def run_tasks(_: str, work: Any, tasks: Any, **hooks: Any) -> Iterator[Any]:
+        for task in tasks:
+            seen.append(states(project))  # what a kill would leave
+            yield work(threading.Event(), *task)
+            hooks["on_tick"]()
+
+    monkeypatch.setattr("oiyolo.net.cluster.run_tasks", run_tasks)
+    monkeypatch.setattr("oiyolo.stages.select.load_current", select_stage.load)
+    second = fill(tmp_path / "second", [IDS[0], IDS[29]])
+    done = fetch_stage.run(
+        with_sources(project, second), retry=retry, cluster_options=ClusterOptions("", 2)
+    )
+    new = [IDS[29]] if retry == "failed" else [IDS[0], IDS[29]]
+    assert seen[0] == before
+    assert states(project) == before | dict.fromkeys(new, FETCHED)
+    assert (done.new, sum(done.kept.values())) == (len(new), 0 if retry == "failed" else 24)
+    assert not list(project.shards_folder.rglob("journal.jsonl"))
+    with project.ledger() as ledger:
+        assert (ledger.row(IDS[2]) or {})["attempts"] == (2 if retry == "all" else 1)
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EMFILE, errno.EACCES])
