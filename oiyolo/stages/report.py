@@ -24,6 +24,7 @@ from oiyolo.training.live_reader import latest_stats
 from oiyolo.training.run import find_run
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
     from typing import Literal
 
@@ -102,22 +103,31 @@ def report(
         lambda run: latest_stats(run.log_path) is not None,
     )
     path = target.folder / "report.html"
+    lacks_charts = target.log_path.is_file() and not list(target.charts_folder.glob("*.png"))
     if dry_run:
-        return Plan("report", [f"write {path}"])
-    if not list(target.charts_folder.glob("*.png")) and target.log_path.is_file():
+        is_stale = _stale_reason(path, _recipe(target, _dataset(opened))) is not None
+        return Plan("report", [f"write {path}"] if lacks_charts or is_stale else [])
+    if lacks_charts:
         plot_stage.plot(opened, run=target.name)
     files.remove_abandoned_parts(target.folder, path.name, _RECIPE_NAME)
     dataset = _dataset(opened)
     recipe = _recipe(target, dataset)
-    reason = staleness.stale_reason(target.folder / _RECIPE_NAME, recipe)
-    if reason is None and path.is_file():
+    reason = _stale_reason(path, recipe)
+    if reason is None:
         _log.info("report: up to date")
         return Report(path, target.name)
-    _log.info("report: %s", reason or "the page is missing")
+    _log.info("report: %s", reason)
     (target.folder / _RECIPE_NAME).unlink(missing_ok=True)
     files.write_text(path, _render(opened, target, dataset))
     staleness.write_recipe(target.folder / _RECIPE_NAME, recipe)
     return Report(path, target.name)
+
+
+def _stale_reason(path: Path, recipe: Mapping[str, object]) -> str | None:
+    """Return why a page must be written, in words; ``None`` if it is up to date."""
+    if not path.is_file():
+        return "the page is missing"
+    return staleness.stale_reason(path.with_name(_RECIPE_NAME), recipe)
 
 
 def _dataset(project: Project) -> dict[str, Any] | None:

@@ -36,7 +36,6 @@ class _DarknetFields(TypedDict, total=False):
 
 class _Event(TypedDict, total=False):
     message: str
-    told: str  # older name of ``message``
 
 
 class _EarlyStop(_Event):
@@ -223,7 +222,7 @@ class Run:
 
 def event_message(event: Mapping[str, Any]) -> str:
     """Return the message of an event, or of ``stopped_early``, in ``run.json``."""
-    return str(event.get("message", event.get("told", "")))
+    return str(event.get("message", event.get("told", "")))  # older: "told"
 
 
 def runs_in(folder: Path) -> list[Run]:

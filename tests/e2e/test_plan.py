@@ -343,7 +343,13 @@ def make_run(project: Path, *, seconds: list[float], **record: object) -> None:
     cfg = next((project.parent).rglob("tiny.cfg"), None)
     text = (cfg or Path(oiyolo.open_project(project).config.train.network)).read_text()
     (folder / "network.cfg").write_text(text.replace("filters=12", "filters=18"))
-    defaults = {"network": "tiny", "max_batches": 30, "state": "interrupted", "began_at": "2026"}
+    defaults = {
+        "network": "tiny",
+        "max_batches": 30,
+        "state": "interrupted",
+        "began_at": "2026",
+        "darknet": {"fork": "pjreddie"},
+    }
     (folder / "run.json").write_text(json.dumps({**defaults, **record}))
     lines = [
         f"{n}: 1.000000, 1.000000 avg, 0.001000 rate, {s:.6f} seconds, {n * 4} images\n"
@@ -420,10 +426,13 @@ def test_status_notes_a_plan_for_a_different_selection(cli: Cli, project: Path) 
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", "3", '{"fetch": null}', "null"])
-def test_a_damaged_plan_is_ignored(cli: Cli, project: Path, content: str) -> None:
+def test_a_damaged_plan_is_named_and_written_again(cli: Cli, project: Path, content: str) -> None:
     cli.ok("select", project=project)
     (project / "data" / "plan.json").write_text(content)
-    assert "plan" not in cli.ok("status", "--json", project=project).json
+    shown = cli("status", "--json", project=project)
+    assert shown.code == 3
+    assert "plan" not in shown.json
+    assert [Path(error["where"]).name for error in shown.json["damaged"]] == ["plan.json"]
     cli.ok("plan", project=project)
     assert "plan" in cli.ok("status", "--json", project=project).json
 
@@ -442,6 +451,7 @@ def test_run_keeps_the_users_plan_and_writes_one_if_there_is_none(
     assert planned(project)["images"] == 10
 
 
+@pytest.mark.slow
 @pytest.mark.darknet
 def test_after_a_complete_run_status_has_all_actual_values(
     cli: Cli, project: Path, darknet: Path

@@ -191,7 +191,9 @@ def _plan(targets: Mapping[str, Target], writers: Sequence[EventWriter], *, foll
         actions = [f"compare {logs} in {compare.comparison_folder(targets)}"]
     else:
         (target,) = targets.values()
+        is_current = not follow and load_outputs(target, target.recipe()) is not None
         until = ", again each time the log grows, until the training ends" if follow else ""
-        actions = [f"chart {target.log_path} into {target.charts_folder}{until}"]
+        action = f"chart {target.log_path} into {target.charts_folder}{until}"
+        actions = [] if is_current else [action]
     actions += [f"write event files to {writer.folder}" for writer in writers]
     return Plan(STAGE, actions)
