@@ -44,7 +44,13 @@ def train_and_evaluate(cli: Cli, folder: Path) -> Path:
 
 
 @pytest.mark.darknet
-@pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("/".join(NAMES), id="all"),
+        *(pytest.param(name, id=str(n), marks=pytest.mark.slow) for n, name in enumerate(NAMES)),
+    ],
+)
 def test_a_project_in_a_path_that_darknet_would_change_trains(
     cli: Cli, make_project: Callable[..., Path], tmp_path: Path, darknet: Path, name: str
 ) -> None:

@@ -394,6 +394,7 @@ def test_a_dry_run_changes_nothing(make_project: Callable[..., Path], cli: Cli) 
 # --- a first project -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_fetch_split_train_plot_in_an_empty_folder(
     shell: Shell, site: Site, tmp_path: Path, tiny_cfg: Path, darknet: Path
 ) -> None:

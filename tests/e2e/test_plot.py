@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 import oiyolo
 from oiyolo.core import locks, progress
@@ -55,6 +56,22 @@ def make_run(project: Path, name: str, text: str | None, **record: object) -> Pa
 
 
 @pytest.fixture
+def drawn_charts() -> None:
+    """Draw the charts completely, which takes seconds, rather than save only their text."""
+
+
+@pytest.fixture(autouse=True)
+def quick_charts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Save the text of figures instead of their pictures, unless a test wants ``drawn_charts``."""
+
+    def save_text(figure: Figure, part: Path, **_: object) -> None:
+        part.write_text("\n".join(text.get_text() for text in figure.texts), encoding="utf-8")
+
+    if "drawn_charts" not in request.fixturenames:
+        monkeypatch.setattr(Figure, "savefig", save_text)
+
+
+@pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A project with two runs and nothing else."""
     folder = tmp_path / "project"
@@ -90,12 +107,15 @@ def read_strict_json(path: Path) -> Any:
 # --- one training -------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("drawn_charts")
 def test_a_run_gets_charts_and_metrics(cli: Cli, project: Path) -> None:
     done = cli.ok("plot", "demo-001", "--json", project=project).json
     run = project / "runs" / "demo-001"
     names = ("loss", "iou", "overview")
     assert done["charts"] == [str(run / "charts" / f"{name}.png") for name in names]
-    assert all((run / "charts" / f"{name}.svg").is_file() for name in names)
+    for name in names:
+        assert (run / "charts" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert "<svg" in (run / "charts" / f"{name}.svg").read_text(encoding="utf-8")
     assert done["verdict"]["kind"] == "finished"
     assert (done["last_iteration"], done["iou"]) == (60, 0.6)
     assert len(pd.read_csv(done["metrics"])) == 60
@@ -479,6 +499,7 @@ def test_the_library_returns_result_objects(project: Path, log: Path) -> None:
         oiyolo.plot(log=log)
 
 
+@pytest.mark.slow
 def test_a_notebook_cell_shows_the_overview(tmp_path: Path, log: Path) -> None:
     nbclient = pytest.importorskip("nbclient")
     nbformat = pytest.importorskip("nbformat")

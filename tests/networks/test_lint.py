@@ -267,7 +267,7 @@ def test_check_returns_the_warnings(small_text: str) -> None:
 TEXTS_AND_SMALL = [*(stock(name).render() for name in (*TEXTS, "demo")), SMALL_STRANGE]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.sampled_from(TEXTS_AND_SMALL), st.data())
 def test_a_damaged_file_raises_only_errors_of_oiyolo(text: str, data: st.DataObject) -> None:
     lines = text.splitlines(keepends=True)

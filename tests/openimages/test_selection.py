@@ -286,7 +286,7 @@ SOME_MIDS = st.sampled_from(["/m/boat", "/m/canoe", "/m/duck"])
 FLAG_VALUES = st.sampled_from([-1, 0, 0, 1])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     st.lists(st.tuples(SOME_IDS, SOME_MIDS, FLAG_VALUES, FLAG_VALUES), max_size=12),
     st.lists(st.tuples(SOME_IDS, SOME_MIDS, st.sampled_from([0, 1])), max_size=12),

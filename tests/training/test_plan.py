@@ -145,7 +145,7 @@ def test_a_network_whose_anchors_are_in_cells_keeps_them(
         plan_for(network="v2.cfg", anchors="own")
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_a_strange_value_in_a_users_file_is_an_error_with_its_path(
     plan_for: PlanMaker, tmp_path: Path, data: st.DataObject

@@ -207,7 +207,7 @@ def test_window_sizes() -> None:
     assert (WINDOW_MIN, WINDOW_MAX) == (15, 1000)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(
     st.lists(
         st.one_of(st.floats(), st.sampled_from([0.0, math.nan, math.inf, 1e38, 1.0])),

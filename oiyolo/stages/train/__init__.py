@@ -212,9 +212,11 @@ def train(
     split = split_stage.load_lists(opened)
     if dry_run and (reason := build_stage.rebuild_reason(opened)):
         return Plan("train", [f"build darknet first ({reason}), then train with it"])
-    darknet = build_stage.run(opened).darknet
+    built = build_stage.run(opened)
+    darknet = built.darknet
     plan = make_training_plan(opened, split, darknet)
-    task = TrainingTask(opened, split, darknet, plan, run_recipe(opened, split, plan))
+    recipe = run_recipe(opened, split, plan)
+    task = TrainingTask(opened, split, darknet, built.revision, plan, recipe)
     run = _run_to_resume(task, again=again)
     for warning in plan.warnings:
         _log.warning("train: %s", warning)

@@ -49,6 +49,7 @@ class TrainingTask:
         project: The project.
         split: The split dataset.
         darknet: The program that trains.
+        revision: Its revision; empty if unknown.
         plan: The network, schedule and weights.
         recipe: What identifies the run: on any machine, a run with an equal recipe is resumed.
     """
@@ -56,6 +57,7 @@ class TrainingTask:
     project: Project
     split: SplitLists
     darknet: Darknet
+    revision: str
     plan: TrainingPlan
     recipe: dict[str, object]
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from oiyolo import __version__
 from oiyolo.darknet.gpus import gpus
-from oiyolo.darknet.program import revision
 from oiyolo.stages.train.inputs import record_fields
 from oiyolo.training.run import RUNNING
 
@@ -38,7 +37,7 @@ class RunRecord:
             state=RUNNING,
             made_from=task.recipe,
             **record_fields(task),
-            darknet={**task.darknet.as_dict(), "revision": revision(task.darknet)},
+            darknet={**task.darknet.as_dict(), "revision": task.revision},
             gpus=[
                 {"index": gpu.index, "name": gpu.name, "memory_bytes": gpu.memory_bytes}
                 for gpu in gpus()

@@ -521,7 +521,7 @@ class StrictSinglePassFile(SinglePassFile):
 def test_an_error_names_the_line_whether_or_not_lines_were_counted(
     *, tmp_path: Path, at: int, values: Sequence[str], damage: str, title: str
 ) -> None:
-    rows = box_rows(9_000)
+    rows = box_rows(max(3_000, at - 1))
     rows[at - 2]["LabelName"] = MIDS[0]
     if damage == "not a number":
         rows[at - 2]["XMax"] = "abc"
