@@ -412,10 +412,13 @@ def _check_numbers(path: Path, numbers: npt.NDArray[np.float32]) -> None:
             magnitudes = np.abs(block)
             largest = float(magnitudes.max())
         if not largest <= _MAX_PLAUSIBLE:  # also if it is NaN
-            is_finite = math.isfinite(largest)
+            found = f"a parameter of {largest:.3g}"
+            if not math.isfinite(largest):
+                count = len(numbers) - int(np.isfinite(numbers).sum())
+                found = f"{count:,} of {len(numbers):,} parameters that are not finite (NaN)"
             raise weights_error(
                 path,
-                f"a parameter of {largest:.3g}" if is_finite else "parameters that are not finite",
+                found,
                 "The run that wrote it diverged, or it is not a weights file; use another file",
             )
         zero += int((magnitudes == 0).sum())

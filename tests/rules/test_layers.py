@@ -25,6 +25,7 @@ ROWS = {
     "adapters": {"net"},
     "project": {"project"},
     "domain": {"evaluation", "imagery", "networks", "openimages", "splits", "trainlog"},
+    "inference": {"inference"},
     "services": {"charts", "darknet", "sources", "tracking"},
     "runs": {"dataset_preview", "training"},
     "stages": {"stages"},
@@ -64,6 +65,8 @@ ADAPTERS = {
     "tomllib": {"project/config.py"},
     "matplotlib": {"charts/canvas.py", "evaluation/plots.py"},
     "tensorboard": {"tracking/tensorboard.py"},
+    "onnx": {"inference/convert.py", "inference/model_file.py"},
+    "onnxruntime": {"inference/session.py"},
 }
 """The only files that import each external library or service."""
 
@@ -71,6 +74,7 @@ PACKAGES_WITH_CODE = {
     ".",
     *(f"stages/{stage}" for stage in ("fetch", "plot", "prepare", "split", "train")),
     "operations/doctor",
+    "operations/predict",
 }
 """Packages whose ``__init__`` is a stage or an operation; the others have only a docstring."""
 
@@ -194,7 +198,12 @@ def test_demo_data_does_not_import_the_pipeline_it_tests() -> None:
         for _, name in imported(path)
         if name.startswith("oiyolo.") and not name.startswith("oiyolo.demo_data")
     }
-    assert modules <= {"oiyolo.boxes", "oiyolo.core.errors", "oiyolo.core.files"}
+    assert modules <= {
+        "oiyolo.boxes",
+        "oiyolo.core.errors",
+        "oiyolo.core.files",
+        "oiyolo.core.records",
+    }
 
 
 def test_logs_networks_and_scores_import_no_adapter_and_no_project() -> None:

@@ -159,7 +159,11 @@ def test_an_unusable_event_file_is_rewritten(tmp_path: Path, damage: str) -> Non
         os.truncate(path, 40)
     else:
         state = tmp_path / ".oiyolo-events.json"
-        content = {"invalid state": {"file": 1}, "invalid size": {"size_bytes": "9"}}.get(damage)
+        changes: dict[str, dict[str, object]] = {
+            "invalid state": {"file": 1},
+            "invalid size": {"size_bytes": "9"},
+        }
+        content = changes.get(damage)
         before = json.loads(state.read_text())
         state.unlink()
         if content is not None:

@@ -1,0 +1,1 @@
+"""Networks in ONNX, and the detections that they make; needs neither darknet nor a GPU."""
