@@ -36,7 +36,7 @@ this size Pillow, too, suspects a decompression bomb. Checked before decoding.""
 MAX_SIDE_PX: Final = 65_500
 """Longest side that a JPEG can have."""
 
-_FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 """Formats that may be called .jpg by mistake. Pillow reads more, some with external programs."""
 _JPEG_START: Final = b"\xff\xd8\xff"
 _DAMAGE_WARNINGS: Final = ("Corrupt JPEG data", "Premature end", "Inconsistent progression")
@@ -120,7 +120,7 @@ class _Jpeg(EncodedImage):
                 raise UnreadableImageError("damaged or truncated JPEG") from error
             return _open_with_pillow(self.content).decode(min_wh)
         # Adobe's programs store CMYK inverted, and only they write CMYK JPEGs.
-        return _to_rgb(Image.fromarray(~rgb, "CMYK")) if self.is_cmyk else rgb
+        return to_rgb(Image.fromarray(~rgb, "CMYK")) if self.is_cmyk else rgb
 
     @property
     def icc_profile(self) -> bytes | None:
@@ -146,7 +146,7 @@ class _PillowImage(EncodedImage):
         )
         with _as_unreadable():
             self.image.load()
-            return _to_rgb(self.image, max(1, reduction))
+            return to_rgb(self.image, max(1, reduction))
 
     @property
     def icc_profile(self) -> bytes | None:
@@ -156,7 +156,7 @@ class _PillowImage(EncodedImage):
 
 def _open_with_pillow(content: bytes) -> EncodedImage:
     with _as_unreadable():
-        image = Image.open(io.BytesIO(content), formats=_FORMATS)
+        image = Image.open(io.BytesIO(content), formats=FORMATS)
         return _PillowImage(image.size, image)
 
 
@@ -175,7 +175,7 @@ def _as_unreadable() -> Iterator[None]:
         raise UnreadableImageError("cannot be decoded") from error
 
 
-def _to_rgb(image: Image.Image, reduction: int = 1) -> Rgb:
+def to_rgb(image: Image.Image, reduction: int = 1) -> Rgb:
     """Convert a decoded image of any mode to RGB, and divide its sides by ``reduction``.
 
     Transparent pixels become white.

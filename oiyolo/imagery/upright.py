@@ -20,6 +20,7 @@ from oiyolo.core import files
 from oiyolo.imagery.colour import to_srgb
 from oiyolo.imagery.decode import open_image
 from oiyolo.imagery.duplicates import perceptual_hash
+from oiyolo.imagery.exif import orient, read_orientation
 from oiyolo.imagery.placement import place_image
 from oiyolo.imagery.resize import min_decode_size, resize
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     Rgb = npt.NDArray[np.uint8]
 
 JPEG_QUALITY: Final = 90
-SUBSAMPLING: Final = "420"
+_SUBSAMPLING: Final = "420"
 """Chroma at half the resolution, as in nearly all photographs, and as Pillow writes by default."""
 _BORDER_GREY: Final = 127
 """The grey with which darknet itself fills a letterbox (src/image.c, letterbox_image: 0.5)."""
@@ -94,10 +95,39 @@ def make_upright(
     rgb = np.rot90(rgb, rotation // 90)  # counter-clockwise
     phash = _compute_phash(rgb)
     rgb = _mask_regions(rgb, geometry.clip(geometry.rotate_ccw(masked_xyxy, rotation)))
-    jpeg = simplejpeg.encode_jpeg(
-        np.ascontiguousarray(_add_border(rgb, frame)), JPEG_QUALITY, "RGB", SUBSAMPLING
+    return UprightImage(encode_jpeg(_add_border(rgb, frame)), source_wh, phash)
+
+
+def encode_jpeg(rgb: Rgb) -> bytes:
+    """Return pixels of shape (height, width, 3) as a JPEG without metadata."""
+    jpeg: bytes = simplejpeg.encode_jpeg(
+        np.ascontiguousarray(rgb), JPEG_QUALITY, "RGB", _SUBSAMPLING
     )
-    return UprightImage(jpeg, source_wh, phash)
+    return jpeg
+
+
+def decode_upright(content: bytes, *, rotation: int | None = None, use_exif: bool = True) -> Rgb:
+    """Decode a photograph at its full size to the pixels that a person sees.
+
+    Args:
+        content: Content of an image file.
+        rotation: Degrees counter-clockwise that make it upright, in which case its EXIF orientation
+            is ignored; ``None`` if they are not known.
+        use_exif: Whether to apply the EXIF orientation.
+
+    Returns:
+        sRGB pixels, shape (height, width, 3).
+
+    Raises:
+        UnreadableImageError: The content cannot be decoded completely.
+    """
+    source = open_image(content)
+    rgb = source.decode(source.stored_wh)
+    if (profile := source.icc_profile) is not None:
+        rgb = to_srgb(rgb, profile)
+    if rotation is not None:
+        return np.ascontiguousarray(np.rot90(rgb, rotation // 90))
+    return orient(rgb, read_orientation(content)) if use_exif else rgb
 
 
 def _swap_if(wh: tuple[int, int], *, swap: bool) -> tuple[int, int]:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from oiyolo import boxes as geometry
 from oiyolo.imagery.decode import UnreadableImageError
 from oiyolo.imagery.placement import place_boxes
-from oiyolo.imagery.upright import make_upright
+from oiyolo.imagery.upright import decode_upright, make_upright
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -234,3 +234,33 @@ def test_the_same_file_gives_the_same_bytes(tmp_path: Path) -> None:
     path = save_jpeg(tmp_path / "a.jpg", marked_image((300, 200), (9, 9, 99, 99)))
     result = [make_upright(path, 90, (64, 64), "letterbox") for _ in range(2)]
     assert result[0] == result[1]
+
+
+@pytest.mark.parametrize("orientation", [*range(1, 9), 0, 9])
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_a_photograph_is_upright_as_exif_says_unless_its_rotation_is_known(
+    file_format: str, orientation: int
+) -> None:
+    image = marked_image((64, 40), (8, 8, 16, 32))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = io.BytesIO()
+    image.save(file, file_format, exif=exif, quality=97, subsampling=0)
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(file.getvalue())))
+
+    def region(**options: Any) -> list[float]:
+        pixels = decode_upright(file.getvalue(), **options)
+        corners: list[float] = bounds(is_red(Image.fromarray(pixels))).tolist()
+        return corners
+
+    assert region() == bounds(is_red(upright)).tolist()
+    if file_format != "TIFF":  # Pillow itself turns it
+        assert region(use_exif=False) == bounds(is_red(image)).tolist()
+        turned = image.transpose(Image.Transpose.ROTATE_90)  # counter-clockwise
+        assert region(rotation=90) == bounds(is_red(turned)).tolist()
+
+
+def test_a_photograph_with_a_damaged_exif_block_is_decoded_as_stored() -> None:
+    file = io.BytesIO()
+    marked_image((64, 40), (8, 8, 16, 32)).save(file, "JPEG", exif=b"Exif\0\0MM\0*\xff\xff\xff")
+    assert decode_upright(file.getvalue()).shape == (40, 64, 3)

@@ -1,0 +1,388 @@
+"""Choose the detector to use: a run's, an ONNX model, or a network of darknet with its weights."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import statistics
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+
+from oiyolo.core import files, records
+from oiyolo.core.errors import InputFormError, OiyoloError, UsageError
+from oiyolo.core.units import format_bytes
+from oiyolo.darknet.forks import FORKS
+from oiyolo.inference.facts import InputFit, ModelFacts
+from oiyolo.inference.suppression import nms_rule
+from oiyolo.networks import cfg as cfg_file
+from oiyolo.networks.layers import HEAD_KINDS
+from oiyolo.networks.weights import read_header
+from oiyolo.project.config import FILE_NAME
+from oiyolo.project.project import open_or_default
+from oiyolo.training.run import BASE_NAME, FINISHED, find_run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from oiyolo.inference.detector import Detector
+    from oiyolo.inference.facts import Layout
+    from oiyolo.inference.session import Session
+    from oiyolo.networks.cfg import Cfg
+    from oiyolo.project.project import Project, ProjectLike
+    from oiyolo.training.run import Run
+
+    Names = str | Path | Sequence[str]
+    """A names file, or the names."""
+
+_GIVE_ONE: Final = (
+    "Name a detector: --run in a project, or --cfg FILE --weights FILE --names FILE of a network "
+    "of darknet (`oiyolo predict` also takes --model FILE.onnx)"
+)
+_TRAIN_AGAIN: Final = "Restore it from a copy, or use another detector"
+_DATA_LICENCES: Final = (
+    "not stated; Open Images' annotations are licensed CC BY 4.0 by Google LLC, its images are "
+    "listed as CC BY 2.0 by their authors"
+)
+_SCORES: Final = ("map50", "map50_95", "openimages_map")
+_MAX_NAMES_BYTES: Final = 10_000_000
+
+
+@dataclass(frozen=True)
+class DetectorFiles:
+    """The files of a detector.
+
+    Attributes:
+        origin: Which detector it is, and why it was chosen, in words.
+        name: A name for files that are made from it.
+        cfg_path: Its network file.
+        weights_path: Its weights.
+        facts: What is known about it.
+        run: The run that trained it; ``None`` for files from elsewhere.
+    """
+
+    origin: str
+    name: str
+    cfg_path: Path
+    weights_path: Path
+    facts: ModelFacts
+    run: Run | None = None
+
+
+def load_detector(
+    project: ProjectLike = ".",
+    *,
+    run: str | None = None,
+    model: str | Path | None = None,
+    cfg: str | Path | None = None,
+    weights: str | Path | None = None,
+    names: Names | None = None,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    fit: InputFit | None = None,
+    threshold: float | None = None,
+    nms: float | None = None,
+) -> Detector:
+    """Return a detector, which is called on a path, a Pillow image or RGB pixels.
+
+    Without ``run``, ``model`` and ``cfg`` it is that of the newest finished run of the project, or
+    else of the newest run with valid weights.
+
+    Args:
+        project: An open project or its folder; not needed with ``model`` or ``cfg``.
+        run: Name of a run.
+        model: An ONNX model.
+        cfg: A network file of darknet.
+        weights: Its weights; without ``cfg``, weights of the run's network.
+        names: Its class names: a list, or a file with a name on each line. By default those of the
+            run or in the model, else the numbers of the classes.
+        device: Where the network runs; ``auto`` is the GPU if onnxruntime can use it.
+        fit: How images are fitted to the input; by default as the model says, else ``letterbox``.
+        threshold: Lowest confidence to report; by default the one that was chosen for the run on
+            its valid split, else 0.25.
+        nms: IoU above which the less confident of two boxes of a class is dropped; by default as
+            the model says, else 0.45.
+
+    Raises:
+        UsageError: There is no such run or file, nothing to choose from, or the device is not
+            available.
+        InputFormError: A file is damaged, or the files do not belong together.
+        CfgError: The network has a layer or option that is not supported.
+    """
+    from oiyolo.inference.detector import Detector  # noqa: PLC0415  (needs OpenCV and Pillow)
+    from oiyolo.inference.session import Device, open_model  # noqa: PLC0415
+
+    _check_choice("device", device, get_args(Device))
+    _check_choice("fit", fit, (None, *get_args(InputFit)))
+    if model is not None:
+        _refuse_others("model", run=run, cfg=cfg, weights=weights)
+        given = None if names is None else _names(names)
+        session = open_model(
+            Path(model), device=device, name_count=None if given is None else len(given)
+        )
+        facts, origin = _facts_in(session, given), str(model)
+    else:
+        source = choose(project, run=run, cfg=cfg, weights=weights, names=names)
+        session = open_model(to_onnx(source), device=device)
+        facts, origin = source.facts, source.origin
+    return Detector(session, facts, origin=origin, fit=fit, threshold=threshold, nms=nms)
+
+
+def _check_choice(name: str, value: object, options: Sequence[object]) -> None:
+    if value not in options:
+        expected = " or ".join(f'"{option}"' for option in options if option is not None)
+        raise UsageError(f"invalid {name} {value!r}", expected=expected)
+
+
+def _facts_in(session: Session, names: tuple[str, ...] | None) -> ModelFacts:
+    """Return what a model says about itself, with the names that the user gave."""
+    own = session.facts or ModelFacts(_numbers(session.class_count))
+    return own if names is None else replace(own, names=names)
+
+
+def to_onnx(source: DetectorFiles, *, layout: Layout = "darknet", half: bool = False) -> bytes:
+    """Return a network as the content of an ONNX file; arguments and errors as for ``convert``."""
+    from oiyolo.inference.convert import convert  # noqa: PLC0415  (onnx takes long to import)
+
+    cfg = cfg_file.read(source.cfg_path)
+    model = convert(cfg, source.weights_path, source.facts, layout=layout, half=half)
+    return bytes(model.SerializeToString())
+
+
+def choose(
+    project: ProjectLike = ".",
+    *,
+    run: str | None = None,
+    cfg: str | Path | None = None,
+    weights: str | Path | None = None,
+    names: Names | None = None,
+) -> DetectorFiles:
+    """Choose the files of a detector of darknet: those that are named, or those of a run.
+
+    Args:
+        project: An open project or its folder; not needed with ``cfg``.
+        run: Name of a run; by default the newest finished one, else the newest with valid weights.
+        cfg: A network file of darknet, in place of a run.
+        weights: Its weights; without ``cfg``, weights of the run's network.
+        names: Its class names: a list, or a file with a name on each line; by default those of the
+            run, else the numbers of the classes.
+
+    Raises:
+        UsageError: There is no such run or file, or nothing to choose from.
+        InputFormError: A file is damaged.
+    """
+    if weights is not None and not Path(weights).is_file():
+        raise UsageError(
+            "weights file not found", where=str(weights), remedy="Name a file with --weights"
+        )
+    if cfg is not None:
+        _refuse_others("cfg", run=run)
+        if weights is None:
+            raise UsageError(
+                "the weights of the network are missing",
+                where=str(cfg),
+                remedy="Name them with --weights",
+            )
+        return _of_files(Path(cfg), Path(weights), names)
+    opened = open_or_default(project)
+    if run is None and weights is not None and not _has_runs(opened):
+        raise UsageError(
+            "the network of the weights is missing",
+            where=str(weights),
+            remedy="Name its .cfg file with --cfg",
+        )
+    return _of_run(opened, run, weights, names)
+
+
+def _refuse_others(option: str, **others: object) -> None:
+    given = [name for name, value in others.items() if value is not None]
+    if given:
+        raise UsageError(f"--{option} cannot be combined with --{given[0]}", remedy=_GIVE_ONE)
+
+
+def _of_files(cfg_path: Path, weights_path: Path, names: Names | None) -> DetectorFiles:
+    cfg = cfg_file.read(cfg_path)
+    kind, beta = nms_rule(cfg)
+    facts = ModelFacts(
+        _numbers(_class_count(cfg)) if names is None else _names(names),
+        nms_kind=kind,
+        nms_beta=beta,
+        description=f"{cfg_path.stem} with the weights {weights_path.name}",
+    )
+    origin = f"{weights_path} with {cfg_path}"
+    return DetectorFiles(origin, weights_path.stem, cfg_path, weights_path, facts)
+
+
+def _of_run(
+    project: Project, name: str | None, weights: str | Path | None, names: Names | None
+) -> DetectorFiles:
+    weights_of = functools.cache(_weights_of)  # checking large files takes time
+    run = _find_run(project, name, weights_of)
+    found = weights_of(run) if weights is None else (Path(weights), None)
+    if found is None:
+        raise UsageError(
+            f"the run {run.name} has no valid weights yet",
+            where=str(run.weights_folder),
+            remedy="Run `oiyolo train`, which resumes it, or choose another detector",
+        )
+    path, iteration = found
+    why = "" if name is not None else ", the newest finished run"
+    if name is None and run.state != FINISHED:
+        why = ", the newest run with valid weights; it is not finished"
+    shown = f"iteration {iteration:,}" if iteration is not None else str(path)
+    facts = _facts_of(run, path, iteration)
+    if names is not None:
+        facts = replace(facts, names=_names(names))
+    return DetectorFiles(f"run {run.name} ({shown}){why}", run.name, run.cfg_path, path, facts, run)
+
+
+def _has_runs(project: Project) -> bool:
+    return any(project.runs_folder.glob("*/run.json"))
+
+
+def _find_run(
+    project: Project, name: str | None, weights_of: Callable[[Run], tuple[Path, int] | None]
+) -> Run:
+    """Return the named run, or the newest finished one, or the newest with valid weights."""
+    if name is None and not _has_runs(project):
+        is_project = (project.folder / FILE_NAME).is_file()
+        raise UsageError(
+            "there is no detector yet" if is_project else "no detector is named",
+            where=str(project.folder),
+            expected="a training run" if is_project else "",
+            found="" if is_project else f"a folder without {FILE_NAME}, which is not a project",
+            remedy=f"Run `oiyolo train` first. {_GIVE_ONE}" if is_project else _GIVE_ONE,
+        )
+
+    def has_weights(run: Run) -> bool:
+        with contextlib.suppress(OiyoloError):  # another run may have a valid network
+            return weights_of(run) is not None
+        return False
+
+    def is_finished(run: Run) -> bool:
+        return run.state == FINISHED and has_weights(run)
+
+    return find_run(project.runs_folder, name, is_finished, has_weights)
+
+
+def _weights_of(run: Run) -> tuple[Path, int] | None:
+    """Return the final weights of a run, or its newest valid ones, and their iteration."""
+    from oiyolo.training.checkpoints import Checkpoints  # noqa: PLC0415  (imports the log's reader)
+
+    cfg = cfg_file.read(run.cfg_path)
+    fork = FORKS.get(run.record.get("darknet", {}).get("fork"), FORKS["alexeyab"])
+    checkpoints = Checkpoints(run, fork, cfg)
+    final = checkpoints.final_path
+    if final.is_file() and checkpoints.has_right_size(final):
+        return final, read_header(final).iteration(cfg.net.integer("batch", 1))
+    path, iteration = checkpoints.newest()
+    return None if path is None else (path, iteration)
+
+
+def _facts_of(run: Run, weights_path: Path, iteration: int | None) -> ModelFacts:
+    """Return what is known about the detector of a run."""
+    record = run.record
+    cfg = cfg_file.read(run.cfg_path)
+    fork = str(record.get("darknet", {}).get("fork", ""))
+    kind, beta = nms_rule(cfg, fork=fork)
+    names = records.read_lines(run.folder / "obj.names", remedy=_TRAIN_AGAIN)
+    evaluation = _evaluation_of(run, weights_path, iteration)
+    network = str(record.get("network") or BASE_NAME)
+    return ModelFacts(
+        tuple(names),
+        fit=_fit_of(record, cfg, fork),
+        threshold=_threshold_in(evaluation),
+        nms_kind=kind,
+        nms_beta=beta,
+        fork=fork,
+        scores={key: evaluation[key] for key in _SCORES if _is_number(evaluation.get(key))},
+        licence=_DATA_LICENCES,
+        description=f"{network} trained as {run.name} to detect {', '.join(names)}",
+    )
+
+
+def _fit_of(record: Mapping[str, Any], cfg: Cfg, fork: str) -> InputFit:
+    """Return how a run's images were fitted to the network's input.
+
+    Images that ``prepare`` left in their own shape were fitted by darknet: pjreddie's letterboxes
+    them (examples/detector.c, validate_detector), the others stretch them unless ``letter_box`` is
+    set (src/detector.c, src/parser.c).
+    """
+    images = (record.get("made_from") or {}).get("images")
+    prepared = images.get("fit") if isinstance(images, dict) else None
+    if prepared == "stretch":
+        return "stretch"
+    if prepared == "none" and fork not in {"", "pjreddie"}:
+        return "letterbox" if cfg.net.integer("letter_box", 0) else "stretch"
+    return "letterbox"
+
+
+def _evaluation_of(run: Run, weights_path: Path, iteration: int | None) -> dict[str, Any]:
+    """Return the scores of weights of a run; empty if these weights were not scored."""
+    from oiyolo.evaluation.summary import with_current_keys  # noqa: PLC0415  (rarely needed)
+
+    saved = files.read_json(run.evaluation_path)
+    try:
+        evaluation = with_current_keys(saved) if isinstance(saved, dict) else {}
+    except ValueError:
+        return {}
+    scored = evaluation.get("weights", {})
+    is_same = Path(str(scored.get("path"))).name == weights_path.name
+    return evaluation if is_same and scored.get("iteration") == iteration else {}
+
+
+def _threshold_in(evaluation: Mapping[str, Any]) -> float | None:
+    """Return the threshold with the highest F1 on the valid split, the median of the classes.
+
+    Scores of the test split are not used: a threshold chosen on them would flatter the detector.
+    """
+    if evaluation.get("split") != "valid":
+        return None
+    thresholds = [row["score_threshold"] for row in evaluation["classes"].values()]
+    numbers = [value for value in thresholds if _is_number(value) and 0 <= value <= 1]
+    return float(statistics.median(numbers)) if numbers else None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def _class_count(cfg: Cfg) -> int:
+    heads = [section for section in cfg.layers if section.kind in HEAD_KINDS]
+    return heads[-1].integer("classes", 20) if heads else 0
+
+
+def _numbers(class_count: int) -> tuple[str, ...]:
+    """Return names for classes whose names are not known."""
+    return tuple(map(str, range(class_count)))
+
+
+def _names(names: Names) -> tuple[str, ...]:
+    """Return names, or the lines of a names file.
+
+    Raises:
+        UsageError: The file does not exist or cannot be read.
+        InputFormError: It has no names.
+    """
+    if not isinstance(names, (str, Path)):
+        return tuple(map(str, names))
+    path = Path(names)
+    try:
+        if path.stat().st_size > _MAX_NAMES_BYTES:
+            raise InputFormError(
+                "not a names file",
+                where=str(path),
+                expected="a class name on each line",
+                found=format_bytes(path.stat().st_size),
+            )
+        text = files.read_bytes(path).decode("utf-8-sig", "replace")
+    except OSError as error:
+        raise UsageError(
+            "the names file cannot be read", where=str(path), found=error.strerror or str(error)
+        ) from None
+    lines = text.rstrip().splitlines()
+    if not lines:
+        raise InputFormError(
+            "the names file is empty", where=str(path), expected="a class name on each line"
+        )
+    return tuple(line.strip() for line in lines)
