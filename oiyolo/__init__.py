@@ -32,11 +32,17 @@ if TYPE_CHECKING:
     from oiyolo.core.results import Plan, Result
     from oiyolo.evaluation.plots import plot_precision_recall
     from oiyolo.evaluation.summary import Evaluation
+    from oiyolo.inference.detected import Detected
+    from oiyolo.inference.detector import Detector
     from oiyolo.operations.classes import Classes, classes
     from oiyolo.operations.demo import Demonstrated, demo
+    from oiyolo.operations.detectors import load_detector
     from oiyolo.operations.doctor import Examination, doctor
+    from oiyolo.operations.export import Exported, export_onnx
     from oiyolo.operations.init import Begun, init
     from oiyolo.operations.plan import plan
+    from oiyolo.operations.predict import predict
+    from oiyolo.operations.predict.result import Predicted
     from oiyolo.operations.refresh import Refreshed, refresh
     from oiyolo.operations.run import Ran, run
     from oiyolo.operations.status import Status, status
@@ -71,11 +77,17 @@ _NAMES_BY_MODULE = {
     "core.results": ("Result", "Plan"),
     "evaluation.plots": ("plot_precision_recall",),
     "evaluation.summary": ("Evaluation",),
+    "inference.detected": ("Detected",),
+    "inference.detector": ("Detector",),
     "operations.classes": ("classes", "Classes"),
     "operations.demo": ("demo", "Demonstrated"),
+    "operations.detectors": ("load_detector",),
     "operations.doctor": ("doctor", "Examination"),
+    "operations.export": ("export_onnx", "Exported"),
     "operations.init": ("init", "Begun"),
     "operations.plan": ("plan",),
+    "operations.predict": ("predict",),
+    "operations.predict.result": ("Predicted",),
     "operations.refresh": ("refresh", "Refreshed"),
     "operations.run": ("run", "Ran"),
     "operations.status": ("status", "Status"),
@@ -118,6 +130,8 @@ __all__ = [  # noqa: RUF022  (in the order of use)
     "plot",
     "evaluate",
     "report",
+    "predict",
+    "export_onnx",
     "run",
     "refresh",
     "status",
@@ -125,9 +139,11 @@ __all__ = [  # noqa: RUF022  (in the order of use)
     "why",
     "doctor",
     "demo",
-    # projects, logs and charts
+    # projects, detectors, logs and charts
     "open_project",
     "Project",
+    "load_detector",
+    "Detector",
     "read_log",
     "verdict",
     "plot_loss",
@@ -154,6 +170,9 @@ __all__ = [  # noqa: RUF022  (in the order of use)
     "Evaluated",
     "Evaluation",
     "Report",
+    "Predicted",
+    "Detected",
+    "Exported",
     "Ran",
     "Refreshed",
     "Status",

@@ -29,7 +29,7 @@ from oiyolo.core.errors import (
     shorten,
 )
 from oiyolo.project.config import FILE_NAME, read_file
-from oiyolo.project.keys import KEYS, SECTIONS
+from oiyolo.project.keys import KEYS, KEYS_BY_NAME, SECTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -289,16 +289,19 @@ def _add(
     keys: Collection[str] = (),
     changes: bool = True,
     has_project: bool = True,
+    group: click.Group = commands,
 ) -> None:
     """Add a command that calls the library function of the same name.
 
     Args:
-        name: The name of the command and the function.
+        name: The name of the command and the function; in a group, the function's name begins with
+            the group's, as in ``export_onnx``.
         help_text: What it does, in a sentence.
         own: Options that are not keys of ``oiyolo.toml``.
         keys: Sections whose keys are options, too.
         changes: Whether it changes anything, and so has ``--dry-run``.
         has_project: Whether it works in a project's folder.
+        group: The group of commands that it belongs to.
     """
     params = [*own, *(_key_option(key) for key in KEYS if key.section in keys)]
     if has_project:
@@ -314,8 +317,9 @@ def _add(
         _option("-q", "--quiet", is_flag=True, help="Print only the result and warnings."),
         _option("-v", "--verbose", count=True, help="Print more; -vv adds tracebacks."),
     ]
-    commands.add_command(
-        click.Command(name, params=params, help=help_text, callback=_callback(name))
+    function = name if group is commands else f"{group.name}_{name}"
+    group.add_command(
+        click.Command(name, params=params, help=help_text, callback=_callback(function))
     )
 
 
@@ -325,6 +329,16 @@ def _option(*names: str, **settings: Any) -> click.Option:  # noqa: ANN401  (cli
 
 def _number(name: str, help_text: str, metavar: str = "NUMBER") -> click.Option:
     return _option(name, type=float, metavar=metavar, help=help_text)
+
+
+def _detector_options() -> list[click.Option]:
+    """Return the options that name the detector to use: a run, or files of darknet."""
+    return [
+        _option("--run", metavar="NAME", help="Name of the run.  [default: the newest finished]"),
+        _option("--cfg", metavar="FILE", help="Use this network of darknet instead of a run."),
+        _option("--weights", metavar="FILE", help="Use these weights, of --cfg or of the run."),
+        _option("--names", metavar="FILE", help="Use the class names in this file."),
+    ]
 
 
 def _run_option() -> click.Option:
@@ -437,6 +451,87 @@ _add(
     keys=("darknet",),
 )
 _add("report", "Write a report about a run, in one HTML file.", _run_option())
+_add(
+    "predict",
+    "Detect objects in photographs and videos, with a run's detector or any other.",
+    click.Argument(["sources"], nargs=-1, metavar="SOURCE..."),
+    *_detector_options(),
+    _option("--model", metavar="FILE", help="Use this ONNX model instead of a run."),
+    _option(
+        "--format",
+        "formats",
+        multiple=True,
+        default=["pictures"],
+        metavar="FORMAT,...",
+        help="Outputs to write: some of pictures, json, csv, yolo.  [default: pictures]",
+    ),
+    _option(
+        "--out",
+        metavar="DIR",
+        help="Folder of the outputs.  [default: predictions/ in the project's folder]",
+    ),
+    _number("--threshold", "Lowest confidence to report.  [default: the detector's own, or 0.25]"),
+    _number(
+        "--nms",
+        "Drop the less confident of two boxes of a class above this IoU."
+        "  [default: the detector's own, or 0.45]",
+    ),
+    _option(
+        "--fit",
+        type=click.Choice(["letterbox", "stretch"]),
+        help="How images are fitted to the network's input.  [default: what the detector says]",
+    ),
+    _option("--tile", is_flag=True, help="Look for small objects in overlapping tiles, too."),
+    _option(
+        "--batch",
+        type=click.IntRange(1, 1024),
+        metavar="N",
+        help="Images that the network processes at once.  [default: chosen for the device]",
+    ),
+    _option(
+        "--device",
+        type=click.Choice(["auto", "cpu", "cuda"]),
+        default="auto",
+        show_default=True,
+        help="Where the network runs.",
+    ),
+    _option(
+        "--exif",
+        type=click.Choice(["apply", "ignore"]),
+        default="apply",
+        show_default=True,
+        help="Turn images upright, or leave them as they are stored.",
+    ),
+    _option(
+        "--tolerance",
+        type=_KeyType(KEYS_BY_NAME["tolerance"]),
+        metavar="NUMBER",
+        help="Share of the sources that may fail.  [default: [images] tolerance, 0.02]",
+    ),
+)
+_export = click.Group(
+    "export", help="Write the detector to a file for other programs.", no_args_is_help=False
+)
+commands.add_command(_export)
+_add(
+    "onnx",
+    "Write the detector as an ONNX file, which runs without oiyolo and without darknet.",
+    *_detector_options(),
+    _option(
+        "--layout",
+        type=click.Choice(["darknet", "yolov8"]),
+        default="darknet",
+        show_default=True,
+        help="Layout of the outputs: boxes and scores, or one output as in YOLOv8's models.",
+    ),
+    _option("--half", is_flag=True, help="Compute in float16; inputs and outputs stay float32."),
+    _option(
+        "--out",
+        metavar="FILE",
+        help="The file, or a folder for it.  [default: runs/<run>/export/<run>.onnx]",
+    ),
+    group=_export,
+)
 _add("run", "Run all stages in order, from class names to the report.", keys=SECTIONS)
 _add(
     "refresh",

@@ -121,6 +121,30 @@ class HttpClient:
                 remedy="Check the network and the URL, then run the same command again",
             ) from failure
 
+    def get(self, url: str, *, limit_bytes: int) -> tuple[bytes, str]:
+        """Return a complete small body, in memory, and its ``Content-Type``.
+
+        All attempts together take at most the retry policy's ``total_timeout_s``, but for the time
+        until a server that sends nothing is given up.
+
+        Args:
+            url: An http or https URL.
+            limit_bytes: Maximum size of the body; a larger one is an error.
+
+        Raises:
+            HttpFailureError: No usable response after all attempts.
+            StoppedError: The stop event was set.
+        """
+        policy = self.retry_policy
+        end_s = time.monotonic() + policy.total_timeout_s
+
+        def request(_: int) -> tuple[bytes, str]:
+            with self.open(url, {}, frozenset({requests.codes.ok})) as response:
+                content = _read_small(response, limit_bytes, end_s)
+                return content, response.headers.get("Content-Type", "")
+
+        return with_retries(request, policy=policy, stop=self.stop)
+
     @contextlib.contextmanager
     def open(
         self, url: str, headers: Mapping[str, str], statuses: Collection[int] = ACCEPTED_STATUSES
@@ -223,6 +247,26 @@ class Response:
         if failure is not None:
             raise failure
         return piece
+
+
+def _read_small(response: Response, limit_bytes: int, end_s: float) -> bytes:
+    """Return a whole body; raise if it is too large, is too slow, or ends too early."""
+    too_large = HttpFailureError("too large", f"more than {limit_bytes / 1e6:.0f} MB")
+    expected_bytes = version_of(response.status, response.headers).size_bytes
+    if (expected_bytes or 0) > limit_bytes:
+        raise too_large
+    pieces, size_bytes = [], 0
+    for block in response.blocks():
+        pieces.append(block)
+        size_bytes += len(block)
+        if size_bytes > limit_bytes:
+            raise too_large
+        if time.monotonic() > end_s:
+            raise HttpFailureError("too slow", "no end of the body within the time limit")
+    if expected_bytes not in {None, size_bytes}:
+        detail = "the body ended before its declared length"
+        raise HttpFailureError("interrupted", detail, transient=True)
+    return b"".join(pieces)
 
 
 def _check_url(url: str) -> None:

@@ -124,7 +124,7 @@ class Original(_WebSource):
         return _listed_url(request.original_url, "OriginalURL")
 
     def _problem(self, request: ImageRequest, body: Body, fetched: FetchedImage) -> str | None:
-        return content_type_problem(body) or file_problem(request, fetched)
+        return content_type_problem(body.content_type) or file_problem(request, fetched)
 
 
 class Thumbnail(_WebSource):
@@ -149,7 +149,7 @@ class Thumbnail(_WebSource):
         return url
 
     def _problem(self, _: ImageRequest, body: Body, fetched: FetchedImage) -> str | None:
-        return content_type_problem(body) or jpeg.find_defect(fetched.content)
+        return content_type_problem(body.content_type) or jpeg.find_defect(fetched.content)
 
 
 def _listed_url(url: str, column: str) -> str:
@@ -186,9 +186,9 @@ def removal_reason(url: str) -> str | None:
     return _REMOVED if is_placeholder_host or _PLACEHOLDER_NAME in parts.path else None
 
 
-def content_type_problem(body: Body) -> str | None:
+def content_type_problem(content_type: str) -> str | None:
     """Return what a response's Content-Type says it is instead of an image; else ``None``."""
-    media_type = body.content_type.partition(";")[0].strip().lower()
+    media_type = content_type.partition(";")[0].strip().lower()
     if media_type in _GENERIC_TYPES or media_type.startswith("image/"):
         return None
     return "HTML instead of an image" if media_type == "text/html" else "not an image"

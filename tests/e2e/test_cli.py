@@ -14,13 +14,14 @@ import pytest
 import oiyolo
 from oiyolo.cli import commands
 from oiyolo.project.keys import KEYS_BY_NAME
+from tests.support import command_line
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.conftest import Cli
 
-COMMANDS = tuple(name for name in oiyolo.__all__ if name in commands.commands)
+COMMANDS = tuple(name for name in oiyolo.__all__ if name in command_line.COMMANDS)
 """All commands, in the order of the pipeline."""
 COMMON_OPTIONS = {"as_json", "quiet", "verbose"}
 
@@ -91,6 +92,15 @@ CALLS: dict[str, tuple[str, dict[str, object]]] = {
     ),
     "evaluate": ("evaluate", {"split": "test"}),
     "report --run a": ("report", {"run": "a"}),
+    "export onnx": ("export_onnx", {"layout": "darknet"}),
+    "export onnx --cfg c --weights w --names n": (
+        "export_onnx",
+        {"cfg": "c", "weights": "w", "names": "n", "layout": "darknet"},
+    ),
+    "export onnx --run a --layout yolov8 --half --out b.onnx": (
+        "export_onnx",
+        {"run": "a", "layout": "yolov8", "half": True, "out": "b.onnx"},
+    ),
     "run --class Boat --max-batches 9 --train 1 --valid 0 --test 0": (
         "run",
         {"classes": ("Boat",), "max_batches": 9, "train": 1.0, "valid": 0.0, "test": 0.0},
@@ -144,7 +154,7 @@ def test_a_command_makes_one_call(
     false_flags = {key for key, value in call.items() if value is False and key not in expected}
     assert false_flags <= {
         *("dry_run", "reassign", "again", "check", "tree", "follow", "offline"),
-        *("detach", "attach", "accept_loss"),
+        *("detach", "attach", "accept_loss", "half"),
     }
     options = {k: v for k, v in call.items() if v is not None and k not in false_flags}
     assert options == {**defaults, **expected}
@@ -152,22 +162,25 @@ def test_a_command_makes_one_call(
 
 def test_the_commands_are_listed_in_the_order_of_the_work() -> None:
     context = click.Context(commands)
-    assert tuple(commands.list_commands(context)) == COMMANDS
+    groups = dict.fromkeys(name.partition("_")[0] for name in COMMANDS)
+    assert tuple(commands.list_commands(context)) == tuple(groups)
+    assert tuple(command_line.COMMANDS) == COMMANDS
     assert COMMANDS[0] == "init"
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_help_of_every_command_describes_every_option(cli: Cli, name: str) -> None:
-    done = cli.ok(name, "--help")
-    assert done.out == cli.ok(name, "-h").out
-    command = commands.commands[name]
+    words = name.split("_")
+    done = cli.ok(*words, "--help")
+    assert done.out == cli.ok(*words, "-h").out
+    command = command_line.COMMANDS[name]
     assert command.help
     assert command.help in " ".join(done.out.split())
     for option in command.params:
         if isinstance(option, click.Option):
             assert option.help, option.name
             assert option.opts[0] in done.out
-    assert name in cli.ok("--help").out
+    assert words[-1] in cli.ok(*words[:-1], "--help").out
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -175,12 +188,12 @@ def test_every_option_is_a_keyword_of_the_function(name: str) -> None:
     function = getattr(oiyolo, name)
     parameters = inspect.signature(function).parameters
     takes_keys = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    for option in commands.commands[name].params:
+    for option in command_line.COMMANDS[name].params:
         if option.name in COMMON_OPTIONS:
             continue
         assert option.name in parameters or (takes_keys and option.name in KEYS_BY_NAME)
     own = {n for n, p in parameters.items() if p.kind is not p.VAR_KEYWORD}
-    assert own - {"scenes"} <= {option.name for option in commands.commands[name].params}
+    assert own - {"scenes"} <= {option.name for option in command_line.COMMANDS[name].params}
 
 
 def test_json_output_is_valid_json(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import socket
 import socketserver
 import threading
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
@@ -245,6 +245,31 @@ def test_a_failure_has_its_reason_whether_it_is_transient_and_its_attempts(
 
 def test_an_empty_body_is_a_complete_body(server: FaultyServer, web: HttpClient) -> None:
     assert get(web, f"{server.url}/empty").content == b""
+
+
+def test_a_small_body_is_returned_in_memory(server: FaultyServer, web: HttpClient) -> None:
+    url = f"{server.url}/good"
+    assert web.get(url, limit_bytes=len(CONTENT)) == (CONTENT, "image/jpeg")
+    assert web.get(f"{server.url}/short-once", limit_bytes=1 << 20)[0] == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("path", "limit_bytes", "total_timeout_s", "reason"),
+    [
+        ("/good", len(CONTENT) - 1, 9.0, "too large"),
+        ("/no-length", len(CONTENT) - 1, 9.0, "too large"),
+        ("/no-length", len(CONTENT), -1.0, "too slow"),
+        ("/short", len(CONTENT), 9.0, "interrupted"),
+        ("/missing", len(CONTENT), 9.0, "HTTP 404"),
+    ],
+)
+def test_a_small_body_that_is_too_large_too_slow_or_incomplete_is_a_failure(
+    server: FaultyServer, path: str, limit_bytes: int, total_timeout_s: float, reason: str
+) -> None:
+    web = HttpClient(replace(QUICK, total_timeout_s=total_timeout_s))
+    with contextlib.closing(web), pytest.raises(HttpFailureError) as failure:
+        web.get(f"{server.url}{path}", limit_bytes=limit_bytes)
+    assert failure.value.reason == reason
 
 
 def test_a_port_without_a_listener_was_not_reached(web: HttpClient) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from oiyolo.darknet.build.toolchain import Component, Toolchain
 from oiyolo.darknet.forks import FORKS
 from oiyolo.darknet.gpus import Gpu
 from oiyolo.darknet.program import Darknet
-from oiyolo.operations.doctor import checks
+from oiyolo.operations.doctor import checks, collect
 from oiyolo.operations.doctor.collect import parse_requirement
 from oiyolo.operations.doctor.cuda import (
     check_gpus,
@@ -32,6 +33,7 @@ from oiyolo.operations.doctor.facts import (
     Driver,
     Endpoint,
     MachineFacts,
+    OnnxRuntime,
     Package,
 )
 from oiyolo.operations.doctor.parallel import NoAnswer, gather
@@ -242,6 +244,47 @@ def test_packages_are_checked_against_their_minimum_versions(
     results = list(checks.check_packages(packages))
     assert table(results) == states
     assert checks.exit_code(results) == exit_code
+
+
+@pytest.mark.parametrize(
+    ("runtime", "state", "words"),
+    [
+        (OnnxRuntime({"onnxruntime": "1.32.0"}, ["CPU"]), "ok", "CPU"),
+        (OnnxRuntime({"onnxruntime-gpu": "1.32.0"}, ["CUDA", "CPU"]), "ok", "CUDA"),
+        (OnnxRuntime({"onnxruntime": "1.32.0", "onnxruntime-gpu": "1.31.1"}, ["CPU"]), "warning",
+         "pip uninstall onnxruntime onnxruntime-gpu"),
+        (OnnxRuntime({"onnxruntime-gpu": "1.32.0"}, problem="no InferenceSession"), "warning",
+         "pip install --force-reinstall onnxruntime-gpu"),
+    ],
+)  # fmt: skip
+def test_the_onnxruntime_is_checked(runtime: OnnxRuntime, state: str, words: str) -> None:
+    result = checks.check_onnxruntime(runtime)
+    assert (result.state, result.exit_code) == (state, 0)
+    assert words in f"{result.found} {result.remedy}"
+
+
+def test_every_package_that_provides_onnxruntime_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = collect.onnxruntime()
+    assert "CPU" in before.providers
+    folder = tmp_path / "onnxruntime_gpu-9.8.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Name: onnxruntime-gpu\nVersion: 9.8\n")
+    (folder / "top_level.txt").write_text("onnxruntime\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert collect.onnxruntime().packages == {**before.packages, "onnxruntime-gpu": "9.8"}
+
+
+def test_another_build_of_onnxruntime_satisfies_the_requirement(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    versions = {"onnxruntime-gpu": "1.32.0"}
+    names = {"onnxruntime": list(versions)}
+    monkeypatch.setattr(importlib.metadata, "packages_distributions", lambda: names)
+    monkeypatch.setattr(collect, "_version", lambda name: versions.get(name, ""))
+    package = parse_requirement("onnxruntime>=1.20")
+    assert package == Package("onnxruntime", "1.20", "1.32.0")
 
 
 def program(*, gpu: bool = False) -> Darknet:

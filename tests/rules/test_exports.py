@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import oiyolo
-from oiyolo.cli import commands
 from oiyolo.project import keywords
 from oiyolo.project.keys import KEYS, KEYS_BY_NAME, SECTIONS
+from tests.support.command_line import COMMANDS
 
 if TYPE_CHECKING:
     from oiyolo.project.keys import Key
@@ -43,7 +43,10 @@ KEYWORDS_BY_SECTION = {
     "train": keywords.TrainKeywords,
     "refresh": keywords.RefreshKeywords,
 }
-HEAVY = ("numpy", "pandas", "matplotlib", "requests", "PIL", "faster_coco_eval", "tqdm", "sqlite3")
+HEAVY = (
+    *("numpy", "pandas", "matplotlib", "requests", "PIL", "faster_coco_eval", "tqdm", "sqlite3"),
+    *("onnx", "onnxruntime"),
+)
 
 
 NAMES = [name for name in oiyolo.__all__ if name != "__version__"]
@@ -131,15 +134,15 @@ def test_no_module_hides_a_public_function() -> None:
 
 
 def test_every_command_is_a_public_function_of_the_same_name() -> None:
-    assert set(commands.commands) <= set(oiyolo.__all__)
+    assert set(COMMANDS) <= set(oiyolo.__all__)
 
 
-@pytest.mark.parametrize("name", sorted(commands.commands))
+@pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_the_options_of_a_command_are_keywords_in_the_signature_of_its_function(name: str) -> None:
     general = {"as_json", "quiet", "verbose"}
     parameters = inspect.signature(getattr(oiyolo, name)).parameters
     assert not any(p.kind in {p.VAR_KEYWORD, p.VAR_POSITIONAL} for p in parameters.values())
-    for option in commands.commands[name].params:
+    for option in COMMANDS[name].params:
         assert option.name is not None
         assert option.name in parameters or option.name in general, option.name
 

@@ -63,6 +63,7 @@ class Examination(Result):
             "python": facts.python,
             "machine": facts.machine,
             "packages": None if facts.packages is None else [asdict(p) for p in facts.packages],
+            "onnxruntime": facts.onnxruntime and asdict(facts.onnxruntime),
             "darknet": darknet
             and {
                 **darknet,
@@ -129,6 +130,7 @@ def doctor(
     opened, project_text, problem = _open(project, options)
     tasks: dict[str, Callable[[], Any]] = {
         "packages": collect.packages,
+        "onnxruntime": collect.onnxruntime,
         "tools": toolchain.find,
         "driver": collect.driver,
         "darknet": lambda: collect.darknet_status(opened),
@@ -150,6 +152,7 @@ def doctor(
         project=project_text,
         project_problem=problem,
         packages=received.get("packages"),
+        onnxruntime=received.get("onnxruntime"),
         toolchain=received.get("tools"),
         driver=received.get("driver"),
         darknet_status=status,

@@ -17,7 +17,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from oiyolo.darknet.build.toolchain import Toolchain
-    from oiyolo.operations.doctor.facts import DarknetStatus, Disk, Endpoint, MachineFacts, Package
+    from oiyolo.operations.doctor.facts import (
+        DarknetStatus,
+        Disk,
+        Endpoint,
+        MachineFacts,
+        OnnxRuntime,
+        Package,
+    )
 
 _TOOLS: Final = (
     ("git", "git", "git", "to fetch darknet's sources"),
@@ -41,6 +48,7 @@ def run_checks(facts: MachineFacts) -> list[CheckResult]:
     results = chain(
         [CheckResult("machine", "ok", facts.machine), CheckResult("Python", "ok", facts.python)],
         check_packages(facts.packages),
+        [] if facts.onnxruntime is None else [check_onnxruntime(facts.onnxruntime)],
         [_check_project(facts)],
         []
         if facts.darknet_status is None
@@ -126,6 +134,24 @@ def _release_numbers(version: str) -> tuple[int, ...]:
     while release and release[-1] == 0:
         release.pop()
     return tuple(release)
+
+
+def check_onnxruntime(runtime: OnnxRuntime) -> CheckResult:
+    """Check the onnxruntime with which detectors are run and exported."""
+    topic = "onnxruntime"
+    text = ", ".join(f"{name} {version}" for name, version in runtime.packages.items())
+    if len(runtime.packages) > 1:
+        return CheckResult(
+            topic,
+            "warning",
+            f"{text}: they replace each other's files, so that a GPU may not be used",
+            f"pip uninstall {' '.join(runtime.packages)}; then install one of them only: "
+            "onnxruntime-gpu for an NVIDIA GPU, else onnxruntime",
+        )
+    if runtime.problem:
+        remedy = f"pip install --force-reinstall {next(iter(runtime.packages), topic)}"
+        return CheckResult(topic, "warning", f"{text or 'none'}: {runtime.problem}", remedy)
+    return CheckResult(topic, "ok", f"{text}, computes on {', '.join(runtime.providers)}")
 
 
 def check_tools(toolchain: Toolchain) -> Iterator[CheckResult]:

@@ -16,7 +16,7 @@ from oiyolo.core.errors import DarknetError
 from oiyolo.core.units import format_bytes
 from oiyolo.net.urls import display_url
 from oiyolo.operations.doctor.cuda import parse_driver
-from oiyolo.operations.doctor.facts import DarknetStatus, Disk, Driver, Package
+from oiyolo.operations.doctor.facts import DarknetStatus, Disk, Driver, OnnxRuntime, Package
 from oiyolo.planning.official import official_files
 from oiyolo.stages import build as build_stage
 from oiyolo.stages.fetch import MIN_FREE_BYTES
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from oiyolo.project.project import Project
 
 _PACKAGE: Final = "oiyolo"
+_ONNXRUNTIME: Final = "onnxruntime"
 _TIMEOUT_S: Final = 10.0
 _REQUIREMENT: Final = re.compile(
     r"(?P<name>[\w.-]+)\s*(?:\[[^\]]*\])?\s*\(?(?:>=\s*(?P<needed>[\w.]+))?[^;]*"
@@ -67,11 +68,35 @@ def parse_requirement(requirement: str) -> Package | None:
     if below and sys.version_info >= (int(below[1]), int(below[2])):
         return None
     extra = _EXTRA.search(marker)
+    name = match["name"]
+    versions = _onnxruntime_versions() if name == _ONNXRUNTIME else {}
+    version = _version(name) or next(iter(versions.values()), "")
+    return Package(name, match["needed"] or "", version, extra[1] if extra else "")
+
+
+def _version(name: str) -> str:
+    """Return the version of an installed package; empty if it is not installed."""
     try:
-        version = importlib.metadata.version(match["name"])
+        return importlib.metadata.version(name) or ""
     except importlib.metadata.PackageNotFoundError:
-        version = ""
-    return Package(match["name"], match["needed"] or "", version or "", extra[1] if extra else "")
+        return ""
+
+
+def _onnxruntime_versions() -> dict[str, str]:
+    """Return the version of each package that provides the module, such as onnxruntime-gpu."""
+    names = importlib.metadata.packages_distributions().get(_ONNXRUNTIME, [])
+    return {name: _version(name) for name in sorted(set(names))}
+
+
+def onnxruntime() -> OnnxRuntime:
+    """Return the installed onnxruntime and what it can compute on."""
+    from oiyolo.inference.session import available_providers  # noqa: PLC0415
+
+    versions = _onnxruntime_versions()
+    try:
+        return OnnxRuntime(versions, available_providers())
+    except (ImportError, AttributeError) as error:  # the latter if one of two was uninstalled
+        return OnnxRuntime(versions, problem=str(error))
 
 
 def driver() -> Driver:

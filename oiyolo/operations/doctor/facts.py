@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from oiyolo.darknet.build.toolchain import Toolchain
@@ -62,6 +62,21 @@ class Package:
     needed: str
     found: str
     extra: str = ""
+
+
+@dataclass(frozen=True)
+class OnnxRuntime:
+    """The onnxruntime that runs a detector.
+
+    Attributes:
+        packages: Version of each installed package that provides it, by the package's name.
+        providers: What it can compute on, without "ExecutionProvider", as in "CUDA".
+        problem: Why it cannot be imported; empty if it can.
+    """
+
+    packages: Mapping[str, str]
+    providers: Sequence[str] = ()
+    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -156,6 +171,7 @@ class MachineFacts:
         project_problem: Why its options are invalid, with the exit code; ``None`` if they are
             valid.
         packages: Required packages; ``None`` if unknown (oiyolo is not installed as a package).
+        onnxruntime: The onnxruntime; ``None`` if it did not respond in time.
         toolchain: Compilers, CUDA and GPUs; ``None`` if they did not respond in time.
         driver: NVIDIA's driver; ``None`` if it did not respond in time.
         darknet_status: The darknet that would be used; ``None`` if it did not respond in time.
@@ -169,6 +185,7 @@ class MachineFacts:
     project: str
     project_problem: tuple[str, int] | None = None
     packages: Sequence[Package] | None = None
+    onnxruntime: OnnxRuntime | None = None
     toolchain: Toolchain | None = None
     driver: Driver | None = None
     darknet_status: DarknetStatus | None = None
