@@ -73,6 +73,19 @@ class _KeyType(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # gene
         return self.key.value(value, where=f"--{self.key.option}", is_text=True)
 
 
+def _check_list(key: Key) -> Callable[[click.Context, click.Parameter, tuple[str, ...]], object]:
+    """Return a callback that returns the values of a repeatable option, once all are checked."""
+
+    def check(
+        _context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]
+    ) -> object:
+        if values:
+            key.value(values, where=f"--{key.option}")
+        return values
+
+    return check
+
+
 def _key_option(key: Key) -> click.Option:
     """Return the option of a key of ``oiyolo.toml``."""
     help_text = f"{key.help_text}  ({key.path}, default {_default_text(key.default)})"
@@ -84,6 +97,7 @@ def _key_option(key: Key) -> click.Option:
         [f"--{key.option}", key.name],
         type=None if is_list else _KeyType(key),
         multiple=is_list,
+        callback=_check_list(key) if is_list else None,
         metavar=key.value_type.placeholder,
         help=help_text + ("; repeatable" if is_list else ""),
     )
@@ -209,6 +223,8 @@ def _message_and_exit_code(error: BaseException) -> tuple[str, int]:
         return str(error), error.exit_code
     if isinstance(error, (KeyboardInterrupt, click.Abort)):
         return "interrupted; run the same command again to resume", INTERRUPTED_EXIT_CODE
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        return error.format_message(), UsageError.exit_code  # the help, which is never shortened
     if isinstance(error, click.ClickException):
         hint = _hint(error) if isinstance(error, click.UsageError) else ""
         return shorten(error.format_message()) + hint, UsageError.exit_code

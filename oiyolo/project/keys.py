@@ -132,7 +132,7 @@ class ImagesOptions:
     jobs: int | str = _key(AUTO, or_auto(count(1, high=1024)), "images processed at the same time")
     flickr_per_second: float = _key(
         10.0,
-        number(0, 1000),
+        number(0.01, 1000, or_zero=True),
         "requests to Flickr per second, at most; 0 sets no limit",
     )
     transfer_project: str | None = _key(

@@ -130,15 +130,19 @@ def flag() -> ValueType:
     )
 
 
-def number(low: float, high: float, *, unit: str = "", whole: bool = False) -> ValueType:
-    """A finite number within inclusive bounds; ``whole`` accepts integers only."""
+def number(
+    low: float, high: float, *, unit: str = "", whole: bool = False, or_zero: bool = False
+) -> ValueType:
+    """A finite number within inclusive bounds, or 0; ``whole`` accepts integers only."""
     noun = "a whole number" if whole else "a number"
     expected = f"{noun}{f' of {unit}' if unit else ''} from {low:,g} to {high:,.10g}"
+    expected = f"0 or {expected}" if or_zero else expected
 
     def check(value: object) -> float:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise TypeError(value)
-        _require(value, low <= value <= high)  # false for nan, which TOML has
+        is_zero = or_zero and value == 0
+        _require(value, is_zero or low <= value <= high)  # false for nan, which TOML has
         _require(value, not whole or value == int(value))
         return int(value) if whole else float(value)
 

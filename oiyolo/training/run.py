@@ -7,13 +7,13 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
-from oiyolo.core import files, locks, records
+from oiyolo.core import files, locks, records, staleness
 from oiyolo.core.errors import InputFormError, UsageError
 from oiyolo.darknet import lists
 from oiyolo.darknet.forks import FINAL_WEIGHTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -70,6 +70,7 @@ class RecordFields(TypedDict, total=False):
     host: str
     process: int
     made_from: dict[str, Any] | None
+    list_fingerprints: dict[str, str]
     darknet: _DarknetFields
     events: list[_Event]
     attempts: list[_Attempt]
@@ -215,9 +216,25 @@ class Run:
         return self.folder / ".lock"
 
     def image_ids(self, split: str) -> list[str]:
-        """Return the image ids in the run's own copy of a list (``train`` or ``valid``)."""
+        """Return the image ids in the run's own copy of a list (``train`` or ``valid``).
+
+        Raises:
+            InputFormError: The list is missing or damaged, or has other images than when it was
+                written (which older versions did not record).
+        """
         path = self.folder / f"{split}.txt"
-        return lists.read_ids(path, remedy="Run `oiyolo train`, which writes the list again")
+        remedy = "Run `oiyolo train`, which writes the list again"
+        ids = lists.read_ids(path, remedy=remedy)
+        expected = self.record.get("list_fingerprints", {}).get(split)
+        if expected is not None and expected != fingerprint_of_images(ids):
+            found = f"other images than it was written with ({len(ids):,} lines)"
+            raise records.damaged_error(path, found, remedy)
+        return ids
+
+
+def fingerprint_of_images(ids: Iterable[str]) -> str:
+    """Return the fingerprint of a list's images, wherever their files are."""
+    return staleness.fingerprint(sorted(set(ids)))
 
 
 def event_message(event: Mapping[str, Any]) -> str:

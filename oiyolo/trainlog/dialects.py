@@ -307,9 +307,11 @@ class Remark(NamedTuple):
     pattern: re.Pattern[str]
 
 
+_SIZE = r"\d{1,9}(?: x \d{1,9})?"
+
 REMARKS: tuple[Remark, ...] = (
     # The line after "Resizing": one number in pjreddie's fork, width and height in AlexeyAB's.
-    Remark("size", tuple("0123456789"), re.compile(r"^\s*\d{1,9}(?: x \d{1,9})?\s*$", re.ASCII)),
+    Remark("size", tuple("0123456789"), re.compile(rf"^\s*{_SIZE}\s*$", re.ASCII)),
     # Header of the layer table, which darknet prints as soon as it has parsed the network.
     Remark("layers", ("filters",), re.compile(r"^\s*(?:# +line +)?layer +filters\b")),
     Remark("load", ("Loaded: ",), re.compile(LOADED_SECONDS.pattern.decode(), re.ASCII)),
@@ -354,6 +356,22 @@ REMARKS: tuple[Remark, ...] = (
     Remark("fragment", ("IOU: ", "count: ", "avg", "seconds,"), LINE_FRAGMENT),
 )
 """What else a line may say. The kind of a text is the first one whose pattern it contains."""
+
+ANY_MARKER = re.compile(
+    "|".join(
+        re.escape(marker)
+        for marker in dict.fromkeys(
+            (
+                *(line_format.marker for _, line_format in LINE_FORMATS),
+                *(m for remark in REMARKS if remark.kind != "size" for m in remark.markers),
+            )
+        )
+    )
+)
+"""A marker of any line format or remark but a size, whose markers nearly all lines have."""
+
+ANY_SIZE = re.compile(rf"\n[ \t]*{_SIZE}[ \t]*(?=\n)", re.ASCII)
+"""A line between two others that is only a size."""
 
 FAILED_OPEN = re.compile(
     r"Couldn't open file: (.{1,4096})|failed to open the file \"([^\"]{1,4096})\""

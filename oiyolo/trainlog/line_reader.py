@@ -8,7 +8,6 @@ line to stdout at the end of the iteration, so this order also holds in a log ca
 
 from __future__ import annotations
 
-import itertools
 import math
 from typing import TYPE_CHECKING
 
@@ -89,12 +88,7 @@ class LineReader:
         if not lines:
             return
         records, lines_before = self.records, self.records.lines - self._within_line
-        keys = map(bytes.translate, lines, itertools.repeat(DIGITS_TO_ZERO))
-        kinds = np.fromiter(
-            map(records.region_lines.kinds.get, keys, itertools.repeat(UNKNOWN)),
-            np.intp,
-            len(lines),
-        )
+        kinds = records.region_lines.kinds_of(lines)
         is_row = (kinds >= 0) & records.keep_regions
         regions_before = [0, *np.cumsum(is_row).tolist()]
         start = self._read_continuations(lines, kinds, 0)

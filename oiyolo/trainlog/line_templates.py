@@ -8,6 +8,7 @@ therefore matched as any other line, and its groups locate the digits of all the
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from oiyolo.trainlog.dialects import is_bottleneck, parse_number
-from oiyolo.trainlog.line_matcher import stripped_positions
+from oiyolo.trainlog.line_matcher import stripped_positions, survey
 from oiyolo.trainlog.rows import NO_LAYER, REGION_NUMBERS
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ _DECIMAL = re.compile(r"([-+]?)(\d+)(?:\.(\d+))?", re.ASCII)
 _MAX_DIGITS = 15  # a double represents every whole number of this many digits exactly
 _MAX_LINE_BYTES = 512
 _MAX_TEMPLATES = 4096
+_MAX_NEW_TEMPLATES = 32  # in a block; nearly all of a log are in its first lines
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,25 @@ class RegionLines:
 
     def __len__(self) -> int:
         return len(self._pending_lines) + len(self._pending_rows)
+
+    def kinds_of(self, lines: Sequence[bytes]) -> npt.NDArray[np.intp]:
+        """Return the kind of each line of a block, ``UNKNOWN`` if it must be matched on its own.
+
+        If the templates of many are new, most may be junk, which is recognised at once. The first
+        ones are matched on their own, so that their templates are known from then on.
+        """
+        keys = list(map(bytes.translate, lines, itertools.repeat(DIGITS_TO_ZERO)))
+        known = map(self.kinds.get, keys, itertools.repeat(UNKNOWN))
+        kinds = np.fromiter(known, np.intp, len(lines))
+        new = [
+            index
+            for index in np.flatnonzero(kinds == UNKNOWN).tolist()
+            if keys[index] not in self.iterations and keys[index] not in self.last_maps
+        ][_MAX_NEW_TEMPLATES:]
+        if new:
+            is_blank, may_say = survey([lines[index] for index in new])
+            kinds[new] = np.where(may_say, UNKNOWN, np.where(is_blank, BLANK, OTHER))
+        return kinds
 
     def learn(self, line: bytes, parts: Sequence[Part]) -> None:
         """Determine the kind of all lines with the template of ``line``, given its parts.

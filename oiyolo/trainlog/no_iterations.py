@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from oiyolo.core.errors import InputFormError
+from oiyolo.trainlog.cuda_errors import spell_out
 from oiyolo.trainlog.dialects import OUT_OF_MEMORY
 from oiyolo.trainlog.lineage import FINAL_WEIGHTS
 
@@ -45,6 +46,7 @@ def _reported_error(log: TrainLog) -> _Reason | None:
     errors = log.events[log.events["kind"] == "error"]
     if errors.empty:
         return None
+    errors = errors.assign(text=errors["text"].map(spell_out))
     is_memory = errors["text"].str.contains(OUT_OF_MEMORY)
     causes = errors[is_memory].head(1)
     if causes.empty:

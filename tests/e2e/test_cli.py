@@ -203,6 +203,17 @@ def test_json_output_is_valid_json(cli: Cli, monkeypatch: pytest.MonkeyPatch) ->
     assert done.out.count("\n") == 1
 
 
+def test_a_bare_call_prints_the_whole_help(cli: Cli) -> None:
+    done = cli()
+    assert done.code == 2
+    assert cli.ok("--help").out.strip() in done.err
+
+
+def test_a_bad_value_of_a_repeatable_option_is_rejected_naming_the_option(cli: Cli) -> None:
+    done = cli("select", "--subset", "training", "--json")
+    assert (done.code, done.json["where"]) == (2, "--subset")
+
+
 def test_the_version_is_printed(cli: Cli) -> None:
     assert oiyolo.__version__ in cli.ok("--version").out
 

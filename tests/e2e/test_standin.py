@@ -806,8 +806,8 @@ def test_the_same_command_resumes_a_new_run_that_was_interrupted(stand_in: Stand
 def in_training(
     stand_in: StandIn, shell: Shell, wait_until: Callable[[Callable[[], bool]], None]
 ) -> subprocess.Popen[str]:
-    """A training in progress in another process."""
-    stand_in.behave(pace_s=0.05, saves_every=10)
+    """A training in progress in another process, which does not end by itself."""
+    stand_in.behave(pace_s=0.05, saves_every=10, hangs_at=25)
     process = shell.start("train", "--executable", stand_in.path, "--project", stand_in.project)
     wait_until((stand_in.run / "weights" / "network.backup").is_file)
     return process
@@ -865,9 +865,11 @@ def test_status_shows_a_training_in_progress_and_not_one_that_was_killed(
 
 
 def test_attach_shows_a_training_until_it_ends(
-    stand_in: StandIn, cli: Cli, in_training: subprocess.Popen[str]
+    stand_in: StandIn, cli: Cli, shell: Shell, wait_until: Callable[[Callable[[], bool]], None]
 ) -> None:
-    del in_training
+    stand_in.behave(pace_s=0.05, saves_every=10)
+    shell.start("train", "--executable", stand_in.path, "--project", stand_in.project)
+    wait_until((stand_in.run / "weights" / "network.backup").is_file)
     plan = cli.ok("train", "--attach", "--dry-run", "--json", project=stand_in.project)
     assert "tiny-001" in plan.json["would"][0]
     done = cli.ok("train", "--attach", "--json", project=stand_in.project)

@@ -288,6 +288,13 @@ def test_an_invalid_value_in_the_environment_is_rejected_naming_the_variable(
     assert caught.value.expected == KEYS_BY_NAME[name].value_type.expected
 
 
+def test_a_rate_is_0_or_large_enough_to_end(tmp_path: Path) -> None:
+    absent = tmp_path / "absent.toml"
+    assert config.load(absent, {"flickr_per_second": 0}, {}).images.flickr_per_second == 0
+    with pytest.raises(UsageError):
+        config.load(absent, {"flickr_per_second": 1e-300}, {})
+
+
 def test_an_invalid_keyword_is_rejected_naming_the_option(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         config.load(tmp_path / "absent.toml", {"mirror_url": 3}, {})

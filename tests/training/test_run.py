@@ -13,6 +13,7 @@ from oiyolo.training.run import (
     RUNNING,
     Run,
     find_run,
+    fingerprint_of_images,
     next_name,
     runs_in,
 )
@@ -103,6 +104,19 @@ def test_the_image_ids_are_read_from_a_runs_lists(tmp_path: Path) -> None:
     run = Run(tmp_path)
     (tmp_path / "train.txt").write_text(f"/a b/obj/{'0a' * 8}.jpg\n/a b/obj/{'0b' * 8}.jpg\n")
     assert run.image_ids("train") == ["0a" * 8, "0b" * 8]
+
+
+def test_a_list_that_lost_a_line_is_an_error_and_one_that_was_moved_is_not(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    ids = ["0a" * 8, "0b" * 8]
+    run.write_record(list_fingerprints={"train": fingerprint_of_images(ids)})
+    for folder in ("/a b", "/moved"):
+        (tmp_path / "train.txt").write_text("".join(f"{folder}/obj/{i}.jpg\n" for i in ids))
+        assert run.image_ids("train") == ids
+    (tmp_path / "train.txt").write_text(f"/moved/obj/{ids[0]}.jpg\n")
+    with pytest.raises(InputFormError) as caught:
+        run.image_ids("train")
+    assert caught.value.where == str(tmp_path / "train.txt")
 
 
 def test_the_files_of_a_run_have_the_names_of_the_contract(tmp_path: Path) -> None:

@@ -12,13 +12,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from oiyolo.trainlog import line_reader
 from oiyolo.trainlog.dialects import ITERATION_START, LINE_FORMATS, REMARKS
-from oiyolo.trainlog.line_matcher import match_parts, strip_terminal_codes, stripped_positions
+from oiyolo.trainlog.line_matcher import (
+    match_parts,
+    strip_terminal_codes,
+    stripped_positions,
+    survey,
+)
 from oiyolo.trainlog.line_templates import LOADED, OTHER, RegionLines
 from oiyolo.trainlog.parse import parse_log
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from oiyolo.trainlog.line_matcher import Part
 
 LINES = [
     "Region 16 Avg IOU: 0.25, Class: 0.5, Obj: 0.4, No Obj: 0.3, .5R: 0.2, .75R: 0.1,  count: 3",
@@ -286,3 +294,36 @@ def test_template_reading_matches_on_damaged_logs(
     logs = list(real_logs.values())
     for _ in range(rounds):
         assert_template_reading_matches(damage_logs(logs, rng))
+
+
+RAW_PIECES = [
+    *(b" avg, ", b"av\x1b[0mg, ", b"Learning Rate: 0.1", b"seconds\x00,", b"\x00avg", b"filters"),
+    *(b"416 x 416", b" 12 ", b"\x1b[1;37m", b"\x1b]2;x", b"\x07", b"[31m", b"^[[1m", b"\\u001b[0m"),
+    *(b"\r", b"   ", b"\xc2\xa0", b"\xe2\x82", b"\xff\x00", b"xyz", LINES[4].encode()),
+]
+
+
+def test_a_survey_finds_every_line_that_says_something() -> None:
+    rng = random.Random(7)
+    lines = [b"".join(rng.choices(RAW_PIECES, k=rng.randrange(5))) for _ in range(3000)]
+    is_blank, may_say = survey(lines)
+    parts = [match_parts(line) for line in lines]
+    says = np.array([any(part.matches or part.remark for part in p) for p in parts])
+    assert not (says & ~may_say).any()
+    assert is_blank.tolist() == [not p for p in parts]
+    assert 0 < says.sum() <= may_say.sum() < len(lines)
+
+
+def test_junk_is_not_matched_line_by_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    matched: list[bytes] = []
+
+    def match(line: bytes) -> list[Part]:
+        matched.append(line)
+        return match_parts(line)
+
+    monkeypatch.setattr(line_reader, "match_parts", match)
+    junk = random.Random(7).randbytes(1 << 17).replace(b"\r", b"\n")
+    log = parse_log(junk + b"\n" + LINES[4].encode() + b"\n")
+    assert log.iterations["iteration"].tolist() == [1]
+    assert log.summary.lines == junk.count(b"\n") + 2
+    assert len(matched) < log.summary.lines / 5

@@ -23,6 +23,15 @@ MEMORY = "CUDA Error: out of memory\ndarknet: ./src/cuda.c:36: check_error: Asse
         ),
         pytest.param(START + MEMORY, "on line 2: CUDA Error", "subdivisions", id="GPU memory"),
         pytest.param(
+            START + "CUDA Error: 209\n",
+            "on line 2: CUDA Error: 209 (no kernel image",
+            "Fix the cause",
+            id="CUDA error code",
+        ),
+        pytest.param(
+            START + "CUDA Error: 2\n", "(out of memory)", "subdivisions", id="GPU memory, as a code"
+        ),
+        pytest.param(
             "Can't open label file. obj/x.txt\nCouldn't open file: valid.txt\nAborted\n",
             "on line 2: Couldn't open file: valid.txt",
             "Fix the cause",

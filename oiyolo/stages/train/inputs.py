@@ -23,7 +23,7 @@ from oiyolo.training.initial_weights import (
     plan_initial_weights,
     prepare_initial_weights,
 )
-from oiyolo.training.run import newest_with, runs_in
+from oiyolo.training.run import fingerprint_of_images, newest_with, runs_in
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -234,4 +234,8 @@ def record_fields(task: TrainingTask) -> dict[str, Any]:
         "classes": list(task.split.class_names),
         "cfg_sha256": hashlib.sha256(cfg.encode()).hexdigest(),
         "dataset_fingerprint": task.recipe["dataset"],
+        "list_fingerprints": {
+            name: fingerprint_of_images(lists.read_ids(task.split.list_path(name)))
+            for name in _LISTS
+        },
     }

@@ -160,6 +160,26 @@ def test_a_dry_run_of_a_retry_says_that_the_transfer_is_repeated(
     assert transfers.requests != before
 
 
+def test_a_dry_run_of_a_retry_counts_what_is_left_to_retry(
+    project: Path, transfers: Any, destination: str, tmp_path: Path
+) -> None:
+    oiyolo.fetch(project, transfer=destination)
+    with oiyolo.open_project(project).ledger(read_only=True) as ledger:
+        failed, fetched = ledger.ids("excluded"), ledger.ids("fetched")
+    planned = oiyolo.fetch(project, transfer=destination, retry="failed", dry_run=True)
+    assert planned.facts["pending"] == len(failed) > 0  # still missing, but it is tried again
+    for image_id in failed:
+        copy = project / "data" / "images" / f"{fetched[0]}.jpg"
+        shutil.copy(copy, tmp_path / f"{image_id}.jpg")
+    oiyolo.fetch(project, sources=[str(tmp_path)], retry="failed")
+    before = list(transfers.requests)
+    options: dict[str, Any] = {"transfer": destination, "retry": "failed"}
+    planned = oiyolo.fetch(project, **options, dry_run=True)
+    assert (planned.facts["pending"], planned.actions) == (0, [])
+    assert oiyolo.fetch(project, **options).new == 0
+    assert transfers.requests == before
+
+
 def test_retry_runs_the_job_again_and_skips_existing_objects(
     project: Path, transfers: Any, destination: str
 ) -> None:
