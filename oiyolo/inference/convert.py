@@ -2,9 +2,9 @@
 
 Batch normalization is folded into the convolutions. Its deviations are ``sqrt(variance + 1e-5)``,
 as AlexeyAB's fork computes them (fuse_conv_batchnorm in src/network.c) and pjreddie's on the GPU
-(normalize_kernel in src/blas_kernels.cu). For networks that pjreddie's fork trained they are
-``sqrt(variance) + 1e-6``, as it computes them on the CPU (normalize_cpu in src/blas.c): that is how
-Debian's darknet trains and detects. Only channels with a variance below 0.01 differ noticeably.
+(normalize_kernel in src/blas_kernels.cu). For networks that pjreddie's fork trained on the CPU they
+are ``sqrt(variance) + 1e-6`` (normalize_cpu in src/blas.c): that is how Debian's darknet trains and
+detects. Only channels with a variance below 0.01 differ noticeably.
 """
 
 from __future__ import annotations
@@ -63,7 +63,6 @@ YOLOV8_OUTPUT = "output0"
 _EPSILON = 1e-5
 _PJREDDIES_CPU_EPSILON = 1e-6
 _CHANNELS = 3
-_HARD_MISH_LIMIT = -2.0
 
 _Floats = np.ndarray[Any, np.dtype[np.floating[Any]]]
 _Attribute = int | float | str | list[int]
@@ -104,7 +103,7 @@ def convert(
     _check_input(cfg, heads_in(nodes)[0][1], facts)
     writer = _Writer(half=half)
     size_wh = cfg.size_wh
-    raw = _write_layers(writer, nodes, read_parameters(weights, cfg), fork=facts.fork)
+    raw = _write_layers(writer, nodes, read_parameters(weights, cfg), facts)
     outputs = _write_outputs(writer, raw, heads_in(nodes), layout, size_wh)
     shape = ("batch", _CHANNELS, size_wh[1], size_wh[0])
     writer.declare({INPUT: shape}, outputs)
@@ -238,7 +237,7 @@ class _Place:
         inputs: Names of the outputs that it reads.
         channels: Their numbers of channels.
         stored: Its parameters.
-        fork: Fork of darknet that trained the network; empty if unknown.
+        facts: What is known about the network.
     """
 
     writer: _Writer
@@ -246,7 +245,7 @@ class _Place:
     inputs: tuple[str, ...]
     channels: tuple[int, ...]
     stored: Mapping[str, npt.NDArray[np.float32]]
-    fork: str
+    facts: ModelFacts
 
     @property
     def name(self) -> str:
@@ -255,7 +254,7 @@ class _Place:
 
 
 def _write_layers(
-    writer: _Writer, nodes: Sequence[Node], parameters: Sequence[_Parameters], *, fork: str
+    writer: _Writer, nodes: Sequence[Node], parameters: Sequence[_Parameters], facts: ModelFacts
 ) -> dict[int, str]:
     """Write all layers but the heads, and return the names of their outputs by index."""
     names = {IMAGE: writer.cast(INPUT, half=True) if writer.half else INPUT}
@@ -266,7 +265,7 @@ def _write_layers(
             continue
         inputs = tuple(names[source] for source in node.inputs)
         channels = tuple(channels_of[source] for source in node.inputs)
-        place = _Place(writer, node.layer, inputs, channels, stored, fork)
+        place = _Place(writer, node.layer, inputs, channels, stored, facts)
         names[node.layer.index] = _WRITERS[type(node.operation)](place, node.operation)
     return names
 
@@ -296,9 +295,9 @@ def _write_convolution(place: _Place, operation: Convolution) -> str:
 
 def _norm_terms(place: _Place) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Return the factor and the addend per channel that normalization and biases amount to."""
-    stored = place.stored
+    stored, facts = place.stored, place.facts
     variances = stored["variances"].astype(np.float64)
-    if place.fork == "pjreddie":
+    if facts.fork == "pjreddie" and not facts.was_trained_on_gpu:
         deviations = np.sqrt(variances) + _PJREDDIES_CPU_EPSILON
     else:
         deviations = np.sqrt(variances + _EPSILON)

@@ -14,7 +14,7 @@ from oiyolo.core.results import TERMINAL_WIDTH, Result, format_table
 from oiyolo.imagery.decode import UnreadableImageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     import numpy as np
     import numpy.typing as npt
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     """An image, shape (height, width, 3)."""
 
 _SHOWN_ROWS: Final = 20
+_SHOWN_CLASSES: Final = 6
 _NOTEBOOK_PX: Final = 1024
 """Longest side of a picture in a notebook."""
 _JPEG_QUALITY: Final = 90
@@ -157,8 +158,7 @@ class Detected(Result):
     @property
     def summary(self) -> str:
         """The number of objects of each class: "2 Boat, 1 Person"."""
-        counts = Counter(self.names[class_id] for class_id in self.class_id.tolist())
-        return ", ".join(f"{count} {name}" for name, count in counts.most_common()) or "nothing"
+        return count_objects([self])
 
     def __str__(self) -> str:
         head = f"{self.source} ({self.width}x{self.height}): {self.summary}"
@@ -185,3 +185,11 @@ class Detected(Result):
         alt = html.escape(printable(f"{self.source}: {self.summary}"))
         url = f"data:image/jpeg;base64,{content}"
         return f'<img alt="{alt}" style="max-width:100%" src="{url}">{text}'
+
+
+def count_objects(images: Iterable[Detected]) -> str:
+    """Return the number of objects of each class, the most frequent first: "2 Boat, 1 Person"."""
+    counts = Counter(d.names[class_id] for d in images for class_id in d.class_id.tolist())
+    shown = [f"{count:,} {name}" for name, count in counts.most_common(_SHOWN_CLASSES)]
+    rest = len(counts) - len(shown)
+    return ", ".join([*shown, *([f"{rest:,} more classes"] if rest > 0 else [])]) or "nothing"

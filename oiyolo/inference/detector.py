@@ -228,10 +228,10 @@ class Detector:
         """Return the detections in images that were read."""
         if tile:
             return [self._detect_in_tiles(session, image, limits) for image in images]
-        found = self._run(session, [image.rgb for image in images], limits)
+        detections = self._run(session, [image.rgb for image in images], limits)
         return [
             image.detected(self.names, kept.class_id, kept.confidence, xyxy)
-            for image, (kept, xyxy) in zip(images, found, strict=True)
+            for image, (kept, xyxy) in zip(images, detections, strict=True)
         ]
 
     def _run(

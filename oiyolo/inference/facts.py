@@ -30,6 +30,7 @@ class ModelFacts:
         nms_iou: IoU above which the less confident of two boxes of a class is dropped.
         nms_beta: Exponent of the distance term of ``diou`` (``beta_nms`` in the ``.cfg``).
         fork: Fork of darknet that trained it; empty if unknown.
+        was_trained_on_gpu: Whether that darknet used a GPU.
         scores: Headline scores of the run, by their names in ``evaluation.json``.
         licence: Licence of the model, as far as it is known.
         description: What the model is and where it comes from, for people.
@@ -42,6 +43,7 @@ class ModelFacts:
     nms_iou: float = 0.45
     nms_beta: float = 0.6
     fork: str = ""
+    was_trained_on_gpu: bool = False
     scores: Mapping[str, float] = field(default_factory=dict)
     licence: str = ""
     description: str = ""

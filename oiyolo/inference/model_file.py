@@ -16,7 +16,7 @@ from oiyolo import __version__
 from oiyolo.core.errors import InputFormError
 from oiyolo.core.records import mismatch
 from oiyolo.inference.facts import InputFit, ModelFacts, NmsKind
-from oiyolo.networks.layers import HEAD_KINDS, layers, mask_of
+from oiyolo.networks.graph import graph, heads_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -33,6 +33,7 @@ _LOCATION: Final = "location"
 """Key of the path in a tensor whose values are in another file."""
 _MAX_CHARACTERS: Final = 1 << 20
 """Largest value that is parsed: more than the names of ten thousand classes."""
+_ANCHOR_DECIMALS: Final = 4
 
 _FOREIGN_NAME: Final = re.compile(r"""\s*(\d{1,6})\s*:\s*(?:'([^'\\]*)'|"([^"\\]*)")\s*(?:,|$)""")
 """An item of ``{0: 'person'}``, the form in which ultralytics writes names."""
@@ -69,7 +70,7 @@ def attach(
         half: Whether the parameters are float16.
 
     Raises:
-        CfgError: As for ``layers.layers``.
+        CfgError: As for ``graph.graph``.
     """
     del model.metadata_props[:]
     for key, text in _metadata(cfg, facts, layout=layout, half=half).items():
@@ -113,24 +114,17 @@ def _metadata(cfg: Cfg, facts: ModelFacts, *, layout: Layout, half: bool) -> dic
 def _heads(cfg: Cfg) -> list[dict[str, Any]]:
     """Return layer, stride and anchors of each head, in pixels of the input."""
     width, height = cfg.size_wh
-    found = []
-    for layer in layers(cfg):
-        if layer.kind not in HEAD_KINDS:
-            continue
-        stride_xy = (width // layer.input_whc[0], height // layer.input_whc[1])
-        # Anchors of [region] are in cells, those of the other heads in pixels.
-        unit_xy = stride_xy if layer.kind == "region" else (1, 1)
-        numbers = layer.section.numbers("anchors")
-        pairs = list(zip(numbers[::2], numbers[1::2], strict=False))
-        anchors = [pairs[n] for n in mask_of(layer.section) if 0 <= n < len(pairs)]
-        found.append(
-            {
-                "layer": layer.index,
-                "stride_xy": list(stride_xy),
-                "anchors_wh": [[w * unit_xy[0], h * unit_xy[1]] for w, h in anchors],
-            }
-        )
-    return found
+    return [
+        {
+            "layer": node.layer.index,
+            "stride_xy": [width // node.layer.input_whc[0], height // node.layer.input_whc[1]],
+            "anchors_wh": [
+                [round(w * width, _ANCHOR_DECIMALS), round(h * height, _ANCHOR_DECIMALS)]
+                for w, h in head.anchors_wh
+            ],
+        }
+        for node, head in heads_in(graph(cfg))
+    ]
 
 
 def _to_json(value: object) -> str:

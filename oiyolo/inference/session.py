@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import threading
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
@@ -25,6 +26,7 @@ from oiyolo.inference.model_forms import Tensor, recognise_input, recognise_outp
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     import numpy.typing as npt
     import onnxruntime
@@ -49,6 +51,10 @@ _CUDA_REMEDY: Final = (
 )
 _NOT_LOADED: Final = "onnxruntime cannot load CUDA or cuDNN"
 _DAMAGED: Final = "The file is damaged or not an ONNX model; copy, download or export it again"
+_NOT_LOADABLE: Final = (
+    "The file is damaged, not an ONNX model, or has operators that onnxruntime lacks; copy, "
+    "download or export it again"
+)
 
 
 class Session:
@@ -98,7 +104,9 @@ class Session:
         self.class_count = self._output.class_count
         self.device = "cuda" if _CUDA in self._runtime.get_providers() else "cpu"
         # Concurrent calls would compete for the memory of a GPU, and gain nothing.
-        self._turn = threading.Semaphore(1 if self.device == "cuda" else 1 << 16)
+        self._turn: AbstractContextManager[object] = (
+            threading.Lock() if self.device == "cuda" else nullcontext()
+        )
 
     def with_threads(self, threads: int) -> Session:
         """Return the same model with another number of threads per call."""
@@ -253,7 +261,10 @@ def _load(
         )
     except Exception as error:
         raise InputFormError(
-            "the model cannot be loaded", where=where, found=_first_line(error), remedy=_DAMAGED
+            "the model cannot be loaded",
+            where=where,
+            found=_first_line(error),
+            remedy=_NOT_LOADABLE,
         ) from error
     if _CUDA in providers and _CUDA not in session.get_providers():
         if device == "cuda":

@@ -113,12 +113,14 @@ def merge(
         np.concatenate([_cut_sides(part, image_wh) for part in parts]),
     )
     # One column per class: each box has a score in its own.
-    found = [_whole_objects(boxes.of(class_id == number)) for number in class_ids]
-    column = np.repeat(np.arange(len(found)), [len(each.confidence) for each in found])
-    scores = np.zeros((len(column), len(found)), np.float32)
-    if found:
-        scores[np.arange(len(column)), column] = np.concatenate([each.confidence for each in found])
-    xyxy = np.concatenate([np.empty((0, 4)), *[each.xyxy for each in found]])
+    objects = [_whole_objects(boxes.of(class_id == number)) for number in class_ids]
+    column = np.repeat(np.arange(len(objects)), [len(each.confidence) for each in objects])
+    scores = np.zeros((len(column), len(objects)), np.float32)
+    if objects:
+        scores[np.arange(len(column)), column] = np.concatenate(
+            [each.confidence for each in objects]
+        )
+    xyxy = np.concatenate([np.empty((0, 4)), *[each.xyxy for each in objects]])
     kept = suppress(to_cxcywh(xyxy), scores, threshold=0, nms_iou=nms_iou)
     corners = np.clip(to_xyxy(kept.cxcywh), 0, [*image_wh, *image_wh])
     return TileDetections((0, 0, *image_wh), class_ids[kept.class_id], kept.confidence, corners)
@@ -145,8 +147,8 @@ def _cut_sides(part: TileDetections, image_wh: tuple[int, int]) -> Flags:
 
 def _whole_objects(boxes: _Boxes) -> _Boxes:
     """Return the boxes that show entire objects, among them those of joined parts."""
-    found = _without_covered(_joined(boxes))
-    return found.of(np.flatnonzero(~found.cut.any(axis=1)))
+    remaining = _without_covered(_joined(boxes))
+    return remaining.of(np.flatnonzero(~remaining.cut.any(axis=1)))
 
 
 def _without_covered(boxes: _Boxes) -> _Boxes:

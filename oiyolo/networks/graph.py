@@ -547,15 +547,13 @@ _INERT: Mapping[str, frozenset[str]] = {
 
 _OFF: Mapping[str, dict[str, str]] = {
     "": {"dontload": "0", "dontloadscales": "0", "dontsave": "0", "numload": "0"},
-    "convolutional": {
-        **dict.fromkeys(
-            _words(
-                "antialiasing cbn binary xnor bin_output sway rotate stretch stretch_sway flipped "
-                "coordconv"
-            ),
-            "0",
+    "convolutional": dict.fromkeys(
+        _words(
+            "antialiasing cbn binary xnor bin_output sway rotate stretch stretch_sway flipped "
+            "coordconv"
         ),
-    },
+        "0",
+    ),
     "maxpool": {"maxpool_depth": "0", "antialiasing": "0", "maxpool_zero_nonmax": "0"},
     "shortcut": {"alpha": "1", "beta": "1", "weights_type": "none"},
     "reorg": {"reverse": "0", "flatten": "0", "extra": "0"},

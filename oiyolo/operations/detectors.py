@@ -95,7 +95,7 @@ def load_detector(
         cfg: A network file of darknet.
         weights: Its weights; without ``cfg``, weights of the run's network.
         names: Its class names: a list, or a file with a name on each line. By default those of the
-            run or in the model, else the numbers of the classes.
+            run or in the model, else "class 0", "class 1"...
         device: Where the network runs; ``auto`` is the GPU if onnxruntime can use it.
         fit: How images are fitted to the input; by default as the model says, else ``letterbox``.
         threshold: Lowest confidence to report; by default the one that was chosen for the run on
@@ -136,7 +136,7 @@ def _check_choice(name: str, value: object, options: Sequence[object]) -> None:
 
 def _facts_in(session: Session, names: tuple[str, ...] | None) -> ModelFacts:
     """Return what a model says about itself, with the names that the user gave."""
-    own = session.facts or ModelFacts(_numbers(session.class_count))
+    own = session.facts or ModelFacts(_numbered_names(session.class_count))
     return own if names is None else replace(own, names=names)
 
 
@@ -165,7 +165,7 @@ def choose(
         cfg: A network file of darknet, in place of a run.
         weights: Its weights; without ``cfg``, weights of the run's network.
         names: Its class names: a list, or a file with a name on each line; by default those of the
-            run, else the numbers of the classes.
+            run, else "class 0", "class 1"...
 
     Raises:
         UsageError: There is no such run or file, or nothing to choose from.
@@ -204,7 +204,7 @@ def _of_files(cfg_path: Path, weights_path: Path, names: Names | None) -> Detect
     cfg = cfg_file.read(cfg_path)
     kind, beta = nms_rule(cfg)
     facts = ModelFacts(
-        _numbers(_class_count(cfg)) if names is None else _names(names),
+        _numbered_names(_class_count(cfg)) if names is None else _names(names),
         nms_kind=kind,
         nms_beta=beta,
         description=f"{cfg_path.stem} with the weights {weights_path.name}",
@@ -218,14 +218,14 @@ def _of_run(
 ) -> DetectorFiles:
     weights_of = functools.cache(_weights_of)  # checking large files takes time
     run = _find_run(project, name, weights_of)
-    found = weights_of(run) if weights is None else (Path(weights), None)
-    if found is None:
+    checkpoint = weights_of(run) if weights is None else (Path(weights), None)
+    if checkpoint is None:
         raise UsageError(
             f"the run {run.name} has no valid weights yet",
             where=str(run.weights_folder),
             remedy="Run `oiyolo train`, which resumes it, or choose another detector",
         )
-    path, iteration = found
+    path, iteration = checkpoint
     why = "" if name is not None else ", the newest finished run"
     if name is None and run.state != FINISHED:
         why = ", the newest run with valid weights; it is not finished"
@@ -283,7 +283,8 @@ def _facts_of(run: Run, weights_path: Path, iteration: int | None) -> ModelFacts
     """Return what is known about the detector of a run."""
     record = run.record
     cfg = cfg_file.read(run.cfg_path)
-    fork = str(record.get("darknet", {}).get("fork", ""))
+    darknet = record.get("darknet", {})
+    fork = str(darknet.get("fork", ""))
     kind, beta = nms_rule(cfg, fork=fork)
     names = records.read_lines(run.folder / "obj.names", remedy=_TRAIN_AGAIN)
     evaluation = _evaluation_of(run, weights_path, iteration)
@@ -295,6 +296,7 @@ def _facts_of(run: Run, weights_path: Path, iteration: int | None) -> ModelFacts
         nms_kind=kind,
         nms_beta=beta,
         fork=fork,
+        was_trained_on_gpu=bool(darknet.get("gpu")),
         scores={key: evaluation[key] for key in _SCORES if _is_number(evaluation.get(key))},
         licence=_DATA_LICENCES,
         description=f"{network} trained as {run.name} to detect {', '.join(names)}",
@@ -352,9 +354,9 @@ def _class_count(cfg: Cfg) -> int:
     return heads[-1].integer("classes", 20) if heads else 0
 
 
-def _numbers(class_count: int) -> tuple[str, ...]:
+def _numbered_names(class_count: int) -> tuple[str, ...]:
     """Return names for classes whose names are not known."""
-    return tuple(map(str, range(class_count)))
+    return tuple(f"class {number}" for number in range(class_count))
 
 
 def _names(names: Names) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypedDict, get_args, overload
 import numpy as np
 
 from oiyolo import __version__
-from oiyolo.core import files, records, staleness
+from oiyolo.core import disks, files, records, staleness
 from oiyolo.core.errors import InputFormError, UsageError
 from oiyolo.core.results import Plan, Result, pluralize
 from oiyolo.core.units import format_bytes
@@ -264,7 +264,11 @@ def _write(
     """Verify the model, write it and its recipe, and return how it differs from the network."""
     size_wh = cfg_file.read(source.cfg_path).size_wh
     content = to_onnx(source, layout=layout, half=half)
-    with files.atomic_write(path) as part:
+    remedy = "or choose a folder on a larger disk with --out"
+    with (
+        disks.convert_disk_full_error(path.parent, what="the model", remedy=remedy),
+        files.atomic_write(path) as part,
+    ):
         part.write_bytes(content)
         check_form(part)
         if (layout, half) != ("darknet", False):

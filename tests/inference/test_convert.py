@@ -154,6 +154,10 @@ def test_the_deviations_are_those_of_the_fork(tmp_path: Path) -> None:
     np.testing.assert_array_equal(kernels[""], kernels["alexeyab"])
     ratio = np.sqrt(1e-6 + 1e-5) / (np.sqrt(1e-6) + 1e-6)
     np.testing.assert_allclose(kernels["pjreddie"], kernels[""] * ratio, 1e-5)
+    on_gpu = ModelFacts(("a", "b"), fork="pjreddie", was_trained_on_gpu=True)
+    np.testing.assert_array_equal(
+        kernel(convert(cfg, weights, on_gpu), "layer_0_weights"), kernels[""]
+    )
 
 
 @pytest.mark.parametrize("name", sorted(ACTIVATIONS))

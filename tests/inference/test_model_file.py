@@ -45,6 +45,7 @@ anchors=1,2, 0.5,4
 classes=1
 coords=4
 num=2
+softmax=1
 """
 
 

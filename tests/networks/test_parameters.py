@@ -40,6 +40,14 @@ def test_parameters_are_named_in_the_order_of_the_file(
     assert last["weights"][-1] == COUNT
 
 
+def test_weights_need_not_be_the_published_ones_of_their_name(
+    tmp_path: Path, small_text: str
+) -> None:
+    path = tmp_path / "yolov4-tiny.weights"
+    path.write_bytes(struct.pack("<3iQ", 0, 2, 0, 7) + np.ones(COUNT, "<f4").tobytes())
+    read_parameters(path, parse(small_text, path="n.cfg"))
+
+
 @pytest.mark.parametrize("surplus", [-1, 1, -14 - 14 * 8])
 def test_weights_of_another_size_are_refused(tmp_path: Path, small_text: str, surplus: int) -> None:
     path = tmp_path / "n.weights"

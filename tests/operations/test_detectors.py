@@ -46,6 +46,7 @@ class Runs:
         day: int = 1,
         text: str = TINY_CFG,
         fork: str = "pjreddie",
+        gpu: bool = False,
         fit: str | None = "stretch",
         final: bool = True,
     ) -> Path:
@@ -58,7 +59,7 @@ class Runs:
             "state": state,
             "network": "tiny",
             "began_at": f"2026-11-{day:02}T00:00:00+00:00",
-            "darknet": {"fork": fork},
+            "darknet": {"fork": fork, "gpu": gpu},
             "made_from": None if fit is None else {"images": {"size": [32, 32], "fit": fit}},
         }
         (folder / "run.json").write_text(json.dumps(record))
@@ -175,6 +176,13 @@ def test_suppression_is_that_of_the_fork(runs: Runs, tmp_path: Path) -> None:
     assert kinds == ["diou", "greedy"]
 
 
+def test_a_run_says_whether_it_was_trained_on_a_gpu(runs: Runs, tmp_path: Path) -> None:
+    runs.add("tiny-001")
+    runs.add("tiny-002", gpu=True)
+    on_gpu = [choose(tmp_path, run=f"tiny-00{n}").facts.was_trained_on_gpu for n in (1, 2)]
+    assert on_gpu == [False, True]
+
+
 def evaluation(split: str, iteration: int, thresholds: list[float | None]) -> dict[str, Any]:
     figures: dict[str, Any] = {
         **dict.fromkeys(("map50", "map50_95", "openimages_map"), 0.5),
@@ -243,7 +251,7 @@ def test_a_network_of_darknet_is_used_outside_of_projects(
     detected = detector(np.zeros((20, 30, 3), np.uint8), threshold=0.0)
     assert (detected.width, detected.height) == (30, 20)
     numbered = load_detector(cfg=files["cfg"], weights=files["weights"])
-    assert numbered.names == ("0",)
+    assert numbered.names == ("class 0",)
     given = load_detector(cfg=files["cfg"], weights=files["weights"], names=["Ship"])
     assert given.names == ("Ship",)
 
@@ -316,7 +324,7 @@ def test_other_weights_of_a_run(runs: Runs, tmp_path: Path) -> None:
 def test_models_in_onnx(files: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     onnx.save(plain_model(), path)
-    assert load_detector(model=path).names == ("0", "1", "2")
+    assert load_detector(model=path).names == ("class 0", "class 1", "class 2")
     names = ["boat", "buoy", "gull"]
     assert load_detector(model=path, names=names).names == tuple(names)
     with pytest.raises(InputFormError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import struct
@@ -18,7 +19,7 @@ import pytest
 from PIL import Image
 
 import oiyolo
-from oiyolo.core.errors import InputFormError, UsageError
+from oiyolo.core.errors import InputFormError, UnavailableError, UsageError
 from oiyolo.inference.model_file import facts_of
 from oiyolo.networks import cfg as cfg_file
 from oiyolo.networks.cfg import CfgError
@@ -238,6 +239,19 @@ def test_a_model_that_returns_something_else_does_not_replace_the_file(
     with pytest.raises(InputFormError):
         oiyolo.export_onnx(**detector.options, **options)
     assert path.read_bytes() == before
+
+
+def test_a_full_disk_is_an_error_that_names_the_folder(
+    detector: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("oiyolo.operations.export.check_form", fail)
+    with pytest.raises(UnavailableError) as caught:
+        oiyolo.export_onnx(**detector.options)
+    assert caught.value.where == str(tmp_path)
+    assert list(tmp_path.iterdir()) == [detector.folder]
 
 
 @pytest.mark.parametrize(

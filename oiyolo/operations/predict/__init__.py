@@ -158,19 +158,19 @@ def predict(
 
     Raises:
         UsageError: There are no sources, an output would replace a file that no earlier prediction
-            wrote, or an option is invalid.
+            wrote or that changed since, or an option is invalid.
         InputFormError: The detector's files are damaged or do not belong together.
         UnavailableError: The disk is full.
     """
     words = [sources] if isinstance(sources, (str, os.PathLike)) else list(sources or ())
     opened = open_or_default(project, {"tolerance": tolerance})
-    chosen = parse_formats(formats)
+    format_names = parse_formats(formats)
     if exif not in {"apply", "ignore"}:
         raise UsageError(f"invalid exif {exif!r}", expected='"apply" or "ignore"')
     folder = opened.folder / FOLDER if out is None else Path(out)
-    found = find_sources(words, out=folder)
-    output_of = output_names(found)
-    outputs = plan_outputs(folder, chosen, found, output_of)
+    media = find_sources(words)
+    output_of = output_names(media)
+    outputs = plan_outputs(folder, format_names, media, output_of)
     detector = load_detector(
         opened,
         run=run,
@@ -183,15 +183,15 @@ def predict(
         threshold=threshold,
         nms=nms,
     )
-    rotations = known_rotations(opened, found) if exif == "apply" else {}
-    job = _Job(detector, found, output_of, outputs, tile=tile, batch=batch)
+    rotations = known_rotations(opened, media) if exif == "apply" else {}
+    job = _Job(detector, media, output_of, outputs, tile=tile, batch=batch)
     if dry_run:
         return job.plan(rotations)
     reader = PixelReader(
-        _client(found),
+        _client(media),
         use_exif=exif == "apply",
         rotations=rotations,
-        keeps_pixels="pictures" in chosen,
+        keeps_pixels="pictures" in format_names,
     )
     return job.run(reader, opened.config.images.tolerance)
 
@@ -261,13 +261,13 @@ class _Job:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             if reader.client is not None:
                 stack.callback(reader.client.close)
-            if self.outputs.planned:
-                self.outputs.record()
+            self.outputs.record(complete=False)
             writers = [stack.enter_context(w) for w in _writers(self.outputs, self.detector)]
             bar = stack.enter_context(progress("predict", total=self._count(), unit="img"))
             images = list(self._detect(reader, writers, failed, bar))
             for writer in writers:
                 writer.finish(failed)
+        self.outputs.record(complete=True)
         result = Predicted(
             images,
             failed,

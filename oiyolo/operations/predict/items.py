@@ -80,12 +80,9 @@ class PixelReader:
             UnreadableImageError: It is not an image, is damaged, or cannot be downloaded.
             OSError: The file cannot be read.
         """
-        try:
-            if source.path is None:
-                return self._read_url(source.url)
-            return self._read_file(source.path)
-        except MemoryError:
-            raise UnreadableImageError("out of memory") from None
+        if source.path is None:
+            return self._read_url(source.url)
+        return self._read_file(source.path)
 
     def _read_file(self, path: Path) -> Rgb:
         if path.stat().st_size > _MAX_FILE_BYTES:

@@ -6,10 +6,10 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from oiyolo.core import files
 from oiyolo.core.errors import UsageError
 from oiyolo.core.output import printable
 from oiyolo.core.results import pluralize
+from oiyolo.operations.predict.earlier import replaceable, write_record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -27,8 +27,6 @@ CSV_NAME: Final = "predictions.csv"
 LABELS_FOLDER: Final = "labels"
 CLASSES_NAME: Final = f"{LABELS_FOLDER}/classes.txt"
 NAMES_NAME: Final = "obj.names"
-_RECORD_NAME: Final = ".made-by-predict"
-"""The outputs that are in a folder, separated by NUL: names of files need not be valid text."""
 _CHOOSE_ANOTHER: Final = "Choose another folder with --out"
 
 
@@ -78,14 +76,15 @@ class Outputs:
             if output in self.replaced:
                 (self.folder / output).unlink(missing_ok=True)
 
-    def record(self) -> None:
-        """Record that the outputs are written by this program, before the first one is.
+    def record(self, *, complete: bool) -> None:
+        """Record the outputs, if there are any.
 
-        So a call that is interrupted can be repeated.
+        Args:
+            complete: Whether they are written. Before the first one is, they are also recorded, so
+                that a call that is interrupted can be repeated.
         """
-        before = [name for name in _recorded(self.folder) if os.path.lexists(self.folder / name)]
-        names = sorted({*before, *self.planned})
-        files.write_bytes(self.folder / _RECORD_NAME, b"\0".join(map(os.fsencode, names)))
+        if self.planned:
+            write_record(self.folder, self.planned, complete=complete)
 
 
 def plan_outputs(
@@ -118,11 +117,11 @@ def plan_outputs(
             remedy=_CHOOSE_ANOTHER,
         )
     existing = [name for name in planned if os.path.lexists(folder / name)]
-    recorded = _recorded(folder) if existing else set()
-    if foreign := [name for name in existing if name not in recorded]:
+    own = replaceable(folder, existing)
+    if foreign := [name for name in existing if name not in own]:
         raise UsageError(
             f"{pluralize(len(foreign), 'file')} would be replaced that `oiyolo predict` did not "
-            "write",
+            "write, or that changed since",
             where=printable(str(folder / foreign[0])),
             remedy=f"{_CHOOSE_ANOTHER}, or move them away",
         )
@@ -142,11 +141,3 @@ def _planned(
     planned += [JSON_NAME] if "json" in formats else []
     planned += [CSV_NAME] if "csv" in formats else []
     return planned + ([CLASSES_NAME, NAMES_NAME] if "yolo" in formats else [])
-
-
-def _recorded(folder: Path) -> set[str]:
-    try:
-        names = files.read_bytes(folder / _RECORD_NAME)
-    except FileNotFoundError:
-        return set()
-    return {os.fsdecode(name) for name in names.split(b"\0")}

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from oiyolo.core.errors import InputFormError
 from oiyolo.core.output import printable
 from oiyolo.core.results import TERMINAL_WIDTH, Result, format_table, pluralize
+from oiyolo.inference.detected import count_objects
 from oiyolo.operations.predict.outputs import CSV_NAME, JSON_NAME, LABELS_FOLDER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     import pandas as pd
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 _SHOWN_IMAGES: Final = 20
 _SHOWN_FAILURES: Final = 10
 _SHOWN_PICTURES: Final = 4
-_SHOWN_CLASSES: Final = 6
 _MIN_PATH_CHARACTERS: Final = 28
 
 
@@ -107,7 +106,7 @@ class Predicted(Result):
         rate = len(self.images) / self.seconds if self.seconds else 0.0
         return (
             f"predicted {pluralize(len(self.images), 'image')} in {self.seconds:.1f} s "
-            f"({rate:.1f} per second): {_count_objects(self.images)}"
+            f"({rate:.1f} per second): {printable(count_objects(self.images))}"
         )
 
     def _image_table(self) -> str:
@@ -118,15 +117,13 @@ class Predicted(Result):
         for source, images in itertools.islice(by_source.items(), _SHOWN_IMAGES):
             size = f"{images[0].width}x{images[0].height}"
             frames = "" if images[0].frame is None else f" in {pluralize(len(images), 'frame')}"
-            rows.append((printable(source), size, _count_objects(images) + frames))
+            rows.append((_in_one_line(source), size, printable(count_objects(images)) + frames))
         rest = len(by_source) - _SHOWN_IMAGES
         text = format_table(_with_short_paths(rows), right=False)
         return text + (f"\nand {rest:,} more" if rest > 0 else "")
 
     def _output_lines(self) -> list[str]:
         outputs = self.outputs
-        if not outputs.planned:
-            return []
         pictures = sum(detected.frame is None for detected in self.images)
         videos = len({d.source for d in self.images if d.frame is not None})
         written = {
@@ -138,6 +135,8 @@ class Predicted(Result):
             "yolo": f"{LABELS_FOLDER}/",
         }
         names = ", ".join(written[name] for name in outputs.formats if written[name])
+        if not names:
+            return []
         replaced = len(outputs.replaced)
         note = f" (replaced {pluralize(replaced, 'file')} of an earlier call)" if replaced else ""
         return [f"output: {printable(str(self.folder))}: {names}{note}"]
@@ -151,7 +150,7 @@ class Predicted(Result):
             f"tolerance of {self.tolerance:g} allows {self.allowed_failures:,}"
         )
         items = list(self.failed.items())
-        lines = [f"  {printable(s)}: {printable(r)}" for s, r in items[:_SHOWN_FAILURES]]
+        lines = [f"  {_in_one_line(s)}: {printable(r)}" for s, r in items[:_SHOWN_FAILURES]]
         rest = len(items) - len(lines)
         return [head, *lines, *([f"  and {rest:,} more"] if rest else [])]
 
@@ -161,13 +160,8 @@ class Predicted(Result):
         return super()._repr_html_() + "".join(shown)
 
 
-def _count_objects(images: Iterable[Detected]) -> str:
-    """Return the number of objects of each class, the most frequent first."""
-    counts = Counter(detection.name for detected in images for detection in detected)
-    shown = [f"{n:,} {printable(name)}" for name, n in counts.most_common(_SHOWN_CLASSES)]
-    rest = len(counts) - len(shown)
-    shown += [f"{rest:,} more classes"] if rest > 0 else []
-    return ", ".join(shown) or "nothing"
+def _in_one_line(source: str) -> str:
+    return printable(source).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def _with_short_paths(rows: Sequence[tuple[str, str, str]]) -> list[tuple[str, ...]]:

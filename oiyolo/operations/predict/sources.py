@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 from oiyolo.core.errors import UsageError
 from oiyolo.core.output import printable
 from oiyolo.net.urls import display_url
+from oiyolo.operations.predict.earlier import EarlierOutputs
 from oiyolo.project.value_types import has_home
 
 if TYPE_CHECKING:
@@ -72,30 +73,30 @@ class MediaSource:
         return tuple(safe) or ("image",)
 
 
-def find_sources(words: Iterable[str | os.PathLike[str]], *, out: Path) -> list[MediaSource]:
+def find_sources(words: Iterable[str | os.PathLike[str]]) -> list[MediaSource]:
     """Return the sources that are named, each once, in the order of the words.
 
     A folder stands for the images and videos in it and in its subfolders, but for hidden ones and
-    for those in ``out``. Files of a folder are in alphabetical order.
+    outputs of earlier predictions. Files of a folder are in alphabetical order.
 
     Args:
         words: Paths of files and folders, globs, and http(s) URLs.
-        out: Folder of the outputs.
 
     Raises:
         UsageError: There is no source, or a word names none.
     """
-    found: dict[str, MediaSource] = {}
+    by_identity: dict[str, MediaSource] = {}
+    outputs = EarlierOutputs()
     for word in words:
-        for source in _sources_of(os.fspath(word), out.absolute()):
-            found.setdefault(source.identity, source)
-    if not found:
+        for source in _sources_of(os.fspath(word), outputs):
+            by_identity.setdefault(source.identity, source)
+    if not by_identity:
         raise UsageError(
             "no images to predict on",
             expected="image files, folders, globs, URLs or videos",
             remedy="Name at least one, such as `oiyolo predict photo.jpg`",
         )
-    return _with_distinct_labels(list(found.values()))
+    return _with_distinct_labels(list(by_identity.values()))
 
 
 def _with_distinct_labels(sources: list[MediaSource]) -> list[MediaSource]:
@@ -110,7 +111,7 @@ def _with_distinct_labels(sources: list[MediaSource]) -> list[MediaSource]:
     return result
 
 
-def _sources_of(word: str, out: Path) -> list[MediaSource]:
+def _sources_of(word: str, outputs: EarlierOutputs) -> list[MediaSource]:
     if (match := _URL.match(word)) is not None:
         if match[1].lower() not in {"http", "https"} or not _has_host(word):
             raise _no_source_error(word, "not an http(s) URL")
@@ -119,10 +120,10 @@ def _sources_of(word: str, out: Path) -> list[MediaSource]:
         raise _no_source_error(word, "not a path")
     path = Path(word).expanduser() if has_home(word) else Path(word)
     if os.path.lexists(path):
-        return _sources_at(path, out)
+        return _sources_at(path, outputs)
     if glob.has_magic(word):
         matches = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207  (absolute, too)
-        sources = [s for match in matches for s in _sources_at(Path(match), out, is_match=True)]
+        sources = [s for match in matches for s in _sources_at(Path(match), outputs, is_match=True)]
         if not sources:
             raise _no_source_error(word, "no image or video matches")
         return sources
@@ -136,41 +137,35 @@ def _has_host(url: str) -> bool:
         return False
 
 
-def _sources_at(path: Path, out: Path, *, is_match: bool = False) -> list[MediaSource]:
+def _sources_at(
+    path: Path, outputs: EarlierOutputs, *, is_match: bool = False
+) -> list[MediaSource]:
     """Return the sources at a path.
 
     Args:
         path: A file or folder.
-        out: Folder of the outputs.
+        outputs: The outputs of earlier predictions.
         is_match: Whether a glob found it, so that it need not contain an image.
     """
-    if is_match and not _is_match(path, out):
-        return []
     if not path.is_dir():
-        return [MediaSource(str(path), path)]
-    sources = list(_iter_folder(path, out))
+        is_source = not is_match or (_is_wanted(path.name) and path not in outputs)
+        return [MediaSource(str(path), path)] if is_source else []
+    sources = list(_iter_folder(path, outputs))
     if not sources and not is_match:
         raise _no_source_error(str(path), "a folder without images and videos")
     return sources
 
 
-def _is_match(path: Path, out: Path) -> bool:
-    """Return whether something that a glob found is a source: not an output of an earlier call."""
-    is_output = path.absolute() == out or out in path.absolute().parents
-    return not is_output and (path.is_dir() or _is_wanted(path.name))
-
-
-def _iter_folder(folder: Path, out: Path) -> Iterator[MediaSource]:
+def _iter_folder(folder: Path, outputs: EarlierOutputs) -> Iterator[MediaSource]:
     unreadable: list[OSError] = []
     top = folder.absolute()
     for parent, folders, names in os.walk(folder, onerror=unreadable.append):
         here = Path(parent)
-        folders[:] = sorted(
-            name for name in folders if name[0] != "." and (here / name).absolute() != out
-        )
+        folders[:] = sorted(name for name in folders if name[0] != ".")
         depth = len(here.absolute().relative_to(top).parts)
-        for name in sorted(filter(_is_wanted, names)):
-            yield MediaSource(str(here / name), here / name, depth=depth)
+        for path in (here / name for name in sorted(filter(_is_wanted, names))):
+            if path not in outputs:
+                yield MediaSource(str(path), path, depth=depth)
     for error in unreadable:  # reading it fails again, which names it and the reason
         path = Path(os.fsdecode(error.filename))
         yield MediaSource(str(path), path)
@@ -201,12 +196,16 @@ def output_names(sources: Sequence[MediaSource]) -> list[str]:
     stems = _stems(sources)
     folders = [[_shorten(part) for part in source.parts[:-1]] for source in sources]
     depths = [min(source.depth, len(parts)) for source, parts in zip(sources, folders, strict=True)]
+    whole = ["/".join([*parts, stem]) for parts, stem in zip(folders, stems, strict=True)]
+    same = set(_clashes(whole))  # parent folders cannot distinguish these
 
     def name(n: int) -> str:
         return "/".join([*folders[n][len(folders[n]) - depths[n] :], stems[n]])
 
     while clashes := [
-        n for n in _clashes([name(n) for n in range(len(sources))]) if depths[n] < len(folders[n])
+        n
+        for n in _clashes([name(n) for n in range(len(sources))])
+        if depths[n] < len(folders[n]) and n not in same
     ]:
         for n in clashes:
             depths[n] += 1

@@ -200,6 +200,19 @@ def test_a_second_call_replaces_its_own_outputs_and_nothing_else(here: Path) -> 
     assert (here / "predictions" / "b.jpg").read_text() == "a user's file"
 
 
+def test_a_corrected_label_is_not_replaced(here: Path) -> None:
+    save(here / "a.jpg")
+    save_video(here / "film.mp4", 2)
+    for source, name in (("a.jpg", "a.txt"), ("film.mp4", "film/000001.txt")):
+        oiyolo.predict(source, formats="yolo")
+        label = here / "predictions" / "labels" / name
+        label.write_text("corrected", encoding="utf-8")
+        os.utime(label, (1e10, 1e10))
+        with pytest.raises(UsageError):
+            oiyolo.predict(source, formats="yolo")
+        assert label.read_text(encoding="utf-8") == "corrected"
+
+
 def test_outputs_of_an_image_that_has_become_unreadable_are_deleted(here: Path) -> None:
     save(here / "a.jpg")
     oiyolo.predict("a.jpg", formats=EVERYTHING)
@@ -273,6 +286,7 @@ def test_names_with_controls_and_invalid_bytes_reach_neither_terminal_nor_json_r
         Path(os.fsdecode(os.path.join(os.fsencode(here), name))).write_bytes(content)  # noqa: PTH118
     done = cli.ok("predict", ".", "--format", EVERYTHING)
     assert "\x1b" not in done.out + done.err
+    assert "new\\nline.jpg  64x40" in done.out
     done = cli.ok("predict", ".", "--format", EVERYTHING, "--json")
     sources = [image["source"] for image in json.loads(done.out)["images"]]
     assert sorted(sources) == ["\x1b[31m.jpg", "a.jpg", "new\nline.jpg", "\udcff.jpg"]

@@ -8,13 +8,12 @@ from pathlib import Path
 import pytest
 
 from oiyolo.core.errors import UsageError
+from oiyolo.operations.predict.earlier import write_record
 from oiyolo.operations.predict.sources import MediaSource, find_sources, output_names
 
-OUT = Path("predictions")
 
-
-def labels(*words: str | Path, out: Path = OUT) -> list[str]:
-    return [source.label for source in find_sources(words, out=out)]
+def labels(*words: str | Path) -> list[str]:
+    return [source.label for source in find_sources(words)]
 
 
 def make(*names: str) -> None:
@@ -27,8 +26,10 @@ def test_a_folder_is_searched_with_its_subfolders_but_not_hidden_ones_and_earlie
     here: Path,
 ) -> None:
     make("b.JPG", "a.png", "deep/er/c.webp", "film.MP4", "notes.txt", ".hidden.jpg", ".git/d.jpg")
-    make("predictions/a.jpg", "deep/predictions/e.jpg")
-    expected = ["a.png", "b.JPG", "film.MP4", "deep/er/c.webp", "deep/predictions/e.jpg"]
+    make("predictions/a.jpg", "predictions/own.jpg", "deep/out/sub/e.jpg")
+    write_record(Path("predictions"), ["a.jpg"])
+    write_record(Path("deep/out"), ["sub/e.jpg"])
+    expected = ["a.png", "b.JPG", "film.MP4", "deep/er/c.webp", "predictions/own.jpg"]
     assert labels(".") == expected
     assert labels(here) == [str(here / name) for name in expected]
 
@@ -36,6 +37,7 @@ def test_a_folder_is_searched_with_its_subfolders_but_not_hidden_ones_and_earlie
 def test_a_glob_finds_images_and_folders_and_no_earlier_outputs(here: Path) -> None:
     del here
     make("a.jpg", "b.txt", "sub/c.jpg", "predictions/a.jpg", "[1].jpg")
+    write_record(Path("predictions"), ["a.jpg"])
     assert labels("*") == ["[1].jpg", "a.jpg", "sub/c.jpg"]
     assert labels("**/*.jpg") == ["[1].jpg", "a.jpg", "sub/c.jpg"]
     assert labels("[1].jpg") == ["[1].jpg"]  # an existing file is not a pattern
@@ -78,12 +80,12 @@ def test_a_word_that_names_no_image_is_a_usage_error(here: Path, word: str) -> N
     (here / "empty").mkdir()
     make("texts/a.txt")
     with pytest.raises(UsageError):
-        find_sources([word], out=OUT)
+        find_sources([word])
 
 
 def test_no_words_are_a_usage_error() -> None:
     with pytest.raises(UsageError):
-        find_sources([], out=OUT)
+        find_sources([])
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
@@ -109,6 +111,8 @@ def names(*paths: str, depth: int = 0) -> list[str]:
         (["/a.jpg", "/p/a.jpg"], ["a", "p/a"]),
         (["/p/a.jpg", "/p/a.png", "/p/b.c.jpg"], ["a.jpg", "a.png", "b.c"]),
         (["/p/a.jpg", "/q/A.jpg"], ["p/a", "q/A"]),
+        (["/x/p/a.jpg", "/x/p/A.JPG"], ["a.jpg", "A.JPG-2"]),
+        (["/x/p/a.jpg", "/x/p/a.JPG", "/x/q/a.jpg"], ["a.jpg", "a.JPG-2", "a"]),
         (["/p/classes.jpg"], ["p/classes"]),
         (["/classes.jpg"], ["classes.jpg"]),
         (["/p/.jpg"], [".jpg"]),
@@ -128,4 +132,4 @@ def test_outputs_of_a_folder_are_in_its_subfolders() -> None:
 def test_outputs_of_urls_are_named_by_their_paths() -> None:
     urls = ["http://h/%2e%2e/%2Fetc/a%0A.jpg", "http://h/b?id=1", "http://h/b?id=2", "http://h"]
     sources = [MediaSource(url, url=url) for url in urls]
-    assert output_names(sources) == ["a_", "h/b", "h/b-2", "h"]
+    assert output_names(sources) == ["a_", "b", "b-2", "h"]
