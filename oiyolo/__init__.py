@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         UsageError,
     )
     from oiyolo.core.results import Plan, Result
-    from oiyolo.evaluation.plots import plot_precision_recall
+    from oiyolo.evaluation.plots import plot_confusion, plot_precision_recall
     from oiyolo.evaluation.summary import Evaluation
     from oiyolo.inference.detected import Detected
     from oiyolo.inference.detector import Detector
@@ -75,7 +75,7 @@ _NAMES_BY_MODULE = {
         *("UnavailableError", "DarknetError", "LockedError"),
     ),
     "core.results": ("Result", "Plan"),
-    "evaluation.plots": ("plot_precision_recall",),
+    "evaluation.plots": ("plot_confusion", "plot_precision_recall"),
     "evaluation.summary": ("Evaluation",),
     "inference.detected": ("Detected",),
     "inference.detector": ("Detector",),
@@ -150,6 +150,7 @@ __all__ = [  # noqa: RUF022  (in the order of use)
     "plot_iou",
     "plot_map",
     "plot_precision_recall",
+    "plot_confusion",
     # results
     "Result",
     "Plan",

@@ -99,6 +99,17 @@ def average_precision(curve: PrecisionRecall, box_count: int) -> float:
     return float(np.sum(np.diff(curve.recall, prepend=0.0) * envelope))
 
 
+def sampled_average_precision(curve: PrecisionRecall, recalls: Floats) -> float:
+    """Return the mean of the envelope of precision at some recalls, 0 where none is reached.
+
+    Args:
+        curve: The curve of a class with true boxes.
+        recalls: Recalls at which precision is sampled, ascending.
+    """
+    envelope = np.append(np.maximum.accumulate(curve.precision[::-1])[::-1], 0.0)
+    return float(envelope[np.searchsorted(curve.recall, recalls, side="left")].mean())
+
+
 def best_threshold(curve: PrecisionRecall) -> float:
     """Return the score threshold with the highest F1; the highest of them if several have it.
 

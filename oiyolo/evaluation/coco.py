@@ -2,7 +2,8 @@
 
 It is the mean over IoU thresholds 0.50, 0.55 ... 0.95 of precision sampled at 101 recalls, for the
 100 best detections per image and class (https://cocodataset.org/#detection-eval). Group-of boxes
-are passed as ``iscrowd``: regions in which detections are ignored.
+are passed as ``iscrowd``: regions in which detections are ignored. The evaluator does not return
+what it matched; ``matching.match_at`` applies the same rules where that is needed.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ import numpy as np
 if TYPE_CHECKING:
     from oiyolo.evaluation.tables import Detections, Floats, GroundTruth
 
-_SHAPE = (10, 101)
-"""IoU thresholds and recalls."""
+IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
+RECALLS = np.linspace(0.0, 1.0, 101)
+MAX_DETECTIONS = 100
+"""Per image and class; further ones, those of the lowest scores, are not evaluated."""
 _ALL_AREAS = 0
-_MAX_DETECTIONS = -1
+_MOST_DETECTIONS = -1
 
 
 def coco_precision(detections: Detections, truth: GroundTruth, class_count: int) -> Floats:
@@ -35,7 +38,7 @@ def coco_precision(detections: Detections, truth: GroundTruth, class_count: int)
     from faster_coco_eval import COCO, COCOeval_faster  # noqa: PLC0415  (slow to import)
 
     if not len(truth):
-        return np.full((*_SHAPE, class_count), np.nan)
+        return np.full((len(IOU_THRESHOLDS), len(RECALLS), class_count), np.nan)
     true_boxes = COCO(
         {
             "info": {},
@@ -51,7 +54,7 @@ def coco_precision(detections: Detections, truth: GroundTruth, class_count: int)
     evaluation.evaluate()
     evaluation.accumulate()
     # Axes: IoU threshold, recall, class, area range, detections per image; -1 if no true box.
-    precision = evaluation.eval["precision"][..., _ALL_AREAS, _MAX_DETECTIONS]
+    precision = evaluation.eval["precision"][..., _ALL_AREAS, _MOST_DETECTIONS]
     return np.where(precision < 0, np.nan, precision)
 
 

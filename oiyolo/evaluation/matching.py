@@ -87,16 +87,95 @@ def match(detections: Detections, truth: GroundTruth) -> Matches:
     matched_detection = np.full(len(truth), UNMATCHED, dtype=np.int64)
     matched_box[detection], matched_iou[detection] = box, overlap[first]
     matched_detection[box] = detection
-    ignored = (matched_box == UNMATCHED) & _in_regions(detections, truth, order)
+    ignored = (matched_box == UNMATCHED) & _in_regions(detections, truth, order, _MIN_IOA)
     return Matches(matched_box, matched_iou, ignored, matched_detection, ~truth.group_of)
+
+
+def match_at(detections: Detections, truth: GroundTruth, min_ious: Floats) -> tuple[Ints, Flags]:
+    """Match detections to true boxes of the same image and class by COCO's rules.
+
+    A detection matches the box that it overlaps most among those that no detection of a higher
+    score has matched (``evaluateImg`` in ``pycocotools/cocoeval.py``), at each IoU separately.
+
+    Args:
+        detections: Detections, with the same ``image_ids`` as ``truth``.
+        truth: Ground truth.
+        min_ious: Smallest IoU of a match, and smallest share of its area with which a detection
+            lies in a group-of region, shape (t,).
+
+    Returns:
+        Index of the true box that each detection matches, or ``UNMATCHED``, and whether it is
+        ignored; both of shape (t, detections).
+    """
+    order = _order_by_score(detections)
+    rank, box = _pairs(detections, truth, order, np.flatnonzero(~truth.group_of))
+    overlap = iou(detections.xyxy[order[rank]], truth.xyxy[box])
+    by_rank = np.lexsort((-overlap, rank))
+    rank, box, overlap = rank[by_rank], box[by_rank], overlap[by_rank]
+    matched = np.full((len(min_ious), len(detections)), UNMATCHED, dtype=np.int64)
+    ignored = np.zeros(matched.shape, dtype=np.bool_)
+    for row, min_iou in enumerate(min_ious):
+        close = overlap >= min_iou
+        ranks, boxes = first_come(rank[close], box[close])
+        matched[row, order[ranks]] = boxes
+        in_region = _in_regions(detections, truth, order, min_iou)
+        ignored[row] = (matched[row] == UNMATCHED) & in_region
+    return matched, ignored
+
+
+def first_come(rank: Ints, box: Ints) -> tuple[Ints, Ints]:
+    """Assign to each rank, in ascending order, the first box of its pairs that is still free.
+
+    Args:
+        rank: Rank of each pair, ascending, shape (pairs,).
+        box: Box of each pair, by descending preference of the rank, shape (pairs,).
+
+    Returns:
+        The ranks that have a box, and their boxes.
+    """
+    while True:
+        # Every rank asks for the first box left to it, and the lowest rank gets it; the others
+        # lose that box for good. This ends where serving the ranks one by one ends.
+        asked = np.unique(rank, return_index=True)[1]
+        granted = asked[np.unique(box[asked], return_index=True)[1]]
+        if len(granted) == len(asked):
+            return rank[granted], box[granted]
+        lost = np.setdiff1d(asked, granted, assume_unique=True)
+        rank, box = np.delete(rank, lost), np.delete(box, lost)
+
+
+def best_of_each(detections: Detections, group: Ints, limit: int) -> Detections:
+    """Return the detections of the highest scores in each image and group.
+
+    Args:
+        detections: The detections.
+        group: A number of each detection; those of an image with the same one compete, shape (n,).
+        limit: Number of detections to keep.
+    """
+    order = _order_by_score(detections)
+    by_group = order[np.lexsort((group[order], detections.image[order]))]
+    key = np.stack((detections.image, group))[:, by_group]
+    is_first = np.append(True, (key[:, 1:] != key[:, :-1]).any(axis=0))[: len(by_group)]
+    start = np.flatnonzero(is_first)[np.cumsum(is_first) - 1]
+    keep = np.zeros(len(detections), dtype=np.bool_)
+    keep[by_group[np.arange(len(by_group)) - start < limit]] = True
+    return detections.where(keep)
 
 
 def _order_by_score(detections: Detections) -> Ints:
     """Return indices of the detections by descending score; ties are broken by their values."""
+    order = np.argsort(-detections.score, kind="stable").astype(np.int64)
+    score = detections.score[order]
+    equal = np.zeros(len(order) + 1, dtype=np.bool_)
+    equal[1:-1] = score[1:] == score[:-1]
+    tied = np.flatnonzero(equal[1:] | equal[:-1])
+    # Sorting by all values is slow, and few scores are equal.
+    rows = order[tied]
     _, name_rank = np.unique(np.array(detections.image_ids, dtype=str), return_inverse=True)
-    image = name_rank[detections.image] if len(name_rank) else detections.image
-    ties = (*detections.xyxy.T, detections.class_id, image)
-    return np.lexsort((*ties, -detections.score)).astype(np.int64)
+    image = name_rank[detections.image[rows]] if len(name_rank) else detections.image[rows]
+    ties = (*detections.xyxy[rows].T, detections.class_id[rows], image)
+    order[tied] = rows[np.lexsort((*ties, -score[tied]))]
+    return order
 
 
 def _pairs(
@@ -125,6 +204,21 @@ def _pairs(
     return rank, boxes[by_key][np.repeat(first, count) + within]
 
 
+def pairs_of_images(detections: Detections, truth: GroundTruth) -> tuple[Ints, Ints, Floats]:
+    """Pair every detection with the boxes of its image, of any class, without group-of boxes.
+
+    Returns:
+        For each pair the index of the detection, ascending, the index of the box, and their IoU.
+    """
+    of_any_class = (
+        dataclasses.replace(detections, class_id=np.zeros_like(detections.class_id)),
+        dataclasses.replace(truth, class_id=np.zeros_like(truth.class_id)),
+    )
+    everything = np.arange(len(detections))
+    detection, box = _pairs(*of_any_class, everything, np.flatnonzero(~truth.group_of))
+    return detection, box, iou(detections.xyxy[detection], truth.xyxy[box])
+
+
 def _best_boxes(
     detections: Detections, truth: GroundTruth, order: Ints
 ) -> tuple[Ints, Ints, Floats]:
@@ -138,10 +232,10 @@ def _best_boxes(
     return rank[best], box[best], overlap[best]
 
 
-def _in_regions(detections: Detections, truth: GroundTruth, order: Ints) -> Flags:
+def _in_regions(detections: Detections, truth: GroundTruth, order: Ints, min_ioa: float) -> Flags:
     """Return whether each detection lies in a region of its class, shape (detections,)."""
     rank, region = _pairs(detections, truth, order, np.flatnonzero(truth.group_of))
     overlap = ioa(detections.xyxy[order[rank]], truth.xyxy[region])
     inside = np.zeros(len(detections), dtype=np.bool_)
-    inside[order[rank[overlap >= _MIN_IOA]]] = True
+    inside[order[rank[overlap >= min_ioa]]] = True
     return inside

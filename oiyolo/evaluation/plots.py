@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from oiyolo.evaluation.summary import Evaluation
 
 _MAX_NAMED = 10
+_MAX_CELLS = 21
+_DARK = 0.5
 
 
 def plot_precision_recall(evaluation: Evaluation, *, ax: Axes | None = None) -> Axes:
@@ -51,4 +53,40 @@ def plot_precision_recall(evaluation: Evaluation, *, ax: Axes | None = None) -> 
     ax.grid(alpha=0.3)
     if ax.get_legend_handles_labels()[1]:
         ax.legend(title="average precision", loc="lower left")
+    return ax
+
+
+def plot_confusion(evaluation: Evaluation, *, ax: Axes | None = None) -> Axes:
+    """Draw how the boxes of each class were detected, with the background as a class.
+
+    Args:
+        evaluation: The evaluation.
+        ax: Axes to draw on; by default those of a new figure.
+
+    Returns:
+        The axes. A row is a true class and its colour the share of the row, a column a detected
+        class; counts are written in the cells if there are at most twenty classes.
+    """
+    counts = np.array(evaluation.confusion, dtype=np.float64)
+    names = [*(row.name for row in evaluation.classes), "background"][: len(counts)]
+    if ax is None:
+        from matplotlib.figure import Figure  # noqa: PLC0415  (slow to import)
+
+        side = min(4.5 + 0.5 * len(names), 16)
+        ax = Figure(figsize=(side, side), layout="constrained").subplots()
+    ax.set_title("Confusion matrix at the score thresholds")
+    if not len(counts):
+        return ax
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    ax.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    ax.set_xticks(
+        range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor", parse_math=False
+    )
+    ax.set_yticks(range(len(names)), names, parse_math=False)
+    ax.set(xlabel="detected class", ylabel="true class")
+    if len(names) <= _MAX_CELLS:
+        for row, column in np.argwhere(counts > 0):
+            color = "white" if share[row, column] > _DARK else "black"
+            text = f"{counts[row, column]:,.0f}"
+            ax.text(column, row, text, ha="center", va="center", color=color)
     return ax

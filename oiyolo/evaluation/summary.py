@@ -4,7 +4,8 @@
 precision at IoU 0.5. Group-of boxes are treated as regions, not as objects: a detector of single
 boats cannot match one box around many boats with an IoU of 0.5, and each boat that it detects
 inside should not be a false positive. ``map50_95`` is COCO's metric, ``openimages_map`` that of the
-Open Images challenge; see ``coco`` and ``openimages_metric``.
+Open Images challenge; see ``coco`` and ``openimages_metric``. Each has a 95 % interval, see
+``bootstrap``; what each kind of error costs is in ``error_costs``.
 """
 
 from __future__ import annotations
@@ -25,9 +26,13 @@ from oiyolo.evaluation.average_precision import (
     class_curve,
     mean_over_classes,
 )
+from oiyolo.evaluation.bootstrap import image_weights, resampled_scores
 from oiyolo.evaluation.coco import coco_precision
+from oiyolo.evaluation.confusion import confusion_matrix
+from oiyolo.evaluation.error_costs import KINDS, error_costs
 from oiyolo.evaluation.matching import match
 from oiyolo.evaluation.openimages_metric import openimages_average_precision
+from oiyolo.evaluation.slices import SliceScore, score_by_attribute, score_by_size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,6 +43,7 @@ if TYPE_CHECKING:
 _COLUMNS = (
     ("class", "name"),
     ("mAP@0.5", "map50"),
+    ("95 % interval", "ap50_bounds"),
     ("mAP@0.5:0.95", "map50_95"),
     ("Open Images", "openimages_map"),
     ("images", "images"),
@@ -51,20 +57,39 @@ _COLUMNS = (
     ("F1", "f1"),
     ("average IoU", "average_iou"),
 )
-_SCORE_COLUMNS = ("class", "mAP@0.5", "mAP@0.5:0.95", "Open Images", "images", "boxes")
+_SCORE_COLUMNS = (
+    *("class", "mAP@0.5", "95 % interval", "mAP@0.5:0.95", "Open Images"),
+    *("images", "boxes"),
+)
 _COUNT_COLUMNS = (
     "class",
     *("threshold", "true positives", "false positives", "false negatives"),
     *("precision", "recall", "F1", "average IoU"),
 )
 _SHORT_HEADINGS = {
+    "mAP@0.5": "@0.5",
+    "mAP@0.5:0.95": "@0.5:0.95",
     "true positives": "TP",
     "false positives": "FP",
     "false negatives": "FN",
     "average IoU": "IoU",
 }
+_HEADLINES = (
+    ("mAP@0.5", "map50"),
+    ("mAP@0.5:0.95", "map50_95"),
+    ("Open Images mAP", "openimages_map"),
+)
+_INTERVALS = ("map50_interval", "map50_95_interval", "openimages_map_interval")
+_SLICES = ("by_size", "by_attribute")
 _CURVE_DECIMALS = 6
+_MIN_SAMPLE = 100
+"""With fewer images or boxes, the interval of a score says more than the score."""
+_MAX_WIDTH = 0.1
 _RENAMED_KEYS = {"misses": "false_negatives"}
+
+Interval = tuple[float, float]
+"""The lower and the upper bound of a 95 % interval; NaN if it is undefined."""
+_UNDEFINED: Interval = (math.nan, math.nan)
 
 
 class _Figures(TypedDict):
@@ -87,6 +112,7 @@ class _ClassForm(_Figures):
     f1: float | None
     average_iou: float | None
     curve: dict[str, list[float]]
+    map50_interval: list[float] | None
 
 
 class _ScoredWeights(TypedDict):
@@ -105,11 +131,25 @@ class _Form(_OptionalForm):
     classes: dict[str, dict[str, Any]]
 
 
+class _SliceForm(TypedDict):
+    boxes: int
+    map50: float | None
+    recall: float | None
+
+
 class _CurrentForm(_Figures):
     """The form of ``evaluation.json`` in this version."""
 
     weights: _ScoredWeights
     classes: dict[str, _ClassForm]
+    map50_interval: list[float] | None
+    map50_95_interval: list[float] | None
+    openimages_map_interval: list[float] | None
+    images_to_halve_intervals: int | None
+    errors: dict[str, float | None]
+    confusion: list[list[int]]
+    by_size: dict[str, _SliceForm]
+    by_attribute: dict[str, _SliceForm]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -134,6 +174,7 @@ class ClassEvaluation:
         f1: Harmonic mean of precision and recall.
         average_iou: Mean IoU of the true positives with their true boxes.
         curve: Precision and recall at every threshold.
+        map50_interval: 95 % interval of ``map50``; NaN with fewer than two images.
     """
 
     name: str
@@ -153,6 +194,12 @@ class ClassEvaluation:
     f1: float
     average_iou: float
     curve: PrecisionRecall = dataclasses.field(repr=False)
+    map50_interval: Interval = _UNDEFINED
+
+    @property
+    def ap50_bounds(self) -> str:
+        """The interval of ``map50`` in words."""
+        return _format_interval(self.map50_interval)
 
     def to_json(self) -> dict[str, Any]:
         """Return the row for ``evaluation.json``: NaN as null, at most 200 points of the curve."""
@@ -161,7 +208,11 @@ class ClassEvaluation:
             name: getattr(curve, name).round(_CURVE_DECIMALS).tolist()
             for name in ("score", "precision", "recall")
         }
-        return {**_figures_to_json(self), "curve": points}
+        return {
+            **_figures_to_json(self),
+            "map50_interval": _interval_to_json(self.map50_interval),
+            "curve": points,
+        }
 
     @classmethod
     def from_json(cls, name: str, row: Mapping[str, Any]) -> ClassEvaluation:
@@ -169,7 +220,8 @@ class ClassEvaluation:
         curve = PrecisionRecall(
             **{key: np.array(values, dtype=np.float64) for key, values in row["curve"].items()}
         )
-        return cls(name=name, curve=curve, **_figures_from_json(cls, row))
+        interval = _interval_from_json(row["map50_interval"])
+        return cls(name=name, curve=curve, map50_interval=interval, **_figures_from_json(cls, row))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -185,6 +237,15 @@ class Evaluation:
         group_of_boxes: Number of group-of boxes.
         detections: Number of detections of any score.
         classes: Evaluation of each class, in the order of ``obj.names``.
+        map50_interval: 95 % interval of ``map50``; NaN with fewer than two images.
+        map50_95_interval: The same of ``map50_95``.
+        openimages_map_interval: The same of ``openimages_map``.
+        errors: What each kind of error costs in mAP at IoU 0.5, by TIDE's definitions; empty if an
+            older version evaluated.
+        by_size: Scores of the small, medium and large boxes, if the sizes of the images are known.
+        by_attribute: Scores of the boxes with each attribute that is known.
+        confusion: Number of boxes by true and by detected class at the score thresholds; the last
+            row and column are the background. Empty if an older version evaluated.
     """
 
     map50: float
@@ -195,6 +256,27 @@ class Evaluation:
     group_of_boxes: int
     detections: int
     classes: tuple[ClassEvaluation, ...] = dataclasses.field(repr=False)
+    map50_interval: Interval = _UNDEFINED
+    map50_95_interval: Interval = _UNDEFINED
+    openimages_map_interval: Interval = _UNDEFINED
+    errors: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    by_size: Mapping[str, SliceScore] = dataclasses.field(default_factory=dict)
+    by_attribute: Mapping[str, SliceScore] = dataclasses.field(default_factory=dict)
+    confusion: tuple[tuple[int, ...], ...] = dataclasses.field(default=(), repr=False)
+
+    @property
+    def is_small_sample(self) -> bool:
+        """Whether the scores are so uncertain that their intervals say more than they do."""
+        low, high = self.map50_interval
+        return min(self.images, self.boxes) < _MIN_SAMPLE or high - low > _MAX_WIDTH
+
+    @property
+    def images_to_halve(self) -> int:
+        """Number of further images that would halve the intervals.
+
+        The width falls with the square root of the number of images: half takes four times as many.
+        """
+        return 3 * self.images
 
     @property
     def score_thresholds(self) -> tuple[float, ...]:
@@ -205,6 +287,11 @@ class Evaluation:
         """Return the content of ``evaluation.json``: NaN as null, classes by name."""
         return {
             **_figures_to_json(self),
+            **{name: _interval_to_json(getattr(self, name)) for name in _INTERVALS},
+            "images_to_halve_intervals": self.images_to_halve if self.is_small_sample else None,
+            "errors": {kind: _to_json(cost) for kind, cost in self.errors.items()},
+            **{key: _slices_to_json(getattr(self, key)) for key in _SLICES},
+            "confusion": [list(row) for row in self.confusion],
             "classes": {row.name: row.to_json() for row in self.classes},
         }
 
@@ -219,15 +306,52 @@ class Evaluation:
         """
         value = with_current_keys(value)
         rows = (ClassEvaluation.from_json(name, row) for name, row in value["classes"].items())
-        return cls(**_figures_from_json(cls, value), classes=tuple(rows))
+        figures = _figures_from_json(cls, value)
+        figures |= {name: _interval_from_json(value[name]) for name in _INTERVALS}
+        return cls(
+            **figures,
+            errors={kind: _from_json(cost) for kind, cost in value["errors"].items()},
+            by_size=_slices_from_json(value["by_size"]),
+            by_attribute=_slices_from_json(value["by_attribute"]),
+            confusion=tuple(tuple(row) for row in value["confusion"]),
+            classes=tuple(rows),
+        )
 
     def __str__(self) -> str:
         return (
             f"{self._headline()}\n\n{self._table(_SCORE_COLUMNS)}\n\n"
             "at the score threshold with the highest F1 (TP: true positives, FP: false\n"
             "positives, FN: false negatives, IoU: mean over the TP):\n"
-            f"{self._table(_COUNT_COLUMNS)}"
+            f"{self._table(_COUNT_COLUMNS)}{self._error_table()}"
+            f"{self._slice_table()}"
         )
+
+    def _slices(self) -> dict[str, SliceScore]:
+        """Return the scores by size, and by the attributes that boxes have."""
+        marked = {name: score for name, score in self.by_attribute.items() if score.boxes}
+        return {**self.by_size, **marked}
+
+    def _slice_table(self) -> str:
+        """Return the scores by size and attribute as text; empty if there are none."""
+        slices = self._slices()
+        if not slices:
+            return ""
+        rows = [
+            [name, *map(_format_cell, (score.boxes, score.map50, score.recall))]
+            for name, score in slices.items()
+        ]
+        table = format_table([["boxes", "count", "mAP@0.5", "recall"], *rows])
+        return (
+            f"\n\nboxes by size (small < 32 x 32 pixels, medium < 96 x 96) and attribute:\n{table}"
+        )
+
+    def _error_table(self) -> str:
+        """Return what each kind of error costs as text; empty if it is not known."""
+        if not self.errors:
+            return ""
+        costs = [[kind, _format_cell(self.errors[kind])] for kind in KINDS if kind in self.errors]
+        rows = format_table([["error", "mAP@0.5"], *costs], max_width=TERMINAL_WIDTH)
+        return f"\n\nmAP@0.5 gained if all errors of one kind were corrected:\n{rows}"
 
     def _table(self, headings: Sequence[str]) -> str:
         """Return some of the columns as text."""
@@ -242,17 +366,43 @@ class Evaluation:
             "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
             for row in self._rows()
         )
+        headline = "<br>".join(html.escape(line) for line in self._headline().splitlines())
+        costs = ", ".join(f"{kind} {_format_cell(cost)}" for kind, cost in self.errors.items())
+        gained = "mAP@0.5 gained if all errors of one kind were corrected"
         return (
-            f"<p>{html.escape(self._headline())}</p>"
+            f"<p>{headline}</p>"
             f"<table><thead><tr>{heading}</tr></thead><tbody>{rows}</tbody></table>"
+            + (f"<p>{gained}: {html.escape(costs)}</p>" if costs else "")
+            + "".join(
+                f"<p>{html.escape(name)}: {pluralize(score.boxes, 'box')}, mAP@0.5 "
+                f"{_format_cell(score.map50)}, recall {_format_cell(score.recall)}</p>"
+                for name, score in self._slices().items()
+            )
         )
 
     def _headline(self) -> str:
-        return (
-            f"mAP@0.5 {_format_cell(self.map50)}, mAP@0.5:0.95 {_format_cell(self.map50_95)}, "
-            f"Open Images mAP {_format_cell(self.openimages_map)}\n"
-            f"on {pluralize(self.images, 'image')} with {pluralize(self.boxes, 'box')}"
-        )
+        """Return a line for each score; the interval comes first if the sample is small."""
+        width = max(len(label) for label, _ in _HEADLINES)
+        lines = [f"{label:<{width}}  {self._score_text(name)}" for label, name in _HEADLINES]
+        lines.append(f"on {pluralize(self.images, 'image')} with {pluralize(self.boxes, 'box')}")
+        if self.is_small_sample and not math.isnan(self.map50):
+            lines.append(f"few images or boxes: {self._small_sample_note()}")
+        return "\n".join(lines)
+
+    def _small_sample_note(self) -> str:
+        low, high = self.map50_interval
+        if low == high:  # a detector that finds nothing, or everything
+            return "they all score alike, which says little about other images"
+        return f"{pluralize(self.images_to_halve, 'more image')} would halve the intervals"
+
+    def _score_text(self, name: str) -> str:
+        """Return a score with its interval."""
+        score, interval = _format_cell(getattr(self, name)), getattr(self, f"{name}_interval")
+        if math.isnan(interval[0]):
+            return score
+        if self.is_small_sample:
+            return f"{_format_interval(interval)} (95 % interval; estimate {score})"
+        return f"{score} (95 % interval {_format_interval(interval)})"
 
     def _rows(self) -> list[list[str]]:
         return [[_format_cell(getattr(row, name)) for _, name in _COLUMNS] for row in self.classes]
@@ -269,15 +419,25 @@ def with_current_keys(value: Mapping[str, Any]) -> dict[str, Any]:
     if problem := mismatch(value, _Form):
         raise ValueError(problem)
     classes = {
-        name: {_RENAMED_KEYS.get(key, key): figure for key, figure in row.items()}
+        name: {
+            "map50_interval": None,
+            **{_RENAMED_KEYS.get(key, key): figure for key, figure in row.items()},
+        }
         for name, row in value["classes"].items()
     }
     weights = value.get("weights")
     if not isinstance(weights, dict):
         weights = {"path": weights, "sha256": None, "iteration": None}
-    value = {**value, "classes": classes, "weights": weights}
+    added: dict[str, Any] = dict.fromkeys((*_INTERVALS, "images_to_halve_intervals"))
+    added_tables: dict[str, Any] = {name: {} for name in ("errors", *_SLICES)}
+    added["confusion"] = []
+    value = {**added, **added_tables, **value, "classes": classes, "weights": weights}
     if problem := mismatch(value, _CurrentForm):
         raise ValueError(problem)
+    for row in (value, *classes.values()):
+        for name in _INTERVALS:
+            if len(row.get(name) or _UNDEFINED) != len(_UNDEFINED):
+                raise ValueError(f"two bounds are expected for {name}")
     return value
 
 
@@ -305,6 +465,7 @@ def evaluate_detections(
     matches = match(detections, truth)
     coco = coco_precision(detections, truth, class_count).mean(axis=(0, 1))
     openimages = openimages_average_precision(detections, truth, class_count)
+    resampled = resampled_scores(detections, truth, class_count, image_weights(truth.image_ids))
     rows = tuple(
         _evaluate_class(
             class_id,
@@ -317,10 +478,30 @@ def evaluate_detections(
         )
         for class_id, name in enumerate(class_names)
     )
+    rows = tuple(
+        dataclasses.replace(
+            row, map50_interval=resampled.class_interval("map50", class_id, row.map50)
+        )
+        for class_id, row in enumerate(rows)
+    )
+    by_class = {
+        "map50": np.array([row.map50 for row in rows]),
+        "map50_95": coco,
+        "openimages_map": openimages,
+    }
+    thresholds = [row.score_threshold for row in rows]
+    scores: dict[str, Any] = {}
+    for name, values in by_class.items():
+        scores[name] = mean_over_classes(values)
+        scores[f"{name}_interval"] = resampled.interval(name, scores[name])
     return Evaluation(
-        map50=mean_over_classes(np.array([row.map50 for row in rows])),
-        map50_95=mean_over_classes(coco),
-        openimages_map=mean_over_classes(openimages),
+        **scores,
+        errors=error_costs(detections, truth, class_count),
+        confusion=tuple(
+            map(tuple, confusion_matrix(detections, truth, matches, thresholds).tolist())
+        ),
+        by_size=score_by_size(detections, truth, matches, thresholds),
+        by_attribute=score_by_attribute(detections, truth, matches, thresholds),
         images=len(truth.image_ids),
         boxes=sum(row.boxes for row in rows),
         group_of_boxes=sum(row.group_of_boxes for row in rows),
@@ -376,14 +557,14 @@ def _ratio(part: float, whole: int) -> float:
 
 def _figure_names(kind: type[ClassEvaluation | Evaluation]) -> list[str]:
     """Return the fields that hold a number, in order."""
-    others = {"name", "curve", "classes"}
+    others = {"name", "curve", "classes", "confusion", "errors", *_INTERVALS, *_SLICES}
     return [field.name for field in dataclasses.fields(kind) if field.name not in others]
 
 
 def _figures_to_json(evaluation: ClassEvaluation | Evaluation) -> dict[str, Any]:
     """Return the numbers of an evaluation: NaN as None."""
     figures = {name: getattr(evaluation, name) for name in _figure_names(type(evaluation))}
-    return {name: None if math.isnan(value) else value for name, value in figures.items()}
+    return {name: _to_json(value) for name, value in figures.items()}
 
 
 def _figures_from_json(
@@ -391,7 +572,23 @@ def _figures_from_json(
 ) -> dict[str, Any]:
     """Return the numbers of an evaluation: None as NaN."""
     figures = {name: value[name] for name in _figure_names(kind)}
-    return {name: math.nan if figure is None else figure for name, figure in figures.items()}
+    return {name: _from_json(figure) for name, figure in figures.items()}
+
+
+def _to_json(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _from_json(figure: float | None) -> float:
+    return math.nan if figure is None else figure
+
+
+def _interval_to_json(interval: Interval) -> list[float] | None:
+    return None if math.isnan(interval[0]) else list(interval)
+
+
+def _interval_from_json(bounds: Sequence[float] | None) -> Interval:
+    return _UNDEFINED if bounds is None else (bounds[0], bounds[1])
 
 
 def _format_cell(value: float | str) -> str:
@@ -399,3 +596,23 @@ def _format_cell(value: float | str) -> str:
     if isinstance(value, float):
         return "-" if math.isnan(value) else f"{value:.3f}"
     return str(value)
+
+
+def _format_interval(interval: Interval) -> str:
+    """Format an interval: "0.512 to 0.634", a dash if it is undefined."""
+    low, high = interval
+    return "-" if math.isnan(low) else f"{low:.3f} to {high:.3f}"
+
+
+def _slices_to_json(slices: Mapping[str, SliceScore]) -> dict[str, Any]:
+    return {
+        name: {key: _to_json(value) for key, value in dataclasses.asdict(score).items()}
+        for name, score in slices.items()
+    }
+
+
+def _slices_from_json(value: Mapping[str, Any]) -> dict[str, SliceScore]:
+    return {
+        name: SliceScore(row["boxes"], _from_json(row["map50"]), _from_json(row["recall"]))
+        for name, row in value.items()
+    }

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from oiyolo.boxes import Boxes
 
@@ -87,6 +87,8 @@ class GroundTruth:
             ``IsGroupOf``), shape (n,).
         verified: ``PRESENT``, ``UNKNOWN`` or ``ABSENT`` for each image and class, shape
             (images, classes); ``None`` if every image was searched for every class.
+        sizes_wh: Width and height of each image in pixels, shape (images, 2), if known.
+        attributes: Flags of the boxes by name ("occluded", for example), each of shape (n,).
 
     Raises:
         ValueError: Shapes, positions or boxes are inconsistent.
@@ -98,13 +100,14 @@ class GroundTruth:
     xyxy: Boxes
     group_of: Flags
     verified: Verified | None = None
+    sizes_wh: Floats | None = None
+    attributes: Mapping[str, Flags] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _validate(self, group_of=self.group_of)
-        if self.verified is not None and len(self.verified) != len(self.image_ids):
-            raise ValueError(
-                f"verified must have length {len(self.image_ids)}, not {len(self.verified)}"
-            )
+        _validate(self, group_of=self.group_of, **self.attributes)
+        for name, table in (("verified", self.verified), ("sizes_wh", self.sizes_wh)):
+            if table is not None and len(table) != len(self.image_ids):
+                raise ValueError(f"{name} must have length {len(self.image_ids)}, not {len(table)}")
 
     def __len__(self) -> int:
         return len(self.image)
@@ -119,6 +122,8 @@ class GroundTruth:
         xyxy: npt.ArrayLike,
         group_of: npt.ArrayLike,
         verified: Verified | None = None,
+        sizes_wh: npt.ArrayLike | None = None,
+        attributes: Mapping[str, npt.ArrayLike] | None = None,
     ) -> GroundTruth:
         """Build the table from columns that refer to images by id.
 
@@ -129,6 +134,8 @@ class GroundTruth:
             xyxy: Boxes, shape (n, 4), fractions of the image.
             group_of: Group-of flags, length n.
             verified: Verified labels, as in the class; ``verification`` builds them.
+            sizes_wh: Sizes of the images, as in the class.
+            attributes: Flags of the boxes by name, each of length n.
 
         Raises:
             ValueError: The image of a box is not in ``image_ids``, or the columns are
@@ -147,6 +154,11 @@ class GroundTruth:
             xyxy=np.asarray(xyxy, dtype=np.float64).reshape(-1, _CORNERS),
             group_of=np.asarray(group_of, dtype=np.bool_),
             verified=verified,
+            sizes_wh=None if sizes_wh is None else np.asarray(sizes_wh, dtype=np.float64),
+            attributes={
+                name: np.asarray(flags, dtype=np.bool_)
+                for name, flags in (attributes or {}).items()
+            },
         )
 
     def is_verified(self, image: Ints, class_id: Ints) -> Flags:

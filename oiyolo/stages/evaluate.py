@@ -10,7 +10,7 @@ import logging
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, overload
 
@@ -27,6 +27,7 @@ from oiyolo.darknet.forks import FINAL_WEIGHTS
 from oiyolo.darknet.lists import ImageCheck
 from oiyolo.darknet.program import ENVIRONMENT, data_file, valid_command
 from oiyolo.evaluation.panels import evaluate_images, save_panels
+from oiyolo.evaluation.plots import plot_confusion
 from oiyolo.evaluation.summary import Evaluation, evaluate_detections
 from oiyolo.evaluation.tables import GroundTruth, verification
 from oiyolo.networks.cfg import read
@@ -258,9 +259,9 @@ def _find_saved(
             reason = f"{run.evaluation_path.name} is damaged: {error}"
         else:
             scored = saved.get("weights")
-            if isinstance(scored, dict):
+            if isinstance(scored, dict) and "map50_interval" in saved:
                 return Evaluated(run, split, weights, scored, evaluation, panels)
-            reason = "the scored weights are not recorded"  # by an older version
+            reason = "an older version left out figures"
     _log.info("evaluate: %s", reason or "scores or panels are missing")
     return None
 
@@ -320,8 +321,6 @@ def _unseen_paths(project: Project, run: Run, split: str) -> list[str]:
 
 def _detect(darknet: Darknet, run: Run, weights: Path, paths: Sequence[str]) -> Detections:
     """Return darknet's detections, which it writes to a temporary folder in the run's folder."""
-    from PIL import Image  # noqa: PLC0415  (only sizes are read)
-
     class_count = len(_class_names(run))
     with tempfile.TemporaryDirectory(prefix=_WORK_PREFIX, dir=run.folder) as name:
         folder = Path(name)
@@ -350,16 +349,12 @@ def _detect(darknet: Darknet, run: Run, weights: Path, paths: Sequence[str]) -> 
         )
         finished = process.run(argv, cwd=folder, environment=ENVIRONMENT, timeout_s=_TIMEOUT_S)
         files.write_text(run.folder / _LOG_NAME, finished.output)
-        sizes_wh = {}
-        for path in paths:
-            with Image.open(path) as image:
-                sizes_wh[Path(path).stem] = image.size
         try:
             return read_detections(
                 folder / _RESULTS,
                 class_count=class_count,
                 prefix=_PREFIX,
-                image_sizes_wh=sizes_wh,
+                image_sizes_wh=_sizes_wh(paths),
             )
         except DarknetError as error:
             raise failures.explained_error(
@@ -372,12 +367,27 @@ def _detect(darknet: Darknet, run: Run, weights: Path, paths: Sequence[str]) -> 
             ) from error
 
 
+def _sizes_wh(paths: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """Return the width and height of each image in pixels, by its id."""
+    from PIL import Image  # noqa: PLC0415  (only sizes are read)
+
+    sizes_wh = {}
+    for path in paths:
+        with Image.open(path) as image:
+            sizes_wh[Path(path).stem] = image.size
+    return sizes_wh
+
+
 def _score(
     project: Project, run: Run, paths: Sequence[str], detections: Detections
 ) -> tuple[Evaluation, dict[str, Path]]:
     """Compute the scores and write the panels; return both."""
     image_ids, class_names = detections.image_ids, _class_names(run)
-    truth = _truth(project, image_ids, class_names)
+    sizes = _sizes_wh(paths)
+    truth = replace(
+        _truth(project, image_ids, class_names),
+        sizes_wh=np.array([sizes[image_id] for image_id in image_ids], dtype=np.float64),
+    )
     evaluation = evaluate_detections(detections, truth, class_names)
     sizes_wh = {}
     if prepare_stage.prepared_options(project)["fit"] == "stretch":
@@ -390,7 +400,19 @@ def _score(
         results=evaluate_images(detections, truth, class_names, evaluation.score_thresholds),
         original_sizes_wh=sizes_wh,
     )
+    panels = {**panels, **_save_confusion(run, evaluation)}
     return evaluation, panels
+
+
+def _save_confusion(run: Run, evaluation: Evaluation) -> dict[str, Path]:
+    """Draw the confusion matrix; return its file by name."""
+    from oiyolo.charts import canvas  # noqa: PLC0415  (slow to import)
+
+    side_px = min(800 + 60 * len(evaluation.classes), 2000)
+    figure = canvas.new_figure((side_px, side_px))
+    plot_confusion(evaluation, ax=figure.subplots())
+    png, _ = canvas.save(figure, run.panels_folder, "confusion")
+    return {png.name: png}
 
 
 def _truth(project: Project, image_ids: Sequence[str], class_names: Sequence[str]) -> GroundTruth:
@@ -410,6 +432,12 @@ def _truth(project: Project, image_ids: Sequence[str], class_names: Sequence[str
         xyxy=boxes[list(CORNERS)],
         group_of=group_of,
         verified=_verified(project, image_ids, class_names),
+        # Group-of boxes are regions, which are not scored one by one.
+        attributes={
+            name: boxes[column].to_numpy() == 1
+            for name, column in FLAG_COLUMNS.items()
+            if column in boxes and name != "group_of"
+        },
     )
 
 

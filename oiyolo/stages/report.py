@@ -174,7 +174,7 @@ def _render(project: Project, run: Run, dataset: dict[str, Any] | None) -> str:
         evaluation=_evaluation(run),
         dataset=dataset,
         splits=SPLITS,
-        panels=_pictures(run.panels_folder, ("overview", "worst")),
+        panels=_pictures(run.panels_folder, ("overview", "worst", "confusion")),
         charts=_pictures(run.charts_folder, ("loss", "iou", "map")),
         options=project.config,
         version=__version__,

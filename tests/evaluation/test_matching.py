@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oiyolo.evaluation.matching import match
+from oiyolo.boxes import iou
+from oiyolo.evaluation.matching import UNMATCHED, best_of_each, match, match_at
 from oiyolo.evaluation.tables import Detections, GroundTruth
 
 if TYPE_CHECKING:
@@ -153,3 +154,39 @@ def test_matches_are_consistent(random_tables: RandomTables) -> None:
     np.testing.assert_array_equal(matches.detection[matches.box[matched]], matched)
     np.testing.assert_array_equal(detections.image[matched], truth.image[matches.box[matched]])
     assert matches.false_negative.sum() + len(matched) == matches.counted.sum()
+
+
+def test_by_coco_rules_the_second_best_box_is_matched(tables: Tables) -> None:
+    detections, truth = tables(
+        [("a", 0, 0.9, LEFT), ("a", 0, 0.8, LEFT), ("a", 0, 0.7, LEFT)],
+        [("a", 0, LEFT, False), ("a", 0, NEARLY_LEFT, False)],
+    )
+    box, ignored = match_at(detections, truth, np.array([0.5, 0.8]))
+    assert box.tolist() == [[0, 1, UNMATCHED], [0, UNMATCHED, UNMATCHED]]
+    assert not ignored.any()
+    assert match(detections, truth).box.tolist() == [0, UNMATCHED, UNMATCHED]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_coco_rules_equal_matching_one_by_one(random_tables: RandomTables, seed: int) -> None:
+    detections, truth = random_tables(seed, images=5, classes=2)
+    (box,), _ = match_at(detections, truth, np.array([0.3]))
+    expected, free = np.full(len(detections), UNMATCHED), np.ones(len(truth), dtype=np.bool_)
+    for row in np.argsort(-detections.score):
+        own = truth.class_id == detections.class_id[row]
+        overlap = iou(detections.xyxy[row][None], truth.xyxy)
+        overlap[~(free & own & (truth.image == detections.image[row]))] = 0
+        if overlap.max() >= 0.3:
+            expected[row] = overlap.argmax()
+            free[overlap.argmax()] = False
+    assert (box != UNMATCHED).any()
+    assert box.tolist() == expected.tolist()
+
+
+def test_the_best_detections_of_each_image_and_group_are_kept(tables: Tables) -> None:
+    rows = [("a", 0, 0.2), ("a", 0, 0.9), ("a", 1, 0.1), ("b", 0, 0.3), ("a", 0, 0.5)]
+    detections, _ = tables([(*row, LEFT) for row in rows], [])
+    assert best_of_each(detections, detections.class_id, 2).score.tolist() == [0.9, 0.1, 0.3, 0.5]
+    assert best_of_each(detections, np.zeros(5, dtype=np.int64), 1).score.tolist() == [0.9, 0.3]
+    empty, _ = tables([], [])
+    assert len(best_of_each(empty, empty.class_id, 1)) == 0

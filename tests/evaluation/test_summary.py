@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import oiyolo
+from oiyolo.evaluation.error_costs import KINDS
 from oiyolo.evaluation.plots import plot_precision_recall
 from oiyolo.evaluation.summary import Evaluation, evaluate_detections
 from oiyolo.evaluation.tables import Detections, verification
@@ -80,6 +81,8 @@ def test_the_json_has_the_documented_keys_and_can_be_read_again(tables: Tables) 
     evaluation = boats(tables)
     value = json.loads(json.dumps(evaluation.to_json(), allow_nan=False))
     assert {"map50", "map50_95", "openimages_map", "images", "boxes", "classes"} <= value.keys()
+    assert {"map50_interval", "map50_95_interval", "openimages_map_interval"} <= value.keys()
+    assert list(value["errors"]) == list(KINDS)
     assert list(value["classes"]) == ["Boat", "Canoe", "<b>Oar</b>"]
     assert value["classes"]["<b>Oar</b>"]["map50"] is None
     assert value["classes"]["Boat"]["curve"]["recall"] == pytest.approx([1 / 3, 2 / 3], abs=1e-6)
@@ -89,17 +92,38 @@ def test_the_json_has_the_documented_keys_and_can_be_read_again(tables: Tables) 
     assert again.to_json() == evaluation.to_json()
 
 
+ADDED = ("errors", "by_size", "by_attribute", "confusion")
+
+
 def as_older_version(evaluation: Evaluation) -> dict[str, Any]:
     """Return the content of an ``evaluation.json`` as older versions wrote it."""
     value = evaluation.to_json()
+    for name in [name for name in value if "interval" in name or name in ADDED]:
+        del value[name]
     for row in value["classes"].values():
         row["misses"] = row.pop("false_negatives")
+        del row["map50_interval"]
     return value
 
 
 def test_a_file_of_an_older_version_is_read(tables: Tables) -> None:
     evaluation = boats(tables)
-    assert Evaluation.from_json(as_older_version(evaluation)).to_json() == evaluation.to_json()
+    again = Evaluation.from_json(as_older_version(evaluation)).to_json()
+    assert again["map50"] == evaluation.map50
+    assert again["map50_interval"] is None
+    assert again["errors"] == {}
+    assert again["classes"]["Boat"]["map50_interval"] is None
+
+
+@pytest.mark.parametrize("bounds", [[0.5], [0.1, 0.2, 0.3], "0.5", [None, 0.5]])
+@pytest.mark.parametrize("in_class", [True, False])
+def test_an_interval_of_another_form_is_rejected(
+    tables: Tables, bounds: object, in_class: bool
+) -> None:
+    value = boats(tables).to_json()
+    (value["classes"]["Boat"] if in_class else value)["map50_interval"] = bounds
+    with pytest.raises(ValueError, match="map50_interval"):
+        Evaluation.from_json(value)
 
 
 def test_a_report_shows_an_evaluation_of_an_older_version(tables: Tables, tmp_path: Path) -> None:
@@ -145,7 +169,7 @@ def table_rows(page: str) -> tuple[str, str]:
 def test_an_evaluation_is_printed_as_a_table_and_as_html(tables: Tables) -> None:
     evaluation = boats(tables)
     lines = str(evaluation).splitlines()
-    assert lines[1] == "on 4 images with 4 boxes"
+    assert lines[3] == "on 4 images with 4 boxes"
     scores, counts = (
         next(i for i, t in enumerate(lines) if t.startswith("class") and h in t)
         for h in ("Open I", "TP")

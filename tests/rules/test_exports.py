@@ -109,7 +109,7 @@ def test_the_repr_of_a_result_is_short_even_if_its_text_is_long(name: str) -> No
     ("public_type", "long_fields"),
     [
         (oiyolo.Project, {"config"}),
-        (oiyolo.Evaluation, {"classes"}),
+        (oiyolo.Evaluation, {"classes", "confusion"}),
         (oiyolo.Verdict, {"figures"}),
     ],
 )

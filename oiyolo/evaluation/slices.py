@@ -1,0 +1,114 @@
+"""Scores of a part of the true boxes: those of one size, or those with an attribute.
+
+The other true boxes, and the detections that match them, are neither right nor wrong. Sizes are
+COCO's (https://cocodataset.org/#detection-eval), in pixels of the image that was evaluated; as
+there, an unmatched detection counts where it has the size. An attribute belongs to true boxes only,
+so that every unmatched detection counts with each attribute: recalls of attributes can be compared
+with each other, their average precision only with that of the same attribute of another detector.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from oiyolo.boxes import area
+from oiyolo.evaluation.average_precision import average_precision, class_curve, mean_over_classes
+from oiyolo.evaluation.matching import UNMATCHED
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from oiyolo.evaluation.matching import Matches
+    from oiyolo.evaluation.tables import Detections, Flags, Floats, GroundTruth
+
+SIZES_PX: Final = {"small": (0, 32), "medium": (32, 96), "large": (96, math.inf)}
+"""Sides of the squares between whose areas a box has the size: from the first, below the second."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SliceScore:
+    """The score of a part of the true boxes. Undefined values are NaN.
+
+    Attributes:
+        boxes: Number of true boxes in the part, without group-of boxes.
+        map50: Mean over the classes with such boxes, at IoU 0.5 by PASCAL VOC 2010's rules.
+        recall: Share of the boxes that are matched at the score thresholds of their classes.
+    """
+
+    boxes: int
+    map50: float
+    recall: float
+
+
+def score_by_size(
+    detections: Detections, truth: GroundTruth, matches: Matches, thresholds: Sequence[float]
+) -> dict[str, SliceScore]:
+    """Return the score of each of ``SIZES_PX``; nothing without the sizes of the images.
+
+    Args:
+        detections: Detections, with the same ``image_ids`` as ``truth``.
+        truth: Ground truth.
+        matches: What matches.
+        thresholds: Score threshold of each class; NaN if it has none.
+    """
+    if truth.sizes_wh is None:
+        return {}
+    areas_px = truth.sizes_wh.prod(axis=1)
+    box_px, detection_px = (area(t.xyxy) * areas_px[t.image] for t in (truth, detections))
+    scores = {}
+    for name, (low, high) in SIZES_PX.items():
+        boxes, sized = ((px >= low**2) & (px < high**2) for px in (box_px, detection_px))
+        scores[name] = score_slice(
+            detections, truth, matches, thresholds, boxes=boxes, counted=sized
+        )
+    return scores
+
+
+def score_by_attribute(
+    detections: Detections, truth: GroundTruth, matches: Matches, thresholds: Sequence[float]
+) -> dict[str, SliceScore]:
+    """Return the score of the boxes with each attribute of ``truth``; see ``score_by_size``."""
+    counted = np.ones(len(detections), dtype=np.bool_)
+    return {
+        name: score_slice(detections, truth, matches, thresholds, boxes=flags, counted=counted)
+        for name, flags in truth.attributes.items()
+    }
+
+
+def score_slice(
+    detections: Detections,
+    truth: GroundTruth,
+    matches: Matches,
+    thresholds: Sequence[float],
+    *,
+    boxes: Flags,
+    counted: Flags,
+) -> SliceScore:
+    """Return the score of some true boxes.
+
+    Args:
+        detections: Detections, with the same ``image_ids`` as ``truth``.
+        truth: Ground truth.
+        matches: What matches.
+        thresholds: Score threshold of each class; NaN if it has none.
+        boxes: Which true boxes are scored, shape (boxes,).
+        counted: Which detections are false positives if unmatched, shape (detections,).
+    """
+    boxes = boxes & matches.counted
+    matched = matches.box != UNMATCHED
+    of_slice = np.zeros(len(detections), dtype=np.bool_)
+    of_slice[matched] = boxes[matches.box[matched]]
+    ignored = matches.ignored | np.where(matched, ~of_slice, ~counted)
+    box = np.where(of_slice, matches.box, UNMATCHED)
+    part = dataclasses.replace(matches, box=box, ignored=ignored, counted=boxes)
+    curves = (class_curve(part, detections, truth, c) for c in range(len(thresholds)))
+    values: Floats = np.array([average_precision(curve, count) for curve, count in curves])
+    # If a threshold is NaN, the comparison is false for every detection.
+    shown = detections.score >= np.array(thresholds, dtype=np.float64)[detections.class_id]
+    count = int(boxes.sum())
+    recall = float((of_slice & shown).sum() / count) if count else math.nan
+    return SliceScore(count, mean_over_classes(values), recall)
