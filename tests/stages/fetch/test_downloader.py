@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import errno
+import itertools
 import shutil
 import signal
 import subprocess
@@ -428,13 +429,12 @@ def test_a_full_disk_stops_the_fetch_and_keeps_the_fetched_images(
         image_rows(), mirror_url=scripted_site.url, sources=["mirror"], jobs=2
     )
     put = FolderStore.put
-    stored: list[str] = []
+    numbers = itertools.count()  # two threads store at the same time
 
     def put_some(store: Any, image_id: str, content: bytes) -> None:
-        if len(stored) >= 20:
+        if next(numbers) >= 20:
             raise OSError(errno.ENOSPC, "No space left on device")
         put(store, image_id, content)
-        stored.append(image_id)
 
     with monkeypatch.context() as patch:
         patch.setattr(FolderStore, "put", put_some)
