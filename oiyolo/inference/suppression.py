@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from oiyolo.networks.layers import HEAD_KINDS
+from oiyolo.networks.layers import heads_of
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -68,7 +68,7 @@ def nms_rule(cfg: Cfg, *, fork: str = "") -> tuple[NmsKind, float]:
     Raises:
         CfgError: ``beta_nms`` is not a number.
     """
-    heads = [section for section in cfg.layers if section.kind in HEAD_KINDS]
+    heads = heads_of(cfg)
     if fork == "pjreddie" or not heads or heads[-1].kind == "region":
         return "greedy", DEFAULT_BETA
     if heads[-1].text("nms_kind") == "diounms":

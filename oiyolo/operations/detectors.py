@@ -17,7 +17,7 @@ from oiyolo.darknet.forks import FORKS
 from oiyolo.inference.facts import InputFit, ModelFacts
 from oiyolo.inference.suppression import nms_rule
 from oiyolo.networks import cfg as cfg_file
-from oiyolo.networks.layers import HEAD_KINDS
+from oiyolo.networks.layers import heads_of
 from oiyolo.networks.weights import read_header
 from oiyolo.project.config import FILE_NAME
 from oiyolo.project.project import open_or_default
@@ -350,7 +350,7 @@ def _is_number(value: object) -> bool:
 
 
 def _class_count(cfg: Cfg) -> int:
-    heads = [section for section in cfg.layers if section.kind in HEAD_KINDS]
+    heads = heads_of(cfg)
     return heads[-1].integer("classes", 20) if heads else 0
 
 

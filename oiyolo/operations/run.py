@@ -117,9 +117,10 @@ def _preview(project: Project) -> Plan:
     Raises:
         OiyoloError: As ``run`` would raise.
     """
-    fetched = preview(project)
+    selected = select_stage.preview(project)
+    fetched = preview(project, selected=selected)
     actions, following = list(fetched.actions), [*_STAGES][2:]
-    if not select_stage.preview(project).actions:
+    if not selected.actions:
         forecast(project).check()
     while following and not actions:
         name = following.pop(0)

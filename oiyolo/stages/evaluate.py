@@ -10,7 +10,7 @@ import logging
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, overload
 
@@ -187,10 +187,11 @@ def evaluate(
     with lock:
         for leftover in target.folder.glob(f"{_WORK_PREFIX}*"):  # of a killed evaluation
             shutil.rmtree(leftover, ignore_errors=True)
-        detections = _detect(darknet, target, weights_path, paths)
+        sizes_wh = _sizes_wh(paths)
+        detections = _detect(darknet, target, weights_path, paths, sizes_wh)
         # From here on, what an earlier call wrote is replaced.
         (target.folder / _RECIPE_NAME).unlink(missing_ok=True)
-        evaluation, panels = _score(opened, target, paths, detections)
+        evaluation, panels = _score(opened, target, paths, detections, sizes_wh)
         saved = {"split": split, "weights": scored, **evaluation.to_json()}
         files.write_json(target.evaluation_path, saved)
         staleness.write_recipe(target.folder / _RECIPE_NAME, recipe)
@@ -319,7 +320,13 @@ def _unseen_paths(project: Project, run: Run, split: str) -> list[str]:
     return paths
 
 
-def _detect(darknet: Darknet, run: Run, weights: Path, paths: Sequence[str]) -> Detections:
+def _detect(
+    darknet: Darknet,
+    run: Run,
+    weights: Path,
+    paths: Sequence[str],
+    sizes_wh: Mapping[str, tuple[int, int]],
+) -> Detections:
     """Return darknet's detections, which it writes to a temporary folder in the run's folder."""
     class_count = len(_class_names(run))
     with tempfile.TemporaryDirectory(prefix=_WORK_PREFIX, dir=run.folder) as name:
@@ -354,7 +361,7 @@ def _detect(darknet: Darknet, run: Run, weights: Path, paths: Sequence[str]) -> 
                 folder / _RESULTS,
                 class_count=class_count,
                 prefix=_PREFIX,
-                image_sizes_wh=_sizes_wh(paths),
+                image_sizes_wh=sizes_wh,
             )
         except DarknetError as error:
             raise failures.explained_error(
@@ -379,26 +386,25 @@ def _sizes_wh(paths: Sequence[str]) -> dict[str, tuple[int, int]]:
 
 
 def _score(
-    project: Project, run: Run, paths: Sequence[str], detections: Detections
+    project: Project,
+    run: Run,
+    paths: Sequence[str],
+    detections: Detections,
+    sizes_wh: Mapping[str, tuple[int, int]],
 ) -> tuple[Evaluation, dict[str, Path]]:
     """Compute the scores and write the panels; return both."""
     image_ids, class_names = detections.image_ids, _class_names(run)
-    sizes = _sizes_wh(paths)
-    truth = replace(
-        _truth(project, image_ids, class_names),
-        sizes_wh=np.array([sizes[image_id] for image_id in image_ids], dtype=np.float64),
-    )
+    truth = _truth(project, sizes_wh, class_names)
     evaluation = evaluate_detections(detections, truth, class_names)
-    sizes_wh = {}
+    original_sizes_wh = {}
     if prepare_stage.prepared_options(project)["fit"] == "stretch":
         with project.ledger(read_only=True) as ledger:
-            widths, heights = ledger.column("width_px"), ledger.column("height_px")
-        sizes_wh = {i: (int(str(widths[i])), int(str(heights[i]))) for i in image_ids}
+            original_sizes_wh = prepare_stage.source_sizes_wh(ledger, *SPLITS)
     panels = save_panels(
         run.panels_folder,
         image_paths=dict(zip(image_ids, map(Path, paths), strict=True)),
         results=evaluate_images(detections, truth, class_names, evaluation.score_thresholds),
-        original_sizes_wh=sizes_wh,
+        original_sizes_wh=original_sizes_wh,
     )
     panels = {**panels, **_save_confusion(run, evaluation)}
     return evaluation, panels
@@ -415,7 +421,11 @@ def _save_confusion(run: Run, evaluation: Evaluation) -> dict[str, Path]:
     return {png.name: png}
 
 
-def _truth(project: Project, image_ids: Sequence[str], class_names: Sequence[str]) -> GroundTruth:
+def _truth(
+    project: Project, sizes_wh: Mapping[str, tuple[int, int]], class_names: Sequence[str]
+) -> GroundTruth:
+    """Return the true boxes of images, which are given with their width and height in pixels."""
+    image_ids = tuple(sizes_wh)
     boxes = prepare_stage.boxes_table(project)
     boxes = boxes[boxes["ImageID"].isin(image_ids)]
     group_of = np.zeros(len(boxes), dtype=bool)
@@ -432,6 +442,7 @@ def _truth(project: Project, image_ids: Sequence[str], class_names: Sequence[str
         xyxy=boxes[list(CORNERS)],
         group_of=group_of,
         verified=_verified(project, image_ids, class_names),
+        sizes_wh=[*sizes_wh.values()],
         # Group-of boxes are regions, which are not scored one by one.
         attributes={
             name: boxes[column].to_numpy() == 1

@@ -256,8 +256,9 @@ def runs_in(folder: Path) -> list[Run]:
 
 def survey_runs(folder: Path) -> tuple[list[Run], list[InputFormError]]:
     """Return the runs below ``runs/``, the oldest first, and the errors of damaged ``run.json``."""
-    errors = {run: error for run in _run_folders(folder) if (error := _damage(run)) is not None}
-    intact = [run for run in _run_folders(folder) if run not in errors]
+    runs = _run_folders(folder)
+    errors = {run: error for run in runs if (error := _damage(run)) is not None}
+    intact = [run for run in runs if run not in errors]
     return sorted(intact, key=_age), list(errors.values())
 
 

@@ -246,6 +246,7 @@ def preview(
     cluster_options: ClusterOptions | None = None,
     guard: select_stage.Guard | None = None,
     needs_site: bool = False,
+    selected: select_stage.SelectPreview | None = None,
 ) -> Plan:
     """Return what ``fetch`` would do, after what select would do.
 
@@ -256,11 +257,13 @@ def preview(
         cluster_options: As for ``run``.
         guard: As for ``select.run``.
         needs_site: As for ``select.run``.
+        selected: What select would do, if the site was already asked.
 
     Raises:
         OiyoloError: As ``select.run`` would raise.
     """
-    selected = select_stage.preview(project, guard=guard, needs_site=needs_site)
+    if selected is None:
+        selected = select_stage.preview(project, guard=guard, needs_site=needs_site)
     is_unknown = bool(selected.actions) and selected.ids is None
     count = 0 if is_unknown else _count_to_fetch(project, selected.ids, retry)
     facts = {} if is_unknown else {"pending": count}
