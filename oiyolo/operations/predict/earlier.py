@@ -10,21 +10,22 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from oiyolo.core import files
+from oiyolo.core.staleness import fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
 _RECORD_NAME: Final = ".made-by-predict"
-"""Names of outputs and their times, separated by NUL: names of files need not be valid text."""
+"""Names of outputs and their digests, separated by NUL: names of files need not be valid text."""
 
 
 def read_record(folder: Path) -> dict[str, str]:
     """Return the outputs recorded in a folder; empty if there is no record.
 
     Returns:
-        When each was written, in nanoseconds, by its name relative to the folder; an empty text
-        if the prediction has not ended.
+        The digest of each as it was written, by its name relative to the folder; an empty text if
+        the prediction has not ended.
     """
     try:
         parts = files.read_bytes(folder / _RECORD_NAME).split(b"\0")
@@ -42,8 +43,8 @@ def write_record(folder: Path, names: Iterable[str], *, complete: bool = True) -
         names: Their names, relative to it; those of folders end in a slash.
         complete: Whether they are written already.
     """
-    record = {n: time for n, time in read_record(folder).items() if os.path.lexists(folder / n)}
-    record |= {name: _time_of(folder / name) if complete else "" for name in names}
+    record = {n: d for n, d in read_record(folder).items() if os.path.lexists(folder / n)}
+    record |= {name: _digest_of(folder / name) if complete else "" for name in names}
     texts = [text for item in sorted(record.items()) for text in item]
     files.write_bytes(folder / _RECORD_NAME, b"\0".join(map(os.fsencode, texts)))
 
@@ -51,14 +52,19 @@ def write_record(folder: Path, names: Iterable[str], *, complete: bool = True) -
 def replaceable(folder: Path, names: Iterable[str]) -> set[str]:
     """Return which outputs an earlier prediction wrote, and nothing has changed since."""
     record = read_record(folder)
-    return {n for n in names if n in record and record[n] in {"", _time_of(folder / n)}}
+    return {n for n in names if n in record and record[n] in {"", _digest_of(folder / n)}}
 
 
-def _time_of(path: Path) -> str:
-    """Return when a file, or the latest one in a folder, was changed; empty if there is none."""
-    paths = path.iterdir() if path.is_dir() else [path]
-    times = [each.lstat().st_mtime_ns for each in paths if os.path.lexists(each)]
-    return str(max(times)) if times else ""
+def _digest_of(path: Path) -> str:
+    """Return a digest of a file, or of all in a folder, that a copy of the project keeps."""
+    is_folder = path.is_dir() and not path.is_symlink()
+    paths = sorted(path.iterdir()) if is_folder else [path]
+    return fingerprint([_digest_of_file(each) for each in paths if os.path.lexists(each)])
+
+
+def _digest_of_file(path: Path) -> str:
+    is_regular = path.is_file() and not path.is_symlink()
+    return files.sha256_of(path) if is_regular else "not a regular file"
 
 
 class EarlierOutputs:

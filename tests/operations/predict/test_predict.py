@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -207,10 +208,19 @@ def test_a_corrected_label_is_not_replaced(here: Path) -> None:
         oiyolo.predict(source, formats="yolo")
         label = here / "predictions" / "labels" / name
         label.write_text("corrected", encoding="utf-8")
-        os.utime(label, (1e10, 1e10))
         with pytest.raises(UsageError):
             oiyolo.predict(source, formats="yolo")
         assert label.read_text(encoding="utf-8") == "corrected"
+
+
+def test_outputs_in_a_copied_folder_are_replaced(
+    here: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    save(here / "a.jpg")
+    oiyolo.predict("a.jpg", formats=EVERYTHING)
+    copy = tmp_path_factory.mktemp("copies") / "predictions"
+    shutil.copytree(here / "predictions", copy, copy_function=shutil.copyfile)  # without times
+    assert oiyolo.predict("a.jpg", formats=EVERYTHING, out=copy).images
 
 
 def test_outputs_of_an_image_that_has_become_unreadable_are_deleted(here: Path) -> None:
