@@ -110,6 +110,14 @@ def sampled_average_precision(curve: PrecisionRecall, recalls: Floats) -> float:
     return float(envelope[np.searchsorted(curve.recall, recalls, side="left")].mean())
 
 
+def average_precisions(
+    matches: Matches, detections: Detections, truth: GroundTruth, class_count: int
+) -> Floats:
+    """Return the average precision of each class, NaN without true boxes, shape (classes,)."""
+    curves = (class_curve(matches, detections, truth, class_id) for class_id in range(class_count))
+    return np.array([average_precision(*curve) for curve in curves])
+
+
 def best_threshold(curve: PrecisionRecall) -> float:
     """Return the score threshold with the highest F1; the highest of them if several have it.
 

@@ -239,21 +239,70 @@ def save_panels(
         if not chosen:
             path.unlink(missing_ok=True)
             continue
-        cells = []
-        for result in chosen:
-            image = _read_image(image_paths[result.image_id])
-            width, height = original_sizes_wh.get(result.image_id, image.size)
-            caption = (result.image_id, str(result))
-            draw = functools.partial(draw_detections, image, result)
-            cells.append(Cell(width / height, caption, draw))
-        legend = [_TRUE_POSITIVE, _FALSE_POSITIVE, _FALSE_NEGATIVE, _TRUE_BOX]
-        if any(len(result.regions) for result in chosen):
-            legend.append(_REGION)
-        with atomic_write(path) as part:
-            sheet = contact_sheet(cells, title=title, legend=legend, layout=SheetLayout())
-            sheet.save(part, format="PNG")
+        cells = [
+            _cell(result, image_paths, original_sizes_wh, (result.image_id, str(result)))
+            for result in chosen
+        ]
+        _save_sheet(path, cells, title, chosen, SheetLayout())
         paths[name] = path
     return paths
+
+
+def save_pairs(
+    path: Path,
+    *,
+    title: str,
+    names: tuple[str, str],
+    pairs: Sequence[tuple[ImageResult, ImageResult]],
+    image_paths: Mapping[str, Path],
+    original_sizes_wh: Mapping[str, tuple[int, int]],
+) -> None:
+    """Write a contact sheet of images as two detectors see them, side by side.
+
+    Args:
+        path: The file, a PNG.
+        title: Title of the sheet.
+        names: Names of the detectors.
+        pairs: The results of both on each image, at least one.
+        image_paths: As for ``save_panels``.
+        original_sizes_wh: As for ``save_panels``.
+
+    Raises:
+        InputFormError: An image cannot be read.
+    """
+    cells = [
+        _cell(result, image_paths, original_sizes_wh, (f"{name}: {result}", result.image_id))
+        for pair in pairs
+        for name, result in zip(names, pair, strict=True)
+    ]
+    shown = [result for pair in pairs for result in pair]
+    _save_sheet(path, cells, title, shown, SheetLayout(is_grid=True))
+
+
+def _cell(
+    result: ImageResult,
+    image_paths: Mapping[str, Path],
+    original_sizes_wh: Mapping[str, tuple[int, int]],
+    caption: tuple[str, ...],
+) -> Cell:
+    """Return an image of a contact sheet with the boxes of a result, in its original aspect."""
+    image = _read_image(image_paths[result.image_id])
+    width, height = original_sizes_wh.get(result.image_id, image.size)
+    return Cell(width / height, caption, functools.partial(draw_detections, image, result))
+
+
+def _save_sheet(
+    path: Path,
+    cells: Sequence[Cell],
+    title: str,
+    results: Sequence[ImageResult],
+    layout: SheetLayout,
+) -> None:
+    legend = [_TRUE_POSITIVE, _FALSE_POSITIVE, _FALSE_NEGATIVE, _TRUE_BOX]
+    if any(len(result.regions) for result in results):
+        legend.append(_REGION)
+    with atomic_write(path) as part:
+        contact_sheet(cells, title=title, legend=legend, layout=layout).save(part, format="PNG")
 
 
 def _layers(result: ImageResult) -> tuple[tuple[LabelledBoxes, Style], ...]:

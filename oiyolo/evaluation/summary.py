@@ -81,6 +81,10 @@ _HEADLINES = (
 )
 _INTERVALS = ("map50_interval", "map50_95_interval", "openimages_map_interval")
 _SLICES = ("by_size", "by_attribute")
+_LATER_KEYS = (
+    *("images_to_halve_intervals", "scored_with", "thresholds_from", "cross_check", "baseline"),
+)
+"""Keys that are null in files of older versions."""
 _CURVE_DECIMALS = 6
 _MIN_SAMPLE = 100
 """With fewer images or boxes, the interval of a score says more than the score."""
@@ -119,6 +123,13 @@ class _ScoredWeights(TypedDict):
     path: str | None
     sha256: str | None
     iteration: int | None
+    reason: str | None
+
+
+class _CrossCheck(TypedDict):
+    scored_with: str
+    map50: float | None
+    difference: float | None
 
 
 class _OptionalForm(TypedDict, total=False):
@@ -137,10 +148,36 @@ class _SliceForm(TypedDict):
     recall: float | None
 
 
+class _BaselineDifference(TypedDict):
+    map50: float | None
+    interval: list[float] | None
+    beyond_chance: bool
+
+
+class _BaselineForm(TypedDict):
+    name: str
+    source: str
+    sha256: str
+    classes: dict[str, list[str]]
+    nearest: list[str]
+    map50: float | None
+    map50_95: float | None
+    openimages_map: float | None
+    map50_interval: list[float] | None
+    map50_95_interval: list[float] | None
+    openimages_map_interval: list[float] | None
+    class_map50: dict[str, float | None]
+    difference: _BaselineDifference
+
+
 class _CurrentForm(_Figures):
     """The form of ``evaluation.json`` in this version."""
 
     weights: _ScoredWeights
+    scored_with: str | None
+    thresholds_from: str | None
+    cross_check: _CrossCheck | None
+    baseline: _BaselineForm | None
     classes: dict[str, _ClassForm]
     map50_interval: list[float] | None
     map50_95_interval: list[float] | None
@@ -165,7 +202,7 @@ class ClassEvaluation:
         boxes: Number of true boxes, without group-of boxes.
         group_of_boxes: Number of group-of boxes.
         detections: Number of detections of any score, including ignored ones.
-        score_threshold: Score threshold with the highest F1; the values below are for it.
+        score_threshold: Score threshold at which the values below are counted.
         true_positives: Number of detections that match a true box.
         false_positives: Number of detections that match none and are not ignored.
         false_negatives: Number of true boxes that no detection matches.
@@ -267,20 +304,16 @@ class Evaluation:
     @property
     def is_small_sample(self) -> bool:
         """Whether the scores are so uncertain that their intervals say more than they do."""
-        low, high = self.map50_interval
-        return min(self.images, self.boxes) < _MIN_SAMPLE or high - low > _MAX_WIDTH
+        return is_small_sample(self.images, self.boxes, self.map50_interval)
 
     @property
     def images_to_halve(self) -> int:
-        """Number of further images that would halve the intervals.
-
-        The width falls with the square root of the number of images: half takes four times as many.
-        """
-        return 3 * self.images
+        """Number of further images that would halve the intervals."""
+        return images_to_halve(self.images)
 
     @property
     def score_thresholds(self) -> tuple[float, ...]:
-        """Score threshold with the highest F1 of each class; NaN if it has none."""
+        """Score threshold at which the detections of each class are counted; NaN for none."""
         return tuple(row.score_threshold for row in self.classes)
 
     def to_json(self) -> dict[str, Any]:
@@ -320,8 +353,8 @@ class Evaluation:
     def __str__(self) -> str:
         return (
             f"{self._headline()}\n\n{self._table(_SCORE_COLUMNS)}\n\n"
-            "at the score threshold with the highest F1 (TP: true positives, FP: false\n"
-            "positives, FN: false negatives, IoU: mean over the TP):\n"
+            "at the score threshold of the class (TP: true positives, FP: false positives,\n"
+            "FN: false negatives, IoU: mean over the TP):\n"
             f"{self._table(_COUNT_COLUMNS)}{self._error_table()}"
             f"{self._slice_table()}"
         )
@@ -386,26 +419,54 @@ class Evaluation:
         lines = [f"{label:<{width}}  {self._score_text(name)}" for label, name in _HEADLINES]
         lines.append(f"on {pluralize(self.images, 'image')} with {pluralize(self.boxes, 'box')}")
         if self.is_small_sample and not math.isnan(self.map50):
-            lines.append(f"few images or boxes: {self._small_sample_note()}")
+            lines.append(small_sample_note(self.map50_interval, self.images_to_halve))
         return "\n".join(lines)
-
-    def _small_sample_note(self) -> str:
-        low, high = self.map50_interval
-        if low == high:  # a detector that finds nothing, or everything
-            return "they all score alike, which says little about other images"
-        return f"{pluralize(self.images_to_halve, 'more image')} would halve the intervals"
 
     def _score_text(self, name: str) -> str:
         """Return a score with its interval."""
-        score, interval = _format_cell(getattr(self, name)), getattr(self, f"{name}_interval")
-        if math.isnan(interval[0]):
-            return score
-        if self.is_small_sample:
-            return f"{_format_interval(interval)} (95 % interval; estimate {score})"
-        return f"{score} (95 % interval {_format_interval(interval)})"
+        interval = getattr(self, f"{name}_interval")
+        return format_score(getattr(self, name), interval, is_small_sample=self.is_small_sample)
 
     def _rows(self) -> list[list[str]]:
         return [[_format_cell(getattr(row, name)) for _, name in _COLUMNS] for row in self.classes]
+
+
+def is_small_sample(images: int, boxes: int, map50_interval: Interval) -> bool:
+    """Return whether scores are so uncertain that their intervals say more than they do."""
+    low, high = map50_interval
+    return min(images, boxes) < _MIN_SAMPLE or high - low > _MAX_WIDTH
+
+
+def images_to_halve(images: int) -> int:
+    """Return how many further images would halve the intervals of scores on some images.
+
+    The width falls with the square root of the number of images: half takes four times as many.
+    """
+    return 3 * images
+
+
+def small_sample_note(map50_interval: Interval, images: int) -> str:
+    """Return what to think of scores of few images or boxes, in words.
+
+    Args:
+        map50_interval: 95 % interval of mAP@0.5.
+        images: Number of further images that would halve the intervals.
+    """
+    low, high = map50_interval
+    note = f"{pluralize(images, 'more image')} would halve the intervals"
+    if low == high:  # a detector that finds nothing, or everything
+        note = "they all score alike, which says little about other images"
+    return f"few images or boxes: {note}"
+
+
+def format_score(score: float, interval: Interval, *, is_small_sample: bool) -> str:
+    """Format a score with its interval, which comes first if the sample is small."""
+    text = _format_cell(score)
+    if math.isnan(interval[0]):
+        return text
+    if is_small_sample:
+        return f"{_format_interval(interval)} (95 % interval; estimate {text})"
+    return f"{text} (95 % interval {_format_interval(interval)})"
 
 
 def with_current_keys(value: Mapping[str, Any]) -> dict[str, Any]:
@@ -428,21 +489,46 @@ def with_current_keys(value: Mapping[str, Any]) -> dict[str, Any]:
     weights = value.get("weights")
     if not isinstance(weights, dict):
         weights = {"path": weights, "sha256": None, "iteration": None}
-    added: dict[str, Any] = dict.fromkeys((*_INTERVALS, "images_to_halve_intervals"))
+    weights = {"reason": None, **weights}
+    added: dict[str, Any] = dict.fromkeys((*_INTERVALS, *_LATER_KEYS))
     added_tables: dict[str, Any] = {name: {} for name in ("errors", *_SLICES)}
     added["confusion"] = []
     value = {**added, **added_tables, **value, "classes": classes, "weights": weights}
     if problem := mismatch(value, _CurrentForm):
         raise ValueError(problem)
-    for row in (value, *classes.values()):
+    for row in (value, *classes.values(), value["baseline"] or {}):
         for name in _INTERVALS:
             if len(row.get(name) or _UNDEFINED) != len(_UNDEFINED):
                 raise ValueError(f"two bounds are expected for {name}")
     return value
 
 
+def choose_thresholds(
+    detections: Detections, truth: GroundTruth, class_count: int
+) -> tuple[float, ...]:
+    """Return the score threshold with the highest F1 of each class.
+
+    A class without true boxes gets the median of the other classes' thresholds; NaN if there are
+    none.
+    """
+    matches = match(detections, truth)
+    chosen = np.array(
+        [
+            best_threshold(class_curve(matches, detections, truth, class_id)[0])
+            for class_id in range(class_count)
+        ]
+    )
+    is_known = np.isfinite(chosen)
+    if is_known.any():
+        chosen[~is_known] = np.median(chosen[is_known])
+    return tuple(chosen.tolist())
+
+
 def evaluate_detections(
-    detections: Detections, truth: GroundTruth, class_names: Sequence[str]
+    detections: Detections,
+    truth: GroundTruth,
+    class_names: Sequence[str],
+    score_thresholds: Sequence[float] | None = None,
 ) -> Evaluation:
     """Evaluate a detector.
 
@@ -451,6 +537,8 @@ def evaluate_detections(
             a threshold applied beforehand truncates the curve and lowers all metrics.
         truth: Ground truth of all images to evaluate.
         class_names: Names of the classes; ``class_id`` is a position in them.
+        score_thresholds: Score threshold of each class at which detections are counted; by default
+            the one with the highest F1 here, which is slightly favourable.
 
     Raises:
         ValueError: The tables have different ``image_ids``, or a class id is not in
@@ -475,6 +563,7 @@ def evaluate_detections(
             name=name,
             map50_95=float(coco[class_id]),
             openimages_map=float(openimages[class_id]),
+            threshold=None if score_thresholds is None else score_thresholds[class_id],
         )
         for class_id, name in enumerate(class_names)
     )
@@ -519,12 +608,14 @@ def _evaluate_class(
     name: str,
     map50_95: float,
     openimages_map: float,
+    threshold: float | None,
 ) -> ClassEvaluation:
     """Return the evaluation of a class from the matches of all classes."""
     of_class = detections.class_id == class_id
     true_of_class = truth.class_id == class_id
     curve, box_count = class_curve(matches, detections, truth, class_id)
-    threshold = best_threshold(curve)
+    if threshold is None:
+        threshold = best_threshold(curve)
     # If the threshold is NaN, the comparison is false for every detection.
     above_threshold = of_class & (detections.score >= threshold)
     is_matched = above_threshold & matches.true_positive

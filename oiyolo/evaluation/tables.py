@@ -73,6 +73,26 @@ class Detections:
             xyxy=self.xyxy[keep],
         )
 
+    def of_images(self, image_ids: Sequence[str]) -> Detections:
+        """Return the detections in some of the images, which become ``image_ids``."""
+        image, keep = _positions_in(image_ids, self)
+        return dataclasses.replace(self.where(keep), image_ids=tuple(image_ids), image=image)
+
+    def of_classes(self, class_ids: Sequence[int]) -> Detections:
+        """Return the detections of some classes, which are numbered by their place in the list."""
+        new, keep = _positions_of(class_ids, self.class_id)
+        return dataclasses.replace(self.where(keep), class_id=new)
+
+    def joined_with(self, others: Detections) -> Detections:
+        """Return these detections and others, which are in other images."""
+        return Detections(
+            image_ids=(*self.image_ids, *others.image_ids),
+            image=np.concatenate([self.image, others.image + len(self.image_ids)]),
+            class_id=np.concatenate([self.class_id, others.class_id]),
+            score=np.concatenate([self.score, others.score]),
+            xyxy=np.concatenate([self.xyxy, others.xyxy]),
+        )
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class GroundTruth:
@@ -161,6 +181,36 @@ class GroundTruth:
             },
         )
 
+    def of_images(self, image_ids: Sequence[str]) -> GroundTruth:
+        """Return the annotations of some of the images, which become ``image_ids``."""
+        image, keep = _positions_in(image_ids, self)
+        position = {image_id: index for index, image_id in enumerate(self.image_ids)}
+        rows = [position[image_id] for image_id in image_ids]
+        return dataclasses.replace(
+            self,
+            image_ids=tuple(image_ids),
+            image=image,
+            class_id=self.class_id[keep],
+            xyxy=self.xyxy[keep],
+            group_of=self.group_of[keep],
+            verified=None if self.verified is None else self.verified[rows],
+            sizes_wh=None if self.sizes_wh is None else self.sizes_wh[rows],
+            attributes={name: flags[keep] for name, flags in self.attributes.items()},
+        )
+
+    def of_classes(self, class_ids: Sequence[int]) -> GroundTruth:
+        """Return the boxes of some classes, which are numbered by their place in the list."""
+        new, keep = _positions_of(class_ids, self.class_id)
+        return dataclasses.replace(
+            self,
+            image=self.image[keep],
+            class_id=new,
+            xyxy=self.xyxy[keep],
+            group_of=self.group_of[keep],
+            verified=None if self.verified is None else self.verified[:, list(class_ids)],
+            attributes={name: flags[keep] for name, flags in self.attributes.items()},
+        )
+
     def is_verified(self, image: Ints, class_id: Ints) -> Flags:
         """Return whether the presence of a class in an image was verified, for pairs of both.
 
@@ -205,6 +255,25 @@ def verification(
             if image_id in position:
                 table[position[image_id], class_id] = value
     return table
+
+
+def _positions_in(image_ids: Sequence[str], table: Detections | GroundTruth) -> tuple[Ints, Flags]:
+    """Return the new positions of the rows of some images, and which rows these are."""
+    position = {image_id: index for index, image_id in enumerate(image_ids)}
+    new = np.array([position.get(image_id, -1) for image_id in table.image_ids], dtype=np.int64)
+    image = new[table.image]
+    keep = np.asarray(image >= 0)
+    return image[keep], keep
+
+
+def _positions_of(class_ids: Sequence[int], class_id: Ints) -> tuple[Ints, Flags]:
+    """Return the new class ids of the rows of some classes, and which rows these are."""
+    count = 1 + max((*class_ids, int(class_id.max(initial=0))))
+    new = np.full(count, -1, dtype=np.int64)
+    new[list(class_ids)] = np.arange(len(class_ids))
+    of_rows = new[class_id]
+    keep = np.asarray(of_rows >= 0)
+    return of_rows[keep], keep
 
 
 def _validate(table: Detections | GroundTruth, **columns: Floats | Flags) -> None:

@@ -146,12 +146,12 @@ class MirrorUrl:
 
 @dataclass(frozen=True)
 class Pretrained:
-    """Pretrained weights from which training can start.
+    """Pretrained weights, or a file that belongs to them.
 
     Attributes:
-        name: Name of the file, which ends in the number of layers it fills.
-        size_bytes: Size of the file, computed from its network.
-        layers: Number of layers that the file fills.
+        name: Name of the file.
+        size_bytes: Size of the file; of weights, it follows from their network.
+        layers: Number of layers that the file fills; 0 if it is a network or a list of names.
         mirrors: URLs of the file, in the order in which they are tried.
         checksum: The published checksum; ``None`` if there is none.
     """

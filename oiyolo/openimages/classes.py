@@ -164,8 +164,8 @@ def read_hierarchy(path: Path) -> dict[str, frozenset[str]]:
         InputFormError: The file is not the hierarchy's JSON.
     """
     children = read_children(path)
-    descendants = {mid: frozenset(_descendants(mid, children)) for mid in children}
-    return {mid: mids for mid, mids in descendants.items() if mids}
+    by_mid = {mid: frozenset(mids_below(mid, children)) for mid in children}
+    return {mid: mids for mid, mids in by_mid.items() if mids}
 
 
 def _collect(node: dict[str, Any], children: dict[str, dict[str, None]]) -> str:
@@ -181,14 +181,15 @@ def _collect(node: dict[str, Any], children: dict[str, dict[str, None]]) -> str:
     return mid
 
 
-def _descendants(mid: str, children: Mapping[str, Sequence[str]]) -> set[str]:
-    descendants: set[str] = set()
+def mids_below(mid: str, children: Mapping[str, Sequence[str]]) -> set[str]:
+    """Return the MIDs below a MID, at any depth, without itself."""
+    below: set[str] = set()
     to_visit = [mid]
     while to_visit:
-        unseen = [child for child in children.get(to_visit.pop(), ()) if child not in descendants]
-        descendants.update(unseen)
+        unseen = [child for child in children.get(to_visit.pop(), ()) if child not in below]
+        below.update(unseen)
         to_visit += unseen
-    return descendants - {mid}
+    return below - {mid}
 
 
 def select_classes(
@@ -269,6 +270,22 @@ def find_class(name_or_mid: str, names: Mapping[str, str]) -> str:
         if similar
         else "`oiyolo classes` lists all classes",
     )
+
+
+def mids_of_names(wanted: Iterable[str], names: Mapping[str, str]) -> dict[str, str]:
+    """Return the MIDs of those of many names that are classes, by name.
+
+    Args:
+        wanted: Names from any release; case and punctuation are ignored, as in ``find_class``.
+        names: Display names by MID.
+    """
+    mids = {_normalize(name): mid for mid, name in names.items()}
+    return {
+        name: mids[spelling]
+        for name in wanted
+        for spelling in reversed(list(_names_in_releases(_normalize(name))))
+        if spelling in mids
+    }
 
 
 def names_containing(text: str, names: Iterable[str]) -> list[str]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
 
+    from oiyolo.trainlog.scores import CheckpointScore
     from oiyolo.trainlog.tables import TrainLog
 
     Values = npt.NDArray[np.float64]
@@ -121,6 +122,17 @@ class Lineage:
             tuple(values[best + 1 :]),
             len(values),
         )
+
+    @property
+    def scores(self) -> tuple[CheckpointScore, ...]:
+        """The scores of checkpoints up to the latest iteration; later ones were replaced."""
+        latest = int(self.table["iteration"].iloc[-1]) if len(self) else 0
+        return tuple(score for score in self.log.scores if score.iteration <= latest)
+
+    @property
+    def has_map(self) -> bool:
+        """Whether there is mAP to chart: scores of checkpoints, or darknet's own measurements."""
+        return bool(self.scores) or not self.maps.empty
 
     @property
     def latest_maps(self) -> pd.DataFrame:

@@ -10,6 +10,7 @@ import numpy as np
 
 from oiyolo.trainlog.lineage import build_lineage
 from oiyolo.trainlog.loading import measure_loading
+from oiyolo.trainlog.scores import score_facts
 from oiyolo.trainlog.smoothing import smooth_curve
 from oiyolo.trainlog.verdict import assess
 
@@ -17,11 +18,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from oiyolo.trainlog.lineage import Lineage, Values
+    from oiyolo.trainlog.scores import CheckpointScore
     from oiyolo.trainlog.tables import TrainLog
 
 _LAST_FIELDS: Final = (
     *("iteration", "loss", "avg_loss", "rate", "seconds", "images", "hours_left"),
-    *("images_per_s", "iou", "map"),
+    *("images_per_s", "iou", "map", "valid_map50", "train_map50"),
 )
 _INTEGER_FIELDS: Final = frozenset({"iteration", "images", "run", "line"})
 
@@ -35,8 +37,8 @@ def build_metrics(log: TrainLog, *, name: str, max_batches: int | None = None) -
         max_batches: Number of iterations that it is planned to have, if it is known.
 
     Returns:
-        name, verdict, loading, last, best, saved, resumed, rate_steps, map_points, events, summary
-        and complaints; see ``docs/files.md``.
+        name, verdict, loading, last, best, saved, resumed, rate_steps, map_points,
+        checkpoint_scores, events, summary and complaints; see ``docs/files.md``.
     """
     lineage = build_lineage(log, max_batches=max_batches)
     loading = measure_loading(log)
@@ -50,6 +52,7 @@ def build_metrics(log: TrainLog, *, name: str, max_batches: int | None = None) -
         "resumed": list(lineage.resumed_iterations),
         "rate_steps": [step._asdict() for step in lineage.rate_steps],
         "map_points": _rows(log.maps),
+        "checkpoint_scores": [_score_values(score) for score in log.scores],
         "events": _rows(log.events),
         "summary": {**asdict(log.summary), "text": str(log.summary)},
         "complaints": log.complaints(),
@@ -71,7 +74,7 @@ def to_strict_json(value: object) -> Any:  # noqa: ANN401  (JSON)
 
 
 def _latest_values(lineage: Lineage) -> dict[str, Any] | None:
-    """Return the figures of the latest iteration, with the last mAP measured so far."""
+    """Return the figures of the latest iteration, with the last mAP and scores so far."""
     if not len(lineage):
         return None
     row = lineage.table.iloc[-1]
@@ -80,6 +83,9 @@ def _latest_values(lineage: Lineage) -> dict[str, Any] | None:
     row_values = {**{str(key): row[key] for key in lineage.table.columns}, "hours_left": hours_left}
     if facts := lineage.map_facts:
         row_values["map"] = facts.last
+    if scores := score_facts(lineage.scores):
+        row_values["valid_map50"] = scores.last.valid_map50
+        row_values["train_map50"] = scores.last.train_map50
     values = {key: row_values[key] for key in (*_LAST_FIELDS, *lineage.layers)}
     values |= {key: int(values[key]) for key in _INTEGER_FIELDS & set(values)}
     for key, column in (("loss_smoothed", "loss"), ("iou_smoothed", "iou")):
@@ -89,15 +95,27 @@ def _latest_values(lineage: Lineage) -> dict[str, Any] | None:
 
 
 def _best_values(lineage: Lineage) -> dict[str, Any]:
-    """Return the lowest average and smoothed loss, the highest smoothed IOU and the highest mAP."""
+    """Return the lowest average and smoothed loss, the highest smoothed IOU, mAP and score."""
     average = lineage.column("avg_loss")
-    facts = lineage.map_facts
+    facts, scores = lineage.map_facts, score_facts(lineage.scores)
     return {
         "avg_loss": _extremum(lineage.column("iteration"), average, lowest=True),
         "loss_smoothed": _extremum(*_smoothed(lineage, "loss"), lowest=True),
         "iou_smoothed": _extremum(*_smoothed(lineage, "iou")),
         "map": None if facts is None else {"value": facts.best, "iteration": facts.best_iteration},
+        "valid_map50": None if scores is None else _best_score(scores.best),
     }
+
+
+def _best_score(best: CheckpointScore) -> dict[str, Any]:
+    return {"value": best.valid_map50, "iteration": best.iteration}
+
+
+def _score_values(score: CheckpointScore) -> dict[str, Any]:
+    values = score._asdict()
+    if not all(map(math.isfinite, score.valid_map50_interval)):
+        values["valid_map50_interval"] = None
+    return values
 
 
 def _smoothed(lineage: Lineage, column: str) -> tuple[Values, Values]:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from oiyolo.trainlog.records import Records, Values
+    from oiyolo.trainlog.scores import CheckpointScore
 
 __all__ = [
     "NO_LAYER",
@@ -59,11 +60,15 @@ class TrainLog:
 
     Attributes:
         name: Path of the log; empty if it was parsed from text.
+        scores: The scores of checkpoints, by iteration; a log itself has none (``with_scores``).
     """
 
-    def __init__(self, records: Records, name: str = "") -> None:
+    def __init__(
+        self, records: Records, name: str = "", scores: Sequence[CheckpointScore] = ()
+    ) -> None:
         self._records = records
         self.name = name
+        self.scores = tuple(scores)
 
     def __len__(self) -> int:
         """Return the number of iteration lines."""
@@ -71,6 +76,10 @@ class TrainLog:
 
     def __repr__(self) -> str:
         return f"TrainLog({self.name!r}, {len(self)} iterations)"
+
+    def with_scores(self, scores: Sequence[CheckpointScore]) -> TrainLog:
+        """Return the same log with scores of the run's checkpoints, by iteration."""
+        return TrainLog(self._records, self.name, scores)
 
     @property
     def latest(self) -> Iteration | None:
@@ -174,8 +183,9 @@ class TrainLog:
 
         Columns: iteration, loss, avg_loss, rate, seconds, images, iou (count-weighted mean over
         the iteration's region lines), iou_<layer> for each layer (the same over its lines; NaN if
-        the layer had no object), map (0 to 1; NaN unless darknet measured it). If a resume repeats
-        an iteration number, the last one is kept.
+        the layer had no object), map (0 to 1; NaN unless darknet measured it), valid_map50 and
+        train_map50 (0 to 1; NaN unless ``scores`` has a checkpoint of this iteration). If a resume
+        repeats an iteration number, the last one is kept.
         """
         import pandas as pd  # noqa: PLC0415  (slow import, not needed to follow a log)
 
@@ -188,7 +198,7 @@ class TrainLog:
         metrics: pd.DataFrame = (
             table.join(points, on=key).drop(columns="run").reset_index(drop=True)
         )
-        return metrics
+        return metrics.assign(**self._score_columns(metrics["iteration"].to_numpy()))
 
     def complaints(self) -> list[str]:
         """Return the errors that darknet printed and an unrecovered divergence, each once."""
@@ -220,6 +230,18 @@ class TrainLog:
             rows = np.flatnonzero(layer == number)
             ious[f"iou_{number}"] = mean_ious(iou[rows], count[rows], self._owners[rows], len(self))
         return ious
+
+    def _score_columns(self, iterations: Values) -> dict[str, Values]:
+        """Return the columns of the scores; darknet may print only some iterations."""
+        columns = {
+            name: np.full(len(iterations), np.nan) for name in ("valid_map50", "train_map50")
+        }
+        for score in self.scores:
+            row = int(np.searchsorted(iterations, score.iteration, side="right")) - 1
+            if row >= 0 and score.iteration <= iterations[-1]:
+                columns["valid_map50"][row] = score.valid_map50
+                columns["train_map50"][row] = score.train_map50
+        return columns
 
     def _region_columns(self, *names: str) -> list[Values]:
         return [self._records.regions.read(name, shared=True) for name in names]

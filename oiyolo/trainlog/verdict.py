@@ -22,10 +22,13 @@ ten times higher or lower than its neighbours:
 - **nan**: at least the last three average losses are not a number. Pjreddie's darknet never
   recovers from that.
 - **finished**: the final weights were saved. The sentence also describes the loss at the end.
+- **overfitting**: the scores of the checkpoints on valid have fallen, those on train have not
+  (``overfitting``).
 - **early**: fewer than 30 iterations, too few to compare; or flat, but too early to say so.
 
-If darknet measured mAP, the sentence includes the last and the best one, and whether it has fallen
-since the best; later weights are then no better.
+If there are scores of checkpoints, the sentence includes the last ones and which checkpoint is the
+best. Otherwise, if darknet measured mAP, it includes the last and the best one, and whether it has
+fallen since the best; later weights are then no better.
 """
 
 from __future__ import annotations
@@ -37,6 +40,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 import numpy as np
 
 from oiyolo.trainlog.lineage import build_lineage, format_number
+from oiyolo.trainlog.overfitting import find_overfitting
+from oiyolo.trainlog.scores import score_facts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,11 +49,15 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from oiyolo.trainlog.lineage import Lineage, MapFacts
+    from oiyolo.trainlog.overfitting import Overfitting
+    from oiyolo.trainlog.scores import ScoreFacts
     from oiyolo.trainlog.tables import TrainLog
 
     Values = npt.NDArray[np.float64]
 
-VerdictKind = Literal["early", "falling", "flat", "rising", "diverging", "nan", "finished"]
+VerdictKind = Literal[
+    "early", "falling", "flat", "rising", "overfitting", "diverging", "nan", "finished"
+]
 
 WINDOW_SHARE: Final = 6
 WINDOW_MIN: Final = 15
@@ -80,11 +89,14 @@ class Verdict:
     """An assessment of how training is going.
 
     Attributes:
-        kind: early, falling, flat, rising, diverging, nan or finished.
+        kind: early, falling, flat, rising, overfitting, diverging, nan or finished.
         sentence: The assessment as one sentence with its figures.
         figures: The figures that matter, by name: iteration; window (iterations); loss and
             loss_before (medians over the last two windows); change (relative, a fraction);
-            lowest_loss; since (iteration); map, best_map and best_map_iteration.
+            lowest_loss; since (iteration, of the loss); map, best_map and best_map_iteration;
+            valid_map50, train_map50, best_valid_map50 and best_valid_map50_iteration;
+            overfitting_since (iteration), valid_map50_before, valid_map50_after and
+            train_map50_after (medians over several checkpoints).
     """
 
     kind: VerdictKind
@@ -135,11 +147,17 @@ def assess(lineage: Lineage) -> Verdict:
         loss_verdict = _not_flat_yet(loss_verdict, reason)
     latest = int(iterations[-1])
     kind, sentence = loss_verdict.kind, loss_verdict.sentence
+    scores, overfitting = score_facts(lineage.scores), find_overfitting(lineage.scores)
+    map_text, map_figures = _assess_map(lineage.map_facts)
+    if scores is not None:
+        map_text = f"; {scores}"
+        map_figures |= _score_figures(scores, overfitting)
+    if scores is not None and overfitting is not None and kind not in {"nan", "diverging"}:
+        kind, sentence, map_text = "overfitting", str(overfitting), f"; {scores.best_text}"
     if lineage.has_final_weights and kind not in {"nan", "diverging"}:
         kind, sentence = "finished", f"finished at iteration {latest:,}; {sentence}"
     elif lineage.has_final_weights:
         sentence = f"{sentence}; training has ended"
-    map_text, map_figures = _assess_map(lineage.map_facts)
     return Verdict(
         kind,
         sentence + map_text,
@@ -336,3 +354,21 @@ def _assess_map(facts: MapFacts | None) -> tuple[str, dict[str, float]]:
         "best_map": facts.best,
         "best_map_iteration": facts.best_iteration,
     }
+
+
+def _score_figures(scores: ScoreFacts, overfitting: Overfitting | None) -> dict[str, float]:
+    last, best = scores.last, scores.best
+    figures = {
+        "valid_map50": last.valid_map50,
+        **({"train_map50": last.train_map50} if math.isfinite(last.train_map50) else {}),
+        "best_valid_map50": best.valid_map50,
+        "best_valid_map50_iteration": best.iteration,
+    }
+    if overfitting is not None:
+        figures |= {
+            "overfitting_since": overfitting.since,
+            "valid_map50_before": overfitting.valid_before,
+            "valid_map50_after": overfitting.valid,
+            "train_map50_after": overfitting.train,
+        }
+    return figures

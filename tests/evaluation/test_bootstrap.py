@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,7 @@ from oiyolo.evaluation.bootstrap import (
     interval,
     mean_over_resampled_classes,
     resampled_average_precision,
+    resampled_map50,
     resampled_scores,
 )
 from oiyolo.evaluation.coco import coco_precision
@@ -79,6 +81,14 @@ def test_a_weighted_score_is_that_of_the_drawn_images(
         assert scores.openimages_map[:, resample] == pytest.approx(openimages, abs=1e-6)
 
 
+def test_map50_alone_is_resampled_like_all_scores(random_tables: RandomTables) -> None:
+    detections, truth = random_tables(3, images=20, group_of=0.2)
+    weights = image_weights(truth.image_ids, resamples=20)
+    expected = resampled_scores(detections, truth, 3, weights).map50
+    values = resampled_map50(detections, truth, 3, weights)
+    assert values == pytest.approx(mean_over_resampled_classes(expected), nan_ok=True)
+
+
 def test_a_weighted_score_equals_a_hand_calculation() -> None:
     # By score: a hit in image 0, a false positive in image 1, two hits of one score in 1 and 2.
     ranking = Ranking(
@@ -119,12 +129,22 @@ def test_every_resample_draws_as_many_images_as_there_are() -> None:
 
 def test_the_bounds_of_an_unbiased_score_are_its_quantiles() -> None:
     values = np.arange(1001) / 1000
-    low, high = interval(values, 0.5, images=10)
+    low, high = interval(values, 0.5, images=10**6)
     assert (low, high) == pytest.approx((0.025, 0.975), abs=1e-3)
     # Resamples that are mostly above the estimate are biased upwards; the interval moves down.
-    shifted_low, shifted_high = interval(values, 0.4, images=10)
+    shifted_low, shifted_high = interval(values, 0.4, images=10**6)
     assert shifted_low < low
     assert shifted_high < high
+
+
+@pytest.mark.parametrize(
+    ("images", "deviate"), [(5, 2.776), (10, 2.262), (20, 2.093), (100, 1.984)]
+)
+def test_an_interval_of_few_images_is_as_wide_as_student_says(images: int, deviate: float) -> None:
+    normal = NormalDist()
+    values = np.array([normal.inv_cdf((i + 0.5) / 100_000) for i in range(100_000)])
+    expected = deviate * math.sqrt(images / (images - 1))
+    assert interval(values, 0, images=images) == pytest.approx((-expected, expected), abs=0.02)
 
 
 @pytest.mark.parametrize(("estimate", "images"), [(math.nan, 10), (0.5, 1), (0.5, 0)])

@@ -67,3 +67,62 @@ def test_verified_labels_and_boxes_verify_classes() -> None:
     image, class_id = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])
     # The box verifies class 0 in b; class 1 was not verified in a.
     assert truth.is_verified(image, class_id).tolist() == [True, False, True, True]
+
+
+def test_some_classes_are_numbered_anew() -> None:
+    ids = ("a", "b")
+    rows = {"image": np.array([0, 0, 1, 1]), "class_id": np.array([0, 2, 1, 2])}
+    boxes = np.array([[0, 0, side, side] for side in (0.1, 0.2, 0.3, 0.4)])
+    detections = Detections(ids, **rows, score=np.array([0.1, 0.2, 0.3, 0.4]), xyxy=boxes)
+    verified = np.array([[1, 0, -1], [0, 1, 1]], dtype=np.int8)
+    truth = GroundTruth(
+        ids,
+        **rows,
+        xyxy=boxes,
+        group_of=np.array([False, True, False, False]),
+        verified=verified,
+        attributes={"occluded": np.array([False, False, True, True])},
+    )
+    chosen = detections.of_classes([2, 0])
+    assert (chosen.class_id.tolist(), chosen.score.tolist()) == ([1, 0, 0], [0.1, 0.2, 0.4])
+    assert chosen.image.tolist() == [0, 0, 1]
+    annotated = truth.of_classes([2, 0])
+    assert annotated.class_id.tolist() == [1, 0, 0]
+    assert annotated.group_of.tolist() == [False, True, False]
+    assert annotated.attributes["occluded"].tolist() == [False, False, True]
+    assert annotated.verified is not None
+    assert annotated.verified.tolist() == [[-1, 1], [1, 0]]
+    assert annotated.image_ids == ids
+
+
+def test_the_rows_of_some_images_keep_their_values() -> None:
+    ids = ("a", "b", "c")
+    detections = Detections(
+        ids,
+        np.array([2, 0, 2]),
+        np.array([0, 1, 0]),
+        np.array([0.1, 0.2, 0.3]),
+        np.repeat(BOX, 3, 0),
+    )
+    part = detections.of_images(("c", "b"))
+    assert part.image_ids == ("c", "b")
+    assert part.image.tolist() == [0, 0]
+    assert part.score.tolist() == [0.1, 0.3]
+    truth = GroundTruth.from_rows(
+        ids,
+        box_image_ids=["a", "b", "c"],
+        class_id=[0, 1, 2],
+        xyxy=BOX * 3,
+        group_of=[False, True, False],
+        verified=verification(ids, 3, present=[("c", 2)]),
+        sizes_wh=[(1, 2), (3, 4), (5, 6)],
+        attributes={"occluded": [True, False, True]},
+    ).of_images(("c", "b"))
+    assert truth.class_id.tolist() == [1, 2]
+    assert truth.image.tolist() == [1, 0]
+    assert truth.group_of.tolist() == [True, False]
+    assert truth.verified is not None
+    assert truth.verified.tolist() == [[0, 0, 1], [0, 0, 0]]
+    assert truth.sizes_wh is not None
+    assert truth.sizes_wh.tolist() == [[5, 6], [3, 4]]
+    assert truth.attributes["occluded"].tolist() == [False, True]

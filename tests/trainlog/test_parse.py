@@ -147,6 +147,8 @@ def test_metrics_of_a_pjreddie_log() -> None:
     assert list(table.columns) == [
         "iteration", "loss", "avg_loss", "rate", "seconds", "images", "iou", "iou_16", "iou_23",
         "map",
+        "valid_map50",
+        "train_map50",
     ]  # fmt: skip
     assert table["iteration"].tolist() == [1, 2]
     assert table["iou_16"][0] == pytest.approx((0.2 * 3 + 0.4) / 4)
@@ -528,9 +530,10 @@ def test_metrics_csv_is_written(tmp_path: Path) -> None:
     write_metrics_csv(parse_log(PJREDDIE + ALEXEYAB), path)
     text = path.read_text(encoding="utf-8")
     assert text.splitlines()[0] == (
-        "iteration,loss,avg_loss,rate,seconds,images,iou,iou_16,iou_23,iou_30,iou_37,map"
+        "iteration,loss,avg_loss,rate,seconds,images,iou,iou_16,iou_23,iou_30,iou_37,map,"
+        "valid_map50,train_map50"
     )
-    assert text.splitlines()[3] == "100,3.1,3.2,0.002,0.5,6400,0.25,,,0.25,,0.9375"
+    assert text.splitlines()[3] == "100,3.1,3.2,0.002,0.5,6400,0.25,,,0.25,,0.9375,,"
     assert pd.read_csv(path)["iteration"].tolist() == [1, 2, 100]
 
 
@@ -538,6 +541,7 @@ def test_empty_tables_have_their_columns() -> None:
     log = parse_log("nothing\n")
     assert log.metrics().columns.tolist() == [
         "iteration", "loss", "avg_loss", "rate", "seconds", "images", "iou", "map",
+        "valid_map50", "train_map50",
     ]  # fmt: skip
     assert log.regions.empty
     assert log.events.columns.tolist() == ["line", "iteration", "kind", "text"]
