@@ -10,6 +10,7 @@ from oiyolo.charts import canvas
 from oiyolo.charts.canvas import ChartSheet
 from oiyolo.charts.training import require_lineage
 from oiyolo.trainlog.lineage import format_number
+from oiyolo.trainlog.scores import score_facts
 from oiyolo.trainlog.smoothing import downsample, smooth_curve
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from oiyolo.trainlog.tables import TrainLog
 
 COMPARISON_PX: Final = (1200, 900)
-_PANEL_TITLES: Final = {"loss": "smoothed loss", "iou": "smoothed IOU", "map": "mAP"}
+_PANEL_TITLES: Final = {"loss": "smoothed loss", "iou": "smoothed IOU"}
 _MAX_LISTED_RUNS: Final = 6
 _MAX_NAME_CHARS: Final = 40
 
@@ -56,7 +57,7 @@ def _labels(names: Iterable[str]) -> list[str]:
 
 
 def _sheet(runs: Mapping[str, Lineage]) -> ChartSheet:
-    has_map = any(not lineage.maps.empty for lineage in runs.values())
+    has_map = any(lineage.has_map for lineage in runs.values())
     subtitles = [f"{name}: {_run_summary(lineage)}" for name, lineage in runs.items()]
     if len(runs) > _MAX_LISTED_RUNS:
         subtitles[_MAX_LISTED_RUNS:] = [f"and {len(runs) - _MAX_LISTED_RUNS} more"]
@@ -70,7 +71,7 @@ def _sheet(runs: Mapping[str, Lineage]) -> ChartSheet:
     first = min(lineage.column("iteration")[0] for lineage in runs.values())
     last = max(lineage.column("iteration")[-1] for lineage in runs.values())
     for name, ax in sheet.panels.items():
-        canvas.style_axes(ax, _PANEL_TITLES[name])
+        canvas.style_axes(ax, _map_title(runs) if name == "map" else _PANEL_TITLES[name])
         canvas.set_iteration_axis(ax, first, last)
     canvas.set_value_axis(sheet.panels["loss"], _draw(sheet, runs, "loss"), "loss")
     sheet.panels["loss"].set_xlabel("")
@@ -96,9 +97,21 @@ def _draw(sheet: ChartSheet, runs: Mapping[str, Lineage], column: str) -> canvas
     return np.concatenate(drawn)
 
 
+def _map_title(runs: Mapping[str, Lineage]) -> str:
+    """Return what the mAP panel shows, which can be darknet's mAP for some runs only."""
+    has_scores = [bool(lineage.scores) for lineage in runs.values() if lineage.has_map]
+    if all(has_scores):
+        return "valid mAP"
+    return "valid mAP (darknet's of runs without scores)" if any(has_scores) else "mAP"
+
+
 def _draw_maps(ax: Axes, runs: Mapping[str, Lineage]) -> None:
+    """Draw the scores of each run on valid or, if it has none, the mAP that darknet measured."""
     for lineage, (colour, dashes) in zip(runs.values(), canvas.line_styles(len(runs)), strict=True):
-        x, y = (lineage.maps[column].to_numpy(float) for column in ("iteration", "map"))
+        points = lineage.maps[["iteration", "map"]].to_numpy(float)
+        if lineage.scores:
+            points = np.array([score[:2] for score in lineage.scores], dtype=np.float64)
+        x, y = points.T
         if len(x):
             x, y = downsample(x, y)
             ax.plot(x, y, color=colour, ls=dashes, lw=1.8, marker="o", ms=5, clip_on=False)
@@ -110,4 +123,5 @@ def _run_summary(lineage: Lineage) -> str:
     iou = smooth_curve(lineage.column("iteration"), lineage.column("iou"))[1]
     if len(iou):
         text += f" · IOU {iou[-1]:.3f}"
-    return text if lineage.map_facts is None else f"{text} · {lineage.map_facts}"
+    facts = score_facts(lineage.scores) or lineage.map_facts
+    return text if facts is None else f"{text} · {facts}"

@@ -12,7 +12,9 @@ import numpy as np
 
 from oiyolo.charts import canvas
 from oiyolo.charts.canvas import COLOURS, TICK_UP
+from oiyolo.charts.checkpoints import draw_scores, mark_best, mark_overfitting
 from oiyolo.trainlog.lineage import format_number, plottable_values
+from oiyolo.trainlog.scores import score_facts
 from oiyolo.trainlog.smoothing import MAX_POINTS, downsample, smooth_curve
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ _MAX_TICKS: Final = 60
 _MAX_RATE_STEPS: Final = 8
 _MAX_LABELLED_LAYERS: Final = 6
 _MAX_LABELLED_POINTS: Final = 8
+_BELOW_TOP: Final = 0.85
+_BELOW_TRAIN: Final = 0.2  # the curve of train is usually above that of valid
 
 
 def draw_loss(lineage: Lineage, ax: Axes, *, since: float | None = None) -> None:
@@ -84,13 +88,20 @@ def draw_iou(lineage: Lineage, ax: Axes) -> None:
 
 
 def draw_map(lineage: Lineage, ax: Axes) -> None:
-    """Draw the mean average precision that darknet measured, one line per IOU threshold."""
+    """Draw the scores of the checkpoints, and the mean average precision that darknet measured.
+
+    Darknet's has one line per IOU threshold.
+    """
     points, x = lineage.maps, lineage.column("iteration")
-    canvas.set_fraction_axis(ax, "mAP")
-    canvas.set_iteration_axis(ax, x[0], x[-1])
     thresholds = points["threshold"].fillna(-1)
     values = sorted(thresholds.unique())
-    for threshold, style in zip(values, canvas.line_styles(len(values)), strict=True):
+    styles, darknets = canvas.line_styles(len(values)), ""
+    if lineage.scores:
+        _draw_scores(lineage, ax)
+        styles, darknets = canvas.line_styles(len(values) + 2)[2:], " (darknet)"
+    canvas.set_fraction_axis(ax, "mAP")
+    canvas.set_iteration_axis(ax, x[0], x[-1])
+    for threshold, style in zip(values, styles, strict=True):
         rows = points[thresholds == threshold]
         iterations, maps = rows["iteration"].to_numpy(float), rows["map"].to_numpy(float)
         ax.plot(
@@ -101,9 +112,18 @@ def draw_map(lineage: Lineage, ax: Axes) -> None:
             marker="o" if len(rows) <= _MAX_TICKS else "",
             ms=5,
             clip_on=False,
-            label="mAP" if threshold < 0 else f"mAP@{threshold:.2f}",
+            label=("mAP" if threshold < 0 else f"mAP@{threshold:.2f}") + darknets,
         )
-    _label_maps(lineage, ax)
+    below_from = _BELOW_TRAIN if lineage.scores else _BELOW_TOP
+    _label_points(ax, _labelled_points(lineage), below_from=below_from)
+
+
+def _draw_scores(lineage: Lineage, ax: Axes) -> None:
+    """Draw the scores of the checkpoints, the best one, and since when the run overfits."""
+    draw_scores(lineage.scores, ax)
+    if facts := score_facts(lineage.scores):
+        mark_best(facts.best, ax)
+    mark_overfitting(lineage.scores, ax)
 
 
 def draw_rate(lineage: Lineage, ax: Axes) -> None:
@@ -157,7 +177,13 @@ def iou_summary(lineage: Lineage) -> str:
 
 
 def map_summary(lineage: Lineage) -> str:
-    """Return the last and the best mAP as text, and when it was measured unless just now."""
+    """Return the last and the best scores or mAP as text, and when measured unless just now."""
+    if scores := score_facts(lineage.scores):
+        low, high = scores.last.valid_map50_interval
+        interval = f" · 95 % interval {low:.3f} to {high:.3f}" if np.isfinite(low) else ""
+        is_now = scores.last.iteration == lineage.table["iteration"].iloc[-1]
+        when = "" if is_now else f" · scored at iteration {scores.last.iteration:,}"
+        return f"{scores}{interval}{when}"
     facts = lineage.map_facts
     if facts is None:
         return "no mAP"
@@ -242,14 +268,29 @@ def _thin(positions: Sequence[float], limit: int = _MAX_TICKS) -> list[float]:
     return [positions[i] for i in np.linspace(0, len(positions) - 1, limit).astype(int)]
 
 
-def _label_maps(lineage: Lineage, ax: Axes) -> None:
-    """Label the last and the best mAP with their values, then others as far as there is room."""
+def _labelled_points(lineage: Lineage) -> list[tuple[float, float]]:
+    """Return the last and the best score or mAP, then others to label as far as there is room."""
+    if scores := score_facts(lineage.scores):
+        return [(score.iteration, score.valid_map50) for score in (scores.last, scores.best)]
     facts = lineage.map_facts
     if facts is None:
-        return
+        return []
     rows = lineage.latest_maps[["iteration", "map"]].to_numpy(float)[::-1]
-    points = [(facts.last_iteration, facts.last), (facts.best_iteration, facts.best)]
-    points += [(x, y) for x, y in rows[:_MAX_LABELLED_POINTS].tolist()]
+    points: list[tuple[float, float]] = [
+        (facts.last_iteration, facts.last),
+        (facts.best_iteration, facts.best),
+    ]
+    return points + [(x, y) for x, y in rows[:_MAX_LABELLED_POINTS].tolist()]
+
+
+def _label_points(ax: Axes, points: Sequence[tuple[float, float]], *, below_from: float) -> None:
+    """Label points with their values, the first ones first, as far as there is room.
+
+    Args:
+        ax: The axes.
+        points: Iterations and values.
+        below_from: Value above which a label is below its point.
+    """
     labels = canvas.LabelRow(ax)
     for x, y in points:
         text = f"{y:.3f}"
@@ -258,7 +299,7 @@ def _label_maps(lineage: Lineage, ax: Axes) -> None:
             ax.annotate(
                 text,
                 (centre, y),
-                (0, -18 if y > 0.85 else 8),  # noqa: PLR2004  (below the point near the top)
+                (0, -18 if y > below_from else 8),
                 textcoords="offset points",
                 ha="center",
                 fontsize=canvas.FONT_PT["tick"],

@@ -87,10 +87,12 @@ def plot_iou(log: TrainLog, ax: Axes | None = None, *, title: str = "") -> Axes:
 
 
 def plot_map(log: TrainLog, ax: Axes | None = None, *, title: str = "") -> Axes:
-    """Draw the mean average precision that darknet measured during training.
+    """Draw the scores of a run's checkpoints and the mean average precision that darknet measured.
+
+    The scores on valid have their 95 % interval as a band, and those on train a line of their own.
 
     Args:
-        log: A training log.
+        log: A training log, with the scores of its run if ``plot`` returned it.
         ax: Axes to draw on; those of a new figure by default.
         title: Title of the axes; the log's name by default.
 
@@ -98,15 +100,16 @@ def plot_map(log: TrainLog, ax: Axes | None = None, *, title: str = "") -> Axes:
         The axes; nothing is shown or saved.
 
     Raises:
-        InputFormError: The log has no iteration lines or no mean average precision.
+        InputFormError: The log has no iteration lines, or there is no mAP.
     """
     lineage = require_lineage(log)
-    if lineage.maps.empty:
+    if not lineage.has_map:
         raise InputFormError(
-            "no mean average precision in the training log",
+            "no mean average precision to draw",
             where=log.name,
-            expected="the lines that darknet prints with -map",
-            remedy="Train with -map and AlexeyAB's or hank-ai's fork of darknet",
+            expected="scores of the run's checkpoints, or the lines that darknet prints with -map",
+            remedy="Run `oiyolo evaluate --all-checkpoints`, then use the log that "
+            "`oiyolo.plot` returns for the run",
         )
     ax = canvas.style_axes(ax, title or log.name or "mAP", _subtitle(lineage, panels.map_summary))
     panels.draw_map(lineage, ax)
@@ -116,7 +119,7 @@ def plot_map(log: TrainLog, ax: Axes | None = None, *, title: str = "") -> Axes:
 def save_charts(
     log: TrainLog, folder: Path, *, title: str, max_batches: int | None = None
 ) -> list[Path]:
-    """Save the charts ``loss``, ``iou``, ``map`` (if measured) and ``overview`` as PNG and SVG.
+    """Save the charts ``loss``, ``iou``, ``map`` (if there is any) and ``overview`` as PNG and SVG.
 
     Args:
         log: A training log.
@@ -136,7 +139,7 @@ def save_charts(
         "loss": _loss_sheet(lineage, title),
         "iou": _single_panel_sheet(lineage, f"{title}: IOU", iou, panels.draw_iou),
     }
-    if not lineage.maps.empty:
+    if lineage.has_map:
         summary = _subtitle(lineage, panels.map_summary)
         sheets["map"] = _single_panel_sheet(lineage, f"{title}: mAP", summary, panels.draw_map)
     sheets["overview"] = overview_sheet(lineage, title)
@@ -170,13 +173,12 @@ def _single_panel_sheet(
 
 
 def overview_sheet(lineage: Lineage, title: str) -> ChartSheet:
-    """Return a sheet with all panels: loss, IOU, mAP (if measured), learning rate and speed."""
-    has_map = not lineage.maps.empty
+    """Return a sheet with all panels: loss, IOU, mAP (if any), learning rate and speed."""
     sheet = ChartSheet(
         title,
         # The verdict has the mAP.
         [panels.loss_summary(lineage), panels.iou_summary(lineage), assess(lineage).sentence],
-        [["loss", "loss"], ["iou", "map" if has_map else "iou"], ["rate", "speed"]],
+        [["loss", "loss"], ["iou", "map" if lineage.has_map else "iou"], ["rate", "speed"]],
         heights=(1.35, 1.1, 0.75),
         size_px=OVERVIEW_PX,
     )

@@ -37,11 +37,14 @@ if TYPE_CHECKING:
     from oiyolo.trainlog.lineage import Lineage
     from oiyolo.trainlog.tables import TrainLog
 
+    Values = npt.NDArray[np.float64]
+
 _WRITER: Final = "oiyolo"
 _PATTERN: Final = f"events.out.tfevents.*.{_WRITER}"
 _STATE_FILE: Final = ".oiyolo-events.json"
 _FILE_VERSION: Final = "brain.Event:2"
 _SCALARS: Final = ("loss", "avg_loss", "rate", "images_per_s", "iou")
+_SCORE_TAGS: Final = ("valid_map50", "train_map50")
 _NAN_TAGS: Final = frozenset({"loss", "avg_loss", "rate"})
 """Tags that are also written when their value is NaN; other tags are omitted."""
 
@@ -57,6 +60,7 @@ class _State:
         line: Last line of the log that was written.
         wall_time_s: Latest time in the file.
         highest: Highest step in the file.
+        scores: The values of scores in the file that readers do not drop, by iteration.
     """
 
     head: list[float]
@@ -65,6 +69,7 @@ class _State:
     line: int = 0
     wall_time_s: float = 0.0
     highest: int = -1
+    scores: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
 
 
 class EventWriter:
@@ -93,7 +98,7 @@ class EventWriter:
         self.new_steps = 0
 
     def write(self, log: TrainLog, *, written_at_s: float) -> None:
-        """Write the iterations and mAP points that are not in the event file yet.
+        """Write the iterations, mAP points and scores that are not in the event file yet.
 
         Args:
             log: The log so far.
@@ -104,8 +109,15 @@ class EventWriter:
         if not len(lineage):
             return
         state = self._resume_state(lineage)
-        if events := _new_events(lineage, state, written_at_s):
-            self._append(state, events)
+        times_s = _wall_times(lineage, written_at_s)
+        events = _new_events(lineage, state, times_s)
+        written = _remaining_scores(state, events)
+        new_scores = {key: row for key, row in _scores(lineage).items() if written.get(key) != row}
+        events += _score_events(
+            lineage, new_scores, events[-1][0] if events else state.line, times_s
+        )
+        if events:
+            self._append(dataclasses.replace(state, scores=written | new_scores), events)
             self.new_steps += sum(event.HasField("summary") for _, event in events)
 
     def _resume_state(self, lineage: Lineage) -> _State:
@@ -154,9 +166,8 @@ def _head(lineage: Lineage) -> list[float]:
     return [value if math.isfinite(value) else -1.0 for value in values]
 
 
-def _new_events(lineage: Lineage, state: _State, written_at_s: float) -> list[tuple[int, Event]]:
+def _new_events(lineage: Lineage, state: _State, times_s: Values) -> list[tuple[int, Event]]:
     """Return the events of new iterations and mAP points, each with its line, in log order."""
-    times_s = _wall_times(lineage, written_at_s)
     table = lineage.table.assign(time_s=np.maximum(times_s, state.wall_time_s))
     table = table[table["line"] > state.line]
     tags = [*_SCALARS, *lineage.layers]
@@ -171,7 +182,7 @@ def _new_events(lineage: Lineage, state: _State, written_at_s: float) -> list[tu
         events.append((row["line"], Event(summary=_summary(values), **at)))
     times_by_iteration = dict(zip(table["iteration"], table["time_s"], strict=True))
     # For the mAP of an iteration that an earlier call wrote.
-    earlier_s = max(state.wall_time_s, min(times_by_iteration.values(), default=written_at_s))
+    earlier_s = max(state.wall_time_s, min(times_by_iteration.values(), default=float(times_s[-1])))
     for row in lineage.maps[lineage.maps["line"] > state.line].to_dict("records"):
         time_s = times_by_iteration.get(row["iteration"], earlier_s)
         summary = _summary({"map": row["map"]})
@@ -181,14 +192,46 @@ def _new_events(lineage: Lineage, state: _State, written_at_s: float) -> list[tu
     return sorted(events, key=operator.itemgetter(0))
 
 
+def _remaining_scores(
+    state: _State, events: Sequence[tuple[int, Event]]
+) -> dict[str, dict[str, float]]:
+    """Return the scores in the file that readers do not drop when they read the new events."""
+    starts = [event.step for _, event in events if event.HasField("session_log")]
+    end = min(starts, default=state.highest + 1)
+    return {key: row for key, row in state.scores.items() if key.isdecimal() and int(key) < end}
+
+
+def _scores(lineage: Lineage) -> dict[str, dict[str, float]]:
+    """Return the finite values of all scores, by iteration."""
+    values = {
+        str(score.iteration): {tag: getattr(score, tag) for tag in _SCORE_TAGS}
+        for score in lineage.scores
+    }
+    return {
+        key: {tag: value for tag, value in row.items() if math.isfinite(value)}
+        for key, row in values.items()
+    }
+
+
+def _score_events(
+    lineage: Lineage, scores: Mapping[str, Mapping[str, float]], line: int, times_s: Values
+) -> list[tuple[int, Event]]:
+    """Return the events of scores, at the times of their iterations."""
+    rows = np.searchsorted(lineage.column("iteration"), [int(key) for key in scores], side="right")
+    return [
+        (line, Event(summary=_summary(values), wall_time=times_s[max(row - 1, 0)], step=int(key)))
+        for (key, values), row in zip(scores.items(), rows.tolist(), strict=True)
+    ]
+
+
 def _summary(values: Mapping[str, float]) -> Summary:
     return Summary(value=[Summary.Value(tag=tag, simple_value=v) for tag, v in values.items()])
 
 
-def _wall_times(lineage: Lineage, written_at_s: float) -> npt.NDArray[np.float64]:
+def _wall_times(lineage: Lineage, written_at_s: float) -> Values:
     """Return the times of iterations, counted back from the log's last line by their durations."""
     seconds = lineage.column("seconds")
     durations_s = np.where(seconds > 0, seconds, 0.0)
     remaining_s = np.cumsum(np.append(0.0, durations_s[:0:-1]))[::-1]
-    times: npt.NDArray[np.float64] = np.maximum(written_at_s - remaining_s, 0.0)
+    times: Values = np.maximum(written_at_s - remaining_s, 0.0)
     return times

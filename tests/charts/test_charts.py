@@ -20,6 +20,7 @@ from oiyolo.trainlog import smoothing
 from oiyolo.trainlog.lineage import build_lineage
 from oiyolo.trainlog.metrics_json import build_metrics
 from oiyolo.trainlog.parse import parse_log, read_log
+from oiyolo.trainlog.scores import CheckpointScore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -236,6 +237,53 @@ def test_the_map_chart_shows_the_latest_map() -> None:
     assert ax.get_ylim() == (0, 1)
     with pytest.raises(InputFormError):
         training.plot_map(parse_log(log_text(10)))
+
+
+SCORES = [
+    CheckpointScore(20 * i, 0.05 * i, 0.08 * i, (0.05 * i - 0.03, 0.05 * i + 0.03))
+    for i in range(1, 11)
+]
+NO_MAP = log_text(200).replace("mean average precision", "")
+
+
+def test_the_map_chart_shows_scores_with_their_interval_and_darknets_map() -> None:
+    ax = training.plot_map(parse_log(NO_MAP).with_scores(SCORES))
+    assert "iteration 200 · valid mAP 0.500 (the best so far), train 0.800" in texts(ax)
+    assert {"valid mAP", "95 % interval of valid", "train mAP"} < set(labels(ax))
+    assert [line.get_ydata()[-1] for line in ax.lines[:2]] == [0.5, 0.8]  # type: ignore[index]
+    assert ax.get_xlim()[0] < 1  # the log begins before the scores
+    assert "mAP@0.50 (darknet)" in labels(
+        training.plot_map(parse_log(log_text(200)).with_scores(SCORES))
+    )
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [
+        pytest.param(SCORES, id="several"),
+        pytest.param(SCORES[:1], id="one"),
+        pytest.param([CheckpointScore(20, 0.5, math.nan, (math.nan, math.nan))], id="valid alone"),
+        pytest.param([CheckpointScore(i, 0.5, 0.5, (0.4, 0.6)) for i in range(1, 201)], id="many"),
+    ],
+)
+def test_scores_give_a_map_chart_without_darknets_map(
+    tmp_path: Path, scores: list[CheckpointScore]
+) -> None:
+    log = parse_log(NO_MAP).with_scores(scores)
+    paths = training.save_charts(log, tmp_path, title="boats")
+    assert [path.name for path in paths] == ["loss.png", "iou.png", "map.png", "overview.png"]
+    assert all(is_drawn(path) for path in paths)
+    comparison.save_comparison({"a": log, "b": parse_log(log_text(20)), "c": log}, tmp_path)
+
+
+def test_the_start_of_overfitting_is_marked() -> None:
+    falling = [
+        CheckpointScore(20 * i, v, 0.9, (v - 0.02, v + 0.02))
+        for i, v in enumerate([0.7, 0.8, 0.8, 0.7, 0.5, 0.4, 0.3, 0.3, 0.2], 1)
+    ]
+    ax = training.plot_map(parse_log(NO_MAP).with_scores(falling))
+    assert "overfitting since 60" in labels(ax)
+    assert "best: valid mAP 0.800 at 60" in labels(ax)
 
 
 def excerpt(maps: Mapping[int, float], first: int = 3043, last: int = 4000) -> str:

@@ -17,7 +17,7 @@ import pytest
 from matplotlib.figure import Figure
 
 import oiyolo
-from oiyolo.core import locks, progress
+from oiyolo.core import files, locks, progress
 from oiyolo.core.errors import InputFormError, UsageError
 from oiyolo.stages.plot import live
 from oiyolo.stages.plot.compare import Compared
@@ -182,6 +182,69 @@ def test_a_second_call_does_nothing_until_the_log_grows(
     grown = cli.ok("plot", log)
     assert "the log changed" in grown.err
     assert "60 iterations" in grown.out
+
+
+def write_scores(run: Path, *values: float) -> None:
+    entries = [
+        {"iteration": 10 * i, "path": "x", "sha256": "x", "seconds": 1.0, "valid_map50": value,
+         "valid_map50_interval": [0.0, 1.0], "train_map50": 0.75}
+        for i, value in enumerate(values, 1)
+    ]  # fmt: skip
+    content = {"valid_images": 9, "train_images": 9, "made_from": {}, "checkpoints": entries}
+    files.write_json(run / "checkpoint_scores.json", content)
+
+
+def test_scores_of_checkpoints_are_charted_once_they_exist(cli: Cli, project: Path) -> None:
+    run = project / "runs" / "demo-001"
+    cli.ok("plot", "demo-001", project=project)
+    assert not (run / "charts" / "map.png").exists()
+    write_scores(run, 0.25, 0.5)
+    done = cli.ok("plot", "demo-001", "--json", project=project)
+    assert "the scores changed" in done.err
+    assert (done.json["valid_map50"], done.json["train_map50"]) == (0.5, 0.75)
+    assert (run / "charts" / "map.png").is_file()
+    table = pd.read_csv(run / "metrics.csv").set_index("iteration")
+    assert table["valid_map50"].dropna().to_dict() == {10: 0.25, 20: 0.5}
+    assert "up to date" in cli.ok("plot", "demo-001", project=project).err
+    (run / "checkpoint_scores.json").write_text("{", encoding="utf-8")
+    damaged = cli.ok("plot", "demo-001", project=project)
+    assert "checkpoint_scores.json is damaged" in damaged.err
+    assert not (run / "charts" / "map.png").exists()
+
+
+def test_a_comparison_has_the_scores_of_each_run(cli: Cli, project: Path) -> None:
+    write_scores(project / "runs" / "demo-001", 0.5, 0.25)
+    done = cli.ok("plot", "demo-001", "demo-002", project=project)
+    assert "best valid mAP" in done.out
+    table = pd.read_csv(project / "runs" / "comparison-demo-001-and-demo-002" / "comparison.csv")
+    first, second = table.to_dict("records")
+    assert (first["valid_map50"], first["best_valid_map50_iteration"]) == (0.25, 10)
+    assert pd.isna(second["valid_map50"])
+
+
+@pytest.mark.usefixtures("immediate_refresh")
+def test_following_draws_again_when_only_the_scores_change(
+    cli: Cli,
+    project: Path,
+    background: Callable[[Callable[[], None]], None],
+    wait_until: Callable[[Callable[[], bool]], None],
+) -> None:
+    run = project / "runs" / "demo-002"
+    has_started = threading.Event()
+
+    def score() -> None:
+        with locks.exclusive(run / ".lock", what="the run", operation="train"):
+            has_started.set()
+            wait_until((run / "metrics.json").is_file)
+            write_scores(run, 0.5)
+            wait_until((run / "charts" / "map.png").is_file)
+
+    background(score)
+    has_started.wait()
+    done = cli.ok("plot", "demo-002", "--follow", "--every-s", "0.05", "--json", project=project)
+    assert done.json["valid_map50"] == 0.5
+    assert any("· falling" in line and "valid mAP 0.500" in line for line in done.err.splitlines())
+    assert "plot: up to date" in cli.ok("plot", "demo-002", project=project).err
 
 
 def test_a_map_chart_of_an_earlier_log_is_removed(cli: Cli, log: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from oiyolo.core.errors import UsageError
 from oiyolo.trainlog.parse import parse_log, read_log
+from oiyolo.trainlog.scores import CheckpointScore
 
 pytest.importorskip("tensorboard", reason="the extra [tensorboard] is not installed")
 
@@ -116,6 +117,36 @@ def test_map_is_appended_after_its_iteration_was_written(tmp_path: Path) -> None
     write(tmp_path, lines(1, 10))
     assert write(tmp_path, lines(1, 10) + " mean_average_precision (mAP@0.50) = 0.25\n") == 1
     assert scalars(tmp_path)["map"] == [(10, 0.25)]
+
+
+def write_scores(folder: Path, text: str, scores: dict[int, tuple[float, float]]) -> int:
+    writer = EventWriter(folder)
+    rows = [CheckpointScore(i, *values, (0.0, 1.0)) for i, values in sorted(scores.items())]
+    writer.write(parse_log(text).with_scores(rows), written_at_s=AT_S)
+    return writer.new_steps
+
+
+def test_scores_are_written_once_also_after_their_iterations(tmp_path: Path) -> None:
+    text = START + lines(1, 40)
+    assert write_scores(tmp_path, text, {10: (0.25, 0.5)}) == 41
+    scores = {10: (0.25, 0.5), 20: (0.5, math.nan)}
+    assert write_scores(tmp_path, text, scores) == 1
+    assert write_scores(tmp_path, text, scores) == 0
+    assert write_scores(tmp_path, text, {**scores, 10: (0.125, 0.5)}) == 1  # scored again
+    found = scalars(tmp_path)
+    assert found["valid_map50"] == [(10, 0.25), (20, 0.5), (10, 0.125)]
+    assert found["train_map50"] == [(10, 0.5), (10, 0.5)]
+    assert events_in(tmp_path)[-2].time_s == AT_S - 40
+
+
+def test_scores_of_replaced_iterations_are_written_again(tmp_path: Path) -> None:
+    first = START + lines(1, 100)
+    write_scores(tmp_path, first, {80: (0.25, 0.5), 90: (0.5, 0.5)})
+    second = first + START + lines(81, 95, loss=2.5)
+    assert write_scores(tmp_path, second, {80: (0.25, 0.5)}) == 15
+    assert scalars(tmp_path)["valid_map50"] == [(80, 0.25)]
+    assert write_scores(tmp_path, second, {80: (0.25, 0.5), 90: (0.5, 0.5)}) == 1
+    assert scalars(tmp_path)["valid_map50"] == [(80, 0.25), (90, 0.5)]
 
 
 def test_a_resume_invalidates_replaced_iterations(tmp_path: Path) -> None:

@@ -25,7 +25,6 @@ from oiyolo.stages.plot.outputs import (
     with_events,
     write_recipe,
 )
-from oiyolo.trainlog.parse import read_log
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -117,9 +116,10 @@ def plot(
             to the current folder if its folder is not writable. Also the name or folder of a run.
             Several logs or runs are compared.
         run: Name of a run; the latest run by default.
-        follow: Whether to draw the charts again each time the log has grown, until the training
-            ends. A log that does not belong to a run has ended when it has not grown for
-            ``idle_s``. Ctrl-C also ends following, and returns the latest charts.
+        follow: Whether to draw the charts again each time the log has grown or a checkpoint has
+            been scored, until the training ends. A log that does not belong to a run has ended when
+            it has not grown for ``idle_s``. Ctrl-C also ends following, and returns the latest
+            charts.
         every_s: Minimum time between two refreshes, in seconds; 10 by default.
         idle_s: Time in seconds without growth after which a log has ended; 300 by default.
         tensorboard: Folder for TensorBoard event files, with a subfolder for each run.
@@ -178,7 +178,7 @@ def _plot_once(target: Target, writer: EventWriter | None) -> Plotted:
     recipe = target.recipe()  # before reading, because the log may grow
     plotted = load_outputs(target, recipe)
     if plotted is None:
-        plotted = draw(target, read_log(target.log_path))
+        plotted = draw(target, target.read_log())
         write_recipe(plotted, target, recipe)
     else:
         _log.info("plot: up to date")

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Final
 from oiyolo.core import files
 from oiyolo.core.results import Result, format_table, images_html
 from oiyolo.trainlog.lineage import format_number
-from oiyolo.trainlog.parse import read_log
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,6 +31,9 @@ _HEADINGS: Final = {
     "map": "mAP",
     "best_map": "best mAP",
     "best_map_iteration": "at iteration",
+    "valid_map50": "valid mAP",
+    "best_valid_map50": "best valid mAP",
+    "best_valid_map50_iteration": "at iteration",
     "images_per_s": "images/s",
     "verdict": "verdict",
 }
@@ -43,7 +45,8 @@ class Compared(Result):
 
     Attributes:
         rows: One mapping per log: run, iteration, avg_loss, loss_smoothed, iou_smoothed, map,
-            best_map, best_map_iteration, images_per_s, verdict.
+            best_map, best_map_iteration, valid_map50, best_valid_map50,
+            best_valid_map50_iteration, images_per_s, verdict.
         charts: The chart as PNG, next to an SVG of the same name.
         table: Path of the rows as CSV.
     """
@@ -94,7 +97,7 @@ def compare(targets: Mapping[str, Target], writers: Sequence[EventWriter]) -> Co
     from oiyolo.charts.comparison import save_comparison  # noqa: PLC0415  (so is matplotlib)
     from oiyolo.trainlog.metrics_json import build_metrics  # noqa: PLC0415  (and numpy)
 
-    logs = {name: read_log(target.log_path) for name, target in targets.items()}
+    logs = {name: target.read_log() for name, target in targets.items()}
     for writer, name in zip(writers, targets, strict=False):
         writer.write(logs[name], written_at_s=targets[name].log_path.stat().st_mtime)
     folder = comparison_folder(targets)
@@ -114,11 +117,14 @@ def compare(targets: Mapping[str, Target], writers: Sequence[EventWriter]) -> Co
 
 def _row(metrics: Mapping[str, Any]) -> dict[str, Any]:
     last, best = metrics["last"], metrics["best"]["map"] or {}
+    best_score = metrics["best"]["valid_map50"] or {}
     return {
         "run": metrics["name"],
         **{key: last[key] for key in _HEADINGS if key in last},
         "best_map": best.get("value"),
         "best_map_iteration": best.get("iteration"),
+        "best_valid_map50": best_score.get("value"),
+        "best_valid_map50_iteration": best_score.get("iteration"),
         "verdict": metrics["verdict"]["sentence"],
     }
 

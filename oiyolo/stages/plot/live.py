@@ -1,7 +1,8 @@
 """The part of plot that follows a training run in progress.
 
-The charts are drawn again each time the log has grown, and a status line reports progress: in place
-on a terminal, with the overview chart in a notebook cell, as plain lines elsewhere.
+The charts are drawn again each time the log has grown or a checkpoint has been scored, and a status
+line reports progress: in place on a terminal, with the overview chart in a notebook cell, as plain
+lines elsewhere.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from oiyolo.core import progress
 from oiyolo.core.results import images_html
 from oiyolo.stages.plot.outputs import draw, load_outputs, with_events, write_recipe
 from oiyolo.trainlog.follow import LogFollower
-from oiyolo.trainlog.parse import read_log
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from oiyolo.stages.plot.outputs import Plotted, Target
     from oiyolo.tracking.tensorboard import EventWriter
+    from oiyolo.trainlog.tables import TrainLog
 
 _POLL_S: Final = 0.5
 _REST_RATIO: Final = 4.0  # idle time per refresh time, because darknet may need the CPU
@@ -65,6 +66,7 @@ class _LiveTraining:
         self.writer = writer
         self.follower = LogFollower(target.log_path)
         self.plotted: Plotted | None = None
+        self._scores_id: tuple[int, ...] = ()
 
     @property
     def is_over(self) -> bool:
@@ -89,9 +91,19 @@ class _LiveTraining:
         """Kind of the latest verdict; a change of it is reported at once."""
         return "" if self.plotted is None else str(self.plotted.numbers["verdict"]["kind"])
 
+    @property
+    def log(self) -> TrainLog:
+        """The log so far, with the present scores."""
+        return self.target.with_scores(self.follower.log)
+
+    def update(self) -> bool:
+        """Read what was appended to the log; return whether the log or the scores have changed."""
+        before, self._scores_id = self._scores_id, _file_id(self.target.scores_path)
+        return self.follower.update() or self._scores_id != before
+
     def refresh(self) -> None:
         """Draw the charts again, unless the log has no iterations yet."""
-        log = self.follower.log
+        log = self.log
         if log.latest is not None:
             self.plotted = with_events(draw(self.target, log), self.target, self.writer)
 
@@ -101,10 +113,10 @@ class _LiveTraining:
         if plotted is not None and not self.target.log_path.is_file():
             return  # the log was deleted
         recipe = self.target.recipe()
-        if self.follower.update() or plotted is None:
-            plotted = load_outputs(self.target, recipe) or draw(self.target, self.follower.log)
+        if self.update() or plotted is None:
+            plotted = load_outputs(self.target, recipe) or draw(self.target, self.log)
         if not _ends_with_newline(self.target.log_path):  # which the follower has not read
-            plotted = draw(self.target, read_log(self.target.log_path))
+            plotted = draw(self.target, self.target.read_log())
         self.plotted = with_events(plotted, self.target, self.writer)
         write_recipe(plotted, self.target, recipe)
 
@@ -112,27 +124,36 @@ class _LiveTraining:
 def _follow_until_over(
     training: _LiveTraining, report: _Reporter, *, every_s: float, idle_s: float
 ) -> None:
-    """Draw the charts each time the log has grown, until the training is over."""
-    has_new_lines = False
+    """Draw the charts each time log or scores have changed, until the training is over."""
+    is_changed = False
     grown_at_s = due_s = time.monotonic()
     while True:
         is_over = training.is_over  # checked before reading, so that the last lines are read
-        if training.follower.update():
-            has_new_lines = True
+        if training.update():
+            is_changed = True
             grown_at_s = time.monotonic()
         is_idle = training.target.run is None and time.monotonic() - grown_at_s >= idle_s
         if is_over or is_idle:
             break
-        if has_new_lines and time.monotonic() >= due_s:
+        if is_changed and time.monotonic() >= due_s:
             started_s = time.monotonic()
             training.refresh()
-            has_new_lines = False
+            is_changed = False
             due_s = time.monotonic() + max(every_s, _REST_RATIO * (time.monotonic() - started_s))
             report(training)
         time.sleep(min(_POLL_S, every_s, idle_s))
-    if has_new_lines and training.plotted is not None:
+    if is_changed and training.plotted is not None:
         training.refresh()
     training.finish()
+
+
+def _file_id(path: Path | None) -> tuple[int, ...]:
+    """Return numbers that differ once a file was replaced; none if it does not exist."""
+    try:
+        status = None if path is None else path.stat()
+    except FileNotFoundError:
+        return ()
+    return () if status is None else (status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 def _ends_with_newline(path: Path) -> bool:

@@ -17,6 +17,7 @@ from oiyolo.project.project import open_project
 from oiyolo.training.live_reader import latest_stats
 from oiyolo.training.run import Run, find_run
 from oiyolo.trainlog.parse import read_log, write_metrics_csv
+from oiyolo.trainlog.scores import read_scores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from oiyolo.trainlog.tables import TrainLog
 
 _RECIPE_NAME: Final = ".made-from.json"
+_LAST_KEYS: Final = ("avg_loss", "iou", "map", "valid_map50", "train_map50")
 _log = logging.getLogger("oiyolo")
 
 
@@ -99,7 +101,7 @@ class Plotted(Result):
             "name": self.name,
             "iterations": self.numbers["summary"]["iterations"],
             "last_iteration": last.get("iteration"),
-            **{key: last.get(key) for key in ("avg_loss", "iou", "map")},
+            **{key: last.get(key) for key in _LAST_KEYS},
             "verdict": self.numbers["verdict"],
             "loading": self.numbers.get("loading"),
             "charts": [str(path) for path in self.charts],
@@ -162,10 +164,25 @@ class Target:
         """Path of the recipe: what the charts were made from."""
         return self.charts_folder / _RECIPE_NAME
 
+    @property
+    def scores_path(self) -> Path | None:
+        """Path of the scores of the run's checkpoints; ``None`` for a log outside a run."""
+        return None if self.run is None else self.run.scores_path
+
+    def read_log(self) -> TrainLog:
+        """Return the log as tables, with the scores of its run."""
+        return self.with_scores(read_log(self.log_path))
+
+    def with_scores(self, log: TrainLog) -> TrainLog:
+        """Return a log with the present scores of its run."""
+        return log if self.scores_path is None else log.with_scores(read_scores(self.scores_path))
+
     def recipe(self) -> dict[str, object]:
         """Return the present recipe: what the charts would be made from now."""
+        scores = self.scores_path
         return {
             "the log": files.sha256_of(self.log_path),
+            "the scores": files.sha256_of(scores) if scores and scores.is_file() else None,
             "max_batches": self.max_batches,
             "version": __version__,
         }
@@ -267,7 +284,7 @@ def load_outputs(target: Target, recipe: Mapping[str, object]) -> Plotted | None
         expected = [*charts, *(c.with_suffix(".svg") for c in charts), target.metrics]
         numbers = records.find_intact(target.metrics_json, _Numbers)
         if charts and numbers is not None and all(path.is_file() for path in expected):
-            return _plotted(target, charts, numbers, lambda: read_log(target.log_path))
+            return _plotted(target, charts, numbers, target.read_log)
         reason = "a chart or metrics file is missing or damaged"
     _log.info("plot: drawing the charts again: %s", reason)
     return None
