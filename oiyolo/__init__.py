@@ -51,7 +51,11 @@ if TYPE_CHECKING:
     from oiyolo.planning.run_plan import RunPlan
     from oiyolo.project.project import Project, open_project
     from oiyolo.stages.build import Built, build
-    from oiyolo.stages.evaluate import Evaluated, evaluate
+    from oiyolo.stages.evaluate import evaluate
+    from oiyolo.stages.evaluate.baseline import Baseline
+    from oiyolo.stages.evaluate.checkpoints import CheckpointsScored
+    from oiyolo.stages.evaluate.compare import RunsCompared
+    from oiyolo.stages.evaluate.run_scores import Evaluated
     from oiyolo.stages.fetch import Fetched, fetch
     from oiyolo.stages.fetch.shard_fetch import FetchedShard
     from oiyolo.stages.plot import plot
@@ -96,7 +100,11 @@ _NAMES_BY_MODULE = {
     "planning.run_plan": ("RunPlan",),
     "project.project": ("open_project", "Project"),
     "stages.build": ("build", "Built"),
-    "stages.evaluate": ("evaluate", "Evaluated"),
+    "stages.evaluate": ("evaluate",),
+    "stages.evaluate.baseline": ("Baseline",),
+    "stages.evaluate.checkpoints": ("CheckpointsScored",),
+    "stages.evaluate.compare": ("RunsCompared",),
+    "stages.evaluate.run_scores": ("Evaluated",),
     "stages.fetch": ("fetch", "Fetched"),
     "stages.fetch.shard_fetch": ("FetchedShard",),
     "stages.plot": ("plot",),
@@ -170,6 +178,9 @@ __all__ = [  # noqa: RUF022  (in the order of use)
     "Compared",
     "Evaluated",
     "Evaluation",
+    "Baseline",
+    "CheckpointsScored",
+    "RunsCompared",
     "Report",
     "Predicted",
     "Detected",

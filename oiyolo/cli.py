@@ -454,7 +454,8 @@ _add(
 )
 _add(
     "evaluate",
-    "Score a run's detector on images that training never saw.",
+    "Score a run's detector on images that training never saw, or compare two runs.",
+    click.Argument(["runs"], nargs=-1, metavar="[RUN]..."),
     _run_option(),
     _option(
         "--split",
@@ -464,6 +465,32 @@ _add(
         help="The split to score on.",
     ),
     _option("--weights", metavar="FILE", help="Score these weights of the network instead."),
+    _option(
+        "--with",
+        "scorer",
+        type=click.Choice(["onnxruntime", "darknet"]),
+        default="onnxruntime",
+        show_default=True,
+        help="The program that runs the network; darknet's scores are checked with onnxruntime.",
+    ),
+    _option(
+        "--all-checkpoints",
+        is_flag=True,
+        help="Score all saved weights on valid and a sample of train, and the best on test.",
+    ),
+    _option(
+        "--baseline",
+        is_flag=False,
+        flag_value="yolo-fastest-xl",
+        metavar="[NAME]",
+        help="Also score a published detector that was not trained for this task: "
+        "yolo-fastest-xl, yolov4-tiny or yolov3-openimages.  [without NAME: yolo-fastest-xl]",
+    ),
+    _option(
+        "--baseline-model",
+        metavar="FILE",
+        help="Also score this ONNX model, which was not trained for this task.",
+    ),
     keys=("darknet",),
 )
 _add("report", "Write a report about a run, in one HTML file.", _run_option())

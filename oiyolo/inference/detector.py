@@ -81,6 +81,7 @@ class Detector:
         fit: How images are fitted to the input; by default as ``facts`` says, likewise below.
         threshold: Lowest confidence to report.
         nms: IoU above which the less confident of two boxes of a class is dropped.
+        threads: Number of threads that are used at the same time; by default one per core.
 
     Attributes:
         facts: What is known about the network.
@@ -105,6 +106,7 @@ class Detector:
         fit: InputFit | None = None,
         threshold: float | None = None,
         nms: float | None = None,
+        threads: int | None = None,
     ) -> None:
         self.facts = facts
         self.names = facts.names
@@ -113,7 +115,7 @@ class Detector:
         default = DEFAULT_THRESHOLD if facts.threshold is None else facts.threshold
         self.threshold = _checked("threshold", threshold, default)
         self.nms_iou = _checked("nms", nms, facts.nms_iou)
-        self._cores = len(os.sched_getaffinity(0))
+        self._cores = threads or len(os.sched_getaffinity(0))
         self._sessions = {session.threads: session}
         self._lock = threading.Lock()
         self.size_wh = session.size_wh

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import math
-import statistics
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
-from oiyolo.core import files, records
+from oiyolo.core import files
 from oiyolo.core.errors import InputFormError, OiyoloError, UsageError
 from oiyolo.core.units import format_bytes
-from oiyolo.darknet.forks import FORKS
 from oiyolo.inference.facts import InputFit, ModelFacts
 from oiyolo.inference.suppression import nms_rule
 from oiyolo.networks import cfg as cfg_file
 from oiyolo.networks.layers import heads_of
-from oiyolo.networks.weights import read_header
 from oiyolo.project.config import FILE_NAME
 from oiyolo.project.project import open_or_default
-from oiyolo.training.run import BASE_NAME, FINISHED, find_run
+from oiyolo.training import run_detector
+from oiyolo.training.run import FINISHED, find_run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from oiyolo.inference.detector import Detector
     from oiyolo.inference.facts import Layout
@@ -32,6 +29,7 @@ if TYPE_CHECKING:
     from oiyolo.networks.cfg import Cfg
     from oiyolo.project.project import Project, ProjectLike
     from oiyolo.training.run import Run
+    from oiyolo.training.run_detector import RunWeights
 
     Names = str | Path | Sequence[str]
     """A names file, or the names."""
@@ -216,21 +214,21 @@ def _of_files(cfg_path: Path, weights_path: Path, names: Names | None) -> Detect
 def _of_run(
     project: Project, name: str | None, weights: str | Path | None, names: Names | None
 ) -> DetectorFiles:
-    weights_of = functools.cache(_weights_of)  # checking large files takes time
+    weights_of = functools.cache(run_detector.weights_of)  # checking large files takes time
     run = _find_run(project, name, weights_of)
-    checkpoint = weights_of(run) if weights is None else (Path(weights), None)
-    if checkpoint is None:
+    chosen = weights_of(run) if weights is None else None
+    if weights is None and chosen is None:
         raise UsageError(
             f"the run {run.name} has no valid weights yet",
             where=str(run.weights_folder),
             remedy="Run `oiyolo train`, which resumes it, or choose another detector",
         )
-    path, iteration = checkpoint
+    path, iteration = (chosen.path, chosen.iteration) if chosen else (Path(weights or ""), None)
     why = "" if name is not None else ", the newest finished run"
     if name is None and run.state != FINISHED:
         why = ", the newest run with valid weights; it is not finished"
     shown = f"iteration {iteration:,}" if iteration is not None else str(path)
-    facts = _facts_of(run, path, iteration)
+    facts = run_detector.facts_of(run, path, iteration)
     if names is not None:
         facts = replace(facts, names=_names(names))
     return DetectorFiles(f"run {run.name} ({shown}){why}", run.name, run.cfg_path, path, facts, run)
@@ -241,7 +239,7 @@ def _has_runs(project: Project) -> bool:
 
 
 def _find_run(
-    project: Project, name: str | None, weights_of: Callable[[Run], tuple[Path, int] | None]
+    project: Project, name: str | None, weights_of: Callable[[Run], RunWeights | None]
 ) -> Run:
     """Return the named run, or the newest finished one, or the newest with valid weights."""
     if name is None and not _has_runs(project):
@@ -263,90 +261,6 @@ def _find_run(
         return run.state == FINISHED and has_weights(run)
 
     return find_run(project.runs_folder, name, is_finished, has_weights)
-
-
-def _weights_of(run: Run) -> tuple[Path, int] | None:
-    """Return the final weights of a run, or its newest valid ones, and their iteration."""
-    from oiyolo.training.checkpoints import Checkpoints  # noqa: PLC0415  (imports the log's reader)
-
-    cfg = cfg_file.read(run.cfg_path)
-    fork = FORKS.get(run.record.get("darknet", {}).get("fork"), FORKS["alexeyab"])
-    checkpoints = Checkpoints(run, fork, cfg)
-    final = checkpoints.final_path
-    if final.is_file() and checkpoints.has_right_size(final):
-        return final, read_header(final).iteration(cfg.net.integer("batch", 1))
-    path, iteration = checkpoints.newest()
-    return None if path is None else (path, iteration)
-
-
-def _facts_of(run: Run, weights_path: Path, iteration: int | None) -> ModelFacts:
-    """Return what is known about the detector of a run."""
-    record = run.record
-    cfg = cfg_file.read(run.cfg_path)
-    darknet = record.get("darknet", {})
-    fork = str(darknet.get("fork", ""))
-    kind, beta = nms_rule(cfg, fork=fork)
-    names = records.read_lines(run.folder / "obj.names", remedy=_TRAIN_AGAIN)
-    evaluation = _evaluation_of(run, weights_path, iteration)
-    network = str(record.get("network") or BASE_NAME)
-    return ModelFacts(
-        tuple(names),
-        fit=_fit_of(record, cfg, fork),
-        threshold=_threshold_in(evaluation),
-        nms_kind=kind,
-        nms_beta=beta,
-        fork=fork,
-        was_trained_on_gpu=bool(darknet.get("gpu")),
-        scores={key: evaluation[key] for key in _SCORES if _is_number(evaluation.get(key))},
-        licence=_DATA_LICENCES,
-        description=f"{network} trained as {run.name} to detect {', '.join(names)}",
-    )
-
-
-def _fit_of(record: Mapping[str, Any], cfg: Cfg, fork: str) -> InputFit:
-    """Return how a run's images were fitted to the network's input.
-
-    Images that ``prepare`` left in their own shape were fitted by darknet: pjreddie's letterboxes
-    them (examples/detector.c, validate_detector), the others stretch them unless ``letter_box`` is
-    set (src/detector.c, src/parser.c).
-    """
-    images = (record.get("made_from") or {}).get("images")
-    prepared = images.get("fit") if isinstance(images, dict) else None
-    if prepared == "stretch":
-        return "stretch"
-    if prepared == "none" and fork not in {"", "pjreddie"}:
-        return "letterbox" if cfg.net.integer("letter_box", 0) else "stretch"
-    return "letterbox"
-
-
-def _evaluation_of(run: Run, weights_path: Path, iteration: int | None) -> dict[str, Any]:
-    """Return the scores of weights of a run; empty if these weights were not scored."""
-    from oiyolo.evaluation.summary import with_current_keys  # noqa: PLC0415  (rarely needed)
-
-    saved = files.read_json(run.evaluation_path)
-    try:
-        evaluation = with_current_keys(saved) if isinstance(saved, dict) else {}
-    except ValueError:
-        return {}
-    scored = evaluation.get("weights", {})
-    is_same = Path(str(scored.get("path"))).name == weights_path.name
-    return evaluation if is_same and scored.get("iteration") == iteration else {}
-
-
-def _threshold_in(evaluation: Mapping[str, Any]) -> float | None:
-    """Return the threshold with the highest F1 on the valid split, the median of the classes.
-
-    Scores of the test split are not used: a threshold chosen on them would flatter the detector.
-    """
-    if evaluation.get("split") != "valid":
-        return None
-    thresholds = [row["score_threshold"] for row in evaluation["classes"].values()]
-    numbers = [value for value in thresholds if _is_number(value) and 0 <= value <= 1]
-    return float(statistics.median(numbers)) if numbers else None
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 def _class_count(cfg: Cfg) -> int:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from oiyolo.core.errors import InputFormError
 from oiyolo.core.results import Result, format_table, pluralize
+from oiyolo.darknet.forks import FORKS
 from oiyolo.planning.comparison import comparison
 from oiyolo.project import journals
 from oiyolo.project.project import open_project
 from oiyolo.stages import select as select_stage
 from oiyolo.training.live_reader import latest_stats
 from oiyolo.training.run import survey_runs
+from oiyolo.training.score_monitor import map_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,14 +84,16 @@ class Status(Result):
         return "\n".join(lines)
 
 
-def _in_progress(run: Run) -> dict[str, object]:
-    """Return the iteration and the process of a run that is being trained; empty for any other."""
+def _in_progress(run: Run) -> dict[str, Any]:
+    """Return how far a run in training is, and its process; empty for any other run."""
     if not run.is_training:
         return {}
     record, latest = run.record, latest_stats(run.log_path)
     return {
         "iteration": latest.iteration if latest else 0,
         **{name: record.get(name) for name in ("max_batches", "process", "host")},
+        "map": run.map_source(),
+        "best": record.get("best"),
     }
 
 
@@ -97,8 +101,12 @@ def _state_text(run: Run) -> str:
     now = _in_progress(run)
     if not now:
         return run.state or "unknown"
-    iteration, total, number, host = now.values()
-    return f"running, iteration {iteration:,} of {total or 0:,} (process {number} on {host})"
+    iteration, total, number, host, source, best = now.values()
+    fork = FORKS.get(run.record.get("darknet", {}).get("fork"))
+    text = f"running, iteration {iteration:,} of {total or 0:,} (process {number} on {host})"
+    if fork is not None:
+        text += f"; {map_text(source, fork)}"
+    return text + (f"; best {best['map']:.2%} at iteration {best['iteration']:,}" if best else "")
 
 
 def status(project: ProjectLike = ".") -> Status:

@@ -182,7 +182,11 @@ class CostEstimate:
         costs = {"fetch": self.fetch, "training": self.training, "total": self.total}
         rows = [(f"  {name}", format_money(cost, self.currency)) for name, cost in costs.items()]
         price = format_money(self.price_per_hour, self.currency)
-        return f"cost at {price} per hour\n{format_table(rows)}"
+        return (
+            f"cost at {price} per hour\n{format_table(rows)}\n"
+            "  `oiyolo evaluate --baseline`, after `oiyolo split`, shows what a detector reaches\n"
+            "  that costs no training"
+        )
 
 
 @dataclass(frozen=True)

@@ -103,11 +103,12 @@ def report(
         lambda run: latest_stats(run.log_path) is not None,
     )
     path = target.folder / "report.html"
-    lacks_charts = target.log_path.is_file() and not list(target.charts_folder.glob("*.png"))
+    has_charts = latest_stats(target.log_path) is not None
     if dry_run:
+        charts = plot_stage.plot(opened, run=target.name, dry_run=True) if has_charts else None
         is_stale = _stale_reason(path, _recipe(target, _dataset(opened))) is not None
-        return Plan("report", [f"write {path}"] if lacks_charts or is_stale else [])
-    if lacks_charts:
+        return Plan("report", [f"write {path}"] if (charts and charts.actions) or is_stale else [])
+    if has_charts:
         plot_stage.plot(opened, run=target.name)
     files.remove_abandoned_parts(target.folder, path.name, _RECIPE_NAME)
     dataset = _dataset(opened)
@@ -172,10 +173,11 @@ def _render(project: Project, run: Run, dataset: dict[str, Any] | None) -> str:
         run=run,
         record=run.started_record,
         evaluation=_evaluation(run),
+        verdict=_verdict(run),
         dataset=dataset,
         splits=SPLITS,
         panels=_pictures(run.panels_folder, ("overview", "worst", "confusion")),
-        charts=_pictures(run.charts_folder, ("loss", "iou", "map")),
+        charts=_pictures(run.charts_folder, ("loss", "iou", "map", "checkpoints")),
         options=project.config,
         version=__version__,
     )
@@ -195,6 +197,22 @@ def _evaluation(run: Run) -> dict[str, Any] | None:
         return None
     with records.convert_damage(run.evaluation_path, remedy):
         return with_current_keys(content)
+
+
+class _Verdict(TypedDict):
+    sentence: str
+
+
+class _Metrics(TypedDict):
+    """What the page shows of ``metrics.json``."""
+
+    verdict: _Verdict
+
+
+def _verdict(run: Run) -> str:
+    """Return how the training went, in a sentence; empty if there are no figures."""
+    numbers = records.find_intact(run.folder / "metrics.json", _Metrics)
+    return "" if numbers is None else str(numbers["verdict"]["sentence"])
 
 
 def _pictures(folder: Path, names: tuple[str, ...]) -> dict[str, Path]:

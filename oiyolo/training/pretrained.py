@@ -1,4 +1,4 @@
-"""Download pretrained weights from their mirrors, and verify the cached files."""
+"""Download pretrained weights and their networks, and verify the cached files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import struct
 from typing import TYPE_CHECKING, Any, Final
 
 from oiyolo.core.errors import InputFormError, UnavailableError
-from oiyolo.core.files import read_json, sha256_of, write_json
+from oiyolo.core.files import digest_of, read_json, sha256_of, write_json
 from oiyolo.net.download import PARTIAL_SUFFIX, PartialDownload
 from oiyolo.networks.weights import check_weights, weights_error
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from oiyolo.net.client import HttpClient
-    from oiyolo.networks.weights import MirrorUrl, Pretrained
+    from oiyolo.networks.weights import Checksum, MirrorUrl, Pretrained
 
 _log = logging.getLogger("oiyolo")
 
@@ -26,10 +26,21 @@ _SEEN_OFFSET: Final = 12
 """Position of the number of images seen in the header of a weights file."""
 
 
+TRAIN_REMEDY: Final = (
+    "download the file by other means and set [train] weights to its path; or set "
+    'weights = "none" to train from scratch'
+)
+
+
 def obtain(
-    name: str, *, cache: Path, client: HttpClient, pretrained: Mapping[str, Pretrained]
+    name: str,
+    *,
+    cache: Path,
+    client: HttpClient,
+    pretrained: Mapping[str, Pretrained],
+    remedy: str = TRAIN_REMEDY,
 ) -> Path:
-    """Return pretrained weights, downloading them unless they are in the cache.
+    """Return a file of pretrained weights, downloading it unless it is in the cache.
 
     Cached files are verified by size and checksum; the checksum is computed again only if the file
     was modified. A file gets its final name after validation. Interrupted downloads are kept next
@@ -39,7 +50,8 @@ def obtain(
         name: Name in ``pretrained``.
         cache: Folder of the cached files. Only one process may download into it at a time.
         client: Client that sends the requests.
-        pretrained: The available weights, by name.
+        pretrained: The available files, by name.
+        remedy: What the user can do if it cannot be downloaded, besides trying again.
 
     Returns:
         Path of the file. ``origin`` returns where it came from.
@@ -65,11 +77,10 @@ def obtain(
             return path
         problems.append(f"{mirror.url}: {problem}")
     raise UnavailableError(
-        f"the pretrained weights {name} cannot be downloaded",
+        f"the pretrained {'weights' if entry.layers else 'file'} {name} cannot be downloaded",
         expected=f"{entry.size_bytes:,} bytes from one of {len(entry.mirrors)} mirrors",
         found="; ".join(problems),
-        remedy="Run the command again to resume the download; or download the file by other means "
-        'and set [train] weights to its path; or set weights = "none" to train from scratch',
+        remedy=f"Run the command again to resume the download; or {remedy}",
     )
 
 
@@ -103,9 +114,7 @@ def _try_mirror(entry: Pretrained, mirror: MirrorUrl, path: Path, client: HttpCl
 
     def check_file(_: object) -> None:
         checksum = mirror.checksum if mirror.full_network_bytes else entry.checksum
-        report = check_weights(partial.path, expected_bytes=expected_bytes, checksum=checksum)
-        if report.warning:
-            _log.warning("train: %s", report.warning)
+        _check(partial.path, entry, expected_bytes, checksum)
         if mirror.full_network_bytes:
             _truncate(partial.path, entry.size_bytes)
             check_weights(partial.path, expected_bytes=entry.size_bytes)
@@ -149,13 +158,28 @@ def _verified_record(path: Path, entry: Pretrained) -> dict[str, Any] | None:
         is_same = record.get("mtime_ns") == path.stat().st_mtime_ns
         return record if is_same or sha256_of(path) == record["sha256"] else None
     try:  # put there by hand, or by an older version
-        report = check_weights(path, expected_bytes=entry.size_bytes, checksum=entry.checksum)
+        _check(path, entry, entry.size_bytes, entry.checksum)
     except InputFormError:
         return None
-    if report.warning:
-        _log.warning("train: %s", report.warning)
     new_record = {"sha256": sha256_of(path), "size_bytes": entry.size_bytes}
     return {**record, **new_record, "checked": _digest(entry)}
+
+
+def _check(path: Path, entry: Pretrained, expected_bytes: int, checksum: Checksum | None) -> None:
+    """Raise if a file is not the expected one; warn of a doubt about weights."""
+    if entry.layers:
+        report = check_weights(path, expected_bytes=expected_bytes, checksum=checksum)
+        if report.warning:
+            _log.warning("%s", report.warning)
+    elif checksum is not None:
+        digest = digest_of(path, checksum.algorithm)
+        if digest not in checksum.digests:
+            raise InputFormError(
+                "not the published file",
+                where=str(path),
+                expected=f"{checksum.algorithm} {checksum.digests[0]}",
+                found=digest,
+            )
 
 
 def _digest(entry: Pretrained) -> str:

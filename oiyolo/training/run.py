@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypedDict
+from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
 
 from oiyolo.core import files, locks, records, staleness
 from oiyolo.core.errors import InputFormError, UsageError
@@ -25,6 +25,8 @@ FINISHED: Final = "finished"
 FAILED: Final = "failed"
 INTERRUPTED: Final = "interrupted"
 RUNNING: Final = "running"
+MapSource = Literal["own", "darknet"]
+"""Who measures mAP during a training: oiyolo, for every fork, or darknet, if it can."""
 _NUMBERED: Final = re.compile(r"(.+)-(\d{3,})")
 
 
@@ -60,6 +62,7 @@ class RecordFields(TypedDict, total=False):
     state: str
     network: str
     max_batches: int
+    map: str
     seconds: float
     resumed_at_iteration: int
     began_at: str
@@ -132,14 +135,24 @@ class Run:
         return self.folder / "evaluation.json"
 
     @property
+    def scores_path(self) -> Path:
+        """The scores of its checkpoints (``stages.evaluate.checkpoint_scorer``)."""
+        return self.folder / "checkpoint_scores.json"
+
+    @property
     def record_path(self) -> Path:
         """The record of the run: its inputs, state and events."""
         return self.folder / "run.json"
 
     @property
+    def final_weights_path(self) -> Path:
+        """The weights that darknet writes at the end."""
+        return self.weights_folder / f"{BASE_NAME}{FINAL_WEIGHTS}"
+
+    @property
     def has_final_weights(self) -> bool:
         """Whether the file of the final weights exists."""
-        return (self.weights_folder / f"{BASE_NAME}{FINAL_WEIGHTS}").is_file()
+        return self.final_weights_path.is_file()
 
     @property
     def has_weights(self) -> bool:
@@ -198,6 +211,18 @@ class Run:
         """
         return locks.exclusive(self._lock_path, what=f"the run {self.name}", operation=operation)
 
+    def map_source(self, option: str = "own") -> MapSource:
+        """Return who measures mAP while this run is trained.
+
+        A run keeps the source with which it began: their figures cannot be compared. Older
+        versions, which did not record it, left it to darknet.
+
+        Args:
+            option: ``[train] map``, which counts for a new run.
+        """
+        source = self.record.get("map", "darknet") if self.record else option
+        return "own" if source == "own" else "darknet"
+
     @property
     def is_training(self) -> bool:
         """Whether a process is training this run now."""
@@ -240,6 +265,14 @@ def fingerprint_of_images(ids: Iterable[str]) -> str:
 def event_message(event: Mapping[str, Any]) -> str:
     """Return the message of an event, or of ``stopped_early``, in ``run.json``."""
     return str(event.get("message", event.get("told", "")))  # older: "told"
+
+
+def is_rollback(event: Mapping[str, Any]) -> bool:
+    """Return whether an event in ``run.json`` is a rollback to earlier weights, or a restart.
+
+    Whoever resumes without measuring mAP, or with more subdivisions, rolls nothing back.
+    """
+    return "back_to" in event and event.get("kind") not in {"map", "memory"}
 
 
 def runs_in(folder: Path) -> list[Run]:

@@ -88,9 +88,21 @@ CALLS: dict[str, tuple[str, dict[str, object]]] = {
     "plot --run tiny-001": ("plot", {"run": "tiny-001"}),
     "evaluate --run a --split valid --weights w": (
         "evaluate",
-        {"run": "a", "split": "valid", "weights": "w"},
+        {"run": "a", "split": "valid", "weights": "w", "scorer": "onnxruntime"},
     ),
-    "evaluate": ("evaluate", {"split": "test"}),
+    "evaluate a b --with darknet": (
+        "evaluate",
+        {"runs": ("a", "b"), "split": "test", "scorer": "darknet"},
+    ),
+    "evaluate --all-checkpoints --baseline": (
+        "evaluate",
+        {
+            "split": "test",
+            "scorer": "onnxruntime",
+            "all_checkpoints": True,
+            "baseline": "yolo-fastest-xl",
+        },
+    ),
     "report --run a": ("report", {"run": "a"}),
     "export onnx": ("export_onnx", {"layout": "darknet"}),
     "export onnx --cfg c --weights w --names n": (
@@ -154,7 +166,7 @@ def test_a_command_makes_one_call(
     false_flags = {key for key, value in call.items() if value is False and key not in expected}
     assert false_flags <= {
         *("dry_run", "reassign", "again", "check", "tree", "follow", "offline"),
-        *("detach", "attach", "accept_loss", "half"),
+        *("detach", "attach", "accept_loss", "half", "all_checkpoints"),
     }
     options = {k: v for k, v in call.items() if v is not None and k not in false_flags}
     assert options == {**defaults, **expected}

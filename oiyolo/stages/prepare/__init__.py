@@ -33,7 +33,7 @@ from oiyolo.stages.prepare.tasks import source_sizes_wh as source_sizes_wh  # fo
 from oiyolo.training.run import ids_in_use
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Mapping
+    from collections.abc import Collection, Container, Mapping
     from pathlib import Path
     from typing import Literal
 
@@ -332,9 +332,14 @@ def _prepare_pending(
     return tally
 
 
-def boxes_table(project: Project) -> pd.DataFrame:
-    """Read ``data/dataset/boxes.csv``: all boxes in the prepared frame, ``used`` or not."""
-    return boxes_csv.read(project.dataset_folder)
+def boxes_table(project: Project, image_ids: Collection[str] | None = None) -> pd.DataFrame:
+    """Read ``data/dataset/boxes.csv``: all boxes in the prepared frame, ``used`` or not.
+
+    Args:
+        project: The project.
+        image_ids: Ids of the images whose boxes are returned; ``None`` for all.
+    """
+    return boxes_csv.read(project.dataset_folder, image_ids)
 
 
 def used_sizes(project: Project, image_ids: Container[str]) -> npt.NDArray[np.float64]:

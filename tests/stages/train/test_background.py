@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
 from typing import TYPE_CHECKING
 
 from oiyolo.project import config
 from oiyolo.project.project import Project
-from oiyolo.stages.train.background import option_variables
+from oiyolo.stages.train.background import _NewScores, option_variables
+from oiyolo.training.monitors import WeightsScored
+from oiyolo.training.run import Run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,3 +36,17 @@ def test_every_option_arrives_as_it_was_given(tmp_path: Path) -> None:
     variables = option_variables(Project(tmp_path, given))
     assert config.load(path, {}, variables) == given
     assert "OIYOLO_TRAIN_WEIGHTS" not in variables  # as in the file
+
+
+def test_who_follows_a_training_sees_each_new_score_once(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    new_scores = _NewScores(run)
+    assert new_scores() == []
+    entries = []
+    for number, iteration in enumerate((100, 200)):
+        scores = {"iteration": iteration, "valid_map50": 0.25, "train_map50": None}
+        entries.append({**scores, "valid_map50_interval": None})
+        run.scores_path.write_text(json.dumps({"checkpoints": entries}))
+        os.utime(run.scores_path, ns=(number + 1, number + 1))
+        assert new_scores() == [WeightsScored(iteration, 0.25)]
+        assert new_scores() == []

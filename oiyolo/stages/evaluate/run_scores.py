@@ -1,0 +1,353 @@
+"""Score a run's detector on one split, and write the scores and pictures."""
+
+from __future__ import annotations
+
+import html
+import logging
+import math
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypedDict
+
+from oiyolo import __version__
+from oiyolo.core import files, locks, records, staleness
+from oiyolo.core.results import Result, images_html
+from oiyolo.evaluation.average_precision import average_precisions, mean_over_classes
+from oiyolo.evaluation.matching import match
+from oiyolo.evaluation.panels import evaluate_images, save_panels
+from oiyolo.evaluation.plots import plot_confusion
+from oiyolo.evaluation.summary import Evaluation, choose_thresholds, evaluate_detections
+from oiyolo.project.ledger import SPLITS
+from oiyolo.stages import prepare as prepare_stage
+from oiyolo.stages import split as split_stage
+from oiyolo.stages.evaluate.baseline import saved_baseline
+from oiyolo.stages.evaluate.detect import LOG_NAME, WORK_PREFIX, detect
+from oiyolo.stages.evaluate.kept_detections import (
+    DETECTIONS_NAME,
+    has_kept,
+    score_images,
+    unseen_images,
+)
+from oiyolo.stages.evaluate.kept_detections import RECIPE_NAME as DETECTED_NAME
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from contextlib import AbstractContextManager
+
+    from oiyolo.project.project import Project
+    from oiyolo.stages.evaluate.baseline import Baseline
+    from oiyolo.stages.evaluate.detect import Scorer
+    from oiyolo.stages.evaluate.kept_detections import (
+        ChosenWeights,
+        Images,
+        Scored,
+    )
+    from oiyolo.training.run import Run
+
+_log = logging.getLogger("oiyolo")
+
+STAGE: Final = "evaluate"
+_RECIPE_NAME: Final = ".evaluated-from.json"
+_AGREEMENT: Final = 0.005
+"""Difference of mAP@0.5 up to which two programs agree."""
+
+
+class _Details(TypedDict):
+    """What ``evaluation.json`` says about the evaluation itself."""
+
+    split: str
+    weights: dict[str, Any]
+    scored_with: str
+    thresholds_from: str
+    cross_check: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Evaluated(Result):
+    """A scored detector.
+
+    Attributes:
+        run: The run that trained it.
+        split: The split on which it was scored.
+        weights: The scored weights.
+        scored: Record of the scored weights, as in ``evaluation.json``: ``path``, ``sha256``,
+            ``iteration``, and ``reason``, why they were chosen.
+        scored_with: The program that ran the network, ``onnxruntime`` or ``darknet``.
+        thresholds_from: The split on which the score thresholds were chosen; ``test`` if the valid
+            split has no images.
+        evaluation: The scores.
+        panels: Pictures of the detections, by file name.
+        cross_check: mAP@0.5 with the other program (``scored_with``, ``map50``, ``difference``);
+            empty unless darknet was asked for.
+        baseline: A detector that was not trained for this task; ``None`` if none was scored on
+            these images.
+    """
+
+    run: Run
+    split: str
+    weights: Path
+    scored: Mapping[str, object]
+    scored_with: str
+    thresholds_from: str
+    evaluation: Evaluation
+    panels: Mapping[str, Path]
+    cross_check: Mapping[str, Any]
+    baseline: Baseline | None = None
+
+    def details(self) -> dict[str, object]:
+        """Return what ``evaluation.json`` holds."""
+        return {
+            "split": self.split,
+            "weights": dict(self.scored),
+            "scored_with": self.scored_with,
+            "thresholds_from": self.thresholds_from,
+            "cross_check": dict(self.cross_check) or None,
+            **self.evaluation.to_json(),
+            "baseline": None if self.baseline is None else self.baseline.to_json(),
+        }
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the result as JSON-compatible values."""
+        panels = {name: str(path) for name, path in self.panels.items()}
+        return {"run": self.run.name, **self.details(), "panels": panels}
+
+    def _notes(self) -> list[str]:
+        """Return how the scores were made, line by line."""
+        where = "valid" if self.thresholds_from == "valid" else "these images: valid has none"
+        notes = [f"scored with {self.scored_with}; score thresholds chosen on {where}"]
+        if self.cross_check:
+            difference = self.cross_check["difference"]
+            if difference is not None:
+                agrees = "which agrees" if abs(difference) <= _AGREEMENT else "which differs"
+                notes.append(
+                    f"{self.cross_check['scored_with']} gives mAP@0.5 "
+                    f"{self.cross_check['map50']:.3f}, {agrees} ({difference:+.4f})"
+                )
+        return notes
+
+    def __str__(self) -> str:
+        paths = ", ".join(str(p) for p in [self.run.evaluation_path, *self.panels.values()])
+        reason = f" ({self.scored['reason']})" if self.scored.get("reason") else ""
+        head = (
+            f"{self.run.name} on {self.split}, {self.scored['path']} of iteration "
+            f"{self.scored['iteration']:,}{reason}:"
+        )
+        parts = [head, str(self.evaluation), "", *self._notes()]
+        if self.baseline is not None:
+            parts += ["", str(self.baseline)]
+        return "\n".join([*parts, f"see {paths}"])
+
+    def _repr_html_(self) -> str:
+        notes = "".join(f"<p>{html.escape(note)}</p>" for note in self._notes())
+        baseline = "" if self.baseline is None else self.baseline._repr_html_()
+        return self.evaluation._repr_html_() + notes + baseline + images_html(self.panels.values())
+
+
+@dataclass(frozen=True)
+class ScoringTask:
+    """What is to be scored.
+
+    Attributes:
+        project: The project.
+        run: The run.
+        weights: The weights.
+        images: The images.
+        valid: The images on which thresholds are chosen; ``None`` if these are ``images``.
+        scorer: The program that runs the network.
+    """
+
+    project: Project
+    run: Run
+    weights: ChosenWeights
+    images: Images
+    valid: Images | None
+    scorer: Scorer
+
+    @property
+    def recipe(self) -> dict[str, object]:
+        """What the scores are made from."""
+        return {
+            "split": self.images.split,
+            "weights": dict(self.weights.record),
+            "the program that runs the network": self.scorer,
+            "the set of images": self.images.fingerprint,
+            "the images of valid": self.valid.fingerprint if self.valid else None,
+            "the preparation": prepare_stage.prepared_options(self.project),
+            "boxes.csv": files.sha256_of(self.project.dataset_folder / "boxes.csv"),
+            "version": __version__,
+        }
+
+    @property
+    def actions(self) -> list[str]:
+        """What ``score`` would do, in words."""
+        actions = []
+        for images, purpose in ((self.valid, ", to choose thresholds"), (self.images, "")):
+            if images is None:
+                continue
+            counted = f"{len(images.paths):,} images of {images.split}"
+            if has_kept(self.project, self.run, self.weights, images, self.scorer):
+                actions.append(f"read the kept detections in {counted}{purpose}")
+            else:
+                path, iteration = self.weights.path, self.weights.record["iteration"]
+                actions.append(
+                    f"run {path} (iteration {iteration:,}; {self.weights.record['reason']}) with "
+                    f"{self.scorer} on {counted}{purpose}"
+                )
+        if self.scorer == "darknet":
+            actions.append(f"run onnxruntime on {len(self.images.paths):,} images as a check")
+        folder = self.run.folder
+        return [*actions, f"write {self.run.evaluation_path} and pictures to {folder}/panels"]
+
+
+def plan_task(
+    project: Project, run: Run, split: str, weights: ChosenWeights, scorer: Scorer
+) -> ScoringTask:
+    """Return what is to be scored.
+
+    Raises:
+        UsageError: The run has seen images of the split, or the dataset has other classes.
+        InputFormError: The split is empty, or images or labels are missing or damaged.
+    """
+    images = unseen_images(project, run, split)
+    valid = None
+    if split != "valid" and split_stage.image_paths(project, "valid"):
+        valid = unseen_images(project, run, "valid")
+    return ScoringTask(project, run, weights, images, valid, scorer)
+
+
+def lock_of(run: Run) -> AbstractContextManager[None]:
+    """Return a context that locks the run for evaluation; it may be training."""
+    return locks.exclusive(run.folder / ".evaluate.lock", what="the evaluation", operation=STAGE)
+
+
+def find_saved(task: ScoringTask) -> Evaluated | None:
+    """Return the scores saved in the run's folder; ``None``, with a log line, if they are stale."""
+    run = task.run
+    saved = files.read_json(run.evaluation_path)
+    reason = staleness.stale_reason(run.folder / _RECIPE_NAME, task.recipe)
+    panels = {path.name: path for path in sorted(run.panels_folder.glob("*.png"))}
+    if reason is None and isinstance(saved, dict) and panels:
+        try:
+            evaluation = Evaluation.from_json(saved)
+        except ValueError as error:
+            reason = f"{run.evaluation_path.name} is damaged: {error}"
+        else:
+            if not records.mismatch(saved, _Details):
+                return Evaluated(
+                    run,
+                    task.images.split,
+                    task.weights.path,
+                    saved["weights"],
+                    saved["scored_with"],
+                    saved["thresholds_from"],
+                    evaluation,
+                    panels,
+                    saved["cross_check"] or {},
+                    saved_baseline(task.project, saved),
+                )
+            reason = "an older version left out figures"
+    _log.info("evaluate: %s", reason or "scores or panels are missing")
+    return None
+
+
+def remove_leftovers(run: Run) -> None:
+    """Remove what killed evaluations left."""
+    files.remove_abandoned_parts(run.panels_folder)
+    names = (_RECIPE_NAME, LOG_NAME, run.evaluation_path.name, DETECTIONS_NAME, DETECTED_NAME)
+    files.remove_abandoned_parts(run.folder, *names)
+
+
+def score(task: ScoringTask) -> tuple[Evaluated, Scored]:
+    """Score a detector and write its scores and pictures; the caller holds ``lock_of(run)``.
+
+    Raises:
+        InputFormError: Weights, images or labels are invalid.
+        DarknetError: With darknet: there is none, or it wrote no detections.
+    """
+    run = task.run
+    for leftover in run.folder.glob(f"{WORK_PREFIX}*"):  # of a killed evaluation
+        shutil.rmtree(leftover, ignore_errors=True)
+    thresholds = None if task.valid is None else _thresholds_on(task, task.valid)
+    scored = score_images(task.project, run, task.weights, task.images, task.scorer)
+    evaluation = evaluate_detections(
+        scored.detections, scored.truth, scored.class_names, thresholds
+    )
+    cross_check = _cross_check(scored, evaluation.map50) if task.scorer == "darknet" else {}
+    # From here on, what an earlier call wrote is replaced.
+    (run.folder / _RECIPE_NAME).unlink(missing_ok=True)
+    evaluated = Evaluated(
+        run,
+        scored.split,
+        scored.weights_path,
+        scored.weights,
+        scored.scorer,
+        scored.split if task.valid is None else "valid",
+        evaluation,
+        {**_save_panels(task.project, scored, evaluation), **_save_confusion(run, evaluation)},
+        cross_check,
+    )
+    save(evaluated)
+    staleness.write_recipe(run.folder / _RECIPE_NAME, task.recipe)
+    return evaluated, scored
+
+
+def scored_again(task: ScoringTask) -> Scored:
+    """Return the detections of a task, which are kept unless they were damaged."""
+    return score_images(task.project, task.run, task.weights, task.images, task.scorer)
+
+
+def _thresholds_on(task: ScoringTask, images: Images) -> tuple[float, ...]:
+    """Return the score threshold of each class with the highest F1 in some images."""
+    scored = score_images(task.project, task.run, task.weights, images, task.scorer)
+    return choose_thresholds(scored.detections, scored.truth, len(scored.class_names))
+
+
+def save(evaluated: Evaluated) -> None:
+    """Write ``evaluation.json``."""
+    files.write_json(evaluated.run.evaluation_path, evaluated.details())
+
+
+def _cross_check(scored: Scored, map50: float) -> dict[str, Any]:
+    """Return mAP@0.5 with onnxruntime, and by how much it exceeds that with darknet."""
+    detections = detect(scored.run, scored.weights_path, scored.paths)
+    matches = match(detections, scored.truth)
+    by_class = average_precisions(matches, detections, scored.truth, len(scored.class_names))
+    other = mean_over_classes(by_class)
+    is_known = math.isfinite(other) and math.isfinite(map50)
+    return {
+        "scored_with": "onnxruntime",
+        "map50": other if is_known else None,
+        "difference": other - map50 if is_known else None,
+    }
+
+
+def _save_panels(project: Project, scored: Scored, evaluation: Evaluation) -> dict[str, Path]:
+    """Draw pictures of the detections at the score thresholds; return their files by name."""
+    return save_panels(
+        scored.run.panels_folder,
+        image_paths=dict(zip(scored.detections.image_ids, map(Path, scored.paths), strict=True)),
+        results=evaluate_images(
+            scored.detections, scored.truth, scored.class_names, evaluation.score_thresholds
+        ),
+        original_sizes_wh=original_sizes_wh(project),
+    )
+
+
+def original_sizes_wh(project: Project) -> dict[str, tuple[int, int]]:
+    """Return the sizes of the original photographs by image id, if preparation stretched them."""
+    if prepare_stage.prepared_options(project)["fit"] != "stretch":
+        return {}
+    with project.ledger(read_only=True) as ledger:
+        return prepare_stage.source_sizes_wh(ledger, *SPLITS)
+
+
+def _save_confusion(run: Run, evaluation: Evaluation) -> dict[str, Path]:
+    """Draw the confusion matrix; return its file by name."""
+    from oiyolo.charts import canvas  # noqa: PLC0415  (slow to import)
+
+    side_px = min(800 + 60 * len(evaluation.classes), 2000)
+    figure = canvas.new_figure((side_px, side_px))
+    plot_confusion(evaluation, ax=figure.subplots())
+    png, _ = canvas.save(figure, run.panels_folder, "confusion")
+    return {png.name: png}

@@ -1,0 +1,86 @@
+"""The page of a run: how it shows scores and their intervals."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+import oiyolo
+from oiyolo.evaluation.summary import evaluate_detections
+from oiyolo.evaluation.tables import Detections, GroundTruth
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NAMES = ["Boat", "Canoe & kayak"]
+
+
+def evaluation(images: int, missed: int) -> dict[str, Any]:
+    """Return the scores of a detector that misses every box in some of the images."""
+    ids = tuple(f"{number:016x}" for number in range(images))
+    image = np.repeat(np.arange(images), 2)
+    boxes = np.tile([[0.1, 0.1, 0.4, 0.4], [0.5, 0.5, 0.9, 0.9]], (images, 1))
+    class_id = np.tile([0, 1], images)
+    truth = GroundTruth(ids, image, class_id, boxes, np.zeros(len(image), dtype=np.bool_))
+    found = image >= missed
+    score = np.full(int(found.sum()), 0.9)
+    detections = Detections(ids, image[found], class_id[found], score, boxes[found])
+    return evaluate_detections(detections, truth, NAMES).to_json()
+
+
+def page_of(folder: Path, scores: dict[str, Any]) -> str:
+    oiyolo.init(folder, classes=NAMES[:1])
+    run = folder / "runs" / "tiny-001"
+    run.mkdir(parents=True)
+    record = {"state": "finished", "network": "tiny", "max_batches": 9, "darknet": {}}
+    (run / "run.json").write_text(json.dumps(record))
+    (run / "network.cfg").write_text("[net]\n")
+    weights = {"path": "x.weights", "sha256": "0" * 64, "iteration": 9, "reason": "final"}
+    (run / "evaluation.json").write_text(
+        json.dumps({"split": "test", "weights": weights, **scores})
+    )
+    return oiyolo.report(folder).path.read_text(encoding="utf-8")
+
+
+def scores_in(page: str) -> list[tuple[str, str]]:
+    """Return what the page shows large, and the text below it."""
+    return re.findall(r'<div class="score"><b>(.*?)</b><span>(.*?)</span>', page)
+
+
+def percents(bounds: list[float]) -> str:
+    return " to ".join(f"{bound:.1%}" for bound in bounds)
+
+
+@pytest.mark.parametrize("images", [20, 400])
+def test_the_interval_comes_first_if_there_are_few_images(tmp_path: Path, images: int) -> None:
+    scores = evaluation(images, images // 10)
+    page = page_of(tmp_path, scores)
+    interval, estimate = percents(scores["map50_interval"]), f"{scores['map50']:.1%}"
+    large, below = scores_in(page)[0]
+    is_small = images < 100
+    assert large == (interval if is_small else estimate)
+    assert (estimate if is_small else interval) in below
+    assert ("60 more images" in page) == is_small
+    assert len(scores_in(page)) == 4
+    for name, row in scores["classes"].items():
+        cells = f"<td>{row['map50']:.1%}</td><td>{percents(row['map50_interval'])}</td>"
+        assert f"<tr><td>{name.replace('&', '&amp;')}</td>{cells}" in page
+
+
+def test_a_score_without_an_interval_is_shown_alone(tmp_path: Path) -> None:
+    scores = evaluation(1, 0)
+    assert scores["map50_interval"] is None
+    page = page_of(tmp_path, scores)
+    assert scores_in(page)[0][0] == "100.0%"
+    assert "interval" not in scores_in(page)[0][1]
+    assert "<td>100.0%</td><td>–</td>" in page  # noqa: RUF001  (an en dash)
+
+
+def test_scores_that_are_all_alike_promise_nothing(tmp_path: Path) -> None:
+    page = page_of(tmp_path, evaluation(20, 0))
+    assert scores_in(page)[0][0] == "100.0% to 100.0%"
+    assert "more images" not in page
