@@ -254,6 +254,7 @@ def make_project(
             "max_batches": 30,
             "executable": shutil.which("darknet"),
             "look": False,  # drawing takes seconds
+            "map": "darknet",  # scoring weights takes seconds, too
         }
         oiyolo.init(folder, **{**defaults, **options})
         return folder

@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import stat
 import threading
 import time
@@ -189,6 +190,15 @@ def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
 def write_text(path: Path, text: str, *, durable: bool = True) -> None:
     """Write ``text`` as UTF-8 atomically, without translating newlines."""
     write_bytes(path, text.encode(), durable=durable)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Add a second name to a file; where the file system has no hard links, copy the file."""
+    try:
+        os.link(source, target)
+    except OSError:
+        with atomic_write(target, durable=False) as part:
+            shutil.copyfile(source, part)
 
 
 def write_json(path: Path, value: object) -> None:

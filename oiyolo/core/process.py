@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("oiyolo")
 
 _GUARD: Final = Path(__file__).with_name("guard.py")
+_PACKAGE_PARENT: Final = Path(__file__).parents[2]
 _STREAMS: Final = ("stdout", "stderr")
 _WRITE_BYTES: Final = 1 << 18  # the default upper limit for a datagram on Linux
 _WAIT_S: Final = 0.2
@@ -112,6 +113,7 @@ def stream(
     environment: Mapping[str, str | None] | None = None,
     stdin_text: str = "",
     should_end: Callable[[float], bool] | None = None,
+    on_start: Callable[[int], None] | None = None,
 ) -> int:
     """Run a program to its end and pass on each line as soon as it is complete.
 
@@ -128,6 +130,7 @@ def stream(
         should_end: Called after each piece of output, and several times a second without output,
             with the seconds since the last output. If it returns ``True``, the program is
             terminated; what it has written by then is still passed on.
+        on_start: Called with the process id of the program, which is the id of its session too.
 
     Returns:
         The exit code, negative for a signal; 127 if the program could not be started.
@@ -146,6 +149,8 @@ def stream(
         stream_of = {sender.getsockname(): name for name, sender in senders.items()}
         partial = dict.fromkeys(_STREAMS, b"")
         try:
+            if on_start is not None:
+                on_start(child.pid)
             for name, block in _receive(receiver, stream_of, child, should_end):
                 *lines, partial[name] = (partial[name] + block).split(b"\n")
                 for line in lines:
@@ -191,6 +196,66 @@ def poll_detached(process_id: int) -> int | None:
     """Return the exit code of a program that ``start_detached`` started; ``None`` if it runs."""
     ended, status = os.waitpid(process_id, os.WNOHANG)
     return os.waitstatus_to_exitcode(status) if ended else None
+
+
+class BackgroundProcess:
+    """A program that runs while this process does other work, and dies with it.
+
+    It gets no terminal. In the lowest priority, Linux runs it only while a processor has nothing
+    else to do (SCHED_IDLE), and lets it read and write only while the disk has nothing else to do.
+    If memory runs out, it is the first to be killed.
+    """
+
+    def __init__(
+        self, argv: Sequence[str], *, environment: Mapping[str, str | None], is_idle: bool
+    ) -> None:
+        """Start the program.
+
+        Args:
+            argv: The program and its arguments.
+            environment: Variables to set in addition to those of this process; ``None`` unsets one.
+            is_idle: Whether it gets the lowest priority.
+        """
+        _log.debug("run in the background: %s", " ".join(argv))
+        self._argv = tuple(argv)
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115  (open while it runs)
+        self._child = subprocess.Popen(
+            _with_guard([*(["--idle"] if is_idle else []), *argv]),
+            env=_environment(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=self._output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    def poll(self) -> ProcessResult | None:
+        """Return how it ended and what it printed; ``None`` while it runs."""
+        if self._child.poll() is None:
+            return None
+        self._output.seek(0)
+        return ProcessResult(self._argv, self._child.returncode, _text(self._output.read()))
+
+    def kill(self) -> None:
+        """End it at once, and wait for that."""
+        terminate(self._child, kill=True)
+        self._child.wait()
+        self._output.close()
+
+
+def session_cpu_s(session_id: int) -> float:
+    """Return the CPU time of all processes of a session so far, in seconds; 0 if unknown.
+
+    Processes that have ended count if a process of the session has waited for them.
+    """
+    ticks = 0
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            # proc(5): after the name in parentheses, session is field 4, and utime, stime, cutime
+            # and cstime are fields 12 to 15.
+            fields = path.read_bytes().rpartition(b")")[2].split()
+            if int(fields[3]) == session_id:
+                ticks += sum(map(int, fields[11:15]))
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def terminate(child: subprocess.Popen[bytes], *, kill: bool = False) -> None:
@@ -263,6 +328,15 @@ def _receive(
 def _environment(changes: Mapping[str, str | None]) -> dict[str, str]:
     variables = {**os.environ, **changes}
     return {name: value for name, value in variables.items() if value is not None}
+
+
+def python_command(statements: str) -> list[str]:
+    """Return the command that runs Python statements with this package.
+
+    The current folder must not provide modules; this package must, wherever it was found.
+    """
+    path = f"sys.path[:] = [*filter(None, sys.path), {str(_PACKAGE_PARENT)!r}]"
+    return [sys.executable, "-c", f"import sys; {path}; {statements}"]
 
 
 def _with_guard(argv: Sequence[str]) -> list[str]:

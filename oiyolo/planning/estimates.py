@@ -183,14 +183,13 @@ def dataset_bytes(
 
 
 def weights_file_count(fork: ForkName, max_batches: int) -> int:
-    """Return how many full-size weights files a fork of darknet may leave behind.
+    """Return how many full-size weights files a training by a fork of darknet may leave behind.
 
-    These are the numbered checkpoints, the last one, the best one if the fork keeps it, and the
-    final one.
+    These are the numbered checkpoints, the last one, the best one and the final one.
     """
     table = FORKS[fork]
     last = int(max_batches >= table.last_weights_interval)
-    return len(table.checkpoint_iterations(max_batches)) + last + bool(table.best_weights) + 1
+    return len(table.checkpoint_iterations(max_batches)) + last + 2
 
 
 def log_bytes(max_batches: int, head_count: int, subdivisions: int) -> float:

@@ -240,6 +240,12 @@ class TrainOptions:
         "of both, or a list in pixels",
     )
     gpus: str | None = _key(None, _or_none_text('GPU numbers, as "0" or "0,1"'), "GPUs to train on")
+    map: str = _key(
+        "own",
+        choice("own", "darknet"),
+        'who measures mAP during training: "own" scores new weights in the background, "darknet" '
+        "leaves it to darknet, if it can",
+    )
     patience: int = _key(
         0,
         count(high=_MAX_ITERATIONS),

@@ -99,6 +99,7 @@ class TrainKeywords(TypedDict, total=False):
     burn_in: int | str
     anchors: str | Sequence[float]
     gpus: str | None
+    map: str
     patience: int
     max_rollbacks: int
     stall_s: float | str

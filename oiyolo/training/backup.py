@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import threading
 from typing import TYPE_CHECKING, Final
 
-from oiyolo.core import progress
+from oiyolo.core import files, progress
 from oiyolo.core.errors import OiyoloError
 from oiyolo.training.monitors import Monitor
 
@@ -74,7 +73,7 @@ class Backup(Monitor):
         self._send([*self._stage_files(), *([log] if log.is_file() else [])])
 
     def _stage_files(self) -> list[Path]:
-        """Return links to the weights under darknet's own file names, and the path of the record.
+        """Return links to the weights under darknet's own names, and the record and the scores.
 
         Darknet overwrites its own files during an upload, so the kept copies are linked instead.
         """
@@ -86,13 +85,15 @@ class Backup(Monitor):
             weights.last_path.name: weights.newest_kept,
             weights.final_path.name: weights.final_path,
         }
-        if best is not None and weights.best_path is not None:
-            sources[weights.best_path.name] = best.path
+        if best is not None:
+            sources[weights.best_name] = best.path
         links = []
         for name, source in sources.items():
             if source is not None and source.is_file():
-                links.append(_link_or_copy(source, folder / name))
-        return [*links, self._run.record_path]
+                files.link_or_copy(source, folder / name)
+                links.append(folder / name)
+        scores = self._run.scores_path
+        return [*links, self._run.record_path, *([scores] if scores.is_file() else [])]
 
     def _send(self, paths: Sequence[Path]) -> None:
         token = progress.enabled.set(False)  # the run's progress bar is shown already
@@ -104,11 +105,3 @@ class Backup(Monitor):
             _log.info("train: copied %s files to %s", len(paths), self._destination)
         finally:
             progress.enabled.reset(token)
-
-
-def _link_or_copy(source: Path, target: Path) -> Path:
-    try:
-        os.link(source, target)
-    except OSError:  # a file system without hard links
-        shutil.copyfile(source, target)
-    return target

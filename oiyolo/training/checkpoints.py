@@ -3,8 +3,9 @@
 Darknet overwrites its last weights in place every hundred iterations, so a kill at that moment
 leaves no complete file. After a resume, darknet has forgotten the best mAP and overwrites its best
 weights at the first measurement. Therefore ``weights/kept/`` holds copies: two of the last
-weights (``last-1200``) and one of the best weights with their mAP (``best-0.8125-1200``). Only
-complete files have those names. A rollback moves the rejected weights to ``evidence/``.
+weights (``last-1200``) and one of the best weights with their mAP (``best-0.8125-1200``). Weights
+that are being scored, or will be next, are there too (``scoring-1200``). Only complete files have
+those names. A rollback moves the rejected weights to ``evidence/``.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from typing import TYPE_CHECKING, Final
 
 from oiyolo.core import files
 from oiyolo.core.errors import OiyoloError
-from oiyolo.darknet.forks import FINAL_WEIGHTS
 from oiyolo.networks.layers import expected_weight_bytes
 from oiyolo.networks.weights import check_weights, read_header
 from oiyolo.training.monitors import IterationStats, MapMeasured, Monitor, WeightsSaved
@@ -39,6 +39,9 @@ _log = logging.getLogger("oiyolo")
 _SUFFIX: Final = ".weights"
 _MAX_KEPT_LAST: Final = 2
 _KEPT_LAST: Final = re.compile(r"last-(\d+)\.weights")
+_SCORING: Final = re.compile(r"scoring-(\d+)\.weights")
+_BEST_NAME: Final = f"{BASE_NAME}_best{_SUFFIX}"
+"""How AlexeyAB's and hank-ai's darknet name their best weights."""
 _KEPT_BEST: Final = re.compile(r"best-(\d+(?:\.\d+)?)-(\d+)\.weights")
 
 
@@ -49,7 +52,7 @@ class BestWeights:
     Attributes:
         path: The kept copy.
         map: Their mAP, 0 to 1.
-        iteration: The iteration after which mAP was measured.
+        iteration: Their iteration.
     """
 
     path: Path
@@ -65,17 +68,19 @@ class Checkpoints:
         run: The run.
         fork: The fork of darknet that saves them.
         cfg: The network that they belong to.
+        own_map: Whether oiyolo measures their mAP, and not darknet.
     """
 
     run: Run
     fork: Fork
     cfg: Cfg
+    own_map: bool = False
     _iteration_cache: dict[tuple[Path, int, int, int], int | None] = field(default_factory=dict)
 
     @property
     def final_path(self) -> Path:
         """The weights that darknet writes after the last iteration."""
-        return self.run.weights_folder / f"{BASE_NAME}{FINAL_WEIGHTS}"
+        return self.run.final_weights_path
 
     @property
     def last_path(self) -> Path:
@@ -84,10 +89,15 @@ class Checkpoints:
 
     @property
     def best_path(self) -> Path | None:
-        """Darknet's own best weights; ``None`` if this fork keeps none."""
-        if not self.fork.best_weights:
+        """Darknet's own best weights; ``None`` if it keeps none."""
+        if self.own_map or not self.fork.best_weights:
             return None
         return self.run.weights_folder / f"{BASE_NAME}{self.fork.best_weights}"
+
+    @property
+    def best_name(self) -> str:
+        """The name of the best weights outside the kept folder."""
+        return _BEST_NAME if self.best_path is None else self.best_path.name
 
     @property
     def kept_folder(self) -> Path:
@@ -206,6 +216,50 @@ class Checkpoints:
         self._copy(new, self.kept_folder / f"best-{value:.6f}-{iteration}{_SUFFIX}")
         self._remove_older_best()
 
+    def link_for_scoring(self) -> tuple[Path, int] | None:
+        """Return the newest copy of the last weights under a name that stays, and its iteration.
+
+        Returns:
+            ``None`` if there is no copy yet.
+
+        Raises:
+            OSError: The file system has no hard links and is full.
+        """
+        source = self.newest_kept
+        match = source and _KEPT_LAST.fullmatch(source.name)
+        if source is None or not match:
+            return None
+        target = self.kept_folder / f"scoring-{match[1]}{_SUFFIX}"
+        if not target.exists():
+            files.link_or_copy(source, target)
+        return target, int(match[1])
+
+    def keep_scored(self, path: Path, value: float, iteration: int) -> None:
+        """Keep weights that oiyolo has scored if they are the best, and remove their link if not.
+
+        Of equally good ones, the latest are the best.
+
+        Args:
+            path: The link (``link_for_scoring``), or another file, which stays where it is.
+            value: Their mAP, 0 to 1.
+            iteration: Their iteration.
+        """
+        before = self.best
+        if before is None or value >= before.map:
+            target = self.kept_folder / f"best-{value:.6f}-{iteration}{_SUFFIX}"
+            if _SCORING.fullmatch(path.name):
+                path.replace(target)
+            else:  # no link: darknet may write into its own files
+                self._copy(path, target)
+            self._remove_older_best()
+        self.remove_link(path)
+
+    @staticmethod
+    def remove_link(path: Path) -> None:
+        """Remove weights from the kept folder that are not to be scored any more."""
+        if _SCORING.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+
     def _remove_links(self) -> None:
         """Remove links to other files: darknet would write its weights into those."""
         for path in self.run.weights_folder.glob("*"):
@@ -217,13 +271,16 @@ class Checkpoints:
         """Clean up after a kill: remove partial copies and restore overwritten best weights.
 
         Args:
-            map_by_iteration: The mAP values in the log.
+            map_by_iteration: The mAP values measured so far.
         """
         self._remove_links()
         files.remove_parts(self.kept_folder)
+        for link, _ in self._kept_files(_SCORING):
+            self.remove_link(link)
         self._remove_older_best()
         best, path = self.best, self.best_path
         if path is None:
+            self._adopt_best(map_by_iteration)
             return
         iteration = self._header_iteration(path) if path.is_file() else None
         if best is not None and (iteration == best.iteration and self.has_right_size(path)):
@@ -233,6 +290,15 @@ class Checkpoints:
             self.keep_best(value)
         elif best is not None:
             self._restore_best(best, path)
+
+    def _adopt_best(self, map_by_iteration: Mapping[int, float]) -> None:
+        """Keep best weights that were copied back from a backup, if their score is known."""
+        path = self.run.weights_folder / _BEST_NAME
+        iteration = self._header_iteration(path) if path.is_file() else None
+        value = None if iteration is None else map_by_iteration.get(iteration)
+        if iteration is not None and value is not None and self.has_right_size(path):
+            self.keep_scored(path, value, iteration)
+            path.unlink()
 
     def _restore_best(self, best: BestWeights, target: Path) -> None:
         message = "train: keeping the best weights of iteration %s (mAP %.2f %%)"

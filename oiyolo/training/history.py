@@ -1,12 +1,13 @@
-"""The iterations and mAP values in a run's log, before and after a resume."""
+"""The iterations and mAP values of a run so far, before and after a resume."""
 
 from __future__ import annotations
 
 import heapq
 from typing import TYPE_CHECKING
 
-from oiyolo.training.monitors import IterationStats, MapMeasured
+from oiyolo.training.monitors import IterationStats, MapMeasured, WeightsScored
 from oiyolo.trainlog.follow import LogFollower
+from oiyolo.trainlog.scores import read_scores
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -14,6 +15,11 @@ if TYPE_CHECKING:
 
     from oiyolo.training.monitors import TrainingEvent
     from oiyolo.trainlog.tables import TrainLog
+
+
+def scores_in(path: Path) -> list[WeightsScored]:
+    """Return the scores in a run's ``checkpoint_scores.json``, by iteration; none if missing."""
+    return [WeightsScored(score.iteration, score.valid_map50) for score in read_scores(path)]
 
 
 class TrainingHistory:

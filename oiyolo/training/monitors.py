@@ -26,7 +26,7 @@ from oiyolo.trainlog.verdict import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
 StopKind = Literal[
     "nan", "explosion", "stall", "disk", "memory", "map", "patience", "warm-up", "stop"
@@ -46,6 +46,8 @@ disk."""
 
 MAP_TOLERANCE: Final = 0.005
 """Rise of the mAP up to which it has not improved, for early stopping."""
+
+STOPPED_BY_USER: Final = "stopped by `oiyolo stop`"
 
 _STALL_RATIO: Final = 20.0
 _MAP_TIME_RATIO: Final = 5.0
@@ -77,6 +79,28 @@ class MapMeasured(NamedTuple):
     map: float
 
 
+class WeightsScored(NamedTuple):
+    """The mean average precision that oiyolo measured for earlier weights.
+
+    Attributes:
+        iteration: The iteration of these weights.
+        map: Their mAP on the validation images, 0 to 1.
+    """
+
+    iteration: int
+    map: float
+
+
+class ScoringEnded(NamedTuple):
+    """Weights are not scored any more.
+
+    Attributes:
+        reason: Why not, in words.
+    """
+
+    reason: str
+
+
 class WeightsSaved(NamedTuple):
     """The program began to save weights; the file is complete when the next iteration ends.
 
@@ -101,7 +125,9 @@ class ErrorReported(NamedTuple):
     out_of_memory: bool = False
 
 
-TrainingEvent = IterationStats | MapMeasured | WeightsSaved | ErrorReported
+TrainingEvent = (
+    IterationStats | MapMeasured | WeightsScored | ScoringEnded | WeightsSaved | ErrorReported
+)
 
 
 @dataclass(frozen=True)
@@ -124,6 +150,13 @@ class StopReason:
 
 class Monitor:
     """The base of all monitors, which never stops a run."""
+
+    def on_start(self, process_id: int) -> None:
+        """Process the start of the program, which leads a session of its own."""
+
+    def new_events(self) -> Sequence[TrainingEvent]:
+        """Return what other monitors must know and the program does not print."""
+        return ()
 
     def on_event(self, event: TrainingEvent, at_s: float) -> StopReason | None:  # noqa: ARG002  (for subclasses)
         """Process an event that arrived at ``at_s`` (``time.monotonic``)."""
@@ -352,7 +385,7 @@ class EarlyStopping(_CheckpointMonitor):
 
         Args:
             patience: Iterations without an improvement after which the run stops.
-            measures_map: Whether the program measures mAP; the loss is then ignored.
+            measures_map: Whether mAP is measured; the loss is then ignored.
         """
         super().__init__()
         self._patience = patience
@@ -368,10 +401,14 @@ class EarlyStopping(_CheckpointMonitor):
         checkpoint_completed = self.checkpoint_completed(event)
         if checkpoint_completed and self._plateau_message is not None:
             return StopReason("patience", self._plateau_message, self._latest, self._latest)
-        if isinstance(event, MapMeasured) and self._measures_map:
-            self._add_measurement(event.map)
-        elif isinstance(event, IterationStats):
+        if isinstance(event, IterationStats):
             self._on_iteration(event)
+        elif isinstance(event, ScoringEnded) and self._measures_map:
+            self._measures_map = False
+            self._measurements.clear()
+            self._plateau_message = None
+        elif self._measures_map:
+            self._on_map(event)
         return None
 
     def replay(self, events: Iterable[TrainingEvent]) -> None:
@@ -379,6 +416,12 @@ class EarlyStopping(_CheckpointMonitor):
         for event in events:
             if not isinstance(event, WeightsSaved):
                 self.on_event(event, 0.0)
+
+    def _on_map(self, event: TrainingEvent) -> None:
+        if isinstance(event, MapMeasured):
+            self._add_measurement(self._latest, event.map)
+        elif isinstance(event, WeightsScored):
+            self._add_measurement(event.iteration, event.map)
 
     def _on_iteration(self, point: IterationStats) -> None:
         if point.iteration <= self._latest:  # resumed from an older checkpoint
@@ -389,18 +432,18 @@ class EarlyStopping(_CheckpointMonitor):
         if not self._measures_map:
             self._losses.append(point.loss)
             if len(self._losses) >= self._window:
-                self._add_measurement(statistics.median(self._losses))
+                self._add_measurement(self._latest, statistics.median(self._losses))
                 self._losses.clear()
 
-    def _add_measurement(self, value: float) -> None:
-        self._measurements.append((self._latest, value))
+    def _add_measurement(self, iteration: int, value: float) -> None:
+        self._measurements.append((iteration, value))
         best_at, best = self._best()
         self._plateau_message = None
-        if best is not None and self._latest - best_at >= self._patience:
+        if best is not None and iteration - best_at >= self._patience:
             best_text = f"mAP {best:.2%}" if self._measures_map else f"loss {best:.4g}"
             self._plateau_message = (
                 f"no improvement over {best_text} at iteration {best_at:,} for "
-                f"{self._latest - best_at:,} iterations"
+                f"{iteration - best_at:,} iterations"
             )
 
     def _best(self) -> tuple[int, float | None]:
@@ -463,4 +506,4 @@ class StopRequest(Monitor):
         """Stop if it is requested."""
         if not self._is_requested():
             return None
-        return StopReason("stop", "stopped by `oiyolo stop`", self._iteration, self._iteration)
+        return StopReason("stop", STOPPED_BY_USER, self._iteration, self._iteration)

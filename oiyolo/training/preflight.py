@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 _MAX_EXAMPLES: Final = 5
 _KEPT_COPIES: Final = 3
 """Copies of weights kept in addition to darknet's own files: two last ones and the best."""
+_SCORING_COPIES: Final = {True: 1, False: 2}
+"""Copies of weights that are being scored and will be next, with and without hard links: with them,
+the next ones are a second name of a kept copy, as are those that are being scored at first."""
 
 _LOG_BYTES_PER_ITERATION: Final = 1000
 _GIB: Final = 1 << 30
@@ -47,6 +50,7 @@ class _RunFiles:
     cfg: Cfg
     fork: Fork
     measures_map: bool
+    scores_weights: bool
     examples: list[str] = field(default_factory=list)
     problem_count: int = 0
     warnings: list[str] = field(default_factory=list)
@@ -74,6 +78,7 @@ def check(
     gpus: Sequence[Gpu] = (),
     cudnn: bool = False,
     measures_map: bool = False,
+    scores_weights: bool = False,
     image_bytes: Mapping[str, int] | None = None,
 ) -> list[str]:
     """Check everything that darknet will read and write during a run.
@@ -86,6 +91,7 @@ def check(
         gpus: The GPUs to train on; empty for the CPU.
         cudnn: Whether darknet uses cuDNN.
         measures_map: Whether darknet measures mAP on the valid list.
+        scores_weights: Whether oiyolo scores new weights on the valid list.
         image_bytes: Size of each image when it was prepared, by id; images may be missing.
 
     Returns:
@@ -96,7 +102,8 @@ def check(
             error has their count and the first few.
         UnavailableError: The weights will not fit on the disk.
     """
-    run = _RunFiles(folder, _data_options(folder / data), cfg, fork, measures_map)
+    options = _data_options(folder / data)
+    run = _RunFiles(folder, options, cfg, fork, measures_map, scores_weights)
     _check_network(run)
     _check_names(run)
     _check_lists(run, image_bytes or {})
@@ -231,15 +238,29 @@ def _check_disk_space(run: _RunFiles) -> None:
     existing_bytes = sum(path.stat().st_size for path in backup.rglob("*.weights"))
     existing_bytes += sum(path.stat().st_size for path in backup.glob("*.backup"))
     log_bytes = iterations * _LOG_BYTES_PER_ITERATION
-    needed_bytes = (count + _KEPT_COPIES) * one_bytes + log_bytes
+    count += _KEPT_COPIES
+    if run.scores_weights:
+        count += _SCORING_COPIES[_has_hard_links(backup)]
+    needed_bytes = count * one_bytes + log_bytes
     remaining_bytes = max(one_bytes, needed_bytes - existing_bytes)
     check_free_space(
         backup,
         remaining_bytes,
         what="the weights of this run",
-        parts=f"up to {count + _KEPT_COPIES} files of {format_bytes(one_bytes)}, and the log",
+        parts=f"up to {count} files of {format_bytes(one_bytes)}, and the log",
         remedy="or train with fewer max_batches",
     )
+
+
+def _has_hard_links(folder: Path) -> bool:
+    """Return whether the folder's file system has hard links; only making one proves that."""
+    with files.part_path(folder / "probe") as probe, files.part_path(folder / "link") as link:
+        try:
+            probe.touch()
+            os.link(probe, link)
+        except OSError:
+            return False
+    return True
 
 
 def _check_memory(run: _RunFiles, gpus: Sequence[Gpu], *, cudnn: bool) -> None:

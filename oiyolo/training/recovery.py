@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from oiyolo.training.monitors import StopReason
 
 RATE_STEP: Final = 0.5
-MAP_REMEDY: Final = "`oiyolo evaluate` measures it after the training"
+MAP_REMEDY: Final = (
+    '`oiyolo evaluate` measures it after the training, and a new run with [train] map = "own" '
+    "during the training"
+)
 _USUAL_WARM_UP: Final = 1000
 _WARM_UP_SHARE: Final = 10
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from oiyolo.core import files, process
 from oiyolo.core.progress import progress
-from oiyolo.training.monitors import IterationStats, MapMeasured
+from oiyolo.training.monitors import IterationStats, MapMeasured, WeightsScored
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -92,6 +92,7 @@ def supervise(
             environment=environment,
             stdin_text=stdin_text,
             should_end=output.should_end,
+            on_start=output.on_start,
         )
         last_iteration = output.display.last.iteration
         return AttemptResult(exit_code, output.stop_reason, last_iteration, output.iteration_count)
@@ -110,12 +111,18 @@ class _MonitoredOutput:
         self._monitors = monitors
         self._next_tick_s = 0.0
 
+    def on_start(self, process_id: int) -> None:
+        """Pass on that the program was started."""
+        for monitor in self._monitors:
+            monitor.on_start(process_id)
+
     def add(self, line: bytes) -> None:
         """Process a line; once there is a stop reason, the monitors are not called any more."""
         events = self._read(line)
-        if not events:
-            return
-        at_s = time.monotonic()
+        if events:
+            self._pass_on(events, time.monotonic())
+
+    def _pass_on(self, events: Sequence[TrainingEvent], at_s: float) -> None:
         for event in events:
             self.iteration_count += isinstance(event, IterationStats)
             self.display.add(event)
@@ -129,6 +136,7 @@ class _MonitoredOutput:
             if at_s >= self._next_tick_s:
                 self._next_tick_s = at_s + _TICK_INTERVAL_S
                 self._call(lambda monitor: monitor.on_tick(at_s, quiet_s))
+                self._pass_on([e for monitor in self._monitors for e in monitor.new_events()], at_s)
         return self.stop_reason is not None
 
     def _call(self, method: Callable[[Monitor], StopReason | None]) -> None:
@@ -149,7 +157,7 @@ class ProgressDisplay:
 
     def add(self, event: TrainingEvent) -> None:
         """Show the figures of an event."""
-        if isinstance(event, MapMeasured):
+        if isinstance(event, (MapMeasured, WeightsScored)):
             self._map = event.map
         if isinstance(event, IterationStats):
             self.last = event

@@ -6,6 +6,8 @@ import csv
 import hashlib
 import json
 import re
+import shutil
+import struct
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -208,8 +210,8 @@ def test_metrics_csv_follows_the_contract(finished: FinishedProject) -> None:
     table = pd.read_csv(finished.run / "metrics.csv")
     fixed = ["iteration", "loss", "avg_loss", "rate", "seconds", "images", "iou"]
     assert list(table.columns[:7]) == fixed
-    assert all(re.fullmatch(r"iou_\d+", name) for name in table.columns[7:-1])
-    assert table.columns[-1] == "map"
+    assert all(re.fullmatch(r"iou_\d+", name) for name in table.columns[7:-3])
+    assert list(table.columns[-3:]) == ["map", "valid_map50", "train_map50"]
     assert table["iteration"].tolist() == list(range(1, ITERATIONS + 1))
     assert table["avg_loss"].iloc[-1] == finished.results["train"].avg_loss
     assert table["avg_loss"].iloc[-1] < table["avg_loss"].iloc[0]
@@ -234,12 +236,33 @@ def test_evaluation_json_follows_the_contract(finished: FinishedProject) -> None
         "path": str(weights.relative_to(finished.folder)),
         "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
         "iteration": ITERATIONS,
+        "reason": "the final weights",
     }
     assert evaluation["weights"] == record
     assert finished.results["evaluate"].as_dict()["weights"] == record
     page = (finished.run / "report.html").read_text(encoding="utf-8")
     assert record["path"] in page
     assert record["sha256"] in page
+
+
+def test_all_checkpoints_are_scored_and_the_best_is_evaluated(
+    finished: FinishedProject, tmp_path: Path, cli: Cli
+) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(finished.folder, folder)
+    run = folder / "runs" / "demo-001"
+    final = (run / "weights" / "network_final.weights").read_bytes()
+    (seen,) = struct.unpack_from("<Q", final, 12)
+    earlier = final[:12] + struct.pack("<Q", seen // 2) + final[20:]
+    (run / "weights" / "network_30.weights").write_bytes(earlier)
+    scored = cli.ok("evaluate", "--all-checkpoints", "--json", project=folder).json
+    assert [row["iteration"] for row in scored["checkpoints"]] == [ITERATIONS // 2, ITERATIONS]
+    assert scored["checkpoints"][0]["valid_map50"] == scored["checkpoints"][1]["valid_map50"]
+    assert scored["best"]["iteration"] == scored["test"]["weights"]["iteration"] == ITERATIONS
+    assert scored["valid_images"] == len(split_rows(finished, "valid"))
+    assert (run / "charts" / "checkpoints.png").is_file()
+    plan = cli.ok("evaluate", "--all-checkpoints", "--dry-run", "--json", project=folder).json
+    assert plan["would"] == []
 
 
 def split_rows(finished: FinishedProject, name: str) -> list[dict[str, str]]:

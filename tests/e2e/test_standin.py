@@ -19,7 +19,9 @@ import pytest
 
 import oiyolo
 from oiyolo.core import locks
+from oiyolo.core.process import ProcessResult
 from oiyolo.stages.train import background, training_loop
+from oiyolo.training import supervise
 from tests.conftest import TINY_CFG, WAIT_S
 
 if TYPE_CHECKING:
@@ -409,8 +411,8 @@ def test_a_missing_label_is_reported_before_darknet_starts(stand_in: StandIn) ->
 def test_evaluate_fails_if_darknet_writes_no_detections(stand_in: StandIn, cli: Cli) -> None:
     stand_in.behave()
     assert stand_in.train().code == 0
-    done = cli("evaluate", "--executable", stand_in.path, project=stand_in.project)
-    assert done.code == 5
+    words = ("evaluate", "--executable", stand_in.path, "--with", "darknet")
+    assert cli(*words, project=stand_in.project).code == 5
     assert not (stand_in.run / "evaluation.json").exists()
     assert not list(stand_in.run.glob(".evaluate-*"))
 
@@ -462,7 +464,7 @@ def test_evaluate_refuses_invalid_weights_and_changes_nothing(
     }
     (stand_in.run / "evaluation.json").write_text("{}")
     before = digests(stand_in.run)
-    words = ("evaluate", "--executable", stand_in.path)
+    words = ("evaluate", "--with", "darknet", "--executable", stand_in.path)
     for name, content in contents.items():
         path = tmp_path / f"{name}.weights"
         path.write_bytes(content)
@@ -491,7 +493,8 @@ def test_a_failed_evaluation_keeps_the_earlier_one_up_to_date(
     for name in ("evaluation.json", ".evaluated-from.json"):
         (stand_in.run / name).write_text("{}")
     before = digests(stand_in.run)
-    assert cli("evaluate", "--executable", stand_in.path, project=stand_in.project).code == 5
+    words = ("evaluate", "--executable", stand_in.path, "--with", "darknet")
+    assert cli(*words, project=stand_in.project).code == 5
     after = digests(stand_in.run)
     assert set(after) - set(before) == {"valid_log.txt", ".evaluate.lock"}
     assert {name: after[name] for name in before} == before
@@ -707,8 +710,9 @@ def test_damaged_best_weights_are_restored(
 
 def test_a_darknet_that_dies_while_it_measures_map_trains_without_it(stand_in: StandIn) -> None:
     stand_in.behave("alexeyab", dies_of_map={"105": "cuDNN Error: CUDNN_STATUS_BAD_PARAM\n"})
-    done = stand_in.train()
+    done = stand_in.train("--json")
     assert done.code == 0, done.err
+    assert done.json["rollbacks"] == 0
     assert "oiyolo evaluate" in done.err
     assert ["-map" in call for call in stand_in.calls] == [True, False]
     assert [attempt["from_iteration"] for attempt in stand_in.record["attempts"]] == [0, 100]
@@ -756,6 +760,118 @@ def test_the_partial_files_of_a_killed_training_are_removed_by_the_next_call(
         (folder / ".x.999999999-1.part").touch()
     assert "nothing to do" in stand_in.train().out
     assert not list(stand_in.run.rglob("*.part"))
+
+
+# --- scores of new weights while it trains -------------------------------------------------------
+
+
+class Scorer:
+    """Scores weights at once, in this process, as configured in behaviour.json."""
+
+    def __init__(self, stand_in: StandIn, weights: Path) -> None:
+        behaviour = json.loads((stand_in.folder / "behaviour.json").read_text())
+        self.result = ProcessResult((), 1, behaviour.get("scorer_fails", ""))
+        if self.result.output:
+            return
+        iteration = struct.unpack("<Q", weights.read_bytes()[12:20])[0] // 4
+        score = {
+            "iteration": iteration,
+            "valid_map50": behaviour["scores"].get(str(iteration), 0.5),
+        }
+        path = stand_in.run / "checkpoint_scores.json"
+        content = json.loads(path.read_text()) if path.exists() else {"checkpoints": []}
+        entry = {**score, "path": str(weights), "sha256": "", "seconds": 0.1}
+        content["checkpoints"] += [{**entry, "valid_map50_interval": None, "train_map50": None}]
+        numbers = {"valid_images": 2, "train_images": 2, "made_from": {}}
+        path.write_text(json.dumps({**numbers, **content}))
+        self.result = ProcessResult((), 0, json.dumps(score))
+
+    def poll(self) -> ProcessResult:
+        return self.result
+
+    def kill(self) -> None:
+        """Do nothing: it has ended."""
+
+
+@pytest.fixture
+def scorer(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> StandIn:
+    """A stand-in with another one for the process that scores weights."""
+
+    def start(*_: object) -> Callable[..., Scorer]:
+        return lambda weights, _, is_idle: Scorer(stand_in, weights)  # noqa: ARG005  (by name)
+
+    monkeypatch.setattr(training_loop, "scoring_process", start)
+    monkeypatch.setattr(supervise, "_TICK_INTERVAL_S", 0.0)
+    monkeypatch.setenv("OIYOLO_TRAIN_MAP", "own")
+    return stand_in
+
+
+def scored_iterations(stand_in: StandIn) -> list[int]:
+    scores = json.loads((stand_in.run / "checkpoint_scores.json").read_text())
+    return [score["iteration"] for score in scores["checkpoints"]]
+
+
+def kept_files(stand_in: StandIn) -> list[str]:
+    return sorted(path.name for path in (stand_in.run / "weights" / "kept").iterdir())
+
+
+def test_new_weights_are_scored_while_darknet_trains_without_map(scorer: StandIn) -> None:
+    scorer.behave("alexeyab", saves_every=40, pace_s=0.01, scores={"40": 0.25, "80": 0.75})
+    plan = scorer.train("--dry-run", "--json").json
+    assert (plan["map"], "-map" in plan["command"]) == ("own", False)
+    done = scorer.train("--json")
+    assert done.code == 0, done.err
+    assert "-map" not in scorer.calls[0]
+    assert scored_iterations(scorer)[-2:] == [80, 120]
+    assert scorer.record["map"] == "own"
+    assert scorer.record["best"] == {"map": 0.75, "iteration": 80}
+    best = scorer.run / "weights" / "kept" / "best-0.750000-80.weights"
+    assert (done.json["best_weights"], done.json["best_map"]) == (str(best), 0.75)
+    assert kept_files(scorer) == [best.name, "last-120.weights", "last-80.weights"]
+    assert not (scorer.run / "weights" / "network_best.weights").exists()
+    assert "nothing to do" in scorer.train().out
+
+
+def test_a_run_keeps_the_way_in_which_it_measures_map(scorer: StandIn) -> None:
+    scorer.behave("alexeyab", final="none", until=110)
+    assert scorer.train("--map", "darknet").code == 5
+    record = scorer.record
+    assert record.pop("map") == "darknet"
+    (scorer.run / "run.json").write_text(json.dumps(record))  # as older versions wrote it
+    plan = scorer.train("--dry-run", "--json").json
+    assert (plan["map"], "-map" in plan["command"]) == ("darknet", True)
+    scorer.behave("alexeyab")
+    assert scorer.train().code == 0
+    assert "-map" in scorer.calls[-1]
+    assert not (scorer.run / "checkpoint_scores.json").exists()
+
+
+def test_patience_uses_the_scores_also_after_a_resume(scorer: StandIn) -> None:
+    options = ("--patience", "40", "--max-batches", "4000")
+    scores = {"20": 0.9}
+    scorer.behave(saves_every=20, pace_s=0.01, scores=scores, until=50, final="none")
+    assert scorer.train(*options).code == 5
+    assert 20 in scored_iterations(scorer)
+    scorer.behave(saves_every=20, pace_s=0.01, scores=scores)
+    done = scorer.train(*options)
+    assert done.code == 0, done.err
+    record = scorer.record
+    assert record["stopped_early"]["iteration"] < 4000
+    assert "at iteration 20 " in record["stopped_early"]["message"]
+    assert record["best"] == {"map": 0.9, "iteration": 20}
+    assert scored_iterations(scorer)[-1] == record["stopped_early"]["iteration"]
+
+
+def test_failed_scores_never_stop_a_training(scorer: StandIn) -> None:
+    scorer.behave(saves_every=10, pace_s=0.02, scorer_fails="no luck")
+    done = scorer.train()
+    assert done.code == 0, done.err
+    (event,) = events_of(scorer, "scoring")
+    assert event["message"].endswith("3 failures in a row: no luck")
+    assert done.err.count("no luck") == 2
+    assert scorer.record["state"] == "finished"
+    assert "best" not in scorer.record
+    assert not any(name.startswith("scoring") for name in kept_files(scorer))
 
 
 # --- the newest run that has what is needed ------------------------------------------------------

@@ -155,12 +155,12 @@ def test_an_image_without_detail_is_smaller_than_estimated(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("fork", "max_batches", "files"),
     [
-        # 100, 200, ... 900; backup; final
-        ("pjreddie", 50, 1),
-        ("pjreddie", 100, 1 + 1 + 1),
-        ("pjreddie", 999, 9 + 1 + 1),
-        ("pjreddie", 6000, 9 + 1 + 1),
-        ("pjreddie", 20_382, 9 + 2 + 1 + 1),
+        # 100, 200, ... 900; backup; best; final
+        ("pjreddie", 50, 2),
+        ("pjreddie", 100, 1 + 3),
+        ("pjreddie", 999, 9 + 3),
+        ("pjreddie", 6000, 9 + 3),
+        ("pjreddie", 20_382, 9 + 2 + 3),
         # 1000, 2000, ...; last; best; final
         ("alexeyab", 50, 2),
         ("alexeyab", 6000, 6 + 3),

@@ -72,6 +72,7 @@ OTHER_VALUES: dict[str, tuple[str, object]] = {
     "burn_in": ("250", 250),
     "anchors": ("10,13,16.5,30", (10.0, 13.0, 16.5, 30.0)),
     "gpus": ("0,1", "0,1"),
+    "map": ("darknet", "darknet"),
     "patience": ("2000", 2000),
     "max_rollbacks": ("0", 0),
     "stall_s": ("600", 600.0),

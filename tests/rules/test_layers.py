@@ -72,7 +72,7 @@ ADAPTERS = {
 
 PACKAGES_WITH_CODE = {
     ".",
-    *(f"stages/{stage}" for stage in ("fetch", "plot", "prepare", "split", "train")),
+    *(f"stages/{stage}" for stage in ("evaluate", "fetch", "plot", "prepare", "split", "train")),
     "operations/doctor",
     "operations/predict",
 }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import struct
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -156,6 +158,56 @@ def test_the_best_weights_are_repaired_after_a_kill(
     assert len(list(checkpoints.kept_folder.iterdir())) == 1
 
 
+def own_checkpoints(tmp_path: Path) -> Checkpoints:
+    return replace(make_checkpoints(tmp_path, "alexeyab"), own_map=True)
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_weights_are_linked_to_be_scored_or_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, has_links: bool
+) -> None:
+    checkpoints = own_checkpoints(tmp_path)
+    assert checkpoints.link_for_scoring() is None
+    save(checkpoints.last_path, 100)
+    checkpoints.keep_last()
+    if not has_links:
+        monkeypatch.setattr(os, "link", no_links)
+    linked = checkpoints.link_for_scoring()
+    assert linked == (checkpoints.kept_folder / "scoring-100.weights", 100)
+    source = checkpoints.newest_kept
+    assert source is not None
+    assert linked[0].samefile(source) == has_links
+    assert linked[0].read_bytes() == source.read_bytes()
+
+
+def no_links(*_: object) -> None:
+    raise PermissionError(1, "Operation not permitted")
+
+
+def test_links_of_a_killed_training_are_removed_and_nothing_is_restored_for_darknet(
+    tmp_path: Path,
+) -> None:
+    checkpoints = own_checkpoints(tmp_path)
+    for name in ("best-0.500000-100", "scoring-200", "last-200"):
+        save(checkpoints.kept_folder / f"{name}.weights", 100)
+    checkpoints.repair({})
+    names = sorted(path.name for path in checkpoints.kept_folder.iterdir())
+    assert names == ["best-0.500000-100.weights", "last-200.weights"]
+    assert list(checkpoints.run.weights_folder.iterdir()) == [checkpoints.kept_folder]
+
+
+def test_best_weights_from_a_backup_are_kept_if_their_score_is_known(tmp_path: Path) -> None:
+    checkpoints = own_checkpoints(tmp_path)
+    copied = save(checkpoints.run.weights_folder / "network_best.weights", 100)
+    checkpoints.repair({200: 0.5})
+    assert copied.exists()
+    assert not checkpoints.kept_folder.exists()
+    checkpoints.repair({100: 0.5, 200: 0.4})
+    assert checkpoints.best is not None
+    assert (checkpoints.best.map, checkpoints.best.iteration) == (0.5, 100)
+    assert not copied.exists()
+
+
 def test_weights_are_copied_once_they_are_complete(tmp_path: Path) -> None:
     checkpoints = make_checkpoints(tmp_path, "alexeyab")
     keeper = CheckpointKeeper(checkpoints)
@@ -230,6 +282,18 @@ def test_weights_are_copied_to_a_bucket_under_darknets_names(
     assert destination == "gs://b/runs/a-001"
     assert set(first) == {"network_last.weights", "network_best.weights", "run.json"}
     assert struct.unpack_from("<Q", first["network_last.weights"], 12) == (400,)
+
+
+def test_best_weights_that_oiyolo_scored_are_copied_under_darknets_name(
+    tmp_path: Path, bucket: Bucket
+) -> None:
+    checkpoints = replace(own_checkpoints(tmp_path), fork=FORKS["pjreddie"])
+    checkpoints.run.write_record(state="running")
+    checkpoints.run.scores_path.write_text("{}")
+    save(checkpoints.kept_folder / "best-0.500000-100.weights", 100)
+    Backup(checkpoints, CheckpointKeeper(checkpoints), "gs://b").close()
+    ((_, files),) = bucket.copies
+    assert set(files) == {"network_best.weights", "run.json", "checkpoint_scores.json"}
 
 
 def test_an_unreachable_bucket_is_only_logged(

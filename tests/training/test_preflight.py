@@ -223,6 +223,10 @@ def test_a_folder_without_write_permission_is_reported(run: Run) -> None:
     assert "cannot write to" in run.refused().found
 
 
+def no_links(*_: object) -> None:
+    raise PermissionError(1, "Operation not permitted")
+
+
 def test_weights_that_will_not_fit_on_the_disk_are_reported(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -232,6 +236,13 @@ def test_weights_that_will_not_fit_on_the_disk_are_reported(
     # Five numbered ones, the last and the final ones, and three kept copies.
     assert "up to 10 files" in caught.value.expected
     assert caught.value.where == str(run.folder / "weights")
+    with pytest.raises(UnavailableError) as caught:
+        run.check(scores_weights=True)
+    assert "up to 11 files" in caught.value.expected  # the one that is scored
+    monkeypatch.setattr(os, "link", no_links)
+    with pytest.raises(UnavailableError) as caught:
+        run.check(scores_weights=True)
+    assert "up to 12 files" in caught.value.expected  # the next one is a copy, too
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(GIB, 0, GIB))
     assert run.check() == []
 

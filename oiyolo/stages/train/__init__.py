@@ -41,10 +41,12 @@ from oiyolo.training.run import (
     FINISHED,
     Run,
     event_message,
+    is_rollback,
     next_name,
     running_runs,
     runs_in,
 )
+from oiyolo.training.score_monitor import map_text
 from oiyolo.trainlog.loading import measure_loading
 from oiyolo.trainlog.parse import read_log
 
@@ -76,7 +78,8 @@ class Trained(Result):
         iterations: Number of iterations trained.
         avg_loss: The average loss at the end.
         seconds: How long this call trained; 0 if the run was already finished.
-        best_weights: The weights with the best mAP; ``None`` if mAP was not measured.
+        best_weights: The weights with the best mAP on the valid split; ``None`` if it was not
+            measured.
         best_map: That mAP, 0 to 1; NaN if it was not measured.
         stopped_early: Why training ended before the last iteration; empty if it did not.
         rollbacks: Number of rollbacks to earlier weights.
@@ -226,7 +229,7 @@ def train(
         initial_weights_of(opened, plan)  # before the run exists
         run = Run(opened.runs_folder / next_name(opened.runs_folder, plan.network))
         run.folder.mkdir(parents=True, exist_ok=True)
-    if detach and not _is_finished(run, Checkpoints(run, darknet.fork, plan.cfg)):
+    if detach and not _is_finished(run, _checkpoints_of(task, run)):
         started = background.start(opened, run, again=again)
         if started is not None:
             return started
@@ -238,7 +241,7 @@ def _run_to_resume(task: TrainingTask, *, again: bool) -> Run | None:
     run = find_same_run(task.project, task.plan, task.recipe, newest=again)
     if run is None or not again:
         return run
-    if _is_finished(run, Checkpoints(run, task.darknet.fork, task.plan.cfg)):
+    if _is_finished(run, _checkpoints_of(task, run)):
         return None
     _log.info(
         "train: %s is not finished, so --again resumes it; to start from scratch, move %s away",
@@ -250,7 +253,7 @@ def _run_to_resume(task: TrainingTask, *, again: bool) -> Run | None:
 
 def _train(task: TrainingTask, run: Run) -> Trained:
     """Train a run to its end in this process, unless it is finished."""
-    checkpoints = Checkpoints(run, task.darknet.fork, task.plan.cfg)
+    checkpoints = _checkpoints_of(task, run)
     seconds = 0.0
     with run.lock(STAGE):
         for folder in (run.folder, run.weights_folder, checkpoints.kept_folder):
@@ -258,6 +261,11 @@ def _train(task: TrainingTask, run: Run) -> Trained:
         if not _is_finished(run, checkpoints):
             seconds = max(TrainingLoop(task, run).run_to_end(), 1e-3)
         return _trained(run, checkpoints, seconds)
+
+
+def _checkpoints_of(task: TrainingTask, run: Run) -> Checkpoints:
+    own_map = run.map_source(task.project.config.train.map) == "own"
+    return Checkpoints(run, task.darknet.fork, task.plan.cfg, own_map=own_map)
 
 
 def _is_finished(run: Run, checkpoints: Checkpoints) -> bool:
@@ -293,17 +301,20 @@ def _attach(
             found=f"{run.state}: {run.record.get('outcome') or 'it was killed'}",
             remedy="Run `oiyolo train` to resume it",
         )
-    checkpoints = Checkpoints(run, FORKS[run.started_record["darknet"]["fork"]], read(run.cfg_path))
+    fork = FORKS[run.started_record["darknet"]["fork"]]
+    checkpoints = Checkpoints(run, fork, read(run.cfg_path), own_map=run.map_source() == "own")
     return _trained(run, checkpoints, time.monotonic() - start_s)
 
 
 def _as_plan(task: TrainingTask, run: Run | None, *, detach: bool) -> Plan:
     project, plan = task.project, task.plan
     name = run.name if run else next_name(project.runs_folder, plan.network)
-    facts: dict[str, object] = {"run": name, "warnings": list(plan.warnings)}
+    run_or_new = run or Run(project.runs_folder / name)
+    source = run_or_new.map_source(project.config.train.map)
+    facts: dict[str, object] = {"run": name, "map": source, "warnings": list(plan.warnings)}
     weights, iteration = None, 0
     if run is not None:
-        checkpoints = Checkpoints(run, task.darknet.fork, plan.cfg)
+        checkpoints = _checkpoints_of(task, run)
         if _is_finished(run, checkpoints):
             return Plan("train", [], facts)
         weights, iteration = checkpoints.newest()
@@ -317,7 +328,8 @@ def _as_plan(task: TrainingTask, run: Run | None, *, detach: bool) -> Plan:
         weights=None if weights is None else str(weights),
         resume=iteration > 0,
         gpus=",".join(task.gpus) or None,
-        measure_map=run is None or RecoveryState.of(run.record).measures_map,
+        measure_map=source == "darknet"
+        and (run is None or RecoveryState.of(run.record).measures_map),
         colours=project.config.train.colours,
     )
     changes = plan.diff
@@ -325,6 +337,7 @@ def _as_plan(task: TrainingTask, run: Run | None, *, detach: bool) -> Plan:
         f"{'resume' if run else 'start'} {name}: {plan.summary}",
         start,
         *plan.reasons,
+        map_text(source, task.darknet.fork, has_valid=task.has_valid_images),
         f"run {' '.join(argv)}",
         f"change the network:\n{changes}" if changes else "use the network unchanged",
         *(["let it train in the background"] if detach else []),
@@ -345,9 +358,9 @@ def _trained(run: Run, checkpoints: Checkpoints, seconds: float) -> Trained:
         iterations=early["iteration"] if early else record["max_batches"],
         avg_loss=latest.avg_loss if latest else float("nan"),
         seconds=seconds,
-        best_weights=checkpoints.best_path if best else None,
+        best_weights=(checkpoints.best_path or best.path) if best else None,
         best_map=best.map if best else float("nan"),
         stopped_early=event_message(early) if early else "",
-        rollbacks=sum("back_to" in event for event in record.get("events", [])),
+        rollbacks=sum(is_rollback(event) for event in record.get("events", [])),
         slow_loading="" if loading is None else str(loading),
     )

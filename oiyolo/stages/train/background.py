@@ -8,7 +8,6 @@ import logging
 import os
 import shlex
 import signal
-import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass
@@ -22,6 +21,7 @@ from oiyolo.core.progress import progress
 from oiyolo.core.results import Result
 from oiyolo.project import config as project_config
 from oiyolo.project.keys import KEYS_BY_NAME
+from oiyolo.training.history import scores_in
 from oiyolo.training.live_reader import LiveReader, latest_stats
 from oiyolo.training.supervise import ProgressDisplay
 
@@ -29,15 +29,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from oiyolo.project.project import Project
+    from oiyolo.training.monitors import WeightsScored
     from oiyolo.training.run import Run
 
 _POLL_S: Final = 0.2
-_PACKAGE_PARENT: Final = Path(__file__).parents[3]
-_PROGRAM: Final = (
-    # The current folder must not provide modules; this package must, wherever it was found.
-    f"import sys; sys.path[:] = [*filter(None, sys.path), {str(_PACKAGE_PARENT)!r}]; "
-    "from oiyolo.__main__ import main; main()"
-)
 _log = logging.getLogger("oiyolo")
 
 
@@ -106,7 +101,7 @@ def start(project: Project, run: Run, *, again: bool) -> Detached | None:
     _log.info("train: starting %s in the background", run.name)
     with tempfile.TemporaryFile() as result:
         child = process.start_detached(
-            [sys.executable, "-c", _PROGRAM, *words],
+            [*process.python_command("from oiyolo.__main__ import main; main()"), *words],
             environment=option_variables(project),
             stdout=result.fileno(),
             stderr_path=run.output_path,
@@ -177,18 +172,36 @@ def follow(run: Run) -> bool:
     latest = latest_stats(run.log_path)
     done = latest.iteration if latest else 0
     total = int(run.record.get("max_batches") or 0) or None
-    read = LiveReader()
+    read, new_scores = LiveReader(), _NewScores(run)
     with progress("train", total=total, unit="it", initial=done) as bar:
         display = ProgressDisplay(bar, done)
         if latest is not None:
             display.add(latest)
         try:
             for line in _new_lines(run):
-                for event in read(line):
+                for event in (*read(line), *new_scores()):
                     display.add(event)
         except KeyboardInterrupt:
             return False
     return True
+
+
+class _NewScores:
+    """A callable that returns the scores of weights that a run got since the last call."""
+
+    def __init__(self, run: Run) -> None:
+        self._path = run.scores_path
+        self._seen_ns = 0
+
+    def __call__(self) -> list[WeightsScored]:
+        try:
+            changed_ns = self._path.stat().st_mtime_ns
+        except FileNotFoundError:
+            return []
+        if changed_ns == self._seen_ns:
+            return []
+        self._seen_ns = changed_ns
+        return scores_in(self._path)[-1:]
 
 
 def _new_lines(run: Run) -> Iterator[bytes]:

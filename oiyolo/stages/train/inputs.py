@@ -62,6 +62,11 @@ class TrainingTask:
     recipe: dict[str, object]
 
     @property
+    def has_valid_images(self) -> bool:
+        """Whether there are images in the valid split."""
+        return bool(lists.read_ids(self.split.list_path("valid")))
+
+    @property
     def gpus(self) -> tuple[str, ...]:
         """The numbers of the GPUs to train on; empty for the CPU and for darknet's default."""
         option = self.project.config.train.gpus if self.darknet.gpu else None

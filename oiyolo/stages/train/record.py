@@ -36,6 +36,7 @@ class RunRecord:
             name=run.name,
             state=RUNNING,
             made_from=task.recipe,
+            map=run.map_source(self._options.map),
             **record_fields(task),
             darknet={**task.darknet.as_dict(), "revision": task.revision},
             gpus=[

@@ -17,15 +17,18 @@ from oiyolo.darknet.program import ENVIRONMENT, train_command
 from oiyolo.networks.schedule import schedule_of
 from oiyolo.project.value_types import AUTO
 from oiyolo.stages import prepare as prepare_stage
+from oiyolo.stages.evaluate.checkpoint_scorer import drop_later_scores
+from oiyolo.stages.train.background import option_variables
 from oiyolo.stages.train.inputs import initial_weights_of, write_inputs
 from oiyolo.stages.train.record import RunRecord
 from oiyolo.training import preflight
 from oiyolo.training.backup import Backup
 from oiyolo.training.checkpoints import CheckpointKeeper, Checkpoints
 from oiyolo.training.exit_cause import died_measuring_map, find_cause
-from oiyolo.training.history import TrainingHistory
+from oiyolo.training.history import TrainingHistory, scores_in
 from oiyolo.training.live_reader import LiveReader
 from oiyolo.training.monitors import (
+    STOPPED_BY_USER,
     DiskFull,
     EarlyStopping,
     Explosion,
@@ -47,6 +50,7 @@ from oiyolo.training.recovery import (
     warm_up_iterations,
 )
 from oiyolo.training.run import FAILED, FINISHED, INTERRUPTED, event_message
+from oiyolo.training.score_monitor import ScoreMonitor, map_text, scoring_process
 from oiyolo.training.supervise import release_memory, supervise
 
 if TYPE_CHECKING:
@@ -103,7 +107,10 @@ class TrainingLoop:
         self._options = task.project.config.train
         self._plan = task.plan
         self._max_batches = task.plan.schedule.max_batches
-        self._checkpoints = Checkpoints(run, task.darknet.fork, task.plan.cfg)
+        self._map_source = run.map_source(self._options.map)
+        self._checkpoints = Checkpoints(
+            run, task.darknet.fork, task.plan.cfg, own_map=self._map_source == "own"
+        )
         self._keeper = CheckpointKeeper(self._checkpoints)
         self._history = TrainingHistory(run.log_path)
         self._stop_message = ""
@@ -112,6 +119,7 @@ class TrainingLoop:
         self._check_files()
         self._record = RunRecord(task, run)
         self._recovery_state = RecoveryState.of(run.record)
+        self._scores = self._make_score_monitor()
         backup_to = self._options.backup_to
         self._backup = Backup(self._checkpoints, self._keeper, backup_to) if backup_to else None
 
@@ -125,11 +133,26 @@ class TrainingLoop:
             fork=fork,
             gpus=[gpu for gpu in gpus() if gpu.index in indices] if self._task.darknet.gpu else [],
             cudnn=self._task.darknet.cudnn,
-            measures_map=bool(fork.map_flags),
+            measures_map=self._map_source == "darknet" and bool(fork.map_flags),
+            scores_weights=self._map_source == "own",
             image_bytes=prepare_stage.prepared_bytes(self._task.project),
         )
         for warning in warnings:
             _log.warning("train: %s", warning)
+
+    def _make_score_monitor(self) -> ScoreMonitor | None:
+        """Return the monitor that scores new weights; ``None`` if mAP is not measured so."""
+        project, run = self._task.project, self._run
+        if self._map_source != "own" or not self._task.has_valid_images:
+            return None
+        return ScoreMonitor(
+            self._checkpoints,
+            self._keeper,
+            scoring_process(project.folder, run, option_variables(project)),
+            scored=[score.iteration for score in scores_in(self._run.scores_path)],
+            on_score=self._record_best,
+            on_end=partial(self._record.add_event, "scoring"),
+        )
 
     def run_to_end(self) -> float:
         """Train the run to its end.
@@ -142,8 +165,12 @@ class TrainingLoop:
             DarknetError: Darknet did not train to the end.
         """
         try:
-            self._checkpoints.repair(self._history.map_by_iteration())
+            scores = {score.iteration: score.map for score in scores_in(self._run.scores_path)}
+            self._checkpoints.repair(
+                scores if self._map_source == "own" else self._history.map_by_iteration()
+            )
             self._run_attempts()
+            self._score_final_weights()
         except KeyboardInterrupt:
             self._record_interruption()
             raise
@@ -156,6 +183,8 @@ class TrainingLoop:
             all_done = f"trained all {self._max_batches:,} iterations"
             self._record.finish(FINISHED, event_message(early) if early else all_done)
         finally:
+            if self._scores is not None:
+                self._scores.close()
             if self._backup is not None:
                 self._backup.close()
         return self._record.seconds
@@ -182,6 +211,16 @@ class TrainingLoop:
                 _log.info("train: %s; resumes on all GPUs", reason.message)
             else:
                 max_iteration = self._recover(reason, log_start_byte)
+
+    def _score_final_weights(self) -> None:
+        final, is_stopped = self._checkpoints.final_path, self._run.stop_path.exists
+        iteration = self._checkpoints.iteration_of(final)
+        if self._scores is None or iteration is None:
+            return
+        self._scores.finish(final, iteration, is_stopped)
+        if is_stopped():
+            self._stop_message = STOPPED_BY_USER
+            raise KeyboardInterrupt(STOPPED_BY_USER)
 
     def _next_attempt(self, max_iteration: int | None) -> _Attempt:
         weights, start_iteration = self._checkpoints.newest(max_iteration)
@@ -265,8 +304,7 @@ class TrainingLoop:
 
     def _make_monitors(self, attempt: _Attempt) -> list[Monitor]:
         stall_s = self._options.stall_s
-        measures_map = self._measures_map
-        map_image_count = len(self._run.image_ids("valid")) if measures_map else 0
+        map_image_count = len(self._run.image_ids("valid")) if self._measures_map else 0
         explosion = Explosion(schedule_of(attempt.cfg).burn_in)
         explosion.replay(self._history.events(), attempt.start_iteration)
         monitors: list[Monitor] = [
@@ -278,15 +316,27 @@ class TrainingLoop:
             Stall(None if stall_s == AUTO else float(stall_s), map_image_count),
             DiskFull(self._checkpoints.needed_bytes, partial(disks.free_bytes, self._run.folder)),
         ]
+        if self._scores is not None:
+            self._scores.roll_back(attempt.start_iteration)
+            monitors.insert(1, self._scores)
+        drop_later_scores(self._run, attempt.start_iteration)
         if self._options.patience:
-            early_stopping = EarlyStopping(self._options.patience, measures_map=measures_map)
-            early_stopping.replay(self._history.events())
-            monitors.append(early_stopping)
+            monitors.append(self._make_early_stopping())
         if attempt.warm_up:
             monitors.append(WarmUp(attempt.warm_up))
         if self._backup is not None:
             monitors.append(self._backup)
         return monitors
+
+    def _make_early_stopping(self) -> EarlyStopping:
+        scores_weights = self._scores is not None and not self._scores.has_ended
+        monitor = EarlyStopping(
+            self._options.patience, measures_map=self._measures_map or scores_weights
+        )
+        monitor.replay(self._history.events())
+        if scores_weights:
+            monitor.replay(scores_in(self._run.scores_path))
+        return monitor
 
     def _stop_reason_of(self, result: AttemptResult, log_start_byte: int) -> StopReason | None:
         """Return why an attempt stopped; ``None`` if it trained to the end.
@@ -310,7 +360,12 @@ class TrainingLoop:
 
     @property
     def _measures_map(self) -> bool:
-        return bool(self._task.darknet.fork.map_flags) and self._recovery_state.measures_map
+        """Whether darknet measures mAP."""
+        return (
+            self._map_source == "darknet"
+            and bool(self._task.darknet.fork.map_flags)
+            and self._recovery_state.measures_map
+        )
 
     def _has_diverged(self) -> bool:
         """Return whether the final weights have the right size but contain NaN."""
@@ -406,6 +461,10 @@ class TrainingLoop:
         name = self._run.name
         start = f"resuming {name} at iteration {done:,}" if done else f"starting {name}"
         _log.info("train: %s: %s", start, self._plan.summary)
+        if self._task.has_valid_images:  # otherwise the preflight checks have warned
+            _log.info("train: %s", map_text(self._map_source, self._task.darknet.fork))
+        if self._map_source != self._options.map:
+            _log.info("train: %s began with [train] map = %r and keeps it", name, self._map_source)
         if not self._recovery_state.measures_map:
             _log.warning("train: mAP is not measured, as darknet died of it: %s", MAP_REMEDY)
         if not self._task.darknet.gpu and self._plan.network not in _CPU_NETWORKS:
