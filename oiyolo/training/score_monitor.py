@@ -46,7 +46,7 @@ _ENVIRONMENT: Final = {
 
 
 def map_text(source: MapSource, fork: Fork, *, has_valid: bool = True) -> str:
-    """Return who measures mAP during a training, in words.
+    """Return how mAP will be measured during a training, in words that follow "will" or "would".
 
     Args:
         source: Who measures it.
@@ -54,12 +54,12 @@ def map_text(source: MapSource, fork: Fork, *, has_valid: bool = True) -> str:
         has_valid: Whether there are images in the valid split.
     """
     if not has_valid:
-        return "mAP: not measured; the valid split has no images"
+        return "measure no mAP, because the valid split has no images"
     if source == "own":
-        return "mAP: new weights are scored on valid while darknet trains, in the lowest priority"
+        return "score new weights on valid while darknet trains, in the lowest priority"
     if fork.map_flags:
-        return f"mAP: darknet measures it on valid ({' '.join(fork.map_flags)})"
-    return f'mAP: not measured; {fork.title} cannot ([train] map = "own" can, in a new run)'
+        return f"let darknet measure mAP on valid ({' '.join(fork.map_flags)})"
+    return f'measure no mAP: {fork.title} cannot ([train] map = "own" can, in a new run)'
 
 
 class Scoring(Protocol):  # a BackgroundProcess

@@ -49,7 +49,7 @@ _log = logging.getLogger("oiyolo")
 
 STAGE: Final = "evaluate"
 _RECIPE_NAME: Final = ".evaluated-from.json"
-_AGREEMENT: Final = 0.005
+_AGREEMENT: Final = 0.01
 """Difference of mAP@0.5 up to which two programs agree."""
 
 

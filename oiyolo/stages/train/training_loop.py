@@ -462,7 +462,7 @@ class TrainingLoop:
         start = f"resuming {name} at iteration {done:,}" if done else f"starting {name}"
         _log.info("train: %s: %s", start, self._plan.summary)
         if self._task.has_valid_images:  # otherwise the preflight checks have warned
-            _log.info("train: %s", map_text(self._map_source, self._task.darknet.fork))
+            _log.info("train: will %s", map_text(self._map_source, self._task.darknet.fork))
         if self._map_source != self._options.map:
             _log.info("train: %s began with [train] map = %r and keeps it", name, self._map_source)
         if not self._recovery_state.measures_map:
