@@ -28,9 +28,10 @@ _FASTEST: Final = (
     f"{_RAW}dog-qiuqiu/Yolo-Fastest/{_FASTEST_COMMIT}/{_FASTEST_FOLDER}",
     f"https://cdn.jsdelivr.net/gh/dog-qiuqiu/Yolo-Fastest@{_FASTEST_COMMIT}/{_FASTEST_FOLDER}",
 )
+_DATA_COMMIT: Final = "f6afaabcdf85f77e7aff2ec55c020c0e297c77f9"
 _DARKNET_DATA: Final = (
-    f"{_RAW}AlexeyAB/darknet/59596d7880f6504768df41d6daa586f5cb2b932f/data/",
-    f"{_RAW}pjreddie/darknet/f6afaabcdf85f77e7aff2ec55c020c0e297c77f9/data/",
+    f"{_RAW}pjreddie/darknet/{_DATA_COMMIT}/data/",
+    f"https://cdn.jsdelivr.net/gh/pjreddie/darknet@{_DATA_COMMIT}/data/",
 )
 _PJREDDIE: Final = ("https://data.pjreddie.com/files/", "https://pjreddie.com/media/files/")
 _YOLOV4: Final = (
