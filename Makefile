@@ -18,7 +18,8 @@ help:
 	@echo "make lock       update requirements-ci.txt"
 	@echo "make clean      remove .venv, caches and the demo"
 
-demo: $(VENV)/.package darknet
+demo: $(VENV)/.package
+	@$(BIN)/python -c "import importlib.util as u, sys; sys.exit(u.find_spec('torch') is None)" || tools/need-darknet
 	$(BIN)/oiyolo demo
 
 test: setup darknet
@@ -39,8 +40,9 @@ format: setup
 lint: setup
 	$(BIN)/ruff check $(wildcard $(SOURCES))
 
+# Without PyTorch's types, the engine that uses it cannot be checked.
 types: setup
-	$(BIN)/mypy
+	$(BIN)/mypy $(if $(wildcard $(VENV)/lib/*/site-packages/torch),,--exclude torch_engine)
 
 setup: $(VENV)/.tools
 

@@ -208,6 +208,7 @@ def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
             patch.delenv(key.variable, raising=False)
         patch.setenv("XDG_CACHE_HOME", str(home / "cache"))
         patch.setenv("OIYOLO_DARKNET_SOURCE_URL", "")  # `build` does not download sources
+        patch.setenv("OIYOLO_TRAIN_ENGINE", "darknet")  # also where PyTorch is installed
         # Building its list of fonts takes seconds; once a session is enough.
         patch.setenv("MPLCONFIGDIR", str(home / "matplotlib"))
         yield

@@ -1,11 +1,11 @@
-"""A darknet executable: its fork, whether it uses a GPU, and its command lines."""
+"""A program that trains as darknet does: its fork, whether it uses a GPU, its command lines."""
 
 from __future__ import annotations
 
 import os
 import shutil
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from oiyolo.core import process
 from oiyolo.core.errors import DarknetError
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from oiyolo.darknet.forks import Fork
+
+Engine = Literal["darknet", "torch"]
 
 _TIMEOUT_S: Final = 30.0
 _USAGE_COMMAND: Final = "detector"
@@ -32,14 +34,17 @@ ENVIRONMENT: Final = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
 
 @dataclass(frozen=True)
 class Darknet:
-    """A darknet executable that was probed.
+    """A darknet executable that was probed, or another program with the same command line.
 
     Attributes:
         executable: Its absolute path.
-        fork: Its fork of darknet.
+        fork: Its fork of darknet; for another program, the one that it follows.
         gpu: Whether it is linked with GPU libraries.
         origin: How it was found, in a few words; "built ..." if oiyolo built it.
         cudnn: Whether it is linked with cuDNN.
+        engine: Key of the training engine.
+        arguments: Arguments between the executable and darknet's.
+        options: Options of this program alone.
     """
 
     executable: Path
@@ -47,6 +52,9 @@ class Darknet:
     gpu: bool
     origin: str
     cudnn: bool = False
+    engine: Engine = "darknet"
+    arguments: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
 
     @property
     def is_built(self) -> bool:
@@ -55,11 +63,14 @@ class Darknet:
 
     def __str__(self) -> str:
         where = "GPU" if self.gpu else "CPU"
+        if self.engine == "torch":
+            return f"{self.origin} ({where}; rules of {self.fork.title})"
         return f"{self.executable} ({self.fork.title}, {where}; {self.origin})"
 
     def as_dict(self) -> dict[str, object]:
         """Return the record of this darknet in ``run.json`` and ``--json`` output."""
         return {
+            "engine": self.engine,
             "executable": str(self.executable),
             "fork": self.fork.name,
             "gpu": self.gpu,
@@ -154,7 +165,7 @@ def train_command(
         measure_map: Whether to measure mAP on the valid list during training, if the fork can.
         colours: Whether darknet may print colour codes.
     """
-    argv = [str(darknet.executable), "detector", "train", data, cfg]
+    argv = [str(darknet.executable), *darknet.arguments, "detector", "train", data, cfg]
     if weights is not None:
         argv.append(weights)
         if not resume:
@@ -165,7 +176,7 @@ def train_command(
     argv += [flag for flag in darknet.fork.train_flags if flag not in omitted]
     if measure_map:
         argv += darknet.fork.map_flags
-    return tuple(argv)
+    return (*argv, *darknet.options)
 
 
 def valid_command(

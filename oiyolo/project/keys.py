@@ -200,7 +200,12 @@ class DarknetOptions:
 class TrainOptions:
     """``[train]``: the network and its schedule."""
 
-    engine: str = _key(AUTO, choice(AUTO, "darknet"), "training engine")
+    engine: str = _key(
+        AUTO,
+        choice(AUTO, "darknet", "torch"),
+        "what trains; auto is darknet if it uses this machine's GPU or PyTorch is not installed, "
+        "else torch",
+    )
     network: str = _key(
         "yolov3",
         path("a network's name or the path of a .cfg"),
@@ -245,6 +250,11 @@ class TrainOptions:
         choice("own", "darknet"),
         'who measures mAP during training: "own" scores new weights in the background, "darknet" '
         "leaves it to darknet, if it can",
+    )
+    train_seed: int | None = _key(
+        None,
+        or_none(count(high=_MAX_SEED)),
+        "seed of the torch engine, which makes training on the CPU reproducible",
     )
     patience: int = _key(
         0,

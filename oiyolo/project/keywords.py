@@ -100,6 +100,7 @@ class TrainKeywords(TypedDict, total=False):
     anchors: str | Sequence[float]
     gpus: str | None
     map: str
+    train_seed: int | None
     patience: int
     max_rollbacks: int
     stall_s: float | str

@@ -182,7 +182,8 @@ def test_probing_a_program_tells_its_fork(
     assert darknet.executable == path
     assert not darknet.gpu
     assert darknet.as_dict() == {
-        "executable": str(path), "fork": name, "gpu": False, "origin": "named",
+        "engine": "darknet", "executable": str(path), "fork": name, "gpu": False,
+        "origin": "named",
     }  # fmt: skip
     assert str(path) in str(darknet)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ from oiyolo.operations.doctor.facts import (
     Disk,
     Driver,
     Endpoint,
+    EngineStatus,
     MachineFacts,
     OnnxRuntime,
     Package,
@@ -343,6 +345,24 @@ def test_the_darknet_that_would_be_used_is_checked(
 def test_the_free_space_of_disks_is_checked(free_bytes: int, state: str, exit_code: int) -> None:
     result = checks.check_disk(Disk("cache", Path("/c"), free_bytes, 3.5e9, "Make room"))
     assert (result.state, result.exit_code) == (state, exit_code)
+
+
+def test_a_missing_darknet_only_matters_if_it_trains() -> None:
+    facts = MachineFacts(
+        python="3", machine="m", project="p", darknet_status=DarknetStatus(), toolchain=NO_COMPILER
+    )
+    codes = []
+    for status in (None, EngineStatus("darknet", "no torch"), EngineStatus("torch", "no GPU")):
+        results = checks.run_checks(replace(facts, engine=status))
+        codes.append(checks.exit_code(results))
+    assert codes == [5, 5, 0]
+    assert "CPU" in checks.summary(replace(facts, engine=EngineStatus("torch", "no GPU")), [])
+
+
+def test_an_engine_that_is_missing_prevents_training() -> None:
+    status = EngineStatus("", "PyTorch is not installed", remedy="Install it", exit_code=2)
+    result = checks.check_engine(status)
+    assert (result.state, result.exit_code) == ("missing", 2)
 
 
 def test_the_first_blocking_result_gives_the_exit_code_and_all_are_named() -> None:

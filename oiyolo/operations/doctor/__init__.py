@@ -70,6 +70,7 @@ class Examination(Result):
                 "revision": status and status.revision,
                 "proved": status and status.verified,
             },
+            "engine": facts.engine and {"name": facts.engine.engine, "why": facts.engine.reason},
             "toolchain": tools and tools.as_dict(),
             "driver": facts.driver and asdict(facts.driver),
             "disks": [{**asdict(disk), "path": str(disk.path)} for disk in facts.disks],
@@ -134,6 +135,7 @@ def doctor(
         "tools": toolchain.find,
         "driver": collect.driver,
         "darknet": lambda: collect.darknet_status(opened),
+        "engine": lambda: collect.engine_status(opened),
         "disks": lambda: collect.disks(opened),
     }
     answers = gather(tasks, deadline_s=_DEADLINE_S)
@@ -156,6 +158,7 @@ def doctor(
         toolchain=received.get("tools"),
         driver=received.get("driver"),
         darknet_status=status,
+        engine=received.get("engine"),
         disks=received.get("disks", ()),
         endpoints=None if offline else check_endpoints(opened, sources_url),
         failed_checks=failed_checks,

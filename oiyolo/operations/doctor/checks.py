@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
         DarknetStatus,
         Disk,
         Endpoint,
+        EngineStatus,
         MachineFacts,
         OnnxRuntime,
         Package,
@@ -50,9 +52,8 @@ def run_checks(facts: MachineFacts) -> list[CheckResult]:
         check_packages(facts.packages),
         [] if facts.onnxruntime is None else [check_onnxruntime(facts.onnxruntime)],
         [_check_project(facts)],
-        []
-        if facts.darknet_status is None
-        else [check_darknet(facts.darknet_status, facts.toolchain, facts.endpoints or ())],
+        [] if facts.engine is None else [check_engine(facts.engine)],
+        _check_used_darknet(facts),
         _check_gpus(facts),
         [] if facts.toolchain is None else cuda.check_loading(facts.toolchain),
         [] if facts.toolchain is None else check_tools(facts.toolchain),
@@ -73,10 +74,28 @@ def summary(facts: MachineFacts, results: Sequence[CheckResult]) -> str:
     blocking_topics = [result.topic for result in results if result.exit_code]
     if blocking_topics:
         return f"This machine cannot train yet: see {', '.join(blocking_topics)}."
+    if facts.engine is not None and facts.engine.engine == "torch":
+        return f"This machine can train on the {'GPU' if facts.engine.gpu else 'CPU'}, with torch."
     darknet = facts.darknet_status.darknet if facts.darknet_status else None
     if darknet is None:
         return "This machine can train once darknet is built: run `oiyolo build`."
     return f"This machine can train on the {'GPU' if darknet.gpu else 'CPU'}."
+
+
+def check_engine(status: EngineStatus) -> CheckResult:
+    """Check what would train."""
+    if not status.engine:
+        return CheckResult("engine", "missing", status.reason, status.remedy, status.exit_code)
+    return CheckResult("engine", "ok", f"{status.engine}: {status.reason}")
+
+
+def _check_used_darknet(facts: MachineFacts) -> Iterator[CheckResult]:
+    """Check the darknet; its problems do not prevent training with another engine."""
+    if facts.darknet_status is None:
+        return
+    result = check_darknet(facts.darknet_status, facts.toolchain, facts.endpoints or ())
+    trains_with_torch = facts.engine is not None and facts.engine.engine == "torch"
+    yield replace(result, exit_code=0) if trains_with_torch else result
 
 
 def _check_project(facts: MachineFacts) -> CheckResult:

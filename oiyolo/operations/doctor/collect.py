@@ -12,14 +12,22 @@ from typing import TYPE_CHECKING, Final
 
 from oiyolo.core import process
 from oiyolo.core.disks import free_bytes
-from oiyolo.core.errors import DarknetError
+from oiyolo.core.errors import DarknetError, OiyoloError
 from oiyolo.core.units import format_bytes
 from oiyolo.net.urls import display_url
 from oiyolo.operations.doctor.cuda import parse_driver
-from oiyolo.operations.doctor.facts import DarknetStatus, Disk, Driver, OnnxRuntime, Package
+from oiyolo.operations.doctor.facts import (
+    DarknetStatus,
+    Disk,
+    Driver,
+    EngineStatus,
+    OnnxRuntime,
+    Package,
+)
 from oiyolo.planning.official import official_files
 from oiyolo.stages import build as build_stage
 from oiyolo.stages.fetch import MIN_FREE_BYTES
+from oiyolo.stages.train.engine import chosen_engine, torch_program
 
 if TYPE_CHECKING:
     from oiyolo.project.project import Project
@@ -127,6 +135,17 @@ def darknet_status(project: Project) -> DarknetStatus:
         is_local=source is not None,
         rebuild_reason=rebuild_reason or "" if built else "",
     )
+
+
+def engine_status(project: Project) -> EngineStatus:
+    """Return what ``train`` would train with."""
+    try:
+        choice = chosen_engine(project)
+        gpu = choice.engine == "torch" and torch_program(project).gpu
+    except OiyoloError as error:
+        found = ": ".join(filter(None, [error.what, error.found]))
+        return EngineStatus("", found, remedy=error.remedy, exit_code=error.exit_code)
+    return EngineStatus(choice.engine, choice.reason, gpu=gpu)
 
 
 def disks(project: Project) -> list[Disk]:

@@ -123,6 +123,25 @@ class DarknetStatus:
 
 
 @dataclass(frozen=True)
+class EngineStatus:
+    """What ``train`` would train with.
+
+    Attributes:
+        engine: Its key; empty if it cannot be used.
+        reason: Why it trains, or why it cannot.
+        gpu: Whether it is PyTorch on a GPU.
+        remedy: What to do if it cannot be used.
+        exit_code: The exit code of ``train`` if it cannot be used.
+    """
+
+    engine: str
+    reason: str
+    gpu: bool = False
+    remedy: str = ""
+    exit_code: int = 0
+
+
+@dataclass(frozen=True)
 class Disk:
     """The disk of a folder.
 
@@ -175,6 +194,7 @@ class MachineFacts:
         toolchain: Compilers, CUDA and GPUs; ``None`` if they did not respond in time.
         driver: NVIDIA's driver; ``None`` if it did not respond in time.
         darknet_status: The darknet that would be used; ``None`` if it did not respond in time.
+        engine: What would train; ``None`` if it was not found in time.
         disks: The disks of the project and the cache.
         endpoints: Sources of images, labels and weights; ``None`` if they were not checked.
         failed_checks: Facts that could not be collected, each with the reason.
@@ -189,6 +209,7 @@ class MachineFacts:
     toolchain: Toolchain | None = None
     driver: Driver | None = None
     darknet_status: DarknetStatus | None = None
+    engine: EngineStatus | None = None
     disks: Sequence[Disk] = ()
     endpoints: Sequence[Endpoint] | None = None
     failed_checks: Sequence[tuple[str, str]] = ()

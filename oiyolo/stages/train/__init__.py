@@ -8,6 +8,7 @@ succeeded if the final weights are valid, whatever darknet's exit code.
 from __future__ import annotations
 
 import logging
+import shlex
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, overload
@@ -25,13 +26,13 @@ from oiyolo.stages import build as build_stage
 from oiyolo.stages import split as split_stage
 from oiyolo.stages.train import background
 from oiyolo.stages.train.background import Detached
+from oiyolo.stages.train.engine import chosen_engine, training_program
 from oiyolo.stages.train.inputs import (
-    TrainingTask,
     find_same_run,
+    following,
     initial_weights_of,
-    make_training_plan,
+    make_task,
     planned_start,
-    run_recipe,
 )
 from oiyolo.stages.train.training_loop import TrainingLoop, is_final
 from oiyolo.training.checkpoints import Checkpoints
@@ -59,6 +60,8 @@ if TYPE_CHECKING:
 
     from oiyolo.project.keywords import TrainStageKeywords
     from oiyolo.project.project import Project, ProjectLike
+    from oiyolo.stages.train.inputs import TrainingTask
+    from oiyolo.training.engine import EngineChoice
 
 _log = logging.getLogger("oiyolo")
 
@@ -213,18 +216,18 @@ def train(
     if attach:
         return _attach(opened, options={"--detach": detach, "--again": again}, dry_run=dry_run)
     split = split_stage.load_lists(opened)
-    if dry_run and (reason := build_stage.rebuild_reason(opened)):
+    choice = chosen_engine(opened)
+    uses_darknet = choice.engine == "darknet"
+    if dry_run and uses_darknet and (reason := build_stage.rebuild_reason(opened)):
         return Plan("train", [f"build darknet first ({reason}), then train with it"])
-    built = build_stage.run(opened)
-    darknet = built.darknet
-    plan = make_training_plan(opened, split, darknet)
-    recipe = run_recipe(opened, split, plan)
-    task = TrainingTask(opened, split, darknet, built.revision, plan, recipe)
+    task = make_task(opened, split, *training_program(opened, choice))
     run = _run_to_resume(task, again=again)
+    task = following(task, run)
+    plan = task.plan
     for warning in plan.warnings:
         _log.warning("train: %s", warning)
     if dry_run:
-        return _as_plan(task, run, detach=detach)
+        return _as_plan(task, run, choice, detach=detach)
     if run is None:
         initial_weights_of(opened, plan)  # before the run exists
         run = Run(opened.runs_folder / next_name(opened.runs_folder, plan.network))
@@ -233,7 +236,7 @@ def train(
         started = background.start(opened, run, again=again)
         if started is not None:
             return started
-    return _train(task, run)
+    return _train(task, run, choice)
 
 
 def _run_to_resume(task: TrainingTask, *, again: bool) -> Run | None:
@@ -251,7 +254,7 @@ def _run_to_resume(task: TrainingTask, *, again: bool) -> Run | None:
     return run
 
 
-def _train(task: TrainingTask, run: Run) -> Trained:
+def _train(task: TrainingTask, run: Run, choice: EngineChoice) -> Trained:
     """Train a run to its end in this process, unless it is finished."""
     checkpoints = _checkpoints_of(task, run)
     seconds = 0.0
@@ -259,6 +262,7 @@ def _train(task: TrainingTask, run: Run) -> Trained:
         for folder in (run.folder, run.weights_folder, checkpoints.kept_folder):
             files.remove_abandoned_parts(folder)
         if not _is_finished(run, checkpoints):
+            _log.info("train: training with %s, because %s", choice.engine, choice.reason)
             seconds = max(TrainingLoop(task, run).run_to_end(), 1e-3)
         return _trained(run, checkpoints, seconds)
 
@@ -306,12 +310,17 @@ def _attach(
     return _trained(run, checkpoints, time.monotonic() - start_s)
 
 
-def _as_plan(task: TrainingTask, run: Run | None, *, detach: bool) -> Plan:
+def _as_plan(task: TrainingTask, run: Run | None, choice: EngineChoice, *, detach: bool) -> Plan:
     project, plan = task.project, task.plan
     name = run.name if run else next_name(project.runs_folder, plan.network)
     run_or_new = run or Run(project.runs_folder / name)
     source = run_or_new.map_source(project.config.train.map)
-    facts: dict[str, object] = {"run": name, "map": source, "warnings": list(plan.warnings)}
+    facts: dict[str, object] = {
+        "run": name,
+        "engine": choice.engine,
+        "map": source,
+        "warnings": list(plan.warnings),
+    }
     weights, iteration = None, 0
     if run is not None:
         checkpoints = _checkpoints_of(task, run)
@@ -338,7 +347,8 @@ def _as_plan(task: TrainingTask, run: Run | None, *, detach: bool) -> Plan:
         start,
         *plan.reasons,
         map_text(source, task.darknet.fork, has_valid=task.has_valid_images),
-        f"run {' '.join(argv)}",
+        f"train with {choice.engine}, because {choice.reason}",
+        f"run {shlex.join(argv)}",
         f"change the network:\n{changes}" if changes else "use the network unchanged",
         *(["let it train in the background"] if detach else []),
     ]

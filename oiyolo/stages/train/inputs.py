@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from oiyolo.core import files, staleness
@@ -17,6 +17,7 @@ from oiyolo.networks.cfg import read
 from oiyolo.networks.weights import check_weights
 from oiyolo.stages import prepare as prepare_stage
 from oiyolo.stages import split as split_stage
+from oiyolo.stages.train.engine import torch_program
 from oiyolo.training import plan as training_plan
 from oiyolo.training.initial_weights import (
     find_file,
@@ -71,6 +72,24 @@ class TrainingTask:
         """The numbers of the GPUs to train on; empty for the CPU and for darknet's default."""
         option = self.project.config.train.gpus if self.darknet.gpu else None
         return tuple(map(str, training_plan.gpu_indices(option))) if option else ()
+
+
+def make_task(project: Project, split: SplitLists, darknet: Darknet, revision: str) -> TrainingTask:
+    """Return everything that a training run needs (``make_training_plan``, ``run_recipe``)."""
+    plan = make_training_plan(project, split, darknet)
+    recipe = run_recipe(project, split, plan)
+    return TrainingTask(project, split, darknet, revision, plan, recipe)
+
+
+def following(task: TrainingTask, run: Run | None) -> TrainingTask:
+    """Return the task with the fork of the run that is resumed, if its engine follows any fork."""
+    if task.darknet.engine == "darknet" or run is None or not run.record:
+        return task
+    fork = run.started_record["darknet"]["fork"]
+    if fork == task.darknet.fork.name:
+        return task
+    program = torch_program(task.project, fork)
+    return replace(make_task(task.project, task.split, program, task.revision), recipe=task.recipe)
 
 
 def make_training_plan(project: Project, split: SplitLists, darknet: Darknet) -> TrainingPlan:

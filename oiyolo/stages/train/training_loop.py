@@ -469,8 +469,8 @@ class TrainingLoop:
             _log.warning("train: mAP is not measured, as darknet died of it: %s", MAP_REMEDY)
         if not self._task.darknet.gpu and self._plan.network not in _CPU_NETWORKS:
             _log.warning(
-                "train: this darknet runs on the CPU, where each of the %s iterations of %s takes "
-                "seconds to minutes",
+                "train: training on the CPU, where each of the %s iterations of %s takes seconds "
+                "to minutes",
                 f"{self._max_batches:,}",
                 self._plan.network,
             )
@@ -491,7 +491,8 @@ class TrainingLoop:
             result.exit_code,
             is_built=self._task.darknet.is_built,
         )
-        exit_text = f"darknet ended ({process.describe_exit(result.exit_code)})"
+        program = "darknet" if self._task.darknet.engine == "darknet" else "the torch engine"
+        exit_text = f"{program} ended ({process.describe_exit(result.exit_code)})"
         return DarknetError(
             f"{exit_text} before the end of the training"
             + (f": {cause.name}" if cause.name else ""),

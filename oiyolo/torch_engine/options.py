@@ -1,0 +1,99 @@
+"""The engine's command line, which is that of ``darknet detector train``, with more options."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, cast
+
+from oiyolo.core.errors import InputFormError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from oiyolo.networks.lint import ForkName
+
+FORKS: Final = ("alexeyab", "hank", "pjreddie")
+_NEEDED_KEYS: Final = ("train", "backup")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to train.
+
+    Attributes:
+        data_path: The ``.data`` file.
+        cfg_path: The network.
+        weights_path: Weights to start from or to resume; ``None`` for random ones.
+        clear: Whether to start at iteration 0 whatever the weights say.
+        fork: The fork whose rules, log format and file names are used.
+        on_gpu: Whether the rules are those of the fork's build for the GPU.
+        device: ``auto``, or a device of PyTorch.
+        gpus: Numbers of the GPUs; empty for the first one.
+        seed: Makes a training on the CPU reproducible; ``None`` for a random one.
+    """
+
+    data_path: Path
+    cfg_path: Path
+    weights_path: Path | None = None
+    clear: bool = False
+    fork: ForkName = "alexeyab"
+    on_gpu: bool = True
+    device: str = "auto"
+    gpus: tuple[int, ...] = ()
+    seed: int | None = None
+
+
+def parse(argv: Sequence[str]) -> Options:
+    """Return the options of a command line without the program's name."""
+    parser = argparse.ArgumentParser(
+        prog="python -m oiyolo.torch_engine", description=__doc__, allow_abbrev=False
+    )
+    parser.add_argument("words", nargs=2, choices=("detector", "train"), metavar="detector train")
+    parser.add_argument("data", type=Path, help="the .data file")
+    parser.add_argument("cfg", type=Path, help="the network")
+    parser.add_argument("weights", type=Path, nargs="?", help="weights to start from")
+    parser.add_argument("-clear", action="store_true", help="start at iteration 0")
+    parser.add_argument("-gpus", default="", help="number of the GPU")
+    parser.add_argument("-dont_show", action="store_true", help="ignored: there are no windows")
+    parser.add_argument("--fork", choices=FORKS, default="alexeyab", help="rules and file names")
+    parser.add_argument("--cpu-rules", action="store_true", help="rules of the fork's CPU build")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
+    parser.add_argument("--seed", type=int, help="make a training on the CPU reproducible")
+    given = parser.parse_args(argv)
+    return Options(
+        data_path=given.data,
+        cfg_path=given.cfg,
+        weights_path=given.weights,
+        clear=given.clear,
+        fork=cast("ForkName", given.fork),
+        on_gpu=not given.cpu_rules,
+        device=given.device,
+        gpus=tuple(int(number) for number in given.gpus.split(",") if number),
+        seed=given.seed,
+    )
+
+
+def read_data_file(path: Path) -> dict[str, str]:
+    """Return the keys and values of a ``.data`` file (read_data_cfg in src/option_list.c).
+
+    Raises:
+        InputFormError: It cannot be read, or a key that training needs is missing.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError as error:
+        raise InputFormError(
+            "cannot open a .data file", where=str(path), found=str(error.strerror)
+        ) from None
+    pairs = (line.partition("=") for line in lines if "=" in line)
+    values = {key.strip(): "".join(value.split()) for key, _, value in pairs}
+    if missing := [key for key in _NEEDED_KEYS if not values.get(key)]:
+        raise InputFormError(
+            "a .data file without a key that training needs",
+            where=str(path),
+            expected=" and ".join(_NEEDED_KEYS),
+            found=f"no {missing[0]}",
+        )
+    return values

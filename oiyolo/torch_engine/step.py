@@ -1,0 +1,284 @@
+"""One training iteration: forward and backward passes of all parts of a batch, and the update."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+import torch
+
+from oiyolo.networks.graph import Convolution
+from oiyolo.torch_engine.optimizer import learning_rate, set_rate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
+
+    from torch import Tensor
+
+    from oiyolo.torch_engine.heads import HeadResult, Heads
+    from oiyolo.torch_engine.loader import Batch
+    from oiyolo.torch_engine.network import TorchNetwork
+
+_TRIALS_S: Final = 0.5
+"""How long a form of numbers is measured, after a first pass; at least one more pass."""
+_MAX_TRIALS: Final = 10
+_SMALL_PASS: Final = 500_000_000
+"""Multiplications of a forward pass below which threads wait for each other more than they gain,
+as soon as anything else runs on the machine."""
+
+
+@dataclass(frozen=True)
+class NumberForm:
+    """How numbers are stored and computed with.
+
+    Attributes:
+        memory_format: Order of the values of an image in memory.
+        dtype: Number type of convolutions; ``torch.float32`` for no other than the weights'.
+    """
+
+    memory_format: torch.memory_format
+    dtype: torch.dtype
+
+    def autocast(self, device: torch.device) -> AbstractContextManager[object]:
+        """Return a context in which convolutions use the number type."""
+        if self.dtype == torch.float32:
+            return contextlib.nullcontext()
+        return torch.autocast(device.type, dtype=self.dtype)
+
+    def __str__(self) -> str:
+        order = "channels last" if self.memory_format == torch.channels_last else "channels first"
+        return f"{str(self.dtype).removeprefix('torch.')}, {order}"
+
+
+PLAIN: Final = NumberForm(torch.contiguous_format, torch.float32)
+REPRODUCIBLE: Final = NumberForm(torch.channels_last, torch.float32)
+"""The form that does not depend on measured times."""
+_GPU_FORMS: Final = {
+    True: NumberForm(torch.channels_last, torch.bfloat16),
+    False: NumberForm(torch.channels_last, torch.float16),
+}
+_BFLOAT16: Final = NumberForm(torch.channels_last, torch.bfloat16)
+"""Fast on a CPU that computes with it, and ten times slower than float32 on any other."""
+_TRIAL_PRODUCTS: Final = 20_000_000_000
+"""Multiplications of a forward pass that is measured; more images are not used."""
+
+
+class StopAsked(Exception):  # noqa: N818  (no error)
+    """Training was asked to stop before the iteration was complete; it has not been counted."""
+
+
+class _Fetched:
+    """Numbers on their way from the device, which goes on computing meanwhile."""
+
+    def __init__(self, values: Tensor) -> None:
+        self._event: torch.cuda.Event | None = None
+        self._values = values
+        if values.device.type == "cuda":
+            self._values = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+            self._values.copy_(values, non_blocking=True)
+            self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._event.record()
+
+    def wait(self) -> Tensor:
+        if self._event is not None:
+            self._event.synchronize()
+        return self._values.cpu()
+
+
+class StepResult:
+    """The figures of an iteration, which may still be computed on the device.
+
+    Attributes:
+        rate: The learning rate.
+        wait_s: Time that the iteration waited for its images.
+    """
+
+    def __init__(
+        self, loss: Tensor, heads: list[HeadResult], *, rate: float, wait_s: float
+    ) -> None:
+        self.rate, self.wait_s = rate, wait_s
+        self._heads = heads
+        sums = torch.stack([head.sums.detach().float() for head in heads])
+        self._fetched = _Fetched(torch.cat([loss.view(1).float(), sums.view(-1)]))
+
+    def wait(self) -> tuple[float, list[HeadResult]]:
+        """Wait for the device.
+
+        Returns:
+            The loss of the whole batch as darknet prints it, and what each head reports about each
+            part.
+        """
+        numbers = self._fetched.wait()
+        rows = numbers[1:].view(len(self._heads), -1)
+        heads = [replace(head, sums=row) for head, row in zip(self._heads, rows, strict=True)]
+        return float(numbers[0]), heads
+
+
+class Stepper:
+    """Trains a network one iteration after another.
+
+    Args:
+        network: The network, on its device.
+        heads: Its heads.
+        optimizer: Its optimizer.
+        form: How numbers are stored and computed with.
+        scaler: Scales the loss where the number type is float16.
+        should_stop: Asked before each part of a batch.
+    """
+
+    def __init__(
+        self,
+        network: TorchNetwork,
+        heads: Heads,
+        optimizer: torch.optim.SGD,
+        *,
+        form: NumberForm,
+        scaler: torch.amp.GradScaler,
+        should_stop: Callable[[], bool],
+    ) -> None:
+        self._network, self._heads, self._optimizer = network, heads, optimizer
+        self._form, self._scaler, self._should_stop = form, scaler, should_stop
+        self._device = next(network.parameters()).device
+        self._net = network.cfg.net
+        self._batch = self._net.integer("batch", 1)
+        # The statistics of batch normalizations, which each part changes.
+        self._statistics = list(network.buffers())
+        self._before = [buffer.clone() for buffer in self._statistics]
+
+    def step(
+        self, iteration: int, batches: Iterator[Batch], parts: int, size_wh: tuple[int, int]
+    ) -> StepResult:
+        """Train on the next parts of a batch.
+
+        Args:
+            iteration: Number of the iteration, from 1.
+            batches: The parts.
+            parts: Their number.
+            size_wh: Width and height of the input in pixels.
+
+        Raises:
+            StopAsked: It was asked to stop; the network is as before.
+        """
+        rate = learning_rate(self._net, iteration)
+        set_rate(self._optimizer, rate)
+        self._optimizer.zero_grad(set_to_none=True)
+        if self._statistics:
+            torch._foreach_copy_(self._before, self._statistics)
+        losses: list[Tensor] = []
+        heads: list[HeadResult] = []
+        wait_s, seen = 0.0, (iteration - 1) * self._batch
+        for _ in range(parts):
+            if self._should_stop():
+                if self._statistics:
+                    torch._foreach_copy_(self._statistics, self._before)
+                raise StopAsked
+            started_s = time.monotonic()
+            batch = next(batches)
+            wait_s += time.monotonic() - started_s
+            seen += len(batch.images)
+            loss, results = self._backward(batch, size_wh, seen)
+            losses.append(loss)
+            heads += results
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        total = torch.stack(losses).sum() / self._batch
+        return StepResult(total, heads, rate=rate, wait_s=wait_s)
+
+    def _backward(
+        self, batch: Batch, size_wh: tuple[int, int], seen: int
+    ) -> tuple[Tensor, list[HeadResult]]:
+        with self._form.autocast(self._device):
+            raws = self._network(batch.images)
+        loss, results = _loss(self._heads, raws, batch, size_wh, seen)
+        self._scaler.scale(loss / self._batch).backward()  # type: ignore[no-untyped-call]
+        return loss.detach(), results
+
+
+def _loss(
+    heads: Heads, raws: Sequence[Tensor], batch: Batch, size_wh: tuple[int, int], seen: int
+) -> tuple[Tensor, list[HeadResult]]:
+    """Return the loss of a part, and what each head reports."""
+    targets = heads.targets(batch.truths, size_wh, batch.images.device)
+    return heads.loss([raw.float() for raw in raws], targets, size_wh, seen)
+
+
+def choose_form(
+    network: TorchNetwork, heads: Heads, batch: Batch, size_wh: tuple[int, int]
+) -> NumberForm:
+    """Return the fastest form of numbers on the network's device.
+
+    On a GPU it is known; on a CPU a few passes are measured. The network stays as it is.
+
+    Args:
+        network: The network, on its device.
+        heads: Its heads.
+        batch: Images as large as those of the training.
+        size_wh: Width and height of the input in pixels.
+    """
+    device = next(network.parameters()).device
+    if device.type == "cuda":
+        return _GPU_FORMS[torch.cuda.is_bf16_supported()]
+    if device.type != "cpu":
+        return PLAIN
+    saved = {name: value.clone() for name, value in network.state_dict().items()}
+    images = max(1, _TRIAL_PRODUCTS // max(1, products(network)))
+    batch = batch.part(slice(images))
+    forms = [REPRODUCIBLE, PLAIN, *([_BFLOAT16] if _has_bfloat16() else [])]
+    seconds = {form: _measure(network, heads, batch, size_wh, form) for form in forms}
+    network.load_state_dict(saved)
+    network.zero_grad(set_to_none=True)
+    return min(seconds, key=lambda form: seconds[form])
+
+
+def _measure(
+    network: TorchNetwork, heads: Heads, batch: Batch, size_wh: tuple[int, int], form: NumberForm
+) -> float:
+    """Return the duration of the fastest of a few forward and backward passes, in seconds."""
+    network.to(memory_format=form.memory_format)  # type: ignore[call-overload]
+    batch = batch._replace(images=batch.images.contiguous(memory_format=form.memory_format))
+    times_s: list[float] = []
+    for _ in range(1 + _MAX_TRIALS):
+        started_s = time.perf_counter()
+        with form.autocast(batch.images.device):
+            raws = network(batch.images)
+        loss, _ = _loss(heads, raws, batch, size_wh, len(batch.images))
+        loss.backward()  # type: ignore[no-untyped-call]
+        times_s.append(time.perf_counter() - started_s)
+        if sum(times_s[1:]) > _TRIALS_S:
+            break
+    return min(times_s[1:])
+
+
+def _has_bfloat16() -> bool:
+    """Return whether the CPU computes with bfloat16."""
+    is_supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return is_supported is not None and bool(is_supported())
+
+
+def thread_count(network: TorchNetwork, image_count: int) -> int:
+    """Return how many threads of the CPU to train with: one for a small pass, else all.
+
+    Args:
+        network: The network.
+        image_count: Images of a pass.
+    """
+    return 1 if products(network) * image_count < _SMALL_PASS else torch.get_num_threads()
+
+
+def products(network: TorchNetwork) -> int:
+    """Return the number of multiplications of a forward pass of one image."""
+    total = 0
+    for node in network.nodes(network.cfg.size_wh):
+        if isinstance(node.operation, Convolution):
+            width, height, _ = node.layer.output_whc
+            weights = next(part for part in node.layer.segments if part.name == "weights")
+            total += weights.count * width * height
+    return total
+
+
+def gradient_scaler(device: torch.device, form: NumberForm) -> torch.amp.GradScaler:
+    """Return what scales the loss; it does nothing unless the number type is float16."""
+    return torch.amp.GradScaler(device.type, enabled=form.dtype == torch.float16)

@@ -1,0 +1,329 @@
+"""The training program of the torch engine: its log, its files, stops and resumption."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import signal
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="the torch engine needs PyTorch")
+
+import torch
+from PIL import Image
+
+from oiyolo.core.errors import InputFormError, UsageError
+from oiyolo.darknet.program import data_file
+from oiyolo.networks import cfg as cfgs
+from oiyolo.networks.weights import check_weights
+from oiyolo.torch_engine.__main__ import main
+from oiyolo.torch_engine.options import Options, parse
+from oiyolo.torch_engine.sidecar import load_state, state_path
+from oiyolo.torch_engine.training import Training
+from oiyolo.trainlog.parse import read_log
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from oiyolo.networks.lint import ForkName
+
+CFG = """[net]
+width=32
+height=32
+channels=3
+batch=4
+subdivisions=2
+learning_rate=0.01
+burn_in=2
+max_batches={iterations}
+policy=steps
+steps=1000
+scales=.1
+saturation=1.5
+exposure=1.5
+hue=.1
+{net}
+[convolutional]
+batch_normalize=1
+filters=4
+size=3
+stride=4
+pad=1
+activation=leaky
+[dropout]
+probability=.2
+[convolutional]
+filters=14
+size=1
+stride=1
+pad=1
+activation=linear
+[yolo]
+mask=0,1
+anchors=8,8, 16,16
+classes=2
+num=2
+jitter=.2
+max=20
+{head}
+"""
+
+
+class _Killed(BaseException):
+    """Ends a training as a kill does, without its consent."""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a run's folder with six images, which is the working folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "weights").mkdir()
+    random = np.random.default_rng(3)
+    paths = []
+    for number in range(6):
+        path = tmp_path / f"{number}.jpg"
+        Image.fromarray(random.integers(0, 255, (40, 48, 3), np.uint8)).save(path)
+        path.with_suffix(".txt").write_text(f"{number % 2} 0.4 0.5 0.4 0.5\n")
+        paths.append(f"{path}\n")
+    (tmp_path / "train.txt").write_text("".join(paths))
+    text = data_file(
+        class_count=2,
+        train="train.txt",
+        valid="train.txt",
+        names="n",
+        backup="weights",
+        results="r",
+    )
+    (tmp_path / "obj.data").write_text(text)
+    return tmp_path
+
+
+def train(
+    folder: Path,
+    iterations: int,
+    *,
+    weights: str | None = None,
+    fork: ForkName = "pjreddie",
+    net: str = "",
+    head: str = "",
+    seed: int | None = 1,
+    on_text: Callable[[str], None] = lambda _: None,
+) -> str:
+    """Train the network of these tests; return the log."""
+    (folder / "network.cfg").write_text(CFG.format(iterations=iterations, net=net, head=head))
+    options = Options(
+        folder / "obj.data",
+        folder / "network.cfg",
+        weights_path=None if weights is None else folder / "weights" / weights,
+        fork=fork,
+        device="cpu",
+        seed=seed,
+    )
+    texts: list[str] = []
+
+    def write(text: str) -> None:
+        texts.append(text)
+        on_text(text)
+
+    Training(options, write).run()
+    return "".join(texts)
+
+
+def at_iteration(number: int, act: Callable[[], object]) -> Callable[[str], None]:
+    """Return what acts when the log has the line of an iteration."""
+
+    def on_text(text: str) -> None:
+        if f"\n{number}: " in text or f"\n {number}: " in text:
+            act()
+
+    return on_text
+
+
+def stop_now() -> None:
+    signal.raise_signal(signal.SIGTERM)
+
+
+def killed() -> None:
+    raise _Killed
+
+
+def final(folder: Path, name: str = "network_final.weights") -> bytes:
+    return (folder / "weights" / name).read_bytes()
+
+
+@pytest.mark.parametrize("fork", ["pjreddie", "alexeyab", "hank"])
+def test_the_log_is_read_with_all_its_numbers(folder: Path, fork: ForkName) -> None:
+    (folder / "train_log.txt").write_text(train(folder, 5, fork=fork))
+    log = read_log(folder / "train_log.txt")
+    iterations, regions = log.iterations, log.regions
+    assert iterations["iteration"].tolist() == [1, 2, 3, 4, 5]
+    assert iterations["images"].tolist() == [4, 8, 12, 16, 20]
+    assert iterations["rate"].tolist() == pytest.approx([0.01 / 16, *[0.01] * 4], abs=1e-6)
+    assert np.isfinite(iterations[["loss", "avg_loss", "seconds"]]).all(axis=None)
+    assert len(regions) == 5 * 2  # one head, two parts
+    assert regions["iteration"].tolist() == np.repeat([1, 2, 3, 4, 5], 2).tolist()
+    assert set(regions["layer"]) == {3}
+    assert regions["no_obj"].between(0, 1).all()
+    found = regions[regions["count"] > 0]
+    assert found["iou"].between(0, 1).all()
+    assert len(found) >= 8
+    assert (fork == "pjreddie") == bool(np.isnan(iterations["hours_left"]).all())
+    kinds = log.events["kind"].tolist()
+    assert kinds.count("start") == kinds.count("saved") == 1
+    assert "error" not in kinds
+
+
+def test_the_printed_parts_of_the_loss_add_up(folder: Path) -> None:
+    (folder / "train_log.txt").write_text(train(folder, 3, fork="alexeyab"))
+    log = read_log(folder / "train_log.txt")
+    parts = log.regions.groupby("iteration")["total_loss"].mean()
+    assert log.iterations["loss"].to_numpy() == pytest.approx(parts.to_numpy(), rel=1e-4)
+
+
+def test_the_final_weights_belong_to_the_network(folder: Path) -> None:
+    train(folder, 3)
+    report = check_weights(
+        folder / "weights" / "network_final.weights",
+        cfgs.read(folder / "network.cfg"),
+        complete=True,
+    )
+    assert report.header.seen == 3 * 4
+
+
+def test_a_seed_gives_the_same_weights_and_another_seed_others(folder: Path) -> None:
+    results = []
+    for seed in (1, 1, 2):
+        train(folder, 4, seed=seed)
+        results.append(final(folder))
+    assert results[0] == results[1] != results[2]
+
+
+def test_after_a_kill_training_goes_on_as_if_nothing_had_happened(folder: Path) -> None:
+    train(folder, 104)
+    wanted = final(folder)
+    shutil.rmtree(folder / "weights")
+    with pytest.raises(_Killed):
+        train(folder, 104, on_text=at_iteration(102, killed))
+    log = train(folder, 104, weights="network.backup")
+    assert "\n101: " in log
+    assert "\n100: " not in log
+    assert final(folder) == wanted
+    # A copy of the weights is the same start.
+    kept = folder / "weights" / "kept" / "last-100.weights"
+    kept.parent.mkdir()
+    shutil.move(folder / "weights" / "network.backup", kept)
+    train(folder, 104, weights="kept/last-100.weights")
+    assert final(folder) == wanted
+
+
+def test_sigterm_saves_what_the_training_goes_on_from(folder: Path) -> None:
+    train(folder, 6)
+    wanted = final(folder)
+    stop = at_iteration(3, stop_now)
+    log = train(folder, 6, on_text=stop)
+    assert "\n4: " not in log
+    header = check_weights(folder / "weights" / "network.backup").header
+    assert header.seen == 3 * 4
+    train(folder, 6, weights="network.backup")
+    assert final(folder) == wanted
+
+
+def test_a_run_keeps_its_seed_without_one_on_the_command_line(folder: Path) -> None:
+    stop = at_iteration(2, stop_now)
+    train(folder, 4, seed=None, on_text=stop)
+    first = load_state(folder / "weights" / "network.backup")
+    train(folder, 4, seed=None, weights="network.backup", on_text=at_iteration(3, stop_now))
+    second = load_state(folder / "weights" / "network.backup")
+    assert first is not None
+    assert second is not None
+    assert first["seed"] == second["seed"]
+
+
+def test_diverged_weights_do_not_replace_good_ones(folder: Path) -> None:
+    train(folder, 4, on_text=at_iteration(2, stop_now))
+    good = final(folder, "network.backup")
+    weights = np.frombuffer(good, "<f4").copy()
+    weights[8] = math.nan
+    (folder / "weights" / "bad.weights").write_bytes(weights.tobytes())
+    with pytest.raises(InputFormError):
+        train(folder, 4, weights="bad.weights")
+    stop = at_iteration(7, stop_now)
+    train(folder, 9, net="momentum=1000000000000", weights="network.backup", on_text=stop)
+    assert final(folder, "network.backup") == good
+
+
+@pytest.mark.parametrize("damage", ["cut", "other weights", "version"])
+def test_a_state_that_does_not_fit_is_ignored(
+    folder: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    train(folder, 4, on_text=at_iteration(2, stop_now))
+    path = folder / "weights" / "network.backup"
+    state = state_path(path)
+    if damage == "cut":
+        state.write_bytes(state.read_bytes()[:1000])
+    elif damage == "version":
+        torch.save({"version": 99}, state)
+    else:
+        path.write_bytes(path.read_bytes()[:-1] + b"\0")
+    assert load_state(path) is None
+    assert len(caplog.records) >= 1
+    assert "\n3: " in train(folder, 4, weights="network.backup")
+
+
+def test_a_state_cannot_execute_anything(folder: Path) -> None:
+    train(folder, 4, on_text=at_iteration(2, stop_now))
+    path = folder / "weights" / "network.backup"
+    torch.save({"version": 1, "weights_sha256": "", "state": print}, state_path(path))
+    assert load_state(path) is None
+
+
+def test_averaged_weights_are_saved_as_alexeyabs_darknet_does(folder: Path) -> None:
+    stop = at_iteration(3, stop_now)
+    log = train(folder, 4, fork="alexeyab", net="ema_alpha=0.9", on_text=stop)
+    assert "network_ema.weights" in log
+    averaged, last = (final(folder, f"network_{name}.weights") for name in ("ema", "last"))
+    assert len(averaged) == len(last)
+    assert averaged != last
+
+
+def test_random_sizes_are_logged(folder: Path) -> None:
+    (folder / "train_log.txt").write_text(train(folder, 2, fork="alexeyab", head="random=1"))
+    sizes = [e for e in read_log(folder / "train_log.txt").events["text"] if "Resizing" in e]
+    assert sizes == ["Resizing 64 x 64"]
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("obj.data", "train = train.txt\n"),
+        ("0.txt", "7 0.5 0.5 0.1 0.1\n"),
+        ("train.txt", ""),
+        ("train.txt", "missing.jpg\n"),
+    ],
+)
+def test_bad_input_is_an_error(folder: Path, file: str, text: str) -> None:
+    (folder / file).write_text(text)
+    with pytest.raises(InputFormError):
+        train(folder, 2)
+
+
+def test_the_program_reports_errors_with_their_exit_code(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["detector", "train", "missing.data", "n.cfg"]) == InputFormError.exit_code
+    assert "missing.data" in capsys.readouterr().out
+    train(folder, 1)
+    words = ["detector", "train", "obj.data", "network.cfg", "--device", "cpu"]
+    assert main([*words, "-gpus", "0,1"]) == UsageError.exit_code
+
+
+def test_the_command_line_is_darknets() -> None:
+    words = ["detector", "train", "a.data", "b.cfg", "c.weights", "-clear", "-gpus", "1"]
+    options = parse([*words, "-dont_show", "--fork", "hank", "--cpu-rules", "--seed", "7"])
+    assert (options.clear, options.gpus, options.fork) == (True, (1,), "hank")
+    assert (options.on_gpu, options.seed) == (False, 7)
+    assert str(options.weights_path) == "c.weights"
