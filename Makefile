@@ -42,7 +42,7 @@ lint: setup
 
 # Without PyTorch's types, the engine that uses it cannot be checked.
 types: setup
-	$(BIN)/mypy $(if $(wildcard $(VENV)/lib/*/site-packages/torch),,--exclude torch_engine)
+	$(BIN)/mypy $(if $(wildcard $(VENV)/lib/*/site-packages/torch),,--exclude 'torch_engine|training_parity')
 
 setup: $(VENV)/.tools
 
