@@ -56,7 +56,7 @@ def map_text(source: MapSource, fork: Fork, *, has_valid: bool = True) -> str:
     if not has_valid:
         return "measure no mAP, because the valid split has no images"
     if source == "own":
-        return "score new weights on valid while darknet trains, in the lowest priority"
+        return "score new weights on valid during the training, in the lowest priority"
     if fork.map_flags:
         return f"let darknet measure mAP on valid ({' '.join(fork.map_flags)})"
     return f'measure no mAP: {fork.title} cannot ([train] map = "own" can, in a new run)'
