@@ -28,6 +28,7 @@ from oiyolo.evaluation.bootstrap import (
     resampled_scores,
 )
 from oiyolo.evaluation.coco import coco_precision
+from oiyolo.evaluation.figures import HEADLINES, interval_to_json, to_json
 from oiyolo.evaluation.matching import match
 from oiyolo.evaluation.openimages_metric import openimages_average_precision
 
@@ -35,11 +36,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from oiyolo.evaluation.bootstrap import ResampledScores, Weights
+    from oiyolo.evaluation.figures import Interval
     from oiyolo.evaluation.panels import ImageResult
-    from oiyolo.evaluation.summary import Interval
     from oiyolo.evaluation.tables import Detections, Floats, GroundTruth
 
-SCORES = ("map50", "map50_95", "openimages_map")
+SCORES = tuple(key for _, key in HEADLINES)
 """Compared scores, as in ``evaluation.json``."""
 _MAX_FACTOR = 100
 """Where more than a hundred times as many images would be needed, no number is given."""
@@ -108,10 +109,10 @@ class Difference:
     def to_json(self) -> dict[str, Any]:
         """Return the scores and their difference as JSON-compatible values: NaN as null."""
         return {
-            "first": _or_none(self.first),
-            "second": _or_none(self.second),
-            "difference": _or_none(self.value),
-            "interval": None if math.isnan(self.interval[0]) else list(self.interval),
+            "first": to_json(self.first),
+            "second": to_json(self.second),
+            "difference": to_json(self.value),
+            "interval": interval_to_json(self.interval),
             "beyond_chance": self.is_beyond_chance,
         }
 
@@ -302,7 +303,3 @@ def _score(
         np.array([map50, map50_95, openimages]),
         resampled_scores(detections, truth, class_count, weights),
     )
-
-
-def _or_none(value: float) -> float | None:
-    return None if math.isnan(value) else value

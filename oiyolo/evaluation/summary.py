@@ -30,6 +30,16 @@ from oiyolo.evaluation.bootstrap import image_weights, resampled_scores
 from oiyolo.evaluation.coco import coco_precision
 from oiyolo.evaluation.confusion import confusion_matrix
 from oiyolo.evaluation.error_costs import KINDS, error_costs
+from oiyolo.evaluation.figures import (
+    HEADLINES,
+    UNDEFINED,
+    format_figure,
+    format_interval,
+    from_json,
+    interval_from_json,
+    interval_to_json,
+    to_json,
+)
 from oiyolo.evaluation.matching import match
 from oiyolo.evaluation.openimages_metric import openimages_average_precision
 from oiyolo.evaluation.slices import SliceScore, score_by_attribute, score_by_size
@@ -37,6 +47,7 @@ from oiyolo.evaluation.slices import SliceScore, score_by_attribute, score_by_si
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from oiyolo.evaluation.figures import Interval
     from oiyolo.evaluation.matching import Matches
     from oiyolo.evaluation.tables import Detections, GroundTruth
 
@@ -74,15 +85,14 @@ _SHORT_HEADINGS = {
     "false negatives": "FN",
     "average IoU": "IoU",
 }
-_HEADLINES = (
-    ("mAP@0.5", "map50"),
-    ("mAP@0.5:0.95", "map50_95"),
-    ("Open Images mAP", "openimages_map"),
-)
 _INTERVALS = ("map50_interval", "map50_95_interval", "openimages_map_interval")
 _SLICES = ("by_size", "by_attribute")
 _LATER_KEYS = (
-    *("images_to_halve_intervals", "scored_with", "thresholds_from", "cross_check", "baseline"),
+    "images_to_halve_intervals",
+    "scored_with",
+    "thresholds_from",
+    "cross_check",
+    "baseline",
 )
 """Keys that are null in files of older versions."""
 _CURVE_DECIMALS = 6
@@ -90,10 +100,6 @@ _MIN_SAMPLE = 100
 """With fewer images or boxes, the interval of a score says more than the score."""
 _MAX_WIDTH = 0.1
 _RENAMED_KEYS = {"misses": "false_negatives"}
-
-Interval = tuple[float, float]
-"""The lower and the upper bound of a 95 % interval; NaN if it is undefined."""
-_UNDEFINED: Interval = (math.nan, math.nan)
 
 
 class _Figures(TypedDict):
@@ -231,12 +237,12 @@ class ClassEvaluation:
     f1: float
     average_iou: float
     curve: PrecisionRecall = dataclasses.field(repr=False)
-    map50_interval: Interval = _UNDEFINED
+    map50_interval: Interval = UNDEFINED
 
     @property
     def ap50_bounds(self) -> str:
         """The interval of ``map50`` in words."""
-        return _format_interval(self.map50_interval)
+        return format_interval(self.map50_interval)
 
     def to_json(self) -> dict[str, Any]:
         """Return the row for ``evaluation.json``: NaN as null, at most 200 points of the curve."""
@@ -247,7 +253,7 @@ class ClassEvaluation:
         }
         return {
             **_figures_to_json(self),
-            "map50_interval": _interval_to_json(self.map50_interval),
+            "map50_interval": interval_to_json(self.map50_interval),
             "curve": points,
         }
 
@@ -257,7 +263,7 @@ class ClassEvaluation:
         curve = PrecisionRecall(
             **{key: np.array(values, dtype=np.float64) for key, values in row["curve"].items()}
         )
-        interval = _interval_from_json(row["map50_interval"])
+        interval = interval_from_json(row["map50_interval"])
         return cls(name=name, curve=curve, map50_interval=interval, **_figures_from_json(cls, row))
 
 
@@ -293,9 +299,9 @@ class Evaluation:
     group_of_boxes: int
     detections: int
     classes: tuple[ClassEvaluation, ...] = dataclasses.field(repr=False)
-    map50_interval: Interval = _UNDEFINED
-    map50_95_interval: Interval = _UNDEFINED
-    openimages_map_interval: Interval = _UNDEFINED
+    map50_interval: Interval = UNDEFINED
+    map50_95_interval: Interval = UNDEFINED
+    openimages_map_interval: Interval = UNDEFINED
     errors: Mapping[str, float] = dataclasses.field(default_factory=dict)
     by_size: Mapping[str, SliceScore] = dataclasses.field(default_factory=dict)
     by_attribute: Mapping[str, SliceScore] = dataclasses.field(default_factory=dict)
@@ -320,9 +326,9 @@ class Evaluation:
         """Return the content of ``evaluation.json``: NaN as null, classes by name."""
         return {
             **_figures_to_json(self),
-            **{name: _interval_to_json(getattr(self, name)) for name in _INTERVALS},
+            **{name: interval_to_json(getattr(self, name)) for name in _INTERVALS},
             "images_to_halve_intervals": self.images_to_halve if self.is_small_sample else None,
-            "errors": {kind: _to_json(cost) for kind, cost in self.errors.items()},
+            "errors": {kind: to_json(cost) for kind, cost in self.errors.items()},
             **{key: _slices_to_json(getattr(self, key)) for key in _SLICES},
             "confusion": [list(row) for row in self.confusion],
             "classes": {row.name: row.to_json() for row in self.classes},
@@ -340,10 +346,10 @@ class Evaluation:
         value = with_current_keys(value)
         rows = (ClassEvaluation.from_json(name, row) for name, row in value["classes"].items())
         figures = _figures_from_json(cls, value)
-        figures |= {name: _interval_from_json(value[name]) for name in _INTERVALS}
+        figures |= {name: interval_from_json(value[name]) for name in _INTERVALS}
         return cls(
             **figures,
-            errors={kind: _from_json(cost) for kind, cost in value["errors"].items()},
+            errors={kind: from_json(cost) for kind, cost in value["errors"].items()},
             by_size=_slices_from_json(value["by_size"]),
             by_attribute=_slices_from_json(value["by_attribute"]),
             confusion=tuple(tuple(row) for row in value["confusion"]),
@@ -370,7 +376,7 @@ class Evaluation:
         if not slices:
             return ""
         rows = [
-            [name, *map(_format_cell, (score.boxes, score.map50, score.recall))]
+            [name, *map(format_figure, (score.boxes, score.map50, score.recall))]
             for name, score in slices.items()
         ]
         table = format_table([["boxes", "count", "mAP@0.5", "recall"], *rows])
@@ -382,14 +388,14 @@ class Evaluation:
         """Return what each kind of error costs as text; empty if it is not known."""
         if not self.errors:
             return ""
-        costs = [[kind, _format_cell(self.errors[kind])] for kind in KINDS if kind in self.errors]
+        costs = [[kind, format_figure(self.errors[kind])] for kind in KINDS if kind in self.errors]
         rows = format_table([["error", "mAP@0.5"], *costs], max_width=TERMINAL_WIDTH)
         return f"\n\nmAP@0.5 gained if all errors of one kind were corrected:\n{rows}"
 
     def _table(self, headings: Sequence[str]) -> str:
         """Return some of the columns as text."""
         names = dict(_COLUMNS)
-        rows = [[_format_cell(getattr(row, names[h])) for h in headings] for row in self.classes]
+        rows = [[format_figure(getattr(row, names[h])) for h in headings] for row in self.classes]
         shown = [_SHORT_HEADINGS.get(heading, heading) for heading in headings]
         return format_table([shown, *rows], max_width=TERMINAL_WIDTH)
 
@@ -400,7 +406,7 @@ class Evaluation:
             for row in self._rows()
         )
         headline = "<br>".join(html.escape(line) for line in self._headline().splitlines())
-        costs = ", ".join(f"{kind} {_format_cell(cost)}" for kind, cost in self.errors.items())
+        costs = ", ".join(f"{kind} {format_figure(cost)}" for kind, cost in self.errors.items())
         gained = "mAP@0.5 gained if all errors of one kind were corrected"
         return (
             f"<p>{headline}</p>"
@@ -408,15 +414,15 @@ class Evaluation:
             + (f"<p>{gained}: {html.escape(costs)}</p>" if costs else "")
             + "".join(
                 f"<p>{html.escape(name)}: {pluralize(score.boxes, 'box')}, mAP@0.5 "
-                f"{_format_cell(score.map50)}, recall {_format_cell(score.recall)}</p>"
+                f"{format_figure(score.map50)}, recall {format_figure(score.recall)}</p>"
                 for name, score in self._slices().items()
             )
         )
 
     def _headline(self) -> str:
         """Return a line for each score; the interval comes first if the sample is small."""
-        width = max(len(label) for label, _ in _HEADLINES)
-        lines = [f"{label:<{width}}  {self._score_text(name)}" for label, name in _HEADLINES]
+        width = max(len(label) for label, _ in HEADLINES)
+        lines = [f"{label:<{width}}  {self._score_text(name)}" for label, name in HEADLINES]
         lines.append(f"on {pluralize(self.images, 'image')} with {pluralize(self.boxes, 'box')}")
         if self.is_small_sample and not math.isnan(self.map50):
             lines.append(small_sample_note(self.map50_interval, self.images_to_halve))
@@ -428,7 +434,7 @@ class Evaluation:
         return format_score(getattr(self, name), interval, is_small_sample=self.is_small_sample)
 
     def _rows(self) -> list[list[str]]:
-        return [[_format_cell(getattr(row, name)) for _, name in _COLUMNS] for row in self.classes]
+        return [[format_figure(getattr(row, name)) for _, name in _COLUMNS] for row in self.classes]
 
 
 def is_small_sample(images: int, boxes: int, map50_interval: Interval) -> bool:
@@ -461,12 +467,12 @@ def small_sample_note(map50_interval: Interval, images: int) -> str:
 
 def format_score(score: float, interval: Interval, *, is_small_sample: bool) -> str:
     """Format a score with its interval, which comes first if the sample is small."""
-    text = _format_cell(score)
+    text = format_figure(score)
     if math.isnan(interval[0]):
         return text
     if is_small_sample:
-        return f"{_format_interval(interval)} (95 % interval; estimate {text})"
-    return f"{text} (95 % interval {_format_interval(interval)})"
+        return f"{format_interval(interval)} (95 % interval; estimate {text})"
+    return f"{text} (95 % interval {format_interval(interval)})"
 
 
 def with_current_keys(value: Mapping[str, Any]) -> dict[str, Any]:
@@ -498,7 +504,7 @@ def with_current_keys(value: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(problem)
     for row in (value, *classes.values(), value["baseline"] or {}):
         for name in _INTERVALS:
-            if len(row.get(name) or _UNDEFINED) != len(_UNDEFINED):
+            if len(row.get(name) or UNDEFINED) != len(UNDEFINED):
                 raise ValueError(f"two bounds are expected for {name}")
     return value
 
@@ -655,7 +661,7 @@ def _figure_names(kind: type[ClassEvaluation | Evaluation]) -> list[str]:
 def _figures_to_json(evaluation: ClassEvaluation | Evaluation) -> dict[str, Any]:
     """Return the numbers of an evaluation: NaN as None."""
     figures = {name: getattr(evaluation, name) for name in _figure_names(type(evaluation))}
-    return {name: _to_json(value) for name, value in figures.items()}
+    return {name: to_json(value) for name, value in figures.items()}
 
 
 def _figures_from_json(
@@ -663,47 +669,18 @@ def _figures_from_json(
 ) -> dict[str, Any]:
     """Return the numbers of an evaluation: None as NaN."""
     figures = {name: value[name] for name in _figure_names(kind)}
-    return {name: _from_json(figure) for name, figure in figures.items()}
-
-
-def _to_json(value: float) -> float | None:
-    return None if math.isnan(value) else value
-
-
-def _from_json(figure: float | None) -> float:
-    return math.nan if figure is None else figure
-
-
-def _interval_to_json(interval: Interval) -> list[float] | None:
-    return None if math.isnan(interval[0]) else list(interval)
-
-
-def _interval_from_json(bounds: Sequence[float] | None) -> Interval:
-    return _UNDEFINED if bounds is None else (bounds[0], bounds[1])
-
-
-def _format_cell(value: float | str) -> str:
-    """Format a cell: integers as they are, floats with three digits, NaN as a dash."""
-    if isinstance(value, float):
-        return "-" if math.isnan(value) else f"{value:.3f}"
-    return str(value)
-
-
-def _format_interval(interval: Interval) -> str:
-    """Format an interval: "0.512 to 0.634", a dash if it is undefined."""
-    low, high = interval
-    return "-" if math.isnan(low) else f"{low:.3f} to {high:.3f}"
+    return {name: from_json(figure) for name, figure in figures.items()}
 
 
 def _slices_to_json(slices: Mapping[str, SliceScore]) -> dict[str, Any]:
     return {
-        name: {key: _to_json(value) for key, value in dataclasses.asdict(score).items()}
+        name: {key: to_json(value) for key, value in dataclasses.asdict(score).items()}
         for name, score in slices.items()
     }
 
 
 def _slices_from_json(value: Mapping[str, Any]) -> dict[str, SliceScore]:
     return {
-        name: SliceScore(row["boxes"], _from_json(row["map50"]), _from_json(row["recall"]))
+        name: SliceScore(row["boxes"], from_json(row["map50"]), from_json(row["recall"]))
         for name, row in value.items()
     }

@@ -105,7 +105,7 @@ def _state_text(run: Run) -> str:
     fork = FORKS.get(run.record.get("darknet", {}).get("fork"))
     text = f"running, iteration {iteration:,} of {total or 0:,} (process {number} on {host})"
     if fork is not None:
-        text += f"; {map_text(source, fork)}"
+        text += f"; will {map_text(source, fork)}"
     return text + (f"; best {best['map']:.2%} at iteration {best['iteration']:,}" if best else "")
 
 

@@ -41,7 +41,7 @@ from oiyolo.torch_engine.step import (
     gradient_scaler,
     thread_count,
 )
-from oiyolo.torch_engine.weights_io import load_weights, save_weights
+from oiyolo.torch_engine.weights_io import load_weights, save_weights, write_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -181,7 +181,7 @@ class Training:
         """Save what a training is resumed from, and the averaged weights if there are any."""
         path = self._announce(self._fork.last_weights)
         save_with_state(
-            lambda part: save_weights(self._network, part, self._iteration * self._batch),
+            lambda part: write_weights(self._network, part, self._iteration * self._batch),
             self._state_now(),
             path,
         )

@@ -47,13 +47,22 @@ def load_weights(network: TorchNetwork, path: Path) -> tuple[int, int]:
 def save_weights(network: TorchNetwork, path: Path, seen: int) -> None:
     """Write all parameters of a network as a weights file, which appears complete or not at all.
 
+    Arguments are those of ``write_weights``.
+    """
+    with atomic_write(path) as part:
+        write_weights(network, part, seen)
+
+
+def write_weights(network: TorchNetwork, path: Path, seen: int) -> None:
+    """Write all parameters of a network to a new file.
+
     Args:
         network: The network.
         path: The file.
         seen: Number of images that the network has been trained on.
     """
     header = struct.pack("<3iQ", 0, 2, network.rules.revision, seen)
-    with atomic_write(path) as part, part.open("wb") as file:
+    with path.open("wb") as file:
         file.write(header)
         for tensor in _segments(network):
             file.write(tensor.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())

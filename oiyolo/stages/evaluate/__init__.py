@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from oiyolo.stages.evaluate.run_scores import Evaluated
     from oiyolo.training.run import Run
 
-    Outcome = Evaluated | RunsCompared | CheckpointsScored | Baseline
-
 _log = logging.getLogger("oiyolo")
 
 _MAX_RUNS = 2

@@ -21,6 +21,13 @@ from oiyolo.core.results import TERMINAL_WIDTH, Result, pluralize
 from oiyolo.core.units import format_bytes
 from oiyolo.evaluation.coco_results import read_results, write_results
 from oiyolo.evaluation.comparison import Difference, compare_detections
+from oiyolo.evaluation.figures import (
+    HEADLINES,
+    from_json,
+    interval_from_json,
+    interval_to_json,
+    to_json,
+)
 from oiyolo.evaluation.summary import (
     evaluate_detections,
     format_score,
@@ -45,7 +52,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from oiyolo.evaluation.summary import Interval
+    from oiyolo.evaluation.figures import Interval
     from oiyolo.evaluation.tables import Detections, GroundTruth
     from oiyolo.project.project import Project
     from oiyolo.stages.evaluate.kept_detections import Scored
@@ -59,11 +66,6 @@ _FOLDER: Final = "baseline"
 _NAME: Final = "baseline.json"
 _DETECTIONS: Final = "detections.json"
 _RECIPE: Final = ".detected-from.json"
-_SCORES: Final = (
-    ("mAP@0.5", "map50"),
-    ("mAP@0.5:0.95", "map50_95"),
-    ("Open Images mAP", "openimages_map"),
-)
 
 
 class _Form(TypedDict):
@@ -120,14 +122,14 @@ class Baseline(Result):
             "classes": {name: list(theirs) for name, theirs in self.classes.items()},
             "nearest": list(self.nearest),
         }
-        for _, key in _SCORES:
-            value[key] = _or_none(self.scores[key])
-            value[f"{key}_interval"] = _bounds(self.intervals[key])
-        value["class_map50"] = {name: _or_none(score) for name, score in self.class_map50.items()}
+        for _, key in HEADLINES:
+            value[key] = to_json(self.scores[key])
+            value[f"{key}_interval"] = interval_to_json(self.intervals[key])
+        value["class_map50"] = {name: to_json(score) for name, score in self.class_map50.items()}
         if self.difference is not None:
             value["difference"] = {
-                "map50": _or_none(self.difference.value),
-                "interval": _bounds(self.difference.interval),
+                "map50": to_json(self.difference.value),
+                "interval": interval_to_json(self.difference.interval),
                 "beyond_chance": self.difference.is_beyond_chance,
             }
         return value
@@ -139,9 +141,9 @@ class Baseline(Result):
 
     def _lines(self) -> list[str]:
         """Return the result line by line, on its own or for use below the scores of a run."""
-        width = max(len(label) for label, _ in _SCORES)
+        width = max(len(label) for label, _ in HEADLINES)
         lines = [f"baseline {self.name}, which was not trained for this task:"]
-        lines += [f"{label:<{width}}  {self._score_text(key)}" for label, key in _SCORES]
+        lines += [f"{label:<{width}}  {self._score_text(key)}" for label, key in HEADLINES]
         if self.difference is not None:
             lines.append(_difference_text(self.difference))
         else:
@@ -219,8 +221,7 @@ class _Task:
     @classmethod
     def of(cls, scored: Scored) -> _Task:
         """Return the task for the images of a run's detections."""
-        images = Images(scored.split, scored.paths, scored.sizes_wh)
-        return cls(images, scored.truth, scored.class_names)
+        return cls(scored.images, scored.truth, scored.class_names)
 
 
 def plan(project: Project, choice: str | Path, split: str) -> list[str]:
@@ -286,20 +287,19 @@ def saved_baseline(project: Project, evaluation: Mapping[str, Any]) -> Baseline 
     value = evaluation.get("baseline")
     if value is None:
         return None
-    map50 = _number(value["map50"])
+    map50 = from_json(value["map50"])
     difference = value["difference"]
+    interval = interval_from_json(difference["interval"])
     return Baseline(
         **{key: value[key] for key in ("name", "source", "sha256", "classes", "nearest")},
         split=evaluation["split"],
         images=evaluation["images"],
         boxes=evaluation["boxes"],
-        scores={key: _number(value[key]) for _, key in _SCORES},
-        intervals={key: _interval(value[f"{key}_interval"]) for _, key in _SCORES},
-        class_map50={name: _number(score) for name, score in value["class_map50"].items()},
+        scores={key: from_json(value[key]) for _, key in HEADLINES},
+        intervals={key: interval_from_json(value[f"{key}_interval"]) for _, key in HEADLINES},
+        class_map50={name: from_json(score) for name, score in value["class_map50"].items()},
         path=project.data_folder / _FOLDER / evaluation["split"] / _NAME,
-        difference=Difference(
-            map50, map50 + _number(difference["map50"]), _interval(difference["interval"])
-        ),
+        difference=Difference(map50, map50 + from_json(difference["map50"]), interval),
     )
 
 
@@ -403,8 +403,8 @@ def _read(folder: Path, record: Mapping[str, Any], task: _Task) -> _Found:
         split=task.images.split,
         images=evaluation.images,
         boxes=evaluation.boxes,
-        scores={key: getattr(evaluation, key) for _, key in _SCORES},
-        intervals={key: getattr(evaluation, f"{key}_interval") for _, key in _SCORES},
+        scores={key: getattr(evaluation, key) for _, key in HEADLINES},
+        intervals={key: getattr(evaluation, f"{key}_interval") for _, key in HEADLINES},
         class_map50={row.name: row.map50 for row in evaluation.classes},
         path=folder / _NAME,
     )
@@ -422,19 +422,3 @@ def _difference_text(difference: Difference) -> str:
         return text
     chance = "beyond chance" if difference.is_beyond_chance else "which may be chance"
     return f"{text} (95 % interval {low:.3f} to {high:.3f}), {chance}"
-
-
-def _bounds(bounds: Interval) -> list[float] | None:
-    return None if math.isnan(bounds[0]) else list(bounds)
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value
-
-
-def _interval(bounds: Sequence[float] | None) -> Interval:
-    return (math.nan, math.nan) if bounds is None else (bounds[0], bounds[1])
-
-
-def _or_none(value: float) -> float | None:
-    return None if math.isnan(value) else value

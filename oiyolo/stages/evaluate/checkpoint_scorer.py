@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import logging
-import math
 import os
 import time
 from dataclasses import dataclass
@@ -24,6 +23,12 @@ from oiyolo.core.results import pluralize
 from oiyolo.darknet import lists
 from oiyolo.evaluation.average_precision import average_precision, class_curve, mean_over_classes
 from oiyolo.evaluation.bootstrap import image_weights, interval, resampled_map50
+from oiyolo.evaluation.figures import (
+    from_json,
+    interval_from_json,
+    interval_to_json,
+    to_json,
+)
 from oiyolo.evaluation.matching import match
 from oiyolo.networks import cfg as cfg_file
 from oiyolo.networks.weights import check_weights
@@ -112,29 +117,26 @@ class ScoredCheckpoint:
 
     def to_json(self) -> dict[str, object]:
         """Return the entry of ``checkpoint_scores.json``."""
-        low, high = self.valid_map50_interval
         return {
             "iteration": self.iteration,
             "path": self.path,
             "sha256": self.sha256,
             "valid_map50": self.valid_map50,
-            "valid_map50_interval": None if math.isnan(low) else [low, high],
-            "train_map50": None if math.isnan(self.train_map50) else self.train_map50,
+            "valid_map50_interval": interval_to_json(self.valid_map50_interval),
+            "train_map50": to_json(self.train_map50),
             "seconds": round(self.seconds, 2),
         }
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> ScoredCheckpoint:
         """Return the scores in an entry of ``checkpoint_scores.json``."""
-        low, high = entry["valid_map50_interval"] or (math.nan, math.nan)
-        train = entry["train_map50"]
         return cls(
             entry["iteration"],
             entry["path"],
             entry["sha256"],
             entry["valid_map50"],
-            (low, high),
-            math.nan if train is None else train,
+            interval_from_json(entry["valid_map50_interval"]),
+            from_json(entry["train_map50"]),
             entry["seconds"],
         )
 

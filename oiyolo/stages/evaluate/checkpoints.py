@@ -16,13 +16,13 @@ from oiyolo import __version__
 from oiyolo.core import files, staleness
 from oiyolo.core.errors import InputFormError, UsageError
 from oiyolo.core.results import TERMINAL_WIDTH, Plan, Result, format_table, images_html, pluralize
-from oiyolo.darknet.forks import FINAL_WEIGHTS
 from oiyolo.evaluation.comparison import (
     Difference,
     ResampledScore,
     compare_scores,
     widen_for_choice,
 )
+from oiyolo.evaluation.figures import format_figure, format_interval, interval_from_json
 from oiyolo.networks import cfg as cfg_file
 from oiyolo.networks.weights import read_header
 from oiyolo.stages.evaluate.checkpoint_scorer import (
@@ -173,9 +173,8 @@ class CheckpointsScored(Result):
         rows: list[tuple[str, ...]] = [("iteration", "train", "valid", "95 % interval", "")]
         width = max(len(rows[0][0]), len(f"{self.scores[-1].iteration:,}"))
         for score in shown:
-            low, high = score.valid_map50_interval
-            bounds = "-" if math.isnan(low) else f"{low:.3f} to {high:.3f}"
-            figures = (_shown(score.train_map50), _shown(score.valid_map50), bounds)
+            bounds = format_interval(score.valid_map50_interval)
+            figures = (format_figure(score.train_map50), format_figure(score.valid_map50), bounds)
             rows.append((f"{score.iteration:{width},}", *figures, self._mark(score)))
         left_out = len(self.scores) - len(shown)
         return format_table(rows) + (f"\nand {left_out} more" if left_out else "")
@@ -196,10 +195,6 @@ class CheckpointsScored(Result):
 
     def _repr_html_(self) -> str:
         return super()._repr_html_() + images_html([self.chart])
-
-
-def _shown(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.3f}"
 
 
 def _thinned(scores: Sequence[ScoredCheckpoint], always: set[int]) -> Sequence[ScoredCheckpoint]:
@@ -276,7 +271,7 @@ def find_files(run: Run) -> _SavedFiles:
     are removed some time.
     """
     folder = run.weights_folder
-    final = folder / f"{BASE_NAME}{FINAL_WEIGHTS}"
+    final = run.final_weights_path
     # Links to weights that a training is having scored do not stay.
     kept = {*folder.glob("kept/*.weights")} - {*folder.glob("kept/scoring-*")}
     own = {*folder.glob(f"{BASE_NAME}*.weights"), *folder.glob(f"{BASE_NAME}.backup")}
@@ -490,8 +485,8 @@ def _compare(
     """Return by how much the best checkpoint exceeds the last; compute and save it if need be."""
     saved = (read_scores(run, scorer.made_from) or {}).get("best_against_last")
     if saved is not None and (saved["best"], saved["last"]) == (best.sha256, last.sha256):
-        low, high = saved["interval"] or (math.nan, math.nan)
-        return Difference(last.valid_map50, best.valid_map50, (low, high))
+        bounds = interval_from_json(saved["interval"])
+        return Difference(last.valid_map50, best.valid_map50, bounds)
     scores = (ResampledScore(score.valid_map50, values_of(score)) for score in (last, best))
     difference = compare_scores(*scores, images=scorer.images_with_boxes)
     bounds = difference.to_json()["interval"]

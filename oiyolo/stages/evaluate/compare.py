@@ -9,6 +9,7 @@ import contextlib
 import logging
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
@@ -25,7 +26,8 @@ from oiyolo.core.results import (
     pluralize,
 )
 from oiyolo.darknet import lists
-from oiyolo.evaluation.comparison import SCORES, compare_detections, differing_images
+from oiyolo.evaluation.comparison import compare_detections, differing_images
+from oiyolo.evaluation.figures import HEADLINES
 from oiyolo.evaluation.panels import evaluate_images, save_pairs
 from oiyolo.evaluation.summary import choose_thresholds
 from oiyolo.stages import prepare as prepare_stage
@@ -36,6 +38,7 @@ from oiyolo.stages.evaluate.kept_detections import (
     choose_weights,
     find_or_detect,
     has_kept,
+    keep_detections,
 )
 from oiyolo.stages.evaluate.run_scores import lock_of, original_sizes_wh, remove_leftovers
 
@@ -51,11 +54,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("oiyolo")
 
-_LABELS: Final = {
-    "map50": "mAP@0.5",
-    "map50_95": "mAP@0.5:0.95",
-    "openimages_map": "Open Images mAP",
-}
 _LISTED_IMAGES: Final = 20
 _SHOWN_IMAGES: Final = 5
 _DRAWN_IMAGES: Final = 8
@@ -198,7 +196,7 @@ class RunsCompared(Result):
     def _score_table(self) -> str:
         content = self.content
         names = (_shortened(content[side]["run"]) for side in ("first", "second"))
-        rows = {_LABELS[score]: content[score] for score in SCORES}
+        rows = {label: content[score] for label, score in HEADLINES}
         if len(content["classes"]) > 1:
             rows |= {f"  {name}": row for name, row in content["classes"].items()}
         table = format_table(
@@ -276,6 +274,10 @@ class _Contestant:
         """The images on which its score thresholds are chosen: valid, if it has any."""
         return self.valid if self.valid.paths else self.images
 
+    def keep(self, project: Project, scorer: Scorer) -> None:
+        """Run the network once on all images whose detections are not kept."""
+        keep_detections(project, self.run, self.weights, [self.for_thresholds, self.images], scorer)
+
     def detect(
         self, project: Project, images: Images, scorer: Scorer, shared: Sequence[str]
     ) -> Detections:
@@ -328,7 +330,7 @@ class _Task:
         """The file that says what the result was made from."""
         return self.path.with_name(f".{self.path.stem}-made-from.json")
 
-    @property
+    @cached_property
     def recipe(self) -> dict[str, object]:
         """What the result is made from."""
         return {
@@ -440,9 +442,7 @@ def _unseen(
     run: Run, split: str, paths: Sequence[str], sizes_wh: Mapping[str, tuple[int, int]]
 ) -> Images:
     """Return the images of a split that a run has not seen in training."""
-    seen = set(run.image_ids("train"))
-    if split == "test":
-        seen |= set(run.image_ids("valid"))
+    seen = inputs.seen_ids(run, split)
     kept = [path for path, i in zip(paths, lists.ids_of(paths), strict=True) if i not in seen]
     return Images(split, kept, {image_id: sizes_wh[image_id] for image_id in lists.ids_of(kept)})
 
@@ -483,6 +483,7 @@ def _compare(task: _Task) -> RunsCompared:
     truth = task.truth(task.sides[0].images).of_images(task.image_ids)
     for side in task.sides:
         chosen = side.for_thresholds
+        side.keep(task.project, task.scorer)
         found = side.detect(task.project, chosen, task.scorer, task.shared)
         thresholds = choose_thresholds(found, task.truth(chosen), len(task.shared))
         found = side.detect(task.project, side.images, task.scorer, task.shared)

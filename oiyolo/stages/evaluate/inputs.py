@@ -79,16 +79,27 @@ def unseen_paths(project: Project, run: Run, split: str) -> list[str]:
             remedy="Train a new run, or restore the classes of this one",
         )
     paths = split_paths(project, split)
-    seen = set(run.image_ids("train"))
-    if split == "test":
-        seen |= set(run.image_ids("valid"))
-    if overlap := seen.intersection(lists.ids_of(paths)):
+    if overlap := seen_ids(run, split).intersection(lists.ids_of(paths)):
         raise UsageError(
             f"the run {run.name} has seen {len(overlap)} images of {split}",
             where=str(dataset.list_path(split)),
             found=f"for example {min(overlap)}",
             remedy="The dataset was split again after training; train a new run for a fair score",
         )
+    return paths
+
+
+def seen_ids(run: Run, split: str) -> set[str]:
+    """Return the ids of the images that a run has seen before it is scored on a split.
+
+    The images of valid stop a training early, and choose its best weights and thresholds.
+    """
+    seen = set(run.image_ids("train"))
+    return seen if split == "valid" else seen | set(run.image_ids("valid"))
+
+
+def warn_of_preparation(project: Project, run: Run) -> None:
+    """Log a warning if the images are prepared differently than a run's were."""
     trained_on = (run.record.get("made_from") or {}).get("images")
     if trained_on != (now := prepare_stage.prepared_options(project)):
         _log.warning(
@@ -97,7 +108,6 @@ def unseen_paths(project: Project, run: Run, split: str) -> list[str]:
             format_value(trained_on),
             format_value(now),
         )
-    return paths
 
 
 def sizes_wh(paths: Sequence[str]) -> dict[str, tuple[int, int]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
@@ -65,7 +66,7 @@ class Images:
     paths: Sequence[str]
     sizes_wh: Mapping[str, tuple[int, int]]
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """The fingerprint of the ids and sizes."""
         return staleness.fingerprint(sorted((i, *wh) for i, wh in self.sizes_wh.items()))
@@ -73,15 +74,12 @@ class Images:
 
 @dataclass(frozen=True)
 class Scored:
-    """What a run's detector found in the images of a split.
+    """What a run's detector found in images.
 
     Attributes:
         run: The run.
-        weights: The record of its weights.
-        weights_path: Their file.
-        split: The split.
-        paths: The images.
-        sizes_wh: Their width and height in pixels, by image id.
+        weights: Its weights.
+        images: The images.
         detections: The detections.
         truth: The true boxes.
         class_names: Names of the classes.
@@ -89,11 +87,8 @@ class Scored:
     """
 
     run: Run
-    weights: Mapping[str, object]
-    weights_path: Path
-    split: str
-    paths: Sequence[str]
-    sizes_wh: Mapping[str, tuple[int, int]]
+    weights: ChosenWeights
+    images: Images
     detections: Detections
     truth: GroundTruth
     class_names: Sequence[str]
@@ -179,49 +174,34 @@ def unseen_images(project: Project, run: Run, split: str) -> Images:
     return Images(split, paths, inputs.sizes_wh(paths))
 
 
-def scored_detections(
+def score_images(
     project: Project,
     run: Run,
-    split: str,
+    weights: ChosenWeights,
+    images: Images,
+    scorer: Scorer,
     *,
-    weights: str | Path | None = None,
-    scorer: Scorer = "onnxruntime",
+    labels: bool = True,
 ) -> Scored:
-    """Return what a run's detector finds in a split; the network runs if it is not known yet.
+    """Return what weights find in images, and the true boxes.
 
-    The caller holds the run's lock of evaluations.
+    The caller holds the run's lock of evaluations. Errors are those of ``keep_detections``.
 
     Args:
         project: The project.
         run: The run.
-        split: ``test`` or ``valid``.
-        weights: A weights file of the run's network; by default those of ``weights_of``.
-        scorer: The program that runs the network.
-
-    Raises:
-        UsageError: As for ``choose_weights`` and ``inputs.unseen_paths``, likewise below.
-        InputFormError: Weights, images or labels are invalid.
-        DarknetError: With darknet: there is none, or it wrote no detections.
+        weights: Its weights.
+        images: The images.
+        scorer: The program that runs the network if the detections are not kept.
+        labels: Whether the classes verified in each image are needed, for Open Images' metric.
     """
-    chosen = choose_weights(project, run, weights)
-    images = unseen_images(project, run, split)
-    return score_images(project, run, chosen, images, scorer)
-
-
-def score_images(
-    project: Project, run: Run, weights: ChosenWeights, images: Images, scorer: Scorer
-) -> Scored:
-    """Return what weights find in images; errors as for ``scored_detections``."""
     names = inputs.class_names(run)
     return Scored(
         run=run,
-        weights=weights.record,
-        weights_path=weights.path,
-        split=images.split,
-        paths=images.paths,
-        sizes_wh=images.sizes_wh,
+        weights=weights,
+        images=images,
         detections=find_or_detect(project, run, weights, images, scorer),
-        truth=inputs.ground_truth(project, images.sizes_wh, names),
+        truth=inputs.ground_truth(project, images.sizes_wh, names, labels=labels),
         class_names=names,
         scorer=scorer,
     )
@@ -258,24 +238,59 @@ def find_or_detect(
     project: Project, run: Run, weights: ChosenWeights, images: Images, scorer: Scorer
 ) -> Detections:
     """Return the detections as the file has them, after writing it if need be."""
-    if not has_kept(project, run, weights, images, scorer):
-        detections = _detect(project, run, weights, images, scorer)
-        _keep(run, images, detections, _made_from(project, weights, scorer))
+    keep_detections(project, run, weights, [images], scorer)
     return read_results(run.folder / DETECTIONS_NAME, list(images.sizes_wh))
 
 
-def _detect(
-    project: Project, run: Run, weights: ChosenWeights, images: Images, scorer: Scorer
-) -> Detections:
-    """Run the network.
+def keep_detections(
+    project: Project, run: Run, weights: ChosenWeights, splits: Sequence[Images], scorer: Scorer
+) -> None:
+    """Run the network once, on the images of those splits whose detections are not kept yet.
 
     Raises:
         InputFormError: The weights were replaced or removed meanwhile by the training of the run,
             or they or an image are damaged.
         DarknetError: With darknet: there is none, or it wrote no detections.
     """
+    made_from = _made_from(project, weights, scorer)
+    kept = _kept_recipe(run, made_from) or {"splits": {}, "sizes_wh": {}}
+    missing = [part for part in splits if kept["splits"].get(part.split) != part.fingerprint]
+    if not missing:
+        return
+    images = Images(
+        " and ".join(part.split for part in missing),
+        [path for part in missing for path in part.paths],
+        {image_id: wh for part in missing for image_id, wh in part.sizes_wh.items()},
+    )
+    detections = _detect(project, run, weights, images, scorer)
+    # Those in other splits were made from the same, and stay.
+    path, recipe_path = run.folder / DETECTIONS_NAME, run.folder / RECIPE_NAME
+    others = {i: (w, h) for i, (w, h) in kept["sizes_wh"].items() if i not in images.sizes_wh}
+    if others:
+        detections = detections.joined_with(read_results(path, list(others)))
+    recipe_path.unlink(missing_ok=True)
+    sizes_wh = {**images.sizes_wh, **others}
+    write_results(path, detections, sizes_wh)
+    recipe = {
+        **made_from,
+        "splits": {**kept["splits"], **{part.split: part.fingerprint for part in missing}},
+        "sizes_wh": sizes_wh,
+    }
+    staleness.write_recipe(recipe_path, recipe, [path])
+
+
+def _detect(
+    project: Project, run: Run, weights: ChosenWeights, images: Images, scorer: Scorer
+) -> Detections:
+    """Run the network; errors as for ``keep_detections``."""
     try:
-        detections = _detect_with(scorer, project, run, weights, images)
+        if scorer == "darknet":
+            darknet = build_stage.run(project).darknet
+            detections = detect_with_darknet(
+                darknet, run, weights.path, images.paths, images.sizes_wh
+            )
+        else:
+            detections = detect(run, weights.path, images.paths)
         is_same = files.sha256_of(weights.path) == weights.record["sha256"]
     except FileNotFoundError:
         if weights.path.exists():
@@ -288,31 +303,3 @@ def _detect(
             remedy=f"Evaluate again, or wait until the training of {run.name} has ended",
         )
     return detections
-
-
-def _detect_with(
-    scorer: Scorer, project: Project, run: Run, weights: ChosenWeights, images: Images
-) -> Detections:
-    if scorer == "darknet":
-        darknet = build_stage.run(project).darknet
-        return detect_with_darknet(darknet, run, weights.path, images.paths, images.sizes_wh)
-    return detect(run, weights.path, images.paths)
-
-
-def _keep(run: Run, images: Images, detections: Detections, made_from: Mapping[str, Any]) -> None:
-    """Write detections, next to those in other splits that were made from the same."""
-    path, recipe_path = run.folder / DETECTIONS_NAME, run.folder / RECIPE_NAME
-    kept = _kept_recipe(run, made_from) or {"splits": {}, "sizes_wh": {}}
-    others = {i: (w, h) for i, (w, h) in kept["sizes_wh"].items() if i not in images.sizes_wh}
-    splits = {split: print_ for split, print_ in kept["splits"].items() if split != images.split}
-    if others:
-        detections = detections.joined_with(read_results(path, list(others)))
-    sizes_wh = {**images.sizes_wh, **others}
-    recipe_path.unlink(missing_ok=True)
-    write_results(path, detections, sizes_wh)
-    recipe = {
-        **made_from,
-        "splits": {**splits, images.split: images.fingerprint},
-        "sizes_wh": sizes_wh,
-    }
-    staleness.write_recipe(recipe_path, recipe, [path])

@@ -7,6 +7,7 @@ import logging
 import math
 import shutil
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
@@ -21,11 +22,13 @@ from oiyolo.evaluation.summary import Evaluation, choose_thresholds, evaluate_de
 from oiyolo.project.ledger import SPLITS
 from oiyolo.stages import prepare as prepare_stage
 from oiyolo.stages import split as split_stage
+from oiyolo.stages.evaluate import inputs
 from oiyolo.stages.evaluate.baseline import saved_baseline
 from oiyolo.stages.evaluate.detect import LOG_NAME, WORK_PREFIX, detect
 from oiyolo.stages.evaluate.kept_detections import (
     DETECTIONS_NAME,
     has_kept,
+    keep_detections,
     score_images,
     unseen_images,
 )
@@ -164,7 +167,7 @@ class ScoringTask:
     valid: Images | None
     scorer: Scorer
 
-    @property
+    @cached_property
     def recipe(self) -> dict[str, object]:
         """What the scores are made from."""
         return {
@@ -209,6 +212,7 @@ def plan_task(
         UsageError: The run has seen images of the split, or the dataset has other classes.
         InputFormError: The split is empty, or images or labels are missing or damaged.
     """
+    inputs.warn_of_preparation(project, run)
     images = unseen_images(project, run, split)
     valid = None
     if split != "valid" and split_stage.image_paths(project, "valid"):
@@ -268,6 +272,8 @@ def score(task: ScoringTask) -> tuple[Evaluated, Scored]:
     run = task.run
     for leftover in run.folder.glob(f"{WORK_PREFIX}*"):  # of a killed evaluation
         shutil.rmtree(leftover, ignore_errors=True)
+    needed = [images for images in (task.valid, task.images) if images is not None]
+    keep_detections(task.project, run, task.weights, needed, task.scorer)
     thresholds = None if task.valid is None else _thresholds_on(task, task.valid)
     scored = score_images(task.project, run, task.weights, task.images, task.scorer)
     evaluation = evaluate_detections(
@@ -278,11 +284,11 @@ def score(task: ScoringTask) -> tuple[Evaluated, Scored]:
     (run.folder / _RECIPE_NAME).unlink(missing_ok=True)
     evaluated = Evaluated(
         run,
-        scored.split,
-        scored.weights_path,
-        scored.weights,
-        scored.scorer,
-        scored.split if task.valid is None else "valid",
+        task.images.split,
+        task.weights.path,
+        task.weights.record,
+        task.scorer,
+        task.images.split if task.valid is None else "valid",
         evaluation,
         {**_save_panels(task.project, scored, evaluation), **_save_confusion(run, evaluation)},
         cross_check,
@@ -299,7 +305,7 @@ def scored_again(task: ScoringTask) -> Scored:
 
 def _thresholds_on(task: ScoringTask, images: Images) -> tuple[float, ...]:
     """Return the score threshold of each class with the highest F1 in some images."""
-    scored = score_images(task.project, task.run, task.weights, images, task.scorer)
+    scored = score_images(task.project, task.run, task.weights, images, task.scorer, labels=False)
     return choose_thresholds(scored.detections, scored.truth, len(scored.class_names))
 
 
@@ -310,7 +316,7 @@ def save(evaluated: Evaluated) -> None:
 
 def _cross_check(scored: Scored, map50: float) -> dict[str, Any]:
     """Return mAP@0.5 with onnxruntime, and by how much it exceeds that with darknet."""
-    detections = detect(scored.run, scored.weights_path, scored.paths)
+    detections = detect(scored.run, scored.weights.path, scored.images.paths)
     matches = match(detections, scored.truth)
     by_class = average_precisions(matches, detections, scored.truth, len(scored.class_names))
     other = mean_over_classes(by_class)
@@ -324,9 +330,10 @@ def _cross_check(scored: Scored, map50: float) -> dict[str, Any]:
 
 def _save_panels(project: Project, scored: Scored, evaluation: Evaluation) -> dict[str, Path]:
     """Draw pictures of the detections at the score thresholds; return their files by name."""
+    paths = map(Path, scored.images.paths)
     return save_panels(
         scored.run.panels_folder,
-        image_paths=dict(zip(scored.detections.image_ids, map(Path, scored.paths), strict=True)),
+        image_paths=dict(zip(scored.detections.image_ids, paths, strict=True)),
         results=evaluate_images(
             scored.detections, scored.truth, scored.class_names, evaluation.score_thresholds
         ),

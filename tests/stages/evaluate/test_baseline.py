@@ -24,7 +24,7 @@ from oiyolo.openimages.coco_classes import Counterparts, match_classes, mids_of_
 from oiyolo.project.project import open_project
 from oiyolo.stages.evaluate import baseline, inputs
 from oiyolo.stages.evaluate.baseline_detector import detect_as, open_detector
-from oiyolo.stages.evaluate.kept_detections import Scored
+from oiyolo.stages.evaluate.kept_detections import ChosenWeights, Images, Scored
 from oiyolo.training.run import Run
 from tests.stages.evaluate.test_compare import make_run
 from tests.support.models import BOXES, plain_model
@@ -75,11 +75,8 @@ def scored(project: Project, ours: Detections | None = None) -> Scored:
         ours = Detections(truth.image_ids, truth.image, truth.class_id, score, truth.xyxy)
     return Scored(
         Run(project.runs_folder / "run-1"),
-        {},
-        project.folder,
-        "test",
-        paths,
-        sizes_wh,
+        ChosenWeights(project.folder, {}),
+        Images("test", paths, sizes_wh),
         ours,
         truth,
         ["Boat"],
@@ -155,8 +152,9 @@ def test_a_run_is_compared_with_the_baseline_that_was_scored_last(
     # The other split has a baseline of its own; other images than these have none.
     assert baseline.score_alone(project, model, "valid").split == "valid"
     assert baseline.find_baseline(project, ours) is not None
-    fewer = dict(list(ours.sizes_wh.items())[1:])
-    assert baseline.find_baseline(project, replace(ours, sizes_wh=fewer)) is None
+    fewer = dict(list(ours.images.sizes_wh.items())[1:])
+    others = replace(ours, images=replace(ours.images, sizes_wh=fewer))
+    assert baseline.find_baseline(project, others) is None
 
 
 def test_the_scores_and_the_report_of_a_run_show_the_baseline(
