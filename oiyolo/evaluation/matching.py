@@ -232,10 +232,28 @@ def _best_boxes(
     return rank[best], box[best], overlap[best]
 
 
+def _region_pairs(
+    detections: Detections, truth: GroundTruth, order: Ints, min_ioa: float
+) -> tuple[Ints, Ints]:
+    """Return the rank of each detection that lies in a region of its class, and the region."""
+    rank, region = _pairs(detections, truth, order, np.flatnonzero(truth.group_of))
+    inside = ioa(detections.xyxy[order[rank]], truth.xyxy[region]) >= min_ioa
+    return rank[inside], region[inside]
+
+
 def _in_regions(detections: Detections, truth: GroundTruth, order: Ints, min_ioa: float) -> Flags:
     """Return whether each detection lies in a region of its class, shape (detections,)."""
-    rank, region = _pairs(detections, truth, order, np.flatnonzero(truth.group_of))
-    overlap = ioa(detections.xyxy[order[rank]], truth.xyxy[region])
     inside = np.zeros(len(detections), dtype=np.bool_)
-    inside[order[rank[overlap >= min_ioa]]] = True
+    inside[order[_region_pairs(detections, truth, order, min_ioa)[0]]] = True
     return inside
+
+
+def regions_with_detections(detections: Detections, truth: GroundTruth) -> Flags:
+    """Return which group-of boxes contain a detection of their class, shape (boxes,).
+
+    A detection lies in a region if at least half of its area does, as for ``Matches.ignored``.
+    """
+    found = np.zeros(len(truth), dtype=np.bool_)
+    everything = np.arange(len(detections))
+    found[_region_pairs(detections, truth, everything, _MIN_IOA)[1]] = True
+    return found

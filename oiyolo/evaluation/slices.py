@@ -5,6 +5,8 @@ COCO's (https://cocodataset.org/#detection-eval), in pixels of the image that wa
 there, an unmatched detection counts where it has the size. An attribute belongs to true boxes only,
 so that every unmatched detection counts with each attribute: recalls of attributes can be compared
 with each other, their average precision only with that of the same attribute of another detector.
+Group-of boxes are regions: they have no average precision, and one is found if a detection is in
+it.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import numpy as np
 
 from oiyolo.boxes import area
 from oiyolo.evaluation.average_precision import average_precision, class_curve, mean_over_classes
-from oiyolo.evaluation.matching import UNMATCHED
+from oiyolo.evaluation.matching import UNMATCHED, regions_with_detections
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +36,7 @@ class SliceScore:
     """The score of a part of the true boxes. Undefined values are NaN.
 
     Attributes:
-        boxes: Number of true boxes in the part, without group-of boxes.
+        boxes: Number of true boxes in the part; group-of boxes are a part of their own.
         map50: Mean over the classes with such boxes, at IoU 0.5 by PASCAL VOC 2010's rules.
         recall: Share of the boxes that are matched at the score thresholds of their classes.
     """
@@ -71,12 +73,26 @@ def score_by_size(
 def score_by_attribute(
     detections: Detections, truth: GroundTruth, matches: Matches, thresholds: Sequence[float]
 ) -> dict[str, SliceScore]:
-    """Return the score of the boxes with each attribute of ``truth``; see ``score_by_size``."""
+    """Return the score of the boxes with each attribute of ``truth``, and of its group-of boxes.
+
+    Arguments are those of ``score_by_size``.
+    """
     counted = np.ones(len(detections), dtype=np.bool_)
-    return {
+    scores = {
         name: score_slice(detections, truth, matches, thresholds, boxes=flags, counted=counted)
         for name, flags in truth.attributes.items()
     }
+    if regions := int(truth.group_of.sum()):
+        shown = detections.where(_is_shown(detections, thresholds))
+        found = regions_with_detections(shown, truth)
+        scores["group_of"] = SliceScore(regions, math.nan, float(found.sum() / regions))
+    return scores
+
+
+def _is_shown(detections: Detections, thresholds: Sequence[float]) -> Flags:
+    """Return which detections reach the score threshold of their class; none if it is NaN."""
+    limits = np.array(thresholds, dtype=np.float64)[detections.class_id]
+    return np.asarray(detections.score >= limits)
 
 
 def score_slice(
@@ -107,8 +123,7 @@ def score_slice(
     part = dataclasses.replace(matches, box=box, ignored=ignored, counted=boxes)
     curves = (class_curve(part, detections, truth, c) for c in range(len(thresholds)))
     values: Floats = np.array([average_precision(curve, count) for curve, count in curves])
-    # If a threshold is NaN, the comparison is false for every detection.
-    shown = detections.score >= np.array(thresholds, dtype=np.float64)[detections.class_id]
+    shown = _is_shown(detections, thresholds)
     count = int(boxes.sum())
     recall = float((of_slice & shown).sum() / count) if count else math.nan
     return SliceScore(count, mean_over_classes(values), recall)

@@ -60,6 +60,23 @@ def test_boxes_are_scored_by_attribute(tables: Tables) -> None:
     assert math.isnan(inside.recall)
 
 
+def test_a_group_of_box_is_found_if_a_shown_detection_lies_in_it(tables: Tables) -> None:
+    inside, mostly_outside = (0.0, 0.0, 0.1, 0.1), (0.65, 0.0, 0.9, 0.25)
+    detections, truth = tables(
+        [
+            ("a", 0, 0.9, inside),
+            ("a", 0, 0.9, mostly_outside),
+            ("a", 1, 0.9, MEDIUM),  # another class
+            ("b", 0, 0.4, inside),  # below the threshold
+        ],
+        [("a", 0, SMALL, True), ("a", 0, MEDIUM, True), ("b", 0, SMALL, True)],
+    )
+    (region,) = score_by_attribute(detections, truth, match(detections, truth), [0.5, 0.5]).values()
+    assert region.boxes == 3
+    assert region.recall == pytest.approx(1 / 3)
+    assert math.isnan(region.map50)
+
+
 def test_slices_are_part_of_an_evaluation(tables: Tables) -> None:
     evaluation = evaluate_detections(*three_sizes(tables), ["x"])
     value = evaluation.to_json()

@@ -159,7 +159,7 @@ def ground_truth(
         group_of=group_of,
         verified=_verified(project, image_ids, class_names) if labels else None,
         sizes_wh=[*sizes_wh.values()],
-        # Group-of boxes are regions, which are not scored one by one.
+        # Group-of boxes have a column of their own.
         attributes={
             name: boxes[column].to_numpy() == 1
             for name, column in FLAG_COLUMNS.items()
