@@ -231,6 +231,31 @@ def for_gpus(
     )
 
 
+def parts_on_gpus(batch: int, subdivisions: int, gpu_count: int) -> int:
+    """Return in how many parts a batch is computed that several GPUs share equally.
+
+    The torch engine trains so. Each of darknet's GPUs has a batch of its own instead.
+
+    Args:
+        batch: Images of a batch.
+        subdivisions: The least number of parts.
+        gpu_count: Number of GPUs.
+
+    Raises:
+        UsageError: The batch cannot be divided among the GPUs.
+    """
+    counts = (n for n in range(subdivisions, batch + 1) if n % gpu_count == 0 and batch % n == 0)
+    found = next(counts, 0)
+    if not found:
+        raise UsageError(
+            f"{gpu_count} GPUs cannot share a batch of {batch} images equally",
+            where="[train] gpus",
+            expected=f"a batch that is divisible by {gpu_count}",
+            remedy="Use another number of GPUs, or set [train] batch",
+        )
+    return found
+
+
 def with_schedule(cfg: Cfg, schedule: Schedule) -> Cfg:
     """Return a copy of a network with another schedule."""
     new = cfg.copy()

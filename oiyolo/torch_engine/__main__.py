@@ -17,16 +17,24 @@ def main(argv: list[str]) -> int:
     options = parse(argv)
     keep_freed_memory()
     try:
-        from oiyolo.torch_engine.training import Training  # noqa: PLC0415  (torch takes seconds)
+        # torch takes seconds to import
+        from oiyolo.torch_engine.parallel import companions  # noqa: PLC0415
+        from oiyolo.torch_engine.training import Training  # noqa: PLC0415
 
-        received = Training(options, _write).run()
+        with companions(argv, options) as meeting_path:
+            write = _write if options.rank == 0 else _discard
+            received = Training(options, write, meeting_path).run()
     except OiyoloError as error:
         _write(f"Error: {error}\n")
         return error.exit_code
-    if received:  # end as a program does that does not handle the signal
+    if received and options.rank == 0:  # end as a program does that does not handle the signal
         signal.signal(received, signal.SIG_DFL)
         signal.raise_signal(received)
     return 0
+
+
+def _discard(_: str) -> None:
+    """Write nothing: the first of several processes writes the log."""
 
 
 def _write(text: str) -> None:

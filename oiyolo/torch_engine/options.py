@@ -30,8 +30,10 @@ class Options:
         fork: The fork whose rules, log format and file names are used.
         on_gpu: Whether the rules are those of the fork's build for the GPU.
         device: ``auto``, or a device of PyTorch.
-        gpus: Numbers of the GPUs; empty for the first one.
+        gpus: Numbers of the GPUs; empty for the first one. Each gets a process; on the CPU, too.
         seed: Makes a training on the CPU reproducible; ``None`` for a random one.
+        rank: Number of this process among those that train together.
+        meeting_path: File through which these find each other; ``None`` in the first process.
     """
 
     data_path: Path
@@ -43,6 +45,8 @@ class Options:
     device: str = "auto"
     gpus: tuple[int, ...] = ()
     seed: int | None = None
+    rank: int = 0
+    meeting_path: Path | None = None
 
 
 def parse(argv: Sequence[str]) -> Options:
@@ -55,12 +59,14 @@ def parse(argv: Sequence[str]) -> Options:
     parser.add_argument("cfg", type=Path, help="the network")
     parser.add_argument("weights", type=Path, nargs="?", help="weights to start from")
     parser.add_argument("-clear", action="store_true", help="start at iteration 0")
-    parser.add_argument("-gpus", default="", help="number of the GPU")
+    parser.add_argument("-gpus", default="", help="numbers of the GPUs, such as 0,1")
     parser.add_argument("-dont_show", action="store_true", help="ignored: there are no windows")
     parser.add_argument("--fork", choices=FORKS, default="alexeyab", help="rules and file names")
     parser.add_argument("--cpu-rules", action="store_true", help="rules of the fork's CPU build")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
     parser.add_argument("--seed", type=int, help="make a training on the CPU reproducible")
+    parser.add_argument("--rank", type=int, default=0, help="set by the first of several processes")
+    parser.add_argument("--meeting", type=Path, help="set by the first of several processes")
     given = parser.parse_args(argv)
     return Options(
         data_path=given.data,
@@ -72,6 +78,8 @@ def parse(argv: Sequence[str]) -> Options:
         device=given.device,
         gpus=tuple(int(number) for number in given.gpus.split(",") if number),
         seed=given.seed,
+        rank=given.rank,
+        meeting_path=given.meeting,
     )
 
 

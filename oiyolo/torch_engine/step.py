@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
@@ -11,6 +12,7 @@ import torch
 
 from oiyolo.networks.graph import Convolution
 from oiyolo.torch_engine.optimizer import learning_rate, set_rate
+from oiyolo.torch_engine.parallel import RollingStatistics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from oiyolo.torch_engine.heads import HeadResult, Heads
     from oiyolo.torch_engine.loader import Batch
     from oiyolo.torch_engine.network import TorchNetwork
+    from oiyolo.torch_engine.parallel import Team
 
 _TRIALS_S: Final = 0.5
 """How long a form of numbers is measured, after a first pass; at least one more pass."""
@@ -97,23 +100,31 @@ class StepResult:
     """
 
     def __init__(
-        self, loss: Tensor, heads: list[HeadResult], *, rate: float, wait_s: float
+        self, loss: Tensor, heads: list[HeadResult], *, rate: float, wait_s: float, team: Team
     ) -> None:
         self.rate, self.wait_s = rate, wait_s
         self._heads = heads
-        sums = torch.stack([head.sums.detach().float() for head in heads])
-        self._fetched = _Fetched(torch.cat([loss.view(1).float(), sums.view(-1)]))
+        rows = torch.stack([head.sums.detach().float() for head in heads])
+        self._has_counts = team.size > 1
+        if self._has_counts:  # what the other processes report differs in the count as well
+            counts = rows.new_tensor([head.count for head in heads])
+            rows = torch.cat([counts.view(-1, 1), rows], 1)
+        rows = torch.cat(team.gather(rows))
+        self._fetched = _Fetched(torch.cat([team.add(loss).view(1).float(), rows.view(-1)]))
 
     def wait(self) -> tuple[float, list[HeadResult]]:
         """Wait for the device.
 
         Returns:
             The loss of the whole batch as darknet prints it, and what each head reports about each
-            part.
+            part, process by process.
         """
         numbers = self._fetched.wait()
-        rows = numbers[1:].view(len(self._heads), -1)
-        heads = [replace(head, sums=row) for head, row in zip(self._heads, rows, strict=True)]
+        width = len(self._heads[0].sums) + self._has_counts
+        heads = []
+        for head, row in zip(itertools.cycle(self._heads), numbers[1:].view(-1, width)):
+            count = int(row[0]) if self._has_counts else head.count
+            heads.append(replace(head, count=count, sums=row[self._has_counts :]))
         return float(numbers[0]), heads
 
 
@@ -126,7 +137,8 @@ class Stepper:
         optimizer: Its optimizer.
         form: How numbers are stored and computed with.
         scaler: Scales the loss where the number type is float16.
-        should_stop: Asked before each part of a batch.
+        should_stop: Asked before each part of a batch; with several processes, before each batch.
+        team: The processes that train together.
     """
 
     def __init__(
@@ -138,15 +150,15 @@ class Stepper:
         form: NumberForm,
         scaler: torch.amp.GradScaler,
         should_stop: Callable[[], bool],
+        team: Team,
     ) -> None:
-        self._network, self._heads, self._optimizer = network, heads, optimizer
+        self._compute, self._heads, self._optimizer = team.join(network), heads, optimizer
         self._form, self._scaler, self._should_stop = form, scaler, should_stop
         self._device = next(network.parameters()).device
         self._net = network.cfg.net
         self._batch = self._net.integer("batch", 1)
-        # The statistics of batch normalizations, which each part changes.
-        self._statistics = list(network.buffers())
-        self._before = [buffer.clone() for buffer in self._statistics]
+        self._team = team
+        self._statistics = RollingStatistics(network, team)
 
     def step(
         self, iteration: int, batches: Iterator[Batch], parts: int, size_wh: tuple[int, int]
@@ -155,45 +167,50 @@ class Stepper:
 
         Args:
             iteration: Number of the iteration, from 1.
-            batches: The parts.
-            parts: Their number.
+            batches: The parts of this process.
+            parts: Number of the parts of all processes.
             size_wh: Width and height of the input in pixels.
 
         Raises:
             StopAsked: It was asked to stop; the network is as before.
         """
+        if self._team.size > 1 and self._team.any(flag=self._should_stop()):
+            raise StopAsked
         rate = learning_rate(self._net, iteration)
         set_rate(self._optimizer, rate)
         self._optimizer.zero_grad(set_to_none=True)
-        if self._statistics:
-            torch._foreach_copy_(self._before, self._statistics)
+        self._statistics.begin()
         losses: list[Tensor] = []
         heads: list[HeadResult] = []
         wait_s, seen = 0.0, (iteration - 1) * self._batch
-        for _ in range(parts):
-            if self._should_stop():
-                if self._statistics:
-                    torch._foreach_copy_(self._statistics, self._before)
+        for part in range(self._team.rank, parts, self._team.size):
+            if self._team.size == 1 and self._should_stop():
+                self._statistics.restore()
                 raise StopAsked
             started_s = time.monotonic()
             batch = next(batches)
             wait_s += time.monotonic() - started_s
-            seen += len(batch.images)
-            loss, results = self._backward(batch, size_wh, seen)
+            seen_now = seen + (part + 1) * len(batch.images)
+            with self._team.part(is_last=part + self._team.size >= parts):
+                loss, results = self._backward(batch, size_wh, seen_now)
+            self._statistics.end_part(parts - 1 - part)
             losses.append(loss)
             heads += results
+        self._statistics.end(parts)
         self._scaler.step(self._optimizer)
         self._scaler.update()
         total = torch.stack(losses).sum() / self._batch
-        return StepResult(total, heads, rate=rate, wait_s=wait_s)
+        return StepResult(total, heads, rate=rate, wait_s=wait_s, team=self._team)
 
     def _backward(
         self, batch: Batch, size_wh: tuple[int, int], seen: int
     ) -> tuple[Tensor, list[HeadResult]]:
         with self._form.autocast(self._device):
-            raws = self._network(batch.images)
+            raws = self._compute(batch.images)
         loss, results = _loss(self._heads, raws, batch, size_wh, seen)
-        self._scaler.scale(loss / self._batch).backward()  # type: ignore[no-untyped-call]
+        # DistributedDataParallel divides the sum of the gradients by the number of processes.
+        share = self._team.size / self._batch
+        self._scaler.scale(loss * share).backward()  # type: ignore[no-untyped-call]
         return loss.detach(), results
 
 

@@ -17,6 +17,7 @@ import torch
 from oiyolo.core.errors import UnavailableError, UsageError
 from oiyolo.darknet.forks import FINAL_WEIGHTS, FORKS
 from oiyolo.networks import cfg as cfg_file
+from oiyolo.networks.schedule import parts_on_gpus
 from oiyolo.torch_engine.heads import Heads
 from oiyolo.torch_engine.input_sizes import size_at
 from oiyolo.torch_engine.loader import Batch, Loader
@@ -31,6 +32,7 @@ from oiyolo.torch_engine.log_lines import (
 from oiyolo.torch_engine.network import TorchNetwork
 from oiyolo.torch_engine.optimizer import MovingAverage, sgd
 from oiyolo.torch_engine.options import read_data_file
+from oiyolo.torch_engine.parallel import Team
 from oiyolo.torch_engine.rules import rules_for
 from oiyolo.torch_engine.sidecar import load_state, save_with_state
 from oiyolo.torch_engine.step import (
@@ -46,6 +48,7 @@ from oiyolo.torch_engine.weights_io import load_weights, save_weights, write_wei
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from oiyolo.networks.cfg import Section
     from oiyolo.torch_engine.options import Options
     from oiyolo.torch_engine.step import NumberForm, StepResult
 
@@ -62,14 +65,17 @@ class Training:
     Args:
         options: What to train.
         write: Writes text to the log.
+        meeting_path: File through which several processes find each other.
 
     Raises:
-        UsageError: The device is not available.
+        UsageError: The device is not available, or a batch cannot be divided among the GPUs.
         InputFormError: A file is missing or damaged.
         CfgError: The network has something that is not supported.
     """
 
-    def __init__(self, options: Options, write: Callable[[str], None]) -> None:
+    def __init__(
+        self, options: Options, write: Callable[[str], None], meeting_path: Path = Path()
+    ) -> None:
         self._options, self._write = options, write
         self._fork = FORKS[options.fork]
         self._rules = rules_for(options.fork, gpu=options.on_gpu)
@@ -78,15 +84,17 @@ class Training:
         self._stem = options.cfg_path.name.partition(".")[0]
         self._cfg = cfg_file.read(options.cfg_path)
         self._batch = self._cfg.net.integer("batch", 1)
-        self._parts = max(1, self._cfg.net.integer("subdivisions", 1))
+        size = max(1, len(options.gpus))
+        self._parts = _parts(self._cfg.net, size)
         self._max_batches = self._cfg.net.integer("max_batches", 0)
         self._checkpoints = frozenset(self._fork.checkpoint_iterations(self._max_batches))
         self._device = _device(options)
         self._state = None
         if options.weights_path is not None and not options.clear:
             self._state = load_state(options.weights_path)
-        self._seed = self._choose_seed()
-        torch.manual_seed(self._seed)
+        self._team = Team(options.rank, size, self._device, meeting_path)
+        self._seed = self._team.first(self._choose_seed())
+        torch.manual_seed(self._seed + options.rank)
         self._network = (
             TorchNetwork(self._cfg, self._rules, seed=self._seed).to(self._device).train()
         )
@@ -115,6 +123,7 @@ class Training:
                 if not any(text in str(error) for text in _NO_MEMORY):
                     raise
                 raise _out_of_memory_error(error) from error
+        self._team.close()
         return self._stop_signal
 
     def _train(self) -> None:
@@ -132,6 +141,7 @@ class Training:
             form=form,
             scaler=self._scaler,
             should_stop=lambda: bool(self._stop_signal),
+            team=self._team,
         )
         loader = Loader(
             self._list_path,
@@ -140,12 +150,17 @@ class Training:
             device=self._device,
             seed=self._seed,
             position=self._iteration * self._batch,
+            batch_images=self._batch // self._parts,
+            rank=self._team.rank,
+            ranks=self._team.size,
             memory_format=form.memory_format,
         )
         first = self._iteration
         with loader, contextlib.suppress(StopAsked):
             self._train_with(loader)
         self._log.flush()
+        if not self._team.is_first:
+            return
         if self._iteration >= self._max_batches:
             self._save(FINAL_WEIGHTS)
         elif self._iteration > first and self._is_finite():
@@ -170,6 +185,8 @@ class Training:
             self._save_if_due()
 
     def _save_if_due(self) -> None:
+        if not self._team.is_first:
+            return
         if self._iteration % self._fork.last_weights_interval == 0:
             self._log.flush()
             self._save_last()
@@ -246,18 +263,20 @@ class Training:
         if self._scaler.is_enabled() and self._state["scaler"]:
             self._scaler.load_state_dict(self._state["scaler"])
         self._log.average = self._state["average"]
-        torch.set_rng_state(self._state["random"])
+        if self._team.is_first:
+            torch.set_rng_state(self._state["random"])
 
     def _choose_form(self) -> NumberForm:
-        part = max(1, self._batch // self._parts)
+        part = self._batch // self._parts
         if self._device.type == "cpu":
-            torch.set_num_threads(thread_count(self._network, part))
+            threads = thread_count(self._network, part) // self._team.size
+            torch.set_num_threads(max(1, threads))
         if self._options.seed is not None and self._device.type == "cpu":
             form = REPRODUCIBLE
         else:
             size_wh = self._cfg.size_wh
             batch = _trial_batch(part, size_wh, self._device)
-            form = choose_form(self._network, self._heads, batch, size_wh)
+            form = self._team.first(choose_form(self._network, self._heads, batch, size_wh))
         self._write(f"PyTorch {torch.__version__} on {_device_name(self._device)}: {form}\n")
         return form
 
@@ -358,13 +377,21 @@ def _device(options: Options) -> torch.device:
             remedy="Train on the CPU, or install a build for this GPU: "
             "https://pytorch.org/get-started/locally",
         )
-    if len(options.gpus) > 1:
-        raise UsageError(
-            "training with torch uses one GPU",
-            found=f"-gpus {','.join(map(str, options.gpus))}",
-            remedy='Name one GPU, or train with darknet ([train] engine = "darknet")',
-        )
-    return torch.device(f"cuda:{options.gpus[0]}" if name == "cuda" and options.gpus else name)
+    if name == "cuda" and options.gpus:
+        name = f"cuda:{options.gpus[options.rank]}"
+    return torch.device(name)
+
+
+def _parts(net: Section, gpu_count: int) -> int:
+    """Return in how many parts a batch is computed.
+
+    Raises:
+        UsageError: It cannot be divided among the GPUs.
+    """
+    batch, subdivisions = net.integer("batch", 1), max(1, net.integer("subdivisions", 1))
+    if gpu_count == 1:
+        return min(subdivisions, batch)
+    return parts_on_gpus(batch, subdivisions, gpu_count)
 
 
 def _device_name(device: torch.device) -> str:

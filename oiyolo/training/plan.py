@@ -21,6 +21,7 @@ from oiyolo.networks.schedule import (
     ITERATIONS_PER_CLASS,
     MIN_ITERATIONS,
     for_gpus,
+    parts_on_gpus,
     schedule_of,
     with_schedule,
 )
@@ -225,10 +226,10 @@ def _adapt_to_machine(
     """Return a network adapted to GPU memory, GPU count and darknet's build, with the reasons."""
     gpu_count = len(gpu_indices(options.gpus))
     if not darknet.gpu:
-        return builders.without_mosaic(cfg), []
+        return (builders.without_mosaic(cfg) if darknet.engine == "darknet" else cfg), []
     reasons = []
     selected = _selected_gpus(options.gpus, gpus)
-    if gpu_count > 1:
+    if gpu_count > 1 and darknet.engine == "darknet":
         schedule = for_gpus(
             schedule_of(cfg),
             gpu_count,
@@ -244,7 +245,23 @@ def _adapt_to_machine(
     if selected:
         cfg, why = _fit_to_memory(cfg, options, darknet, selected)
         reasons.append(why)
+    if gpu_count > 1 and darknet.engine == "torch":
+        cfg, why = _divide_among(cfg, gpu_count)
+        reasons.append(why)
     return cfg, reasons
+
+
+def _divide_among(cfg: Cfg, gpu_count: int) -> tuple[Cfg, str]:
+    """Return a network whose batch several GPUs share, as the torch engine trains it."""
+    new = cfg.copy()
+    batch, subdivisions = (cfg.net.integer(key, 1) for key in ("batch", "subdivisions"))
+    parts = parts_on_gpus(batch, subdivisions, gpu_count)
+    new.net.set("subdivisions", parts)
+    why = (
+        f"subdivisions={parts} for {gpu_count} GPUs, which share a batch: each computes "
+        f"{parts // gpu_count} of {pluralize(batch // parts, 'image')}"
+    )
+    return new, why
 
 
 def _fit_to_memory(

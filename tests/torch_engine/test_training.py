@@ -15,7 +15,7 @@ pytest.importorskip("torch", reason="the torch engine needs PyTorch")
 import torch
 from PIL import Image
 
-from oiyolo.core.errors import InputFormError, UsageError
+from oiyolo.core.errors import InputFormError
 from oiyolo.darknet.program import data_file
 from oiyolo.networks import cfg as cfgs
 from oiyolo.networks.weights import check_weights
@@ -312,13 +312,10 @@ def test_bad_input_is_an_error(folder: Path, file: str, text: str) -> None:
 
 
 def test_the_program_reports_errors_with_their_exit_code(
-    folder: Path, capsys: pytest.CaptureFixture[str]
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(["detector", "train", "missing.data", "n.cfg"]) == InputFormError.exit_code
     assert "missing.data" in capsys.readouterr().out
-    train(folder, 1)
-    words = ["detector", "train", "obj.data", "network.cfg", "--device", "cpu"]
-    assert main([*words, "-gpus", "0,1"]) == UsageError.exit_code
 
 
 def test_the_command_line_is_darknets() -> None:

@@ -16,6 +16,7 @@ from oiyolo.project.keys import TrainOptions
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from oiyolo.darknet.program import Engine
     from oiyolo.networks.lint import ForkName
 
 
@@ -97,8 +98,14 @@ def weights_site() -> Iterator[WeightsSite]:
 
 @pytest.fixture
 def make_darknet() -> Callable[..., Darknet]:
-    def make(fork: ForkName = "pjreddie", *, gpu: bool = False, cudnn: bool = False) -> Darknet:
-        return Darknet(Path("/opt/darknet"), FORKS[fork], gpu, "invented", cudnn)
+    def make(
+        fork: ForkName = "pjreddie",
+        *,
+        gpu: bool = False,
+        cudnn: bool = False,
+        engine: Engine = "darknet",
+    ) -> Darknet:
+        return Darknet(Path("/opt/darknet"), FORKS[fork], gpu, "invented", cudnn, engine)
 
     return make
 

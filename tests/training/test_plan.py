@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,13 +53,14 @@ def plan_for(
         size_wh: tuple[int, int] = (416, 416),
         on: str | None = None,
         cudnn: bool = False,
+        engine: str = "darknet",
         **keys: Any,
     ) -> TrainingPlan:
         rng = np.random.default_rng(2)
         return make_plan(
             options(**keys, gpus=on),
             base=tmp_path,
-            darknet=make_darknet(fork, gpu=gpus is not None, cudnn=cudnn),
+            darknet=make_darknet(fork, gpu=gpus is not None, cudnn=cudnn, engine=engine),
             class_count=classes,
             image_count=images,
             images_size_wh=size_wh,
@@ -259,6 +261,25 @@ def test_several_gpus_share_the_learning_rate(plan_for: PlanMaker) -> None:
     assert both.schedule.burn_in == 1200
     assert "for 2 GPUs" in reason(both, "learning_rate=")
     assert "on GPU 1" in reason(both, "subdivisions=")
+
+
+def test_several_gpus_share_a_batch_of_the_torch_engine(plan_for: PlanMaker) -> None:
+    gpus = tuple(gpu(number, 90.0) for number in range(3))
+    keys: dict[str, Any] = {"engine": "torch", "network": "yolov3-tiny", "gpus": gpus}
+    one = plan_for(**keys)
+    assert one.schedule.subdivisions == 1
+    both = plan_for(**keys, on="0,1")
+    assert both.schedule == replace(one.schedule, subdivisions=2)
+    assert "for 2 GPUs" in reason(both, "subdivisions=2")
+    with pytest.raises(UsageError) as caught:
+        plan_for(**keys, on="0,1,2")
+    assert caught.value.where == "[train] gpus"
+
+
+def test_only_darknet_needs_opencv_for_mosaic(plan_for: PlanMaker) -> None:
+    for engine, mosaic in (("darknet", 0), ("torch", 1)):
+        plan = plan_for(fork="alexeyab", network="yolov4", engine=engine)
+        assert plan.cfg.net.integer("mosaic", 0) == mosaic
 
 
 @pytest.mark.parametrize("option", ["0,7", "first"])

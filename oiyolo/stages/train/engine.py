@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from oiyolo.core.errors import UsageError
 from oiyolo.darknet.gpus import gpus
 from oiyolo.stages import build as build_stage
 from oiyolo.training import engine
-from oiyolo.training.plan import gpu_indices
 
 if TYPE_CHECKING:
     from oiyolo.darknet.program import Darknet
@@ -40,7 +38,6 @@ def training_program(project: Project, choice: EngineChoice) -> tuple[Darknet, s
     """Return the program that trains, and its revision; darknet is built if necessary.
 
     Raises:
-        UsageError: Several GPUs are to train with torch.
         DarknetError: There is no darknet, or it cannot be used.
     """
     if choice.engine == "darknet":
@@ -50,19 +47,6 @@ def training_program(project: Project, choice: EngineChoice) -> tuple[Darknet, s
 
 
 def torch_program(project: Project, fork: ForkName = engine.DEFAULT_FORK) -> Darknet:
-    """Return the program that trains with PyTorch as a fork of darknet does.
-
-    Raises:
-        UsageError: Several GPUs are to train.
-    """
-    options = project.config.train
-    if options.gpus and len(gpu_indices(options.gpus)) > 1:
-        raise UsageError(
-            "training with torch uses one GPU",
-            where="[train] gpus",
-            found=options.gpus,
-            remedy="Name one GPU, or set [train] engine to darknet",
-        )
-    return engine.torch_program(
-        engine.torch_version(), fork, has_gpu=bool(gpus()), seed=options.train_seed
-    )
+    """Return the program that trains with PyTorch as a fork of darknet does."""
+    seed = project.config.train.train_seed
+    return engine.torch_program(engine.torch_version(), fork, has_gpu=bool(gpus()), seed=seed)

@@ -225,8 +225,10 @@ class TrainingLoop:
     def _next_attempt(self, max_iteration: int | None) -> _Attempt:
         weights, start_iteration = self._checkpoints.newest(max_iteration)
         gpus = self._task.gpus
-        one_gpu_cfg = for_one_gpu(self._plan.cfg, len(gpus))
-        warm_up = warm_up_iterations(one_gpu_cfg) if len(gpus) > 1 else 0
+        # With the torch engine, several GPUs compute what one would.
+        batches = len(gpus) if self._task.darknet.engine == "darknet" else 1
+        one_gpu_cfg = for_one_gpu(self._plan.cfg, batches)
+        warm_up = warm_up_iterations(one_gpu_cfg) if batches > 1 else 0
         warms_up = start_iteration < warm_up
         cfg = adjust(one_gpu_cfg if warms_up else self._plan.cfg, self._recovery_state)
         return _Attempt(
