@@ -1,11 +1,14 @@
-"""Measure how fast darknet trains on this machine's GPU, and how busy the GPU is.
+"""Measure how fast both engines train on this machine's GPU and CPU, and how busy the GPU is.
 
-``python benchmarks/gpu.py --project boats`` builds and verifies darknet for CUDA and for the CPU.
-With each build, it trains the demo's network and yolov3-tiny on the project's images for some
-iterations, from random weights. It prints images per second, the speed-up over the CPU (the
-baseline), and the GPU usage that nvidia-smi reports every second. The project must be split; it is
-not changed. The same numbers are written to ``gpu.json`` in ``--folder``. Without a GPU, the script
-prints a message and exits with 1.
+``python benchmarks/gpu.py --project boats`` trains yolov3, yolov4 and yolov3-tiny at 416x416 on the
+project's images, from random weights: with darknet and with the torch engine, on the GPU and on the
+CPU. Darknet is built for both first, unless ``--gpu-darknet`` and ``--cpu-darknet`` name programs.
+The measurements share ``--minutes`` equally; a program is stopped by the clock, and the iterations
+that it has completed count, without the first quarter. On the GPU, each program has the fewest
+subdivisions that fit into memory. The table has images per second, loading and log included, the
+share of the bare step's rate (``_bare_step.py``), and the GPU usage that nvidia-smi reports every
+second. The same numbers are in ``gpu.json`` in ``--folder``. The project must be split; it is not
+changed. Without a GPU, the script prints a message and exits with 1.
 
 ``python benchmarks/gpu.py --self-check`` checks the script itself, with the darknet on PATH and a
 stand-in for nvidia-smi, so that it works on a machine without a GPU.
@@ -24,27 +27,41 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-import pandas as pd
 from _measure import layout
 
 import oiyolo
+from oiyolo.core import process
 from oiyolo.darknet.gpus import gpus
+from oiyolo.darknet.program import data_file, probe, train_command
 from oiyolo.demo_data.server import serve_mirror
+from oiyolo.networks.builders import stock
+from oiyolo.networks.layers import heads_of
+from oiyolo.networks.schedule import divisors
+from oiyolo.project.project import open_project
+from oiyolo.stages.split import image_paths
+from oiyolo.training.engine import torch_program, torch_version
+from oiyolo.training.live_reader import LiveReader
+from oiyolo.training.monitors import ErrorReported, IterationStats
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from oiyolo.darknet.gpus import Gpu
+    from oiyolo.networks.cfg import Cfg
 
 QUERY_FIELDS: Final = ("utilization.gpu", "memory.used", "power.draw")
 SAMPLE_INTERVAL_S: Final = 1.0
 _WARM_UP_SHARE: Final = 0.25
-"""Fraction of the iterations, during which darknet allocates memory and selects algorithms."""
+"""Fraction of the iterations, during which memory is allocated and algorithms are selected."""
+_CPU_BATCH: Final = 4
+"""Images of an iteration on a CPU, where a larger batch would not end in time."""
+_BARE_STEP: Final = Path(__file__).with_name("_bare_step.py")
 _STAND_IN: Final = """#!/bin/sh
 case "$1" in
 *compute_cap*) echo "0, Stand-in GPU, 16000, 15000, 8.0, 580.1" ;;
@@ -71,30 +88,85 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Training:
-    """The speed and GPU usage of a training run.
+class Speed:
+    """What was measured of a program; NaN where it was not.
 
     Attributes:
         network: Name of the network.
+        program: "darknet", "torch" or "bare step".
         device: "GPU" or "CPU".
-        iterations: Number of iterations.
         batch: Images per iteration.
-        images_per_s: Speed as timed by darknet: computation only, the median after the warm-up.
-        whole_images_per_s: Speed from the start of the run to its last weights, with all loading.
-        busy: Mean percentage of the time in which the GPU was computing; NaN on the CPU.
-        memory_mib: Peak GPU memory in MiB; NaN on the CPU.
-        power_w: Mean power draw of the GPU in watts; NaN on the CPU or if it is not reported.
+        subdivisions: Parts of a batch.
+        iterations: Completed iterations; 0 for the bare step.
+        images_per_s: Images per second after the warm-up; of darknet and torch with everything.
+        busy: Mean percentage of the time in which the GPU was computing.
+        memory_mib: Peak GPU memory in MiB.
+        power_w: Mean power draw of the GPU in watts.
+        waits: How often the host waits for the GPU in an iteration of the torch engine.
+        note: Why there is no speed.
     """
 
     network: str
+    program: str
     device: str
-    iterations: int
-    batch: float
-    images_per_s: float
-    whole_images_per_s: float
+    batch: int
+    subdivisions: int = 1
+    iterations: int = 0
+    images_per_s: float = math.nan
     busy: float = math.nan
     memory_mib: float = math.nan
     power_w: float = math.nan
+    waits: float = math.nan
+    note: str = ""
+
+
+class Case(NamedTuple):
+    """What to measure; the attributes are those of ``Speed``."""
+
+    network: str
+    program: str
+    device: str
+
+
+class Bench(NamedTuple):
+    """How to measure.
+
+    Attributes:
+        folder: Where the programs run; it has the list of images.
+        commands: Executable of darknet by device; none where there is no darknet.
+        size: Width and height of the input in pixels.
+        batch: Images of an iteration on the GPU.
+        iterations: After how many a measurement ends early.
+        torch_devices: PyTorch's name of each device.
+    """
+
+    folder: Path
+    commands: dict[str, str]
+    size: int
+    batch: int
+    iterations: int
+    torch_devices: dict[str, str]
+
+
+class Clock:
+    """Divides the time that is left among the measurements that are left.
+
+    Args:
+        seconds: The time.
+        count: Number of measurements.
+        now_s: Returns the time, in seconds.
+    """
+
+    def __init__(
+        self, seconds: float, count: int, now_s: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._end_s, self._count, self._now_s = now_s() + seconds, count, now_s
+
+    def next_share(self) -> float:
+        """Return the seconds for the next measurement."""
+        share = max(0.0, self._end_s - self._now_s()) / max(1, self._count)
+        self._count -= 1
+        return share
 
 
 def main() -> None:
@@ -103,11 +175,14 @@ def main() -> None:
     task = parser.add_mutually_exclusive_group(required=True)
     task.add_argument("--project", type=Path, help="a project that has been split")
     task.add_argument("--self-check", action="store_true", help="check this script; needs no GPU")
-    parser.add_argument("--network", nargs="+", default=["demo", "yolov3-tiny"])
-    parser.add_argument("--iterations", type=int, default=300, help="iterations on the GPU")
-    parser.add_argument("--cpu-iterations", type=int, default=20)
+    parser.add_argument("--networks", nargs="+", default=["yolov3", "yolov4", "yolov3-tiny"])
+    parser.add_argument("--size", type=int, default=416, help="width and height of the input")
+    parser.add_argument("--batch", type=int, default=64, help="images of an iteration on the GPU")
+    parser.add_argument("--minutes", type=float, default=5.0, help="time of all measurements")
+    parser.add_argument("--iterations", type=int, default=2000, help="most of a measurement")
     parser.add_argument("--gpu-darknet", help="darknet executable for CUDA; default: build one")
     parser.add_argument("--cpu-darknet", help="darknet executable for the CPU; default: build one")
+    parser.add_argument("--gpu-device", default="cuda", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help="output folder; default: a temporary one")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="oiyolo-gpu-") as name:
@@ -121,24 +196,212 @@ def main() -> None:
 
 
 def measure(options: argparse.Namespace, folder: Path) -> None:
-    """Train on the CPU and on the GPU; print the table and write ``gpu.json``."""
+    """Measure all programs; print the table and write ``gpu.json``."""
     available = gpus()
     if not available:
         raise SystemExit(_NO_GPU)
-    project = create_project(options.project, folder / "project")
-    programs = {
-        "CPU": options.cpu_darknet or build_darknet(project, folder / "cpu", "no"),
-        "GPU": options.gpu_darknet or build_darknet(project, folder / "gpu", "yes"),
-    }
-    iterations = {"CPU": options.cpu_iterations, "GPU": options.iterations}
-    trainings = [
-        train(project, network, device, programs[device], iterations[device])
-        for network in options.network
-        for device in programs
-    ]
-    print(f"{describe_gpus(available)}\n\n{layout(rows(trainings))}")
-    text = json.dumps([asdict(training) for training in trainings], indent=1)
+    bench = prepare(options, folder)
+    cases = cases_of(options.networks, set(bench.commands), has_torch=bool(torch_version()))
+    clock, speeds = Clock(60 * options.minutes, len(cases)), list[Speed]()
+    for case in cases:
+        done = measure_case(bench, case, clock.next_share(), speeds)
+        print(f"{case.network}, {case.program}, {case.device}: {done.images_per_s:.1f} images/s "
+              f"{done.note}", file=sys.stderr)  # fmt: skip
+        speeds.append(done)
+    print(f"{describe_gpus(available)}\n\n{layout(rows(speeds))}")
+    text = json.dumps([asdict(speed) for speed in speeds], indent=1)
     (folder / "gpu.json").write_text(text + "\n")
+
+
+def prepare(options: argparse.Namespace, folder: Path) -> Bench:
+    """Build darknet where no program is given, and write the list of the project's images."""
+    project = create_project(options.project, folder / "project")
+    given = {"GPU": options.gpu_darknet, "CPU": options.cpu_darknet}
+    commands = {
+        device: program
+        for device, path in given.items()
+        if (program := path or build_darknet(project, folder, device))
+    }
+    work = folder / "work"
+    (work / "weights").mkdir(parents=True, exist_ok=True)
+    paths = image_paths(open_project(options.project), "train")
+    (work / "train.txt").write_text("".join(f"{path}\n" for path in paths))
+    (work / "obj.names").write_text("object\n" * 80)
+    (work / "obj.data").write_text(
+        data_file(
+            class_count=80,
+            train="train.txt",
+            valid="train.txt",
+            names="obj.names",
+            backup="weights",
+            results="results",
+        )
+    )
+    devices = {"GPU": options.gpu_device, "CPU": "cpu"}
+    return Bench(work, commands, options.size, options.batch, options.iterations, devices)
+
+
+def cases_of(networks: Sequence[str], darknet_devices: set[str], *, has_torch: bool) -> list[Case]:
+    """Return what to measure: of each network the GPU's programs first."""
+    programs = [("darknet", device) for device in ("GPU", "CPU") if device in darknet_devices]
+    if has_torch:
+        programs += [("torch", "GPU"), ("bare step", "GPU"), ("torch", "CPU")]
+    programs.sort(key=lambda pair: pair[1], reverse=True)  # stable
+    return [Case(network, *pair) for network in networks for pair in programs]
+
+
+def measure_case(bench: Bench, case: Case, seconds: float, before: Sequence[Speed]) -> Speed:
+    """Measure a program for some seconds, with the fewest subdivisions that fit into memory.
+
+    Args:
+        bench: How to measure.
+        case: What to measure.
+        seconds: How long, all tries included.
+        before: What has been measured; the bare step has the subdivisions of the torch engine.
+    """
+    on_gpu = case.device == "GPU"
+    batch, end_s = bench.batch if on_gpu else _CPU_BATCH, time.monotonic() + seconds
+    tries = divisors(batch) if on_gpu else [1]
+    engine = [
+        s for s in before if (s.network, s.program, s.device) == (case.network, "torch", "GPU")
+    ]
+    if case.program == "bare step" and engine:
+        tries = [engine[0].subdivisions]
+    speed = Speed(case.network, case.program, case.device, batch)
+    for subdivisions in tries:
+        cfg = benchmark_cfg(case.network, bench.size, batch, subdivisions)
+        (bench.folder / "bench.cfg").write_bytes(cfg.encode())
+        with gpu_samples() as samples:
+            left_s = end_s - time.monotonic()
+            fits, speed = run_case(bench, replace(speed, subdivisions=subdivisions), left_s)
+        if on_gpu:
+            busy, memory_mib, power_w = summary(samples)
+            speed = replace(speed, busy=busy, memory_mib=memory_mib, power_w=power_w)
+        if fits or time.monotonic() > end_s:
+            break
+    return speed
+
+
+def benchmark_cfg(network: str, size: int, batch: int, subdivisions: int) -> Cfg:
+    """Return a network that trains at one size without an end.
+
+    Darknet uses tensor cores after three times ``burn_in`` iterations only (src/detector.c of
+    AlexeyAB's fork), and forks of it only with a ``loss_scale``
+    (forward_convolutional_layer_gpu in src/convolutional_kernels.cu). So there is no burn-in, the
+    scale is a common one, and the rate is too low to do harm.
+    """
+    cfg = stock(network).copy()
+    values = {
+        "width": size,
+        "height": size,
+        "batch": batch,
+        "subdivisions": subdivisions,
+        "burn_in": 0,
+        "loss_scale": 128,
+        "learning_rate": 1e-6,
+        "max_batches": 1_000_000,
+    }
+    for key, value in values.items():
+        cfg.net.set(key, value)
+    for section in heads_of(cfg):
+        section.set("random", 0)
+    return cfg
+
+
+def run_case(bench: Bench, speed: Speed, seconds: float) -> tuple[bool, Speed]:
+    """Run a program; return whether it had enough memory, and its speed."""
+    if speed.program == "bare step":
+        return run_bare_step(bench, speed, seconds)
+    if speed.program == "torch":
+        program = torch_program(torch_version(), has_gpu=speed.device == "GPU")
+        options = ["--device", bench.torch_devices[speed.device]]
+    else:
+        program, options = probe(Path(bench.commands[speed.device]), ""), []
+    words = train_command(program, data="obj.data", cfg="bench.cfg", weights=None, resume=False)
+    log = TrainingLog(time.monotonic() + seconds, bench.iterations)
+    hidden = {} if speed.device == "GPU" else {"CUDA_VISIBLE_DEVICES": ""}
+    code = process.stream(
+        [*words, *options],
+        log.on_line,
+        cwd=bench.folder,
+        environment=hidden,
+        should_end=lambda _: log.should_end(),
+    )
+    times = log.iterations
+    note = ""
+    if len(times) < 2:  # noqa: PLR2004  (a duration has two ends)
+        note = "out of memory" if log.is_out_of_memory else log.last_line
+        if log.should_end() and not log.is_out_of_memory:
+            note = f"fewer than 2 iterations in {seconds:.0f} s"
+        elif not note:
+            note = process.describe_exit(code)
+    return not log.is_out_of_memory, replace(
+        speed,
+        iterations=len(times),
+        images_per_s=images_per_s(times, speed.batch),
+        note=note,
+    )
+
+
+class TrainingLog:
+    """When a program completed its iterations, and whether it has run long enough.
+
+    Args:
+        end_s: When it is to end, in seconds of ``time.monotonic``.
+        most: Number of iterations after which it is to end.
+
+    Attributes:
+        iterations: Number and time of each iteration.
+        is_out_of_memory: Whether the program reported that.
+        last_line: The last line that it printed.
+    """
+
+    def __init__(self, end_s: float, most: int) -> None:
+        self._end_s, self._most = end_s, most
+        self._reader = LiveReader()
+        self.iterations: list[tuple[int, float]] = []
+        self.is_out_of_memory = False
+        self.last_line = ""
+
+    def on_line(self, _: str, line: bytes) -> None:
+        """Note what a line says."""
+        self.last_line = line.decode(errors="replace").strip() or self.last_line
+        for event in self._reader(line):
+            if isinstance(event, IterationStats):
+                self.iterations.append((event.iteration, time.monotonic()))
+            elif isinstance(event, ErrorReported):
+                self.is_out_of_memory |= event.out_of_memory
+
+    def should_end(self) -> bool:
+        """Return whether the program has run long enough."""
+        return time.monotonic() > self._end_s or len(self.iterations) >= self._most
+
+
+def images_per_s(times: Sequence[tuple[int, float]], batch: int) -> float:
+    """Return the speed after the warm-up, given the number and time of each iteration."""
+    counted = times[int(len(times) * _WARM_UP_SHARE) :]
+    if len(counted) < 2 or counted[-1][1] <= counted[0][1]:  # noqa: PLR2004  (as above)
+        return math.nan
+    (first, start_s), (last, end_s) = counted[0], counted[-1]
+    return (last - first) * batch / (end_s - start_s)
+
+
+def run_bare_step(bench: Bench, speed: Speed, seconds: float) -> tuple[bool, Speed]:
+    """Measure the bare step; return whether it had enough memory, and its speed."""
+    words = [sys.executable, str(_BARE_STEP), "bench.cfg", bench.torch_devices[speed.device]]
+    words += [str(max(1.0, seconds / 2)), str(bench.iterations)]  # the other half is its start
+    done = process.run(words, cwd=bench.folder, timeout_s=max(1.0, seconds))
+    if done.exit_code:
+        last_line = done.output.strip().rpartition("\n")[2]
+        fits = "out of memory" not in done.output
+        return fits, replace(speed, note=last_line or done.exit_description)
+    figures = json.loads(done.output.strip().rpartition("\n")[2])
+    return True, replace(
+        speed,
+        images_per_s=figures["images_per_s"],
+        waits=figures["waits"],
+        note=figures["form"],
+    )
 
 
 def create_project(project: Path, folder: Path) -> Path:
@@ -150,40 +413,16 @@ def create_project(project: Path, folder: Path) -> Path:
     return folder
 
 
-def build_darknet(project: Path, cache: Path, build_gpu: str) -> str:
-    """Build and verify darknet in a separate cache folder; return the path of the executable."""
-    done = oiyolo.build(project, build_gpu=build_gpu, cache=str(cache.absolute()))
+def build_darknet(project: Path, folder: Path, device: str) -> str:
+    """Build and verify darknet in a separate cache folder; return its path, or "" if it fails."""
+    cache = str((folder / device.lower()).absolute())
+    try:
+        done = oiyolo.build(project, build_gpu="yes" if device == "GPU" else "no", cache=cache)
+    except oiyolo.OiyoloError as error:
+        print(f"no darknet for the {device}: {error}", file=sys.stderr)
+        return ""
     print(done)
     return str(done.as_dict()["executable"])
-
-
-def train(project: Path, network: str, device: str, program: str, iterations: int) -> Training:
-    """Train from random weights while sampling the GPU; return the measurements."""
-    with gpu_samples() as samples:
-        done: Any = oiyolo.train(
-            project,
-            again=True,
-            network=network,
-            weights="none",
-            max_batches=iterations,
-            executable=program,
-        )
-    metrics = oiyolo.read_log(done.run.log_path).metrics()
-    batch, images_per_s = speed(metrics)
-    whole_images_per_s = iterations * batch / done.seconds
-    name = Path(network).stem
-    if device == "CPU":
-        return Training(name, device, iterations, batch, images_per_s, whole_images_per_s)
-    return Training(
-        name, device, iterations, batch, images_per_s, whole_images_per_s, *summary(samples)
-    )
-
-
-def speed(metrics: pd.DataFrame) -> tuple[float, float]:
-    """Return images per iteration, and images per second after the warm-up."""
-    batch = float(metrics["images"].iloc[-1] / metrics["iteration"].iloc[-1])
-    after_warm_up = metrics.iloc[int(len(metrics) * _WARM_UP_SHARE) :]
-    return batch, batch / float(after_warm_up["seconds"].median())
 
 
 @contextmanager
@@ -248,27 +487,29 @@ def summary(samples: Sequence[Sample]) -> tuple[float, float, float]:
     )
 
 
-def rows(trainings: Sequence[Training]) -> list[tuple[str, ...]]:
-    """Return the rows of the table: each network on the CPU and on the GPU, with the speed-up."""
+def rows(speeds: Sequence[Speed]) -> list[tuple[str, ...]]:
+    """Return the rows of the table: each network's programs, with ratios to others of them."""
     lines: list[tuple[str, ...]] = [
-        ("", "iterations", "batch", "images/s", "with loading", "speed-up", "GPU busy",
-         "GPU memory", "power")
+        ("", "at once", "iterations", "images/s", "over darknet", "of the bare step", "GPU busy",
+         "GPU memory", "power", "waits", "")
     ]  # fmt: skip
-    cpu = {training.network: training for training in trainings if training.device == "CPU"}
-    for training in trainings:
-        baseline = cpu.get(training.network)
-        ratio = training.images_per_s / baseline.images_per_s if baseline else math.nan
+    speed_of = {(s.network, s.program, s.device): s.images_per_s for s in speeds}
+    for speed in speeds:
+        darknet = speed_of.get((speed.network, "darknet", speed.device), math.nan)
+        bare = speed_of.get((speed.network, "bare step", speed.device), math.nan)
         lines.append(
             (
-                f"{training.network}, {training.device}",
-                f"{training.iterations}",
-                f"{training.batch:.0f}",
-                f"{training.images_per_s:.1f}",
-                f"{training.whole_images_per_s:.1f}",
-                _format(ratio, ".1f", ""),
-                _format(training.busy, ".0f", " %"),
-                _format(training.memory_mib, ".0f", " MiB"),
-                _format(training.power_w, ".0f", " W"),
+                f"{speed.network}, {speed.program}, {speed.device}",
+                f"{speed.batch // speed.subdivisions} of {speed.batch}",
+                f"{speed.iterations}" if speed.program != "bare step" else "-",
+                _format(speed.images_per_s, ".1f", ""),
+                _format(speed.images_per_s / darknet, ".1f", ""),
+                _format(100 * speed.images_per_s / bare, ".0f", " %"),
+                _format(speed.busy, ".0f", " %"),
+                _format(speed.memory_mib, ".0f", " MiB"),
+                _format(speed.power_w, ".0f", " W"),
+                _format(speed.waits, ".0f", ""),
+                speed.note,
             )
         )
     return lines
@@ -306,20 +547,21 @@ def _check_samples() -> None:
 
 
 def _check_table() -> None:
-    seconds = [9.0, 9.0, 2.0, 2.0, 2.0, 2.0, 7.0, 2.0]
-    metrics = pd.DataFrame(
-        {"iteration": range(1, 9), "images": range(64, 9 * 64, 64), "seconds": seconds}
-    )
-    _check("the median after the warm-up", speed(metrics), (64.0, 32.0))
-    header, cpu, gpu = rows(
+    times = [(1, 5.0), (2, 20.0), (3, 22.0), (4, 24.0), (5, 26.0), (6, 28.0), (7, 30.0), (8, 32.0)]
+    _check("the speed after the warm-up", images_per_s(times, 64), 32.0)
+    _check("a single iteration", str(images_per_s(times[:1], 64)), "nan")
+    header, darknet, torch, bare = rows(
         [
-            Training("demo", "CPU", 20, 64, 10.0, 8.0),
-            Training("demo", "GPU", 300, 64, 450.0, 300.0, 93.4, 2048, math.nan),
+            Speed("demo", "darknet", "GPU", 64, 2, 20, 10.0, note="a note"),
+            Speed("demo", "torch", "GPU", 64, 1, 300, 450.0, 93.4, 2048, math.nan),
+            Speed("demo", "bare step", "GPU", 64, images_per_s=500.0, waits=0),
         ]
     )
-    _check("columns", (len(cpu), len(gpu)), (len(header), len(header)))
-    _check("CPU", cpu, ("demo, CPU", "20", "64", "10.0", "8.0", "1.0", "-", "-", "-"))
-    _check("GPU", gpu[5:], ("45.0", "93 %", "2048 MiB", "-"))
+    _check("columns", [len(row) for row in (darknet, torch, bare)], [len(header)] * 3)
+    _check("darknet", darknet[1:6], ("32 of 64", "20", "10.0", "1.0", "2 %"))
+    _check("a note", darknet[-1], "a note")
+    _check("torch", torch[3:9], ("450.0", "45.0", "90 %", "93 %", "2048 MiB", "-"))
+    _check("bare step", bare[2:6], ("-", "500.0", "50.0", "100 %"))
 
 
 def _check_whole_run(folder: Path) -> None:
@@ -327,24 +569,23 @@ def _check_whole_run(folder: Path) -> None:
     darknet = shutil.which("darknet")
     if darknet is None:
         raise SystemExit("the self-check needs a darknet on PATH")
-    project, tools = folder / "drawn", folder / "tools"
-    with serve_mirror(folder / "mirror", scenes=60) as mirror:
-        oiyolo.init(
-            project,
-            classes=["Boat"],
-            base_url=mirror.openimages_url,
-            mirror_url=mirror.images_url,
-            cache=str(folder / "cache"),
-            size=(96, 96),
-            tolerance=0.2,
-        )
-        oiyolo.fetch(project)
-    oiyolo.split(project)
+    project, tools = _drawn_project(folder), folder / "tools"
     before = _digests(project)
     tools.mkdir()
-    words = [sys.executable, __file__, "--project", str(project), "--network", "demo"]
-    words += ["--iterations", "12", "--cpu-iterations", "4", "--folder", str(folder / "out")]
-    words += ["--gpu-darknet", darknet, "--cpu-darknet", darknet]
+    words = [sys.executable, __file__, "--project", str(project), "--networks", "demo"]
+    words += [
+        "--size",
+        "96",
+        "--batch",
+        "8",
+        "--iterations",
+        "6",
+        "--minutes",
+        "20",
+        "--folder",
+        str(folder / "out"),
+    ]
+    words += ["--gpu-darknet", darknet, "--cpu-darknet", darknet, "--gpu-device", "cpu"]
     without_gpu = subprocess.run(
         words, env={**os.environ, "PATH": str(tools)}, capture_output=True, text=True, check=False
     )
@@ -357,11 +598,33 @@ def _check_whole_run(folder: Path) -> None:
         words, env={**os.environ, "PATH": path}, stdout=subprocess.PIPE, text=True, check=True
     ).stdout
     _check("the GPU's name", "Stand-in GPU" in table, expected=True)
-    trainings = json.loads((folder / "out" / "gpu.json").read_text())
-    runs = [(run["device"], run["iterations"], run["batch"]) for run in trainings]
-    _check("runs", runs, [("CPU", 4, 4.0), ("GPU", 12, 4.0)])
-    _check("speeds", all(training["images_per_s"] > 0 for training in trainings), expected=True)
+    speeds = json.loads((folder / "out" / "gpu.json").read_text())
+    found = [(speed["program"], speed["device"], speed["batch"]) for speed in speeds]
+    expected = [("darknet", "GPU", 8), ("darknet", "CPU", 4)]
+    if torch_version():
+        expected[1:1] = [("torch", "GPU", 8), ("bare step", "GPU", 8)]
+        expected += [("torch", "CPU", 4)]
+    _check("programs", found, expected)
+    _check("speeds", [speed["images_per_s"] > 0 for speed in speeds], [True] * len(speeds))
     _check("the project is not changed", _digests(project), before)
+
+
+def _drawn_project(folder: Path) -> Path:
+    """Return a project of drawn scenes that has been split."""
+    project = folder / "drawn"
+    with serve_mirror(folder / "mirror", scenes=60) as mirror:
+        oiyolo.init(
+            project,
+            classes=["Boat"],
+            base_url=mirror.openimages_url,
+            mirror_url=mirror.images_url,
+            cache=str(folder / "cache"),
+            size=(96, 96),
+            tolerance=0.2,
+        )
+        oiyolo.fetch(project)
+    oiyolo.split(project)
+    return project
 
 
 def _digests(folder: Path) -> dict[str, str]:

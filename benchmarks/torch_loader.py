@@ -4,9 +4,11 @@
 
 Both networks train on 8 images at a time: the demo's at 96x96 and yolov3-tiny at 416x416, in
 channels_last and float32, or bfloat16 where that is faster. The bare step repeats forward pass,
-backward pass and update on one batch; the other takes each batch from the loader, with the
-augmentation that the .cfg requests. Both are measured in turns; the table has the best round of
-each, and the CPU time of all threads per step, which other programs influence less.
+backward pass and update on one batch, with the number of threads that is fastest; the other takes
+each batch from the loader, with the augmentation that the .cfg requests, and computes with the
+number of threads that the engine chooses. All are measured in turns; the table has the best round
+of each, and the CPU time of all threads per step, which other programs influence less. The last
+column is the CPU time of the loader alone, per step.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from oiyolo.torch_engine.loader import Loader
 from oiyolo.torch_engine.network import TorchNetwork
 from oiyolo.torch_engine.optimizer import sgd
 from oiyolo.torch_engine.rules import rules_for
+from oiyolo.torch_engine.step import thread_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,27 +55,31 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=5, help="duration of a round")
     arguments = parser.parse_args()
-    print(f"{torch.get_num_threads()} threads")
-    print("network       bare step, ms (CPU)   with the loader, ms (CPU)   rate, relative")
+    print(f"{torch.get_num_threads()} cores")
+    print("network       bare step, ms (CPU)   with the loader, ms (CPU)   rate, relative   loader")
     networks = {"demo": cfgs.read(DEMO), "yolov3-tiny": stock("yolov3-tiny")}
     for name, cfg in networks.items():
-        bare, loaded = measure(cfg, arguments.rounds, arguments.seconds)
+        bare, loaded, loader_ms = measure(cfg, arguments.rounds, arguments.seconds)
         print(
             f"{name:12} {bare.wall_ms:9.1f} ({bare.cpu_ms:.1f})"
             f" {loaded.wall_ms:17.1f} ({loaded.cpu_ms:.1f})"
-            f" {bare.wall_ms / loaded.wall_ms:19.2f}"
+            f" {bare.wall_ms / loaded.wall_ms:19.2f} {loader_ms:15.1f}"
         )
 
 
-def measure(cfg: Cfg, rounds: int, seconds: float) -> tuple[Rate, Rate]:
-    """Return the best rate of the bare step and of that with the loader."""
-    rules = rules_for("alexeyab", gpu=False)
+def measure(cfg: Cfg, rounds: int, seconds: float) -> tuple[Rate, Rate, float]:
+    """Return the best rate of the bare step and of that with the loader, and the loader's CPU time.
+
+    The latter is per step, in ms, on one thread.
+    """
+    rules, cores = rules_for("alexeyab", gpu=False), torch.get_num_threads()
+    threads = thread_count(TorchNetwork(cfg, rules), BATCH)
     steps = [training_step(cfg, use_bfloat16=use) for use in (False, True)]
     noise = torch.rand(BATCH, 3, *cfg.size_wh[::-1]).to(memory_format=torch.channels_last)
     step = min(steps, key=lambda step: timed(lambda: step(noise), 1).wall_ms)
+    bare, loaded, alone_ms = [], [], []
     with tempfile.TemporaryDirectory() as folder:
         images = write_images(Path(folder), cfg.size_wh)
-        rates: tuple[list[Rate], list[Rate]] = [], []
         for _ in range(rounds):
             with Loader(
                 images,
@@ -83,10 +90,14 @@ def measure(cfg: Cfg, rounds: int, seconds: float) -> tuple[Rate, Rate]:
                 batch_images=BATCH,
                 memory_format=torch.channels_last,
             ) as loader:
-                fixed = next(loader).images.clone()
-                rates[1].append(timed(lambda: step(next(loader).images), seconds))
-            rates[0].append(timed(lambda: step(fixed), seconds))  # noqa: B023  (called here)
-    return min(rates[0]), min(rates[1])
+                torch.set_num_threads(threads)
+                loaded.append(timed(lambda: step(next(loader).images), seconds))
+                alone_ms.append(timed(lambda: next(loader), seconds / 4).cpu_ms)
+            for count in sorted({1, cores}):
+                torch.set_num_threads(count)
+                bare.append(timed(lambda: step(noise), seconds))
+    torch.set_num_threads(cores)
+    return min(bare), min(loaded), min(alone_ms)
 
 
 def training_step(cfg: Cfg, *, use_bfloat16: bool) -> Callable[[torch.Tensor], None]:
@@ -107,7 +118,7 @@ def training_step(cfg: Cfg, *, use_bfloat16: bool) -> Callable[[torch.Tensor], N
     return step
 
 
-def timed(function: Callable[[], None], seconds: float) -> Rate:
+def timed(function: Callable[[], object], seconds: float) -> Rate:
     """Return the mean duration of calls, after some that are not counted."""
     for _ in range(3):
         function()

@@ -48,7 +48,8 @@ def draw_loss(lineage: Lineage, ax: Axes, *, since: float | None = None) -> None
         label = f"smoothed (window {window:,})"
         smooth_x, smooth_y = smooth_x[smooth_in_range], smooth_y[smooth_in_range]
         ax.plot(smooth_x, smooth_y, color=COLOURS["blue"], lw=2.2, label=label)
-    canvas.set_value_axis(ax, np.concatenate([loss, average, replaced_loss]), "loss")
+    valid_loss = _draw_valid_loss(lineage, ax, first)
+    canvas.set_value_axis(ax, np.concatenate([loss, average, replaced_loss, valid_loss]), "loss")
     canvas.set_iteration_axis(ax, x[0], x[-1])
     _mark_not_finite(ax, x, loss)
     _mark_events(lineage, ax, x[0], x[-1])
@@ -190,6 +191,16 @@ def map_summary(lineage: Lineage) -> str:
     if facts.last_iteration == lineage.table["iteration"].iloc[-1]:
         return str(facts)
     return f"{facts}, measured at iteration {facts.last_iteration:,}"
+
+
+def _draw_valid_loss(lineage: Lineage, ax: Axes, first: float) -> Values:
+    """Draw the loss on the valid images from an iteration on, if it was measured; return it."""
+    x, loss = lineage.valid_loss_curve
+    x, loss = x[x >= first], loss[x >= first]
+    if np.isfinite(loss).any():
+        label, marker = "valid images", _marker(loss)
+        _draw_curve(ax, x, loss, "black", 1.6, marker=marker, ms=4, zorder=2.6, label=label)
+    return loss
 
 
 def _draw_replaced(lineage: Lineage, ax: Axes, last: float) -> Values:

@@ -83,16 +83,19 @@ def lint(cfg: Cfg, *, class_count: int, fork: ForkName | None = None) -> list[Li
     Returns:
         The findings in the order of the file.
     """
-    return _apply(_RULES, cfg, class_count, fork)
+    return _apply((*_RULES, _check_opencv), cfg, class_count, fork)
 
 
-def check(cfg: Cfg, *, class_count: int, fork: ForkName | None = None) -> list[LintFinding]:
+def check(
+    cfg: Cfg, *, class_count: int, fork: ForkName | None = None, is_darknet: bool = True
+) -> list[LintFinding]:
     """Raise if a network file has errors.
 
     Args:
         cfg: The network.
         class_count: Number of classes in the dataset.
         fork: Fork of darknet that will train it, as for ``lint``.
+        is_darknet: Whether that fork's own program will, rather than one that follows its rules.
 
     Returns:
         The warnings.
@@ -100,7 +103,8 @@ def check(cfg: Cfg, *, class_count: int, fork: ForkName | None = None) -> list[L
     Raises:
         InputFormError: The file has errors; the message lists the first ones.
     """
-    return _raise_errors(cfg, lint(cfg, class_count=class_count, fork=fork))
+    rules = (*_RULES, _check_opencv) if is_darknet else _RULES
+    return _raise_errors(cfg, _apply(rules, cfg, class_count, fork))
 
 
 def check_own(cfg: Cfg) -> list[LintFinding]:
@@ -533,14 +537,17 @@ def _check_option_names(section: Section, fork: ForkName) -> Iterator[LintFindin
                 f"{fork}'s darknet ignores the unknown option {key} in [{section.kind}]",
                 _OTHER_DARKNET if changes_network else _suggestion(key, supported),
             )
-        if key == "mosaic" and key in supported and section.integer(key, 0):
-            # load_data_detection in AlexeyAB's src/data.c exits without OpenCV.
-            yield LintFinding(
-                "warning",
-                section.line_of(key),
-                "mosaic=1 needs a darknet built with OpenCV",
-                "Set mosaic=0 for a build without OpenCV",
-            )
+
+
+def _check_opencv(cfg: Cfg, _: int, fork: ForkName | None) -> Iterator[LintFinding]:
+    if fork not in {None, "pjreddie"} and cfg.net.integer("mosaic", 0):
+        # load_data_detection in AlexeyAB's src/data.c exits without OpenCV.
+        yield LintFinding(
+            "warning",
+            cfg.net.line_of("mosaic"),
+            "mosaic=1 needs a darknet built with OpenCV",
+            "Set mosaic=0 for a build without OpenCV",
+        )
 
 
 def _suggestion(key: str, supported: Iterable[str]) -> str:

@@ -54,6 +54,12 @@ _KEEPS_INPUT: Final = frozenset({"swish", "mish", "hard_mish"})
 
 # Arrays of the size of a layer's weights: the weights and their updates, which hold the momentum;
 # both again in half precision for tensor cores (src/convolutional_layer.c:704-708).
+_TORCH_SHARE: Final = 0.4
+"""What PyTorch keeps of an image, as a share of what darknet keeps without cuDNN: of a convolution
+two arrays in half precision instead of four in single precision, and of a maximum its index in
+64 bits. Measured for yolov3 at 416x416, with 64 images at once: 13 GiB (docs/gpu.md), where this
+gives 20; what a GPU without half precision needs is more."""
+
 _WEIGHT_ARRAYS: Final = 3
 _ADAM_ARRAYS: Final = 2
 
@@ -110,7 +116,7 @@ def largest_size(cfg: Cfg, fork: ForkName | None = None) -> tuple[int, int]:
 
 
 def estimate_memory(
-    cfg: Cfg, *, fork: ForkName | None = None, cudnn: bool = False
+    cfg: Cfg, *, fork: ForkName | None = None, cudnn: bool = False, torch: bool = False
 ) -> MemoryEstimate:
     """Estimate the memory that training needs on each GPU.
 
@@ -120,6 +126,7 @@ def estimate_memory(
         cudnn: Whether darknet is built with cuDNN. AlexeyAB's and hank-ai's then keep no second
             copy of normalised outputs (src/convolutional_layer.c:759). If unknown, ``False`` is
             the safe choice.
+        torch: Whether PyTorch trains it, as the fork does.
 
     Raises:
         CfgError: As for ``layers.layers``.
@@ -145,14 +152,19 @@ def estimate_memory(
     workspace = max((_workspace_elements(layer) for layer in network_layers), default=0)
     return MemoryEstimate(
         size_wh=size_wh,
-        image_bytes=FLOAT_BYTES * image,
+        image_bytes=int(FLOAT_BYTES * image * (_TORCH_SHARE if torch else 1)),
         workspace_bytes=FLOAT_BYTES * workspace,
         fixed_bytes=CONTEXT_BYTES + FLOAT_BYTES * per_weight * weights,
     )
 
 
 def choose_subdivisions(
-    cfg: Cfg, *, free_bytes: int, fork: ForkName | None = None, cudnn: bool = False
+    cfg: Cfg,
+    *,
+    free_bytes: int,
+    fork: ForkName | None = None,
+    cudnn: bool = False,
+    torch: bool = False,
 ) -> int:
     """Return the fewest subdivisions with which training fits into the memory of a GPU.
 
@@ -164,6 +176,7 @@ def choose_subdivisions(
         free_bytes: Free memory of the GPU; with several, of the one that has the least.
         fork: Fork of darknet, as for ``estimate_memory``.
         cudnn: Whether darknet is built with cuDNN, as for ``estimate_memory``.
+        torch: Whether PyTorch trains it.
 
     Raises:
         UsageError: The batch is implausibly large.
@@ -171,7 +184,7 @@ def choose_subdivisions(
     """
     batch = max(1, cfg.net.integer("batch", 1))
     check_batch(batch)
-    estimate = estimate_memory(cfg, fork=fork, cudnn=cudnn)
+    estimate = estimate_memory(cfg, fork=fork, cudnn=cudnn, torch=torch)
     budget_bytes = free_bytes * (1 - SPARE_SHARE)
     fitting = [p for p in divisors(batch) if estimate.bytes_for(batch // p) <= budget_bytes]
     return fitting[0] if fitting else batch

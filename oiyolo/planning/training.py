@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from oiyolo.core.errors import OiyoloError
 from oiyolo.darknet import gpus as gpu_query
@@ -18,6 +18,7 @@ from oiyolo.networks.weights import PRETRAINED
 from oiyolo.planning import estimates, training_speed
 from oiyolo.planning.run_plan import TrainingEstimate
 from oiyolo.project.value_types import AUTO
+from oiyolo.stages.train.engine import chosen_engine
 from oiyolo.training.initial_weights import find_file
 from oiyolo.training.pretrained import is_cached
 from oiyolo.training.run import FINISHED, runs_in
@@ -26,6 +27,7 @@ from oiyolo.trainlog.parse import read_log
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from oiyolo.darknet.program import Engine
     from oiyolo.networks.cfg import Cfg
     from oiyolo.networks.lint import ForkName
     from oiyolo.project.project import Project
@@ -92,8 +94,10 @@ def plan_training(
     rate_s, rate_from = (user_rate_s, "as given")
     if rate_s is None:
         is_for_gpu = project.config.darknet.build_gpu != "no"
-        rate_s, rate_from = (None if gpu_name else _measured_rate(runs)) or training_speed.estimate(
-            cfg, gpu_query.gpus() if is_for_gpu else (), gpu_name
+        engine = _engine(project, gpu_name)
+        measured = None if gpu_name else _measured_rate(runs, engine)
+        rate_s, rate_from = measured or training_speed.estimate(
+            cfg, gpu_query.gpus() if is_for_gpu else (), gpu_name, engine=engine
         )
     training = TrainingEstimate(
         network=name,
@@ -123,9 +127,22 @@ def _is_comparable(run: Run, name: str, cfg: Cfg) -> bool:
         return False
 
 
-def _measured_rate(runs: Sequence[Run]) -> tuple[float, str] | None:
-    """Return the seconds per iteration of the latest run that has any, and its name in words."""
+def _engine(project: Project, gpu_name: str | None) -> Engine:
+    """Return what trains the project; with ``auto`` on another machine, it is darknet."""
+    option = project.config.train.engine
+    if option != AUTO:
+        return cast("Engine", option)
+    try:
+        return "darknet" if gpu_name else chosen_engine(project).engine
+    except OiyoloError:  # a darknet that cannot be used, which train reports
+        return "darknet"
+
+
+def _measured_rate(runs: Sequence[Run], engine: Engine) -> tuple[float, str] | None:
+    """Return the seconds per iteration of an engine's latest run that has any, and its name."""
     for run in reversed(runs):
+        if run.record.get("darknet", {}).get("engine", "darknet") != engine:
+            continue
         try:
             seconds = read_log(run.log_path).metrics()["seconds"].median()
         except (OiyoloError, OSError):

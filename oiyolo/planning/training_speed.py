@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from oiyolo.darknet.gpus import Gpu
+    from oiyolo.darknet.program import Engine
     from oiyolo.networks.cfg import Cfg
 
 
@@ -59,9 +60,17 @@ the GPU fully; yolov3-tiny, with a twelfth of the operations, was limited by eve
 
 Scaled to a V100 and 608x608, yolov3 takes 3.3 s an iteration, where a user measured about 3 s
 (AlexeyAB/darknet, issue 7236)."""
+_TORCH_YOLOV3_IMAGES_PER_S: Final = 958.0
+_TORCH_TINY_IMAGES_PER_S: Final = 3659.0
+"""The bare step of PyTorch in the same place: forward pass, backward pass and update, on images
+that are on the GPU already (docs/gpu.md). No training is faster."""
 _CPU_S_PER_GFLOP: Final = 12.5 / 8 / 5.565
 """Debian's darknet, which uses one processor: 12.5 s for 8 images of yolov3-tiny at 416x416. The
 demo's network, with 0.7 % of the operations, takes 14 % longer per operation."""
+_TORCH_CPU_S_PER_GFLOP: Final = 1.76 / 8 / 5.565
+_TORCH_CPU_S_PER_IMAGE: Final = 0.0045
+"""The torch engine on 2 cores (docs/engines.md): 1.76 s for 8 images of yolov3-tiny at 416x416, and
+0.024 s for 4 images of the demo's network, whose operations take a quarter of that."""
 _MIN_SHOWN_SHARE: Final = 0.99
 
 
@@ -106,22 +115,33 @@ def gflop_per_image(cfg: Cfg) -> float:
 
 
 def estimate(
-    cfg: Cfg, gpus: Sequence[Gpu], gpu_name: str | None = None
+    cfg: Cfg,
+    gpus: Sequence[Gpu],
+    gpu_name: str | None = None,
+    *,
+    engine: Engine = "darknet",
 ) -> tuple[float | None, str]:
     """Return the expected seconds per iteration, and in words what they are based on.
 
-    On several GPUs, an iteration trains a batch on each; its duration is that of one.
+    On several GPUs, darknet trains a batch on each in an iteration, whose duration is that of one.
+    The torch engine shares a batch among them; the duration is that of one GPU, too.
 
     Args:
         cfg: The network with its size and batch.
         gpus: The GPUs of this machine; the CPU trains if it is empty.
         gpu_name: The GPU to estimate for instead.
+        engine: What trains.
 
     Returns:
         ``None``, and what to do, if there are no figures for the GPU.
     """
     gflop, batch = gflop_per_image(cfg), schedule_of(cfg).batch
     name = gpu_name or (gpus[0].name if gpus else "")
+    if not name and engine == "torch":
+        return batch * (gflop * _TORCH_CPU_S_PER_GFLOP + _TORCH_CPU_S_PER_IMAGE), (
+            "scaled from yolov3-tiny with torch on 2 CPU cores, since this machine has no GPU; to "
+            "plan for a GPU, pass --gpu-name"
+        )
     if not name:
         return batch * gflop * _CPU_S_PER_GFLOP, (
             "scaled from yolov3-tiny with Debian's darknet on one CPU core, since this machine has "
@@ -133,20 +153,33 @@ def estimate(
             f"unknown for {name}; set it with --seconds-per-iteration, pass a similar GPU with "
             "--gpu-name, or run `oiyolo train` for a few minutes"
         )
-    return _on_gpu(gpu, gflop, batch)
+    return (_torch_on_gpu if engine == "torch" else _on_gpu)(gpu, gflop, batch)
+
+
+def _torch_on_gpu(gpu: str, gflop: float, batch: int) -> tuple[float, str]:
+    scaled = gflop / _YOLOV3_GFLOP / _TORCH_YOLOV3_IMAGES_PER_S
+    per_image_s = max(scaled, 1 / _TORCH_TINY_IMAGES_PER_S) * _slowness(gpu)
+    return batch * per_image_s, (
+        f"for {gpu}: at best, from PyTorch's bare step on an H200 without loading images; no "
+        "training with torch has been measured on a GPU"
+    )
+
+
+def _slowness(gpu: str) -> float:
+    """Return how many times as long a GPU takes as an H200, by the slower of its two rates."""
+    rates = GPUS[gpu]
+    return max(_REFERENCE.tflops / rates.tflops, _REFERENCE.gb_s / rates.gb_s)
 
 
 def _on_gpu(gpu: str, gflop: float, batch: int) -> tuple[float, str]:
-    rates = GPUS[gpu]
-    slower = max(_REFERENCE.tflops / rates.tflops, _REFERENCE.gb_s / rates.gb_s)
-    computing_s = gflop / _YOLOV3_GFLOP * slower / _YOLOV3_IMAGES_PER_S
+    computing_s = gflop / _YOLOV3_GFLOP * _slowness(gpu) / _YOLOV3_IMAGES_PER_S
     loading_s = 1 / _TINY_IMAGES_PER_S
     if computing_s < loading_s:
         return batch * loading_s, (
             f"for {gpu}: limited by loading images, as measured with yolov3-tiny on an H200 with "
             "16 CPU cores"
         )
-    is_measured = rates == _REFERENCE and abs(gflop / _YOLOV3_GFLOP - 1) < 1 - _MIN_SHOWN_SHARE
+    is_measured = GPUS[gpu] == _REFERENCE and abs(gflop / _YOLOV3_GFLOP - 1) < 1 - _MIN_SHOWN_SHARE
     basis = "as measured" if is_measured else "scaled from yolov3"
     source = "" if is_measured else " by operations and NVIDIA's published rates"
     return batch * computing_s, f"for {gpu}: {basis} on an H200 with AlexeyAB's darknet{source}"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 
 from oiyolo.core.errors import OiyoloError
 from oiyolo.torch_engine.allocation import keep_freed_memory
+from oiyolo.torch_engine.companions import companions
 from oiyolo.torch_engine.options import parse
 
 
@@ -17,11 +19,9 @@ def main(argv: list[str]) -> int:
     options = parse(argv)
     keep_freed_memory()
     try:
-        # torch takes seconds to import
-        from oiyolo.torch_engine.parallel import companions  # noqa: PLC0415
-        from oiyolo.torch_engine.training import Training  # noqa: PLC0415
+        with companions(argv, options, _end) as meeting_path:
+            from oiyolo.torch_engine.training import Training  # noqa: PLC0415  (takes seconds)
 
-        with companions(argv, options) as meeting_path:
             write = _write if options.rank == 0 else _discard
             received = Training(options, write, meeting_path).run()
     except OiyoloError as error:
@@ -31,6 +31,12 @@ def main(argv: list[str]) -> int:
         signal.signal(received, signal.SIG_DFL)
         signal.raise_signal(received)
     return 0
+
+
+def _end(text: str, exit_code: int) -> None:
+    """Write a text and end this process, whatever its threads wait for."""
+    _write(text)
+    os._exit(exit_code)
 
 
 def _discard(_: str) -> None:

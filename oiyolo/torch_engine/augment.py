@@ -39,7 +39,6 @@ HEAD_KINDS: Final = frozenset({"yolo", "Gaussian_yolo", "region"})
 MAX_SOURCES: Final = 4
 """Images that a mosaic consists of."""
 
-_UNSUPPORTED: Final = ("track", "contrastive", "blur", "gaussian_noise")
 _MIXES: Final[dict[int, Mix]] = {1: "mixup", 3: "mosaic", 4: "mosaic"}
 _SOURCE_COUNTS: Final[dict[Mix, int]] = {"": 1, "mixup": 2, "mosaic": 4}
 _MIN_CUT: Final = 0.2
@@ -118,9 +117,6 @@ def augmentation_of(cfg: Cfg, rules: Rules) -> Augmentation:
     Args:
         cfg: The network.
         rules: The fork's rules; pjreddie's fork ignores the options that it does not have.
-
-    Raises:
-        CfgError: The .cfg requests something that this engine, or darknet, does not support.
     """
     head = head_of(cfg)
     net = cfg.net
@@ -137,7 +133,6 @@ def augmentation_of(cfg: Cfg, rules: Rules) -> Augmentation:
     )
     if rules.fork == "pjreddie":
         return common
-    _check(net)
     mix = _mix_of(net)
     return replace(
         common,
@@ -156,30 +151,11 @@ def head_of(cfg: Cfg) -> Section:
     return next(layer for layer in reversed(cfg.layers) if layer.kind in HEAD_KINDS)
 
 
-def _check(net: Section) -> None:
-    for key in _UNSUPPORTED:
-        if net.number(key, 0):
-            raise net.error(
-                f"{key} is not supported by the torch engine",
-                key,
-                found=f"{key}={net.text(key)}",
-                remedy="Remove it, or train with darknet",
-            )
-
-
 def _mix_of(net: Section) -> Mix:
     """Return how images are mixed; ``cutmix`` has no effect on detectors, as in darknet."""
     if net.integer("mosaic", 0):
-        mix: Mix = "mosaic"
-    else:
-        mix = "" if net.integer("cutmix", 0) else _MIXES.get(net.integer("mixup", 0), "")
-    if mix == "mosaic" and net.integer("letter_box", 0):
-        raise net.error(
-            "mosaic and letter_box cannot be combined, as in darknet",
-            "letter_box",
-            remedy="Set one of them to 0",
-        )
-    return mix
+        return "mosaic"
+    return "" if net.integer("cutmix", 0) else _MIXES.get(net.integer("mixup", 0), "")
 
 
 class Axis(NamedTuple):

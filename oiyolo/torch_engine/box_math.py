@@ -18,6 +18,8 @@ OverlapKind = Literal["mse", "iou", "giou", "diou", "ciou"]
 _ASPECT_FACTOR = 4 / math.pi**2
 _ASPECT_EPSILON = 1e-6
 _DIOU_POWER = 0.6
+_LOW_SIDES = 2
+"""Left and top; right and bottom follow."""
 
 
 class _Sides(NamedTuple):
@@ -80,7 +82,7 @@ class _Pair:
     def __init__(self, boxes: Tensor, truths: Tensor) -> None:
         self.boxes, self.truths = boxes, truths
         box, truth = torch.stack(_sides(boxes), -1), torch.stack(_sides(truths), -1)
-        is_low = torch.tensor([True, True, False, False], device=boxes.device)
+        is_low = torch.arange(2 * _LOW_SIDES, device=boxes.device) < _LOW_SIDES
         self.is_inside = torch.where(is_low, box > truth, box < truth)
         self.is_outside = torch.where(is_low, box < truth, box > truth)
         inner = torch.where(is_low, torch.maximum(box, truth), torch.minimum(box, truth))

@@ -1,40 +1,31 @@
-"""Decoded training images: in memory, then in a memory-mapped file, as far as they fit.
+"""Decoded training images, kept in memory as far as they fit.
 
 Darknet decodes every image each time that it is drawn, which takes longer than a fast GPU trains.
-An image is decoded when it is first used and kept as 8-bit RGB: in memory up to a limit, then in a
-file up to another, whose pages the system keeps in memory as long as it has some to spare. Images
-that fit in neither are decoded each time. The file has no name, so nothing is left of it, however
-the process ends.
+Here an image is decoded when it is first used and kept as 8-bit RGB, up to half of the memory that
+is available. The others are decoded each time, in threads: at 416x416 a core decodes 1,100 of them
+per second, and a file of decoded pixels is read from a disk no faster (0.5 MB each at 0.8 GB/s).
 """
 
 from __future__ import annotations
 
-import os
-import tempfile
 import threading
-import weakref
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
-from oiyolo.core import disks, files
+from oiyolo.core import files, memory
 from oiyolo.imagery import decode
 from oiyolo.torch_engine import samples
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from concurrent.futures import Executor
-
-    import numpy.typing as npt
 
     from oiyolo.imagery.decode import Rgb
 
-_MEMORY_SHARE: Final = 0.5
-_DISK_SHARE: Final = 0.5
-_MEMORY_INFO: Final = Path("/proc/meminfo")
-_UNKNOWN_MEMORY_BYTES: Final = 2 << 30
-_BYTES_PER_KIB: Final = 1024
+_SHARE: Final = 0.5
+_UNKNOWN_MEMORY_BYTES: Final = 4 << 30
+_CHECK_BYTES: Final = 64 << 20
+"""Images are kept without a look at the memory up to this size."""
 
 
 class ImageCache:
@@ -43,10 +34,10 @@ class ImageCache:
     Args:
         paths: Paths of the images.
         list_path: The list that contains them, for messages.
-        memory_bytes: Limit of the images in memory; ``None`` for half of what is available.
-        file_bytes: Limit of the memory-mapped file; ``None`` for half of the free disk space, 0
-            for no file.
-        folder: Folder of the file; ``None`` for no file.
+        limit_bytes: Limit of the images in memory; ``None`` for half of what is available.
+        processes: Number of processes on this machine that have such a cache.
+        available: Returns the available memory in bytes; ``None`` if it is unknown. Images are kept
+            only while half of what was available at first still is.
     """
 
     def __init__(
@@ -54,23 +45,18 @@ class ImageCache:
         paths: Sequence[str],
         *,
         list_path: str = "",
-        memory_bytes: int | None = None,
-        file_bytes: int | None = None,
-        folder: Path | None = None,
+        limit_bytes: int | None = None,
+        processes: int = 1,
+        available: Callable[[], int | None] = memory.available_bytes,
     ) -> None:
         self._paths = paths
         self._list_path = list_path
         self._images: dict[int, Rgb] = {}
         self._lock = threading.Lock()
-        self._memory_left = available_memory_bytes() if memory_bytes is None else memory_bytes
-        self._folder = folder
-        self._file_bytes = 0
-        if folder is not None:
-            free = int(disks.free_bytes(folder) * _DISK_SHARE)
-            self._file_bytes = free if file_bytes is None else min(free, file_bytes)
-        self._file: IO[bytes] | None = None
-        self._map: npt.NDArray[np.uint8] = np.empty(0, np.uint8)
-        self._map_used = 0
+        self._available = available
+        self._reserve = int((available() or _UNKNOWN_MEMORY_BYTES) * _SHARE)
+        self._left = self._reserve // processes if limit_bytes is None else limit_bytes
+        self._unchecked = 0
 
     def get(self, index: int) -> Rgb:
         """Return an image as RGB, shape (height, width, 3), which the caller must not change.
@@ -102,46 +88,19 @@ class ImageCache:
             raise samples.damaged_error(self._list_path, [problem]) from None
 
     def _keep(self, index: int, rgb: Rgb) -> Rgb:
-        """Return the cached copy of an image, or the image itself if nothing more fits."""
+        """Keep an image if it fits, and return it."""
         with self._lock:
-            if index in self._images:
-                return self._images[index]
-            if rgb.nbytes <= self._memory_left:
-                self._memory_left -= rgb.nbytes
+            if index not in self._images and rgb.nbytes <= self._left and self._has_memory(rgb):
+                self._left -= rgb.nbytes
                 self._images[index] = rgb
-            elif (place := self._reserve(rgb.nbytes)) is not None:
-                mapped = place.reshape(rgb.shape)
-                mapped[:] = rgb
-                self._images[index] = rgb = mapped
         return rgb
 
-    def _reserve(self, size: int) -> Rgb | None:
-        """Return an unused part of the memory-mapped file; ``None`` if nothing more fits.
-
-        The disk's blocks are reserved first: writing to a mapped page for which there is no space
-        on the disk would end the process.
-        """
-        if self._map_used + size > self._file_bytes:
-            return None
-        if self._file is None:
-            self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115  (kept)
-            weakref.finalize(self, self._file.close)
-            self._file.truncate(self._file_bytes)
-            self._map = np.memmap(self._file, np.uint8, "r+", shape=(self._file_bytes,))
-        try:
-            os.posix_fallocate(self._file.fileno(), self._map_used, size)
-        except OSError:
-            self._file_bytes = 0
-            return None
-        start, self._map_used = self._map_used, self._map_used + size
-        return self._map[start : start + size]
-
-
-def available_memory_bytes() -> int:
-    """Return the part of this machine's available memory that images may take."""
-    try:
-        lines = dict(line.split(":") for line in _MEMORY_INFO.read_text().splitlines())
-        available = int(lines["MemAvailable"].split()[0]) * _BYTES_PER_KIB
-    except (OSError, KeyError, ValueError):
-        available = _UNKNOWN_MEMORY_BYTES
-    return int(available * _MEMORY_SHARE)
+    def _has_memory(self, rgb: Rgb) -> bool:
+        """Return whether enough memory is left, which other uses take as well."""
+        self._unchecked += rgb.nbytes
+        if self._unchecked < _CHECK_BYTES:
+            return True
+        available = self._available()
+        has_memory = available is None or available > self._reserve
+        self._unchecked = 0 if has_memory else _CHECK_BYTES
+        return has_memory

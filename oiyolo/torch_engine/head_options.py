@@ -10,20 +10,11 @@ from oiyolo.networks.layers import mask_of
 from oiyolo.torch_engine.box_math import OverlapKind
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from oiyolo.networks.cfg import Section
     from oiyolo.networks.graph import Head
     from oiyolo.torch_engine.rules import Rules
 
 _KINDS: tuple[str, ...] = get_args(OverlapKind)
-_DARKNET = 'Remove it, or train with darknet ([train] engine = "darknet")'
-_UNSUPPORTED: Mapping[str, tuple[str, ...]] = {
-    "yolo": ("map",),
-    "Gaussian_yolo": ("map", "objectness_smooth"),
-    "region": ("map", "classfix", "focal_loss"),
-}
-"""Options that change training and are not supported, by kind of section."""
 
 
 @dataclass(frozen=True)
@@ -106,22 +97,14 @@ class RegionOptions:
 
 
 def head_options(section: Section, head: Head, rules: Rules) -> YoloOptions | RegionOptions:
-    """Return the options of a head as a fork reads them.
+    """Return the options of a head, which the engine can train, as a fork reads them.
 
     Raises:
-        CfgError: An option that is not supported, or a value that is not valid.
+        CfgError: A value that is not valid.
     """
-    for key in _UNSUPPORTED[section.kind]:
-        if section.has(key) and section.text(key) != "0":
-            what = f"{key} of [{section.kind}] is not supported in training with torch"
-            raise section.error(what, key, remedy=_DARKNET)
     if head.form == "region":
         return _region_options(section, head, rules)
-    options = _yolo_options(section, head, rules)
-    if options.has_smooth_objects and options.truth_thresh < 1:
-        what = "objectness_smooth with a truth_thresh below 1 is not supported with torch"
-        raise section.error(what, "truth_thresh", expected="truth_thresh=1", remedy=_DARKNET)
-    return options
+    return _yolo_options(section, head, rules)
 
 
 def _pairs(section: Section) -> tuple[tuple[float, float], ...]:
@@ -153,7 +136,7 @@ def _yolo_options(section: Section, head: Head, rules: Rules) -> YoloOptions:
         uncertainty_factor=section.number("uc_normalizer", 1),
         max_delta=max_delta,
         label_smoothing=section.number("label_smooth_eps", 0),
-        class_weights=_class_weights(section, head.class_count, max_delta),
+        class_weights=_class_weights(section, max_delta),
         has_focal_loss=bool(section.integer("focal_loss", 0)) and head.form == "yolo",
         has_smooth_objects=bool(section.integer("objectness_smooth", 0)),
         has_details=bool(section.integer("show_details", 1)) and head.form == "yolo",
@@ -170,16 +153,9 @@ def _overlap_kind(section: Section, key: str, default: OverlapKind) -> OverlapKi
     return cast("OverlapKind", name) if name in _KINDS else "iou"
 
 
-def _class_weights(section: Section, class_count: int, limit: float) -> tuple[float, ...]:
+def _class_weights(section: Section, limit: float) -> tuple[float, ...]:
     """Return the largest count over each class's (get_classes_multipliers in src/parser.c)."""
     counts = [max(count, 1) for count in section.integers("counters_per_class")]
-    if counts and len(counts) != class_count:
-        raise section.error(
-            f"counters_per_class of [{section.kind}] does not fit the classes",
-            "counters_per_class",
-            expected=f"{class_count} numbers",
-            found=str(len(counts)),
-        )
     return tuple(min(max(counts) / count, limit) for count in counts)
 
 

@@ -7,6 +7,7 @@ the cores stay with the training; with a GPU it copies and computes on a stream 
 
 from __future__ import annotations
 
+import math
 import os
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +24,7 @@ from oiyolo.torch_engine.cache import ImageCache
 from oiyolo.torch_engine.render import Renderer, Workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from concurrent.futures import Future
     from pathlib import Path
 
@@ -165,19 +166,21 @@ class Loader:
         rules: The rules of the fork that is followed.
         device: Where the batches are needed.
         seed: Seed of the stream.
+        sizes: Returns the input's width and height in pixels for an iteration, from 0; ``None`` for
+            those of the .cfg. Batches are prepared ahead of their iteration, so it must be pure.
         position: Number of images of the stream before the first batch.
         augment: Whether to augment; otherwise images are fitted to the input as for detection.
         in_order: Whether to yield each image of the list once; the last batch may be smaller.
+        limit: Largest number of images that are used, spread evenly over the list; ``None`` for
+            all of them.
         batch_images: Images of a batch; ``None`` for the .cfg's batch / subdivisions.
-        threads: Threads that decode; ``None`` for one per core.
-        cache: Decoded images of this list; ``None`` for a new cache in memory.
+        threads: Threads that decode; ``None`` for this process's share of the cores.
         rank: Number of this process among those that train together.
         ranks: Number of these processes, which take turns in the stream.
         memory_format: Memory format of the images.
 
     Raises:
         InputFormError: The list or a label cannot be used; or, from the iteration, an image.
-        CfgError: The .cfg requests something that is not supported.
     """
 
     def __init__(
@@ -188,24 +191,26 @@ class Loader:
         *,
         device: torch.device | str,
         seed: int,
+        sizes: Callable[[int], tuple[int, int]] | None = None,
         position: int = 0,
         augment: bool = True,
         in_order: bool = False,
+        limit: int | None = None,
         batch_images: int | None = None,
         threads: int | None = None,
-        cache: ImageCache | None = None,
         rank: int = 0,
         ranks: int = 1,
         memory_format: torch.memory_format = torch.contiguous_format,
     ) -> None:
         options = augmentation.augmentation_of(cfg, rules)
         head = augmentation.head_of(cfg)
-        samples = sampling.read(list_path, head.integer("classes", _DEFAULT_CLASSES))
+        samples = sampling.read(list_path, head.integer("classes", _DEFAULT_CLASSES), limit)
+        cores = len(os.sched_getaffinity(0)) // ranks
         self._maker = BatchMaker(
             options if augment else options.off(),
             samples,
-            cache or ImageCache(samples.paths, list_path=str(list_path)),
-            ThreadPoolExecutor(threads or min(_MAX_THREADS, os.cpu_count() or 1), "decode"),
+            ImageCache(samples.paths, list_path=str(list_path), processes=ranks),
+            ThreadPoolExecutor(threads or max(1, min(_MAX_THREADS, cores)), "decode"),
             torch.device(device),
             seed,
             memory_format,
@@ -213,11 +218,12 @@ class Loader:
         self.image_count = len(samples.paths)
         self._in_order = in_order
         net = cfg.net
-        shares = max(1, net.integer("batch", 1) // net.integer("subdivisions", 1))
+        self._iteration_images = net.integer("batch", 1)
+        shares = max(1, self._iteration_images // net.integer("subdivisions", 1))
         self._batch_images = batch_images or shares
         self._rank, self._ranks = rank, ranks
-        self._size_wh = cfg.size_wh
-        self._position = self._planned = position
+        self._sizes = sizes or (lambda _: cfg.size_wh)
+        self._planned = position
         self._pending: deque[Future[list[Batch]]] = deque()
         self._ready: deque[Batch] = deque()
         self._stream: torch.cuda.Stream | None = None
@@ -240,36 +246,17 @@ class Loader:
                 raise StopIteration
             self._ready.extend(self._pending.popleft().result())
             self._plan_ahead()
-        self._position += self._batch_images * self._ranks
-        return self._ready.popleft()
+        batch = self._ready.popleft()
+        if self._stream is not None:
+            # The memory belongs to the producer's stream, which would use it again as soon as the
+            # batch is dropped here, while the stream that trains may still have to read it.
+            batch.images.record_stream(torch.cuda.current_stream(self._maker.device))
+        return batch
 
-    def set_size(self, size_wh: tuple[int, int]) -> None:
-        """Set the input's width and height in pixels, from the next batch on."""
-        if size_wh != self._size_wh:
-            self._size_wh = size_wh
-            self._drop_pending()
-
-    def state(self) -> dict[str, int]:
-        """Return what ``restore`` needs to continue with the batch that would be next."""
-        width, height = self._size_wh
-        position, seed = self._position, self._maker.seed
-        return {"seed": seed, "position": position, "width": width, "height": height}
-
-    def restore(self, state: dict[str, int]) -> None:
-        """Continue where a loader of the same list and network was.
-
-        Args:
-            state: What its ``state`` returned.
-
-        Raises:
-            ValueError: It has another seed.
-        """
-        if state["seed"] != self._maker.seed:
-            message = f"the state of a loader with seed {state['seed']}, not {self._maker.seed}"
-            raise ValueError(message)
-        self._size_wh = state["width"], state["height"]
-        self._position = state["position"]
+    def rewind(self) -> None:
+        """Start again with the first image of the stream."""
         self._drop_pending()
+        self._planned = 0
 
     def close(self) -> None:
         """Stop the threads; batches that were prepared are dropped."""
@@ -282,15 +269,15 @@ class Loader:
             blocks.cancel()
         self._pending.clear()
         self._ready.clear()
-        self._planned = self._position
 
     def _plan_ahead(self) -> None:
         """Have batches made, several at once where they are small."""
-        width, height = self._size_wh
-        pixels = self._batch_images * width * height
         while len(self._pending) < _BLOCKS_AHEAD:
             block: list[npt.NDArray[np.int64]] = []
-            while self._has_more() and len(block) < min(_MAX_BLOCK, 1 + _BLOCK_PIXELS // pixels):
+            size_wh = self._next_size()
+            pixels = self._batch_images * math.prod(size_wh)
+            most = min(_MAX_BLOCK, 1 + _BLOCK_PIXELS // pixels)
+            while self._has_more() and len(block) < most and self._next_size() == size_wh:
                 start = self._planned + self._rank * self._batch_images
                 end = start + self._batch_images
                 end = min(end, self.image_count) if self._in_order else end
@@ -298,7 +285,10 @@ class Loader:
                 self._planned += self._batch_images * self._ranks
             if not block:
                 return
-            self._pending.append(self._producer.submit(self._make, block, self._size_wh))
+            self._pending.append(self._producer.submit(self._make, block, size_wh))
+
+    def _next_size(self) -> tuple[int, int]:
+        return self._sizes(self._planned // self._iteration_images)
 
     def _has_more(self) -> bool:
         first = self._planned + self._rank * self._batch_images

@@ -162,3 +162,8 @@ def resize_lines(fork: str, size_wh: tuple[int, int]) -> str:
     """Return the lines about a new size of the input in pixels."""
     width, height = size_wh
     return f"Resizing\n{width}\n" if fork == "pjreddie" else f"Resizing\n {width} x {height} \n"
+
+
+def validation_line(loss: float, image_count: int) -> str:
+    """Return the line about the mean loss of some valid images, which darknet does not print."""
+    return f"Validation loss: {loss:f} ({image_count} image{'s' * (image_count != 1)})\n"

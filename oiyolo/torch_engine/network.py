@@ -29,6 +29,7 @@ from oiyolo.networks.graph import (
     Upsample,
     graph,
 )
+from oiyolo.networks.torch_limits import check_trainable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -42,14 +43,6 @@ if TYPE_CHECKING:
 
 _TINY = 1e-12
 """Stands for a variance epsilon of 0, which would divide 0 by 0 in a constant channel."""
-
-_UNSUPPORTED: Mapping[str, tuple[str, ...]] = {
-    "": ("dont_update", "burnin_update", "onlyforward", "train_only_bn", "clip"),
-    "net": ("adam",),
-    "convolutional": ("assisted_excitation", "angle", "grad_centr", "reverse"),
-    "dropout": ("dropblock",),
-}
-"""Options that change training and are not supported, by kind of section; ``""`` for layers."""
 
 
 class TorchNetwork(nn.Module):
@@ -72,7 +65,7 @@ class TorchNetwork(nn.Module):
 
     def __init__(self, cfg: Cfg, rules: Rules, *, seed: int = 0) -> None:
         super().__init__()
-        _check_options(cfg)
+        check_trainable(cfg, rules.fork)
         self.cfg, self.rules = cfg, rules
         nodes = graph(cfg)
         self._nodes_of = {cfg.size_wh: nodes}
@@ -172,21 +165,6 @@ def _initial_weights(layer: Layer, rules: Rules, generator: torch.Generator) -> 
     if rules.fork == "pjreddie":
         return scale * torch.randn(shape, generator=generator)
     return scale * (2 * torch.rand(shape, generator=generator) - 1)
-
-
-def _check_options(cfg: Cfg) -> None:
-    """Raise if a section has an option that would change training and is not supported."""
-    for section in cfg.sections:
-        names = _UNSUPPORTED.get(section.kind, ())
-        if section is not cfg.net:
-            names += _UNSUPPORTED[""]
-        for key in names:
-            if section.number(key, 0):
-                raise section.error(
-                    f"{key} of [{section.kind}] is not supported in training with torch",
-                    key,
-                    remedy='Remove it, or train with darknet ([train] engine = "darknet")',
-                )
 
 
 def _last_uses(nodes: Sequence[Node]) -> list[list[int]]:

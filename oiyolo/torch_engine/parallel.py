@@ -9,36 +9,22 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
-import tempfile
-import threading
-import time
 import warnings
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
-from oiyolo.core import process
 from oiyolo.networks.graph import heads_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from torch import Tensor, nn
 
     from oiyolo.torch_engine.network import TorchNetwork
-    from oiyolo.torch_engine.options import Options
-
-_PROGRAM: Final = "from oiyolo.torch_engine.__main__ import main; sys.exit(main(sys.argv[1:]))"
-_POLL_S: Final = 0.5
-_END_S: Final = 10.0
-"""How long the others may take to end."""
-_REPORT_S: Final = 3.0
-"""How long they may take to report a failure that this process noticed."""
 
 T = TypeVar("T")
 
@@ -201,59 +187,3 @@ def _has_unused_layers(network: TorchNetwork) -> bool:
     used = {source for node in nodes for source in node.inputs}
     used |= {node.layer.index for node, _ in heads_in(nodes)}
     return any(node.layer.index not in used for node in nodes)
-
-
-@contextlib.contextmanager
-def companions(argv: Sequence[str], options: Options) -> Iterator[Path]:
-    """Start the other processes of a team, one for each further GPU, and end them at the end.
-
-    If one of them fails, what it printed is printed here, and this process ends with its exit code.
-
-    Args:
-        argv: The words of this program's command line.
-        options: The same, parsed.
-
-    Yields:
-        The file through which the processes find each other.
-    """
-    if options.rank or len(options.gpus) < 2:  # noqa: PLR2004  (one process needs no others)
-        yield options.meeting_path or Path()
-        return
-    with tempfile.TemporaryDirectory(prefix="oiyolo-") as folder:
-        path = Path(folder, "meeting")
-        command = [*process.python_command(_PROGRAM), *argv, "--meeting", str(path), "--rank"]
-        others = [
-            process.BackgroundProcess([*command, str(rank)], environment={}, is_idle=False)
-            for rank in range(1, len(options.gpus))
-        ]
-        ended = threading.Event()
-        watcher = threading.Thread(target=_watch, args=(others, ended), daemon=True)
-        watcher.start()
-        try:
-            yield path
-            _await(others)
-        except BaseException:
-            watcher.join(_REPORT_S)  # the cause may be the failure of another process
-            raise
-        finally:
-            ended.set()
-            for other in others:
-                other.kill()
-
-
-def _watch(others: Sequence[process.BackgroundProcess], ended: threading.Event) -> None:
-    """End this process as soon as another one fails: it might wait for that one forever."""
-    while not ended.wait(_POLL_S):
-        for rank, other in enumerate(others, start=1):
-            result = other.poll()
-            if result is not None and result.exit_code:
-                end = f"process {rank} of the training ended with {result.exit_description}"
-                sys.stdout.write(f"{result.output}{end}\n")
-                sys.stdout.flush()
-                os._exit(max(1, result.exit_code))
-
-
-def _await(others: Sequence[process.BackgroundProcess]) -> None:
-    end_s = time.monotonic() + _END_S
-    while time.monotonic() < end_s and any(other.poll() is None for other in others):
-        time.sleep(_POLL_S / 10)

@@ -9,10 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from torch.nn import functional
 
 from oiyolo.torch_engine.box_math import ious
-from oiyolo.torch_engine.yolo_deltas import Deltas, best_overlaps, matches
+from oiyolo.torch_engine.yolo_deltas import Deltas, best_overlaps, grid, matches
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from oiyolo.torch_engine.head_options import RegionOptions
     from oiyolo.torch_engine.rules import Rules
     from oiyolo.torch_engine.targets import Truths
+    from oiyolo.torch_engine.yolo_deltas import Grid
 
 _EARLY_IMAGES = 12_800
 """Images until which every box is also drawn to its anchor."""
@@ -37,7 +37,7 @@ class _Raw(NamedTuple):
         objectness: Shape (N, anchors, rows, columns).
         scores: Distribution of the classes, shape (..., classes).
         boxes: Decoded boxes, shape (..., 4).
-        anchors: Anchors as fractions of the input, shape (anchors, 2).
+        grid: Where they are.
     """
 
     positions: Tensor
@@ -45,7 +45,7 @@ class _Raw(NamedTuple):
     objectness: Tensor
     scores: Tensor
     boxes: Tensor
-    anchors: Tensor
+    grid: Grid
 
 
 def region_deltas(
@@ -63,20 +63,19 @@ def region_deltas(
     read = _read(raw, options)
     of_boxes, of_objects = _unassigned(read, truths, options, seen)
     of_classes = torch.zeros_like(read.scores)
-    places, found, is_last = _assigned(read, truths, options)
-    true_boxes, classes = truths.boxes[truths.valid], truths.classes[truths.valid]
+    places, found, last = _assigned(read, truths, options)
+    true_boxes, classes = (part[tuple(truths.places)] for part in truths[:2])
     iou = ious(found, true_boxes)
     objectness, scores = read.objectness[places], read.scores[places]
-    wanted = functional.one_hot(classes, scores.shape[1]).float()
+    wanted = torch.zeros_like(scores).scatter(1, classes[:, None], 1.0)
     goal = iou if options.rescores else torch.ones_like(iou)
     rows = (
         _box_rows(read, places, true_boxes, options, rules),
         options.object_factor * (goal - objectness),
         options.class_factor * (wanted - scores),
     )
-    last = tuple(tensor[is_last] for tensor in places)
     for target, values in zip((of_boxes, of_objects, of_classes), rows, strict=True):
-        target[last] = values[is_last]
+        target[places] = values[last]  # what several truths write to one box is equal
     plain = _squares(of_boxes, of_objects, of_classes)
     of_boxes[..., :2] *= read.positions * (1 - read.positions)
     of_objects *= read.objectness * (1 - read.objectness)
@@ -99,20 +98,11 @@ def _read(raw: Tensor, options: RegionOptions) -> _Raw:
     shape = (count, len(options.anchors_cells), -1, rows, columns)
     numbers = raw.detach().float().reshape(shape).permute(0, 1, 3, 4, 2)
     positions, sizes = numbers[..., :2].sigmoid(), numbers[..., 2:_BOX_NUMBERS]
-    cells = numbers.new_tensor((columns, rows))
-    anchors = numbers.new_tensor(options.anchors_cells) / cells
-    corners = _corners(rows, columns, numbers.device)
-    boxes = torch.cat([(corners + positions) / cells, sizes.exp() * anchors[:, None, None]], -1)
+    where = grid((columns, rows), options.anchors_cells, (columns, rows), raw.device)
+    centres = (where.corners + positions) / where.cells_wh
+    boxes = torch.cat([centres, sizes.exp() * where.anchors_wh[:, None, None]], -1)
     scores = numbers[..., _BOX_NUMBERS + 1 :].softmax(-1)
-    return _Raw(positions, sizes, numbers[..., _BOX_NUMBERS].sigmoid(), scores, boxes, anchors)
-
-
-def _corners(rows: int, columns: int, device: torch.device) -> Tensor:
-    """Return column and row of each cell, shape (rows, columns, 2)."""
-    row, column = torch.meshgrid(
-        torch.arange(rows, device=device), torch.arange(columns, device=device), indexing="ij"
-    )
-    return torch.stack([column, row], -1)
+    return _Raw(positions, sizes, numbers[..., _BOX_NUMBERS].sigmoid(), scores, boxes, where)
 
 
 def _unassigned(
@@ -131,24 +121,25 @@ def _unassigned(
 def _assigned(
     read: _Raw, truths: Truths, options: RegionOptions
 ) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
-    """Return where the box of each truth is, its decoded box, and whether no later truth has it."""
-    image = truths.valid.nonzero()[:, 0]
-    boxes = truths.boxes[truths.valid]
+    """Return where the box of each truth is, its decoded box, and the last truth that has it."""
+    image = truths.places[0]
+    boxes = truths.boxes[tuple(truths.places)]
     rows, columns = read.objectness.shape[2:]
-    cells = boxes.new_tensor((columns, rows))
-    limit = torch.tensor((columns - 1, rows - 1), device=boxes.device)
-    column, row = torch.minimum((boxes[:, :2] * cells).long().clamp_min(0), limit).unbind(1)
+    cells = read.grid.cells_wh
+    corner = torch.minimum((boxes[:, :2] * cells).clamp_min(0), cells - 1)
+    column, row = corner.long().unbind(1)
     candidates = read.boxes[image, :, row, column]
-    sizes = read.anchors.expand_as(candidates[..., 2:])
+    sizes = read.grid.anchors_wh.expand_as(candidates[..., 2:])
     if not options.matches_anchors:
         sizes = candidates[..., 2:]
     centred = torch.cat([torch.zeros_like(sizes), sizes], -1)
     shapes = torch.cat([torch.zeros_like(boxes[:, :2]), boxes[:, 2:]], 1)
     anchor = ious(centred, shapes[:, None]).argmax(1)
-    place = ((image * len(read.anchors) + anchor) * rows + row) * columns + column
-    is_last = ~(place[:, None] == place).triu(1).any(1)
-    found = candidates[torch.arange(len(anchor), device=anchor.device), anchor]
-    return (image, anchor, row, column), found, is_last
+    place = ((image * sizes.shape[1] + anchor) * rows + row) * columns + column
+    order = torch.arange(len(anchor), device=anchor.device)
+    same = order[None] * (place[:, None] == place)
+    last = torch.cat([same, order[:, None]], 1).amax(1)
+    return (image, anchor, row, column), candidates[order, anchor], last
 
 
 def _box_rows(
@@ -159,9 +150,8 @@ def _box_rows(
     rules: Rules,
 ) -> Tensor:
     _, anchor, row, column = places
-    cells = boxes.new_tensor((read.objectness.shape[3], read.objectness.shape[2]))
-    positions = boxes[:, :2] * cells - torch.stack([column, row], 1)
-    sizes = (boxes[:, 2:] / read.anchors[anchor]).log()
+    positions = boxes[:, :2] * read.grid.cells_wh - torch.stack([column, row], 1)
+    sizes = (boxes[:, 2:] / read.grid.anchors_wh[anchor]).log()
     wanted = torch.cat([positions, sizes], 1)
     rows = options.box_factor * (
         wanted - torch.cat([read.positions[places], read.sizes[places]], 1)

@@ -70,24 +70,35 @@ class Samples:
         return self.starts[images][owners] + numbers, owners, numbers
 
 
-def read(list_path: Path, class_count: int) -> Samples:
+def read(list_path: Path, class_count: int, limit: int | None = None) -> Samples:
     """Read a list of images and the label next to each.
 
     Args:
         list_path: One path per line, relative to the working directory, as darknet reads it.
         class_count: Number of classes of the network.
+        limit: Largest number of images, which are spread evenly over the list; ``None`` for all.
 
     Raises:
         InputFormError: The list is missing or has no image; a label is missing, cannot be parsed,
             has a class that the network does not have, or a box outside its image.
     """
     paths = list(_paths(list_path))
+    if limit is not None and limit < len(paths):
+        paths = [paths[number * len(paths) // limit] for number in range(limit)]
     found = [_try_label(path, class_count) for path in paths]
     problems = [problem for problem in found if isinstance(problem, str)]
     if problems:
         raise damaged_error(str(list_path), problems)
     boxes = [rows for rows in found if not isinstance(rows, str)]
     return Samples(paths, np.concatenate(boxes), np.cumsum([0, *map(len, boxes)]))
+
+
+def has_images(list_path: Path) -> bool:
+    """Return whether a list exists and has an image."""
+    try:
+        return bool(files.read_text(list_path).strip())
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def damaged_error(list_path: str, problems: list[str]) -> InputFormError:

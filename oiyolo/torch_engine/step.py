@@ -13,6 +13,7 @@ import torch
 from oiyolo.networks.graph import Convolution
 from oiyolo.torch_engine.optimizer import learning_rate, set_rate
 from oiyolo.torch_engine.parallel import RollingStatistics
+from oiyolo.torch_engine.saving import HostCopy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -59,36 +60,17 @@ class NumberForm:
 PLAIN: Final = NumberForm(torch.contiguous_format, torch.float32)
 REPRODUCIBLE: Final = NumberForm(torch.channels_last, torch.float32)
 """The form that does not depend on measured times."""
-_GPU_FORMS: Final = {
-    True: NumberForm(torch.channels_last, torch.bfloat16),
-    False: NumberForm(torch.channels_last, torch.float16),
-}
 _BFLOAT16: Final = NumberForm(torch.channels_last, torch.bfloat16)
 """Fast on a CPU that computes with it, and ten times slower than float32 on any other."""
+_FLOAT16: Final = NumberForm(torch.channels_last, torch.float16)
+_AMPERE: Final = (8, 0)
+_VOLTA: Final = (7, 0)
 _TRIAL_PRODUCTS: Final = 20_000_000_000
 """Multiplications of a forward pass that is measured; more images are not used."""
 
 
 class StopAsked(Exception):  # noqa: N818  (no error)
     """Training was asked to stop before the iteration was complete; it has not been counted."""
-
-
-class _Fetched:
-    """Numbers on their way from the device, which goes on computing meanwhile."""
-
-    def __init__(self, values: Tensor) -> None:
-        self._event: torch.cuda.Event | None = None
-        self._values = values
-        if values.device.type == "cuda":
-            self._values = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
-            self._values.copy_(values, non_blocking=True)
-            self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            self._event.record()
-
-    def wait(self) -> Tensor:
-        if self._event is not None:
-            self._event.synchronize()
-        return self._values.cpu()
 
 
 class StepResult:
@@ -110,7 +92,8 @@ class StepResult:
             counts = rows.new_tensor([head.count for head in heads])
             rows = torch.cat([counts.view(-1, 1), rows], 1)
         rows = torch.cat(team.gather(rows))
-        self._fetched = _Fetched(torch.cat([team.add(loss).view(1).float(), rows.view(-1)]))
+        numbers = torch.cat([team.add(loss).view(1).float(), rows.view(-1)])
+        self._copy = HostCopy({"": numbers})
 
     def wait(self) -> tuple[float, list[HeadResult]]:
         """Wait for the device.
@@ -119,7 +102,7 @@ class StepResult:
             The loss of the whole batch as darknet prints it, and what each head reports about each
             part, process by process.
         """
-        numbers = self._fetched.wait()
+        numbers = self._copy.wait()[""]
         width = len(self._heads[0].sums) + self._has_counts
         heads = []
         for head, row in zip(itertools.cycle(self._heads), numbers[1:].view(-1, width)):
@@ -237,7 +220,9 @@ def choose_form(
     """
     device = next(network.parameters()).device
     if device.type == "cuda":
-        return _GPU_FORMS[torch.cuda.is_bf16_supported()]
+        return form_on_gpu(
+            torch.cuda.get_device_capability(device), is_amd=torch.version.hip is not None
+        )
     if device.type != "cpu":
         return PLAIN
     saved = {name: value.clone() for name, value in network.state_dict().items()}
@@ -248,6 +233,22 @@ def choose_form(
     network.load_state_dict(saved)
     network.zero_grad(set_to_none=True)
     return min(seconds, key=lambda form: seconds[form])
+
+
+def form_on_gpu(capability: tuple[int, int], *, is_amd: bool) -> NumberForm:
+    """Return the fastest form of numbers on a GPU.
+
+    NVIDIA's GPUs have tensor cores for float16 since Volta, and for bfloat16, which needs no
+    scaling of the loss, since Ampere. PyTorch reports bfloat16 on older ones as well, which emulate
+    it slowly. Before Volta, channels last and float16 gain nothing.
+
+    Args:
+        capability: Compute capability of an NVIDIA GPU.
+        is_amd: Whether it is an AMD GPU, where PyTorch reports the capability in another way.
+    """
+    if is_amd or capability >= _AMPERE:
+        return _BFLOAT16
+    return _FLOAT16 if capability >= _VOLTA else PLAIN
 
 
 def _measure(

@@ -6,6 +6,7 @@ is busy with something else.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,11 +16,14 @@ import torch
 from oiyolo.torch_engine.box_math import overlaps
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from oiyolo.torch_engine.head_options import YoloOptions
 
 _TRUTH_NUMBERS = 5
+_ALIGNMENT_BYTES = 16
 
 
 class Truths(NamedTuple):
@@ -29,15 +33,18 @@ class Truths(NamedTuple):
         boxes: Centres and sizes as fractions of the input, shape (N, T, 4).
         classes: Classes, shape (N, T).
         valid: Whether there is a truth, shape (N, T).
+        places: Image and column of each truth, image by image, shape (2, E). A device could find
+            them only while the host waits for it.
     """
 
     boxes: Tensor
     classes: Tensor
     valid: Tensor
+    places: Tensor
 
     def to(self, device: torch.device) -> Truths:
         """Return the same on a device."""
-        return Truths(*(tensor.to(device, non_blocking=True) for tensor in self))
+        return Truths(*_sent(self, device))
 
 
 class Cells(NamedTuple):
@@ -81,14 +88,48 @@ class BoxAssignment:
 
     def to(self, device: torch.device) -> BoxAssignment:
         """Return the same on a device."""
-        moved = {
-            field.name: getattr(self, field.name).to(device, non_blocking=True)
-            for field in fields(self)
-            if field.name not in ("entries", "is_extra")
-        }
-        extra = None if self.is_extra is None else self.is_extra.to(device)
-        entries = Cells(*(tensor.to(device, non_blocking=True) for tensor in self.entries))
-        return BoxAssignment(entries=entries, is_extra=extra, **moved)
+        names = [field.name for field in fields(self) if getattr(self, field.name) is not None]
+        names.remove("entries")
+        sent = _sent([*self.entries, *(getattr(self, name) for name in names)], device)
+        count = len(self.entries)
+        return BoxAssignment(
+            entries=Cells(*sent[:count]), **dict(zip(names, sent[count:], strict=True))
+        )
+
+
+def _sent(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
+    """Return tensors on a device; a GPU gets all of them in one transfer, and nothing waits."""
+    if device.type != "cuda":
+        return [tensor.to(device) for tensor in tensors]
+    return unpacked(packed(tensors, pinned=True).to(device, non_blocking=True), tensors)
+
+
+def packed(tensors: Sequence[Tensor], *, pinned: bool) -> Tensor:
+    """Return the bytes of tensors of the CPU, one after the other."""
+    ends = _ends(tensors)
+    buffer = torch.empty(ends[-1], dtype=torch.uint8, pin_memory=pinned)
+    content = buffer.numpy()
+    for tensor, end in zip(tensors, ends, strict=True):
+        values = np.ascontiguousarray(tensor.numpy()).reshape(-1).view(np.uint8)
+        start = end - _padded(tensor)
+        content[start : start + len(values)] = values
+    return buffer
+
+
+def unpacked(buffer: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Return what ``packed`` has packed, given tensors of the same shapes and types."""
+    return [
+        buffer[end - _padded(tensor) :][: tensor.nbytes].view(tensor.dtype).view(tensor.shape)
+        for tensor, end in zip(tensors, _ends(tensors), strict=True)
+    ]
+
+
+def _ends(tensors: Sequence[Tensor]) -> list[int]:
+    return list(itertools.accumulate(_padded(tensor) for tensor in tensors))
+
+
+def _padded(tensor: Tensor) -> int:
+    return -(-tensor.nbytes // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES
 
 
 def read_truths(rows: Tensor, class_count: int, max_truths: int) -> Truths:
@@ -111,7 +152,8 @@ def read_truths(rows: Tensor, class_count: int, max_truths: int) -> Truths:
     rows, is_there = rows[:, :longest], is_there[:, :longest]
     classes = rows[..., 4].long()
     valid = is_there & (classes >= 0) & (classes < class_count)
-    return Truths(rows[..., :4].contiguous(), classes.clamp(0, class_count - 1), valid)
+    places = torch.stack(valid.nonzero(as_tuple=True))
+    return Truths(rows[..., :4].contiguous(), classes.clamp(0, class_count - 1), valid, places)
 
 
 def assign(

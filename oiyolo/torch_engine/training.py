@@ -28,12 +28,15 @@ from oiyolo.torch_engine.log_lines import (
     resize_lines,
     running_average,
     start_lines,
+    validation_line,
 )
 from oiyolo.torch_engine.network import TorchNetwork
 from oiyolo.torch_engine.optimizer import MovingAverage, sgd
 from oiyolo.torch_engine.options import read_data_file
 from oiyolo.torch_engine.parallel import Team
 from oiyolo.torch_engine.rules import rules_for
+from oiyolo.torch_engine.samples import has_images
+from oiyolo.torch_engine.saving import HostCopy, Saver
 from oiyolo.torch_engine.sidecar import load_state, save_with_state
 from oiyolo.torch_engine.step import (
     REPRODUCIBLE,
@@ -43,7 +46,8 @@ from oiyolo.torch_engine.step import (
     gradient_scaler,
     thread_count,
 )
-from oiyolo.torch_engine.weights_io import load_weights, save_weights, write_weights
+from oiyolo.torch_engine.validation import Validation, measurement_plan
+from oiyolo.torch_engine.weights_io import WeightsCopy, load_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -81,12 +85,17 @@ class Training:
         self._rules = rules_for(options.fork, gpu=options.on_gpu)
         data = read_data_file(options.data_path)
         self._folder, self._list_path = Path(data["backup"]), Path(data["train"])
+        self._valid_path = Path(data.get("valid", ""))
         self._stem = options.cfg_path.name.partition(".")[0]
         self._cfg = cfg_file.read(options.cfg_path)
         self._batch = self._cfg.net.integer("batch", 1)
         size = max(1, len(options.gpus))
         self._parts = _parts(self._cfg.net, size)
         self._max_batches = self._cfg.net.integer("max_batches", 0)
+        self._measurements = measurement_plan(
+            self._batch, self._max_batches, self._fork.last_weights_interval
+        )
+        self._validation: Validation | None = None
         self._checkpoints = frozenset(self._fork.checkpoint_iterations(self._max_batches))
         self._device = _device(options)
         self._state = None
@@ -100,6 +109,7 @@ class Training:
         )
         self._heads = Heads(self._network)
         self._iteration = 0
+        self._saver = Saver(lambda path: write(f"Saving weights to {path}\n"))
         self._log = _Log(options.fork, self._batch, self._max_batches, write)
         self._stop_signal = 0
 
@@ -118,7 +128,8 @@ class Training:
         self._write(start_lines(self._cfg.net))
         with _signals(self._stop):
             try:
-                self._train()
+                with self._saver:
+                    self._train()
             except (RuntimeError, MemoryError) as error:
                 if not any(text in str(error) for text in _NO_MEMORY):
                     raise
@@ -149,6 +160,7 @@ class Training:
             self._rules,
             device=self._device,
             seed=self._seed,
+            sizes=self._size_at,
             position=self._iteration * self._batch,
             batch_images=self._batch // self._parts,
             rank=self._team.rank,
@@ -156,7 +168,7 @@ class Training:
             memory_format=form.memory_format,
         )
         first = self._iteration
-        with loader, contextlib.suppress(StopAsked):
+        with loader, self._open_validation(form), contextlib.suppress(StopAsked):
             self._train_with(loader)
         self._log.flush()
         if not self._team.is_first:
@@ -165,17 +177,17 @@ class Training:
             self._save(FINAL_WEIGHTS)
         elif self._iteration > first and self._is_finite():
             self._save_last()
+        self._saver.wait()
 
     def _train_with(self, loader: Loader) -> None:
         size_wh = self._cfg.size_wh
         self._log.begin()
         while self._iteration < self._max_batches:
-            wanted_wh = size_at(self._cfg, self._rules, self._iteration, seed=self._seed)
+            wanted_wh = self._size_at(self._iteration)
             if wanted_wh != size_wh:
                 self._log.flush()
                 self._write(resize_lines(self._options.fork, wanted_wh))
                 size_wh = wanted_wh
-                loader.set_size(size_wh)
             result = self._stepper.step(self._iteration + 1, loader, self._parts, size_wh)
             self._iteration += 1
             self._moving.update(self._iteration)
@@ -183,25 +195,69 @@ class Training:
             if self._device.type != "cuda":
                 self._log.flush()
             self._save_if_due()
+            self._validate_if_due()
+
+    def _size_at(self, iteration: int) -> tuple[int, int]:
+        return size_at(self._cfg, self._rules, iteration, seed=self._seed)
 
     def _save_if_due(self) -> None:
         if not self._team.is_first:
             return
-        if self._iteration % self._fork.last_weights_interval == 0:
+        self._saver.report()
+        is_last = self._iteration % self._fork.last_weights_interval == 0
+        is_checkpoint = self._iteration in self._checkpoints
+        if is_last or is_checkpoint:
             self._log.flush()
+            self._saver.wait()
+        if is_last:
             self._save_last()
-        if self._iteration in self._checkpoints:
-            self._log.flush()
+        if is_checkpoint:
             self._save(f"_{self._iteration}.weights")
+        if self._device.type != "cuda":
+            self._saver.wait()
+
+    @contextlib.contextmanager
+    def _open_validation(self, form: NumberForm) -> Iterator[None]:
+        """Prepare the measurement of the loss on valid images, if there are any."""
+        self._validation = None
+        if self._team.is_first and has_images(self._valid_path):
+            self._validation = Validation(
+                self._network,
+                self._heads,
+                self._valid_path,
+                limit=self._measurements.images,
+                batch_images=self._batch // self._parts,
+                form=form,
+            )
+        try:
+            yield
+        finally:
+            if self._validation is not None:
+                self._validation.close()
+
+    def _validate_if_due(self) -> None:
+        is_due = self._iteration % self._measurements.interval == 0
+        if self._validation is None or not (is_due or self._iteration == self._max_batches):
+            return
+        self._log.flush()
+        seen = self._iteration * self._batch
+        loss = self._validation.measure(seen, lambda: bool(self._stop_signal))
+        if loss is not None:
+            self._write(validation_line(loss, self._validation.image_count))
+        self._log.begin()
 
     def _save_last(self) -> None:
         """Save what a training is resumed from, and the averaged weights if there are any."""
-        path = self._announce(self._fork.last_weights)
-        save_with_state(
-            lambda part: write_weights(self._network, part, self._iteration * self._batch),
-            self._state_now(),
-            path,
-        )
+        weights, state = self._weights_now(), self._state_now()
+
+        def write(path: Path) -> None:
+            content = {
+                name: value.wait() if isinstance(value, HostCopy) else value
+                for name, value in state.items()
+            }
+            save_with_state(weights.write, content, path)
+
+        self._saver.save(self._path_of(self._fork.last_weights), write)
         if self._moving.values:
             with self._moving.applied():
                 self._save(_EMA_WEIGHTS)
@@ -210,25 +266,27 @@ class Training:
         return all(bool(torch.isfinite(value).all()) for value in self._network.parameters())
 
     def _save(self, suffix: str) -> None:
-        save_weights(self._network, self._announce(suffix), self._iteration * self._batch)
+        self._saver.save(self._path_of(suffix), self._weights_now().save)
 
-    def _announce(self, suffix: str) -> Path:
-        path = self._folder / f"{self._stem}{suffix}"
-        self._write(f"Saving weights to {path}\n")
-        return path
+    def _weights_now(self) -> WeightsCopy:
+        return WeightsCopy(self._network, self._iteration * self._batch)
+
+    def _path_of(self, suffix: str) -> Path:
+        return self._folder / f"{self._stem}{suffix}"
 
     def _state_now(self) -> dict[str, Any]:
         state = self._optimizer.state
+        momentum = {
+            name: state[parameter]["momentum_buffer"]
+            for name, parameter in self._network.named_parameters()
+            if "momentum_buffer" in state.get(parameter, {})
+        }
         return {
             "seed": self._seed,
             "iteration": self._iteration,
             "average": self._log.average,
-            "momentum": {
-                name: state[parameter]["momentum_buffer"]
-                for name, parameter in self._network.named_parameters()
-                if "momentum_buffer" in state.get(parameter, {})
-            },
-            "moving": self._moving.values,
+            "momentum": HostCopy(momentum),
+            "moving": HostCopy(self._moving.values),
             "scaler": self._scaler.state_dict(),
             "random": torch.get_rng_state(),
         }
@@ -379,7 +437,10 @@ def _device(options: Options) -> torch.device:
         )
     if name == "cuda" and options.gpus:
         name = f"cuda:{options.gpus[options.rank]}"
-    return torch.device(name)
+    device = torch.device(name)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # events and graphs are those of the current one
+    return device
 
 
 def _parts(net: Section, gpu_count: int) -> int:

@@ -10,6 +10,7 @@ import torch
 
 from oiyolo.core.files import atomic_write
 from oiyolo.networks.weights import check_weights
+from oiyolo.torch_engine.saving import HostCopy
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,28 +45,29 @@ def load_weights(network: TorchNetwork, path: Path) -> tuple[int, int]:
     return report.filled_layers, report.header.seen
 
 
-def save_weights(network: TorchNetwork, path: Path, seen: int) -> None:
-    """Write all parameters of a network as a weights file, which appears complete or not at all.
-
-    Arguments are those of ``write_weights``.
-    """
-    with atomic_write(path) as part:
-        write_weights(network, part, seen)
-
-
-def write_weights(network: TorchNetwork, path: Path, seen: int) -> None:
-    """Write all parameters of a network to a new file.
+class WeightsCopy:
+    """All parameters of a network as they are now, to be written at any time.
 
     Args:
         network: The network.
-        path: The file.
-        seen: Number of images that the network has been trained on.
+        seen: Number of images that it has been trained on.
     """
-    header = struct.pack("<3iQ", 0, 2, network.rules.revision, seen)
-    with path.open("wb") as file:
-        file.write(header)
-        for tensor in _segments(network):
-            file.write(tensor.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
+
+    def __init__(self, network: TorchNetwork, seen: int) -> None:
+        self._header = struct.pack("<3iQ", 0, 2, network.rules.revision, seen)
+        self._tensors = HostCopy({str(i): part for i, part in enumerate(_segments(network))})
+
+    def save(self, path: Path) -> None:
+        """Write a weights file, which appears complete or not at all."""
+        with atomic_write(path) as part:
+            self.write(part)
+
+    def write(self, path: Path) -> None:
+        """Write a weights file."""
+        with path.open("wb") as file:
+            file.write(self._header)
+            for tensor in self._tensors.wait().values():
+                file.write(tensor.float().contiguous().numpy().tobytes())
 
 
 def _segments(network: TorchNetwork) -> list[Tensor]:

@@ -7,6 +7,7 @@ both forks, and their counterparts in AlexeyAB's src/gaussian_yolo_layer.c.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -28,6 +29,7 @@ _CHUNK = 1 << 24
 """Pairs of boxes and truths that are compared at a time, for each device."""
 
 _CPU_CHUNK = 1 << 18
+_MAX_GRIDS = 256
 _RECALL_IOUS = (0.5, 0.75)
 _FOCAL_ALPHA = 0.5
 _FOCAL_EPSILON = 1e-15
@@ -53,6 +55,49 @@ class Deltas(NamedTuple):
     sums: Tensor
 
 
+class Grid(NamedTuple):
+    """What is known about the boxes of a head before it predicts anything, on its device.
+
+    Attributes:
+        cells_wh: Columns and rows, shape (2,).
+        corners: Column and row of each cell, shape (rows, columns, 2).
+        anchors_wh: The head's own anchors as fractions of the input, shape (anchors, 2).
+    """
+
+    cells_wh: Tensor
+    corners: Tensor
+    anchors_wh: Tensor
+
+
+@functools.lru_cache(maxsize=_MAX_GRIDS)
+def grid(
+    cells_wh: tuple[int, int],
+    anchors: tuple[tuple[float, float], ...],
+    unit_wh: tuple[int, int],
+    device: torch.device,
+) -> Grid:
+    """Return the grid of a head.
+
+    It is kept, since the host has to wait for a device to receive numbers from it.
+
+    Args:
+        cells_wh: Columns and rows.
+        anchors: The head's own anchors, in any unit.
+        unit_wh: Width and height of the input in that unit.
+        device: Where the head computes.
+    """
+    columns, rows = cells_wh
+    row, column = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+    sizes = torch.tensor(anchors) / torch.tensor(unit_wh)
+    tensors = torch.tensor(cells_wh).float(), torch.stack([column, row], -1), sizes
+    return Grid(*(tensor.to(device) for tensor in tensors))
+
+
+@functools.lru_cache(maxsize=_MAX_GRIDS)
+def _class_weights(weights: tuple[float, ...], device: torch.device) -> Tensor:
+    return torch.tensor(weights, device=device)
+
+
 class _Raw(NamedTuple):
     """A raw output in float32, of shape (N, anchors, numbers, rows, columns), and its boxes.
 
@@ -60,18 +105,13 @@ class _Raw(NamedTuple):
         numbers: The raw output.
         objectness: Objectness of all boxes, shape (N, anchors, rows, columns).
         box_numbers: How many numbers a box has before its objectness.
-        size_wh: Width and height of the network's input in pixels.
+        grid: Where its boxes are.
     """
 
     numbers: Tensor
     objectness: Tensor
     box_numbers: int
-    size_wh: tuple[int, int]
-
-    @property
-    def cells_wh(self) -> tuple[int, int]:
-        """Columns and rows."""
-        return self.numbers.shape[4], self.numbers.shape[3]
+    grid: Grid
 
 
 class _Predictions(NamedTuple):
@@ -116,7 +156,7 @@ def yolo_deltas(
     read = _read(raw, options, size_wh)
     of_objects, assignment = _unassigned(read, truths, assignment, options, rules)
     found = _predictions(read, assignment, options)
-    box_rows = _box_rows(found, assignment, options, rules, read.cells_wh)
+    box_rows = _box_rows(found, assignment, options, rules, read.grid.cells_wh)
     object_rows = _object_rows(found, assignment, options, of_objects)
     class_rows = _class_rows(found, assignment, options)
     if options.iou_thresh < 1 or options.head.form == "gaussian":
@@ -145,7 +185,9 @@ def _read(raw: Tensor, options: YoloOptions, size_wh: tuple[int, int]) -> _Raw:
     objectness = numbers[:, :, box_numbers]
     if not options.head.is_activated:
         objectness = objectness.sigmoid()
-    return _Raw(numbers, objectness, box_numbers, size_wh)
+    own = tuple(options.anchors_px[place] for place in options.mask)
+    where = grid((columns, rows), own, size_wh, raw.device)
+    return _Raw(numbers, objectness, box_numbers, where)
 
 
 def _activated(numbers: Tensor, options: YoloOptions) -> Tensor:
@@ -179,7 +221,7 @@ def _decoded(
     head = options.head
     step = 2 if head.form == "gaussian" else 1
     positions, sizes = numbers[..., 0 : 2 * step : step], numbers[..., 2 * step :: step]
-    centres = (corners + positions) / numbers.new_tensor(raw.cells_wh)
+    centres = (corners + positions) / raw.grid.cells_wh
     factors = 4 * sizes**2 if head.is_activated else sizes.exp()
     sizes = factors * anchors_wh
     shift = {"center": 0.0, "left_top": 0.5, "right_bottom": -0.5}[head.point]
@@ -188,22 +230,10 @@ def _decoded(
 
 def _all_boxes(raw: _Raw, options: YoloOptions) -> Tensor:
     """Return all boxes of a head, shape (N, anchors * rows * columns, 4)."""
-    columns, rows = raw.cells_wh
     numbers = raw.numbers[:, :, : raw.box_numbers].permute(0, 1, 3, 4, 2)
-    device = numbers.device
-    row, column = torch.meshgrid(
-        torch.arange(rows, device=device), torch.arange(columns, device=device), indexing="ij"
-    )
-    anchors = _mask_anchors(raw, options)[:, None, None]
-    corners = torch.stack([column, row], -1)
-    boxes = _decoded(_activated(numbers, options), corners, anchors, raw, options)
+    anchors = raw.grid.anchors_wh[:, None, None]
+    boxes = _decoded(_activated(numbers, options), raw.grid.corners, anchors, raw, options)
     return boxes.reshape(len(boxes), -1, 4)
-
-
-def _mask_anchors(raw: _Raw, options: YoloOptions) -> Tensor:
-    """Return the head's own anchors, as fractions of the input."""
-    anchors = raw.numbers.new_tensor([options.anchors_px[place] for place in options.mask])
-    return anchors / anchors.new_tensor(raw.size_wh)
 
 
 def best_overlaps(boxes: Tensor, truths: Truths) -> tuple[Tensor, Tensor]:
@@ -255,7 +285,7 @@ def _unassigned(
         return deltas, assignment
     extra = Cells(*(best > options.truth_thresh).nonzero(as_tuple=True))
     added = (truths.boxes[extra.image, which[extra]], truths.classes[extra.image, which[extra]])
-    assignment = _with_extra(assignment, extra, added, raw, options)
+    assignment = _with_extra(assignment, extra, added, raw)
     deltas[extra] = options.object_factor * (1 - raw.objectness[extra])
     return deltas, assignment
 
@@ -265,11 +295,10 @@ def _with_extra(
     extra: Cells,
     truths: tuple[Tensor, Tensor],
     raw: _Raw,
-    options: YoloOptions,
 ) -> BoxAssignment:
     """Return an assignment that begins with further boxes, given their truths and classes."""
     device = raw.numbers.device
-    parts = (*truths, _mask_anchors(raw, options)[extra.anchor])
+    parts = (*truths, raw.grid.anchors_wh[extra.anchor])
     own = (assignment.boxes, assignment.classes, assignment.anchors_wh)
     joined = [torch.cat(pair).cpu() for pair in zip(parts, own, strict=True)]
     entries = Cells(
@@ -290,7 +319,8 @@ def _predictions(raw: _Raw, assignment: BoxAssignment, options: YoloOptions) -> 
     classes = assignment.classes[:, None]
     weights = torch.ones_like(objectness)
     if options.class_weights:
-        weights = numbers.new_tensor(options.class_weights)[assignment.classes][:, None]
+        of_classes = _class_weights(options.class_weights, numbers.device)
+        weights = of_classes[assignment.classes][:, None]
     return _Predictions(activated, boxes, objectness[:, 0], scores, classes, weights)
 
 
@@ -299,10 +329,9 @@ def _box_rows(
     assignment: BoxAssignment,
     options: YoloOptions,
     rules: Rules,
-    cells_wh: tuple[int, int],
+    cells: Tensor,
 ) -> Tensor:
     """Return the box deltas of each distinct box: of all its truths, or of the last."""
-    cells = found.boxes.new_tensor(cells_wh)
     corners = torch.stack([assignment.entries.column, assignment.entries.row], 1)
     factor = options.box_factor * found.weights
     truths, is_gaussian = assignment.boxes, options.head.form == "gaussian"

@@ -17,7 +17,7 @@ import fnmatch
 import math
 import operator
 from io import BufferedWriter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
@@ -29,7 +29,7 @@ from oiyolo.core.errors import UsageError
 from oiyolo.trainlog.lineage import build_lineage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -167,7 +167,7 @@ def _head(lineage: Lineage) -> list[float]:
 
 
 def _new_events(lineage: Lineage, state: _State, times_s: Values) -> list[tuple[int, Event]]:
-    """Return the events of new iterations and mAP points, each with its line, in log order."""
+    """Return the events of new iterations and measurements, each with its line, in log order."""
     table = lineage.table.assign(time_s=np.maximum(times_s, state.wall_time_s))
     table = table[table["line"] > state.line]
     tags = [*_SCALARS, *lineage.layers]
@@ -181,15 +181,26 @@ def _new_events(lineage: Lineage, state: _State, times_s: Values) -> list[tuple[
         values = {tag: row[tag] for tag in tags if tag in _NAN_TAGS or not math.isnan(row[tag])}
         events.append((row["line"], Event(summary=_summary(values), **at)))
     times_by_iteration = dict(zip(table["iteration"], table["time_s"], strict=True))
-    # For the mAP of an iteration that an earlier call wrote.
+    # For what was measured after an iteration that an earlier call wrote.
     earlier_s = max(state.wall_time_s, min(times_by_iteration.values(), default=float(times_s[-1])))
-    for row in lineage.maps[lineage.maps["line"] > state.line].to_dict("records"):
-        time_s = times_by_iteration.get(row["iteration"], earlier_s)
-        summary = _summary({"map": row["map"]})
-        events.append(
-            (row["line"], Event(summary=summary, wall_time=time_s, step=row["iteration"]))
-        )
+    for tag, point in _measurements(lineage):
+        if point["line"] > state.line:
+            time_s = times_by_iteration.get(point["iteration"], earlier_s)
+            event = Event(
+                summary=_summary({tag: point["value"]}), wall_time=time_s, step=point["iteration"]
+            )
+            events.append((point["line"], event))
     return sorted(events, key=operator.itemgetter(0))
+
+
+def _measurements(lineage: Lineage) -> Iterator[tuple[str, Mapping[Any, Any]]]:
+    """Yield the tag, and the iteration, value and line, of what has log lines of its own."""
+    for tag, table in (
+        ("map", lineage.maps.rename(columns={"map": "value"})),
+        ("valid_loss", lineage.valid_losses.rename(columns={"loss": "value"})),
+    ):
+        for row in table[["iteration", "value", "line"]].to_dict("records"):
+            yield tag, row
 
 
 def _remaining_scores(

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from oiyolo.darknet.forks import Fork
+    from oiyolo.darknet.program import Engine
     from oiyolo.networks.cfg import Cfg
     from oiyolo.training.monitors import TrainingEvent
     from oiyolo.training.run import Run
@@ -43,6 +44,17 @@ _SCORING: Final = re.compile(r"scoring-(\d+)\.weights")
 _BEST_NAME: Final = f"{BASE_NAME}_best{_SUFFIX}"
 """How AlexeyAB's and hank-ai's darknet name their best weights."""
 _KEPT_BEST: Final = re.compile(r"best-(\d+(?:\.\d+)?)-(\d+)\.weights")
+
+
+def state_bytes(cfg: Cfg, engine: Engine) -> int:
+    """Return the size of the state that an engine keeps next to the last weights, at most.
+
+    The torch engine keeps as many values of momentum as weights and, with ``ema_alpha``, as many
+    averages; it then saves these as weights, too.
+    """
+    if engine == "darknet":
+        return 0
+    return (3 if cfg.net.number("ema_alpha", 0) else 1) * expected_weight_bytes(cfg)
 
 
 @dataclass(frozen=True)
@@ -69,12 +81,14 @@ class Checkpoints:
         fork: The fork of darknet that saves them.
         cfg: The network that they belong to.
         own_map: Whether oiyolo measures their mAP, and not darknet.
+        engine: The engine that saves them.
     """
 
     run: Run
     fork: Fork
     cfg: Cfg
     own_map: bool = False
+    engine: Engine = "darknet"
     _iteration_cache: dict[tuple[Path, int, int, int], int | None] = field(default_factory=dict)
 
     @property
@@ -111,8 +125,12 @@ class Checkpoints:
 
     @property
     def needed_bytes(self) -> int:
-        """The most bytes written at once: the last, numbered and best weights and two copies."""
-        return (4 if self.best_path is None else 5) * self.size_bytes
+        """The most bytes written at once: the last, numbered and best weights and two copies.
+
+        The torch engine writes a state as well.
+        """
+        weights_bytes = (4 if self.best_path is None else 5) * self.size_bytes
+        return weights_bytes + state_bytes(self.cfg, self.engine)
 
     def has_right_size(self, path: Path) -> bool:
         """Return whether a file is as large as weights of this network."""

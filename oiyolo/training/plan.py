@@ -25,6 +25,7 @@ from oiyolo.networks.schedule import (
     schedule_of,
     with_schedule,
 )
+from oiyolo.networks.torch_limits import check_trainable
 from oiyolo.project.value_types import AUTO
 from oiyolo.training.initial_weights import NO_WEIGHTS, find_file
 
@@ -132,7 +133,8 @@ def make_plan(
     Raises:
         UsageError: There is no such network or GPU, this fork of darknet cannot train the network,
             or options contradict each other.
-        InputFormError: The user's network file is invalid; the message has the line.
+        InputFormError: The user's network file is invalid, or has something that the engine does
+            not support; the message has the line.
     """
     network = options.network
     if network.endswith(builders.CFG_SUFFIX):
@@ -174,13 +176,18 @@ def make_plan(
     )
     adapted, machine_reasons = _adapt_to_machine(cfg, options, darknet, gpus)
     stock = builders.stock(network)
+    is_darknet = darknet.engine == "darknet"
     # An adaptation may hide what is odd in the file, such as filters copied from its head.
     findings = dict.fromkeys(
         [
             *lint.check_own(stock),
-            *lint.check(adapted, class_count=class_count, fork=darknet.fork.name),
+            *lint.check(
+                adapted, class_count=class_count, fork=darknet.fork.name, is_darknet=is_darknet
+            ),
         ]
     )
+    if not is_darknet:
+        check_trainable(adapted, darknet.fork.name)
     weights = options.weights
     if weights == AUTO:
         weights = (named.pretrained if named else pretrained_for(cfg)) or NO_WEIGHTS
@@ -268,14 +275,14 @@ def _fit_to_memory(
     cfg: Cfg, options: TrainOptions, darknet: Darknet, selected: Sequence[Gpu]
 ) -> tuple[Cfg, str]:
     """Return a network whose subdivisions fit into the free GPU memory, or that the user set."""
-    fork = darknet.fork.name
+    fork, torch = darknet.fork.name, darknet.engine == "torch"
     smallest = min(selected, key=lambda gpu: gpu.free_bytes)
     subdivisions = _unless_auto(options.subdivisions) or memory.choose_subdivisions(
-        cfg, free_bytes=smallest.free_bytes, fork=fork, cudnn=darknet.cudnn
+        cfg, free_bytes=smallest.free_bytes, fork=fork, cudnn=darknet.cudnn, torch=torch
     )
     new = cfg.copy()
     new.net.set("subdivisions", subdivisions)
-    needed = memory.estimate_memory(new, fork=fork, cudnn=darknet.cudnn)
+    needed = memory.estimate_memory(new, fork=fork, cudnn=darknet.cudnn, torch=torch)
     images = new.net.integer("batch", 1) // subdivisions
     width, height = needed.size_wh
     why = (

@@ -21,6 +21,7 @@ from oiyolo.darknet.lists import MIN_IMAGES, REPAIR, ImageCheck
 from oiyolo.networks import lint, memory
 from oiyolo.networks.layers import expected_weight_bytes
 from oiyolo.networks.schedule import schedule_of
+from oiyolo.training.checkpoints import state_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from oiyolo.darknet.forks import Fork
     from oiyolo.darknet.gpus import Gpu
+    from oiyolo.darknet.program import Engine
     from oiyolo.networks.cfg import Cfg
 
 _MAX_EXAMPLES: Final = 5
@@ -51,6 +53,7 @@ class _RunFiles:
     fork: Fork
     measures_map: bool
     scores_weights: bool
+    engine: Engine
     examples: list[str] = field(default_factory=list)
     problem_count: int = 0
     warnings: list[str] = field(default_factory=list)
@@ -79,6 +82,7 @@ def check(
     cudnn: bool = False,
     measures_map: bool = False,
     scores_weights: bool = False,
+    engine: Engine = "darknet",
     image_bytes: Mapping[str, int] | None = None,
 ) -> list[str]:
     """Check everything that darknet will read and write during a run.
@@ -92,6 +96,7 @@ def check(
         cudnn: Whether darknet uses cuDNN.
         measures_map: Whether darknet measures mAP on the valid list.
         scores_weights: Whether oiyolo scores new weights on the valid list.
+        engine: The engine that trains.
         image_bytes: Size of each image when it was prepared, by id; images may be missing.
 
     Returns:
@@ -103,7 +108,7 @@ def check(
         UnavailableError: The weights will not fit on the disk.
     """
     options = _data_options(folder / data)
-    run = _RunFiles(folder, options, cfg, fork, measures_map, scores_weights)
+    run = _RunFiles(folder, options, cfg, fork, measures_map, scores_weights, engine)
     _check_network(run)
     _check_names(run)
     _check_lists(run, image_bytes or {})
@@ -241,13 +246,17 @@ def _check_disk_space(run: _RunFiles) -> None:
     count += _KEPT_COPIES
     if run.scores_weights:
         count += _SCORING_COPIES[_has_hard_links(backup)]
-    needed_bytes = count * one_bytes + log_bytes
+    # While a new state is written, the one before it is there, too.
+    all_states_bytes = 2 * state_bytes(run.cfg, run.engine)
+    existing_bytes += sum(path.stat().st_size for path in backup.glob("*.state"))
+    needed_bytes = count * one_bytes + all_states_bytes + log_bytes
     remaining_bytes = max(one_bytes, needed_bytes - existing_bytes)
     check_free_space(
         backup,
         remaining_bytes,
         what="the weights of this run",
-        parts=f"up to {count} files of {format_bytes(one_bytes)}, and the log",
+        parts=f"up to {count} files of {format_bytes(one_bytes)}, and the log"
+        + (f"; {format_bytes(all_states_bytes)} for momentum" if all_states_bytes else ""),
         remedy="or train with fewer max_batches",
     )
 
@@ -266,7 +275,9 @@ def _has_hard_links(folder: Path) -> bool:
 def _check_memory(run: _RunFiles, gpus: Sequence[Gpu], *, cudnn: bool) -> None:
     """Add a warning for each GPU with less free memory than the estimate."""
     schedule = schedule_of(run.cfg)
-    needed = memory.estimate_memory(run.cfg, fork=run.fork.name, cudnn=cudnn)
+    needed = memory.estimate_memory(
+        run.cfg, fork=run.fork.name, cudnn=cudnn, torch=run.engine == "torch"
+    )
     images = schedule.batch // schedule.subdivisions
     for gpu in gpus:
         if needed.bytes_for(images) <= gpu.free_bytes:

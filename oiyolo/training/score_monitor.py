@@ -45,18 +45,23 @@ _ENVIRONMENT: Final = {
 }
 
 
-def map_text(source: MapSource, fork: Fork, *, has_valid: bool = True) -> str:
+def map_text(
+    source: MapSource, fork: Fork, engine: str = "darknet", *, has_valid: bool = True
+) -> str:
     """Return how mAP will be measured during a training, in words that follow "will" or "would".
 
     Args:
         source: Who measures it.
         fork: The fork of darknet.
+        engine: Key of the training engine.
         has_valid: Whether there are images in the valid split.
     """
     if not has_valid:
         return "measure no mAP, because the valid split has no images"
     if source == "own":
         return "score new weights on valid during the training, in the lowest priority"
+    if engine == "torch":
+        return 'measure no mAP: the torch engine cannot ([train] map = "own" can, in a new run)'
     if fork.map_flags:
         return f"let darknet measure mAP on valid ({' '.join(fork.map_flags)})"
     return f'measure no mAP: {fork.title} cannot ([train] map = "own" can, in a new run)'

@@ -289,7 +289,7 @@ examples/detector.c:112 (pjreddie), src/detector.c:279 (AlexeyAB)."""
 
 EventKind = Literal["start", "resize", "saved", "loaded", "resume", "warning", "error"]
 
-RemarkKind = Literal[EventKind, "size", "layers", "load", "fragment"]
+RemarkKind = Literal[EventKind, "size", "layers", "load", "valid_loss", "fragment"]
 
 
 class Remark(NamedTuple):
@@ -315,6 +315,12 @@ REMARKS: tuple[Remark, ...] = (
     # Header of the layer table, which darknet prints as soon as it has parsed the network.
     Remark("layers", ("filters",), re.compile(r"^\s*(?:# +line +)?layer +filters\b")),
     Remark("load", ("Loaded: ",), re.compile(LOADED_SECONDS.pattern.decode(), re.ASCII)),
+    # Printed by the torch engine.
+    Remark(
+        "valid_loss",
+        ("Validation loss: ",),
+        re.compile(rf"\bValidation loss: (?P<loss>{NUMBER}) \(\d{{1,9}} images?\)", re.ASCII),
+    ),
     Remark("saved", ("Saving weights to",), re.compile(r"Saving weights to\s")),
     Remark("loaded", ("Loading weights from",), re.compile(r"Loading weights from\s")),
     Remark("resize", ("Resizing",), re.compile(r"\bResizing\b")),

@@ -31,7 +31,7 @@ from oiyolo.trainlog.line_matcher import (
     match_parts,
 )
 from oiyolo.trainlog.line_templates import DIGITS_TO_ZERO, LOADED, OTHER, UNKNOWN
-from oiyolo.trainlog.rows import UNASSIGNED, Event, MapPoint
+from oiyolo.trainlog.rows import UNASSIGNED, Event, MapPoint, ValidLoss
 
 if TYPE_CHECKING:
     import re
@@ -322,6 +322,10 @@ class LineReader:
             return False
         if kind == "fragment":
             self._add_torn_line(text, line)
+        elif kind == "valid_loss":
+            iteration = UNASSIGNED if self._latest is None else self._latest
+            loss = parse_number(match["loss"])
+            self.records.valid_losses.append(ValidLoss(iteration, loss, self._run, line))
         elif kind != "load":
             self._add_event_of(kind, match, line)
         else:

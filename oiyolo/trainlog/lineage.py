@@ -82,6 +82,7 @@ class Lineage:
             columns run, line and images_per_s.
         replaced_rows: Rows of ``TrainLog.iterations`` that a later run replaced.
         maps: Rows of ``TrainLog.maps`` for iterations in ``table`` that have a value.
+        valid_losses: Rows of ``TrainLog.valid_losses`` for iterations in ``table``.
         saved_iterations: Iterations at which weights were saved, in ascending order.
         resumed_iterations: First iteration after each resume, in ascending order.
         rate_steps: Steps of the learning rate; empty if the rate changes continuously.
@@ -93,6 +94,7 @@ class Lineage:
     table: pd.DataFrame
     replaced_rows: pd.DataFrame
     maps: pd.DataFrame
+    valid_losses: pd.DataFrame
     saved_iterations: tuple[int, ...]
     resumed_iterations: tuple[int, ...]
     rate_steps: tuple[RateStep, ...]
@@ -105,6 +107,12 @@ class Lineage:
     def column(self, name: str) -> Values:
         """Return a column of ``table``, with NaN for infinite values and beyond 32-bit floats."""
         return plottable_values(self.table[name])
+
+    @property
+    def valid_loss_curve(self) -> tuple[Values, Values]:
+        """The iterations of ``valid_losses``, and the losses as in ``column``."""
+        table = self.valid_losses
+        return table["iteration"].to_numpy(float), plottable_values(table["loss"])
 
     @property
     def map_facts(self) -> MapFacts | None:
@@ -164,12 +172,14 @@ def build_lineage(log: TrainLog, *, max_batches: int | None = None) -> Lineage:
     current_rows: pd.DataFrame = rows.loc[is_current, ["iteration", "run", "line"]]
     table: pd.DataFrame = log.metrics().merge(current_rows, on="iteration")
     table["images_per_s"] = _images_per_s(table)
-    points = log.maps.merge(current_rows[["iteration", "run"]], on=["iteration", "run"])
+    key = ["iteration", "run"]
+    points = log.maps.merge(current_rows[key], on=key)
     return Lineage(
         log=log,
         table=table,
         replaced_rows=rows[~is_current],
         maps=points[np.isfinite(points["map"])],
+        valid_losses=log.valid_losses.merge(current_rows[key], on=key),
         saved_iterations=_saved_iterations(log, table),
         resumed_iterations=_resumed_iterations(log, table),
         rate_steps=tuple(_rate_steps(table)),

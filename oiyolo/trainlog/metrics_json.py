@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _LAST_FIELDS: Final = (
     *("iteration", "loss", "avg_loss", "rate", "seconds", "images", "hours_left"),
     *("images_per_s", "iou", "map", "valid_map50", "train_map50"),
+    "valid_loss",
 )
 _INTEGER_FIELDS: Final = frozenset({"iteration", "images", "run", "line"})
 
@@ -86,6 +87,8 @@ def _latest_values(lineage: Lineage) -> dict[str, Any] | None:
     if scores := score_facts(lineage.scores):
         row_values["valid_map50"] = scores.last.valid_map50
         row_values["train_map50"] = scores.last.train_map50
+    if len(measured := lineage.valid_losses):
+        row_values["valid_loss"] = measured["loss"].iloc[-1]
     values = {key: row_values[key] for key in (*_LAST_FIELDS, *lineage.layers)}
     values |= {key: int(values[key]) for key in _INTEGER_FIELDS & set(values)}
     for key, column in (("loss_smoothed", "loss"), ("iou_smoothed", "iou")):
@@ -102,6 +105,7 @@ def _best_values(lineage: Lineage) -> dict[str, Any]:
         "avg_loss": _extremum(lineage.column("iteration"), average, lowest=True),
         "loss_smoothed": _extremum(*_smoothed(lineage, "loss"), lowest=True),
         "iou_smoothed": _extremum(*_smoothed(lineage, "iou")),
+        "valid_loss": _extremum(*lineage.valid_loss_curve, lowest=True),
         "map": None if facts is None else {"value": facts.best, "iteration": facts.best_iteration},
         "valid_map50": None if scores is None else _best_score(scores.best),
     }

@@ -20,7 +20,7 @@ from oiyolo.trainlog.rows import REGION_NUMBERS, Iteration
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from oiyolo.trainlog.rows import Event, MapPoint
+    from oiyolo.trainlog.rows import Event, MapPoint, ValidLoss
 
 Values = npt.NDArray[Any]
 
@@ -130,6 +130,7 @@ class Records:
         regions: The region lines.
         loads: How long iterations waited for their images, where that has a line of its own.
         maps: The mAP points.
+        valid_losses: The losses on valid images.
         events: The events.
         dialects: Names of the recognised dialects, each with its first line.
         lines: Lines in the file.
@@ -151,6 +152,7 @@ class Records:
     regions: Columns = field(default_factory=lambda: Columns(_REGION_COLUMNS))
     loads: Columns = field(default_factory=lambda: Columns(_LOAD_COLUMNS))
     maps: list[MapPoint] = field(default_factory=list)
+    valid_losses: list[ValidLoss] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     dialects: dict[str, int] = field(default_factory=dict)
     lines: int = 0
@@ -207,6 +209,7 @@ class Records:
         if len(self.loads):
             self.loads = Columns(_LOAD_COLUMNS)
         self.maps.clear()
+        self.valid_losses.clear()
         self.events.clear()
 
     def snapshot(self, *, finished: bool = False) -> Records:
@@ -223,6 +226,7 @@ class Records:
             regions=self.regions.snapshot(),
             loads=self.loads.snapshot(),
             maps=self.maps[:],
+            valid_losses=self.valid_losses[:],
             events=self.events[:],
             dialects=dict(self.dialects),
             torn_lines=self.torn_lines[:],

@@ -83,6 +83,22 @@ class MapPoint(NamedTuple):
     line: int
 
 
+class ValidLoss(NamedTuple):
+    """The loss on the valid images, which the torch engine measures during training.
+
+    Attributes:
+        iteration: Number of the preceding iteration line; -1 before the first one.
+        loss: Mean loss per image.
+        run: 0-based number of the run in the file.
+        line: 1-based line number in the file.
+    """
+
+    iteration: int
+    loss: float
+    run: int
+    line: int
+
+
 class Event(NamedTuple):
     """An event in a log.
 

@@ -20,6 +20,7 @@ from oiyolo.trainlog.rows import (
     Iteration,
     MapPoint,
     RunRow,
+    ValidLoss,
 )
 from oiyolo.trainlog.summary import (
     Summary,
@@ -146,6 +147,11 @@ class TrainLog:
         return _frame(MapPoint, self._records.maps)
 
     @cached_property
+    def valid_losses(self) -> pd.DataFrame:
+        """One row per loss on the valid images; columns as in ``ValidLoss``."""
+        return _frame(ValidLoss, self._records.valid_losses)
+
+    @cached_property
     def events(self) -> pd.DataFrame:
         """One row per event; columns as in ``Event``."""
         return _frame(Event, self._records.events)
@@ -184,8 +190,8 @@ class TrainLog:
         Columns: iteration, loss, avg_loss, rate, seconds, images, iou (count-weighted mean over
         the iteration's region lines), iou_<layer> for each layer (the same over its lines; NaN if
         the layer had no object), map (0 to 1; NaN unless darknet measured it), valid_map50 and
-        train_map50 (0 to 1; NaN unless ``scores`` has a checkpoint of this iteration). If a resume
-        repeats an iteration number, the last one is kept.
+        train_map50 (0 to 1; NaN unless ``scores`` has a checkpoint of this iteration), valid_loss
+        (NaN unless it was measured). If a resume repeats an iteration number, the last one is kept.
         """
         import pandas as pd  # noqa: PLC0415  (slow import, not needed to follow a log)
 
@@ -195,10 +201,15 @@ class TrainLog:
         table: pd.DataFrame = pd.concat([self.iterations[[*key, *names]], layers], axis=1)
         table = table.drop_duplicates("iteration", keep="last").sort_values("iteration")
         points = self.maps.drop_duplicates(key, keep="last").set_index(key)["map"]
+        losses = self.valid_losses.drop_duplicates(key, keep="last").set_index(key)["loss"]
         metrics: pd.DataFrame = (
-            table.join(points, on=key).drop(columns="run").reset_index(drop=True)
+            table.join(points, on=key)
+            .join(losses.rename("valid_loss"), on=key)
+            .drop(columns="run")
+            .reset_index(drop=True)
         )
-        return metrics.assign(**self._score_columns(metrics["iteration"].to_numpy()))
+        scores = self._score_columns(metrics["iteration"].to_numpy())
+        return metrics.assign(**scores, valid_loss=metrics.pop("valid_loss"))
 
     def complaints(self) -> list[str]:
         """Return the errors that darknet printed and an unrecovered divergence, each once."""
@@ -253,7 +264,7 @@ class TrainLog:
 
 _DTYPES = {
     **dict.fromkeys(("kind", "text", "dialect"), "str"),
-    **dict.fromkeys(("map", "threshold"), "float64"),
+    **dict.fromkeys(("map", "threshold", "loss"), "float64"),
 }
 
 

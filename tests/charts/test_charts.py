@@ -377,3 +377,18 @@ def test_long_names_in_a_comparison_are_shortened_but_unique() -> None:
     assert all(len(label) < 50 for label in labels)
     assert labels[1].startswith("aaa")
     assert labels[1].endswith("zzz")
+
+
+def test_the_loss_of_valid_images_is_a_curve_of_its_own() -> None:
+    with_it = log_text(60).replace("\n40: ", "\nValidation loss: 30.5 (40 images)\n40: ")
+    with_it += "Validation loss: 20.5 (40 images)\n"
+    curves = {}
+    for text in (log_text(60), with_it):
+        ax = training.plot_loss(parse_log(text))
+        curves[text] = {line.get_label(): line for line in ax.get_lines()}
+    label = (curves[with_it].keys() - curves[log_text(60)].keys()).pop()
+    assert len(curves[with_it]) == len(curves[log_text(60)]) + 1
+    points = np.asarray(curves[with_it][label].get_xydata())
+    assert points.tolist() == [[39, 30.5], [60, 20.5]]
+    figures = build_metrics(parse_log(with_it), name="x")
+    assert (figures["last"]["valid_loss"], figures["best"]["valid_loss"]["iteration"]) == (20.5, 60)

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from oiyolo.networks.builders import build
+from oiyolo.networks.builders import build, stock
 from oiyolo.networks.cfg import parse
+from oiyolo.networks.layers import heads_of
 from oiyolo.networks.memory import CONTEXT_BYTES, choose_subdivisions, estimate_memory, largest_size
 from oiyolo.networks.schedule import Schedule
 
@@ -113,6 +114,20 @@ def test_the_workspace_is_a_close_upper_bound_of_cudnns(
 ) -> None:
     estimate = estimate_memory(yolov4(side_px, multi_scale=False), fork="alexeyab", cudnn=True)
     assert 1.0 <= images * estimate.workspace_bytes / 1e6 / printed_mb <= 1.15
+
+
+def test_torch_needs_what_was_measured_and_less_than_darknet() -> None:
+    cfg = stock("yolov3").copy()
+    cfg.net.set("width", 416)
+    cfg.net.set("height", 416)
+    for head in heads_of(cfg):
+        head.set("random", 0)
+    torch = estimate_memory(cfg, fork="alexeyab", torch=True).bytes_for(64) / GIB
+    darknet = estimate_memory(cfg, fork="alexeyab", cudnn=True).bytes_for(64) / GIB
+    assert 13 < torch < 2 * 13
+    assert torch < darknet
+    cfg.net.set("batch", 64)
+    assert choose_subdivisions(cfg, free_bytes=15 * GIB, fork="alexeyab", torch=True) == 2
 
 
 @pytest.mark.parametrize(

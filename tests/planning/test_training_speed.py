@@ -7,6 +7,7 @@ import pytest
 from oiyolo.core.errors import UsageError
 from oiyolo.darknet.gpus import Gpu
 from oiyolo.networks import builders
+from oiyolo.networks.schedule import schedule_of
 from oiyolo.planning.training_speed import (
     GPUS,
     check_gpu_name,
@@ -42,6 +43,32 @@ def test_what_was_measured_is_returned() -> None:
 def test_what_was_scaled_agrees_with_figures_of_other_users() -> None:
     assert seconds("yolov3", "V100", 608) == pytest.approx(3.0, rel=0.2)
     assert seconds("yolov3-tiny", "RTX 2070") == pytest.approx(0.3, rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("network", "gpu", "batch_s"),
+    [
+        ("yolov3", "H200", 64 / 958),
+        ("yolov3-tiny", "H200", 64 / 3659),
+        ("yolov3-tiny", None, 8 * 1.76),
+    ],
+)
+def test_what_was_measured_with_torch_is_returned(
+    network: str, gpu: str | None, batch_s: float
+) -> None:
+    cfg = builders.build(network, class_count=80, size_wh=(416, 416))
+    duration_s, text = estimate(cfg, (), gpu, engine="torch")
+    assert duration_s is not None
+    assert duration_s == pytest.approx(batch_s, rel=0.03)
+    assert "torch" in text.lower()
+    assert duration_s < seconds(network, gpu)
+
+
+def test_the_demos_network_takes_as_long_with_torch_as_measured() -> None:
+    cfg = builders.build("demo", class_count=1, size_wh=(96, 96))
+    duration_s, _ = estimate(cfg, (), engine="torch")
+    assert duration_s is not None
+    assert 4 * duration_s / schedule_of(cfg).batch == pytest.approx(0.024, rel=0.1)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import colorsys
 import itertools
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from oiyolo.networks import cfg as cfgs
 from oiyolo.torch_engine import augment, samples
 from oiyolo.torch_engine.cache import ImageCache
 from oiyolo.torch_engine.input_sizes import size_at
-from oiyolo.torch_engine.loader import Loader
+from oiyolo.torch_engine.loader import BatchMaker, Loader
 from oiyolo.torch_engine.rules import rules_for
 
 if TYPE_CHECKING:
@@ -154,12 +155,7 @@ def test_a_stream_is_repeated_bit_by_bit_also_from_the_middle(
 ) -> None:
     path, cfg = dataset(), network(f"mixup=1\n{AUGMENTED}", "jitter=.2")
     with loader(path, cfg) as first, loader(path, cfg, threads=1) as second:
-        batches = [next(first) for _ in range(3)]
-        state = first.state()
-        first.set_size((96, 32))
-        assert next(first).images.shape == (4, 3, 32, 96)
-        first.restore(state)
-        batches += [next(first) for _ in range(20)]
+        batches = [next(first) for _ in range(23)]
         for batch in batches:
             other = next(second)
             assert all(torch.equal(a, b) for a, b in zip(batch[:3], other[:3], strict=True))
@@ -167,6 +163,65 @@ def test_a_stream_is_repeated_bit_by_bit_also_from_the_middle(
         assert torch.equal(next(third).images, batches[3].images)
     with loader(path, cfg, seed=6) as other_seed:
         assert not torch.equal(next(other_seed).images, batches[0].images)
+
+
+def test_a_change_of_size_wastes_no_prepared_image(
+    dataset: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches have the size of their iteration, although they are prepared before it."""
+    made: list[tuple[int, tuple[int, int]]] = []
+    make = BatchMaker.make
+
+    def record(maker: BatchMaker, positions: Any, size_wh: tuple[int, int], **options: Any) -> Any:
+        made.extend((position, size_wh) for position in positions.tolist())
+        return make(maker, positions, size_wh, **options)
+
+    monkeypatch.setattr(BatchMaker, "make", record)
+    path, cfg = dataset(), network(batch=8)
+
+    def size_of(iteration: int) -> tuple[int, int]:
+        return [(32, 32), (64, 32), (32, 96)][iteration // 10 % 3]
+
+    with loader(path, cfg, sizes=size_of, batch_images=4, position=24) as batches:
+        images = [next(batches).images for _ in range(80)]
+    assert [image.shape[:1:-1] for image in images] == [size_of(3 + i // 2) for i in range(80)]
+    assert [position for position, _ in made] == list(range(24, 24 + len(made)))
+    assert all(size_wh == size_of(position // 8) for position, size_wh in made)
+    fixed = size_of(13)
+    with loader(path, cfg, sizes=lambda _: fixed, batch_images=4, position=13 * 8) as alone:
+        assert torch.equal(next(alone).images, images[20])
+
+
+def test_a_sample_is_spread_over_the_list_and_can_be_repeated(
+    dataset: Callable[..., Path],
+) -> None:
+    path = dataset([*SIZES, (50, 40)])
+    with loader(path, network(), augment=False, in_order=True, limit=2) as batches:
+        first = list(batches)
+        batches.rewind()
+        second = list(batches)
+    assert [len(batch.images) for batch in first] == [2]
+    assert torch.equal(first[0].images, second[0].images)
+    with loader(path, network(batch=5), augment=False, in_order=True) as batches:
+        (whole,) = batches
+    assert torch.equal(whole.images[[0, 2]], first[0].images)
+
+
+def test_memory_is_not_used_again_before_the_training_has_read_it(
+    dataset: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch's memory comes from the producer's stream, so the reading stream is recorded."""
+    recorded: list[tuple[int, Any]] = []
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda _: "training")
+    monkeypatch.setattr(
+        torch.Tensor, "record_stream", lambda tensor, name: recorded.append((id(tensor), name))
+    )
+    with loader(dataset(), network()) as batches:
+        batch = next(batches)
+        assert not recorded
+        batches._stream = Mock(spec=torch.cuda.Stream)
+        batch = next(batches)
+    assert recorded == [(id(batch.images), "training")]
 
 
 def test_processes_share_a_stream(dataset: Callable[..., Path]) -> None:
@@ -243,19 +298,6 @@ def test_mixup_blends_two_images_and_joins_their_boxes(dataset: Callable[..., Pa
         assert min(np.abs(image - (first + other) / 2).max() for other in sources) < 1e-6
 
 
-@pytest.mark.parametrize("option", ["blur=1", "gaussian_noise=5", "track=1", "contrastive=1"])
-def test_an_unsupported_option_names_its_line(option: str) -> None:
-    with pytest.raises(cfgs.CfgError) as error:
-        augment.augmentation_of(network(option), ALEXEYAB)
-    assert error.value.line == 6
-    assert "darknet" in error.value.remedy
-
-
-def test_mosaic_with_letter_box_is_refused() -> None:
-    with pytest.raises(cfgs.CfgError):
-        augment.augmentation_of(network("mosaic=1\nletter_box=1"), ALEXEYAB)
-
-
 def test_options_that_a_fork_does_not_have_are_ignored() -> None:
     cfg = network("mosaic=1\nletter_box=1\nflip=0\nblur=1", "resize=2")
     options = augment.augmentation_of(cfg, PJREDDIE)
@@ -302,22 +344,37 @@ def test_an_unreadable_image_is_an_error(
     assert "2.jpg" in error.value.found
 
 
-def test_images_that_do_not_fit_in_memory_are_mapped_then_decoded_again(
-    dataset: Callable[..., Path], tmp_path: Path
+def test_images_that_do_not_fit_in_memory_are_decoded_again(
+    dataset: Callable[..., Path],
 ) -> None:
     path = dataset([(40, 30)] * 4)
-    paths = samples.read(path, 2).paths
-    size = 40 * 30 * 3
-    before = set(tmp_path.iterdir())
-    cache = ImageCache(paths, memory_bytes=size, file_bytes=2 * size, folder=tmp_path)
+    cache = ImageCache(samples.read(path, 2).paths, limit_bytes=2 * 40 * 30 * 3)
     first = [cache.get(number).copy() for number in range(4)]
-    assert set(tmp_path.iterdir()) == before  # the file has no name
+    np.testing.assert_array_equal(cache.get(3), first[3])
     for number in range(4):
         path.with_name(f"{number}.jpg").unlink()
-    for number in range(3):
+    for number in range(2):
         np.testing.assert_array_equal(cache.get(number), first[number])
     with pytest.raises(InputFormError):
-        cache.get(3)
+        cache.get(2)
+
+
+def test_no_further_image_is_kept_while_memory_is_short(
+    dataset: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of what was available at first stays available, whoever uses the rest."""
+    monkeypatch.setattr("oiyolo.torch_engine.cache._CHECK_BYTES", 1)
+    available = [1 << 30]
+    paths = samples.read(dataset([(40, 30)] * 4), 2).paths
+    cache = ImageCache(paths, available=lambda: available[0])
+    kept = [cache.get(0) is cache.get(0)]
+    available[0] = 500 << 20
+    kept.append(cache.get(1) is cache.get(1))
+    available[0] = 600 << 20
+    kept.append(cache.get(2) is cache.get(2))
+    assert kept == [True, False, True]
+    alone, shared = (ImageCache([], available=lambda: 1 << 30, processes=n)._left for n in (1, 4))
+    assert (alone, shared) == (1 << 29, 1 << 27)
 
 
 def test_sizes_are_a_function_of_the_iteration() -> None:

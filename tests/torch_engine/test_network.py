@@ -6,9 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnxruntime
 import pytest
-from onnx import helper
 
 pytest.importorskip("torch", reason="the torch engine needs PyTorch")
 
@@ -23,11 +21,13 @@ from oiyolo.torch_engine.heads import Heads
 from oiyolo.torch_engine.network import TorchNetwork
 from oiyolo.torch_engine.optimizer import MovingAverage, learning_rate, set_rate, sgd
 from oiyolo.torch_engine.rules import rules_for
-from oiyolo.torch_engine.weights_io import load_weights, save_weights
+from oiyolo.torch_engine.weights_io import WeightsCopy, load_weights
 from tests.support.darknet_parity import (
     GOLDEN,
     SEED,
+    as_input,
     class_count_of,
+    raw_outputs,
     seeded_images,
     seeded_weights,
 )
@@ -57,18 +57,7 @@ def filled(cfg: Cfg, folder: Path, fork: ForkName = "alexeyab") -> tuple[TorchNe
 def onnx_heads(cfg: Cfg, weights: Path, images: Any, fork: str) -> list[Any]:
     """Return the raw outputs of the heads of the converted network."""
     names = tuple(str(number) for number in range(class_count_of(cfg)))
-    model = convert(cfg, weights, ModelFacts(names, fork=fork))
-    made = {node.output[0]: node for node in model.graph.node}
-    heads = [
-        made[node.input[0]].input[0]
-        for node in model.graph.node
-        if node.op_type == "Transpose" and helper.get_node_attr_value(node, "perm") == [0, 1, 3, 2]
-    ]
-    for name in heads:
-        model.graph.output.append(helper.make_tensor_value_info(name, 1, None))
-    session = onnxruntime.InferenceSession(model.SerializeToString())
-    outputs: list[Any] = session.run(heads, {"images": images})
-    return outputs
+    return raw_outputs(convert(cfg, weights, ModelFacts(names, fork=fork)), images)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -78,8 +67,7 @@ def test_raw_outputs_are_those_of_the_converted_network(
 ) -> None:
     cfg = golden(name)
     network, weights = filled(cfg, tmp_path, fork)
-    pixels = seeded_images(cfg, SEED, 2).transpose(0, 3, 1, 2)
-    images = np.ascontiguousarray(pixels, dtype=np.float32) / 255
+    images = as_input(seeded_images(cfg, SEED, 2))
     with torch.no_grad():
         own = network.eval()(torch.from_numpy(images))
     theirs = onnx_heads(cfg, weights, images, fork)
@@ -104,7 +92,7 @@ def test_images_of_another_size_are_computed_as_a_network_of_that_size(tmp_path:
 @pytest.mark.parametrize("name", ["yolov4", "rare"])
 def test_weights_are_written_as_they_were_read(name: str, tmp_path: Path) -> None:
     network, path = filled(golden(name), tmp_path, "pjreddie")
-    save_weights(network, tmp_path / "copy.weights", 640)
+    WeightsCopy(network, 640).save(tmp_path / "copy.weights")
     copy = (tmp_path / "copy.weights").read_bytes()
     assert copy[20:] == path.read_bytes()[20:]
     assert load_weights(network, tmp_path / "copy.weights") == (len(network.layers), 640)

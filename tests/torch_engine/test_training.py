@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import shutil
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -20,9 +21,18 @@ from oiyolo.darknet.program import data_file
 from oiyolo.networks import cfg as cfgs
 from oiyolo.networks.weights import check_weights
 from oiyolo.torch_engine.__main__ import main
+from oiyolo.torch_engine.heads import Heads
+from oiyolo.torch_engine.loader import Loader
+from oiyolo.torch_engine.network import TorchNetwork
 from oiyolo.torch_engine.options import Options, parse
+from oiyolo.torch_engine.rules import rules_for
 from oiyolo.torch_engine.sidecar import load_state, state_path
+from oiyolo.torch_engine.step import REPRODUCIBLE, Stepper
 from oiyolo.torch_engine.training import Training
+from oiyolo.torch_engine.validation import Validation, measurement_plan
+from oiyolo.torch_engine.weights_io import WeightsCopy, load_weights
+from oiyolo.training.live_reader import LiveReader
+from oiyolo.training.monitors import ErrorReported
 from oiyolo.trainlog.parse import read_log
 
 if TYPE_CHECKING:
@@ -194,6 +204,64 @@ def test_the_final_weights_belong_to_the_network(folder: Path) -> None:
     assert report.header.seen == 3 * 4
 
 
+def test_the_loss_on_valid_images_is_measured_and_changes_nothing(folder: Path) -> None:
+    """At the end of a run, on images as they are, with the rolling statistics."""
+    (folder / "train.txt").rename(folder / "all.txt")
+    paths = (folder / "all.txt").read_text().split()
+    (folder / "train.txt").write_text("\n".join(paths[:3]))
+    data = (folder / "obj.data").read_text()
+    (folder / "obj.data").write_text(data.replace("valid = train.txt", "valid = valid.txt"))
+    assert "Validation" not in train(folder, 5)  # without a list
+    weights = final(folder)
+    (folder / "valid.txt").write_text("\n".join(paths[3:]))
+    (folder / "train_log.txt").write_text(train(folder, 5))
+    assert final(folder) == weights
+    log = read_log(folder / "train_log.txt")
+    (measured,) = log.valid_losses.itertuples()
+    assert measured.iteration == 5
+    assert log.metrics()["valid_loss"].notna().tolist() == [False] * 4 + [True]
+
+    cfg, rules = cfgs.read(folder / "network.cfg"), rules_for("pjreddie", gpu=True)
+    network = TorchNetwork(cfg, rules).eval()
+    load_weights(network, folder / "weights" / "network_final.weights")
+    options: dict[str, Any] = {"augment": False, "in_order": True, "batch_images": 3}
+    with (
+        Loader(folder / "valid.txt", cfg, rules, device="cpu", seed=0, **options) as batches,
+        torch.no_grad(),
+    ):
+        (batch,) = batches
+        heads = Heads(network)
+        targets = heads.targets(batch.truths, cfg.size_wh, torch.device("cpu"))
+        loss, _ = heads.loss(network(batch.images), targets, cfg.size_wh, 20)
+    assert measured.loss == pytest.approx(float(loss) / 3, rel=1e-4)
+
+
+def test_measuring_takes_a_small_share_of_the_images() -> None:
+    for batch, iterations in [(4, 2400), (64, 6000), (64, 500_200), (1, 100), (64, 40)]:
+        interval, images = measurement_plan(batch, iterations, 100)
+        assert interval % 100 == 0
+        assert images <= max(1, min(1000, 0.04 * batch * interval))
+        assert interval == 100 or iterations // interval >= 10
+    assert measurement_plan(64, 6000, 100) == (400, 1000)
+    assert measurement_plan(4, 2400, 100) == (200, 32)
+
+
+def test_a_stop_ends_a_measurement(folder: Path) -> None:
+    network = TorchNetwork(
+        cfgs.parse(CFG.format(iterations=1, net="", head=""), path="n.cfg"),
+        rules_for("pjreddie", gpu=True),
+    )
+    validation = Validation(
+        network, Heads(network), folder / "train.txt", limit=5, batch_images=2, form=REPRODUCIBLE
+    )
+    assert validation.image_count == 5
+    asked = iter([False, True])
+    assert validation.measure(0, lambda: next(asked)) is None
+    assert network.training
+    assert validation.measure(0, lambda: False) is not None
+    validation.close()
+
+
 def test_a_seed_gives_the_same_weights_and_another_seed_others(folder: Path) -> None:
     results = []
     for seed in (1, 1, 2):
@@ -230,6 +298,24 @@ def test_sigterm_saves_what_the_training_goes_on_from(folder: Path) -> None:
     assert header.seen == 3 * 4
     train(folder, 6, weights="network.backup")
     assert final(folder) == wanted
+
+
+def test_a_full_disk_ends_the_training_and_leaves_the_weights_before(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(folder, 4, on_text=at_iteration(2, stop_now))
+    good = final(folder, "network.backup")
+
+    def fail(_: WeightsCopy, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(WeightsCopy, "write", fail)
+    with pytest.raises(OSError, match="No space left"):
+        train(folder, 4, weights="network.backup", on_text=at_iteration(3, stop_now))
+    assert final(folder, "network.backup") == good
+    assert load_state(folder / "weights" / "network.backup") is not None
+    assert not list((folder / "weights").glob("*.part"))
 
 
 def test_a_run_keeps_its_seed_without_one_on_the_command_line(folder: Path) -> None:
@@ -316,6 +402,27 @@ def test_the_program_reports_errors_with_their_exit_code(
 ) -> None:
     assert main(["detector", "train", "missing.data", "n.cfg"]) == InputFormError.exit_code
     assert "missing.data" in capsys.readouterr().out
+
+
+def test_a_gpu_without_enough_memory_is_reported_so_that_the_run_goes_on_with_less(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = (
+        "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 14.56 GiB "
+        "of which 1.19 GiB is free.\nSee documentation for Memory Management"
+    )
+
+    def fail(*_: Any) -> None:
+        raise torch.OutOfMemoryError(message)
+
+    monkeypatch.setattr(Stepper, "step", fail)
+    (folder / "network.cfg").write_text(CFG.format(iterations=2, net="", head=""))
+    assert main(["detector", "train", "obj.data", "network.cfg", "--device", "cpu"]) != 0
+    read = LiveReader()
+    lines = capsys.readouterr().out.splitlines()
+    events = [event for line in lines for event in read(line.encode())]
+    (error,) = [event for event in events if isinstance(event, ErrorReported)]
+    assert error.out_of_memory
 
 
 def test_the_command_line_is_darknets() -> None:

@@ -259,3 +259,9 @@ def test_tensorboard_drops_iterations_that_a_resume_replaced(tmp_path: Path) -> 
     reader.Reload()  # while TensorBoard is open
     read = [(scalar.step, scalar.value) for scalar in reader.Scalars("loss")]
     assert read == [(i, 1.5) for i in range(1, 81)] + [(i, 2.5) for i in range(81, 91)]
+
+
+def test_the_validation_loss_is_appended_after_its_iteration_was_written(tmp_path: Path) -> None:
+    write(tmp_path, lines(1, 10))
+    assert write(tmp_path, lines(1, 10) + "Validation loss: 0.250000 (40 images)\n") == 1
+    assert scalars(tmp_path)["valid_loss"] == [(10, 0.25)]

@@ -304,3 +304,14 @@ def test_an_unreachable_bucket_is_only_logged(
     bucket.fails = True
     Backup(checkpoints, CheckpointKeeper(checkpoints), "gs://b").close()
     assert "does not answer" in caplog.text
+
+
+def test_the_torch_engine_writes_a_state_with_the_weights(tmp_path: Path) -> None:
+    darknets = make_checkpoints(tmp_path)
+    torchs = replace(darknets, engine="torch")
+    assert torchs.needed_bytes == darknets.needed_bytes + darknets.size_bytes
+    averaged = cfgs.parse(TEXT.replace("[net]", "[net]\nema_alpha=.9", 1), path="n.cfg")
+    assert (
+        replace(torchs, cfg=averaged).needed_bytes
+        == darknets.needed_bytes + 3 * darknets.size_bytes
+    )

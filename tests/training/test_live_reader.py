@@ -140,3 +140,14 @@ def test_iou_is_the_mean_over_all_objects() -> None:
 def test_no_line_raises(line: bytes) -> None:
     for event in LiveReader()(line):
         assert isinstance(event, (IterationStats, MapMeasured, WeightsSaved, ErrorReported))
+
+
+def test_the_validation_loss_is_no_event_and_disturbs_none() -> None:
+    """The torch engine prints it after an iteration."""
+    read = LiveReader()
+    iteration = b"1: 8.5, 8.5 avg, 0.000001 rate, 0.5 seconds, 8 images"
+    (stats,) = read(iteration)
+    assert not read(b"Validation loss: 2.500000 (40 images)")
+    (again,) = LiveReader()(iteration)
+    assert stats == again
+    assert [type(event) for event in read(iteration.replace(b"1:", b"2:"))] == [IterationStats]

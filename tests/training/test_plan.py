@@ -332,3 +332,19 @@ def test_an_error_in_a_users_file_is_reported_with_its_line(
         plan_for(network="mine.cfg")
     assert caught.value.where == str(tmp_path / "mine.cfg")
     assert re.search(r"line \d+: .*lekay", caught.value.found)
+
+
+def test_what_the_torch_engine_does_not_support_is_an_error_with_its_line(
+    plan_for: PlanMaker, tmp_path: Path
+) -> None:
+    text = stock("yolov3-tiny").render().replace("[net]", "[net]\nblur=1\nmosaic=1", 1)
+    (tmp_path / "mine.cfg").write_text(text)
+    keys: dict[str, Any] = {"network": "mine.cfg", "fork": "alexeyab"}
+    plan_for(**keys)
+    with pytest.raises(InputFormError) as caught:
+        plan_for(**keys, engine="torch")
+    line = text.splitlines().index("blur=1") + 1
+    assert caught.value.where == f"{tmp_path / 'mine.cfg'}:{line}"
+    (tmp_path / "mine.cfg").write_text(text.replace("blur=1", "blur=0"))
+    warnings = plan_for(**keys, engine="torch").warnings
+    assert not any("OpenCV" in warning for warning in warnings)

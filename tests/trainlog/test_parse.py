@@ -149,6 +149,7 @@ def test_metrics_of_a_pjreddie_log() -> None:
         "map",
         "valid_map50",
         "train_map50",
+        "valid_loss",
     ]  # fmt: skip
     assert table["iteration"].tolist() == [1, 2]
     assert table["iou_16"][0] == pytest.approx((0.2 * 3 + 0.4) / 4)
@@ -531,9 +532,9 @@ def test_metrics_csv_is_written(tmp_path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert text.splitlines()[0] == (
         "iteration,loss,avg_loss,rate,seconds,images,iou,iou_16,iou_23,iou_30,iou_37,map,"
-        "valid_map50,train_map50"
+        "valid_map50,train_map50,valid_loss"
     )
-    assert text.splitlines()[3] == "100,3.1,3.2,0.002,0.5,6400,0.25,,,0.25,,0.9375,,"
+    assert text.splitlines()[3] == "100,3.1,3.2,0.002,0.5,6400,0.25,,,0.25,,0.9375,,,"
     assert pd.read_csv(path)["iteration"].tolist() == [1, 2, 100]
 
 
@@ -541,7 +542,7 @@ def test_empty_tables_have_their_columns() -> None:
     log = parse_log("nothing\n")
     assert log.metrics().columns.tolist() == [
         "iteration", "loss", "avg_loss", "rate", "seconds", "images", "iou", "map",
-        "valid_map50", "train_map50",
+        "valid_map50", "train_map50", "valid_loss",
     ]  # fmt: skip
     assert log.regions.empty
     assert log.events.columns.tolist() == ["line", "iteration", "kind", "text"]
@@ -717,3 +718,35 @@ def test_excess_layers_are_ignored_as_junk() -> None:
     log = parse_log(lines)
     assert len(log.regions) == 1000
     assert len(log.metrics().columns) < 300
+
+
+def test_the_validation_loss_belongs_to_the_iteration_before_it() -> None:
+    """The torch engine's line; what surrounds it is read as without it."""
+    region = "Region 16 Avg IOU: 0.5, Class: 0.5, Obj: 0.4, No Obj: 0.3, .5R: 1, .75R: 0,  count: 2"
+    measured = ["2.500000 (40 images)", "nan (1 image)", "2.000000 (40 images)"]
+    head = "Learning Rate: 0.001, Momentum: 0.9, Decay: 0.0005"
+
+    def text(losses: list[str]) -> str:
+        lines = [head]
+        for number, loss in zip((1, 2, 3), losses, strict=True):
+            lines += [region, f"{number}: 8.5, 8.5 avg, 0.000001 rate, 0.5 seconds, 8 images"]
+            lines += [f"Validation loss: {loss}"] if loss else []
+        return "\n".join(lines) + "\n"
+
+    log, without = parse_log(text(measured)), parse_log(text(["", "", ""]))
+    assert log.valid_losses.drop(columns="line").to_numpy().tolist()[::2] == [
+        [1, 2.5, 0],
+        [3, 2, 0],
+    ]
+    assert log.valid_losses["loss"].isna().tolist() == [False, True, False]
+    assert log.metrics()["valid_loss"].tolist()[::2] == [2.5, 2.0]
+    assert without.metrics()["valid_loss"].isna().all()
+    other_columns = [name for name in log.metrics() if name != "valid_loss"]
+    pd.testing.assert_frame_equal(log.metrics()[other_columns], without.metrics()[other_columns])
+    assert log.summary.other == without.summary.other == 0
+    assert log.summary.dialects == ("pjreddie",)
+    # A run that replaces iterations replaces what was measured in them.
+    resumed = text(measured) + text(["", "1.5 (40 images)", ""])
+    lineage = build_lineage(parse_log(resumed))
+    assert [points.tolist() for points in lineage.valid_loss_curve] == [[2], [1.5]]
+    assert parse_log("Validation loss: unknown\n").valid_losses.empty

@@ -80,7 +80,7 @@ def test_damaged_scores_are_left_out_with_a_warning(
 def test_metrics_have_the_scores_of_their_iterations() -> None:
     log = parse_log(lines([1, 2, 3, 5, 7]))
     columns = ["valid_map50", "train_map50"]
-    assert log.metrics().columns.tolist()[-3:] == ["map", *columns]
+    assert log.metrics().columns.tolist()[-4:] == ["map", *columns, "valid_loss"]
     assert log.metrics()[columns].isna().all(axis=None)
     # Iteration 6 was not printed, and 9 is not in the log (yet).
     scored = log.with_scores([score(2, 0.2), score(6, 0.6, math.nan), score(9, 0.9)]).metrics()

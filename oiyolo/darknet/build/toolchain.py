@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from oiyolo.core import process
+from oiyolo.core import memory, process
 from oiyolo.darknet import gpus as gpu_query
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def find(
         gpus=tuple(gpu_query.gpus()),
         processor=tuple(sorted(_PROCESSOR_FEATURES & _processor_features())),
         cpus=len(os.sched_getaffinity(0)),
-        memory_bytes=_free_memory_bytes(),
+        memory_bytes=memory.available_bytes() or 0,
     )
 
 
@@ -332,11 +332,6 @@ def _opencv_version(search_path: str) -> str:
 def _processor_features() -> set[str]:
     flags = re.search(r"^flags\s*:(.*)$", _read(Path("/proc/cpuinfo")), re.MULTILINE)
     return set(flags[1].split()) if flags else set()
-
-
-def _free_memory_bytes() -> int:
-    match = re.search(r"^MemAvailable:\s*(\d+) kB", _read(Path("/proc/meminfo")), re.MULTILINE)
-    return int(match[1]) << 10 if match else 0
 
 
 def _read(path: Path) -> str:

@@ -269,7 +269,8 @@ def _train(task: TrainingTask, run: Run, choice: EngineChoice) -> Trained:
 
 def _checkpoints_of(task: TrainingTask, run: Run) -> Checkpoints:
     own_map = run.map_source(task.project.config.train.map) == "own"
-    return Checkpoints(run, task.darknet.fork, task.plan.cfg, own_map=own_map)
+    engine = task.darknet.engine
+    return Checkpoints(run, task.darknet.fork, task.plan.cfg, own_map=own_map, engine=engine)
 
 
 def _is_finished(run: Run, checkpoints: Checkpoints) -> bool:
@@ -346,7 +347,7 @@ def _as_plan(task: TrainingTask, run: Run | None, choice: EngineChoice, *, detac
         f"{'resume' if run else 'start'} {name}: {plan.summary}",
         start,
         *plan.reasons,
-        map_text(source, task.darknet.fork, has_valid=task.has_valid_images),
+        map_text(source, task.darknet.fork, task.darknet.engine, has_valid=task.has_valid_images),
         f"train with {choice.engine}, because {choice.reason}",
         f"run {shlex.join(argv)}",
         f"change the network:\n{changes}" if changes else "use the network unchanged",

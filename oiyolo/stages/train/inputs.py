@@ -120,18 +120,21 @@ def make_training_plan(project: Project, split: SplitLists, darknet: Darknet) ->
 
 def run_recipe(project: Project, split: SplitLists, plan: TrainingPlan) -> dict[str, object]:
     """Return what identifies a training run; equal on all machines for the same run."""
-    image_ids = {name: lists.read_ids(split.list_path(name)) for name in _LISTS}
     weights: object = plan.weights
     if (path := find_file(plan.weights, project.folder)) is not None:
         check_weights(path)
         weights = files.sha256_of(path)
+    return {**data_recipe(project, split), "network": plan.identity, "weights": weights}
+
+
+def data_recipe(project: Project, split: SplitLists) -> dict[str, object]:
+    """Return the part of a run's recipe that identifies the data that it is trained on."""
+    image_ids = {name: lists.read_ids(split.list_path(name)) for name in _LISTS}
     return {
         "dataset": staleness.fingerprint(
             [image_ids, files.sha256_of(split.folder / "boxes.csv"), list(split.class_names)]
         ),
         "images": prepare_stage.prepared_options(project),
-        "network": plan.identity,
-        "weights": weights,
     }
 
 

@@ -109,7 +109,11 @@ class TrainingLoop:
         self._max_batches = task.plan.schedule.max_batches
         self._map_source = run.map_source(self._options.map)
         self._checkpoints = Checkpoints(
-            run, task.darknet.fork, task.plan.cfg, own_map=self._map_source == "own"
+            run,
+            task.darknet.fork,
+            task.plan.cfg,
+            own_map=self._map_source == "own",
+            engine=task.darknet.engine,
         )
         self._keeper = CheckpointKeeper(self._checkpoints)
         self._history = TrainingHistory(run.log_path)
@@ -135,6 +139,7 @@ class TrainingLoop:
             cudnn=self._task.darknet.cudnn,
             measures_map=self._map_source == "darknet" and bool(fork.map_flags),
             scores_weights=self._map_source == "own",
+            engine=self._task.darknet.engine,
             image_bytes=prepare_stage.prepared_bytes(self._task.project),
         )
         for warning in warnings:
@@ -464,7 +469,9 @@ class TrainingLoop:
         start = f"resuming {name} at iteration {done:,}" if done else f"starting {name}"
         _log.info("train: %s: %s", start, self._plan.summary)
         if self._task.has_valid_images:  # otherwise the preflight checks have warned
-            _log.info("train: will %s", map_text(self._map_source, self._task.darknet.fork))
+            darknet = self._task.darknet
+            text = map_text(self._map_source, darknet.fork, darknet.engine)
+            _log.info("train: will %s", text)
         if self._map_source != self._options.map:
             _log.info("train: %s began with [train] map = %r and keeps it", name, self._map_source)
         if not self._recovery_state.measures_map:
