@@ -199,13 +199,13 @@ def interval(values: Floats, estimate: float, *, images: int) -> tuple[float, fl
     margin = 0.5 / len(defined)
     normal = NormalDist()
     bias = 2 * normal.inv_cdf(float(np.clip(below, margin, 1 - margin)))
-    deviate = math.sqrt(images / (images - 1)) * _student_deviate(images - 1)
+    deviate = math.sqrt(images / (images - 1)) * student_deviate(images - 1)
     shares = normal.cdf(bias - deviate), normal.cdf(bias + deviate)
     low, high = np.quantile(defined, shares)
     return min(float(low), estimate), max(float(high), estimate)
 
 
-def _student_deviate(freedom: int) -> float:
+def student_deviate(freedom: float) -> float:
     """Return the deviate of Student's t that bounds the coverage, for the degrees of freedom.
 
     Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.5: exact to 0.01 from 4 on.

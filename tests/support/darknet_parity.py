@@ -28,8 +28,9 @@ from oiyolo.inference.convert import convert
 from oiyolo.inference.facts import ModelFacts
 from oiyolo.networks import cfg as cfgs
 from oiyolo.networks.graph import Head, graph
-from oiyolo.networks.layers import HEAD_KINDS, layers
+from oiyolo.networks.layers import HEAD_KINDS, head_channels, heads_with_previous, layers
 from oiyolo.networks.parameters import read_parameters
+from oiyolo.networks.stock import TEXTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,6 +45,10 @@ GOLDEN: Final = Path(__file__).parents[1] / "inference" / "golden"
 SEED: Final = 1
 GOLDEN_IMAGES: Final = 2
 GOLDEN_ROWS: Final = 60
+ALL_FORKS: Final = ("yolov3", "yolov2", "depthwise")
+"""Golden networks that every fork computes; the others have layers of AlexeyAB's."""
+MEASURED_IMAGES: Final = 12
+"""Enough that deep networks do not magnify the rounding of floats beyond the tolerances."""
 TIMEOUT_S: Final = 300.0
 HEADER: Final = struct.pack("<3iQ", 0, 2, 0, 0)
 Floats = np.ndarray[Any, np.dtype[np.float64]]
@@ -223,9 +228,65 @@ def model_rows(
     names = tuple(str(number) for number in range(class_count_of(cfg)))
     model = convert(cfg, weights, ModelFacts(names, fork=fork))
     session = onnxruntime.InferenceSession(model.SerializeToString())
-    pixels = np.ascontiguousarray(images.transpose(0, 3, 1, 2), dtype=np.float32) / 255
-    boxes, scores = session.run(["boxes", "scores"], {"images": pixels})
+    boxes, scores = session.run(["boxes", "scores"], {"images": as_input(images)})
     return boxes, scores
+
+
+def stock_network(name: str) -> Cfg:
+    """Return a network of the project, for two classes and small images."""
+    cfg = cfgs.parse(TEXTS[name](), path=name)
+    for key, value in {"width": 96, "height": 64, "batch": 1, "subdivisions": 1}.items():
+        cfg.net.set(key, value)
+    for before, head in heads_with_previous(cfg):
+        head.set("classes", 2)
+        before.set("filters", head_channels(head))
+    return cfg
+
+
+def measured_weights(cfg: Cfg, path: Path) -> bytes:
+    """Return weights for a deep network, whose statistics are those of images.
+
+    They do not magnify the rounding of floats as other random weights would.
+
+    Args:
+        cfg: The network.
+        path: File for weights that are needed meanwhile.
+    """
+    path.write_bytes(seeded_weights(cfg, SEED))
+    images = seeded_images(cfg, SEED, MEASURED_IMAGES)
+    return seeded_weights(cfg, SEED, measured_statistics(cfg, path, images))
+
+
+def photographs(folder: Path, size_wh: tuple[int, int], count: int) -> npt.NDArray[np.uint8]:
+    """Return the first photographs of a folder, stretched, shape (count, height, width, 3)."""
+    paths = sorted(folder.glob("*.jpg"))[:count]
+    images = (Image.open(path).convert("RGB").resize(size_wh) for path in paths)
+    return np.stack([np.asarray(image) for image in images])
+
+
+def raw_output_names(model: onnx.ModelProto) -> list[str]:
+    """Return the names of the outputs of a converted network's last convolutions, by head."""
+    made = {node.output[0]: node for node in model.graph.node}
+    return [
+        made[node.input[0]].input[0]
+        for node in model.graph.node
+        if node.op_type == "Transpose" and helper.get_node_attr_value(node, "perm") == [0, 1, 3, 2]
+    ]
+
+
+def raw_outputs(model: onnx.ModelProto, images: npt.NDArray[np.float32]) -> list[Any]:
+    """Return what a converted network computes in front of its heads."""
+    names = raw_output_names(model)
+    for name in names:
+        model.graph.output.append(helper.make_tensor_value_info(name, 1, None))
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    outputs: list[Any] = session.run(names, {"images": images})
+    return outputs
+
+
+def as_input(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Return images as a network gets them, shape (images, 3, height, width), from 0 to 1."""
+    return np.ascontiguousarray(images.transpose(0, 3, 1, 2), dtype=np.float32) / np.float32(255)
 
 
 def measured_statistics(
@@ -261,8 +322,7 @@ def measured_statistics(
     for output in outputs:
         body.output.append(helper.make_tensor_value_info(output, 1, None))
     session = onnxruntime.InferenceSession(model.SerializeToString())
-    pixels = np.ascontiguousarray(images.transpose(0, 3, 1, 2), dtype=np.float32) / 255
-    values = iter(session.run(outputs, {"images": pixels}))
+    values = iter(session.run(outputs, {"images": as_input(images)}))
     return {index: (next(values).ravel(), next(values).ravel()) for index in indices}
 
 

@@ -30,7 +30,7 @@ from oiyolo.torch_engine.heads import Heads
 from oiyolo.torch_engine.network import TorchNetwork
 from oiyolo.torch_engine.optimizer import learning_rate, set_rate, sgd
 from oiyolo.torch_engine.rules import rules_for
-from oiyolo.torch_engine.weights_io import load_weights, save_weights
+from oiyolo.torch_engine.weights_io import WeightsCopy, load_weights
 from tests.support.darknet_parity import GOLDEN, seeded_weights, uniform
 
 if TYPE_CHECKING:
@@ -272,7 +272,7 @@ def engine_training(fork: ForkName, folder: Path, case: Case) -> Training:
         set_rate(optimizer, learning_rate(cfg.net, iteration))
         optimizer.step()
         losses.append(total)
-    save_weights(network, final, seen)
+    WeightsCopy(network, seen).save(final)
     return Training(losses, [_printed(fork, row) for row in figures], final)
 
 
