@@ -98,6 +98,10 @@ class InputFormError(OiyoloError):
     exit_code = 3
 
 
+class NewerVersionError(InputFormError):
+    """A file has a form that only a newer version of oiyolo knows; it must not be overwritten."""
+
+
 class UnavailableError(OiyoloError):
     """Something cannot be fetched (network, too many images missing) or does not fit (disk)."""
 

@@ -25,10 +25,16 @@ from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
+from oiyolo import __version__
+from oiyolo.core.errors import NewerVersionError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PART_SUFFIX = ".part"
+FORM_KEY = "oiyolo_form"
+_FORM = 1
+_SHOWN = 60
 _PART_NAME = re.compile(rf"\.(?P<name>.+)\.(?P<pid>\d+)-\d+{re.escape(PART_SUFFIX)}")
 _CLOCK_SLACK_S = 60.0
 """Tolerated difference between this machine's clock and that of a file server."""
@@ -202,7 +208,12 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write ``value`` as indented JSON atomically."""
+    """Write ``value`` as indented JSON atomically.
+
+    Raises:
+        NewerVersionError: It would replace a file of a newer oiyolo (``read_json``).
+    """
+    read_json(path)
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
@@ -210,12 +221,37 @@ def read_json(path: Path) -> Any:  # noqa: ANN401  (any JSON value)
     """Return the content of a JSON file; ``None`` if it is missing or not JSON (NaN is not).
 
     Raises:
+        NewerVersionError: A newer oiyolo wrote it, in a form that this one would misread.
         OSError: The file cannot be read, or is not a regular file.
     """
     try:
-        return _parse_json(read_text(path))
+        content = _parse_json(read_text(path))
     except (FileNotFoundError, ValueError, RecursionError):  # including invalid UTF-8
         return None
+    check_form(path, content)
+    return content
+
+
+def check_form(path: Path, content: object) -> None:
+    """Raise if a newer oiyolo wrote a JSON object in a form that this one would misread.
+
+    A version that changes the form of a file so that older ones would misread it writes the key
+    ``FORM_KEY`` with a higher number; without this key, the number is 1.
+
+    Raises:
+        NewerVersionError: The number is higher than this version knows.
+    """
+    form = content.get(FORM_KEY, _FORM) if isinstance(content, dict) else _FORM
+    if not isinstance(content, dict) or form == _FORM:
+        return
+    version = str(content.get("oiyolo") or content.get("version") or "an unknown version")
+    raise NewerVersionError(
+        "the file was written by a newer version of oiyolo",
+        where=str(path),
+        expected=f"form {_FORM}, as this oiyolo {__version__} writes it",
+        found=f"form {ascii(form)[:_SHOWN]}, written by {ascii(version)[1:-1][:_SHOWN]}",
+        remedy="Use that version; nothing was changed",
+    )
 
 
 def _parse_json(text: str) -> Any:  # noqa: ANN401  (any JSON value)

@@ -7,6 +7,7 @@ it may be a link to another file, or a file with other content.
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import errno
 import fcntl
 import os
@@ -51,7 +52,9 @@ def exclusive(path: Path, *, what: str, operation: str, wait: bool = False) -> I
                 found=_read_holder(descriptor) or "an unknown process",
                 remedy="Wait until it ends, then run the same command again",
             ) from None
-        _write_holder(descriptor, f"{_OWN_TEXT}{operation}, process {os.getpid()}\n")
+        since = dt.datetime.now(dt.timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
+        text = f"{_OWN_TEXT}{operation}, process {os.getpid()}, since {since}\n"
+        _write_holder(descriptor, text)
         yield
     finally:
         os.close(descriptor)

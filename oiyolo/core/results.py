@@ -6,7 +6,7 @@ import base64
 import html
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +20,13 @@ _MIN_NAME: Final = 8
 
 
 class Result(ABC):
-    """Base class of results: text for a person, an object for ``--json``, HTML for a notebook."""
+    """Base class of results: text for a person, an object for ``--json``, HTML for a notebook.
+
+    Attributes:
+        shown_if_quiet: Whether the command line prints the text although ``--quiet`` is set.
+    """
+
+    shown_if_quiet: ClassVar[bool] = True
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

@@ -38,6 +38,21 @@ def write_recipe(path: Path, recipe: Mapping[str, object], artifacts: Sequence[P
     files.write_json(path, {**recipe, _CHECKSUMS: checksums} if checksums else recipe)
 
 
+def replace_file(path: Path, artifact: Path, content: bytes) -> None:
+    """Write new content to a file, and its checksum to the recipe at ``path``, if there is one.
+
+    A file that was not intact stays so. After a kill in between, the file is not intact, which the
+    stage that made it repairs.
+    """
+    recipe = files.read_json(path)
+    checksums = recipe.get(_CHECKSUMS) if isinstance(recipe, dict) else None
+    is_recorded = isinstance(checksums, dict) and is_intact(path, artifact)
+    files.write_bytes(artifact, content)
+    if is_recorded and checksums:
+        checksums[artifact.name] = hashlib.sha256(content).hexdigest()
+        files.write_json(path, recipe)
+
+
 class _SavedRecipe(TypedDict):
     sha256: dict[str, str]
 

@@ -75,6 +75,13 @@ def write_preview(dataset: PreviewDataset, folder: Path) -> list[Path]:
     return paths
 
 
+def remove_preview(folder: Path) -> None:
+    """Delete the page and its contact sheets; the charts stay, because they show no image."""
+    sheets = [path for path in folder.glob("*.jpg") if _SHEET_FILES.fullmatch(path.name)]
+    for path in (folder / _RECIPE_FILE, folder / INDEX, *sheets):
+        path.unlink(missing_ok=True)
+
+
 def _recipe(dataset: PreviewDataset, sample: Sample) -> dict[str, object]:
     image_ids = sorted(sample.image_ids(dataset))
     checksums = {i: _checksum(dataset.image_path(i)) for i in image_ids}

@@ -102,14 +102,17 @@ class Cache:
     Args:
         folder: Cache folder of all projects.
         base_url: URL that the files' paths are appended to.
+        needs_site: Whether it is an error that the site cannot be reached, or lacks a file, even if
+            there is a cached copy.
 
     Attributes:
         base_url: The URL, without a trailing slash; it may hold credentials.
         folder: Folder in which the files of this URL are cached.
     """
 
-    def __init__(self, folder: Path, base_url: str) -> None:
+    def __init__(self, folder: Path, base_url: str, *, needs_site: bool = False) -> None:
         self.base_url = base_url.rstrip("/")
+        self._needs_site = needs_site
         self.folder = _cache_folder(folder, display_url(self.base_url))
         if not self.folder.exists():
             _move_without_secrets(_cache_folder(folder, self.base_url), self.folder)
@@ -198,7 +201,15 @@ class Cache:
 
     def has(self, official: OfficialFile) -> bool:
         """Return whether a complete copy is cached, without checking that it is current."""
-        return self._entry(official).metadata_of_copy() is not None
+        return self.find(official) is not None
+
+    def find(self, official: OfficialFile) -> CachedFile | None:
+        """Return a complete copy as it is, without asking the site; ``None`` if there is none."""
+        entry = self._entry(official)
+        copy = entry.metadata_of_copy()
+        if copy is None:
+            return None
+        return CachedFile(entry.path, copy.md5, entry.shown_url, copy.rows_checked)
 
     def is_current(self, official: OfficialFile) -> bool:
         """Return whether a complete copy is cached, and is what the site has now."""
@@ -283,7 +294,18 @@ class Cache:
         )
 
     def _go_offline(self, error: OiyoloError) -> None:
-        """Send no further requests, so that there is one warning and one timeout only."""
+        """Send no further requests, so that there is one warning and one timeout only.
+
+        Raises:
+            UnavailableError: The site is needed.
+        """
+        if self._needs_site:
+            raise UnavailableError(
+                "the site cannot be reached, so it is unknown whether anything is new",
+                where=error.where,
+                found=error.found or error.what,
+                remedy="Nothing was changed; run the same command again later",
+            ) from error
         self._is_offline = True
         _log.warning("%s Using copies that were cached earlier.", error)
 

@@ -35,8 +35,10 @@ FLAG_COLUMNS: Final = {
 }
 CORNERS: Final = ("XMin", "YMin", "XMax", "YMax")
 """The corner columns in xyxy order, which differs from the order in the files."""
+WITHDRAWN: Final = "withdrawn"
 NOT_VERIFIED: Final = "not verified for every class"
 BEYOND_LIMIT: Final = "beyond the limit"
+NOT_FROZEN: Final = "not in the frozen dataset"
 SEPARATOR: Final = "|"
 """Separates class names in the columns ``present`` and ``absent``; no class name contains it."""
 
@@ -49,11 +51,27 @@ class SelectionTables:
         boxes: Every box of the selected classes in the selected images, ordered by image id.
         images: One row per image: ``ImageID``, ``Subset``, ``negative``, ``present``, ``absent``.
         excluded: Number of images that contain a selected class but were not selected, by reason.
+        withdrawn: Subset of each image that was not selected only because it was withdrawn.
     """
 
     boxes: pd.DataFrame
     images: pd.DataFrame
     excluded: dict[str, int]
+    withdrawn: dict[str, str]
+
+
+@dataclass(frozen=True)
+class SelectionLimits:
+    """Which of the matching images may be selected.
+
+    Attributes:
+        withdrawn: Ids of images that are never selected.
+        frozen: Ids of the only images that are selected, whatever limits the options set; ``None``
+            if the options decide.
+    """
+
+    withdrawn: AbstractSet[str] = frozenset()
+    frozen: AbstractSet[str] | None = None
 
 
 def select_images(
@@ -61,6 +79,7 @@ def select_images(
     labels: pd.DataFrame,
     classes: Sequence[SelectedClass],
     options: DatasetOptions,
+    limits: SelectionLimits | None = None,
 ) -> SelectionTables:
     """Select images and boxes.
 
@@ -70,9 +89,12 @@ def select_images(
             column ``Subset``.
         classes: The selected classes.
         options: Options of ``[dataset]``.
+        limits: Which of the images may be selected; all by default.
     """
+    limits = limits or SelectionLimits()
     marked = _mark_boxes(boxes, classes, options)
     images = _Images.of(marked, labels, classes)
+    is_withdrawn = images.among(limits.withdrawn)
     has_box = images.with_box(np.ones(len(marked), dtype=bool))
     is_dropped = images.with_box(marked["drops_image"].to_numpy())
     has_used_box = images.with_box(marked["used"].to_numpy())
@@ -85,15 +107,17 @@ def select_images(
         is_verified = images.verified_for_all()
         excluded[NOT_VERIFIED] = int((candidates & ~is_verified).sum())
         candidates &= is_verified
-    positives = images.first_by_hash(candidates, options.limit)
-    excluded[BEYOND_LIMIT] = int(candidates.sum()) - len(positives)
-
-    negative_count = round(options.negatives * len(positives))
     # An image with a box of a selected class is not a negative, even if that box is dropped.
     is_negative = images.with_pair(images.absent) & ~images.with_pair(images.present) & ~has_box
-    negatives = (
-        images.first_by_hash(is_negative, negative_count) if negative_count else positives[:0]
+    withdrawn = images.subsets_of(
+        is_withdrawn & (candidates | is_negative if options.negatives else candidates)
     )
+    excluded[WITHDRAWN] = len(withdrawn)
+    positives, negatives = _choose(
+        images, candidates & ~is_withdrawn, is_negative & ~is_withdrawn, options, limits.frozen
+    )
+    beyond = BEYOND_LIMIT if limits.frozen is None else NOT_FROZEN
+    excluded[beyond] = int((candidates & ~is_withdrawn).sum()) - len(positives)
 
     chosen = np.sort(np.concatenate([positives, negatives]))
     in_positive = np.isin(images.box_codes, positives)
@@ -103,7 +127,26 @@ def select_images(
         kept_boxes.reset_index(drop=True),
         images.table(chosen, negatives, classes),
         {reason: n for reason, n in excluded.items() if n},
+        withdrawn,
     )
+
+
+def _choose(
+    images: _Images,
+    candidates: NDArray[np.bool_],
+    is_negative: NDArray[np.bool_],
+    options: DatasetOptions,
+    frozen: AbstractSet[str] | None,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the numbers of the positive and of the negative images to select."""
+    if frozen is not None:
+        is_frozen = images.among(frozen)
+        return np.flatnonzero(candidates & is_frozen), np.flatnonzero(is_negative & is_frozen)
+    positives = images.first_by_hash(candidates, options.limit)
+    negative_count = round(options.negatives * len(positives))
+    if not negative_count:
+        return positives, positives[:0]
+    return positives, images.first_by_hash(is_negative, negative_count)
 
 
 def _mark_boxes(
@@ -194,6 +237,14 @@ class _Images:
     def with_box(self, box_mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Return a mask of the images that contain one of the boxes in ``box_mask``."""
         return np.bincount(self.box_codes[box_mask], minlength=len(self.ids)).astype(bool)
+
+    def among(self, ids: AbstractSet[str]) -> NDArray[np.bool_]:
+        """Return a mask of the images with one of these ids."""
+        return np.fromiter((i in ids for i in self.ids), dtype=bool, count=len(self.ids))
+
+    def subsets_of(self, mask: NDArray[np.bool_]) -> dict[str, str]:
+        """Return the subset of each image in a mask, by its id."""
+        return dict(zip(self.ids[mask].tolist(), self.subsets[mask].tolist(), strict=True))
 
     def with_pair(self, pairs: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return a mask of the images that occur in one of the pairs."""
@@ -305,9 +356,8 @@ def restrict_to(
     images = tables.images[tables.images["ImageID"].isin(image_ids)].reset_index(drop=True)
     boxes = tables.boxes[tables.boxes["ImageID"].isin(image_ids)].reset_index(drop=True)
     excluded_count = len(tables.images) - len(images)
-    return SelectionTables(
-        boxes, images, tables.excluded | ({reason: excluded_count} if excluded_count else {})
-    )
+    excluded = tables.excluded | ({reason: excluded_count} if excluded_count else {})
+    return SelectionTables(boxes, images, excluded, tables.withdrawn)
 
 
 def count_per_class(

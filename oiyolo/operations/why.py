@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Final
 from oiyolo.core.errors import UsageError
 from oiyolo.core.image_ids import FORM, is_image_id
 from oiyolo.core.results import Result
-from oiyolo.project.ledger import EXCLUDED, SPLITS
+from oiyolo.operations.image_uses import uses_of
+from oiyolo.project.ledger import EXCLUDED, SPLITS, WITHDRAW_STAGE, WITHDRAWN
 from oiyolo.project.project import open_project
-from oiyolo.training.run import runs_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from oiyolo.project.project import ProjectLike
+    from oiyolo.project.withdrawn import Withdrawal
 
 _SHOWN_CHARACTERS: Final = 60
 
@@ -48,7 +49,9 @@ class ImageHistory(Result):
 
     def __str__(self) -> str:
         row = self.row
-        if not row["selected"]:
+        if row["state"] == EXCLUDED and row["stage"] == WITHDRAW_STAGE:
+            lines = [f"{self.image_id}: withdrawn"]
+        elif not row["selected"]:
             lines = [f"{self.image_id}: no longer selected"]
         elif row["state"] == EXCLUDED:
             lines = [f"{self.image_id}: excluded: {row['reason']}"]
@@ -76,8 +79,13 @@ def why(image_id: str, project: ProjectLike = ".") -> ImageHistory:
     if not is_image_id(image_id):
         found = ascii(image_id)[:_SHOWN_CHARACTERS]
         raise UsageError("invalid ImageID", expected=FORM, found=found)
+    withdrawal = opened.withdrawals().get(image_id)
+    if withdrawal is not None and not opened.ledger_path.is_file():
+        return _history_of_withdrawal(withdrawal)
     with opened.ledger(read_only=True) as ledger:
         row = ledger.row(image_id)
+        if row is None and withdrawal is not None:
+            return _history_of_withdrawal(withdrawal)
         if row is None:
             raise UsageError(
                 f"the image {image_id} was never selected in this project",
@@ -85,9 +93,18 @@ def why(image_id: str, project: ProjectLike = ".") -> ImageHistory:
                 remedy="data/selection/images.csv lists the selected images",
             )
         events = ledger.events(image_id)
-    use_by_run = {}
-    for run in runs_in(opened.runs_folder):
-        for split in ("train", "valid"):
-            if (run.folder / f"{split}.txt").is_file() and image_id in run.image_ids(split):
-                use_by_run[run.name] = "trained on it" if split == "train" else "validated on it"
-    return ImageHistory(image_id, row, events, use_by_run)
+        uses = uses_of([image_id], opened.runs_folder, ledger).get(image_id, [])
+    return ImageHistory(image_id, row, events, {u.run.name: ", ".join(u.uses) for u in uses})
+
+
+def _history_of_withdrawal(withdrawal: Withdrawal) -> ImageHistory:
+    """Return the history of an image that was withdrawn before any selection contained it."""
+    row = {
+        "image_id": withdrawal.image_id,
+        "selected": 0,
+        "state": EXCLUDED,
+        "stage": WITHDRAW_STAGE,
+        "reason": WITHDRAWN,
+    }
+    events = [(withdrawal.date, WITHDRAW_STAGE, withdrawal.message)]
+    return ImageHistory(withdrawal.image_id, row, events, {})

@@ -78,6 +78,15 @@ class Database:
         (row,) = self.rows(query)
         return int(str(row[0]))
 
+    def write_copy(self, path: Path) -> None:
+        """Write the content at this moment into a new file, which has no free pages and no log."""
+        self.execute("VACUUM INTO ?", (str(path),))
+
+    def replace_content(self, path: Path) -> None:
+        """Replace all content by that of another SQLite file, in one transaction."""
+        with self._explained(), contextlib.closing(_open(path, "mode=ro")) as source:
+            source.backup(self._connection)
+
     def _connect(self) -> sqlite3.Connection:
         if not self._read_only:
             return _open(self._path, "mode=rwc")

@@ -132,6 +132,7 @@ class _JournalReader:
         with files.open_binary(path) as file:
             first = file.readline(_PAGE_BYTES)
         header = _parse_line(first) if first.endswith(b"\n") else {}
+        files.check_form(path, header)
         self.name = str(header.get("journal", ""))
         self.whole_bytes = len(first) if self.name else 0
 

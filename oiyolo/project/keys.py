@@ -19,6 +19,7 @@ from oiyolo.project.value_types import (
     capabilities,
     choice,
     count,
+    duration,
     flag,
     git_address,
     http_url,
@@ -291,6 +292,32 @@ class RefreshOptions:
         0.05,
         _fraction(),
         "share of the images that a refresh may drop; more is an error, but 5 may always go",
+    )
+    deadline: str | None = _key(
+        None,
+        or_none(duration()),
+        "time after which a refresh stops in an orderly way; the next one continues",
+    )
+    on_failure: str | None = _key(
+        None,
+        _or_none_text("a shell command or an http(s) URL"),
+        "shell command to run, or URL to send JSON to, when a refresh fails",
+    )
+    on_new_detector: str | None = _key(
+        None,
+        _or_none_text("a shell command or an http(s) URL"),
+        "shell command to run, or URL to send JSON to, when a better detector was published",
+    )
+    publish_to: str | None = _key(
+        None,
+        _or_none_text("a location gs://bucket/prefix"),
+        "bucket that `refresh --retrain` copies a better detector to",
+    )
+    retrain_from: str = _key(
+        "pretrained",
+        choice("pretrained", "last"),
+        'initial weights of `refresh --retrain`: "pretrained" is [train] weights, "last" the '
+        "current detector's",
     )
 
 

@@ -114,6 +114,11 @@ class RefreshKeywords(TypedDict, total=False):
     """The keys of ``[refresh]``."""
 
     max_loss: float
+    deadline: str | None
+    on_failure: str | None
+    on_new_detector: str | None
+    publish_to: str | None
+    retrain_from: str
 
 
 class SelectKeywords(DatasetKeywords, OpenImagesKeywords, total=False):

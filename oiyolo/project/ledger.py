@@ -14,18 +14,21 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import hashlib
 import json
+import re
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final, cast
 
+from oiyolo import __version__
 from oiyolo.core import files
-from oiyolo.core.errors import InputFormError, LockedError
+from oiyolo.core.errors import InputFormError, LockedError, NewerVersionError
 from oiyolo.core.image_ids import FORM, is_image_id, parse_ids
 from oiyolo.project.database import Database
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from typing_extensions import Self
@@ -38,6 +41,10 @@ PREPARED: Final = "prepared"
 EXCLUDED: Final = "excluded"
 SPLITS: Final = ("train", "valid", "test")
 STATES: Final = (PENDING, FETCHED, PREPARED, *SPLITS)
+WITHDRAW_STAGE: Final = "withdraw"
+"""The stage of an excluded image that is never to be used again."""
+WITHDRAWN: Final = "withdrawn"
+"""The reason of such an image."""
 PREPARED_STATES: Final = (PREPARED, *SPLITS)
 """States of an image that has a prepared file with its label."""
 
@@ -210,6 +217,8 @@ _VALID: Final = {
 }
 """Values of the columns that become names of files and objects."""
 _SHOWN_CHARACTERS: Final = 60
+_DAY: Final = re.compile(r"\d{4}-\d\d-\d\d")
+_DAY_CHARACTERS: Final = 10
 
 
 class Ledger:
@@ -242,12 +251,12 @@ class Ledger:
         self._version = self._db.value("PRAGMA user_version")
         is_new = not read_only and not self._has_tables()
         if not is_new and not 0 < self._version <= _FORMAT:
-            raise InputFormError(
-                "the ledger was written by another version of oiyolo",
+            raise NewerVersionError(
+                "the ledger was written by a newer version of oiyolo",
                 where=str(self.path),
-                expected=f"format {_FORMAT} or older",
+                expected=f"format {_FORMAT} or older (this is oiyolo {__version__})",
                 found=f"format {self._version}",
-                remedy="Use the oiyolo that wrote it",
+                remedy="Use the oiyolo that wrote it, or a newer one; nothing was changed",
             )
         if not read_only:
             self._set_journal_mode()
@@ -315,8 +324,16 @@ class Ledger:
             raise
         self._db.execute("COMMIT")
 
-    def reselect(self, subset_by_id: Mapping[str, str]) -> SelectionChange:
-        """Replace the selection: new images become pending; images no longer in it do not count."""
+    def reselect(
+        self, subset_by_id: Mapping[str, str], withdrawn: Mapping[str, str] | None = None
+    ) -> SelectionChange:
+        """Replace the selection: new images become pending; images no longer in it do not count.
+
+        Args:
+            subset_by_id: The subset of each image that matches the selection's options.
+            withdrawn: What happened to each withdrawn image, whether it matches or not; those that
+                match are excluded, and any other image that was withdrawn becomes pending again.
+        """
         parse_ids(list(subset_by_id), where="the new selection")
         added, returned, dropped = self._diff(sorted(subset_by_id))
         at = now()
@@ -333,15 +350,42 @@ class Ledger:
                         (selected, page),
                     )
                     self._db.execute(_INSERT_SELECT_EVENTS, (at, "", message, page))
-        added_count = len(added) + len(returned)
-        return SelectionChange(added_count, len(subset_by_id) - added_count, len(dropped))
+            self._withdraw(withdrawn or {}, at)
+            for image_id in self.withdrawn_ids() - (withdrawn or {}).keys():
+                self._apply("select", Change(image_id, PENDING, "no longer withdrawn"), at)
+        return _selection_change(subset_by_id, [*added, *returned], dropped, withdrawn or {})
 
-    def preview(self, selection: Iterable[str]) -> SelectionChange:
-        """Return what ``reselect`` with these images would change, without changing it."""
+    def withdraw(self, withdrawn: Mapping[str, str]) -> list[str]:
+        """Exclude images for good, selected or not; return the ids of those that changed.
+
+        Args:
+            withdrawn: What happened to each image, which need not be in the ledger.
+        """
+        with self._transaction():
+            return self._withdraw(withdrawn, now())
+
+    def _withdraw(self, withdrawn: Mapping[str, str], at: str) -> list[str]:
+        condition = f" AND stage != '{WITHDRAW_STAGE}'"
+        changes = (Change(i, EXCLUDED, text, reason=WITHDRAWN) for i, text in withdrawn.items())
+        return [c.image_id for c in changes if self._apply(WITHDRAW_STAGE, c, at, condition)]
+
+    def withdrawn_ids(self) -> set[str]:
+        """Return the ids of all withdrawn images, selected or not."""
+        # The condition on "selected" makes SQLite use the index.
+        query = "SELECT image_id FROM images WHERE selected IN (0, 1) AND state = ? AND stage = ?"
+        rows = self._db.rows(query, (EXCLUDED, WITHDRAW_STAGE))
+        return {str(image_id) for image_id in self._parsed([row[0] for row in rows])}
+
+    def preview(self, selection: Iterable[str], withdrawn: Container[str] = ()) -> SelectionChange:
+        """Return what ``reselect`` would change, without changing it.
+
+        Args:
+            selection: Ids of the images that match the selection's options.
+            withdrawn: Ids of images that are withdrawn.
+        """
         ids = sorted(selection)
         added, returned, dropped = self._diff(ids)
-        added_count = len(added) + len(returned)
-        return SelectionChange(added_count, len(ids) - added_count, len(dropped))
+        return _selection_change(ids, [*added, *returned], dropped, withdrawn)
 
     def _insert_images(
         self, image_ids: Sequence[str], subset_by_id: Mapping[str, str], at: str
@@ -588,6 +632,31 @@ class Ledger:
             remedy="Restore the file from a copy; it was damaged or edited",
         )
 
+    def unselected_ids(self) -> list[str]:
+        """Return the ids of the images that are no longer selected, in order."""
+        rows = self._db.rows("SELECT image_id FROM images WHERE selected = 0 ORDER BY image_id")
+        return list(self._parsed([row[0] for row in rows]))
+
+    def excluded_since(self, stage: str, before: str) -> list[str]:
+        """Return the ids of the images that a stage excluded and has not tried again since.
+
+        Args:
+            stage: The stage.
+            before: Time (ISO 8601, UTC) before which it made its last attempt.
+
+        Returns:
+            The ids, those that wait longest first.
+        """
+        rows = self._db.rows(
+            "SELECT image_id FROM ("
+            "SELECT image_id, (SELECT MAX(at) FROM events WHERE events.image_id = images.image_id "
+            "AND events.stage = images.stage) AS tried_at "
+            "FROM images WHERE selected = 1 AND state = ? AND stage = ?) "
+            "WHERE tried_at < ? ORDER BY tried_at, image_id",
+            (EXCLUDED, stage, before),
+        )
+        return list(self._parsed([row[0] for row in rows]))
+
     def unfetched(self, selection: Iterable[str]) -> set[str]:
         """Return those of the ids that are new or pending, whether they are selected or not."""
         done = self._db.execute("SELECT image_id FROM images WHERE state != 'pending'")
@@ -682,6 +751,45 @@ class Ledger:
             for _, at, stage, _, message in self._db.rows(query, (image_id,))
         ]
 
+    def last_event(self) -> int:
+        """Return the number of the latest event, which grows with every change of an image."""
+        return int(str(self._db.value("SELECT COALESCE(MAX(rowid), 0) FROM events")))
+
+    def fingerprint_of_dataset(self) -> str:
+        """Return a digest of the images with a split, their files and where these came from."""
+        placeholders = ", ".join("?" * len(SPLITS))
+        rows = self._db.rows(
+            "SELECT image_id, state, source, md5, width_px, height_px, "
+            f"{self._expression('prepared_bytes')} FROM images "
+            f"WHERE selected = 1 AND state IN ({placeholders}) ORDER BY image_id",
+            SPLITS,
+        )
+        return hashlib.sha256(repr(rows).encode()).hexdigest()[:16]
+
+    def event_days(self, stage: str, state: str) -> tuple[str, ...]:
+        """Return the first and the last day (ISO 8601) of a change of the images with a split.
+
+        Args:
+            stage: The stage that made the change.
+            state: The state after it.
+        """
+        placeholders = ", ".join("?" * len(SPLITS))
+        ((first, last),) = self._db.rows(
+            "SELECT MIN(at), MAX(at) FROM events WHERE stage = ? AND state = ? AND image_id IN "
+            f"(SELECT image_id FROM images WHERE selected = 1 AND state IN ({placeholders}))",
+            (stage, state, *SPLITS),
+        )
+        days = [str(at)[:_DAY_CHARACTERS] for at in (first, last) if at]
+        return tuple(day for day in days if _DAY.fullmatch(day))
+
+
+def _selection_change(
+    ids: Iterable[str], added: Iterable[str], dropped: Sequence[str], withdrawn: Container[str]
+) -> SelectionChange:
+    """Return how many images a selection adds, keeps and drops; withdrawn ones do not count."""
+    selected, new = (sum(i not in withdrawn for i in part) for part in (ids, added))
+    return SelectionChange(new, selected - new, len(dropped))
+
 
 def kept_message(failure: str) -> str:
     """Return the message of an event: a good image could not be fetched again."""
@@ -691,7 +799,8 @@ def kept_message(failure: str) -> str:
 def _merge_condition(stage: str, change: Change) -> str:
     """Return the SQL condition on an image's row under which a journal's change applies."""
     if change.retried:
-        return "" if change.state == FETCHED else " AND state IN ('pending', 'excluded')"
+        states = "" if change.state == FETCHED else " AND state IN ('pending', 'excluded')"
+        return f"{states} AND stage != '{WITHDRAW_STAGE}'"
     if change.state == FETCHED:
         return f" AND (state = 'pending' OR (state = 'excluded' AND stage = '{stage}'))"
     return " AND state = 'pending'"

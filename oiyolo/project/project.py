@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import pwd
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,14 +15,16 @@ from oiyolo.core.errors import UsageError
 from oiyolo.core.results import format_value
 from oiyolo.net.urls import without_secrets
 from oiyolo.project import config as project_config
-from oiyolo.project import journals
+from oiyolo.project import journals, withdrawn
 from oiyolo.project.keys import KEYS_BY_NAME
 from oiyolo.project.ledger import Ledger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from oiyolo.project.frozen import FrozenDataset
     from oiyolo.project.keys import Config
+    from oiyolo.project.withdrawn import Withdrawal
 
 DEFAULT_CACHE_NAME = "oiyolo"
 
@@ -36,6 +39,8 @@ class Project:
     config: Config = field(repr=False)
     is_new: bool = False
     """Whether its ``oiyolo.toml`` was created when it was opened."""
+    frozen: FrozenDataset | None = field(default=None, repr=False)
+    """The frozen dataset that this call rebuilds."""
 
     @property
     def options_path(self) -> Path:
@@ -86,13 +91,29 @@ class Project:
         return self.data_folder / "ledger.sqlite"
 
     @property
+    def withdrawn_path(self) -> Path:
+        """The list of the images that are never to be selected again."""
+        return self.data_folder / withdrawn.NAME
+
+    def withdrawals(self) -> dict[str, Withdrawal]:
+        """Return the withdrawn images by id.
+
+        Raises:
+            InputFormError: The list of withdrawn images is invalid.
+        """
+        return withdrawn.read(self.withdrawn_path)
+
+    @property
     def cache_folder(self) -> Path:
-        """The folder of Open Images' files, builds and pretrained weights, which projects share."""
+        """The folder of Open Images' files, builds and pretrained weights, which projects share.
+
+        A user without a home folder, as some system users are, gets a cache in the project.
+        """
         configured = self.config.openimages.cache
         if configured is not None:
             return (self.folder / Path(configured).expanduser()).resolve()
-        home = os.environ.get("XDG_CACHE_HOME")
-        return (Path(home) if home else Path.home() / ".cache") / DEFAULT_CACHE_NAME
+        caches = _user_caches()
+        return self.data_folder / "cache" if caches is None else caches / DEFAULT_CACHE_NAME
 
     def ledger(self, *, read_only: bool = False) -> Ledger:
         """Open the ledger.
@@ -137,6 +158,25 @@ class Project:
             return 0
         with self.ledger() as ledger:
             return journals.merge(self.data_folder, ledger)
+
+
+def _user_caches() -> Path | None:
+    """Return the folder of the user's caches; ``None`` if the user has no usable home folder.
+
+    A relative ``XDG_CACHE_HOME`` is ignored (https://specifications.freedesktop.org/basedir-spec).
+    Where ``HOME`` is missing, as under some schedulers, the user database has the home folder.
+    """
+    folder = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if folder.is_absolute():
+        return folder
+    home = Path(os.environ.get("HOME", ""))
+    with contextlib.suppress(KeyError):  # the user is not in the database
+        home = home if home.is_absolute() else Path(pwd.getpwuid(os.getuid()).pw_dir)
+    caches = home / ".cache"
+    is_usable = (caches / DEFAULT_CACHE_NAME).is_dir() or os.access(
+        caches if caches.is_dir() else home, os.W_OK | os.X_OK
+    )
+    return caches if home.is_absolute() and is_usable else None
 
 
 ProjectLike = Project | str | os.PathLike[str]

@@ -27,6 +27,10 @@ _MAX_ITEMS: Final = 1000
 _CONTROLS: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _LARGEST_SIDE_PX: Final = 8192
 _LARGEST_ANCHOR_PX: Final = 10_000
+_DURATION: Final = re.compile(
+    r"(?:([0-9]{1,9})d)? ?(?:([0-9]{1,9})h)? ?(?:([0-9]{1,9})m)? ?(?:([0-9]{1,9})s)?"
+)
+_LONGEST_DURATION_S: Final = 31 * 86_400
 _FLAG_TEXTS: Final = (
     *(("true", True), ("1", True), ("yes", True)),
     *(("false", False), ("0", False), ("no", False)),
@@ -152,6 +156,31 @@ def number(
 def count(low: int = 0, *, high: int) -> ValueType:
     """A whole number with inclusive bounds."""
     return number(low, high, whole=True)
+
+
+def duration() -> ValueType:
+    """A duration in seconds, minutes, hours and days, such as "6h"; ``duration_s`` reads it."""
+    inner = text('a duration such as "90m", "6h" or "1h 30m", of 31 days at most')
+
+    def check(value: object) -> str:
+        words = " ".join(str(inner.check(value)).split())
+        _require(value, 0 < duration_s(words) <= _LONGEST_DURATION_S)
+        return words
+
+    return replace(inner, check=check, placeholder="DURATION")
+
+
+def duration_s(text: str) -> int:
+    """Return the seconds of a duration such as "6h" or "1h 30m".
+
+    Raises:
+        ValueError: The text is not a duration.
+    """
+    match = _DURATION.fullmatch(text)
+    if match is None or not text:
+        raise ValueError(text)
+    counts = (int(digits or 0) for digits in match.groups())
+    return sum(n * s for n, s in zip(counts, (86_400, 3600, 60, 1), strict=True))
 
 
 def words(expected: str, choices: tuple[str, ...] = (), *, allow_empty: bool = False) -> ValueType:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from oiyolo.sources.image import FetchedImage, ImageRequest, Source, Verifier
     from oiyolo.sources.store import Store
 
+OTHER_BYTES: Final = "another file than expected"
+"""The reason of an image whose file does not have the expected checksum."""
 _BATCH_S: Final = 0.01
 """Outcomes are collected for this long, because each hand-over wakes a thread."""
 _POLL_S: Final = 0.1
@@ -225,7 +227,7 @@ class _FetchThread:
             try:
                 verify = await source.get(request)
                 self._unreleased_ids.add(request.image_id)
-                put = functools.partial(_verify_and_put, self._store, request.image_id, verify)
+                put = functools.partial(_verify_and_put, self._store, request, verify)
                 fetched = await self._threads.run(put)
             except NotFetchedError as failure:
                 self._unreleased_ids.discard(request.image_id)
@@ -241,11 +243,17 @@ class _NotStoredError(NotFetchedError):
     """This machine cannot write the image; the other sources would not help."""
 
 
-def _verify_and_put(store: Store, image_id: str, verify: Verifier) -> FetchedImage:
+def _verify_and_put(store: Store, request: ImageRequest, verify: Verifier) -> FetchedImage:
     """Verify a file and write it; called in a worker thread."""
     fetched = verify()
+    if request.expected_md5 not in {"", fetched.md5}:
+        raise NotFetchedError(
+            OTHER_BYTES,
+            f"another file: MD5 {fetched.md5}, expected {request.expected_md5}",
+            attempts=fetched.attempts,
+        )
     try:
-        store.put(image_id, fetched.content)
+        store.put(request.image_id, fetched.content)
     except OSError as error:
         if error.errno in DISK_FULL_ERRNOS:
             raise

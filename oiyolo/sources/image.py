@@ -30,6 +30,7 @@ class ImageRequest:
         thumbnail_url: Thumbnail300KURL, a copy of about 300,000 pixels; empty if none is listed.
         rotation: Rotation, in degrees counterclockwise, that makes the image upright; ``None`` if
             unknown.
+        expected_md5: MD5 that the file must have, in hexadecimal; empty if any intact file will do.
     """
 
     image_id: str
@@ -39,6 +40,7 @@ class ImageRequest:
     original_md5: str
     thumbnail_url: str = ""
     rotation: float | None = None
+    expected_md5: str = ""
 
 
 @dataclass(frozen=True)

@@ -126,9 +126,8 @@ def report(
 
 def _stale_reason(path: Path, recipe: Mapping[str, object]) -> str | None:
     """Return why a page must be written, in words; ``None`` if it is up to date."""
-    if not path.is_file():
-        return "the page is missing"
-    return staleness.stale_reason(path.with_name(_RECIPE_NAME), recipe)
+    reason = staleness.stale_reason(path.with_name(_RECIPE_NAME), recipe)
+    return reason if path.is_file() else "the page is missing"
 
 
 def _dataset(project: Project) -> dict[str, Any] | None:

@@ -19,7 +19,7 @@ import numpy as np
 
 from oiyolo import __version__
 from oiyolo.core import files, records, staleness
-from oiyolo.core.errors import InputFormError, UnavailableError, UsageError
+from oiyolo.core.errors import InputFormError, NewerVersionError, UsageError
 from oiyolo.core.image_ids import parse_ids
 from oiyolo.core.results import Plan, Result, format_table, pluralize
 from oiyolo.net.urls import display_url, without_secrets
@@ -276,6 +276,8 @@ def _find_intact(project: Project) -> Selection | None:
     """
     try:
         return find(project)
+    except NewerVersionError:
+        raise
     except InputFormError as error:
         _log.warning("select: %s", error)
         return None
@@ -317,13 +319,40 @@ def load_current(project: Project) -> Selection:
     return selected
 
 
+class _SavedRecipe(TypedDict):
+    options: dict[str, Any]
+    files: dict[str, str]
+
+
+def recorded_inputs(project: Project) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return what the selection was made with, which may differ from the project's options.
+
+    Returns:
+        The options of ``[dataset]`` by name, and the MD5 of each official file by its URL; both are
+        empty if they are not recorded.
+    """
+    saved = records.find_intact(project.selection_folder / _RECIPE_FILE, _SavedRecipe)
+    if saved is None:
+        return {}, {}
+    # Older versions recorded URLs with credentials.
+    return saved["options"], {display_url(url): md5 for url, md5 in saved["files"].items()}
+
+
 def _local_recipe(project: Project) -> dict[str, object]:
     """Return the part of a selection's recipe that is known without asking the site."""
-    return {
-        "options": options_of.as_dict(project.config.dataset),
+    options = options_of.as_dict(project.config.dataset)
+    if project.frozen is not None:
+        options["frozen"] = project.frozen.fingerprint
+    recipe: dict[str, object] = {
+        "options": options,
         "skip_bad_rows": project.config.openimages.skip_bad_rows,
         "version": __version__,
     }
+    if project.withdrawn_path.is_file():  # also a list that is empty now
+        recipe["the list of withdrawn images"] = staleness.fingerprint(
+            sorted(project.withdrawals())
+        )
+    return recipe
 
 
 Guard = Callable[[SelectionChange], None]
@@ -360,7 +389,8 @@ def preview(
         OiyoloError: As ``run`` would raise.
     """
     options = project.config.openimages
-    with contextlib.closing(Cache(project.cache_folder, options.base_url)) as cache:
+    cache = Cache(project.cache_folder, options.base_url, needs_site=needs_site)
+    with contextlib.closing(cache):
         official = release(options.release)
         subsets = [official.subsets[subset] for subset in project.config.dataset.subsets]
         tables_of = [getattr(subset, kind) for subset in subsets for kind in TABLES]
@@ -377,7 +407,6 @@ def preview(
             return SelectPreview([f"download {files_text} from {site}, and search for {names}"])
         inputs = _Inputs(project, cache)
         reason = inputs.stale_reason()
-        _check_reached(cache, needs_site=needs_site)
         if reason is None:
             return SelectPreview([])
         if options.stream:
@@ -385,7 +414,7 @@ def preview(
             return SelectPreview([f"stream the annotations from {site}, and search for {names}"])
         chosen = inputs.choose()
     ids = chosen.images["ImageID"].tolist()
-    change = _preview_change(project, ids)
+    change = _preview_change(project, chosen)
     chosen.check(guard, change)
     text = f"select {pluralize(len(ids), 'image')}: {_describe(change)}"
     return SelectPreview([text], ids, change)
@@ -406,10 +435,9 @@ def run(project: Project, *, guard: Guard | None = None, needs_site: bool = Fals
         InputFormError: An official file is damaged.
     """
     base_url = project.config.openimages.base_url
-    with contextlib.closing(Cache(project.cache_folder, base_url)) as cache:
+    with contextlib.closing(Cache(project.cache_folder, base_url, needs_site=needs_site)) as cache:
         inputs = _Inputs(project, cache)
         reason = inputs.stale_reason()
-        _check_reached(cache, needs_site=needs_site)
         if reason is None and (current := find(project)) is not None:
             known = "the cached annotations; the site was not reached" if cache.is_offline else ""
             _log.info("select: up to date%s", f" with {known}" if known else "")
@@ -425,16 +453,6 @@ def _check_available(cache: Cache, official_files: Iterable[OfficialFile]) -> No
     """Raise if one of the files is neither cached nor on the site."""
     for file in official_files:
         cache.check_available(file)
-
-
-def _check_reached(cache: Cache, *, needs_site: bool) -> None:
-    """Raise if the site could not be reached although it is needed."""
-    if needs_site and cache.is_offline:
-        raise UnavailableError(
-            "the site cannot be reached, so it is unknown whether anything is new",
-            where=display_url(cache.base_url),
-            remedy="Nothing was changed; run the same command again later",
-        )
 
 
 class _Inputs:
@@ -565,6 +583,12 @@ class _Choice:
     bad_rows: Mapping[str, int]
     why_empty: str
 
+    @property
+    def subset_by_id(self) -> dict[str, str]:
+        """The subset of each image that matches the options, withdrawn ones included."""
+        chosen = self.images["ImageID"].tolist(), self.images["Subset"].tolist()
+        return {**self.tables.withdrawn, **dict(zip(*chosen, strict=True))}
+
     def check(self, guard: Guard | None, change: SelectionChange | None) -> None:
         """Raise if the guard, if any, rejects the change, or if no image is selected."""
         if guard is not None and change is not None:
@@ -594,7 +618,9 @@ def _choose(
         [t.read("labels", tables.read_labels, mids) for t in tables_of.values()], ignore_index=True
     )
     options = project.config.dataset
-    chosen = selection.select_images(boxes, labels, classes, options)
+    frozen = None if project.frozen is None else project.frozen.split_by_id.keys()
+    limits = selection.SelectionLimits(project.withdrawals().keys(), frozen)
+    chosen = selection.select_images(boxes, labels, classes, options, limits)
     why_empty = ""
     if chosen.images.empty:
         why_empty = selection.explain_empty(boxes, chosen.excluded, classes, options)
@@ -618,13 +644,13 @@ def _choose(
 def _write(project: Project, inputs: _Inputs, choice: _Choice, guard: Guard | None) -> Selection:
     """Write a selection's files, and record its images in the ledger."""
     chosen, images, classes = choice.tables, choice.images, inputs.classes
-    ids, subsets = images["ImageID"].tolist(), images["Subset"].tolist()
     try:
-        choice.check(guard, None if guard is None else _preview_change(project, ids))
+        choice.check(guard, None if guard is None else _preview_change(project, choice))
     except UsageError:
         project.discard_if_new()
         raise
-    inputs.forget_recipe()
+    with project.ledger():  # one of a newer version stops this before anything is written
+        inputs.forget_recipe()
     folder = project.selection_folder
     folder.mkdir(parents=True, exist_ok=True)
     files.remove_parts(folder)
@@ -650,20 +676,21 @@ def _write(project: Project, inputs: _Inputs, choice: _Choice, guard: Guard | No
         "tables": written,
         "fingerprint": staleness.fingerprint({name: t["sha256"] for name, t in written.items()}),
     }
+    withdrawn = {i: row.message for i, row in project.withdrawals().items()}
     with project.ledger() as ledger:
-        changed = ledger.reselect(dict(zip(ids, subsets, strict=True)))
+        changed = ledger.reselect(choice.subset_by_id, withdrawn)
     files.write_json(folder / "selection.json", summary)
     selected = Selection(folder, summary)
     _log_changes(selected, changed, project.config.dataset.subsets)
     return selected
 
 
-def _preview_change(project: Project, ids: Sequence[str]) -> SelectionChange:
-    """Return what a selection of these images would change."""
+def _preview_change(project: Project, choice: _Choice) -> SelectionChange:
+    """Return what a selection would change."""
     if not project.ledger_path.is_file():
-        return SelectionChange(len(ids), 0, 0)
+        return SelectionChange(len(choice.images), 0, 0)
     with project.ledger(read_only=True) as ledger:
-        return ledger.preview(ids)
+        return ledger.preview(choice.subset_by_id, choice.tables.withdrawn)
 
 
 def _describe(change: SelectionChange) -> str:

@@ -133,6 +133,22 @@ def test_an_unknown_column_is_refused(ledger: Ledger) -> None:
         ledger.column("1; DROP TABLE images")
 
 
+def test_the_fingerprint_and_the_days_are_those_of_images_with_a_split(ledger: Ledger) -> None:
+    first, second = sorted(ledger.ids("pending"))[:2]
+    assert ledger.event_days("fetch", "fetched") == ()
+    fetched = Change(first, "fetched", "fetched", at="2026-01-02T03:04:05+00:00")
+    odd = Change(first, "fetched", "fetched again", at="2026-01-09 | <b>")
+    ledger.record("fetch", [fetched, odd, Change(second, "fetched", "fetched")])
+    empty = ledger.fingerprint_of_dataset()
+    ledger.record("split", [Change(first, "train", "assigned", facts={"split": "train"})])
+    assert ledger.event_days("fetch", "fetched") == ("2026-01-02", "2026-01-09")
+    assigned = ledger.fingerprint_of_dataset()
+    ledger.set_facts({second: {"source": "mirror"}})
+    assert ledger.fingerprint_of_dataset() == assigned != empty
+    ledger.set_facts({first: {"source": "mirror"}})
+    assert ledger.fingerprint_of_dataset() != assigned
+
+
 def test_an_image_that_was_never_selected_has_no_row_and_no_events(ledger: Ledger) -> None:
     assert ledger.row("f" * 16) is None
     assert ledger.events("f" * 16) == []

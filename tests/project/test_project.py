@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -121,6 +122,7 @@ def test_a_relative_folder_survives_a_change_of_the_working_folder(
     [
         (None, "{tmp}/xdg", "{tmp}/xdg/oiyolo"),
         (None, "", "{tmp}/home/.cache/oiyolo"),
+        (None, "relative", "{tmp}/home/.cache/oiyolo"),
         ("files", "{tmp}/xdg", "{tmp}/project/files"),
         ("../files", "", "{tmp}/files"),
         ("~/files", "", "{tmp}/home/files"),
@@ -133,11 +135,39 @@ def test_the_cache_is_that_of_the_user_unless_configured(
     def expand(text: str) -> str:
         return text.format(tmp=tmp_path)
 
+    (tmp_path / "home").mkdir()
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_CACHE_HOME", expand(xdg))
     folder = tmp_path / "project"
     create(folder, {} if cache is None else {"cache": expand(cache)})
     assert open_project(folder).cache_folder == Path(expand(expected))
+
+
+@pytest.mark.parametrize("home", ["/nonexistent", "", None])
+def test_without_a_home_folder_the_cache_is_in_the_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: str | None
+) -> None:
+    def unknown(_: int) -> None:
+        raise KeyError
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("HOME", raising=False)
+    if home is not None:
+        monkeypatch.setenv("HOME", home)
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    create(tmp_path, {})
+    assert open_project(tmp_path).cache_folder == tmp_path / "data" / "cache"
+
+
+def test_without_home_the_cache_is_in_the_home_folder_of_the_user_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda _: SimpleNamespace(pw_dir=str(tmp_path)))
+    create(tmp_path / "project", {})
+    expected = tmp_path / ".cache" / "oiyolo"
+    assert open_project(tmp_path / "project").cache_folder == expected
 
 
 def test_the_error_for_a_missing_ledger_names_the_first_command(tmp_path: Path) -> None:

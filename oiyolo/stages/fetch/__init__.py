@@ -11,7 +11,7 @@ import itertools
 import logging
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, overload
 
 from oiyolo.core import files
@@ -23,7 +23,15 @@ from oiyolo.core.results import Plan, pluralize
 from oiyolo.net.buckets import parse_bucket_url
 from oiyolo.project.keys import ImagesOptions
 from oiyolo.project.keywords import takes_keys
-from oiyolo.project.ledger import EXCLUDED, FETCHED, PENDING, STATES, Change, kept_message
+from oiyolo.project.ledger import (
+    EXCLUDED,
+    FETCHED,
+    PENDING,
+    STATES,
+    WITHDRAWN,
+    Change,
+    kept_message,
+)
 from oiyolo.project.project import open_project
 from oiyolo.sources.image import NoImagesError
 from oiyolo.sources.store import FolderStore
@@ -101,11 +109,12 @@ class Fetched(FetchResult):
         return {**super().as_dict(), **self.counts.as_dict()}
 
     def __str__(self) -> str:
-        have = self.counts.selected - sum(self.missing.values())
-        lines = [f"fetched: nothing to do; {have:,} of {self.counts.selected:,} images are present"]
+        selected = self.counts.selected - self.counts.excluded.get(WITHDRAWN, 0)
+        have = selected - sum(self.missing.values())
+        lines = [f"fetched: nothing to do; {have:,} of {selected:,} images are present"]
         if self.new or self.failed:
             rate = self.new / self.seconds if self.seconds else 0.0
-            total = f"{have:,} of {self.counts.selected:,} are present"
+            total = f"{have:,} of {selected:,} are present"
             images = pluralize(self.new, "image")
             lines = [f"fetched {images} ({self._size_and_time}, {rate:.0f} images/s); {total}"]
             if thumbnails := self.by_source.get("thumbnail"):
@@ -310,7 +319,11 @@ def _count_to_fetch(project: Project, selection: Sequence[str] | None, retry: st
 
 
 def run(
-    project: Project, *, retry: str | None = None, cluster_options: ClusterOptions | None = None
+    project: Project,
+    *,
+    retry: str | None = None,
+    cluster_options: ClusterOptions | None = None,
+    again: Sequence[str] = (),
 ) -> Fetched:
     """Fetch the pending images on this machine or on a cluster; the caller holds the dataset lock.
 
@@ -318,6 +331,8 @@ def run(
         project: The project, whose selection is up to date.
         retry: As for ``fetch``.
         cluster_options: The cluster to fetch on; ``None`` for this machine.
+        again: Ids of images that failed, in ascending order; they are tried after the others, so
+            that their failures say nothing about the sources.
 
     Raises:
         UnavailableError: As for ``fetch``.
@@ -346,6 +361,8 @@ def run(
                         project, cluster_options, images, wanted.count, wanted.trust_of_part()
                     )
                 _fetch_wanted(project, wanted, selection, store, tally)
+        if again:
+            _fetch_wanted(project, _Wanted(ledger, len(again), again), selection, store, tally)
         counts, missing = ledger.counts(), ledger.missing(STAGE)
     done = Fetched(
         folder=project.images_folder,
@@ -385,7 +402,7 @@ class _Wanted:
         failed: list[str] = []
         if retry == "all":
             good = {i: str(state) for i, state in ledger.column("state", *STATES[1:]).items()}
-            failed = ledger.ids(EXCLUDED)
+            failed = sorted({*ledger.ids(EXCLUDED)} - ledger.withdrawn_ids())
         elif retry == "failed":
             failed = [i for stage in (STAGE, "prepare") for i in ledger.ids(EXCLUDED, stage=stage)]
         if not failed and not good:
@@ -440,7 +457,8 @@ def _fetch_wanted(
 ) -> None:
     """Download all wanted images on this machine."""
     known = known_sources(project, wanted.ledger)
-    images = _check_room(project, pending_images(selection, wanted.ids()), wanted.count)
+    requests = _with_expected_md5(project, pending_images(selection, wanted.ids()))
+    images = _check_room(project, requests, wanted.count)
     total = wanted.count
     with progress("fetch", total=total, unit="img") as bar, StatsWriter(project, tally) as stats:
 
@@ -458,6 +476,14 @@ def _fetch_wanted(
             trust=wanted.trust(known),
             known=known,
         )
+
+
+def _with_expected_md5(project: Project, images: Iterator[ImageRequest]) -> Iterator[ImageRequest]:
+    """Return the images, in a frozen dataset with the MD5 that their files must have."""
+    if project.frozen is None:
+        return images
+    expected = project.frozen.md5_by_id
+    return (replace(image, expected_md5=expected.get(image.image_id, "")) for image in images)
 
 
 def _repairs(project: Project, ledger: Ledger, lost: Sequence[str]) -> Iterator[Change]:

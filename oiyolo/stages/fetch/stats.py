@@ -62,12 +62,18 @@ class StatsWriter:
 
     Args:
         project: The project.
-        tally: The counts of the running fetch.
+        tally: The counts of the running fetch; what they contain already was written before.
     """
 
     def __init__(self, project: Project, tally: Tally) -> None:
         self._path, self._tally = _path(project), tally
-        self._before = read_stats(project)
+        before = read_stats(project)
+        self._before = FetchStats(
+            before.seconds,
+            before.images - tally.new,
+            before.size_bytes - tally.size_bytes,
+            before.network_bytes - tally.network_bytes,
+        )
         self._started_s, self._timer = time.monotonic(), Timer(WRITE_EVERY_S)
 
     def __enter__(self) -> Self:
