@@ -20,6 +20,8 @@ from oiyolo.inference.model_file import check_form
 from oiyolo.inference.session import open_model
 from oiyolo.networks import cfg as cfg_file
 from oiyolo.operations.detectors import choose, to_onnx
+from oiyolo.project.project import open_or_default
+from oiyolo.provenance import model_card
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,6 +63,7 @@ class Exported(Result):
         box_difference_px: Largest difference of a box's edge from that of the float32 network, in
             pixels of the input, on a test image.
         score_difference: Largest difference of a score, likewise.
+        card: Its model card, a Markdown file next to it.
         is_new: Whether this call wrote it; otherwise it was up to date.
     """
 
@@ -72,12 +75,14 @@ class Exported(Result):
     class_names: tuple[str, ...]
     box_difference_px: float
     score_difference: float
+    card: Path
     is_new: bool = True
 
     def as_dict(self) -> dict[str, object]:
         """Return the result as JSON-compatible values."""
         values = asdict(self)
-        return {**values, "path": str(self.path), "bytes": self.path.stat().st_size}
+        paths = {"path": str(self.path), "card": str(self.card)}
+        return {**values, **paths, "bytes": self.path.stat().st_size}
 
     def __str__(self) -> str:
         width, height = self.size_wh
@@ -94,7 +99,8 @@ class Exported(Result):
                 f"{self.box_difference_px:.2g} px, its scores by {self.score_difference:.2g}"
             )
         state = "" if self.is_new else " (up to date)"
-        return f"{self.path}: {', '.join(parts)}{state}\nmade from {self.origin}\n{verified}"
+        lines = [f"{self.path}: {', '.join(parts)}{state}", f"made from {self.origin}", verified]
+        return "\n".join([*lines, f"model card: {self.card}"])
 
 
 @dataclass(frozen=True)
@@ -159,7 +165,7 @@ def export_onnx(
     """Write a detector as an ONNX file, which runs without oiyolo and without darknet.
 
     The file gets its name only after it was loaded and run on a test image, with the same result as
-    the network that was converted.
+    the network that was converted. A model card is written next to it.
 
     Args:
         project: An open project or its folder; not needed with ``cfg``, ``weights`` and ``names``.
@@ -188,16 +194,21 @@ def export_onnx(
     recipe = _recipe(source, layout=layout, half=half)
     saved = _find_saved(path, recipe)
     is_new = isinstance(saved, str)
+    card = _card(project, source, path, recipe)
     if dry_run:
         if is_new:
             to_onnx(source, layout=layout, half=half)  # the errors that the command would raise
-        action = f"write {path} from {source.origin}"
-        return Plan(COMMAND, [action] if is_new else [], {"path": str(path)})
+        actions = [f"write {path} from {source.origin}"] if is_new else []
+        if is_new or not model_card.is_current(card):
+            actions.append(f"write the model card {card.path}")
+        return Plan(COMMAND, actions, {"path": str(path)})
     if isinstance(saved, str):
         _log.info("export: writing %s (%s)", path, saved)
         saved = _write(path, source, recipe, layout=layout, half=half)
     else:
         _log.info("export: up to date")
+    if model_card.write(card):
+        _log.info("export: writing %s", card.path)
     return Exported(
         path=path,
         origin=source.origin,
@@ -207,6 +218,7 @@ def export_onnx(
         class_names=source.facts.names,
         box_difference_px=saved.box_px,
         score_difference=saved.score,
+        card=card.path,
         is_new=is_new,
     )
 
@@ -227,6 +239,25 @@ def _out_path(source: DetectorFiles, out: str | Path | None) -> Path:
         raise UsageError("invalid name for a model", where=str(path), expected=f"*{_SUFFIX}")
     files.check_regular(path)
     return path
+
+
+def _card(
+    project: ProjectLike, source: DetectorFiles, path: Path, recipe: Mapping[str, object]
+) -> model_card.ModelCard:
+    """Return what the model card says about a file and what it is made from."""
+    precision = "float16" if recipe["half"] else "float32"
+    dataset_folder = None if source.run is None else open_or_default(project).dataset_folder
+    return model_card.ModelCard(
+        name=source.name,
+        model_path=path,
+        size_wh=cfg_file.read(source.cfg_path).size_wh,
+        form=f"Its outputs have the layout {recipe['layout']}; it computes in {precision}",
+        facts=source.facts,
+        network_sha256=str(recipe["network"]),
+        weights_sha256=str(recipe["weights"]),
+        run=source.run,
+        dataset_folder=dataset_folder,
+    )
 
 
 def _recipe_path(path: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import re
 import struct
@@ -147,13 +148,30 @@ def test_a_second_export_does_nothing_until_something_changes(
     detector.options["names"].write_text("boat\ncanoe\n")
     assert cli.ok("export", "onnx", *words, "--json").json["class_names"] == ["boat", "canoe"]
     files = {p.name for p in tmp_path.iterdir() if p.name != "detector"}
-    assert files == {"tiny_last.onnx", ".tiny_last.onnx-made-from.json"}
+    assert files == {"tiny_last.onnx", ".tiny_last.onnx-made-from.json", "tiny_last.md"}
 
 
 def test_a_dry_run_writes_nothing(detector: Files, tmp_path: Path) -> None:
     plan = oiyolo.export_onnx(**detector.options, out=tmp_path / "new" / "a.onnx", dry_run=True)
-    assert len(plan.actions) == 1
+    model, card = plan.actions
+    assert str(tmp_path / "new" / "a.onnx") in model
+    assert str(tmp_path / "new" / "a.md") in card
     assert list(tmp_path.iterdir()) == [detector.folder]
+
+
+def test_the_card_of_a_model_follows_it_unless_it_is_the_users(
+    detector: Files, tmp_path: Path
+) -> None:
+    exported = oiyolo.export_onnx(**detector.options)
+    text = exported.card.read_text(encoding="utf-8")
+    assert hashlib.sha256(exported.path.read_bytes()).hexdigest() in text
+    exported.card.write_text(text.replace("boat", "ship"), encoding="utf-8")
+    assert len(oiyolo.export_onnx(**detector.options, dry_run=True).actions) == 1
+    oiyolo.export_onnx(**detector.options)
+    assert exported.card.read_text(encoding="utf-8") == text
+    (tmp_path / "notes.md").write_text("my notes", encoding="utf-8")
+    other = oiyolo.export_onnx(**detector.options, out=tmp_path / "notes.onnx")
+    assert other.card.read_text(encoding="utf-8") == "my notes"
 
 
 def test_a_run_is_exported_into_its_folder_with_what_is_known_about_it(

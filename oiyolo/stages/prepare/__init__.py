@@ -26,14 +26,15 @@ from oiyolo.project.ledger import EXCLUDED, FETCHED, PENDING, PREPARED, PREPARED
 from oiyolo.project.project import open_project
 from oiyolo.stages import select as select_stage
 from oiyolo.stages.prepare import boxes_csv, originals, pending
-from oiyolo.stages.prepare.boxes_csv import RECIPE_FILE
+from oiyolo.stages.prepare.boxes_csv import RECIPE_FILE as RECIPE_FILE  # for other stages
 from oiyolo.stages.prepare.failures import Failures
-from oiyolo.stages.prepare.tasks import METHOD_VERSION, image_options
+from oiyolo.stages.prepare.tasks import METHOD_VERSION as METHOD_VERSION  # for other commands
+from oiyolo.stages.prepare.tasks import image_options
 from oiyolo.stages.prepare.tasks import source_sizes_wh as source_sizes_wh  # for other stages
 from oiyolo.training.run import ids_in_use
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Container, Mapping
+    from collections.abc import Collection, Container, Iterable, Mapping
     from pathlib import Path
     from typing import Literal
 
@@ -65,6 +66,7 @@ class Prepared(Result):
         counts: Number of images in each state afterwards.
         seconds: Duration in seconds.
         missing_originals: Number of images whose originals have to be fetched again.
+        postponed: Number of images with other boxes that wait until no training run uses them.
     """
 
     folder: Path
@@ -74,6 +76,7 @@ class Prepared(Result):
     counts: Counts
     seconds: float
     missing_originals: int = 0
+    postponed: int = 0
 
     @cached_property
     def boxes(self) -> pd.DataFrame:
@@ -205,10 +208,8 @@ def _stale_reason(
     project: Project, selection: select_stage.Selection, ledger: Ledger
 ) -> str | None:
     """Return why the prepared images are out of date, without examining each image's boxes."""
-    if waiting := len(ledger.ids(FETCHED)):
-        return f"{pluralize(waiting, 'image')} fetched but not prepared"
-    if postponed := len(pending.retryable_ids(project, ledger)):
-        return f"{pluralize(postponed, 'image')} to be tried again"
+    if waiting := _waiting(project, ledger):
+        return waiting
     recipe = _recipe(project, selection, ledger)
     if reason := staleness.stale_reason(project.dataset_folder / RECIPE_FILE, recipe):
         return reason
@@ -217,6 +218,18 @@ def _stale_reason(
     if lost := len(lost_ids(project, ledger)):
         return f"the image or label of {pluralize(lost, 'prepared image')} is missing or damaged"
     return None
+
+
+def _waiting(project: Project, ledger: Ledger) -> str:
+    """Return which images wait for ``prepare``; empty if none do."""
+    if waiting := len(ledger.ids(FETCHED)):
+        return f"{pluralize(waiting, 'image')} fetched but not prepared"
+    if postponed := len(pending.retryable_ids(project, ledger)):
+        return f"{pluralize(postponed, 'image')} to be tried again"
+    withdrawn_ids = ledger.withdrawn_ids()
+    in_use = ids_in_use(project.runs_folder) if withdrawn_ids else set()
+    left = len(_withdrawn_paths(project, withdrawn_ids, in_use))
+    return f"the files of {pluralize(left, 'withdrawn image')} are to be deleted" if left else ""
 
 
 def lost_ids(project: Project, ledger: Ledger) -> list[str]:
@@ -263,8 +276,17 @@ def _recipe(
     }
 
 
-def run(project: Project) -> Prepared:
-    """Prepare the fetched images; the caller holds the dataset lock."""
+def run(project: Project, *, postpones: bool = False) -> Prepared:
+    """Prepare the fetched images; the caller holds the dataset lock.
+
+    Args:
+        project: The project.
+        postpones: Whether images with other boxes that a training run in progress uses are left as
+            they are, for a later call, instead of being an error.
+
+    Raises:
+        UnavailableError, LockedError: As for ``prepare``.
+    """
     selection = select_stage.load(project)
     project.objects_folder.mkdir(parents=True, exist_ok=True)
     files.remove_parts(project.objects_folder)
@@ -275,13 +297,17 @@ def run(project: Project) -> Prepared:
         work = None
         failures = Failures()
         if _stale_reason(project, selection, ledger) is not None:
-            work = pending.find_images(project, selection, ledger)
+            work = pending.find_images(project, selection, ledger, postpones=postpones)
             tally = _prepare_pending(project, ledger, work, failures)
         if not project.config.images.keep_originals:
             originals.free(project, ledger, sorted(_ids_to_free(project, ledger)))
         _remove_excluded(project, ledger)
         if work is not None:
-            _write_boxes(project, _recipe(project, selection, ledger), ledger, work.boxes)
+            recipe = _recipe(project, selection, ledger)
+            if work.postponed_ids:  # an incomplete recipe is stale, so the next call goes on
+                del recipe["selection"]
+                (project.dataset_folder / RECIPE_FILE).unlink(missing_ok=True)
+            _write_boxes(project, recipe, ledger, work.boxes)
         counts = ledger.counts()
         missing_originals = _count_missing_originals(ledger)
     failures.check_tolerance(project, counts.selected)
@@ -293,6 +319,7 @@ def run(project: Project) -> Prepared:
         counts=counts,
         seconds=time.monotonic() - started_s,
         missing_originals=missing_originals,
+        postponed=len(work.postponed_ids) if work is not None else 0,
     )
 
 
@@ -342,6 +369,11 @@ def boxes_table(project: Project, image_ids: Collection[str] | None = None) -> p
     return boxes_csv.read(project.dataset_folder, image_ids)
 
 
+def remove_boxes(project: Project, image_ids: Collection[str]) -> None:
+    """Remove the boxes of some images from ``data/dataset/boxes.csv``."""
+    boxes_csv.remove(project.dataset_folder, image_ids)
+
+
 def used_sizes(project: Project, image_ids: Container[str]) -> npt.NDArray[np.float64]:
     """Read the widths and heights of the used boxes of some images, as fractions, shape (n, 2)."""
     return boxes_csv.used_sizes(project.dataset_folder, image_ids)
@@ -365,13 +397,49 @@ def _with_boxes(label_path: Path) -> str:
 
 
 def _remove_excluded(project: Project, ledger: Ledger) -> None:
-    """Delete the prepared files of excluded images, except those that a run in progress uses."""
+    """Delete the prepared files of excluded images, except those that a run in progress uses.
+
+    Of withdrawn images, the originals are deleted as well.
+    """
     in_use = ids_in_use(project.runs_folder)
     for image_id in ledger.ids(EXCLUDED, stage=STAGE):
         if image_id not in in_use:
-            for suffix in (".jpg", ".txt"):
-                with contextlib.suppress(IsADirectoryError):
-                    (project.objects_folder / f"{image_id}{suffix}").unlink(missing_ok=True)
+            _remove(prepared_paths(project, image_id))
+    remove_withdrawn(project, ledger.withdrawn_ids(), in_use)
+
+
+def remove_withdrawn(project: Project, image_ids: Iterable[str], in_use: Container[str]) -> int:
+    """Delete the files of withdrawn images that are not in use; return of how many images."""
+    left = _withdrawn_paths(project, image_ids, in_use)
+    for paths in left.values():
+        _remove(paths)
+    return len(left)
+
+
+def _withdrawn_paths(
+    project: Project, image_ids: Iterable[str], in_use: Container[str]
+) -> dict[str, list[Path]]:
+    """Return the existing files of each withdrawn image that has some and is not in use."""
+    paths_by_id = {i: image_paths(project, i) for i in image_ids if i not in in_use}
+    return {i: paths for i, paths in paths_by_id.items() if paths}
+
+
+def image_paths(project: Project, image_id: str) -> list[Path]:
+    """Return the files of an image that exist: its original, and what was prepared from it."""
+    original = project.images_folder / f"{image_id}.jpg"
+    return [p for p in (original, *prepared_paths(project, image_id)) if p.is_file()]
+
+
+def prepared_paths(project: Project, image_id: str) -> tuple[Path, Path]:
+    """Return the paths of a prepared image and its label."""
+    path = project.objects_folder / f"{image_id}.jpg"
+    return path, path.with_suffix(".txt")
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    for path in paths:
+        with contextlib.suppress(IsADirectoryError):
+            path.unlink(missing_ok=True)
 
 
 def _write_boxes(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from oiyolo.core import files, staleness
+from oiyolo.core import csv_rows, files, staleness
 from oiyolo.core.errors import InputFormError
 from oiyolo.core.image_ids import parse_ids
 from oiyolo.openimages.selection import CORNERS
@@ -36,6 +36,15 @@ def is_intact(folder: Path) -> bool:
 
 def _check_intact(folder: Path) -> None:
     staleness.check_intact(folder / RECIPE_FILE, folder / NAME, remedy=_REMEDY)
+
+
+def remove(folder: Path, image_ids: Collection[str]) -> None:
+    """Remove the rows of some images, if there is a table."""
+    path, ids = folder / NAME, {image_id.encode() for image_id in image_ids}
+    if path.is_file():
+        with files.open_binary(path) as file:
+            content = b"".join(csv_rows.without(file, ids))
+        staleness.replace_file(folder / RECIPE_FILE, path, content)
 
 
 def read(folder: Path, image_ids: Collection[str] | None = None) -> pd.DataFrame:

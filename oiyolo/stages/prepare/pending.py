@@ -33,19 +33,30 @@ class PendingImages:
         restored_ids: Images that lost their original, but whose prepared files are up to date.
         boxes: The boxes of all selected images, not placed yet.
         fetched_ids: Images that are recorded as fetched, so that their originals have to exist.
+        postponed_ids: Images that would change, but that a training run in progress uses.
     """
 
     tasks: Sequence[Task]
     restored_ids: Sequence[str]
     boxes: SelectedBoxes
     fetched_ids: frozenset[str]
+    postponed_ids: frozenset[str] = frozenset()
 
     def __bool__(self) -> bool:
         return bool(self.tasks or self.restored_ids)
 
 
-def find_images(project: Project, selection: Selection, ledger: Ledger) -> PendingImages:
+def find_images(
+    project: Project, selection: Selection, ledger: Ledger, *, postpones: bool = False
+) -> PendingImages:
     """Find the images whose prepared files are missing or out of date.
+
+    Args:
+        project: The project.
+        selection: Its selection.
+        ledger: Its ledger.
+        postpones: Whether images with other boxes that a training run in progress uses are left as
+            they are, instead of being an error.
 
     Raises:
         LockedError: A training run in progress uses images that would change.
@@ -68,8 +79,11 @@ def find_images(project: Project, selection: Selection, ledger: Ledger) -> Pendi
                 restored_ids.append(image_id)
         elif image_id in ids_with_original or (image_id in excluded_ids and not is_unchanged):
             pending_tasks.append(task)
-    _check_runs_in_progress(project, pending_tasks, previous_fingerprints)
-    return PendingImages(pending_tasks, restored_ids, boxes, fetched_ids)
+    in_use = _changed_in_use(project, pending_tasks, previous_fingerprints)
+    if in_use and not (postpones and _options_change(project) is None):
+        raise _in_use_error(project, in_use)
+    tasks = [task for task in pending_tasks if task.image_id not in in_use]
+    return PendingImages(tasks, restored_ids, boxes, fetched_ids, frozenset(in_use))
 
 
 def ids_with_files(ledger: Ledger) -> list[str]:
@@ -105,29 +119,34 @@ def retryable_ids(project: Project, ledger: Ledger) -> set[str]:
     return postponed_ids & image_ids_in(project.images_folder) if postponed_ids else set()
 
 
-def _check_runs_in_progress(
+def _changed_in_use(
     project: Project, pending_tasks: Sequence[Task], previous_fingerprints: Mapping[str, object]
-) -> None:
-    """Raise if a run in progress uses images that would change; new images are harmless."""
+) -> dict[str, None]:
+    """Return the images in use by a run in progress that would change; new ones are harmless."""
     used_ids = ids_in_use(project.runs_folder)
-    changed_ids = [
-        task.image_id
+    return {
+        task.image_id: None
         for task in pending_tasks
         if task.image_id in used_ids
         and previous_fingerprints.get(task.image_id) not in {None, task.fingerprint}
-    ]
-    if not changed_ids:
-        return
-    running = ", ".join(run.name for run in running_runs(project.runs_folder))
+    }
+
+
+def _options_change(project: Project) -> str | None:
+    """Return how the options differ from those of the existing images; ``None`` if equal."""
     recipe_path = project.dataset_folder / RECIPE_FILE
-    stale_reason = staleness.stale_reason(recipe_path, {"options": image_options(project.config)})
-    raise LockedError(
+    return staleness.stale_reason(recipe_path, {"options": image_options(project.config)})
+
+
+def _in_use_error(project: Project, changed_ids: Mapping[str, None]) -> LockedError:
+    running = ", ".join(run.name for run in running_runs(project.runs_folder))
+    changed = f"the boxes or the file of {next(iter(changed_ids))} changed"
+    return LockedError(
         f"{pluralize(len(changed_ids), 'image')} used by a training run in progress would "
         "have to be prepared again with different options or boxes",
         where=str(project.runs_folder),
         expected="no run in progress that uses them",
-        found=f"{running}; "
-        + (stale_reason or f"the boxes or the file of {changed_ids[0]} changed"),
+        found=f"{running}; {_options_change(project) or changed}",
         remedy="Wait until it ends, or use the options with which the images were prepared; new "
         "images can be added meanwhile",
     )

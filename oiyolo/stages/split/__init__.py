@@ -1,7 +1,8 @@
 """split: assign images to train, valid and test, permanently.
 
 Writes ``data/dataset/{train,valid,test}.txt``, ``split.csv`` and ``obj.names``, and a preview of
-the dataset in ``look/``: contact sheets and charts of what darknet will see.
+the dataset in ``look/``: contact sheets and charts of what darknet will see. Its records say where
+it comes from: ``CREDITS.csv``, ``CREDITS.md``, ``DATASET.md`` and ``croissant.json``.
 """
 
 from __future__ import annotations
@@ -16,14 +17,15 @@ from oiyolo.core import files, staleness
 from oiyolo.core.errors import UsageError
 from oiyolo.core.results import Plan, Result, format_table, pluralize
 from oiyolo.darknet import lists
-from oiyolo.dataset_preview.preview import INDEX
+from oiyolo.dataset_preview.preview import INDEX, remove_preview
 from oiyolo.project.keywords import takes_keys
 from oiyolo.project.ledger import EXCLUDED, PREPARED, SPLITS, Change
 from oiyolo.project.project import open_project
+from oiyolo.provenance.records import NAMES as RECORDS
 from oiyolo.splits.assign import CONFLICT_REASON, assign
 from oiyolo.stages import prepare as prepare_stage
 from oiyolo.stages import select as select_stage
-from oiyolo.stages.split import hashes, official, outputs, preview
+from oiyolo.stages.split import hashes, official, outputs, preview, records
 from oiyolo.stages.split.check import check_split
 from oiyolo.stages.split.group_keys import (
     assigned_splits,
@@ -32,9 +34,10 @@ from oiyolo.stages.split.group_keys import (
     describe_conflict,
     describe_link,
 )
+from oiyolo.stages.split.official import recorded_options as recorded_options  # for other commands
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
     from typing import Literal
 
@@ -50,6 +53,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("oiyolo")
 
 STAGE: Final = "split"
+RECIPE_FILE: Final = outputs.RECIPE_FILE
 _NEGATIVES: Final = "negatives"
 
 
@@ -254,7 +258,18 @@ def _plan(project: Project, *, reassign: bool) -> Plan:
     actions += [f"assign {pluralize(new, 'prepared image')}"] if new else []
     if not actions and (reason := _stale_lists_reason(project)):
         actions = [f"write the lists again ({reason})"]
+    actions += _plan_records(project, is_stale=bool(actions))
     return Plan("split", actions, {"images": new, "reassign": reassign})
+
+
+def _plan_records(project: Project, *, is_stale: bool) -> list[str]:
+    """Return what ``split`` would do to the records, which follow whatever else it does."""
+    selection, reason = select_stage.load(project), None
+    if not is_stale:
+        with project.ledger(read_only=True) as ledger:
+            reason = records.stale_reason(project, selection, ledger)
+    action = f"write the records: {', '.join(RECORDS)}"
+    return [f"{action} ({reason})"] if reason else [action] * is_stale
 
 
 def _stale_lists_reason(project: Project) -> str | None:
@@ -262,8 +277,27 @@ def _stale_lists_reason(project: Project) -> str | None:
     folder = project.dataset_folder
     if not outputs.are_intact(folder):
         return "one of them is missing or damaged"
+    return _moved_reason(project)
+
+
+def _moved_reason(project: Project) -> str | None:
+    """Return why the lists are stale, apart from their images; ``None`` if they are not."""
     recipe = {"place": str(outputs.darknet_images_path(project)), "version": __version__}
-    return staleness.stale_reason(folder / outputs.RECIPE_FILE, recipe)
+    return staleness.stale_reason(project.dataset_folder / outputs.RECIPE_FILE, recipe)
+
+
+def is_intact(project: Project) -> bool:
+    """Return whether all that ``split`` wrote is there, and as it was written, for this place.
+
+    This reads no table, and does not find out whether images have to be assigned.
+    """
+    folder = project.dataset_folder
+    has_page = (folder / preview.FOLDER / INDEX).is_file()
+    if not outputs.are_unchanged(folder) or not (has_page or not project.config.split.look):
+        return False
+    with project.ledger() as ledger:
+        stale = records.stale_reason(project, select_stage.load(project), ledger)
+    return stale is None and _moved_reason(project) is None
 
 
 def _nothing_prepared_error(project: Project) -> UsageError:
@@ -306,6 +340,27 @@ def load(project: Project) -> Split:
     if existing is None:
         raise _not_split_error(project)
     return existing
+
+
+def remove_images(project: Project, image_ids: Collection[str]) -> None:
+    """Remove withdrawn images from the lists and the table, and all contact sheets."""
+    outputs.remove(project.dataset_folder, image_ids)
+    remove_preview(project.dataset_folder / preview.FOLDER)
+
+
+def update_descriptions(project: Project) -> None:
+    """Write the preview and the records of a complete split again if they are out of date."""
+    if not (_has_split(project) and outputs.are_complete(project.dataset_folder)):
+        return
+    if (selection := select_stage.find(project)) is not None:
+        with project.ledger() as ledger:
+            _describe(project, selection, ledger)
+
+
+def _describe(project: Project, selection: select_stage.Selection, ledger: Ledger) -> None:
+    if project.config.split.look:
+        preview.update(project, selection, ledger)
+    records.update(project, selection, ledger)
 
 
 @dataclass(frozen=True)
@@ -373,8 +428,7 @@ def run(project: Project, *, reassign: bool = False) -> Split:
         changes = _changes(ledger, assignment, candidates, authors)
         ids_before = {row.image_id for row in ledger.split_records()} if changes else set()
         _write(project, ledger, assignment.of(candidates), changes, selection.class_names)
-        if project.config.split.look:
-            preview.update(project, selection, ledger)
+        _describe(project, selection, ledger)
         # An image that was prepared again gets the split that it had.
         new = sum(c.state in SPLITS and c.image_id not in ids_before for c in changes)
         return _summarise(project, ledger, selection.class_names, new=new)
@@ -388,7 +442,8 @@ def _assign(
     classes_by_id: dict[str, tuple[str, ...]] = {}
     for image_id, name in _pairs(used):
         classes_by_id[image_id] = (*classes_by_id.get(image_id, ()), name)
-    members = build_members(ledger, options, candidates, authors, classes_by_id)
+    frozen = {} if project.frozen is None else project.frozen.split_by_id
+    members = build_members(ledger, options, candidates, authors, classes_by_id, frozen=frozen)
     ratios = {name: getattr(options, name) for name in SPLITS}
     return assign(members, ratios, options.seed)
 

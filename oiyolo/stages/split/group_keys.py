@@ -92,6 +92,8 @@ def build_members(
     candidates: Collection[str],
     authors: Mapping[str, str],
     classes_by_id: Mapping[str, tuple[str, ...]],
+    *,
+    frozen: Mapping[str, str],
 ) -> list[Member]:
     """Return all images that have a split or need one, with their keys.
 
@@ -101,15 +103,17 @@ def build_members(
         candidates: Ids of the selected images that are prepared.
         authors: Their authors by id.
         classes_by_id: The classes of their boxes by id.
+        frozen: Splits that new images are to get, by id; the options decide about the others.
     """
     assigned = ledger.split_records()
     has_split = {row.image_id for row in assigned}
     md5_by_id, hash_by_id = ledger.column("md5"), ledger.column("phash")
     subset_by_id = ledger.column("subset") if options.official else {}
+    given = {i: SPLIT_OF_SUBSET[str(subset)] for i, subset in subset_by_id.items()} | dict(frozen)
     new = [
         SplitRecord(
             image_id,
-            SPLIT_OF_SUBSET[str(subset_by_id[image_id])] if options.official else "",
+            given.get(image_id, ""),
             str(md5_by_id[image_id] or ""),
             authors.get(image_id, ""),
             str(hash_by_id[image_id] or ""),

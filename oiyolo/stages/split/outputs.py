@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from oiyolo.core import files, staleness
+from oiyolo.core import csv_rows, files, staleness
 from oiyolo.core.errors import InputFormError
 from oiyolo.core.image_ids import parse_ids
 from oiyolo.darknet.paths import safe_alias
@@ -12,7 +12,7 @@ from oiyolo.project.ledger import SPLITS
 from oiyolo.stages.split.group_keys import describe_link
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
     import pandas as pd
@@ -39,10 +39,13 @@ def are_complete(folder: Path) -> bool:
 
 def are_intact(folder: Path) -> bool:
     """Return whether all files are complete and as ``split`` wrote them."""
+    return are_complete(folder) and are_unchanged(folder)
+
+
+def are_unchanged(folder: Path) -> bool:
+    """Return whether all files exist and have the checksums that were recorded, if they were."""
     recipe_path = folder / RECIPE_FILE
-    return are_complete(folder) and all(
-        staleness.is_intact(recipe_path, folder / name) for name in (*_LISTS, TABLE)
-    )
+    return all(staleness.is_intact(recipe_path, folder / name) for name in (*_LISTS, TABLE))
 
 
 def check_list(folder: Path, split: str) -> None:
@@ -77,6 +80,20 @@ def render(project: Project, assignment: Assignment, class_names: Sequence[str])
         TABLE: pd.DataFrame(rows, columns=list(_COLUMNS)).to_csv(index=False),
         "obj.names": "".join(f"{name}\n" for name in class_names),
     }
+
+
+def remove(folder: Path, image_ids: Collection[str]) -> None:
+    """Remove some images from the lists and from the table, as far as these exist."""
+    names = {f"{image_id}.jpg".encode() for image_id in image_ids}
+    for path in [folder / f"{name}.txt" for name in SPLITS]:
+        if path.is_file():
+            lines = files.read_bytes(path).splitlines(keepends=True)
+            kept = [line for line in lines if line.strip().rpartition(b"/")[2] not in names]
+            staleness.replace_file(folder / RECIPE_FILE, path, b"".join(kept))
+    table, ids = folder / TABLE, {image_id.encode() for image_id in image_ids}
+    if table.is_file():
+        rows = csv_rows.without(files.read_bytes(table).splitlines(keepends=True), ids)
+        staleness.replace_file(folder / RECIPE_FILE, table, b"".join(rows))
 
 
 def are_up_to_date(folder: Path, texts: Mapping[str, str]) -> bool:
