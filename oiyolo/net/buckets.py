@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from oiyolo.core.errors import UsageError
 
@@ -15,6 +15,18 @@ _MAX_BUCKET_CHARACTERS: Final = 222
 _MAX_PREFIX_BYTES: Final = 512
 """An object's whole name has at most 1024 (https://cloud.google.com/storage/docs/objects#naming)."""
 _INVALID_CHARACTER: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+
+
+class FileFacts(NamedTuple):
+    """What tells one content from another, of an object or a local file.
+
+    Attributes:
+        size_bytes: Size in bytes.
+        crc32c: CRC32C as Google writes it: big-endian, in base64.
+    """
+
+    size_bytes: int
+    crc32c: str
 
 
 @dataclass(frozen=True)

@@ -145,6 +145,38 @@ class HttpClient:
 
         return with_retries(request, policy=policy, stop=self.stop)
 
+    def post(self, url: str, content: bytes, content_type: str) -> None:
+        """Send a small body with POST; a redirect is a failure, as few servers mean one.
+
+        Args:
+            url: An http or https URL.
+            content: The body.
+            content_type: Its ``Content-Type``.
+
+        Raises:
+            UnavailableError: No success (status 200 to 299) after all attempts.
+            StoppedError: The stop event was set.
+        """
+        policy = self.retry_policy
+
+        def request(_: int) -> None:
+            _check_url(url)
+            try:
+                response = self._session().post(
+                    url,
+                    data=content,
+                    headers={"Content-Type": content_type},
+                    timeout=(policy.connect_timeout_s, policy.read_timeout_s),
+                    allow_redirects=False,
+                )
+            except (requests.RequestException, urllib3.exceptions.LocationValueError) as error:
+                raise _failure(error) from error
+            if not requests.codes.ok <= response.status_code < requests.codes.multiple_choices:
+                retry_after = response.headers.get("Retry-After", "")
+                raise HttpFailureError.of_status(response.status_code, response.reason, retry_after)
+
+        self.with_retries(url, request)
+
     @contextlib.contextmanager
     def open(
         self, url: str, headers: Mapping[str, str], statuses: Collection[int] = ACCEPTED_STATUSES

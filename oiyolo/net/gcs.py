@@ -16,10 +16,11 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from oiyolo.core import files
 from oiyolo.core.errors import UnavailableError, UsageError
 from oiyolo.core.progress import NO_PROGRESS, progress
 from oiyolo.net import google_api
-from oiyolo.net.buckets import parse_bucket_url
+from oiyolo.net.buckets import FileFacts, parse_bucket_url
 from oiyolo.net.google_api import NOT_FOUND, WRONG_CHECKSUM
 from oiyolo.net.retry import HttpFailureError, RetryPolicy, StoppedError
 
@@ -44,6 +45,8 @@ _READ_BYTES: Final = 1 << 20
 _CONNECTIONS: Final = 64
 _UPLOAD_TIMEOUT_FACTOR: Final = 4
 """Uploading a chunk takes longer than receiving a response."""
+_READ: Final = "read"
+_CHANGED: Final = "It was deleted meanwhile: run the same command again"
 _ROLES: Final = "roles/storage.objectViewer to read, roles/storage.objectUser to write"
 
 _storage: Any = google.cloud.storage
@@ -131,10 +134,27 @@ class BucketClient:
         while True:
             with self._user_errors("listed"):
                 page, token = self._page(token, left, start_offset=first, end_offset=end)
-            for name in page[:left]:
-                yield name[len(prefix) :]
+            for blob in page[:left]:
+                yield blob.name[len(prefix) :]
             left = None if left is None else left - len(page)
             if token is None or (left is not None and left <= 0):
+                return
+
+    def list_objects(self) -> Iterator[tuple[str, FileFacts]]:
+        """Yield each object's name, relative to the folder, with its size and checksum.
+
+        Raises:
+            UnavailableError: The bucket does not respond, or refuses this user.
+            UsageError: There is no such bucket.
+        """
+        token = None
+        while True:
+            with self._user_errors("listed"):
+                page, token = self._page(token, None, fields="name,size,crc32c")
+            for blob in page:
+                name = blob.name[len(self.folder.name_prefix) :]
+                yield name, FileFacts(blob.size, blob.crc32c)
+            if token is None:
                 return
 
     def has_objects(self) -> bool | None:
@@ -149,7 +169,7 @@ class BucketClient:
             page, _ = self._page(None, 1)
         except HttpFailureError as failure:
             if failure.reason == NOT_FOUND:
-                raise self._user_error(failure, "listed") from failure
+                raise self.user_error(failure, "listed") from failure
             return None
         return bool(page)
 
@@ -174,6 +194,82 @@ class BucketClient:
                 return
             self._send(blob, _Source(file, progress, self.stop), size_bytes)
 
+    def send_file(self, path: Path, name: str, facts: FileFacts, progress: Progress) -> None:
+        """Upload a file, without asking whether the bucket has it already.
+
+        Args:
+            path: The file.
+            name: Name of the object in the folder.
+            facts: Size and checksum of the file; what the bucket has received must match.
+            progress: Bar to advance by each block.
+
+        Raises:
+            UnavailableError: The upload failed, the bucket refuses this user, or the file was
+                changed meanwhile.
+            UsageError: There is no such bucket.
+            OSError: The file cannot be read.
+        """
+        with files.open_binary(path) as file, self._user_errors("written to"):
+            size_bytes = os.fstat(file.fileno()).st_size
+            blob = self._blob(name, chunk_size=_CHUNK_BYTES)
+            if size_bytes == facts.size_bytes:
+                self._send(blob, _Source(file, progress, self.stop), size_bytes)
+        if size_bytes != facts.size_bytes or blob.crc32c != facts.crc32c:
+            raise UnavailableError(
+                "the file was changed while it was uploaded",
+                where=str(path),
+                remedy="Run the same command again when nothing writes to it",
+            )
+
+    def receive_file(self, name: str, path: Path, facts: FileFacts, progress: Progress) -> None:
+        """Download an object into a file, which is complete when this returns.
+
+        A failed attempt is continued where it ended, unless the content is wrong.
+
+        Args:
+            name: Name of the object in the folder.
+            path: The file to write; the caller gives it its final name.
+            facts: Size and checksum that the object must have.
+            progress: Bar to advance by each block.
+
+        Raises:
+            UnavailableError: The download failed, the bucket refuses this user, or the object is
+                another one.
+            UsageError: There is no such bucket.
+            OSError: The file cannot be written.
+        """
+        blob = self._blob(name)
+        with path.open("wb") as file, self._user_errors(_READ):
+            sink = _FileSink(file, facts, progress, self.stop)
+
+            def request(_: int) -> None:
+                blob.download_to_file(
+                    sink,
+                    start=sink.tell() or None,
+                    raw_download=True,  # as stored, which is what the checksum covers
+                    checksum=None,
+                    timeout=self._timeout_s,
+                    retry=None,
+                )
+                sink.check()
+
+            if facts.size_bytes:
+                self._call(request)
+
+    def delete(self, name: str) -> None:
+        """Delete an object; a missing one is no error.
+
+        Raises:
+            UnavailableError: The bucket does not respond, or refuses this user.
+        """
+        blob = self._blob(name)
+        with self._user_errors("written to"):
+            try:
+                self._call(lambda _: blob.delete(timeout=self._timeout_s, retry=None))
+            except HttpFailureError as failure:
+                if failure.reason != NOT_FOUND:
+                    raise
+
     def put(self, content: bytes, name: str, *, content_type: str) -> None:
         """Write an object, completely or not at all; an existing one is replaced.
 
@@ -196,9 +292,15 @@ class BucketClient:
         try:
             yield
         except HttpFailureError as failure:
-            raise self._user_error(failure, action) from failure
+            raise self.user_error(failure, action) from failure
 
-    def _user_error(self, failure: HttpFailureError, action: str) -> OiyoloError:
+    def user_error(self, failure: HttpFailureError, action: str) -> OiyoloError:
+        """Return the error that says what the user can do.
+
+        Args:
+            failure: Failure of a request.
+            action: What could not be done to the bucket: ``read``, ``listed`` or ``written to``.
+        """
         what = f"the bucket cannot be {action}"
         create = f"Create it: `gcloud storage buckets create gs://{self.folder.bucket}`"
         access = f"Ask for a role on the bucket: {_ROLES}"
@@ -209,6 +311,8 @@ class BucketClient:
             "HTTP 401": (UnavailableError, what, access),
             "HTTP 403": (UnavailableError, what, access),
         }
+        if action == _READ:
+            known[NOT_FOUND] = (UnavailableError, "an object is missing", _CHANGED)
         return google_api.user_error(failure, what, where=str(self.folder), known=known)
 
     def _blob(self, name: str, **options: int) -> Any:  # noqa: ANN401  (the library has no types)
@@ -239,24 +343,24 @@ class BucketClient:
         self._bucket = self._client.bucket(self.folder.bucket)
 
     def _page(
-        self, token: str | None, limit: int | None, **offsets: str | None
-    ) -> tuple[list[str], str | None]:
-        """Return the full names on a page of the list, and the token of the next page."""
+        self, token: str | None, limit: int | None, *, fields: str = "name", **offsets: str | None
+    ) -> tuple[list[Any], str | None]:
+        """Return the objects on a page of the list, and the token of the next page."""
         bucket = self._opened_bucket()
 
-        def request(_: int) -> tuple[list[str], str | None]:
+        def request(_: int) -> tuple[list[Any], str | None]:
             blobs = self._client.list_blobs(
                 bucket,
                 prefix=self.folder.name_prefix,
                 page_token=token,
                 max_results=limit,
-                fields="items(name),nextPageToken",
+                fields=f"items({fields}),nextPageToken",
                 timeout=self._timeout_s,
                 retry=None,
                 **offsets,
             )
             page = next(blobs.pages, ())
-            return [blob.name for blob in page], blobs.next_page_token
+            return list(page), blobs.next_page_token
 
         return self._call(request)
 
@@ -369,9 +473,62 @@ class _Source:
         return block
 
 
-def _checksum_of(file: io.BufferedReader) -> str:
-    """Return a file's CRC32C as Google writes it: big-endian, in base64."""
+class _FileSink:
+    """Receives an object into a file, counts it and computes its checksum."""
+
+    def __init__(
+        self, file: BinaryIO, facts: FileFacts, progress: Progress, stop: threading.Event
+    ) -> None:
+        self._file, self._facts, self._progress, self._stop = file, facts, progress, stop
+        self._checksum = _crc32c.Checksum()
+        self.tell = file.tell
+
+    def write(self, block: bytes) -> int:
+        """Append a block; raise if there are more bytes than expected or it was stopped."""
+        if self._stop.is_set():
+            raise StoppedError
+        if self.tell() + len(block) > self._facts.size_bytes:
+            self._restart()
+            detail = "the object is larger than it should be"
+            raise HttpFailureError(WRONG_CHECKSUM, detail, transient=True)
+        self._checksum.update(block)
+        self._progress.advance(len(block))
+        return self._file.write(block)
+
+    def check(self) -> None:
+        """Raise unless the content is complete and correct."""
+        if self.tell() < self._facts.size_bytes:
+            raise HttpFailureError("incomplete", "the object ended early", transient=True)
+        if _encode(self._checksum) != self._facts.crc32c:
+            self._restart()
+            detail = "the content does not match its checksum"
+            raise HttpFailureError(WRONG_CHECKSUM, detail, transient=True)
+
+    def _restart(self) -> None:
+        self._progress.advance(-self.tell())
+        self._file.seek(0)
+        self._file.truncate()
+        self._checksum = _crc32c.Checksum()
+
+
+def facts_of(path: Path) -> FileFacts:
+    """Return the size and checksum of a regular file.
+
+    Raises:
+        OSError: The file cannot be read, or is not a regular file.
+    """
+    with files.open_binary(path) as file:
+        checksum = _checksum_of(file)
+        return FileFacts(file.tell(), checksum)
+
+
+def _checksum_of(file: BinaryIO) -> str:
+    """Return the CRC32C of the rest of a file as Google writes it: big-endian, in base64."""
     checksum = _crc32c.Checksum()
     while block := file.read(_READ_BYTES):
         checksum.update(block)
+    return _encode(checksum)
+
+
+def _encode(checksum: Any) -> str:  # noqa: ANN401  (the library has no types)
     return base64.b64encode(checksum.digest()).decode()

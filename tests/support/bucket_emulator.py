@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 
 EMULATOR = """\
 import logging
+import socketserver
 import threading
 from gcp_storage_emulator.server import create_server
+socketserver.TCPServer.request_queue_size = 128
 logging.getLogger().setLevel(logging.CRITICAL + 1)
 server = create_server("127.0.0.1", 0, in_memory=True)
 server.start()
