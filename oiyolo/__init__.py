@@ -39,15 +39,21 @@ if TYPE_CHECKING:
     from oiyolo.operations.detectors import load_detector
     from oiyolo.operations.doctor import Examination, doctor
     from oiyolo.operations.export import Exported, export_onnx
+    from oiyolo.operations.freeze import Frozen, freeze
     from oiyolo.operations.init import Begun, init
     from oiyolo.operations.plan import plan
     from oiyolo.operations.predict import predict
     from oiyolo.operations.predict.result import Predicted
+    from oiyolo.operations.pull import Pulled, pull
+    from oiyolo.operations.push import Pushed, push
     from oiyolo.operations.refresh import Refreshed, refresh
+    from oiyolo.operations.refresh.retrain import Retrained
+    from oiyolo.operations.refresh.schedule import RefreshSchedule
     from oiyolo.operations.run import Ran, run
     from oiyolo.operations.status import Status, status
     from oiyolo.operations.stop import Stopped, stop
     from oiyolo.operations.why import ImageHistory, why
+    from oiyolo.operations.withdraw import Withdrawn, withdraw
     from oiyolo.planning.run_plan import RunPlan
     from oiyolo.project.project import Project, open_project
     from oiyolo.stages.build import Built, build
@@ -88,15 +94,21 @@ _NAMES_BY_MODULE = {
     "operations.detectors": ("load_detector",),
     "operations.doctor": ("doctor", "Examination"),
     "operations.export": ("export_onnx", "Exported"),
+    "operations.freeze": ("freeze", "Frozen"),
     "operations.init": ("init", "Begun"),
     "operations.plan": ("plan",),
     "operations.predict": ("predict",),
     "operations.predict.result": ("Predicted",),
+    "operations.pull": ("pull", "Pulled"),
+    "operations.push": ("push", "Pushed"),
     "operations.refresh": ("refresh", "Refreshed"),
+    "operations.refresh.retrain": ("Retrained",),
+    "operations.refresh.schedule": ("RefreshSchedule",),
     "operations.run": ("run", "Ran"),
     "operations.status": ("status", "Status"),
     "operations.stop": ("stop", "Stopped"),
     "operations.why": ("why", "ImageHistory"),
+    "operations.withdraw": ("withdraw", "Withdrawn"),
     "planning.run_plan": ("RunPlan",),
     "project.project": ("open_project", "Project"),
     "stages.build": ("build", "Built"),
@@ -141,9 +153,13 @@ __all__ = [  # noqa: RUF022  (in the order of use)
     "predict",
     "export_onnx",
     "run",
+    "freeze",
     "refresh",
+    "push",
+    "pull",
     "status",
     "stop",
+    "withdraw",
     "why",
     "doctor",
     "demo",
@@ -186,10 +202,16 @@ __all__ = [  # noqa: RUF022  (in the order of use)
     "Detected",
     "Exported",
     "Ran",
+    "RefreshSchedule",
     "Refreshed",
+    "Retrained",
+    "Pushed",
+    "Pulled",
     "Status",
     "Stopped",
     "ImageHistory",
+    "Withdrawn",
+    "Frozen",
     "Examination",
     "Demonstrated",
     "TrainLog",

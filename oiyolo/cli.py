@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from oiyolo.project.keys import Key
 
 _TRACEBACK_VERBOSITY: Final = 2
+_STDERR: Final = 2
 _PERMISSIONS: Final = "Check the owner and the permissions of this path"
 _REMEDIES: Final = {
     errno.EACCES: _PERMISSIONS,
@@ -115,14 +116,21 @@ def _callback(name: str) -> Callable[..., None]:
     def call(*, as_json: bool, quiet: bool, verbose: int, **options: object) -> None:
         import oiyolo
 
-        one_line = name == "refresh" and not verbose  # cron mails everything printed
-        _configure_logging(quiet=quiet or one_line, verbose=verbose)
+        for_cron = name == "refresh" and not verbose  # cron mails everything printed
+        _configure_logging(quiet=quiet or for_cron, verbose=verbose)
+        if for_cron and quiet:
+            _silence_warnings()  # they are in the log of refreshes
         keywords = {key: None if value == () else value for key, value in options.items()}
         try:
             result = getattr(oiyolo, name)(**keywords)
         except BrokenPipeError as error:  # not of stdout or stderr; click would end without a word
             raise UnavailableError("a program or server closed its connection") from error
-        _print(_as_json(result.as_dict()) if as_json else output.printable(str(result)))
+        if as_json:
+            _print(_as_json(result.as_dict()))
+        elif not quiet or getattr(result, "shown_if_quiet", True):
+            # A closed stdout is no failure of a job that no one watches.
+            with contextlib.suppress(*[OiyoloError] * for_cron):
+                _print(output.printable(str(result)))
         if exit_code := getattr(result, "exit_code", 0):  # a check that failed
             raise click.exceptions.Exit(exit_code)
 
@@ -157,7 +165,15 @@ def _configure_logging(*, quiet: bool, verbose: int) -> None:
     log.handlers = [_StderrHandler()]
     log.propagate = False
     log.setLevel(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
+    # It warns if the user has no home folder, as under some schedulers, although that is harmless.
+    logging.getLogger("matplotlib").setLevel(logging.WARNING if verbose else logging.ERROR)
     progress.enabled.set(not quiet)
+
+
+def _silence_warnings() -> None:
+    """Print errors only; other handlers of the log still get the warnings."""
+    for handler in logging.getLogger("oiyolo").handlers:
+        handler.setLevel(logging.ERROR)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -168,6 +184,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in words
+    _fill_standard_descriptors()
     previous = _handle_signals()
     streams = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = output.for_results(sys.stdout), output.lossy(sys.stderr)
@@ -177,6 +194,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout, sys.stderr = streams
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def _fill_standard_descriptors() -> None:
+    """Open /dev/null where stdin, stdout or stderr is closed.
+
+    Otherwise the next file that is opened gets its number, and a library that prints writes into
+    that file.
+    """
+    while (number := os.open(os.devnull, os.O_RDWR)) <= _STDERR:  # the lowest free number
+        os.set_inheritable(number, True)
+    os.close(number)
 
 
 def _handle_signals() -> dict[int, Any]:
@@ -354,6 +382,15 @@ def _detector_options() -> list[click.Option]:
         _option("--cfg", metavar="FILE", help="Use this network of darknet instead of a run."),
         _option("--weights", metavar="FILE", help="Use these weights, of --cfg or of the run."),
         _option("--names", metavar="FILE", help="Use the class names in this file."),
+    ]
+
+
+def _part_options() -> list[click.Option]:
+    """Return the options of ``push`` and ``pull`` that say what is transferred."""
+    return [
+        _option("--split", multiple=True, metavar="NAME", help="Only this split, such as test."),
+        _option("--run", multiple=True, metavar="NAME", help="Only this run; may be repeated."),
+        _option("--overwrite", is_flag=True, help="Replace what the other side has changed."),
     ]
 
 
@@ -575,20 +612,71 @@ _add(
     ),
     group=_export,
 )
-_add("run", "Run all stages in order, from class names to the report.", keys=SECTIONS)
+_add(
+    "run",
+    "Run all stages in order, from class names to the report.",
+    _option(
+        "--until",
+        type=click.Choice(
+            ["select", "fetch", "prepare", "split", "train", "plot", "evaluate", "report"]
+        ),
+        help="The last stage to run.  [default: report]",
+    ),
+    _option(
+        "--from",
+        "frozen",
+        metavar="FILE",
+        help="Rebuild the dataset of a dataset.lock: the same images, each verified, and splits.",
+    ),
+    keys=SECTIONS,
+)
+_add(
+    "freeze",
+    "Write everything that decides the dataset to dataset.lock, for `oiyolo run --from`.",
+    _option(
+        "--out", metavar="FILE", help="The file.  [default: dataset.lock in the project's folder]"
+    ),
+)
 _add(
     "refresh",
     "Update the dataset from cron: one line and an exit code.",
     _option(
         "--accept-loss", is_flag=True, help="Drop images this once, even more than max_loss allows."
     ),
+    _option(
+        "--retrain",
+        is_flag=True,
+        help="Then train if the dataset changed, and publish the new detector if it is better.",
+    ),
+    _option("--print-cron", is_flag=True, help="Only print a line for cron that runs this."),
+    _option("--print-systemd", is_flag=True, help="Only print units for systemd that run this."),
     keys=("refresh",),
+)
+_add(
+    "push",
+    "Copy the dataset, a split of it, or runs to a bucket; only what has changed.",
+    click.Argument(["destination"], metavar="gs://BUCKET/PREFIX"),
+    *_part_options(),
+)
+_add(
+    "pull",
+    "Copy what was pushed into this project, or into a new one.",
+    click.Argument(["source"], metavar="gs://BUCKET/PREFIX"),
+    *_part_options(),
 )
 _add("status", "Show how many images are in each state.", changes=False)
 _add(
     "stop",
     "Stop a training in progress; `oiyolo train` resumes it.",
     _option("--run", metavar="NAME", help="Name of the run.  [default: the one in training]"),
+)
+_add(
+    "withdraw",
+    "Remove images for good: files, dataset and splits; they are never fetched again.",
+    click.Argument(["image_ids"], nargs=-1, metavar="[ID]..."),
+    _option("--why", default="", metavar="TEXT", help="The reason, which is recorded."),
+    _option("--file", metavar="FILE", help="Also those in FILE, one a line; - for stdin."),
+    _option("--undo", is_flag=True, help="Allow these images again instead."),
 )
 _add("why", "Show the full history of one image.", click.Argument(["image_id"]), changes=False)
 _add(

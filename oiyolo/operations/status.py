@@ -13,11 +13,12 @@ from oiyolo.project import journals
 from oiyolo.project.project import open_project
 from oiyolo.stages import select as select_stage
 from oiyolo.training.live_reader import latest_stats
-from oiyolo.training.run import survey_runs
+from oiyolo.training.run import current_run, survey_runs
 from oiyolo.training.score_monitor import map_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from oiyolo.planning.comparison import Comparison
     from oiyolo.project.journals import MergeBacklog
@@ -37,6 +38,7 @@ class Status(Result):
         backlog: Results of fetched shards that are not merged into the ledger yet.
         damaged: The errors of records that cannot be read; what they contain is missing above.
         limit_note: How many more images there are than ``[dataset] limit``; empty if none.
+        current: Name of the run of the current detector; empty if there is none.
     """
 
     counts: Counts
@@ -45,6 +47,7 @@ class Status(Result):
     backlog: MergeBacklog
     damaged: Sequence[InputFormError] = field(default=())
     limit_note: str = ""
+    current: str = ""
 
     @property
     def exit_code(self) -> int:
@@ -56,7 +59,9 @@ class Status(Result):
         runs = [{"run": run.name, "state": run.state, **_in_progress(run)} for run in self.runs]
         plan = {} if self.plan is None else {"plan": self.plan.as_dict()}
         damaged = {"damaged": [error.as_dict() for error in self.damaged]} if self.damaged else {}
-        return {**self.counts.as_dict(), "runs": runs, **plan, **self._backlog_dict(), **damaged}
+        current = {"current": self.current} if self.current else {}
+        counts = self.counts.as_dict()
+        return {**counts, "runs": runs, **current, **plan, **self._backlog_dict(), **damaged}
 
     def _backlog_dict(self) -> dict[str, object]:
         numbers = {
@@ -78,7 +83,9 @@ class Status(Result):
                 f"not merged yet: {pluralize(self.backlog.images, 'image')} of "
                 f"{pluralize(self.backlog.shards, 'shard')}; the next `oiyolo fetch` merges them"
             )
-        lines += [f"run {run.name}: {_state_text(run)}" for run in self.runs]
+        for run in self.runs:
+            note = " (current)" if run.name == self.current else ""
+            lines.append(f"run {run.name}{note}: {_state_text(run)}")
         lines += [] if self.plan is None else [str(self.plan)]
         lines += map(str, self.damaged)
         return "\n".join(lines)
@@ -102,10 +109,11 @@ def _state_text(run: Run) -> str:
     if not now:
         return run.state or "unknown"
     iteration, total, number, host, source, best = now.values()
-    fork = FORKS.get(run.record.get("darknet", {}).get("fork"))
+    program = run.record.get("darknet", {})
+    fork, engine = FORKS.get(program.get("fork")), program.get("engine", "darknet")
     text = f"running, iteration {iteration:,} of {total or 0:,} (process {number} on {host})"
     if fork is not None:
-        text += f"; will {map_text(source, fork)}"
+        text += f"; will {map_text(source, fork, engine)}"
     return text + (f"; best {best['map']:.2%} at iteration {best['iteration']:,}" if best else "")
 
 
@@ -117,6 +125,7 @@ def status(project: ProjectLike = ".") -> Status:
     """
     opened = open_project(project)
     runs, damaged = survey_runs(opened.runs_folder)
+    current = _current_name(opened.runs_folder, damaged)
     with opened.ledger(read_only=True) as ledger:
         plan, limit_note = None, ""
         try:
@@ -126,4 +135,14 @@ def status(project: ProjectLike = ".") -> Status:
         except InputFormError as error:
             damaged.append(error)
         backlog = journals.merge_backlog(opened.data_folder, ledger)
-        return Status(ledger.counts(), runs, plan, backlog, damaged, limit_note)
+        return Status(ledger.counts(), runs, plan, backlog, damaged, limit_note, current)
+
+
+def _current_name(runs_folder: Path, damaged: list[InputFormError]) -> str:
+    """Return the name of the current detector's run; if that is wrong, append the error."""
+    try:
+        run = current_run(runs_folder)
+    except InputFormError as error:
+        damaged.append(error)
+        return ""
+    return run.name if run else ""

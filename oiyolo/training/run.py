@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
 
 from oiyolo.core import files, locks, records, staleness
@@ -15,7 +17,6 @@ from oiyolo.darknet.forks import FINAL_WEIGHTS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
-    from pathlib import Path
 
 _log = logging.getLogger("oiyolo")
 
@@ -25,6 +26,8 @@ FINISHED: Final = "finished"
 FAILED: Final = "failed"
 INTERRUPTED: Final = "interrupted"
 RUNNING: Final = "running"
+CURRENT: Final = "current"
+"""The name of the link in ``runs/`` to the run of the published detector."""
 MapSource = Literal["own", "darknet"]
 """Who measures mAP during a training: oiyolo, for every fork, or darknet, if it can."""
 _NUMBERED: Final = re.compile(r"(.+)-(\d{3,})")
@@ -296,7 +299,65 @@ def survey_runs(folder: Path) -> tuple[list[Run], list[InputFormError]]:
 
 
 def _run_folders(folder: Path) -> list[Run]:
-    return [Run(path.parent) for path in sorted(folder.glob("*/run.json"))]
+    paths = sorted(folder.glob("*/run.json"))
+    return [Run(path.parent) for path in paths if not _is_current_link(path.parent)]
+
+
+def _is_current_link(path: Path) -> bool:
+    """Return whether a path below ``runs/`` is the link, under which a run would appear twice."""
+    return path.name == CURRENT and path.is_symlink()
+
+
+def current_run(folder: Path) -> Run | None:
+    """Return the run that ``runs/current`` names; ``None`` if there is no such link.
+
+    Raises:
+        InputFormError: It is not a link, or not one to a run in this folder.
+    """
+    link = folder / CURRENT
+    if not link.is_symlink():
+        if link.exists():
+            raise _bad_link_error(link, "something that is not a symbolic link")
+        return None
+    path = Path(os.path.realpath(link))
+    run, found = Run(folder / path.name), f"a link to {path}"
+    if path.parent != Path(os.path.realpath(folder)):
+        raise _bad_link_error(link, f"{found}, outside of this folder")
+    if not run.record_path.is_file():
+        raise _bad_link_error(link, f"{found}, which has no {run.record_path.name}")
+    return run
+
+
+def run_at(folder: Path) -> Run:
+    """Return the run in a folder; for the link ``runs/current``, the run that it names."""
+    current = current_run(folder.parent) if _is_current_link(folder) else None
+    return current or Run(folder)
+
+
+def _bad_link_error(link: Path, found: str) -> InputFormError:
+    return InputFormError(
+        "the current detector is unknown",
+        where=str(link),
+        expected="a symbolic link to a run in this folder",
+        found=found,
+        remedy=f"Name a run with `ln -sfn RUN {CURRENT}` in this folder, or delete {CURRENT}",
+    )
+
+
+def set_current_run(run: Run) -> None:
+    """Make ``runs/current`` a link to a run, in one step: readers see the old or the new one.
+
+    It is relative, so that it is right in a copy of the project, too.
+
+    Raises:
+        InputFormError: What is there now is not a link to a run, and is left as it is.
+    """
+    folder = run.folder.parent
+    current_run(folder)
+    link = folder / CURRENT
+    with files.part_path(link) as part:
+        part.symlink_to(run.name)
+        part.replace(link)
 
 
 def _damage(run: Run) -> InputFormError | None:
@@ -349,15 +410,18 @@ def find_run(
 
     Args:
         folder: The folder of all runs.
-        name: Name of the run.
+        name: Name of the run, or "current" for the run of the published detector.
         *preferences: What the caller needs, the best first: the newest run that has it is chosen.
             If no run has any of it, the newest of all is.
 
     Raises:
         UsageError: There is no such run.
-        InputFormError: The ``run.json`` of a run is damaged, so that the newest is unknown.
+        InputFormError: The ``run.json`` of a run is damaged, so that the newest is unknown; or
+            ``runs/current`` is not a link to a run.
     """
-    if name in {path.parent.name for path in folder.glob("*/run.json")}:
+    if name == CURRENT and (current := current_run(folder)) is not None:
+        return current
+    if name in {run.name for run in _run_folders(folder)}:
         return Run(folder / str(name))  # whatever the state of the others
     runs = runs_in(folder)
     if not runs:
@@ -367,7 +431,10 @@ def find_run(
     by_name = {run.name: run for run in runs}
     if name is not None and name not in by_name:
         expected = ", ".join(by_name)
-        raise UsageError(f"there is no run {name!r}", where=str(folder), expected=expected)
+        remedy = "`oiyolo refresh --retrain` makes a run the current one" if name == CURRENT else ""
+        raise UsageError(
+            f"there is no run {name!r}", where=str(folder), expected=expected, remedy=remedy
+        )
     return newest_with(runs, preferences) if name is None else by_name[name]
 
 

@@ -119,9 +119,16 @@ CALLS: dict[str, tuple[str, dict[str, object]]] = {
     ),
     "refresh --project p": ("refresh", {"project": "p"}),
     "refresh --accept-loss --max-loss 0.2": ("refresh", {"accept_loss": True, "max_loss": 0.2}),
+    "refresh --print-cron --deadline 6h": ("refresh", {"print_cron": True, "deadline": "6h"}),
     "train --detach": ("train", {"detach": True}),
     "train --attach": ("train", {"attach": True}),
     "stop --run a": ("stop", {"run": "a"}),
+    "withdraw 0 1 --why a --undo": (
+        "withdraw",
+        {"image_ids": ("0", "1"), "why": "a", "undo": True},
+    ),
+    "freeze --out a": ("freeze", {"out": "a"}),
+    "run --from a --until split": ("run", {"frozen": "a", "until": "split"}),
     "status": ("status", {}),
     "why 0123456789abcdef": ("why", {"image_id": "0123456789abcdef"}),
     "doctor": ("doctor", {}),
@@ -167,6 +174,7 @@ def test_a_command_makes_one_call(
     assert false_flags <= {
         *("dry_run", "reassign", "again", "check", "tree", "follow", "offline"),
         *("detach", "attach", "accept_loss", "half", "all_checkpoints"),
+        *("retrain", "print_cron", "print_systemd", "undo"),
     }
     options = {k: v for k, v in call.items() if v is not None and k not in false_flags}
     assert options == {**defaults, **expected}

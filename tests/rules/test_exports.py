@@ -117,7 +117,7 @@ def test_the_repr_of_a_result_is_short_even_if_its_text_is_long(name: str) -> No
 @pytest.mark.parametrize(
     ("public_type", "long_fields"),
     [
-        (oiyolo.Project, {"config"}),
+        (oiyolo.Project, {"config", "frozen"}),
         (oiyolo.Evaluation, {"classes", "confusion"}),
         (oiyolo.Verdict, {"figures"}),
     ],

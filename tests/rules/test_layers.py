@@ -26,9 +26,9 @@ ROWS = {
     "project": {"project"},
     "domain": {"evaluation", "imagery", "networks", "openimages", "splits", "trainlog"},
     "inference": {"inference"},
-    "services": {"charts", "darknet", "sources", "tracking"},
+    "services": {"charts", "darknet", "sources", "tracking", "transfer"},
     "engine": {"torch_engine"},
-    "runs": {"dataset_preview", "training"},
+    "runs": {"dataset_preview", "provenance", "training"},
     "stages": {"stages"},
     "operations": {"demo_data", "operations", "planning"},
     "edge": {"__main__", "cli"},
@@ -71,9 +71,9 @@ ADAPTERS = {
     "torch": {
         f"torch_engine/{name}.py"
         for name in (
-            *("box_math", "heads", "loader", "network", "optimizer"),
-            *("region_deltas", "render", "sidecar", "step", "targets", "training", "weights_io"),
-            "yolo_deltas",
+            *("box_math", "heads", "loader", "network", "optimizer", "parallel"),
+            *("region_deltas", "render", "saving", "sidecar", "step", "targets", "training"),
+            *("validation", "weights_io", "yolo_deltas"),
         )
     },
 }
@@ -84,6 +84,7 @@ PACKAGES_WITH_CODE = {
     *(f"stages/{stage}" for stage in ("evaluate", "fetch", "plot", "prepare", "split", "train")),
     "operations/doctor",
     "operations/predict",
+    "operations/refresh",
 }
 """Packages whose ``__init__`` is a stage or an operation; the others have only a docstring."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,10 +13,13 @@ from oiyolo.training.run import (
     INTERRUPTED,
     RUNNING,
     Run,
+    current_run,
     find_run,
     fingerprint_of_images,
     next_name,
+    run_at,
     runs_in,
+    set_current_run,
 )
 
 if TYPE_CHECKING:
@@ -159,3 +163,52 @@ def test_a_run_is_running_only_while_a_process_holds_its_lock(tmp_path: Path) ->
         assert run.state == RUNNING
     run.write_record(state=FINISHED)
     assert run.state == FINISHED
+
+
+def test_the_current_run_is_a_relative_link_that_no_list_contains(tmp_path: Path) -> None:
+    folder = tmp_path / "runs"
+    assert current_run(folder) is None
+    for number in (1, 2):
+        make_run(folder, f"a-00{number}", str(number))
+        set_current_run(Run(folder / f"a-00{number}"))
+    assert (folder / "current").readlink().as_posix() == "a-002"
+    assert current_run(folder) == Run(folder / "a-002") == find_run(folder, "current")
+    assert [run.name for run in runs_in(folder)] == ["a-001", "a-002"]
+    assert run_at(folder / "current") == run_at(folder / "a-002") == Run(folder / "a-002")
+    assert next_name(folder, "a") == "a-003"
+    shutil.copytree(folder, tmp_path / "copy", symlinks=True)
+    shutil.rmtree(folder)
+    assert find_run(tmp_path / "copy", "current") == Run(tmp_path / "copy" / "a-002")
+    assert not [path for path in (tmp_path / "copy").iterdir() if path.suffix == ".part"]
+
+
+def test_without_a_current_run_the_name_is_unknown(tmp_path: Path) -> None:
+    make_run(tmp_path, "a-001", "1")
+    with pytest.raises(UsageError) as caught:
+        find_run(tmp_path, "current")
+    assert caught.value.expected == "a-001"
+
+
+@pytest.mark.parametrize("target", ["a-009", "../other", "not-a-run", "current", ".", "outside"])
+def test_a_link_to_anything_but_a_run_is_an_error_and_stays(tmp_path: Path, target: str) -> None:
+    folder = tmp_path / "runs"
+    run = make_run(folder, "a-001", "1")
+    make_run(tmp_path, "other", "2")
+    (folder / "not-a-run").mkdir()
+    (folder / "outside").symlink_to("../other")
+    link = folder / "current"
+    link.symlink_to(target)
+    for use in (lambda: find_run(folder, "current"), lambda: set_current_run(run)):
+        with pytest.raises(InputFormError) as caught:
+            use()
+        assert caught.value.where == str(link)
+    assert link.readlink().as_posix() == target
+    assert find_run(folder, "a-001") == run
+
+
+def test_a_folder_in_place_of_the_link_is_not_replaced(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "a-001", "1")
+    make_run(tmp_path, "current", "2")
+    with pytest.raises(InputFormError):
+        set_current_run(run)
+    assert Run(tmp_path / "current").record

@@ -12,6 +12,7 @@ import pytest
 
 from oiyolo.core import process
 from oiyolo.core.process import ProcessResult
+from oiyolo.darknet.forks import FORKS
 from oiyolo.training.checkpoints import CheckpointKeeper
 from oiyolo.training.monitors import (
     EarlyStopping,
@@ -20,7 +21,7 @@ from oiyolo.training.monitors import (
     WeightsSaved,
     WeightsScored,
 )
-from oiyolo.training.score_monitor import ScoreMonitor
+from oiyolo.training.score_monitor import ScoreMonitor, map_text
 from tests.training.test_checkpoints import make_checkpoints, save
 
 if TYPE_CHECKING:
@@ -314,3 +315,11 @@ def test_patience_uses_the_loss_once_weights_are_not_scored_any_more() -> None:
         stops.append(monitor.on_event(IterationStats(iteration, 2.0, 2.0), 0))
     (first, *_) = [stop for stop in stops if stop is not None]
     assert "loss 2" in first.message
+
+
+def test_only_darknet_measures_map_itself() -> None:
+    fork = FORKS["alexeyab"]
+    texts = {engine: map_text("darknet", fork, engine) for engine in ("darknet", "torch")}
+    assert ["-map" in text for text in texts.values()] == [True, False]
+    assert '[train] map = "own"' in texts["torch"]
+    assert map_text("own", fork, "torch") == map_text("own", fork)

@@ -15,7 +15,7 @@ from oiyolo.core.errors import UsageError
 from oiyolo.core.results import Result, images_html
 from oiyolo.project.project import open_project
 from oiyolo.training.live_reader import latest_stats
-from oiyolo.training.run import Run, find_run
+from oiyolo.training.run import find_run, run_at
 from oiyolo.trainlog.parse import read_log, write_metrics_csv
 from oiyolo.trainlog.scores import read_scores
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from oiyolo.project.project import ProjectLike
     from oiyolo.tracking.tensorboard import EventWriter
+    from oiyolo.training.run import Run
     from oiyolo.trainlog.tables import TrainLog
 
 _RECIPE_NAME: Final = ".made-from.json"
@@ -239,7 +240,7 @@ def _find_target(project: ProjectLike, name: str | Path) -> Target:
     if path.is_file():
         return _log_target(path)
     if (path / "run.json").is_file():
-        return _run_target(Run(path.absolute()))
+        return _run_target(run_at(path.absolute()))
     try:
         return _run_target(find_run(open_project(project).runs_folder, str(name)))
     except UsageError as error:

@@ -26,7 +26,7 @@ from oiyolo.stages.evaluate import baseline, inputs
 from oiyolo.stages.evaluate.baseline_detector import detect_as, open_detector
 from oiyolo.stages.evaluate.kept_detections import ChosenWeights, Images, Scored
 from oiyolo.training.run import Run
-from tests.stages.evaluate.test_compare import make_run
+from tests.support.finished_runs import make_run
 from tests.support.models import BOXES, plain_model
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ import shutil
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -15,21 +14,19 @@ import oiyolo
 from oiyolo.core.errors import UsageError
 from oiyolo.core.results import Plan
 from oiyolo.darknet import lists
-from oiyolo.evaluation.tables import Detections
-from oiyolo.networks import cfg as cfg_file
 from oiyolo.project.project import open_project
 from oiyolo.stages import split as split_stage
-from oiyolo.stages.evaluate import compare, inputs, kept_detections
+from oiyolo.stages.evaluate import compare, kept_detections
 from oiyolo.stages.evaluate.compare import RunsCompared, compare_runs
-from oiyolo.training.run import Run
-from tests.conftest import TINY_CFG
-from tests.support.darknet_parity import seeded_weights
+from tests.support.finished_runs import make_run, true_boxes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from oiyolo.evaluation.tables import Detections
     from oiyolo.project.project import Project
+    from oiyolo.training.run import Run
 
 CLASSES = ["Boat", "Canoe"]
 
@@ -57,35 +54,13 @@ class Scene:
 
     def detect(self, run: Run, _: Path, paths: Sequence[str]) -> Detections:
         self.detected.append((run.name, len(paths)))
-        truth = inputs.ground_truth(self.project, inputs.sizes_wh(paths), CLASSES)
-        own = inputs.class_names(run)
-        new = np.array([own.index(name) if name in own else -1 for name in CLASSES])
-        blind = [image_id in self.blind.get(run.name, ()) for image_id in truth.image_ids]
-        keep = (new[truth.class_id] >= 0) & ~truth.group_of & ~np.array(blind)[truth.image]
-        image = truth.image[keep]
-        score = np.full(len(image), 0.9)
-        class_id = new[truth.class_id[keep]]
-        return Detections(truth.image_ids, image, class_id, score, truth.xyxy[keep])
+        blind = self.blind.get(run.name, set())
+        return true_boxes(self.project, run, paths, classes=CLASSES, blind=blind)
 
     def compare(self) -> RunsCompared:
         result = compare_runs(self.project, self.first, self.second)
         assert isinstance(result, RunsCompared)
         return result
-
-
-def make_run(project: Project, name: str, classes: Sequence[str]) -> Run:
-    run = Run(project.runs_folder / name)
-    run.weights_folder.mkdir(parents=True)
-    text = TINY_CFG.replace("classes=1", f"classes={len(classes)}")
-    text = text.replace("filters=12", f"filters={2 * (5 + len(classes))}")
-    run.cfg_path.write_text(text)
-    (run.folder / "obj.names").write_text("".join(f"{name}\n" for name in classes))
-    weights = seeded_weights(cfg_file.parse(text, path="network.cfg"), len(name))
-    (run.weights_folder / "network_final.weights").write_bytes(weights)
-    run.record_path.write_text(json.dumps({"state": "finished", "max_batches": 1}))
-    for split in ("train", "valid"):
-        shutil.copyfile(project.dataset_folder / f"{split}.txt", run.folder / f"{split}.txt")
-    return run
 
 
 @pytest.fixture(scope="module")

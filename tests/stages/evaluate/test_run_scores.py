@@ -22,7 +22,7 @@ from oiyolo.stages.evaluate import detect as detection
 from oiyolo.stages.evaluate import inputs, kept_detections, run_scores
 from oiyolo.stages.evaluate.run_scores import Evaluated
 from oiyolo.training.run_detector import facts_of
-from tests.stages.evaluate.test_compare import make_run
+from tests.support.finished_runs import make_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -46,7 +46,8 @@ def keep_boxes(site: Site, share: float) -> None:
 
 
 def content(folder: Path, digests: Callable[[Path], dict[str, str]]) -> dict[str, str]:
-    return {p: d for p, d in digests(folder).items() if ".lock" not in p and "sqlite-" not in p}
+    ignored = (".lock", "sqlite-", "refresh.log")
+    return {p: d for p, d in digests(folder).items() if not any(word in p for word in ignored)}
 
 
 @pytest.mark.parametrize("share", [0.5, 0.0], ids=["half", "no annotations"])
