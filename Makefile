@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := oiyolo tests notebooks benchmarks
 
-.PHONY: help demo test test-slow check format lint types setup darknet cron lock clean
+.PHONY: help demo test test-slow check format lint types setup darknet cron browser lock clean
 
 help:
 	@echo "make demo       the whole pipeline on a small drawn Open Images (about three minutes)"
@@ -25,7 +25,7 @@ demo: $(VENV)/.package
 test: setup darknet
 	$(BIN)/python -m pytest -q -n auto -m "not slow"
 
-test-slow: setup darknet cron
+test-slow: setup darknet cron browser
 	$(BIN)/python -m pytest -q -m slow
 	$(BIN)/python benchmarks/gpu.py --self-check
 
@@ -52,6 +52,10 @@ darknet:
 # The test that needs it is skipped where it cannot be installed.
 cron:
 	-@tools/need-cron
+
+# Without it, the tests of pages are skipped.
+browser:
+	-@tools/need-browser
 
 # The demo needs only the package, with the newest dependencies, as users get them.
 $(VENV)/.package: pyproject.toml tools/make-venv

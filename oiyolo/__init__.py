@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from oiyolo.operations.detectors import load_detector
     from oiyolo.operations.doctor import Examination, doctor
     from oiyolo.operations.export import Exported, export_onnx
+    from oiyolo.operations.export_web import WebPage, export_web
     from oiyolo.operations.freeze import Frozen, freeze
     from oiyolo.operations.init import Begun, init
     from oiyolo.operations.plan import plan
@@ -94,6 +95,7 @@ _NAMES_BY_MODULE = {
     "operations.detectors": ("load_detector",),
     "operations.doctor": ("doctor", "Examination"),
     "operations.export": ("export_onnx", "Exported"),
+    "operations.export_web": ("export_web", "WebPage"),
     "operations.freeze": ("freeze", "Frozen"),
     "operations.init": ("init", "Begun"),
     "operations.plan": ("plan",),
@@ -152,6 +154,7 @@ __all__ = [  # noqa: RUF022  (in the order of use)
     "report",
     "predict",
     "export_onnx",
+    "export_web",
     "run",
     "freeze",
     "refresh",
@@ -201,6 +204,7 @@ __all__ = [  # noqa: RUF022  (in the order of use)
     "Predicted",
     "Detected",
     "Exported",
+    "WebPage",
     "Ran",
     "RefreshSchedule",
     "Refreshed",

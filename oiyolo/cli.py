@@ -530,7 +530,16 @@ _add(
     ),
     keys=("darknet",),
 )
-_add("report", "Write a report about a run, in one HTML file.", _run_option())
+_add(
+    "report",
+    "Write a report about a run, in one HTML file.",
+    _run_option(),
+    _option(
+        "--with-detector",
+        is_flag=True,
+        help="Include the page that `export web` wrote, to try the detector.",
+    ),
+)
 _add(
     "predict",
     "Detect objects in photographs and videos, with a run's detector or any other.",
@@ -609,6 +618,25 @@ _add(
         "--out",
         metavar="FILE",
         help="The file, or a folder for it.  [default: runs/<run>/export/<run>.onnx]",
+    ),
+    group=_export,
+)
+_add(
+    "web",
+    "Write the detector as one HTML file, which finds objects in photographs, offline.",
+    *_detector_options(),
+    _option("--model", metavar="FILE", help="A model that `export onnx` wrote, in place of a run."),
+    _option("--half", is_flag=True, help="Store the weights in float16, in half the space."),
+    _option(
+        "--runtime",
+        "runtime_path",
+        metavar="PATH",
+        help="Folder or archive of onnxruntime-web's npm package.  [default: download it once]",
+    ),
+    _option(
+        "--out",
+        metavar="FILE",
+        help="The file, or a folder for it.  [default: runs/<run>/export/<run>.html]",
     ),
     group=_export,
 )

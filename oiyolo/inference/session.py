@@ -71,6 +71,8 @@ class Session:
         size_wh: Width and height of the input in pixels.
         facts: What the model says about itself; ``None`` if it does not.
         layout: Form of the outputs (``model_forms``).
+        is_plain: Whether it reads one float32 image with channels first, and its layout is
+            ``darknet``, as in files of ``export onnx``.
         class_count: Number of classes.
         device: Where it runs, ``cpu`` or ``cuda``.
         threads: Number of threads of the CPU that work on one call.
@@ -103,6 +105,12 @@ class Session:
         self.layout = self._output.form
         self.class_count = self._output.class_count
         self.device = "cuda" if _CUDA in self._runtime.get_providers() else "cpu"
+        self.is_plain = (
+            self.layout == "darknet"
+            and self._input.number_type is np.float32
+            and not self._input.has_channels_last
+            and self._input.batch in {0, 1}
+        )
         # Concurrent calls would compete for the memory of a GPU, and gain nothing.
         self._turn: AbstractContextManager[object] = (
             threading.Lock() if self.device == "cuda" else nullcontext()

@@ -113,12 +113,9 @@ def load_detector(
     _check_choice("device", device, get_args(Device))
     _check_choice("fit", fit, (None, *get_args(InputFit)))
     if model is not None:
-        _refuse_others("model", run=run, cfg=cfg, weights=weights)
-        given = None if names is None else _names(names)
-        session = open_model(
-            Path(model), device=device, name_count=None if given is None else len(given)
-        )
-        facts, origin = _facts_in(session, given), str(model)
+        refuse_others("model", run=run, cfg=cfg, weights=weights)
+        session, facts = open_with_facts(Path(model), names, device=device)
+        origin = str(model)
     else:
         source = choose(project, run=run, cfg=cfg, weights=weights, names=names)
         session = open_model(to_onnx(source), device=device)
@@ -130,6 +127,17 @@ def _check_choice(name: str, value: object, options: Sequence[object]) -> None:
     if value not in options:
         expected = " or ".join(f'"{option}"' for option in options if option is not None)
         raise UsageError(f"invalid {name} {value!r}", expected=expected)
+
+
+def open_with_facts(
+    model: Path, names: Names | None, *, device: Literal["auto", "cpu", "cuda"]
+) -> tuple[Session, ModelFacts]:
+    """Return a model in ONNX and what it says about itself, with the names that the user gave."""
+    from oiyolo.inference.session import open_model  # noqa: PLC0415  (needs onnxruntime)
+
+    given = None if names is None else _names(names)
+    session = open_model(model, device=device, name_count=None if given is None else len(given))
+    return session, _facts_in(session, given)
 
 
 def _facts_in(session: Session, names: tuple[str, ...] | None) -> ModelFacts:
@@ -174,7 +182,7 @@ def choose(
             "weights file not found", where=str(weights), remedy="Name a file with --weights"
         )
     if cfg is not None:
-        _refuse_others("cfg", run=run)
+        refuse_others("cfg", run=run)
         if weights is None:
             raise UsageError(
                 "the weights of the network are missing",
@@ -192,7 +200,8 @@ def choose(
     return _of_run(opened, run, weights, names)
 
 
-def _refuse_others(option: str, **others: object) -> None:
+def refuse_others(option: str, **others: object) -> None:
+    """Raise UsageError if one of the other options is given."""
     given = [name for name, value in others.items() if value is not None]
     if given:
         raise UsageError(f"--{option} cannot be combined with --{given[0]}", remedy=_GIVE_ONE)

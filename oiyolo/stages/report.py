@@ -10,10 +10,13 @@ import logging
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypedDict, overload
+from urllib.parse import quote
 
 from oiyolo import __version__
 from oiyolo.core import files, records, staleness
+from oiyolo.core.errors import UsageError
 from oiyolo.core.results import Plan, Result, data_url
+from oiyolo.core.units import format_bytes
 from oiyolo.evaluation.summary import with_current_keys
 from oiyolo.project.ledger import SPLITS
 from oiyolo.project.project import open_project
@@ -36,6 +39,8 @@ _log = logging.getLogger("oiyolo")
 STAGE: Final = "report"
 _RECIPE_NAME: Final = ".reported-from.json"
 _TEMPLATE: Final = "report.html.j2"
+_MAX_DETECTOR_BYTES: Final = 20_000_000
+"""With it, the report stays below the 25 MB that mail programs accept."""
 
 
 @dataclass(frozen=True)
@@ -64,24 +69,40 @@ class Report(Result):
 
 @overload
 def report(
-    project: ProjectLike = ..., *, run: str | None = ..., dry_run: Literal[False] = ...
+    project: ProjectLike = ...,
+    *,
+    run: str | None = ...,
+    with_detector: bool = ...,
+    dry_run: Literal[False] = ...,
 ) -> Report: ...
 
 
 @overload
 def report(
-    project: ProjectLike = ..., *, run: str | None = ..., dry_run: Literal[True]
+    project: ProjectLike = ...,
+    *,
+    run: str | None = ...,
+    with_detector: bool = ...,
+    dry_run: Literal[True],
 ) -> Plan: ...
 
 
 @overload
 def report(
-    project: ProjectLike = ..., *, run: str | None = ..., dry_run: bool
+    project: ProjectLike = ...,
+    *,
+    run: str | None = ...,
+    with_detector: bool = ...,
+    dry_run: bool,
 ) -> Report | Plan: ...
 
 
 def report(
-    project: ProjectLike = ".", *, run: str | None = None, dry_run: bool = False
+    project: ProjectLike = ".",
+    *,
+    run: str | None = None,
+    with_detector: bool = False,
+    dry_run: bool = False,
 ) -> Report | Plan:
     """Write a page with a run's scores, pictures and charts, and the dataset's figures.
 
@@ -90,10 +111,12 @@ def report(
     Args:
         project: An open project or its folder.
         run: The name of a run; by default the latest one.
+        with_detector: Whether the page contains the run's detector, as `oiyolo export web` wrote
+            it, to try it on photographs.
         dry_run: Whether to only report what would be done.
 
     Raises:
-        UsageError: There is no such run.
+        UsageError: There is no such run, no page of its detector, or that page is too large.
     """
     opened = open_project(project)
     target = find_run(
@@ -103,23 +126,24 @@ def report(
         lambda run: latest_stats(run.log_path) is not None,
     )
     path = target.folder / "report.html"
+    detector = _detector_to_embed(target) if with_detector else None
     has_charts = latest_stats(target.log_path) is not None
     if dry_run:
         charts = plot_stage.plot(opened, run=target.name, dry_run=True) if has_charts else None
-        is_stale = _stale_reason(path, _recipe(target, _dataset(opened))) is not None
+        is_stale = _stale_reason(path, _recipe(target, _dataset(opened), detector)) is not None
         return Plan("report", [f"write {path}"] if (charts and charts.actions) or is_stale else [])
     if has_charts:
         plot_stage.plot(opened, run=target.name)
     files.remove_abandoned_parts(target.folder, path.name, _RECIPE_NAME)
     dataset = _dataset(opened)
-    recipe = _recipe(target, dataset)
+    recipe = _recipe(target, dataset, detector)
     reason = _stale_reason(path, recipe)
     if reason is None:
         _log.info("report: up to date")
         return Report(path, target.name)
     _log.info("report: %s", reason)
     (target.folder / _RECIPE_NAME).unlink(missing_ok=True)
-    files.write_text(path, _render(opened, target, dataset))
+    files.write_text(path, _render(opened, target, dataset, detector))
     staleness.write_recipe(target.folder / _RECIPE_NAME, recipe)
     return Report(path, target.name)
 
@@ -145,7 +169,38 @@ def _dataset(project: Project) -> dict[str, Any] | None:
     }
 
 
-def _recipe(run: Run, dataset: dict[str, Any] | None) -> dict[str, object]:
+def _detector_page(run: Run) -> Path:
+    """Return the path of the page that `oiyolo export web` writes for a run."""
+    return run.folder / "export" / f"{run.name}.html"
+
+
+def _detector_to_embed(run: Run) -> Path:
+    """Return the page of a run's detector.
+
+    Raises:
+        UsageError: There is none, or the report would become too large.
+    """
+    path = _detector_page(run)
+    if not path.is_file():
+        raise UsageError(
+            "there is no page of the detector yet",
+            where=str(path),
+            remedy=f"Run `oiyolo export web --run {run.name}` first",
+        )
+    size_bytes = path.stat().st_size
+    if size_bytes > _MAX_DETECTOR_BYTES:
+        raise UsageError(
+            "the page of the detector is too large for the report",
+            where=str(path),
+            expected=f"at most {format_bytes(_MAX_DETECTOR_BYTES)}",
+            found=format_bytes(size_bytes),
+            remedy=f"Write it with `oiyolo export web --run {run.name} --half`, or keep it next to "
+            "the report, which has a link to it",
+        )
+    return path
+
+
+def _recipe(run: Run, dataset: dict[str, Any] | None, detector: Path | None) -> dict[str, object]:
     pictures = sorted([*run.charts_folder.glob("*.png"), *run.panels_folder.glob("*.png")])
     return {
         "run.json": files.sha256_of(run.record_path),
@@ -153,11 +208,15 @@ def _recipe(run: Run, dataset: dict[str, Any] | None) -> dict[str, object]:
         "the pictures": {path.name: files.sha256_of(path) for path in pictures},
         "the dataset": dataset
         and [dataset["split"].as_dict(), dataset["excluded"], dataset["check"].as_dict()],
+        "the link to the detector": _detector_page(run).is_file(),
+        "the detector": detector and files.sha256_of(detector),
         "version": __version__,
     }
 
 
-def _render(project: Project, run: Run, dataset: dict[str, Any] | None) -> str:
+def _render(
+    project: Project, run: Run, dataset: dict[str, Any] | None, detector: Path | None
+) -> str:
     import jinja2  # noqa: PLC0415  (only this stage writes HTML)
 
     environment = jinja2.Environment(
@@ -178,8 +237,16 @@ def _render(project: Project, run: Run, dataset: dict[str, Any] | None) -> str:
         panels=_pictures(run.panels_folder, ("overview", "worst", "confusion")),
         charts=_pictures(run.charts_folder, ("loss", "iou", "map", "checkpoints")),
         options=project.config,
+        detector_url=_detector_url(run),
+        detector=detector and files.read_text(detector),
         version=__version__,
     )
+
+
+def _detector_url(run: Run) -> str:
+    """Return the relative URL of the detector's page; empty if there is none."""
+    path = _detector_page(run)
+    return quote(path.relative_to(run.folder).as_posix()) if path.is_file() else ""
 
 
 class _Scores(TypedDict):

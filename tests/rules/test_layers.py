@@ -66,7 +66,7 @@ ADAPTERS = {
     "tomllib": {"project/config.py"},
     "matplotlib": {"charts/canvas.py", "evaluation/plots.py"},
     "tensorboard": {"tracking/tensorboard.py"},
-    "onnx": {"inference/convert.py", "inference/model_file.py"},
+    "onnx": {f"inference/{name}.py" for name in ("convert", "half_weights", "model_file")},
     "onnxruntime": {"inference/session.py"},
     "torch": {
         f"torch_engine/{name}.py"
@@ -83,6 +83,7 @@ PACKAGES_WITH_CODE = {
     ".",
     *(f"stages/{stage}" for stage in ("evaluate", "fetch", "plot", "prepare", "split", "train")),
     "operations/doctor",
+    "operations/export_web",
     "operations/predict",
     "operations/refresh",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 import oiyolo
+from oiyolo.core.errors import UsageError
 from oiyolo.evaluation.summary import evaluate_detections
 from oiyolo.evaluation.tables import Detections, GroundTruth
 
@@ -84,3 +86,27 @@ def test_scores_that_are_all_alike_promise_nothing(tmp_path: Path) -> None:
     page = page_of(tmp_path, evaluation(20, 0))
     assert scores_in(page)[0][0] == "100.0% to 100.0%"
     assert "more images" not in page
+
+
+def test_the_report_links_to_the_detector_or_contains_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = page_of(tmp_path, evaluation(30, 5))
+    assert "Try" not in page
+    folder = tmp_path / "runs" / "tiny-001"
+    with pytest.raises(UsageError) as caught:
+        oiyolo.report(tmp_path, with_detector=True)
+    assert "export web" in caught.value.remedy
+    path = folder / "export" / "tiny-001.html"
+    path.parent.mkdir()
+    path.write_text('<script>"\u0100&" < 1</script>', encoding="utf-8")
+    assert oiyolo.report(tmp_path, dry_run=True).actions
+    assert 'href="export/tiny-001.html"' in oiyolo.report(tmp_path).path.read_text("utf-8")
+    made = oiyolo.report(tmp_path, with_detector=True).path.read_text("utf-8")
+    embedded = re.search(r'srcdoc="([^"]*)"', made)
+    assert embedded is not None
+    assert html.unescape(embedded[1]) == path.read_text("utf-8")
+    assert not oiyolo.report(tmp_path, with_detector=True, dry_run=True).actions
+    monkeypatch.setattr("oiyolo.stages.report._MAX_DETECTOR_BYTES", 10)
+    with pytest.raises(UsageError):
+        oiyolo.report(tmp_path, with_detector=True)
