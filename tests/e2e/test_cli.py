@@ -104,6 +104,8 @@ CALLS: dict[str, tuple[str, dict[str, object]]] = {
         },
     ),
     "report --run a": ("report", {"run": "a"}),
+    "report --with-detector": ("report", {"with_detector": True}),
+    "export web --half --runtime r": ("export_web", {"half": True, "runtime_path": "r"}),
     "export onnx": ("export_onnx", {"layout": "darknet"}),
     "export onnx --cfg c --weights w --names n": (
         "export_onnx",
@@ -174,7 +176,7 @@ def test_a_command_makes_one_call(
     assert false_flags <= {
         *("dry_run", "reassign", "again", "check", "tree", "follow", "offline"),
         *("detach", "attach", "accept_loss", "half", "all_checkpoints"),
-        *("retrain", "print_cron", "print_systemd", "undo"),
+        *("retrain", "print_cron", "print_systemd", "undo", "with_detector"),
     }
     options = {k: v for k, v in call.items() if v is not None and k not in false_flags}
     assert options == {**defaults, **expected}
