@@ -52,10 +52,12 @@ def write_detector(folder: Path, cfg: Cfg, names: Sequence[str]) -> dict[str, Pa
     return paths
 
 
-def draw(path: Path, size_wh: tuple[int, int], seed: int, **save: Any) -> Path:
-    """Write a picture of coloured patches."""
+def draw(
+    path: Path, size_wh: tuple[int, int], seed: int, *, mode: str = "RGB", **save: Any
+) -> Path:
+    """Write a picture of coloured patches, which are transparent to some degree in RGBA."""
     random = np.random.default_rng(seed)
-    patches = Image.fromarray(random.integers(0, 256, (9, 12, 3), np.uint8))
+    patches = Image.fromarray(random.integers(0, 256, (9, 12, len(mode)), np.uint8), mode)
     patches.resize(size_wh, Image.Resampling.BICUBIC).save(path, quality=95, **save)
     return path
 
@@ -126,7 +128,7 @@ def test_drawn_pictures(package: Path, tmp_path: Path, *, half: bool) -> None:
     images = [
         draw(tmp_path / "wide.jpg", (200, 120), 1),
         draw(tmp_path / "upright.jpg", (200, 120), 2, **rotated()),
-        draw(tmp_path / "clear.png", (90, 130), 3),
+        draw(tmp_path / "clear.png", (90, 130), 3, mode="RGBA"),
     ]
     (tmp_path / "text.jpg").write_text("no image")
     (tmp_path / "photo.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(99))
@@ -176,11 +178,12 @@ def test_the_page_fits_the_window_and_is_used_with_the_keyboard(
             screenshot(driver, Path(folder) / f"page-{width_px}-{'dark' if dark else 'light'}.png")
 
 
-@pytest.mark.parametrize("name", ["yolo-fastest-1.1-xl", "yolov4-tiny"])
+@pytest.mark.parametrize("name", ["yolo-fastest-1.1-xl", "yolov4-tiny", "demo"])
 def test_real_photographs(package: Path, real: Path, tmp_path: Path, name: str) -> None:
     pretrained = real / "pretrained"
-    if name == "yolov4-tiny":
-        cfg = adapt(stock("yolov4-tiny"), class_count=3, size_wh=(416, 416))
+    sizes_wh = {"yolov4-tiny": (416, 416), "demo": (96, 96)}
+    if name in sizes_wh:
+        cfg = adapt(stock(name), class_count=3, size_wh=sizes_wh[name])
         options = write_detector(tmp_path, cfg, ["one", "two", "three"])
     else:
         options = {
