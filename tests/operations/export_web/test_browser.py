@@ -43,9 +43,9 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / result.stdout.strip()
 
 
-def write_detector(folder: Path, cfg: Cfg, names: Sequence[str]) -> dict[str, Path]:
+def write_detector(folder: Path, cfg: Cfg, names: Sequence[str]) -> dict[str, Any]:
     """Write a network with pseudo-random weights; return the options that name its files."""
-    paths = {name: folder / f"net.{name}" for name in ("cfg", "weights", "names")}
+    paths: dict[str, Any] = {name: folder / f"net.{name}" for name in ("cfg", "weights", "names")}
     paths["cfg"].write_text(cfg.render())
     paths["weights"].write_bytes(seeded_weights(cfg, 1))
     paths["names"].write_text("\n".join(names))
@@ -113,10 +113,10 @@ def assert_same(found: dict[str, Any], detector: Any, images: Sequence[Path]) ->
 
 
 def is_same(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    edges = np.abs(np.subtract(one["xyxy"], other["xyxy"])).max()
+    edges = float(np.abs(np.subtract(one["xyxy"], other["xyxy"])).max())
     confidence = abs(one["confidence"] - other["confidence"])
     is_near = edges <= MAX_BOX_PX and confidence <= MAX_CONFIDENCE
-    return is_near and one["class_id"] == other["class_id"]
+    return is_near and bool(one["class_id"] == other["class_id"])
 
 
 @pytest.mark.parametrize("half", [False, True])
