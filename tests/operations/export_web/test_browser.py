@@ -99,24 +99,20 @@ def assert_same(found: dict[str, Any], detector: Any, images: Sequence[Path]) ->
     """Compare with the Python implementation; return the number of detections."""
     count = 0
     for shown, path in zip(found["images"], images, strict=True):
-        expected = detector(path, threshold=detector.threshold - MAX_CONFIDENCE).as_dict()
-        assert (shown["source"], shown["width"]) == (path.name, expected["width"])
-        remaining = list(expected["detections"])
+        expected = detector(path, threshold=detector.threshold - MAX_CONFIDENCE)
+        assert (shown["source"], shown["width"]) == (path.name, expected.width)
+        is_open = np.ones(len(expected), bool)
         for detection in shown["detections"]:
-            near = [other for other in remaining if is_same(detection, other)]
-            assert near, (path.name, detection)
-            remaining.remove(near[0])
+            edges = np.abs(expected.xyxy - detection["xyxy"]).max(axis=1)
+            confidence = np.abs(expected.confidence - detection["confidence"])
+            is_same = (edges <= MAX_BOX_PX) & (confidence <= MAX_CONFIDENCE)
+            near = np.flatnonzero(is_same & is_open & (expected.class_id == detection["class_id"]))
+            assert len(near), (path.name, detection)
+            is_open[near[0]] = False
             count += 1
-        sure = detector.threshold + MAX_CONFIDENCE
-        assert not [other for other in remaining if other["confidence"] > sure], path.name
+        sure = expected.confidence > detector.threshold + MAX_CONFIDENCE
+        assert not (is_open & sure).any(), path.name
     return count
-
-
-def is_same(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    edges = float(np.abs(np.subtract(one["xyxy"], other["xyxy"])).max())
-    confidence = abs(one["confidence"] - other["confidence"])
-    is_near = edges <= MAX_BOX_PX and confidence <= MAX_CONFIDENCE
-    return is_near and bool(one["class_id"] == other["class_id"])
 
 
 @pytest.mark.parametrize("half", [False, True])

@@ -20,8 +20,8 @@ export function suppress(boxes, scores, { threshold, nmsIou, kind, beta, unitWh 
     const own = scores.subarray(box * classCount, (box + 1) * classCount);
     if (own.some((score) => score > limit)) {
       const cxcywh = Array.from(boxes.subarray(4 * box, 4 * box + 4));
-      const scaled = cxcywh.map((value, side) => value * unitWh[side % 2]);
-      candidates.push({ cxcywh, scaled, scores: own.map((s) => (s > limit ? s : 0)) });
+      const reported = own.map((score) => (score > limit ? score : 0));
+      candidates.push({ ...measured(cxcywh, unitWh), scores: reported });
     }
   }
   const kept = [];
@@ -34,8 +34,7 @@ export function suppress(boxes, scores, { threshold, nmsIou, kind, beta, unitWh 
         break;
       }
       const isRepeat =
-        nmsIou > 0 &&
-        remaining.some((better) => overlap(better.scaled, box.scaled, kind, beta) > nmsIou);
+        nmsIou > 0 && remaining.some((better) => overlap(better, box, kind, beta) > nmsIou);
       if (!isRepeat) {
         remaining.push(box);
       }
@@ -47,27 +46,42 @@ export function suppress(boxes, scores, { threshold, nmsIou, kind, beta, unitWh 
   return kept.sort((one, other) => other.confidence - one.confidence);
 }
 
+// Return a box with what its overlap is computed from, in the units of unitWh.
+function measured(cxcywh, [unitW, unitH]) {
+  const [x, y, width, height] = [
+    cxcywh[0] * unitW,
+    cxcywh[1] * unitH,
+    cxcywh[2] * unitW,
+    cxcywh[3] * unitH,
+  ];
+  return {
+    cxcywh,
+    x,
+    y,
+    left: x - width / 2,
+    top: y - height / 2,
+    right: x + width / 2,
+    bottom: y + height / 2,
+    area: width * height,
+  };
+}
+
 // Return how much two boxes overlap: IoU, less the term for their distance.
 function overlap(one, other, kind, beta) {
-  const low = [0, 1].map((a) => Math.max(one[a] - one[a + 2] / 2, other[a] - other[a + 2] / 2));
-  const high = [0, 1].map((a) => Math.min(one[a] + one[a + 2] / 2, other[a] + other[a + 2] / 2));
-  const shared = Math.max(high[0] - low[0], 0) * Math.max(high[1] - low[1], 0);
-  if (shared === 0) {
+  const width = Math.min(one.right, other.right) - Math.max(one.left, other.left);
+  const height = Math.min(one.bottom, other.bottom) - Math.max(one.top, other.top);
+  if (width <= 0 || height <= 0) {
     return 0;
   }
-  const iou = shared / (one[2] * one[3] + other[2] * other[3] - shared);
+  const shared = width * height;
+  const iou = shared / (one.area + other.area - shared);
   return kind === "diou" ? iou - distanceTerm(one, other, beta) : iou;
 }
 
 // Return the squared distance of the centres, relative to the rectangle around both boxes.
 function distanceTerm(one, other, beta) {
-  let distance = 0;
-  let diagonal = 0;
-  for (const axis of [0, 1]) {
-    const start = Math.min(one[axis] - one[axis + 2] / 2, other[axis] - other[axis + 2] / 2);
-    const end = Math.max(one[axis] + one[axis + 2] / 2, other[axis] + other[axis + 2] / 2);
-    distance += (one[axis] - other[axis]) ** 2;
-    diagonal += (end - start) ** 2;
-  }
-  return (distance / diagonal) ** beta;
+  const width = Math.max(one.right, other.right) - Math.min(one.left, other.left);
+  const height = Math.max(one.bottom, other.bottom) - Math.min(one.top, other.top);
+  const distance = (one.x - other.x) ** 2 + (one.y - other.y) ** 2;
+  return (distance / (width ** 2 + height ** 2)) ** beta;
 }
