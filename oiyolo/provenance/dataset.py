@@ -41,7 +41,7 @@ class Dataset:
         fit: How they were fitted to it.
         fetched_from: Where each image was fetched from, by id.
         fetched_size_wh: Width and height of each image before it was resized, upright, by id.
-        size_bytes: Size of all prepared images.
+        size_bytes: Size of all prepared images; ``None`` if it is not known of all.
         split_options: Options of ``[split]`` with which the images were assigned.
         group_by_id: Group of each image, whose images stay together in a split.
         not_used: Number of selected images that are not in the dataset, by reason.
@@ -63,7 +63,7 @@ class Dataset:
     fit: str
     fetched_from: Mapping[str, str]
     fetched_size_wh: Mapping[str, tuple[int, int]]
-    size_bytes: int
+    size_bytes: int | None
     split_options: SplitOptions
     group_by_id: Mapping[str, str]
     not_used: Mapping[str, int]

@@ -125,10 +125,12 @@ def _summary_table(dataset: Dataset) -> str:
         ("images", *(images[name] for name in SPLITS), sum(images.values())),
         ("boxes", *(int(boxes.get(name, 0)) for name in SPLITS), len(dataset.labels)),
     ]
-    size = f"Size of the images: {format_bytes(dataset.size_bytes)}"
+    notes = []
+    if dataset.size_bytes is not None:
+        notes.append(f"Size of the images: {format_bytes(dataset.size_bytes)}.")
     if dataset.negative_count:
-        size += f". Images without boxes, as negatives: {dataset.negative_count:,}"
-    return f"{table(('', *SPLITS, 'all'), rows)}\n\n{size}."
+        notes.append(f"Images without boxes, as negatives: {dataset.negative_count:,}.")
+    return "\n\n".join([table(("", *SPLITS, "all"), rows), *([" ".join(notes)] if notes else [])])
 
 
 def _class_table(dataset: Dataset) -> str:

@@ -64,7 +64,8 @@ def _collect(project: Project, selection: Selection, ledger: Ledger) -> Dataset:
     width, height = prepared["size"]
     groups = outputs.read_table(project.dataset_folder)
     counts = ledger.counts()
-    sizes = ledger.column("prepared_bytes", *SPLITS).values()
+    # Unknown for images that an older version prepared.
+    sizes = [n for n in ledger.column("prepared_bytes", *SPLITS).values() if isinstance(n, int)]
     waiting = sum(counts.states.values()) - sum(counts.states[name] for name in SPLITS)
     return Dataset(
         folder=project.dataset_folder,
@@ -79,7 +80,9 @@ def _collect(project: Project, selection: Selection, ledger: Ledger) -> Dataset:
         fit=prepared["fit"],
         fetched_from={i: str(name or "") for i, name in ledger.column("source", *SPLITS).items()},
         fetched_size_wh=prepare_stage.source_sizes_wh(ledger, *SPLITS),
-        size_bytes=sum(size for size in sizes if isinstance(size, int)),
+        size_bytes=sum(sizes)
+        if len(sizes) == sum(counts.states[name] for name in SPLITS)
+        else None,
         split_options=official.recorded_options(project),
         group_by_id=dict(zip(groups["ImageID"], groups["group"], strict=True)),
         not_used={**counts.excluded, **({_WAITING: waiting} if waiting else {})},
