@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypedDict, get_args, overload
 
 import numpy as np
 
 from oiyolo import __version__
-from oiyolo.core import disks, files, records, staleness
+from oiyolo.core import disks, files, staleness
 from oiyolo.core.errors import InputFormError, UsageError
 from oiyolo.core.results import Plan, Result, pluralize
 from oiyolo.core.units import format_bytes
@@ -19,12 +18,14 @@ from oiyolo.inference.facts import Layout
 from oiyolo.inference.model_file import check_form
 from oiyolo.inference.session import open_model
 from oiyolo.networks import cfg as cfg_file
+from oiyolo.operations import exported_file
 from oiyolo.operations.detectors import choose, to_onnx
 from oiyolo.project.project import open_or_default
 from oiyolo.provenance import model_card
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     import numpy.typing as npt
     from typing_extensions import Unpack
@@ -40,7 +41,6 @@ _log = logging.getLogger("oiyolo")
 
 COMMAND: Final = "export onnx"
 _SUFFIX: Final = ".onnx"
-_FOLDER: Final = "export"
 _SEED: Final = 0
 _BLOCKS: Final = 16
 _MAX_BOX_DIFFERENCE_PX: Final = 0.01
@@ -190,7 +190,7 @@ def export_onnx(
         expected = " or ".join(get_args(Layout))
         raise UsageError(f"unknown layout {layout!r}", expected=expected)
     source = choose(project, run=run, cfg=cfg, weights=weights, names=names)
-    path = _out_path(source, out)
+    path = exported_file.path_for(source.name, source.run, out, suffix=_SUFFIX, what="model")
     recipe = _recipe(source, layout=layout, half=half)
     saved = _find_saved(path, recipe)
     is_new = isinstance(saved, str)
@@ -223,24 +223,6 @@ def export_onnx(
     )
 
 
-def _out_path(source: DetectorFiles, out: str | Path | None) -> Path:
-    """Return the path of the file to write.
-
-    Raises:
-        UsageError: ``out`` is not the path of an ONNX file.
-    """
-    name = f"{source.name}{_SUFFIX}"
-    if out is None:
-        folder = Path.cwd() if source.run is None else source.run.folder / _FOLDER
-        return folder / name
-    path = Path(out)
-    path = path / name if path.is_dir() else path
-    if path.suffix != _SUFFIX:
-        raise UsageError("invalid name for a model", where=str(path), expected=f"*{_SUFFIX}")
-    files.check_regular(path)
-    return path
-
-
 def _card(
     project: ProjectLike, source: DetectorFiles, path: Path, recipe: Mapping[str, object]
 ) -> model_card.ModelCard:
@@ -260,32 +242,17 @@ def _card(
     )
 
 
-def _recipe_path(path: Path) -> Path:
-    return path.with_name(f".{path.name}-made-from.json")
-
-
 def _recipe(source: DetectorFiles, *, layout: Layout, half: bool) -> dict[str, object]:
     """Return what the file is made from."""
-    return {
-        "network": files.sha256_of(source.cfg_path),
-        "weights": files.sha256_of(source.weights_path),
-        "facts": asdict(source.facts),
-        "layout": layout,
-        "half": half,
-        "version": __version__,
-    }
+    own = {"layout": layout, "half": half, "version": __version__}
+    return {**exported_file.recipe_of(source), **own}
 
 
 def _find_saved(path: Path, recipe: Mapping[str, object]) -> _Differences | str:
     """Return the differences of a file that is up to date, or why it must be written."""
-    if not path.is_file():
-        return "the file does not exist yet"
-    reason = staleness.stale_reason(_recipe_path(path), recipe)
-    if reason is not None:
-        return reason
-    saved = records.find_intact(_recipe_path(path), _SavedRecipe)
-    if saved is None or not staleness.is_intact(_recipe_path(path), path):
-        return "the file is not as it was written"
+    saved = exported_file.find_saved(path, recipe, _SavedRecipe)
+    if isinstance(saved, str):
+        return saved
     return _Differences(saved["differences"]["box_px"], saved["differences"]["score"])
 
 
@@ -315,9 +282,9 @@ def _write(
             )
         differences = _differences(expected, _outputs(part, size_wh), size_wh)
         _check_differences(differences, path, half=half)
-        _recipe_path(path).unlink(missing_ok=True)
+        exported_file.recipe_path(path).unlink(missing_ok=True)
     saved = {**recipe, "differences": asdict(differences)}
-    staleness.write_recipe(_recipe_path(path), saved, artifacts=[path])
+    staleness.write_recipe(exported_file.recipe_path(path), saved, artifacts=[path])
     return differences
 
 

@@ -310,7 +310,7 @@ def _withdraw(project: Project, ids: Sequence[str], why: str) -> Withdrawn:
             ledger.withdraw({i: rows[i].message for i in ids})
     prepare_stage.remove_boxes(project, ids)
     split_stage.remove_images(project, ids)
-    deleted = prepare_stage.remove_withdrawn(project, ids, in_use)
+    deleted = prepare_stage.remove_files_of(project, ids, in_use)
     split_stage.update_descriptions(project)
     similar_to = _selected_ids(project)
     return Withdrawn(

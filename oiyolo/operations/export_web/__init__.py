@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Final, TypedDict, overload
 
 from oiyolo import __version__
 from oiyolo.core import disks, files, staleness
-from oiyolo.core.errors import InputFormError, UsageError
+from oiyolo.core.errors import InputFormError
 from oiyolo.core.results import Plan, Result, pluralize
 from oiyolo.core.units import format_bytes
 from oiyolo.inference.half_weights import with_half_weights
 from oiyolo.inference.session import open_model
+from oiyolo.operations import exported_file
 from oiyolo.operations.detectors import choose, open_with_facts, refuse_others, to_onnx
 from oiyolo.operations.export_web import page, runtime
 from oiyolo.operations.export_web.card import card_of
@@ -34,9 +35,14 @@ _log = logging.getLogger("oiyolo")
 
 COMMAND: Final = "export web"
 _SUFFIX: Final = ".html"
-_FOLDER: Final = "export"
 _MAX_MODEL_BYTES: Final = 256 << 20
 """A browser holds the page, its text and the network at the same time, in about four times that."""
+
+
+class _SavedRecipe(TypedDict):
+    """What the recipe of a page contains besides what it is made from."""
+
+    model_bytes: int
 
 
 @dataclass(frozen=True)
@@ -147,7 +153,7 @@ def export_web(
     source = _of_model(Path(model), names, run=run, cfg=cfg, weights=weights) if model else None
     if source is None:
         source = _of_files(choose(opened, run=run, cfg=cfg, weights=weights, names=names))
-    path = _out_path(source, out)
+    path = exported_file.path_for(source.name, source.run, out, suffix=_SUFFIX, what="page")
     recipe = {
         **source.recipe,
         "half": half,
@@ -155,21 +161,23 @@ def export_web(
         "page": page.fingerprint(),
         "version": __version__,
     }
-    reason = _stale_reason(path, recipe)
+    saved = exported_file.find_saved(path, recipe, _SavedRecipe)
+    is_new = isinstance(saved, str)
     if dry_run:
-        return _plan(path, source, reason, _missing(opened.cache_folder, runtime_path))
-    if reason is None:
-        _log.info("export: up to date")
-        model_bytes = int(files.read_json(_recipe_path(path))["model_bytes"])
-    else:
-        _log.info("export: writing %s (%s)", path, reason)
+        urls = _missing(opened.cache_folder, runtime_path)
+        return _plan(path, source, urls) if is_new else Plan(COMMAND, [], {"path": str(path)})
+    if isinstance(saved, str):
+        _log.info("export: writing %s (%s)", path, saved)
         engine = (
             runtime.download(opened.cache_folder)
             if runtime_path is None
             else runtime.read(Path(runtime_path))
         )
         model_bytes = _write(path, source, recipe, engine, half=half)
-    return WebPage(path, source.origin, source.facts.names, half, model_bytes, reason is not None)
+    else:
+        _log.info("export: up to date")
+        model_bytes = saved["model_bytes"]
+    return WebPage(path, source.origin, source.facts.names, half, model_bytes, is_new)
 
 
 @dataclass(frozen=True)
@@ -196,13 +204,11 @@ class _Source:
 
 
 def _of_files(files_of: DetectorFiles) -> _Source:
-    paths = {"network": files_of.cfg_path, "weights": files_of.weights_path}
-    recipe = {name: files.sha256_of(path) for name, path in paths.items()}
     return _Source(
         files_of.origin,
         files_of.name,
         files_of.facts,
-        {**recipe, "facts": asdict(files_of.facts), "scores": _scores(files_of.run)},
+        {**exported_file.recipe_of(files_of), "scores": _scores(files_of.run)},
         files_of.weights_path.stat().st_mtime,
         files_of.run,
         lambda: to_onnx(files_of),
@@ -237,38 +243,6 @@ def _scores(run: Run | None) -> object:
     return None if run is None else staleness.fingerprint(files.read_json(run.evaluation_path))
 
 
-def _out_path(source: _Source, out: str | Path | None) -> Path:
-    """Return the path of the page.
-
-    Raises:
-        UsageError: ``out`` is not the path of an HTML file.
-    """
-    name = f"{source.name}{_SUFFIX}"
-    if out is None:
-        folder = Path.cwd() if source.run is None else source.run.folder / _FOLDER
-        return folder / name
-    path = Path(out)
-    path = path / name if path.is_dir() else path
-    if path.suffix != _SUFFIX:
-        raise UsageError("invalid name for a page", where=str(path), expected=f"*{_SUFFIX}")
-    files.check_regular(path)
-    return path
-
-
-def _recipe_path(path: Path) -> Path:
-    return path.with_name(f".{path.name}-made-from.json")
-
-
-def _stale_reason(path: Path, recipe: Mapping[str, object]) -> str | None:
-    """Return why the page must be written; ``None`` if it is up to date."""
-    if not path.is_file():
-        return "the file does not exist yet"
-    reason = staleness.stale_reason(_recipe_path(path), recipe)
-    if reason is None and not staleness.is_intact(_recipe_path(path), path):
-        return "the file is not as it was written"
-    return reason
-
-
 def _missing(cache_folder: Path, runtime_path: str | Path | None) -> list[str]:
     """Return what must be downloaded; raises what reading the given runtime would raise."""
     if runtime_path is None:
@@ -277,9 +251,7 @@ def _missing(cache_folder: Path, runtime_path: str | Path | None) -> list[str]:
     return []
 
 
-def _plan(path: Path, source: _Source, reason: str | None, urls: list[str]) -> Plan:
-    if reason is None:
-        return Plan(COMMAND, [], {"path": str(path)})
+def _plan(path: Path, source: _Source, urls: list[str]) -> Plan:
     _check_size(source.to_onnx(), source)  # the errors that the command would raise
     actions = [f"download {url}" for url in urls]
     actions.append(f"write {path} from {source.origin}")
@@ -299,18 +271,18 @@ def _write(
     _check_size(model, source)
     if half:
         model = with_half_weights(model)
-    size_wh = open_model(model, device="cpu").size_wh  # it also runs here
+    size_wh = open_model(model, device="cpu").size_wh  # fails if onnxruntime cannot load it
     card = card_of(source.facts, source.run, size_wh, made_at=source.made_at)
     remedy = "or choose a folder on a larger disk with --out"
-    path.parent.mkdir(parents=True, exist_ok=True)
     with (
         disks.convert_disk_full_error(path.parent, what="the page", remedy=remedy),
         files.atomic_write(path) as part,
         part.open("wb") as file,
     ):
         file.writelines(page.render(model, source.facts, size_wh, card, engine, half=half))
+        exported_file.recipe_path(path).unlink(missing_ok=True)
     saved = {**recipe, "model_bytes": len(model)}
-    staleness.write_recipe(_recipe_path(path), saved, artifacts=[path])
+    staleness.write_recipe(exported_file.recipe_path(path), saved, artifacts=[path])
     return len(model)
 
 

@@ -49,7 +49,7 @@ def remove_leftovers(project: Project, allowed: int | None) -> Leftovers:
             return Leftovers(in_use=len(in_use), kept=len(ids))
         # Recorded first: after a kill, the next refresh deletes the rest.
         ledger.record(_STAGE, [Change(image_id, PENDING, _MESSAGE) for image_id in sorted(ids)])
-    prepare_stage.remove_withdrawn(project, ids, in_use)
+    prepare_stage.remove_files_of(project, ids, in_use)
     return Leftovers(deleted=len(ids), in_use=len(in_use))
 
 

@@ -228,7 +228,7 @@ def _waiting(project: Project, ledger: Ledger) -> str:
         return f"{pluralize(postponed, 'image')} to be tried again"
     withdrawn_ids = ledger.withdrawn_ids()
     in_use = ids_in_use(project.runs_folder) if withdrawn_ids else set()
-    left = len(_withdrawn_paths(project, withdrawn_ids, in_use))
+    left = len(_paths_to_delete(project, withdrawn_ids, in_use))
     return f"the files of {pluralize(left, 'withdrawn image')} are to be deleted" if left else ""
 
 
@@ -405,18 +405,18 @@ def _remove_excluded(project: Project, ledger: Ledger) -> None:
     for image_id in ledger.ids(EXCLUDED, stage=STAGE):
         if image_id not in in_use:
             _remove(prepared_paths(project, image_id))
-    remove_withdrawn(project, ledger.withdrawn_ids(), in_use)
+    remove_files_of(project, ledger.withdrawn_ids(), in_use)
 
 
-def remove_withdrawn(project: Project, image_ids: Iterable[str], in_use: Container[str]) -> int:
-    """Delete the files of withdrawn images that are not in use; return of how many images."""
-    left = _withdrawn_paths(project, image_ids, in_use)
+def remove_files_of(project: Project, image_ids: Iterable[str], in_use: Container[str]) -> int:
+    """Delete the files of images that are not in use; return of how many images."""
+    left = _paths_to_delete(project, image_ids, in_use)
     for paths in left.values():
         _remove(paths)
     return len(left)
 
 
-def _withdrawn_paths(
+def _paths_to_delete(
     project: Project, image_ids: Iterable[str], in_use: Container[str]
 ) -> dict[str, list[Path]]:
     """Return the existing files of each withdrawn image that has some and is not in use."""

@@ -99,6 +99,11 @@ def test_the_page_contains_the_detector_and_the_runtime(
     assert oiyolo.export_web(**options, runtime_path=package, dry_run=True).actions == []
     made.path.write_text(page[:-1])
     assert oiyolo.export_web(**options, runtime_path=package).is_new
+    recipe = tmp_path / ".tiny.html-made-from.json"
+    saved = json.loads(recipe.read_text())
+    del saved["model_bytes"]
+    recipe.write_text(json.dumps(saved))
+    assert oiyolo.export_web(**options, runtime_path=package).is_new
 
 
 def test_names_are_escaped_and_only_our_script_may_run(
