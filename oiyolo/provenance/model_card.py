@@ -220,14 +220,18 @@ def _training(card: ModelCard) -> Iterator[str]:
         yield f"Started on {_day(record.get('began_at'))}, ended on {_day(record['ended_at'])}."
 
 
-def _training_data(run: Run, dataset: Mapping[str, Any] | None) -> Iterator[str]:
+def trained_on(run: Run) -> str:
+    """Return on how many images a run was trained, in a sentence."""
     try:
         train, valid = (len(set(run.image_ids(name))) for name in _LISTS)
     except (OiyoloError, OSError):
-        yield "Training images: the run's lists of them are missing or damaged."
-    else:
-        images = pluralize(train, "image")
-        yield f"Trained on {images}; weights and thresholds were chosen on {valid:,} others."
+        return "Training images: the run's lists of them are missing or damaged."
+    images = pluralize(train, "image")
+    return f"Trained on {images}; weights and thresholds were chosen on {valid:,} others."
+
+
+def _training_data(run: Run, dataset: Mapping[str, Any] | None) -> Iterator[str]:
+    yield trained_on(run)
     if dataset is None:
         yield "The project's dataset has changed since the training, so its card is not repeated."
     else:

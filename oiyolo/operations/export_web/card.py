@@ -8,19 +8,20 @@ from typing import TYPE_CHECKING, Any, Final
 from oiyolo import __version__
 from oiyolo.core import files
 from oiyolo.core.results import pluralize
-from oiyolo.evaluation.figures import format_interval, interval_from_json
+from oiyolo.evaluation.figures import (
+    HEADLINES,
+    format_figure,
+    format_interval,
+    interval_from_json,
+)
 from oiyolo.operations.export_web.page import Card
+from oiyolo.provenance.model_card import trained_on
 
 if TYPE_CHECKING:
     from oiyolo.inference.facts import ModelFacts
     from oiyolo.training.run import Run
 
 _SHOWN_CLASSES: Final = 3
-_SCORES: Final = {
-    "map50": "mAP@0.5",
-    "map50_95": "mAP@0.5:0.95",
-    "openimages_map": "mAP by Open Images' rules",
-}
 
 
 def card_of(
@@ -42,7 +43,7 @@ def card_of(
         ("Classes", ", ".join(facts.names)),
         ("Description", facts.description),
         *_score_rows(facts, run),
-        ("Trained on", _training_data(run)),
+        ("Training", "" if run is None else f"Run {run.name}. {trained_on(run)}"),
         ("Input", f"{size_wh[0]} x {size_wh[1]} pixels ({facts.fit})"),
         ("Licence", facts.licence),
         ("Weights of", date),
@@ -56,10 +57,10 @@ def _score_rows(facts: ModelFacts, run: Run | None) -> list[tuple[str, str]]:
     saved = {} if run is None else files.read_json(run.evaluation_path)
     evaluation = saved if isinstance(saved, dict) else {}
     rows = []
-    for key, label in _SCORES.items():
+    for label, key in HEADLINES:
         if key in facts.scores:
             interval = _interval(evaluation.get(f"{key}_interval"))
-            rows.append((label, f"{facts.scores[key]:.3f}{interval}"))
+            rows.append((label, format_figure(facts.scores[key]) + interval))
     if rows and isinstance(evaluation.get("images"), int):
         split, images = evaluation.get("split"), evaluation["images"]
         rows.append(("Scored on", f"{pluralize(images, 'image')} of the {split} split"))
@@ -70,10 +71,3 @@ def _interval(bounds: Any) -> str:  # noqa: ANN401  (whatever the file contains)
     if not isinstance(bounds, list) or not all(isinstance(bound, float) for bound in bounds):
         return ""
     return f" (95 % interval {format_interval(interval_from_json(bounds))})"
-
-
-def _training_data(run: Run | None) -> str:
-    if run is None:
-        return ""
-    counts = [len(run.image_ids(split)) for split in ("train", "valid")]
-    return f"{pluralize(counts[0], 'image')}, and {counts[1]:,} to choose from (run {run.name})"
