@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from oiyolo.core import files
 from oiyolo.core.errors import UnavailableError, UsageError
-from oiyolo.core.progress import NO_PROGRESS, progress
+from oiyolo.core.progress import NO_PROGRESS
 from oiyolo.net import google_api
-from oiyolo.net.buckets import FileFacts, parse_bucket_url
+from oiyolo.net.buckets import FileFacts
 from oiyolo.net.google_api import NOT_FOUND, WRONG_CHECKSUM
 from oiyolo.net.retry import HttpFailureError, RetryPolicy, StoppedError
 
@@ -28,7 +28,7 @@ import google.cloud.storage  # isort: skip  (google_api suppresses warnings of G
 import google_crc32c  # isort: skip
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
     from pathlib import Path
     from typing import BinaryIO
 
@@ -172,27 +172,6 @@ class BucketClient:
                 raise self.user_error(failure, "listed") from failure
             return None
         return bool(page)
-
-    def upload_file(self, path: Path, name: str, progress: Progress) -> None:
-        """Upload a file, unless the bucket already has the same one.
-
-        Args:
-            path: The file.
-            name: Name of the object in the folder.
-            progress: Bar to advance by each block.
-
-        Raises:
-            UnavailableError: The upload failed, or the bucket refuses this user.
-            UsageError: There is no such bucket.
-            OSError: The file cannot be read.
-        """
-        with path.open("rb") as file, self._user_errors("written to"):
-            size_bytes = os.fstat(file.fileno()).st_size
-            blob = self._blob(name, chunk_size=_CHUNK_BYTES)
-            if self._has_same(blob, size_bytes, file):
-                progress.advance(size_bytes)
-                return
-            self._send(blob, _Source(file, progress, self.stop), size_bytes)
 
     def send_file(self, path: Path, name: str, facts: FileFacts, progress: Progress) -> None:
         """Upload a file, without asking whether the bucket has it already.
@@ -364,20 +343,6 @@ class BucketClient:
 
         return self._call(request)
 
-    def _has_same(self, blob: Any, size_bytes: int, file: io.BufferedReader) -> bool:  # noqa: ANN401
-        """Return whether the bucket has this very file; false if the user may not read it."""
-        try:
-            self._call(lambda _: blob.reload(timeout=self._timeout_s, retry=None))
-        except HttpFailureError as failure:
-            if failure.transient:
-                raise
-            return False
-        if blob.size != size_bytes:
-            return False
-        checksum = _checksum_of(file)
-        file.seek(0)
-        return bool(blob.crc32c == checksum)
-
     def _send(
         self,
         blob: Any,  # noqa: ANN401  (the library has no types)
@@ -408,35 +373,6 @@ class BucketClient:
 
     def _call(self, request: Callable[[int], T]) -> T:
         return google_api.call(request, policy=self.retry_policy, stop=self.stop)
-
-
-def upload(
-    paths: Sequence[Path],
-    url: str,
-    *,
-    what: str = "upload",
-    retry_policy: RetryPolicy | None = None,
-) -> None:
-    """Upload files to a bucket, each completely or not at all, except those it already has.
-
-    Args:
-        paths: The files. Each keeps its own name.
-        url: ``gs://bucket/prefix``.
-        what: Label of the progress bar.
-        retry_policy: Attempts, pauses and timeouts.
-
-    Raises:
-        UsageError: ``url`` is invalid, there is no such bucket, or a file is missing.
-        UnavailableError: The bucket does not respond, or refuses this user.
-    """
-    client = BucketClient(parse_bucket_url(url), connections=1, retry_policy=retry_policy)
-    missing = next((path for path in paths if not path.is_file()), None)
-    if missing is not None:
-        raise UsageError("the file to upload is missing", where=str(missing))
-    total_bytes = sum(path.stat().st_size for path in paths)
-    with contextlib.closing(client), progress(what, total=total_bytes, unit="B") as bar:
-        for path in paths:
-            client.upload_file(path, path.name, bar)
 
 
 class _Sink(io.BytesIO):

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Final
 
 from oiyolo.core import files, progress
 from oiyolo.core.errors import OiyoloError
+from oiyolo.net.buckets import parse_bucket_url
 from oiyolo.training.monitors import Monitor
+from oiyolo.transfer.upload import upload_files
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,13 +23,6 @@ _log = logging.getLogger("oiyolo")
 
 _INTERVAL_S: Final = 900.0
 """Minimum time between two uploads."""
-
-
-def upload(paths: Sequence[Path], destination: str) -> None:
-    """Upload files to a ``gs://bucket/prefix``."""
-    from oiyolo.net import gcs  # noqa: PLC0415  (slow to import, and most runs do not need it)
-
-    gcs.upload(paths, destination)
 
 
 class Backup(Monitor):
@@ -73,9 +68,11 @@ class Backup(Monitor):
         self._send([*self._stage_files(), *([log] if log.is_file() else [])])
 
     def _stage_files(self) -> list[Path]:
-        """Return links to the weights under darknet's own names, and the record and the scores.
+        """Return links to the weights under darknet's own names, and to the record and the scores.
 
-        Darknet overwrites its own files during an upload, so the kept copies are linked instead.
+        Darknet overwrites its own files during an upload, so the kept copies are linked instead;
+        the record and the scores are replaced during an upload, which leaves their links as they
+        were.
         """
         folder = self._run.weights_folder / "kept" / "to_copy"
         shutil.rmtree(folder, ignore_errors=True)
@@ -84,6 +81,8 @@ class Backup(Monitor):
         sources = {
             weights.last_path.name: weights.newest_kept,
             weights.final_path.name: weights.final_path,
+            self._run.record_path.name: self._run.record_path,
+            self._run.scores_path.name: self._run.scores_path,
         }
         if best is not None:
             sources[weights.best_name] = best.path
@@ -92,13 +91,12 @@ class Backup(Monitor):
             if source is not None and source.is_file():
                 files.link_or_copy(source, folder / name)
                 links.append(folder / name)
-        scores = self._run.scores_path
-        return [*links, self._run.record_path, *([scores] if scores.is_file() else [])]
+        return links
 
     def _send(self, paths: Sequence[Path]) -> None:
         token = progress.enabled.set(False)  # the run's progress bar is shown already
         try:
-            upload(paths, self._destination)
+            upload_files({path.name: path for path in paths}, parse_bucket_url(self._destination))
         except (OiyoloError, OSError) as error:
             _log.warning("train: cannot copy the weights to %s: %s", self._destination, error)
         else:

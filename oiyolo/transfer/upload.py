@@ -44,7 +44,8 @@ def upload_files(
     """Upload files into a folder of a bucket, except those that it has with the same content.
 
     Each object is complete or absent, so after an interruption the same call sends the rest. The
-    bucket verifies each object's checksum. Other objects of the folder are left alone.
+    bucket verifies each object's checksum. Other objects of the folder are left alone. A user who
+    may write, but not list, sends every file.
 
     Args:
         files: Path of each file by the name that it gets in the folder, which may contain slashes.
@@ -64,7 +65,8 @@ def upload_files(
         raise UsageError("the file to upload is missing", where=str(missing))
     client = gcs.BucketClient(folder, connections=THREADS, retry_policy=retry_policy)
     with contextlib.closing(client):
-        stored = {name: facts for name, facts in client.list_objects() if name in files}
+        objects = client.list_objects() if client.has_objects() else ()
+        stored = {name: facts for name, facts in objects if name in files}
         facts_by_name = {name: gcs.facts_of(path) for name, path in files.items()}
         return send_files(client, files, facts_by_name, stored, what=what)
 

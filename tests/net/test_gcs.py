@@ -74,7 +74,7 @@ def test_the_error_for_a_missing_bucket_says_how_to_create_it(
     for call in (
         client.has_objects,
         lambda: list(client.list_names()),
-        lambda: gcs.upload([file], "gs://nowhere/runs"),
+        lambda: client.send_file(file, "a", gcs.facts_of(file), NO_PROGRESS),
     ):
         with pytest.raises(UsageError) as caught:
             call()
@@ -93,26 +93,6 @@ def test_threads_share_a_client(emulator: Any) -> None:
     client.close()
 
 
-def test_files_are_uploaded_completely_and_once(emulator: Any, tmp_path: Path) -> None:
-    small, large = tmp_path / "obj.names", tmp_path / "yolo.weights"
-    small.write_bytes(b"Boat\n")
-    large.write_bytes(os.urandom(20 << 20))  # in two chunks
-    bucket = emulator.make_bucket()
-    url = f"gs://{bucket.name}/runs/1"
-
-    gcs.upload([small, large], url)
-    first = {blob.name: blob.generation for blob in bucket.list_blobs()}
-    gcs.upload([small, large], url)
-    second = {blob.name: blob.generation for blob in bucket.list_blobs()}
-
-    assert bucket.blob("runs/1/obj.names").download_as_bytes() == b"Boat\n"
-    assert bucket.blob("runs/1/yolo.weights").download_as_bytes() == large.read_bytes()
-    assert first == second
-    small.write_bytes(b"Ship\n")
-    gcs.upload([small], url)
-    assert bucket.blob("runs/1/obj.names").download_as_bytes() == b"Ship\n"
-
-
 @pytest.mark.parametrize("failures", [1, 9])
 def test_the_upload_of_a_large_file_resumes_after_a_failed_chunk(
     failures: int, faulty_bucket: Any, tmp_path: Path
@@ -120,23 +100,17 @@ def test_the_upload_of_a_large_file_resumes_after_a_failed_chunk(
     file = tmp_path / "yolo.weights"
     file.write_bytes(os.urandom(20 << 20))
     faulty_bucket.chunk_failures = failures
+    client = gcs.BucketClient(BUCKET, retry_policy=QUICK)
 
     if failures < QUICK.max_attempts:
-        gcs.upload([file], str(BUCKET), retry_policy=QUICK)
+        client.send_file(file, "yolo.weights", gcs.facts_of(file), NO_PROGRESS)
         assert faulty_bucket.uploaded == file.read_bytes()
         return
     with pytest.raises(UnavailableError) as raised:
-        gcs.upload([file], str(BUCKET), retry_policy=QUICK)
+        client.send_file(file, "yolo.weights", gcs.facts_of(file), NO_PROGRESS)
     assert "HTTP 503" in raised.value.found
     assert "SECRET" not in str(raised.value)
     assert faulty_bucket.chunk_failures == failures - QUICK.max_attempts
-
-
-def test_a_missing_file_is_not_uploaded(emulator: Any, tmp_path: Path) -> None:
-    bucket = emulator.make_bucket()
-    with pytest.raises(UsageError) as caught:
-        gcs.upload([tmp_path / "gone"], f"gs://{bucket.name}")
-    assert caught.value.where == str(tmp_path / "gone")
 
 
 @pytest.mark.parametrize(
@@ -196,7 +170,7 @@ def test_an_unreachable_server_fails_after_the_attempts_of_the_policy(tmp_path: 
         read(client, "a")
     for call in (
         lambda: list(client.list_names()),
-        lambda: client.upload_file(file, "a", NO_PROGRESS),
+        lambda: client.send_file(file, "a", gcs.facts_of(file), NO_PROGRESS),
         lambda: client.put(b"1", "a", content_type="text/plain"),
     ):
         with pytest.raises(UnavailableError) as caught:

@@ -157,6 +157,10 @@ class _FaultyBucketHandler(QuietHandler):
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
+        status, body, headers = self.server.responses[""][0]
+        if status in {401, 403}:  # who may not list may not write
+            self.respond(status, body, headers)
+            return
         self.respond(200, b"", {"Location": f"{self.server.url}/upload?upload_id=SECRET"})
 
     def do_PUT(self) -> None:

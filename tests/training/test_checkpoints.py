@@ -20,8 +20,10 @@ from oiyolo.training.monitors import IterationStats, MapMeasured, WeightsSaved
 from oiyolo.training.run import Run
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
     from pathlib import Path
+
+    from oiyolo.net.buckets import BucketFolder
 
 TEXT = """\
 [net]
@@ -247,16 +249,17 @@ class Bucket:
         self.copies: list[tuple[str, dict[str, bytes]]] = []
         self.fails = False
 
-    def __call__(self, paths: Sequence[Path], destination: str) -> None:
+    def __call__(self, files: Mapping[str, Path], folder: BucketFolder) -> None:
         if self.fails:
             raise UnavailableError("the bucket does not answer")
-        self.copies.append((destination, {path.name: path.read_bytes() for path in paths}))
+        contents = {name: path.read_bytes() for name, path in files.items()}
+        self.copies.append((str(folder), contents))
 
 
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Bucket:
     bucket = Bucket()
-    monkeypatch.setattr(backup_module, "upload", bucket)
+    monkeypatch.setattr(backup_module, "upload_files", bucket)
     return bucket
 
 
@@ -266,7 +269,7 @@ def test_weights_are_copied_to_a_bucket_under_darknets_names(
     checkpoints = make_checkpoints(tmp_path / "a-001", "alexeyab")
     checkpoints.run.write_record(state="running")
     keeper = CheckpointKeeper(checkpoints)
-    backup = Backup(checkpoints, keeper, "gs://b/runs/")
+    backup = Backup(checkpoints, keeper, "gs://backups/runs/")
     backup.on_tick(0.0, 0.0)
     assert bucket.copies == []  # there are no weights yet
     save(checkpoints.last_path, 100)
@@ -279,7 +282,7 @@ def test_weights_are_copied_to_a_bucket_under_darknets_names(
     checkpoints.last_path.write_bytes(b"being overwritten")
     backup.close()
     destination, first = bucket.copies[0]
-    assert destination == "gs://b/runs/a-001"
+    assert destination == "gs://backups/runs/a-001"
     assert set(first) == {"network_last.weights", "network_best.weights", "run.json"}
     assert struct.unpack_from("<Q", first["network_last.weights"], 12) == (400,)
 
@@ -291,7 +294,7 @@ def test_best_weights_that_oiyolo_scored_are_copied_under_darknets_name(
     checkpoints.run.write_record(state="running")
     checkpoints.run.scores_path.write_text("{}")
     save(checkpoints.kept_folder / "best-0.500000-100.weights", 100)
-    Backup(checkpoints, CheckpointKeeper(checkpoints), "gs://b").close()
+    Backup(checkpoints, CheckpointKeeper(checkpoints), "gs://backups").close()
     ((_, files),) = bucket.copies
     assert set(files) == {"network_best.weights", "run.json", "checkpoint_scores.json"}
 
@@ -302,7 +305,7 @@ def test_an_unreachable_bucket_is_only_logged(
     checkpoints = make_checkpoints(tmp_path)
     checkpoints.run.write_record(state="running")
     bucket.fails = True
-    Backup(checkpoints, CheckpointKeeper(checkpoints), "gs://b").close()
+    Backup(checkpoints, CheckpointKeeper(checkpoints), "gs://backups").close()
     assert "does not answer" in caplog.text
 
 

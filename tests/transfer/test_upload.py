@@ -47,6 +47,16 @@ def test_only_files_that_differ_are_sent(emulator: Any, tmp_path: Path) -> None:
     }
 
 
+def test_a_user_who_may_not_list_sends_every_file(
+    emulator: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = emulator.make_bucket({"x/a": b"one"})
+    monkeypatch.setattr(gcs.BucketClient, "has_objects", lambda _: None)
+
+    sent = upload_files(write(tmp_path, a=b"one"), BucketFolder(bucket.name))
+    assert sent == Transferred(1, 3, 0)
+
+
 def test_files_are_received_whole_or_not_at_all(emulator: Any, tmp_path: Path) -> None:
     contents = {"a": b"one", "b": b"x" * 3_000_000, "c/empty": b""}
     bucket = emulator.make_bucket(contents)

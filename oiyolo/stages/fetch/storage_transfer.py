@@ -25,6 +25,7 @@ from oiyolo.core.results import pluralize
 from oiyolo.net.buckets import parse_bucket_url
 from oiyolo.project.ledger import PENDING, Change
 from oiyolo.stages import select as select_stage
+from oiyolo.transfer.upload import upload_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -270,12 +271,11 @@ def _start(
     service: TransferService, destination: BucketFolder, url_list: _UrlList, name: str
 ) -> Operation:
     """Upload a list, create its job if needed, and start it."""
-    from oiyolo.net import gcs  # noqa: PLC0415  (google's libraries are large)
-    from oiyolo.net.storage_transfer import Operation  # noqa: PLC0415  (the same)
+    from oiyolo.net.storage_transfer import Operation  # noqa: PLC0415  (google's libraries are large)
 
     # The folder is named by the list's content, so that the list of a running job never changes.
     folder = destination.subfolder(_LISTS_FOLDER, url_list.sha256[:16])
-    gcs.upload([url_list.path], str(folder), what="upload list")
+    upload_files({url_list.path.name: url_list.path}, folder, what="upload list")
     list_url = str(folder.subfolder(url_list.path.name))
     service.create(name, list_url, destination, f"oiyolo: {url_list.path.name} to {destination}")
     operation_name = service.start(name)
