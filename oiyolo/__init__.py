@@ -29,19 +29,32 @@ if TYPE_CHECKING:
         UnavailableError,
         UsageError,
     )
-    from oiyolo.core.results import Plan, Result
+    from oiyolo.core.results import Picture, Plan, Result
     from oiyolo.evaluation.plots import plot_confusion, plot_precision_recall
     from oiyolo.evaluation.summary import Evaluation
     from oiyolo.inference.detected import Detected
     from oiyolo.inference.detector import Detector
     from oiyolo.operations.classes import Classes, classes
-    from oiyolo.operations.demo import Demonstrated, demo
+    from oiyolo.operations.demo import Demonstrated, Served, demo
     from oiyolo.operations.detectors import load_detector
     from oiyolo.operations.doctor import Examination, doctor
     from oiyolo.operations.export import Exported, export_onnx
+    from oiyolo.operations.export_dataset import (
+        DatasetExported,
+        export_coco,
+        export_fiftyone,
+        export_openimages,
+        export_tfrecord,
+        export_voc,
+        export_yolo_yaml,
+    )
+    from oiyolo.operations.export_dataset.tfod import export_tfod
     from oiyolo.operations.export_web import WebPage, export_web
     from oiyolo.operations.freeze import Frozen, freeze
+    from oiyolo.operations.import_data import import_images
+    from oiyolo.operations.import_data.result import Imported
     from oiyolo.operations.init import Begun, init
+    from oiyolo.operations.notebooks import NotebooksCopied, notebooks
     from oiyolo.operations.plan import plan
     from oiyolo.operations.predict import predict
     from oiyolo.operations.predict.result import Predicted
@@ -85,19 +98,27 @@ _NAMES_BY_MODULE = {
         *("OiyoloError", "UsageError", "InputFormError"),
         *("UnavailableError", "DarknetError", "LockedError"),
     ),
-    "core.results": ("Result", "Plan"),
+    "core.results": ("Result", "Plan", "Picture"),
     "evaluation.plots": ("plot_confusion", "plot_precision_recall"),
     "evaluation.summary": ("Evaluation",),
     "inference.detected": ("Detected",),
     "inference.detector": ("Detector",),
     "operations.classes": ("classes", "Classes"),
-    "operations.demo": ("demo", "Demonstrated"),
+    "operations.demo": ("demo", "Demonstrated", "Served"),
     "operations.detectors": ("load_detector",),
     "operations.doctor": ("doctor", "Examination"),
     "operations.export": ("export_onnx", "Exported"),
+    "operations.export_dataset": (
+        *("export_coco", "export_voc", "export_yolo_yaml", "export_openimages"),
+        *("export_fiftyone", "export_tfrecord", "DatasetExported"),
+    ),
+    "operations.export_dataset.tfod": ("export_tfod",),
     "operations.export_web": ("export_web", "WebPage"),
     "operations.freeze": ("freeze", "Frozen"),
+    "operations.import_data": ("import_images",),
+    "operations.import_data.result": ("Imported",),
     "operations.init": ("init", "Begun"),
+    "operations.notebooks": ("notebooks", "NotebooksCopied"),
     "operations.plan": ("plan",),
     "operations.predict": ("predict",),
     "operations.predict.result": ("Predicted",),
@@ -145,6 +166,7 @@ __all__ = [  # noqa: RUF022  (in the order of use)
     "plan",
     "select",
     "fetch",
+    "import_images",
     "prepare",
     "split",
     "build",
@@ -155,6 +177,13 @@ __all__ = [  # noqa: RUF022  (in the order of use)
     "predict",
     "export_onnx",
     "export_web",
+    "export_coco",
+    "export_voc",
+    "export_yolo_yaml",
+    "export_openimages",
+    "export_fiftyone",
+    "export_tfrecord",
+    "export_tfod",
     "run",
     "freeze",
     "refresh",
@@ -165,6 +194,7 @@ __all__ = [  # noqa: RUF022  (in the order of use)
     "withdraw",
     "why",
     "doctor",
+    "notebooks",
     "demo",
     # projects, detectors, logs and charts
     "open_project",
@@ -181,12 +211,14 @@ __all__ = [  # noqa: RUF022  (in the order of use)
     # results
     "Result",
     "Plan",
+    "Picture",
     "Begun",
     "Classes",
     "RunPlan",
     "Selection",
     "Fetched",
     "FetchedShard",
+    "Imported",
     "Prepared",
     "Split",
     "Checked",
@@ -205,6 +237,7 @@ __all__ = [  # noqa: RUF022  (in the order of use)
     "Detected",
     "Exported",
     "WebPage",
+    "DatasetExported",
     "Ran",
     "RefreshSchedule",
     "Refreshed",
@@ -217,7 +250,9 @@ __all__ = [  # noqa: RUF022  (in the order of use)
     "Withdrawn",
     "Frozen",
     "Examination",
+    "NotebooksCopied",
     "Demonstrated",
+    "Served",
     "TrainLog",
     "Verdict",
     # errors

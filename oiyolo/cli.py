@@ -57,6 +57,10 @@ _REMEDIES: Final = {
 _DISK_REMEDY: Final = "Check the disk, then run the same command again"
 
 
+_OTHER_FUNCTIONS: Final = {"import": "import_images"}
+"""Functions of commands whose names are keywords of Python."""
+
+
 class _KeyType(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic since 8.4
     """The type of an option that is a key: parsed and checked as ``project.keys`` declares."""
 
@@ -111,7 +115,7 @@ def _default_text(value: object) -> str:
 
 
 def _callback(name: str) -> Callable[..., None]:
-    """Return a command callback that calls the library function and prints its result."""
+    """Return a command's callback, of this name: it calls the function and prints its result."""
 
     def call(*, as_json: bool, quiet: bool, verbose: int, **options: object) -> None:
         import oiyolo
@@ -134,6 +138,7 @@ def _callback(name: str) -> Callable[..., None]:
         if exit_code := getattr(result, "exit_code", 0):  # a check that failed
             raise click.exceptions.Exit(exit_code)
 
+    call.__name__ = name
     return call
 
 
@@ -361,7 +366,8 @@ def _add(
         _option("-q", "--quiet", is_flag=True, help="Print only the result and warnings."),
         _option("-v", "--verbose", count=True, help="Print more; -vv adds tracebacks."),
     ]
-    function = name if group is commands else f"{group.name}_{name}"
+    function = name if group is commands else f"{group.name}_{name.replace('-', '_')}"
+    function = _OTHER_FUNCTIONS.get(function, function)
     group.add_command(
         click.Command(name, params=params, help=help_text, callback=_callback(function))
     )
@@ -391,6 +397,22 @@ def _part_options() -> list[click.Option]:
         _option("--split", multiple=True, metavar="NAME", help="Only this split, such as test."),
         _option("--run", multiple=True, metavar="NAME", help="Only this run; may be repeated."),
         _option("--overwrite", is_flag=True, help="Replace what the other side has changed."),
+    ]
+
+
+def _dataset_options(form: str) -> list[click.Option]:
+    """Return the options of all exports of the dataset."""
+    return [
+        _option(
+            "--out", metavar="DIR", help=f"The folder.  [default: exports/{form} in the project]"
+        ),
+        _option(
+            "--images",
+            type=click.Choice(["original", "prepared"]),
+            default="original",
+            show_default=True,
+            help="The fetched images, turned upright, or those that darknet reads.",
+        ),
     ]
 
 
@@ -444,6 +466,53 @@ _add(
         help="With --cluster: the workers copy into this bucket and need no shared folder.",
     ),
     keys=("dataset", "openimages", "images"),
+)
+_add(
+    "import",
+    "Import labelled images: from labelImg, Yolo_mark, Roboflow, COCO or an Open Images download.",
+    click.Argument(["format_name"], metavar="FORMAT"),
+    click.Argument(["path"], metavar="PATH"),
+    _option(
+        "--classes",
+        multiple=True,
+        metavar="NAME,...",
+        help="Import only these classes.  [default: all]",
+    ),
+    _option(
+        "--map",
+        "class_map",
+        multiple=True,
+        metavar="THEIRS=OURS",
+        help="Rename a class of the source; may be repeated.",
+    ),
+    _option(
+        "--name",
+        metavar="NAME",
+        help="Name of the import, part of what identifies its images.  [default: the folder's]",
+    ),
+    _option(
+        "--pixel-origin",
+        type=click.IntRange(0, 1),
+        default=1,
+        show_default=True,
+        help="With voc: coordinates of the top left pixel.",
+    ),
+    _option(
+        "--exif",
+        type=click.Choice(["stored", "upright"]),
+        default="stored",
+        show_default=True,
+        help="What boxes refer to in photographs that EXIF data turn, if the labels do not say.",
+    ),
+    _option("--keep-splits", is_flag=True, help="Keep the splits of the source."),
+    _option("--licence", metavar="TEXT", help="Licence of the images: a URL or a name."),
+    _option("--credit", metavar="TEXT", help="Whom to credit for the images."),
+    _option(
+        "--tolerance",
+        type=_KeyType(KEYS_BY_NAME["tolerance"]),
+        metavar="NUMBER",
+        help="Share of images or boxes that may be skipped.  [default: [images] tolerance, 0.02]",
+    ),
 )
 _add("prepare", "Orient and resize the images, and write their labels.", keys=("images",))
 _add(
@@ -599,7 +668,7 @@ _add(
     ),
 )
 _export = click.Group(
-    "export", help="Write the detector to a file for other programs.", no_args_is_help=False
+    "export", help="Write the detector or the dataset for other programs.", no_args_is_help=False
 )
 commands.add_command(_export)
 _add(
@@ -638,6 +707,42 @@ _add(
         metavar="FILE",
         help="The file, or a folder for it.  [default: runs/<run>/export/<run>.html]",
     ),
+    group=_export,
+)
+for _format, _help_text in (
+    ("coco", "Write the dataset in COCO's format."),
+    ("voc", "Write the dataset in Pascal VOC's format."),
+    ("yolo-yaml", "Write the dataset as ultralytics reads it, with data.yaml."),
+    ("openimages", "Write the dataset in Open Images' own CSV formats."),
+    ("fiftyone", "Write the dataset as FiftyOne loads it."),
+    ("tfrecord", "Write the dataset as TFRecord files, for TensorFlow's Object Detection API."),
+):
+    _add(
+        _format,
+        _help_text,
+        _option("--split", multiple=True, metavar="NAME", help="Only this split; may be repeated."),
+        *_dataset_options(_format),
+        group=_export,
+    )
+_add(
+    "tfod",
+    "Write a project that TensorFlow's Object Detection API trains.",
+    _option(
+        "--pipeline",
+        metavar="PATH",
+        help="Folder of a pretrained model that you downloaded, or its pipeline.config.",
+    ),
+    _option(
+        "--checkpoint",
+        metavar="PREFIX",
+        help="The model's checkpoint: one of its files, or what their names begin with."
+        "  [default: the one in the model's folder]",
+    ),
+    _option(
+        "--batch", type=click.IntRange(1), default=8, show_default=True, help="Images per step."
+    ),
+    _option("--steps", type=click.IntRange(1), help="Number of steps.  [default: the pipeline's]"),
+    *_dataset_options("tfod"),
     group=_export,
 )
 _add(
@@ -715,6 +820,13 @@ _add(
     changes=False,
 )
 _add(
+    "notebooks",
+    "Copy the notebooks to a folder; they need `pip install 'oiyolo[notebook]'`.",
+    click.Argument(["folder"], default="."),
+    _option("--force", is_flag=True, help="Replace notebooks that you have run or edited."),
+    has_project=False,
+)
+_add(
     "demo",
     "Train a boat detector on drawn scenes, offline, in minutes.",
     click.Argument(["folder"], default="oiyolo-demo"),
@@ -724,6 +836,18 @@ _add(
         default=0,
         show_default=True,
         help="Seed of the drawn scenes.",
+    ),
+    _option(
+        "--scenes",
+        type=click.IntRange(20, 100_000),
+        default=760,
+        show_default=True,
+        help="Number of drawn scenes.",
+    ),
+    _option(
+        "--serve",
+        is_flag=True,
+        help="Only serve the scenes until Ctrl-C, for a project in FOLDER that reads them.",
     ),
     keys=("train", "darknet"),
     has_project=False,

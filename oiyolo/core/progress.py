@@ -1,20 +1,27 @@
-"""Progress on stderr: a bar on a terminal and in notebooks, else a plain line at intervals."""
+"""Progress: a bar on a terminal and in notebooks, else a plain line at intervals.
+
+A terminal's bar and plain lines go to stderr. In a notebook, the bar is a line in the output of the
+cell that is updated in place, and one short line remains of it. A widget would leave its state in
+the notebook's file even after it was closed (nbclient/client.py, ``handle_comm_msg``), and GitHub
+shows no widgets.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import contextvars
 import functools
+import io
 import itertools
 import logging
 import sys
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from oiyolo.core import output
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from tqdm.std import tqdm
 
@@ -24,6 +31,7 @@ _NARROW: Final = "{desc}: {percentage:.0f}% {n_fmt}/{total_fmt} [{elapsed}<{rema
 _WIDE: Final = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
 """The formats of a bar with figures, which tqdm's own format cuts off in a narrow terminal."""
 _BAR_COLUMNS: Final = 12
+_NOTEBOOK_COLUMNS: Final = 100
 
 enabled: contextvars.ContextVar[bool] = contextvars.ContextVar("enabled", default=True)
 """``False`` hides all progress (``--quiet``)."""
@@ -57,12 +65,9 @@ class _Bar(Progress):
     def __init__(
         self, what: str, total: int | None, unit: str, initial: int, delay_s: float
     ) -> None:
-        from tqdm.std import tqdm as bar  # noqa: PLC0415  (slow to import, needed only here)
-
-        bar.monitor_interval = 0  # tqdm's monitor thread would outlive the bar
         scale = unit == "B"
         self._create_bar = functools.partial(
-            bar,
+            self._bar_class(),
             desc=what,
             total=total,
             unit=unit,
@@ -70,10 +75,20 @@ class _Bar(Progress):
             unit_divisor=1024 if scale else 1000,
             initial=initial,
             delay=delay_s,
-            dynamic_ncols=True,
-            file=output.lossy(sys.stderr),
+            **self._display_options(),
         )
         self.tqdm: tqdm[None] | None = None if scale else self._create_bar()
+
+    @classmethod
+    def _bar_class(cls) -> Callable[..., tqdm[None]]:
+        from tqdm.std import tqdm as bar  # noqa: PLC0415  (slow to import, needed only here)
+
+        bar.monitor_interval = 0  # tqdm's monitor thread would outlive the bar
+        return bar
+
+    @staticmethod
+    def _display_options() -> dict[str, Any]:
+        return {"dynamic_ncols": True, "file": output.lossy(sys.stderr)}
 
     def advance(self, count: int = 1) -> None:
         self._bar().update(count)
@@ -96,6 +111,49 @@ class _Bar(Progress):
         if self.tqdm is None:
             self.tqdm = self._create_bar()
         return self.tqdm
+
+
+class _NotebookBar(_Bar):
+    """A tqdm bar in the output of a notebook's cell, of which one line remains."""
+
+    @classmethod
+    def _bar_class(cls) -> Callable[..., tqdm[None]]:
+        class CellBar(super()._bar_class()):  # type: ignore[misc]  # tqdm is imported on demand
+            @staticmethod
+            def status_printer(_file: object) -> Callable[[str], None]:
+                return _CellLine()
+
+        return CellBar
+
+    @staticmethod
+    def _display_options() -> dict[str, Any]:
+        return {"ncols": _NOTEBOOK_COLUMNS, "file": io.StringIO()}  # it gets only line feeds
+
+    def close(self) -> None:
+        if self.tqdm is not None:
+            # The share and the remaining time are of use only while the bar moves.
+            amount = "{n_fmt}/{total_fmt}" if self.tqdm.total else "{n_fmt}"
+            amount += "B" if self.tqdm.unit == "B" else ""
+            self.tqdm.bar_format = "{desc}: " + amount + " [{elapsed}{postfix}]"
+            self.tqdm.close()
+
+
+class _CellLine:
+    """A line in the output of a notebook's cell, updated in place."""
+
+    def __init__(self) -> None:
+        self._handle: Any = None
+
+    def __call__(self, text: str) -> None:
+        """Show the text in place of the last one."""
+        from IPython import display  # noqa: PLC0415  (installed only with notebooks)
+
+        cell: Any = display
+        content = {"text/plain": text}
+        if self._handle is None:
+            self._handle = cell.display(content, raw=True, display_id=True)
+        else:
+            self._handle.update(content, raw=True)
 
 
 def _figure_texts(figures: Mapping[str, object]) -> list[str]:
@@ -151,8 +209,20 @@ class _LogLines(Progress):
         return f"{left_s // 3600}:{left_s // 60 % 60:02}:{left_s % 60:02}"
 
 
-def _is_interactive() -> bool:
-    return getattr(sys.stderr, "isatty", bool)() or "ipykernel" in sys.modules
+def is_notebook() -> bool:
+    """Return whether the code of this process is run in the cells of a notebook."""
+    if "ipykernel" not in sys.modules:
+        return False
+    from IPython import get_ipython  # noqa: PLC0415  (installed only with notebooks)
+
+    return hasattr(get_ipython(), "kernel")
+
+
+def _display_class() -> type[_Bar | _LogLines]:
+    """Return how progress is shown on the present output."""
+    if is_notebook():
+        return _NotebookBar
+    return _Bar if getattr(sys.stderr, "isatty", bool)() else _LogLines
 
 
 @contextlib.contextmanager
@@ -176,7 +246,7 @@ def progress(
     if not enabled.get() or total == 0:
         display = NO_PROGRESS
     else:
-        display = (_Bar if _is_interactive() else _LogLines)(what, total, unit, initial, delay_s)
+        display = _display_class()(what, total, unit, initial, delay_s)
     try:
         yield display
     finally:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from oiyolo.core import files, image_ids
 from oiyolo.core.batches import batched
 from oiyolo.core.errors import InputFormError
-from oiyolo.darknet import labels
+from oiyolo.imagery import darknet_labels as labels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

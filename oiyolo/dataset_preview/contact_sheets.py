@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from oiyolo.core.results import pluralize
-from oiyolo.dataset_preview.sampling import in_two_splits
+from oiyolo.dataset_preview.sampling import Sample, extreme_boxes, in_two_splits, random_ids
 from oiyolo.drawing import marks, text
 from oiyolo.drawing.sheet import Cell, SheetLayout, contact_sheet
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from oiyolo.dataset_preview.dataset import Pair, PreviewDataset
-    from oiyolo.dataset_preview.sampling import Sample
 
 _LAYOUT: Final = SheetLayout(
     columns=4,
@@ -56,6 +55,7 @@ _CLASS_COLOURS: Final = (
 
 _NO_ROWS: Final = np.array([], dtype=np.int64)
 
+SheetKind = Literal["random", "smallest", "largest"]
 Region = tuple[float, float, float, float]
 _WHOLE: Final[Region] = (0.0, 0.0, 1.0, 1.0)
 
@@ -71,6 +71,23 @@ def draw_sheets(dataset: PreviewDataset, sample: Sample) -> Iterator[tuple[str, 
             yield name, _draw_extremes(dataset, name, rows)
     if sample.duplicates:
         yield "duplicates", _draw_duplicates(dataset, sample.duplicates)
+
+
+def draw_sheet(dataset: PreviewDataset, kind: SheetKind, count: int) -> Image.Image:
+    """Draw one sheet of a dataset whose images need not be in splits.
+
+    Args:
+        dataset: The dataset, with at least one label.
+        kind: Which images: "random", or those with the "smallest" or "largest" boxes.
+        count: Maximum number of images.
+    """
+    if kind != "random":
+        rows = extreme_boxes(dataset, count, largest=kind == "largest")
+        return _draw_extremes(dataset, kind, rows)
+    ids = random_ids(dataset.split_by_id, count)
+    sample = Sample({}, [], 0, [], [], [], dataset.rows_by_id(ids))
+    title = f"{len(ids):,} of {pluralize(len(dataset.split_by_id), 'prepared image')}"
+    return _draw_images(dataset, sample, title, {i: _object_caption(dataset, i) for i in ids})
 
 
 def _draw_grid(

@@ -28,7 +28,7 @@ _SECTIONS: Final = {
         "Rotated images",
         (
             "Are the images upright, and were the boxes rotated with them? "
-            "The Rotation column of Open Images is sometimes wrong."
+            "The Rotation column of Open Images is sometimes wrong, and so are EXIF data."
         ),
     ),
     "smallest": (

@@ -11,14 +11,13 @@ Open Images challenge; see ``coco`` and ``openimages_metric``. Each has a 95 % i
 from __future__ import annotations
 
 import dataclasses
-import html
 import math
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
 from oiyolo.core.records import mismatch
-from oiyolo.core.results import TERMINAL_WIDTH, format_table, pluralize
+from oiyolo.core.results import TERMINAL_WIDTH, format_table, pluralize, table_html, text_html
 from oiyolo.evaluation.average_precision import (
     PrecisionRecall,
     average_precision,
@@ -77,6 +76,7 @@ _COUNT_COLUMNS = (
     *("threshold", "true positives", "false positives", "false negatives"),
     *("precision", "recall", "F1", "average IoU"),
 )
+_SLICE_HEADING = ("boxes", "count", "mAP@0.5", "recall")
 _SHORT_HEADINGS = {
     "mAP@0.5": "@0.5",
     "mAP@0.5:0.95": "@0.5:0.95",
@@ -372,69 +372,71 @@ class Evaluation:
 
     def _slice_table(self) -> str:
         """Return the scores by size and attribute as text; empty if there are none."""
-        slices = self._slices()
-        if not slices:
+        rows = self._slice_rows()
+        if not rows:
             return ""
-        rows = [
-            [name, *map(format_figure, (score.boxes, score.map50, score.recall))]
-            for name, score in slices.items()
-        ]
-        table = format_table([["boxes", "count", "mAP@0.5", "recall"], *rows])
+        table = format_table([_SLICE_HEADING, *rows])
         return (
             f"\n\nboxes by size (small < 32 x 32 pixels, medium < 96 x 96) and attribute:\n{table}"
         )
+
+    def _slice_rows(self) -> list[list[str]]:
+        return [
+            [name, *map(format_figure, (score.boxes, score.map50, score.recall))]
+            for name, score in self._slices().items()
+        ]
+
+    def _error_rows(self) -> list[list[str]]:
+        return [[kind, format_figure(self.errors[kind])] for kind in KINDS if kind in self.errors]
 
     def _error_table(self) -> str:
         """Return what each kind of error costs as text; empty if it is not known."""
         if not self.errors:
             return ""
-        costs = [[kind, format_figure(self.errors[kind])] for kind in KINDS if kind in self.errors]
-        rows = format_table([["error", "mAP@0.5"], *costs], max_width=TERMINAL_WIDTH)
+        costs = [["error", "mAP@0.5"], *self._error_rows()]
+        rows = format_table(costs, max_width=TERMINAL_WIDTH)
         return f"\n\nmAP@0.5 gained if all errors of one kind were corrected:\n{rows}"
 
     def _table(self, headings: Sequence[str]) -> str:
         """Return some of the columns as text."""
-        names = dict(_COLUMNS)
-        rows = [[format_figure(getattr(row, names[h])) for h in headings] for row in self.classes]
+        _, *rows = self._rows(headings)
         shown = [_SHORT_HEADINGS.get(heading, heading) for heading in headings]
         return format_table([shown, *rows], max_width=TERMINAL_WIDTH)
 
     def _repr_html_(self) -> str:
-        heading = "".join(f"<th>{html.escape(text)}</th>" for text, _ in _COLUMNS)
-        rows = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
-            for row in self._rows()
-        )
-        headline = "<br>".join(html.escape(line) for line in self._headline().splitlines())
-        costs = ", ".join(f"{kind} {format_figure(cost)}" for kind, cost in self.errors.items())
-        gained = "mAP@0.5 gained if all errors of one kind were corrected"
+        scores = [(label, self._score_text(name)) for label, name in HEADLINES]
         return (
-            f"<p>{headline}</p>"
-            f"<table><thead><tr>{heading}</tr></thead><tbody>{rows}</tbody></table>"
-            + (f"<p>{gained}: {html.escape(costs)}</p>" if costs else "")
-            + "".join(
-                f"<p>{html.escape(name)}: {pluralize(score.boxes, 'box')}, mAP@0.5 "
-                f"{format_figure(score.map50)}, recall {format_figure(score.recall)}</p>"
-                for name, score in self._slices().items()
-            )
+            text_html(*self._sample_lines())
+            + table_html([("score", "value"), *scores], right=False)
+            + table_html(self._rows(_SCORE_COLUMNS))
+            + table_html(self._rows(_COUNT_COLUMNS))
+            + table_html([("kind of error", "mAP@0.5 gained without it"), *self._error_rows()])
+            + table_html([_SLICE_HEADING, *self._slice_rows()])
         )
 
     def _headline(self) -> str:
         """Return a line for each score; the interval comes first if the sample is small."""
         width = max(len(label) for label, _ in HEADLINES)
         lines = [f"{label:<{width}}  {self._score_text(name)}" for label, name in HEADLINES]
-        lines.append(f"on {pluralize(self.images, 'image')} with {pluralize(self.boxes, 'box')}")
+        return "\n".join([*lines, *self._sample_lines()])
+
+    def _sample_lines(self) -> list[str]:
+        """Return on what was scored, and whether that is enough, line by line."""
+        lines = [f"on {pluralize(self.images, 'image')} with {pluralize(self.boxes, 'box')}"]
         if self.is_small_sample and not math.isnan(self.map50):
             lines.append(small_sample_note(self.map50_interval, self.images_to_halve))
-        return "\n".join(lines)
+        return lines
 
     def _score_text(self, name: str) -> str:
         """Return a score with its interval."""
         interval = getattr(self, f"{name}_interval")
         return format_score(getattr(self, name), interval, is_small_sample=self.is_small_sample)
 
-    def _rows(self) -> list[list[str]]:
-        return [[format_figure(getattr(row, name)) for _, name in _COLUMNS] for row in self.classes]
+    def _rows(self, headings: Sequence[str]) -> list[list[str]]:
+        """Return some of the columns: their headings, and a row for each class."""
+        names = dict(_COLUMNS)
+        rows = [[format_figure(getattr(row, names[h])) for h in headings] for row in self.classes]
+        return [list(headings), *rows]
 
 
 def is_small_sample(images: int, boxes: int, map50_interval: Interval) -> bool:

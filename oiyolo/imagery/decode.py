@@ -38,6 +38,10 @@ MAX_SIDE_PX: Final = 65_500
 
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 """Formats that may be called .jpg by mistake. Pillow reads more, some with external programs."""
+IMAGE_SUFFIXES: Final = frozenset(
+    {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+)
+"""Suffixes of these formats, by which images are found in a folder."""
 _JPEG_START: Final = b"\xff\xd8\xff"
 _DAMAGE_WARNINGS: Final = ("Corrupt JPEG data", "Premature end", "Inconsistent progression")
 """Beginnings of libjpeg's warnings about damaged data (jerror.h). Its other messages concern an
@@ -76,6 +80,11 @@ class EncodedImage(ABC):
 
     @property
     @abstractmethod
+    def is_cmyk(self) -> bool:
+        """Whether its pixels are CMYK, which few programs read."""
+
+    @property
+    @abstractmethod
     def icc_profile(self) -> bytes | None:
         """ICC profile of the RGB values; ``None`` without one."""
 
@@ -93,18 +102,23 @@ def open_image(content: bytes) -> EncodedImage:
     image = _open_jpeg(content) if content.startswith(_JPEG_START) else None
     if image is None:
         image = _open_with_pillow(content)
-    width, height = image.stored_wh
+    check_size(image.stored_wh)
+    return image
+
+
+def check_size(stored_wh: tuple[int, int]) -> None:
+    """Raise UnreadableImageError if an image exceeds ``MAX_PIXELS`` or ``MAX_SIDE_PX``."""
+    width, height = stored_wh
     if width * height > MAX_PIXELS:
         raise UnreadableImageError(_TOO_MANY_PIXELS)
     if max(width, height) > MAX_SIDE_PX:
         raise UnreadableImageError(f"absurd dimensions (a side over {MAX_SIDE_PX:,} pixels)")
-    return image
 
 
 @dataclass(frozen=True)
 class _Jpeg(EncodedImage):
     content: bytes
-    is_cmyk: bool
+    space: str
 
     def decode(self, min_wh: tuple[int, int]) -> Rgb:
         width, height = np.minimum(min_wh, self.stored_wh).tolist()
@@ -123,6 +137,10 @@ class _Jpeg(EncodedImage):
         return to_rgb(Image.fromarray(~rgb, "CMYK")) if self.is_cmyk else rgb
 
     @property
+    def is_cmyk(self) -> bool:
+        return self.space in {"CMYK", "YCCK"}
+
+    @property
     def icc_profile(self) -> bytes | None:
         return None if self.is_cmyk else jpeg.icc_profile(self.content)
 
@@ -133,7 +151,7 @@ def _open_jpeg(content: bytes) -> EncodedImage | None:
         height, width, space, _ = simplejpeg.decode_jpeg_header(content, strict=False)
     except _DECODE_ERRORS:
         return None
-    return _Jpeg((width, height), content, space in {"CMYK", "YCCK"})
+    return _Jpeg((width, height), content, space)
 
 
 @dataclass(frozen=True)
@@ -147,6 +165,10 @@ class _PillowImage(EncodedImage):
         with _as_unreadable():
             self.image.load()
             return to_rgb(self.image, max(1, reduction))
+
+    @property
+    def is_cmyk(self) -> bool:
+        return self.image.mode == "CMYK"
 
     @property
     def icc_profile(self) -> bytes | None:

@@ -98,11 +98,9 @@ def make_upright(
     return UprightImage(encode_jpeg(_add_border(rgb, frame)), source_wh, phash)
 
 
-def encode_jpeg(rgb: Rgb) -> bytes:
+def encode_jpeg(rgb: Rgb, quality: int = JPEG_QUALITY, subsampling: str = _SUBSAMPLING) -> bytes:
     """Return pixels of shape (height, width, 3) as a JPEG without metadata."""
-    jpeg: bytes = simplejpeg.encode_jpeg(
-        np.ascontiguousarray(rgb), JPEG_QUALITY, "RGB", _SUBSAMPLING
-    )
+    jpeg: bytes = simplejpeg.encode_jpeg(np.ascontiguousarray(rgb), quality, "RGB", subsampling)
     return jpeg
 
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import html
-import io
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from oiyolo.core.output import printable
-from oiyolo.core.results import TERMINAL_WIDTH, Result, format_table
+from oiyolo.core.results import TERMINAL_WIDTH, Picture, Result, format_table, table_html, text_html
 from oiyolo.imagery.decode import UnreadableImageError
 
 if TYPE_CHECKING:
@@ -28,9 +25,6 @@ if TYPE_CHECKING:
 
 _SHOWN_ROWS: Final = 20
 _SHOWN_CLASSES: Final = 6
-_NOTEBOOK_PX: Final = 1024
-"""Longest side of a picture in a notebook."""
-_JPEG_QUALITY: Final = 90
 _PIXEL_DECIMALS, _CONFIDENCE_DECIMALS = 2, 6
 
 
@@ -161,30 +155,35 @@ class Detected(Result):
         return count_objects([self])
 
     def __str__(self) -> str:
-        head = f"{self.source} ({self.width}x{self.height}): {self.summary}"
         if not len(self):
-            return printable(head)
+            return printable(self._headline)
+        shown = format_table(self._rows()[: _SHOWN_ROWS + 1], max_width=TERMINAL_WIDTH)
+        return "\n".join(filter(None, (printable(self._headline), shown, self._rest_note())))
+
+    @property
+    def _headline(self) -> str:
+        return f"{self.source} ({self.width}x{self.height}): {self.summary}"
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        """Return the heading of a table, and a row for each detection."""
         rows: list[tuple[str, ...]] = [("class", "confidence", "left", "top", "right", "bottom")]
         for detection in self:
             corners = (f"{value:.0f}" for value in detection.xyxy)
             rows.append((printable(detection.name), f"{detection.confidence:.2f}", *corners))
-        shown = format_table(rows[: _SHOWN_ROWS + 1], max_width=TERMINAL_WIDTH)
+        return rows
+
+    def _rest_note(self) -> str:
         rest = len(self) - _SHOWN_ROWS
-        return f"{printable(head)}\n{shown}" + (f"\nand {rest} more" if rest > 0 else "")
+        return f"and {rest} more" if rest > 0 else ""
 
     def _repr_html_(self) -> str:
-        text = super()._repr_html_()
+        text = text_html(printable(self._headline)) + table_html(self._rows()[: _SHOWN_ROWS + 1])
+        text += text_html(self._rest_note())
         try:
-            picture = self.plot()
+            picture = Picture(self.plot(), printable(f"{self.source}: {self.summary}"))
         except (ValueError, OSError, UnreadableImageError):  # the file may be gone by now
             return text
-        picture.thumbnail((_NOTEBOOK_PX, _NOTEBOOK_PX))
-        file = io.BytesIO()
-        picture.save(file, "JPEG", quality=_JPEG_QUALITY)
-        content = base64.b64encode(file.getvalue()).decode()
-        alt = html.escape(printable(f"{self.source}: {self.summary}"))
-        url = f"data:image/jpeg;base64,{content}"
-        return f'<img alt="{alt}" style="max-width:100%" src="{url}">{text}'
+        return picture.html + text
 
 
 def count_objects(images: Iterable[Detected]) -> str:

@@ -10,11 +10,12 @@ import difflib
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from oiyolo.core.errors import UsageError
+from oiyolo.core.packaged import packaged_folder
 from oiyolo.networks.anchors import round_anchors
 from oiyolo.networks.cfg import parse, read
 from oiyolo.networks.layers import (
@@ -35,7 +36,7 @@ from oiyolo.networks.schedule import (
 from oiyolo.networks.stock import TEXTS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
     from typing_extensions import Unpack
@@ -100,15 +101,7 @@ def cfg_folder() -> Path:
     Raises:
         UsageError: Neither exists; the installation is broken.
     """
-    package = Path(__file__).resolve().parents[1]
-    for folder in (package / "cfg", package.parent / "cfg"):
-        if folder.is_dir():
-            return folder
-    raise UsageError(
-        "the network files of oiyolo are missing",
-        where=str(package / "cfg"),
-        remedy="Install oiyolo again",
-    )
+    return packaged_folder("cfg")
 
 
 def find_network(network: str) -> Network | None:
@@ -322,6 +315,44 @@ def suits_multi_scale(size_wh: tuple[int, int], image_count: int) -> bool:
         image_count: Number of training images.
     """
     return allows_multi_scale(size_wh) and image_count >= MULTI_SCALE_MIN_IMAGES
+
+
+class CfgChange(NamedTuple):
+    """An option of a network file that differs.
+
+    Attributes:
+        section: The section: "[net]", or with its layers, "[yolo] of layers 82, 94, 106".
+        key: The option.
+        before: Its value before, lists with blanks; empty if it was not set.
+        after: Its value after, likewise; empty if it is not set any more.
+    """
+
+    section: str
+    key: str
+    before: str
+    after: str
+
+
+def changes(before: Cfg, after: Cfg) -> list[CfgChange]:
+    """Return the options that differ between two networks with the same sections.
+
+    A change that is the same in several layers is one item.
+    """
+    layers: dict[CfgChange, list[str]] = {}
+    for number, (old, new) in enumerate(zip(before.sections, after.sections, strict=True), -1):
+        for key in dict.fromkeys((*old.option_keys(), *new.option_keys())):
+            values = (section.text(key).replace(",", ", ") for section in (old, new))
+            change = CfgChange(f"[{new.kind}]", key, *values)
+            if change.before != change.after:
+                layers.setdefault(change, []).extend([str(number)] * (number >= 0))
+    return [
+        change._replace(section=f"{change.section}{_of_layers(numbers)}")
+        for change, numbers in layers.items()
+    ]
+
+
+def _of_layers(numbers: Sequence[str]) -> str:
+    return f" of layer{'s' if len(numbers) > 1 else ''} {', '.join(numbers)}" if numbers else ""
 
 
 def diff(before: Cfg, after: Cfg) -> str:

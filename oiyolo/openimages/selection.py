@@ -32,7 +32,9 @@ FLAG_COLUMNS: Final = {
     "truncated": "IsTruncated",
     "depiction": "IsDepiction",
     "inside": "IsInside",
+    "difficult": "IsDifficult",
 }
+"""The column of each attribute of a box; ``IsDifficult`` is only in imported tables."""
 CORNERS: Final = ("XMin", "YMin", "XMax", "YMax")
 """The corner columns in xyxy order, which differs from the order in the files."""
 WITHDRAWN: Final = "withdrawn"
@@ -327,6 +329,7 @@ def explain_empty(
     excluded: Mapping[str, int],
     classes: Sequence[SelectedClass],
     options: DatasetOptions,
+    places: str,
 ) -> str:
     """Return why no image is selected: which classes have no box, or which filter drops them.
 
@@ -335,17 +338,17 @@ def explain_empty(
         excluded: The exclusions of the empty selection.
         classes: The selected classes.
         options: Options of ``[dataset]``.
+        places: The subsets and imports that images are selected from, in words.
     """
-    subsets = ", ".join(options.subsets)
     names = ", ".join(chosen.name for chosen in classes)
     if boxes.empty:
-        return f"no box of {names} in the subset {subsets}"
+        return f"no box of {names} in {places}"
     reasons = _mark_boxes(boxes, classes, options)["dropped_because"].tolist()
     dropped = Counter(filter(None, reasons)).most_common()
     filters = [f"{n:,} boxes by [dataset] {name}" for name, n in dropped]
     if unverified := excluded.get(NOT_VERIFIED):
         filters.append(f"{unverified:,} images by [dataset] require_verified")
-    present = f"{len(boxes):,} boxes of {names} in the subset {subsets}"
+    present = f"{len(boxes):,} boxes of {names} in {places}"
     return f"{present}, and dropped {'; '.join(filters)}"
 
 

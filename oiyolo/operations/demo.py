@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import re
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, overload
 
+from oiyolo.core import files
+from oiyolo.core.errors import UsageError
 from oiyolo.core.results import Plan, Result, format_table
-from oiyolo.demo_data.server import serve_mirror
+from oiyolo.demo_data.server import HOST, serve_mirror
 from oiyolo.demo_data.writer import DEFAULT_SCENES
 from oiyolo.operations.run import run
 from oiyolo.project.config import FILE_NAME
@@ -22,6 +27,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
+    from oiyolo.demo_data.writer import DemoMirror
     from oiyolo.operations.run import Ran
     from oiyolo.project.keywords import TrainStageKeywords
     from oiyolo.project.project import Project
@@ -83,12 +89,36 @@ class Demonstrated(Result):
         )
 
 
+@dataclass(frozen=True)
+class Served(Result):
+    """A small Open Images that was served until Ctrl-C.
+
+    Attributes:
+        project: The project that reads it.
+        url: Its base URL.
+    """
+
+    project: Project
+    url: str
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the result as JSON-compatible values."""
+        return {"project": str(self.project.folder), "url": self.url}
+
+    def __str__(self) -> str:
+        return (
+            f"{self.url} is no longer served; `oiyolo demo {self.project.folder} --serve` "
+            "serves it again"
+        )
+
+
 @overload
 def demo(
     folder: str | os.PathLike[str] = ...,
     *,
     seed: int = ...,
     scenes: int = ...,
+    serve: Literal[False] = ...,
     dry_run: Literal[False] = ...,
     **options: Unpack[TrainStageKeywords],
 ) -> Demonstrated: ...
@@ -100,6 +130,19 @@ def demo(
     *,
     seed: int = ...,
     scenes: int = ...,
+    serve: Literal[True],
+    dry_run: Literal[False] = ...,
+    **options: Unpack[TrainStageKeywords],
+) -> Served: ...
+
+
+@overload
+def demo(
+    folder: str | os.PathLike[str] = ...,
+    *,
+    seed: int = ...,
+    scenes: int = ...,
+    serve: bool = ...,
     dry_run: Literal[True],
     **options: Unpack[TrainStageKeywords],
 ) -> Plan: ...
@@ -111,9 +154,10 @@ def demo(
     *,
     seed: int = ...,
     scenes: int = ...,
-    dry_run: bool,
+    serve: bool = ...,
+    dry_run: bool = ...,
     **options: Unpack[TrainStageKeywords],
-) -> Demonstrated | Plan: ...
+) -> Demonstrated | Served | Plan: ...
 
 
 @takes_keys("train", "darknet")
@@ -122,9 +166,10 @@ def demo(
     *,
     seed: int = 0,
     scenes: int = DEFAULT_SCENES,
+    serve: bool = False,
     dry_run: bool = False,
     **options: Unpack[TrainStageKeywords],
-) -> Demonstrated | Plan:
+) -> Demonstrated | Served | Plan:
     """Train a boat detector on drawn scenes, with the same stages as for real images.
 
     Writes a mirror in Open Images' official formats and serves it on this machine, so that only
@@ -134,24 +179,54 @@ def demo(
         folder: The project folder, which is created.
         seed: Seed of the generated scenes.
         scenes: Number of scenes in Open Images' train subset.
+        serve: Whether to only create the project and serve its mirror until Ctrl-C, so that the
+            stages can be run one by one.
         dry_run: Whether to only report what would be done.
         **options: Keys to set differently, such as ``max_batches``.
 
     Raises:
         OiyoloError: A stage failed.
+        UsageError: ``serve`` is combined with keys, which belong to the stages.
     """
     project_folder = Path(folder).absolute()
-    if dry_run:
-        return Plan(
-            "demo", [f"draw {scenes} scenes in {project_folder}, serve them, and run all stages"]
+    overrides = {name: value for name, value in options.items() if value is not None}
+    if serve and overrides:
+        raise UsageError(
+            f"these options have no effect while serving: {', '.join(overrides)}",
+            remedy=f"Set them in {project_folder / FILE_NAME}, or pass them to the stages",
         )
+    if dry_run:
+        then = "serve them until Ctrl-C" if serve else "serve them, and run all stages"
+        return Plan("demo", [f"draw {scenes} scenes in {project_folder}, {then}"])
     started_s = time.monotonic()
     with serve_mirror(project_folder / "mirror", seed=seed, scenes=scenes) as mirror:
-        urls = {"base_url": mirror.openimages_url, "mirror_url": mirror.images_url}
         _log.info("demo: a small Open Images at %s", mirror.base_url)
-        if not (project_folder / FILE_NAME).is_file():
-            create(project_folder, {**_OPTIONS, **urls})
-        # The port may differ from that of the last call.
-        project = open_project(project_folder, {**options, **urls})
+        _write_options(project_folder, mirror)
+        project = open_project(project_folder, options)
+        if serve:
+            _log.info(
+                "demo: run the stages in another terminal: cd %s && oiyolo fetch", project_folder
+            )
+            _log.info("demo: serving until Ctrl-C")
+            _wait_for_interrupt()
+            return Served(project, mirror.base_url)
         ran = run(project)
     return Demonstrated(project, ran, time.monotonic() - started_s)
+
+
+def _write_options(folder: Path, mirror: DemoMirror) -> None:
+    """Create the project, or write the mirror's URLs again if it is served at another port."""
+    path = folder / FILE_NAME
+    if not path.is_file():
+        urls = {"base_url": mirror.openimages_url, "mirror_url": mirror.images_url}
+        create(folder, {**_OPTIONS, **urls})
+        return
+    text = path.read_text(encoding="utf-8")
+    current = re.sub(rf"http://{re.escape(HOST)}:\d+", mirror.base_url, text)
+    if current != text:
+        files.write_text(path, current)
+
+
+def _wait_for_interrupt() -> None:
+    with contextlib.suppress(KeyboardInterrupt):
+        threading.Event().wait()

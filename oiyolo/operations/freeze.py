@@ -22,6 +22,7 @@ from oiyolo.project.project import open_project
 from oiyolo.provenance.lock_file import (
     DECISIVE,
     NAME,
+    OF_IMPORTS,
     DatasetLock,
     LockedImage,
     LockedTable,
@@ -147,6 +148,7 @@ def lock_of(project: Project) -> DatasetLock:
         withdrawn=sorted(project.withdrawals()),
         files={name: files.sha256_of(project.dataset_folder / name) for name in _FILES},
         images=images,
+        imports={n: record.format for n, record in project.imports().items()},
     )
 
 
@@ -189,7 +191,8 @@ def _options(project: Project, dataset: Mapping[str, Any]) -> dict[str, object]:
         "mirror_url": display_url(config.images.mirror_url),
         **({"sources": sources} if sources else {}),  # a folder is of this machine only
     }
-    return {**{key.name: values[key.name] for key in KEYS if key.name in DECISIVE}, **places}
+    decisive = DECISIVE if project.imports() else DECISIVE - OF_IMPORTS
+    return {**{key.name: values[key.name] for key in KEYS if key.name in decisive}, **places}
 
 
 def _tables(
@@ -199,7 +202,7 @@ def _tables(
     options = project.config.openimages
     tables = []
     with contextlib.closing(Cache(project.cache_folder, options.base_url)) as cache:
-        for official in release(options.release).files(subsets):
+        for official in release(options.release).files(subsets) if subsets else ():
             md5 = md5_by_url.get(display_url(f"{cache.base_url}/{official.path}"), "")
             copy = cache.find(official)
             sha256 = files.sha256_of(copy.path) if copy and copy.version == md5 else ""

@@ -130,6 +130,7 @@ def open_frozen(
         options = {**locked, **{n: v for n, v in options.items() if v is not None}}
     opened = open_project(project, options, may_create=True, dry_run=dry_run)
     _check_options(opened, lock)
+    _check_imports(opened, lock)
     _check_splits(opened, lock)
     frozen = FrozenDataset(
         lock.fingerprint,
@@ -147,7 +148,7 @@ def as_json(value: object) -> object:
 def _check_options(project: Project, lock: DatasetLock) -> None:
     for section in ("dataset", "openimages", "images", "split"):
         for name, value in as_dict(getattr(project.config, section)).items():
-            if name in lock_file.DECISIVE and value != lock.options[name]:
+            if name in lock_file.DECISIVE and value != lock.options.get(name, value):
                 raise UsageError(
                     f"[{section}] {name} is not that of the frozen dataset",
                     where=str(project.options_path),
@@ -155,6 +156,21 @@ def _check_options(project: Project, lock: DatasetLock) -> None:
                     found=format_value(value),
                     remedy="Use an empty folder (--project), or change the option",
                 )
+
+
+def _check_imports(project: Project, lock: DatasetLock) -> None:
+    """Raise if the project lacks an import of the lock, whose images only its folder has."""
+    present = project.imports()
+    for name, source_format in lock.imports.items():
+        if name not in present:
+            project.discard_if_new()
+            raise UsageError(
+                f"the frozen dataset has images of the import {name}, which is missing here",
+                where=str(project.folder),
+                found=", ".join(present) or "no import",
+                remedy=f"Import its folder first: `oiyolo import {source_format} FOLDER --name "
+                f"{name}`, then run the same command again",
+            )
 
 
 def _check_splits(project: Project, lock: DatasetLock) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from oiyolo.core.errors import InputFormError
-from oiyolo.core.results import Result, format_table, pluralize
+from oiyolo.core.results import Result, format_table, pluralize, table_html, text_html
 from oiyolo.darknet.forks import FORKS
 from oiyolo.planning.comparison import comparison
 from oiyolo.project import journals
@@ -17,13 +17,13 @@ from oiyolo.training.run import current_run, survey_runs
 from oiyolo.training.score_monitor import map_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from oiyolo.planning.comparison import Comparison
     from oiyolo.project.journals import MergeBacklog
-    from oiyolo.project.ledger import Counts
-    from oiyolo.project.project import ProjectLike
+    from oiyolo.project.ledger import Counts, Ledger
+    from oiyolo.project.project import Project, ProjectLike
     from oiyolo.training.run import Run
 
 
@@ -39,6 +39,9 @@ class Status(Result):
         damaged: The errors of records that cannot be read; what they contain is missing above.
         limit_note: How many more images there are than ``[dataset] limit``; empty if none.
         current: Name of the run of the current detector; empty if there is none.
+        sources: Number of images that are not excluded by the name of their import, "" for those of
+            Open Images; empty without imports.
+        class_maps: For each import, the new names of classes by their names in the source.
     """
 
     counts: Counts
@@ -48,6 +51,8 @@ class Status(Result):
     damaged: Sequence[InputFormError] = field(default=())
     limit_note: str = ""
     current: str = ""
+    sources: Mapping[str, int] = field(default_factory=dict)
+    class_maps: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def exit_code(self) -> int:
@@ -61,7 +66,16 @@ class Status(Result):
         damaged = {"damaged": [error.as_dict() for error in self.damaged]} if self.damaged else {}
         current = {"current": self.current} if self.current else {}
         counts = self.counts.as_dict()
-        return {**counts, "runs": runs, **current, **plan, **self._backlog_dict(), **damaged}
+        imports = {"sources": dict(self.sources)} if self.sources else {}
+        return {
+            **counts,
+            **imports,
+            "runs": runs,
+            **current,
+            **plan,
+            **self._backlog_dict(),
+            **damaged,
+        }
 
     def _backlog_dict(self) -> dict[str, object]:
         numbers = {
@@ -72,10 +86,41 @@ class Status(Result):
         return {"shards": numbers} if any(numbers.values()) else {}
 
     def __str__(self) -> str:
+        lines = [format_table(self._count_rows()), *self._notes()]
+        lines += [f"run {self._run_name(run)}: {_state_text(run)}" for run in self.runs]
+        lines += [] if self.plan is None else [str(self.plan)]
+        lines += map(str, self.damaged)
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        runs = [(self._run_name(run), _state_text(run)) for run in self.runs]
+        plan = "" if self.plan is None else self.plan._repr_html_()
+        return (
+            table_html([("state", "images"), *self._count_rows()])
+            + text_html(*self._notes())
+            + table_html([("run", "state"), *runs], right=False)
+            + plan
+            + text_html(*map(str, self.damaged))
+        )
+
+    def _count_rows(self) -> list[tuple[str, str]]:
         rows = [(state, f"{n:,}") for state, n in self.counts.states.items() if n]
         rows += [(f"excluded: {why}", f"{n:,}") for why, n in self.counts.excluded.items()]
-        rows += [("selected", f"{self.counts.selected:,}")]
-        lines = [format_table(rows), *([self.limit_note] if self.limit_note else [])]
+        return [*rows, ("selected", f"{self.counts.selected:,}")]
+
+    def _run_name(self, run: Run) -> str:
+        return run.name + (" (current)" if run.name == self.current else "")
+
+    def _notes(self) -> list[str]:
+        """Return what else there is to say about the images, line by line."""
+        lines = [self.limit_note] if self.limit_note else []
+        total = sum(self.sources.values()) or 1
+        for name, count in self.sources.items():
+            source = f"the import {name}" if name else "Open Images"
+            lines.append(f"from {source}: {count:,} ({count / total:.1%})")
+            renamed = self.class_maps.get(name, {})
+            pairs = ", ".join(f"{theirs} as {ours}" for theirs, ours in renamed.items())
+            lines += [f"  classes: {pairs}"] if pairs else []
         if self.backlog.active:
             lines.append(f"{pluralize(self.backlog.active, 'shard')} being fetched now")
         if self.backlog.shards:
@@ -83,12 +128,7 @@ class Status(Result):
                 f"not merged yet: {pluralize(self.backlog.images, 'image')} of "
                 f"{pluralize(self.backlog.shards, 'shard')}; the next `oiyolo fetch` merges them"
             )
-        for run in self.runs:
-            note = " (current)" if run.name == self.current else ""
-            lines.append(f"run {run.name}{note}: {_state_text(run)}")
-        lines += [] if self.plan is None else [str(self.plan)]
-        lines += map(str, self.damaged)
-        return "\n".join(lines)
+        return lines
 
 
 def _in_progress(run: Run) -> dict[str, Any]:
@@ -135,7 +175,24 @@ def status(project: ProjectLike = ".") -> Status:
         except InputFormError as error:
             damaged.append(error)
         backlog = journals.merge_backlog(opened.data_folder, ledger)
-        return Status(ledger.counts(), runs, plan, backlog, damaged, limit_note, current)
+        counts = ledger.counts(), runs, plan, backlog, damaged, limit_note, current
+        return Status(*counts, *_sources(opened, ledger, damaged))
+
+
+def _sources(
+    project: Project, ledger: Ledger, damaged: list[InputFormError]
+) -> tuple[dict[str, int], dict[str, Mapping[str, str]]]:
+    """Return the number of images by source and the imports' class maps; empty without imports.
+
+    If a record of an import is damaged, append the error.
+    """
+    try:
+        records = project.imports()
+    except InputFormError as error:
+        damaged.append(error)
+        return {}, {}
+    maps = {name: record.class_map for name, record in records.items()}
+    return (ledger.counts_by_origin() if records else {}), maps
 
 
 def _current_name(runs_folder: Path, damaged: list[InputFormError]) -> str:

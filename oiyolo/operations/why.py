@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from oiyolo.core.errors import UsageError
-from oiyolo.core.image_ids import FORM, is_image_id
-from oiyolo.core.results import Result
+from oiyolo.core.results import Result, table_html, text_html
+from oiyolo.operations.image_names import FORM, find_id
 from oiyolo.operations.image_uses import uses_of
 from oiyolo.project.ledger import EXCLUDED, SPLITS, WITHDRAW_STAGE, WITHDRAWN
 from oiyolo.project.project import open_project
@@ -48,37 +48,49 @@ class ImageHistory(Result):
         }
 
     def __str__(self) -> str:
-        row = self.row
-        if row["state"] == EXCLUDED and row["stage"] == WITHDRAW_STAGE:
-            lines = [f"{self.image_id}: withdrawn"]
-        elif not row["selected"]:
-            lines = [f"{self.image_id}: no longer selected"]
-        elif row["state"] == EXCLUDED:
-            lines = [f"{self.image_id}: excluded: {row['reason']}"]
-        elif row["state"] in SPLITS:
-            lines = [f"{self.image_id}: in the {row['state']} split"]
-        else:
-            reason = f" ({row['reason']})" if row["reason"] else ""
-            lines = [f"{self.image_id}: {row['state']}{reason}"]
+        lines = [self._headline()]
         lines += [f"  {at}  {stage}: {what}" for at, stage, what in self.events]
         lines += [f"  run {run}: {use}" for run, use in self.training_runs.items()]
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        runs = [("", f"run {run}", use) for run, use in self.training_runs.items()]
+        rows = [("at", "stage", "what happened"), *self.events, *runs]
+        return text_html(self._headline()) + table_html(rows, right=False)
+
+    def _headline(self) -> str:
+        name = self.row.get("original_name")
+        return f"{self.image_id}{f' ({name})' if name else ''}: {self._state_text()}"
+
+    def _state_text(self) -> str:
+        row = self.row
+        if row["state"] == EXCLUDED and row["stage"] == WITHDRAW_STAGE:
+            return "withdrawn"
+        if not row["selected"]:
+            return "no longer selected"
+        if row["state"] == EXCLUDED:
+            return f"excluded: {row['reason']}"
+        if row["state"] in SPLITS:
+            return f"in the {row['state']} split"
+        return f"{row['state']} ({row['reason']})" if row["reason"] else str(row["state"])
 
 
 def why(image_id: str, project: ProjectLike = ".") -> ImageHistory:
     """Return the history of an image: its source, its processing and its split.
 
     Args:
-        image_id: The ImageID, 16 hexadecimal digits.
+        image_id: The ImageID, 16 hexadecimal digits; or the name of an imported image.
         project: An open project or its folder.
 
     Raises:
         UsageError: The image was never selected.
     """
     opened = open_project(project)
-    if not is_image_id(image_id):
-        found = ascii(image_id)[:_SHOWN_CHARACTERS]
-        raise UsageError("invalid ImageID", expected=FORM, found=found)
+    found = find_id(opened, image_id)
+    if found is None:
+        shown = ascii(image_id)[:_SHOWN_CHARACTERS]
+        raise UsageError("no image of this project has this name", expected=FORM, found=shown)
+    image_id = found
     withdrawal = opened.withdrawals().get(image_id)
     if withdrawal is not None and not opened.ledger_path.is_file():
         return _history_of_withdrawal(withdrawal)

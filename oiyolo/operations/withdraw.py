@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final, overload
 
 from oiyolo.core import files
 from oiyolo.core.errors import InputFormError, UsageError
-from oiyolo.core.image_ids import FORM, is_image_id
 from oiyolo.core.results import Plan, Result, pluralize
+from oiyolo.operations.image_names import FORM, find_id
 from oiyolo.operations.image_uses import uses_of
 from oiyolo.project import withdrawn as withdrawn_list
 from oiyolo.project.project import open_project
@@ -181,10 +181,10 @@ def withdraw(
     by the next command that changes the dataset after it has ended.
 
     Args:
-        image_ids: ImageIDs.
+        image_ids: ImageIDs, or names of imported images.
         project: An open project or its folder.
         why: The reason, which is recorded.
-        file: A file with further ImageIDs, one on each line; "-" for standard input.
+        file: A file with further ids or names, one on each line; "-" for standard input.
         undo: Whether to allow these images again instead; the next ``fetch`` selects them.
         dry_run: Whether to only report what would be done.
 
@@ -218,21 +218,21 @@ def _ids_in(file: str | Path | None) -> list[str]:
 
 
 def _checked_ids(project: Project, texts: Iterable[str]) -> list[str]:
-    """Return the ids, each once.
+    """Return the ids that some texts name, each once.
 
     Raises:
-        UsageError: There are none.
-        InputFormError: One of them is malformed.
+        UsageError: There are none, or a name is ambiguous.
+        InputFormError: One of them names no image.
     """
-    ids = list(dict.fromkeys(texts))
-    if not ids:
+    named = {text: find_id(project, text) for text in texts}
+    if not named:
         raise UsageError(
             "no image is named",
-            expected="one or more ImageIDs",
+            expected="one or more ImageIDs or names of imported images",
             remedy="`oiyolo withdraw ID...`, or `--file FILE` with one on each line",
         )
-    for text in ids:
-        if not is_image_id(text):
+    for text, image_id in named.items():
+        if image_id is None:
             similar = _similar(text.lower(), _selected_ids(project))
             raise InputFormError(
                 "invalid ImageID",
@@ -240,7 +240,7 @@ def _checked_ids(project: Project, texts: Iterable[str]) -> list[str]:
                 found=ascii(text)[:_SHOWN],
                 remedy=f"Did you mean {similar}?" if similar else "Nothing was withdrawn",
             )
-    return ids
+    return list(dict.fromkeys(i for i in named.values() if i is not None))
 
 
 def _selected_ids(project: Project) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from oiyolo.core import records
 from oiyolo.core.disks import used_bytes
 from oiyolo.core.errors import OiyoloError
-from oiyolo.core.results import format_table
+from oiyolo.core.results import format_table, table_html, text_html
 from oiyolo.core.units import format_bytes, format_duration, format_money
 from oiyolo.planning.estimates import cost
 from oiyolo.planning.run_plan import plan_path
@@ -57,13 +57,24 @@ class Comparison:
         return {**header, **pairs, "currency": self.currency}
 
     def __str__(self) -> str:
+        return f"{self._headline}\n{format_table(self._rows())}"
+
+    def _repr_html_(self) -> str:
+        return text_html(self._headline) + table_html(self._rows())
+
+    @property
+    def _headline(self) -> str:
+        note = "" if self.of_this_selection else ", for a different selection than the current one"
+        return f"plan of {self.at}{note}"
+
+    def _rows(self) -> list[tuple[str, str, str]]:
+        """Return the heading of a table, and a row for each figure that is known."""
         rows = [("", "planned", "actual")]
         for name, pair in self.pairs.items():
             if pair != (None, None):
                 planned, actual = (self._text(name, value) for value in pair)
                 rows.append((name.partition("_")[0], planned, actual))
-        note = "" if self.of_this_selection else ", for a different selection than the current one"
-        return f"plan of {self.at}{note}\n{format_table(rows)}"
+        return rows
 
     def _text(self, name: str, value: float | None) -> str:
         if name == "money":

@@ -57,11 +57,13 @@ class Photo(NamedTuple):
         image_id: The image's id.
         subset: Open Images' subset.
         original_bytes: Size of the original; ``None`` if it is not listed.
+        import_name: Name of its import; empty for an image of Open Images.
     """
 
     image_id: str
     subset: str
     original_bytes: int | None
+    import_name: str = ""
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,13 @@ def amount_from(source: str, photos: Sequence[Photo], info: SourceInfo) -> Amoun
         total = sum(info.mirror_mean_bytes[photo.subset] for photo in photos)
         total *= THUMBNAIL_SHARE if source == THUMBNAIL else 1.0
     return Amount(len(photos), total, on_disk(total, len(photos)))
+
+
+def imported_amount(photos: Sequence[Photo]) -> Amount:
+    """Return the amount of imported images, which are copied on this machine."""
+    return Amount(
+        len(photos), 0.0, on_disk(sum(photo.original_bytes or 0 for photo in photos), len(photos))
+    )
 
 
 def amount_from_first(sources: Sequence[str], photos: Sequence[Photo], info: SourceInfo) -> Amount:

@@ -26,6 +26,7 @@ from oiyolo.planning.training import plan_training
 from oiyolo.project.ledger import EXCLUDED, FETCHED, PENDING, PREPARED
 from oiyolo.stages import fetch as fetch_stage
 from oiyolo.stages import select as select_stage
+from oiyolo.stages.fetch import is_on_network
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -133,7 +134,7 @@ class _ImageStatus:
     def fetched(self) -> Amount:
         """The images that are already fetched."""
         count, size = len(self.source_and_bytes), sum(size for _, size in self.source_and_bytes)
-        network = [n for name, n in self.source_and_bytes if not Path(name).is_absolute()]
+        network = [n for name, n in self.source_and_bytes if is_on_network(name)]
         return Amount(count, sum(network), estimates.on_disk(size, count))
 
     def sizes_from(self, source: str) -> list[int]:
@@ -167,17 +168,22 @@ def _image_status(project: Project, selection: Selection) -> _ImageStatus:
 
 
 def _photos(selection: Selection) -> Iterator[Photo]:
-    columns = (selection.images[name] for name in ("ImageID", "Subset", "OriginalSize"))
-    for image_id, subset, size in zip(*columns, strict=True):
-        yield Photo(str(image_id), str(subset), int(size) if str(size).isdigit() else None)
+    images = selection.images
+    imports = images["Import"] if "Import" in images else [""] * len(images)
+    columns = (images[name] for name in ("ImageID", "Subset", "OriginalSize"))
+    for image_id, subset, size, name in zip(*columns, imports, strict=True):
+        size_bytes = int(size) if str(size).isdigit() else None
+        yield Photo(str(image_id), str(subset), size_bytes, str(name))
 
 
 def _fetch_estimate(
     project: Project, status: _ImageStatus, bandwidth_mb_s: float | None
 ) -> tuple[FetchEstimate, Amount]:
     """Return the estimate for the fetch, and the amount that is still to be fetched."""
-    sources = project.config.images.sources
+    sources = project.config.images.sources if project.uses_open_images else ()
     info, mirror_basis = _source_info(project, status)
+    photos = [photo for photo in status.photos if not photo.import_name]
+    to_fetch = [photo for photo in status.pending if not photo.import_name]
     basis_of = {
         estimates.MIRROR: f"estimated from {mirror_basis}",
         estimates.ORIGINAL: "as listed, if none is missing",
@@ -185,32 +191,48 @@ def _fetch_estimate(
     }
     by_source = {}
     for source in sources:
-        amount = estimates.amount_from(source, status.photos, info)
+        amount = estimates.amount_from(source, photos, info)
         if is_bucket(source):
             basis = "if it has all of them, as large as the mirror's copies"
         else:
             contained = f"has {pluralize(int(amount.images), 'image')} of the selection"
             basis = basis_of.get(source, contained)
-        pending = estimates.amount_from(source, status.pending, info)
+        pending = estimates.amount_from(source, to_fetch, info)
         by_source[source] = SourceEstimate(*_rounded(amount), *_rounded(pending), basis)
-    pending = estimates.amount_from_first(sources, status.pending, info)
+    imported = _import_estimates(status)
+    pending = estimates.amount_from_first(sources, to_fetch, info)
+    pending = pending.plus(estimates.imported_amount([p for p in status.pending if p.import_name]))
     amount = pending.plus(status.fetched)
     basis = "estimated" if status.pending else "all fetched"
-    if sources[0] == estimates.ORIGINAL:
+    if sources[:1] == (estimates.ORIGINAL,):
         basis += f"; {info.missing_share:.1%} of originals are expected to be missing"
     bandwidth, bandwidth_from = _bandwidth(project, bandwidth_mb_s)
     fetch = FetchEstimate(
         *_rounded(amount),
         *_rounded(pending),
         basis,
-        order=", then ".join(sources),
+        order=", then ".join(sources) or ", ".join(imported),
         bandwidth_bytes_s=bandwidth,
         bandwidth_from=bandwidth_from,
         seconds=estimates.duration_s(amount.network_bytes, bandwidth),
         pending_seconds=estimates.duration_s(pending.network_bytes, bandwidth),
-        sources=by_source,
+        sources=by_source | imported,
     )
     return fetch, pending
+
+
+def _import_estimates(status: _ImageStatus) -> dict[str, SourceEstimate]:
+    """Return the estimate for each import, whose images are copied on this machine."""
+    found = {}
+    for name in sorted({photo.import_name for photo in status.photos} - {""}):
+        every, pending = (
+            estimates.imported_amount([photo for photo in photos if photo.import_name == name])
+            for photos in (status.photos, status.pending)
+        )
+        found[f"import {name}"] = SourceEstimate(
+            *_rounded(every), *_rounded(pending), "copied on this machine"
+        )
+    return found
 
 
 def _rounded(amount: Amount) -> tuple[int, int]:
@@ -219,7 +241,7 @@ def _rounded(amount: Amount) -> tuple[int, int]:
 
 def _source_info(project: Project, status: _ImageStatus) -> tuple[SourceInfo, str]:
     """Return the assumptions about the sources, and what the mirror's sizes are based on."""
-    sources = project.config.images.sources
+    sources = project.config.images.sources if project.uses_open_images else ()
     info = SourceInfo(
         folders={
             source: dict(_file_sizes(project.folder / Path(source).expanduser(), status.photos))
@@ -227,7 +249,7 @@ def _source_info(project: Project, status: _ImageStatus) -> tuple[SourceInfo, st
             if estimates.is_folder(source)
         }
     )
-    if sources[0] == estimates.ORIGINAL and status.attempted >= _MIN_SAMPLE:
+    if sources[:1] == (estimates.ORIGINAL,) and status.attempted >= _MIN_SAMPLE:
         available = len(status.sizes_from(estimates.ORIGINAL))
         info = replace(info, missing_share=1.0 - available / status.attempted)
     sizes = status.sizes_from(estimates.MIRROR)

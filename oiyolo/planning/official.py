@@ -89,7 +89,8 @@ class OfficialFiles:
 def official_files(project: Project) -> OfficialFiles:
     """Return the official files that are not in the cache, without contacting the site."""
     options = project.config.openimages
-    required = release(options.release).files(project.config.dataset.subsets)
+    subsets = project.config.dataset.subsets
+    required = release(options.release).files(subsets) if subsets else ()
     with contextlib.closing(Cache(project.cache_folder, options.base_url)) as cache:
         missing = [official for official in required if not cache.has(official)]
         sizes = [cache.missing_bytes(official) for official in missing]

@@ -59,7 +59,7 @@ class DatasetOptions:
 
     classes: tuple[str, ...] = _key(
         ("Boat",),
-        words("a list of Open Images class names or MIDs"),
+        words("a list of class names or MIDs"),
         "class names or MIDs, in the order of their class ids",
         "class",
     )
@@ -68,8 +68,12 @@ class DatasetOptions:
     )
     subsets: tuple[str, ...] = _key(
         ("train",),
-        words('some of "train", "validation", "test"', choices=("train", "validation", "test")),
-        "Open Images' own subsets to take images from",
+        words(
+            'some of "train", "validation", "test"',
+            choices=("train", "validation", "test"),
+            allow_empty=True,
+        ),
+        "Open Images' own subsets to take images from; an empty list: imported images only",
         "subset",
     )
     limit: int = _key(
@@ -93,6 +97,11 @@ class DatasetOptions:
     depiction: str = _key("keep", choice(*FLAG_CHOICES), "boxes of drawings, toys and statues")
     inside: str = _key(
         "keep", choice(*FLAG_CHOICES), "boxes of pictures taken from inside the object"
+    )
+    difficult: str = _key(
+        "drop-box",
+        choice(*FLAG_CHOICES),
+        "imported boxes that are marked as difficult, which VOC's scoring ignores",
     )
     min_box_area: float = _key(0.0, _fraction(), "smallest box, as a fraction of the image")
     max_box_area: float = _key(1.0, _fraction(), "largest box, as a fraction of the image")
@@ -252,6 +261,12 @@ class TrainOptions:
         'who measures mAP during training: "own" scores new weights in the background, "darknet" '
         "leaves it to darknet, if it can",
     )
+    balance: float = _key(
+        0.0,
+        _fraction(),
+        "repeat images of rare classes: share of the images below which a class counts as rare; 0 "
+        "disables it",
+    )
     train_seed: int | None = _key(
         None,
         or_none(count(high=_MAX_SEED)),
@@ -277,6 +292,15 @@ class TrainOptions:
         None,
         _or_none_text("a location gs://bucket/prefix"),
         "bucket that weights and run.json are copied to, during training and at the end",
+    )
+    log_to: tuple[str, ...] = _key(
+        (),
+        words(
+            'a list of "tensorboard", "mlflow" and "wandb"',
+            ("tensorboard", "mlflow", "wandb"),
+            allow_empty=True,
+        ),
+        'experiment trackers that the training is logged to: "tensorboard", "mlflow", "wandb"',
     )
     price_per_hour: float | None = _key(
         None, or_none(number(0, 1_000_000)), "price of the machine per hour"

@@ -35,6 +35,7 @@ class DatasetKeywords(TypedDict, total=False):
     truncated: str
     depiction: str
     inside: str
+    difficult: str
     min_box_area: float
     max_box_area: float
 
@@ -100,12 +101,14 @@ class TrainKeywords(TypedDict, total=False):
     anchors: str | Sequence[float]
     gpus: str | None
     map: str
+    balance: float
     train_seed: int | None
     patience: int
     max_rollbacks: int
     stall_s: float | str
     colours: bool
     backup_to: str | None
+    log_to: str | Sequence[str]
     price_per_hour: float | None
     currency: str | None
 

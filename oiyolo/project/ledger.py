@@ -48,7 +48,7 @@ WITHDRAWN: Final = "withdrawn"
 PREPARED_STATES: Final = (PREPARED, *SPLITS)
 """States of an image that has a prepared file with its label."""
 
-_FORMAT: Final = 5
+_FORMAT: Final = 6
 _CACHE_KIB: Final = 32 << 10
 """With SQLite's default of 2 MB a transaction over a million images writes each page many times."""
 _PAGE_ROWS: Final = 10_000
@@ -71,9 +71,11 @@ CREATE TABLE images (
     prepared_from TEXT,
     author TEXT,
     phash TEXT,
-    prepared_bytes INTEGER
+    prepared_bytes INTEGER,
+    original_name TEXT
 ) WITHOUT ROWID;
 CREATE INDEX images_by_state ON images (selected, state);
+CREATE INDEX images_by_name ON images (original_name) WHERE original_name IS NOT NULL;
 CREATE TABLE events (
     image_id TEXT NOT NULL,
     at TEXT NOT NULL,
@@ -108,6 +110,15 @@ _SUMS_SCHEMA: Final = (
 )
 """The counts by state, which triggers maintain because counting 1.7 million rows takes seconds; and
 how far each shard's journal was merged."""
+_NAMES_SCHEMA: Final = (
+    "ALTER TABLE images ADD COLUMN original_name TEXT",
+    "CREATE INDEX images_by_name ON images (original_name) WHERE original_name IS NOT NULL",
+)
+_INSERT: Final = "INSERT INTO images (image_id, subset) SELECT value, ? FROM json_each(?)"
+_INSERT_NAMED: Final = (
+    "INSERT INTO images (image_id, subset, original_name) SELECT "
+    "json_extract(value, '$[0]'), ?, json_extract(value, '$[1]') FROM json_each(?)"
+)
 _INSERT_SELECT_EVENTS: Final = (
     "INSERT INTO events SELECT value, ?, 'select', ?, ? FROM json_each(?)"
 )
@@ -117,8 +128,23 @@ _SUMS_SINCE: Final = 3
 _MESSAGE_SINCE: Final = 4
 """Before this format the column ``message`` of the events was called ``told``."""
 _PREPARED_BYTES_SINCE: Final = 5
-_COLUMNS_SINCE: Final = {"phash": _PHASH_SINCE, "prepared_bytes": _PREPARED_BYTES_SINCE}
+_NAMES_SINCE: Final = 6
+_COLUMNS_SINCE: Final = {
+    "phash": _PHASH_SINCE,
+    "prepared_bytes": _PREPARED_BYTES_SINCE,
+    "original_name": _NAMES_SINCE,
+}
 """The format in which a column was added to the images."""
+
+
+_CHANGES_SINCE: Final = {
+    _PHASH_SINCE: ("ALTER TABLE images ADD COLUMN phash TEXT",),
+    _SUMS_SINCE: _SUMS_SCHEMA,
+    _MESSAGE_SINCE: ("ALTER TABLE events RENAME COLUMN told TO message",),
+    _PREPARED_BYTES_SINCE: ("ALTER TABLE images ADD COLUMN prepared_bytes INTEGER",),
+    _NAMES_SINCE: _NAMES_SCHEMA,
+}
+"""What makes a ledger of each format from one of the format before."""
 
 
 @dataclass(frozen=True)
@@ -213,7 +239,7 @@ _FACTS: Final = frozenset(
 _VALID: Final = {
     "state": (*STATES, EXCLUDED),
     "split": SPLITS,
-    "subset": ("train", "validation", "test"),
+    "subset": ("train", "validation", "test", ""),
 }
 """Values of the columns that become names of files and objects."""
 _SHOWN_CHARACTERS: Final = 60
@@ -289,15 +315,9 @@ class Ledger:
             statements: list[str] = []
             if not self._has_tables():
                 statements = [*_SCHEMA.strip().split(";\n"), *_SUMS_SCHEMA]
-            elif version < _FORMAT:
-                if version < _PHASH_SINCE:
-                    statements.append("ALTER TABLE images ADD COLUMN phash TEXT")
-                if version < _SUMS_SINCE:
-                    statements += _SUMS_SCHEMA
-                if version < _MESSAGE_SINCE:
-                    statements.append("ALTER TABLE events RENAME COLUMN told TO message")
-                if version < _PREPARED_BYTES_SINCE:
-                    statements.append("ALTER TABLE images ADD COLUMN prepared_bytes INTEGER")
+            else:
+                for since, changes in _CHANGES_SINCE.items():
+                    statements += changes if version < since else ()
             for statement in statements:
                 self._db.execute(statement)
             self._db.execute(f"PRAGMA user_version = {_FORMAT}")
@@ -325,20 +345,25 @@ class Ledger:
         self._db.execute("COMMIT")
 
     def reselect(
-        self, subset_by_id: Mapping[str, str], withdrawn: Mapping[str, str] | None = None
+        self,
+        subset_by_id: Mapping[str, str],
+        withdrawn: Mapping[str, str] | None = None,
+        names: Mapping[str, str] | None = None,
     ) -> SelectionChange:
         """Replace the selection: new images become pending; images no longer in it do not count.
 
         Args:
-            subset_by_id: The subset of each image that matches the selection's options.
+            subset_by_id: The subset of each image that matches the selection's options; empty for
+                an imported image that has none.
             withdrawn: What happened to each withdrawn image, whether it matches or not; those that
                 match are excluded, and any other image that was withdrawn becomes pending again.
+            names: Name of the import and path in it, joined by a slash, of each imported image.
         """
         parse_ids(list(subset_by_id), where="the new selection")
         added, returned, dropped = self._diff(sorted(subset_by_id))
         at = now()
         with self._transaction():
-            self._insert_images(added, subset_by_id, at)
+            self._insert_images(added, subset_by_id, names or {}, at)
             for selected, ids, message in (
                 (1, returned, "selected again"),
                 (0, dropped, "no longer selected"),
@@ -388,22 +413,27 @@ class Ledger:
         return _selection_change(ids, [*added, *returned], dropped, withdrawn)
 
     def _insert_images(
-        self, image_ids: Sequence[str], subset_by_id: Mapping[str, str], at: str
+        self,
+        image_ids: Sequence[str],
+        subset_by_id: Mapping[str, str],
+        names: Mapping[str, str],
+        at: str,
     ) -> None:
         """Insert images as pending, and add up their number at once: a trigger is slow."""
         if not image_ids:
             return
-        ids_by_subset: dict[str, list[str]] = {}
+        ids_by_place: dict[tuple[str, str], list[str]] = {}
         for image_id in image_ids:
-            ids_by_subset.setdefault(subset_by_id[image_id], []).append(image_id)
+            place = subset_by_id[image_id], names.get(image_id, "").partition("/")[0]
+            ids_by_place.setdefault(place, []).append(image_id)
         self._db.execute("DROP TRIGGER sums_of_new")
-        for subset, ids in ids_by_subset.items():
+        for (subset, import_name), ids in ids_by_place.items():
+            message = f"selected from {f'the import {import_name}' if import_name else subset}"
+            insert = _INSERT_NAMED if import_name else _INSERT
+            rows: Sequence[object] = [[i, names[i]] for i in ids] if import_name else ids
+            for page in _pages(rows):
+                self._db.execute(insert, (subset, page))
             for page in _pages(ids):
-                self._db.execute(
-                    "INSERT INTO images (image_id, subset) SELECT value, ? FROM json_each(?)",
-                    (subset, page),
-                )
-                message = f"selected from {subset}"
                 self._db.execute(_INSERT_SELECT_EVENTS, (at, PENDING, message, page))
         self._db.execute(_SUMS_INSERT_TRIGGER)
         self._db.execute(
@@ -600,7 +630,7 @@ class Ledger:
         Raises:
             ValueError: There is no such column.
         """
-        if name not in _FACTS | {"subset", "state", "reason"}:
+        if name not in _FACTS | {"subset", "state", "reason", "original_name"}:
             raise ValueError(f"no such column: {name}")
         query = f"SELECT image_id, {self._expression(name)} FROM images WHERE selected = 1"
         if states:
@@ -734,6 +764,52 @@ class Ledger:
         self._check_words("state", {row[0] for row in rows})
         return {(str(row[0]), str(row[1]), str(row[2])): int(str(row[3])) for row in rows}
 
+    def original_names(self) -> dict[str, str]:
+        """Return the name of each image that was ever selected from an import, by its id."""
+        if self._version < _NAMES_SINCE:
+            return {}
+        rows = self._db.rows(
+            "SELECT image_id, original_name FROM images WHERE original_name IS NOT NULL"
+        )
+        ids = self._parsed([row[0] for row in rows])
+        return dict(zip(ids, (str(row[1]) for row in rows), strict=True))
+
+    def ids_of_name(self, name: str) -> list[str]:
+        """Return the ids of the imported images with this name, or whose name ends with it.
+
+        Args:
+            name: Name of the import and path in it; a part at the beginning may be missing.
+        """
+        if self._version < _NAMES_SINCE:
+            return []
+        rows = self._db.rows(
+            "SELECT image_id FROM images WHERE original_name IS NOT NULL AND (original_name = ?1 "
+            "OR substr(original_name, -length(?1) - 1) = '/' || ?1) ORDER BY image_id",
+            (name,),
+        )
+        return list(self._parsed([row[0] for row in rows]))
+
+    def known_ids(self, image_ids: Iterable[str]) -> list[str]:
+        """Return those of some ids that the ledger has, selected or not."""
+        found: list[str] = []
+        for page in _pages(list(image_ids)):
+            query = "SELECT image_id FROM images WHERE image_id IN (SELECT value FROM json_each(?))"
+            found += self._parsed([row[0] for row in self._db.rows(query, (page,))])
+        return found
+
+    def counts_by_origin(self) -> dict[str, int]:
+        """Return the number of selected images that are not excluded, by the name of their import.
+
+        Those of Open Images are counted under an empty name.
+        """
+        if self._version < _NAMES_SINCE:
+            return {}
+        rows = self._db.rows(
+            "SELECT COALESCE(substr(original_name, 1, instr(original_name, '/') - 1), ''), "
+            "COUNT(*) FROM images WHERE selected = 1 AND state != 'excluded' GROUP BY 1 ORDER BY 1"
+        )
+        return {str(name): int(str(count)) for name, count in rows}
+
     def row(self, image_id: str) -> dict[str, object] | None:
         """Return all columns of one image; ``None`` if it was never selected."""
         cursor = self._db.execute("SELECT * FROM images WHERE image_id = ?", (image_id,))
@@ -810,10 +886,10 @@ def _largest_first(counts: Mapping[str, int]) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
-def _pages(image_ids: Sequence[str]) -> Iterator[str]:
-    """Yield JSON arrays of ids, which SQLite reads as rows, so that a statement takes many."""
-    for at in range(0, len(image_ids), _PAGE_ROWS):
-        yield json.dumps(image_ids[at : at + _PAGE_ROWS])
+def _pages(rows: Sequence[object]) -> Iterator[str]:
+    """Yield JSON arrays, usually of ids, which SQLite reads as rows: a statement takes many."""
+    for at in range(0, len(rows), _PAGE_ROWS):
+        yield json.dumps(rows[at : at + _PAGE_ROWS])
 
 
 def _check_facts(facts: Mapping[str, object]) -> None:

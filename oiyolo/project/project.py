@@ -15,7 +15,7 @@ from oiyolo.core.errors import UsageError
 from oiyolo.core.results import format_value
 from oiyolo.net.urls import without_secrets
 from oiyolo.project import config as project_config
-from oiyolo.project import journals, withdrawn
+from oiyolo.project import imports, journals, withdrawn
 from oiyolo.project.keys import KEYS_BY_NAME
 from oiyolo.project.ledger import Ledger
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from oiyolo.project.frozen import FrozenDataset
+    from oiyolo.project.imports import Import
     from oiyolo.project.keys import Config
     from oiyolo.project.withdrawn import Withdrawal
 
@@ -56,6 +57,24 @@ class Project:
     def selection_folder(self) -> Path:
         """The output of select: ``boxes.csv``, ``images.csv``, ``selection.json``, URL lists."""
         return self.data_folder / "selection"
+
+    @property
+    def imports_folder(self) -> Path:
+        """The imported tables of labelled images, in a subfolder for each import."""
+        return self.data_folder / imports.FOLDER
+
+    def imports(self) -> dict[str, Import]:
+        """Return the imports of labelled images by name.
+
+        Raises:
+            InputFormError: A record of an import is damaged.
+        """
+        return imports.read_all(self.imports_folder)
+
+    @property
+    def uses_open_images(self) -> bool:
+        """Whether images are selected from Open Images, and not only from imports."""
+        return bool(self.config.dataset.subsets)
 
     @property
     def images_folder(self) -> Path:

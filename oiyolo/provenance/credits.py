@@ -38,11 +38,12 @@ def render_csv(dataset: Dataset) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    names = ("ImageID", "split", "Title", "Author", "AuthorProfileURL", "License")
+    names = ("ImageID", "split", "Author", "AuthorProfileURL", "License")
     urls = ("OriginalLandingURL", "OriginalURL")
     columns = (dataset.images[name].tolist() for name in (*names, *urls))
-    for rotation, row in zip(dataset.rotations, zip(*columns, strict=True), strict=True):
-        image_id, split, title, author, profile, licence, landing, original = row
+    rows = zip(*columns, strict=True)
+    for rotation, title, row in zip(dataset.rotations, dataset.titles, rows, strict=True):
+        image_id, split, author, profile, licence, landing, original = row
         credit = (in_csv(title), in_csv(author), web_url(profile))
         licence = web_url(licence) or in_csv(licence) or NOT_STATED
         sources = (web_url(landing), web_url(original), dataset.source_of(image_id))
@@ -77,12 +78,12 @@ def render_markdown(dataset: Dataset) -> str:
     """
     credits_list = _credits(dataset)
     authors = len({credit.profile or credit.author for credit in credits_list} - {""})
+    by = f"by {pluralize(authors, 'author')}" if authors else "whose authors are not stated"
     sections = list(_sections(dataset, credits_list))
     body = "\n\n".join([*_introduction(dataset), *sections]) + "\n"
     head = (
         "# Credits\n\n"
-        f"The {pluralize(len(credits_list), 'image')} of this dataset, by "
-        f"{pluralize(authors, 'author')}. This file has about "
+        f"The {pluralize(len(credits_list), 'image')} of this dataset, {by}. This file has about "
         f"{format_bytes(round(len(body.encode()), -3))}; `{CSV_NAME}` has the same credits as a "
         "table, with the ImageID of each image, its split and what was changed.\n\n"
     )
@@ -91,11 +92,13 @@ def render_markdown(dataset: Dataset) -> str:
 
 def _credits(dataset: Dataset) -> list[_Credit]:
     """Return the credits of all images by licence (the most frequent first), author and title."""
-    names = ("ImageID", "License", "AuthorProfileURL", "Author", "Title")
+    names = ("ImageID", "License", "AuthorProfileURL", "Author")
     urls = ("OriginalLandingURL", "OriginalURL")
     columns = (dataset.images[name].tolist() for name in (*names, *urls))
     credits_list = []
-    for image_id, licence, profile, author, title, landing, original in zip(*columns, strict=True):
+    rows = zip(*columns, strict=True)
+    for title, row in zip(dataset.titles, rows, strict=True):
+        image_id, licence, profile, author, landing, original = row
         name = one_line(author)
         key = f"{name.casefold()} {profile}"
         url = web_url(landing) or web_url(original)
@@ -122,7 +125,7 @@ def _example(dataset: Dataset) -> str:
     if dataset.images.empty:
         return "*Title*, author, source, licence, changes"
     row = dataset.images.iloc[0]
-    title = one_line(row["Title"]) or row["ImageID"]
+    title = one_line(dataset.titles[0]) or row["ImageID"]
     url = web_url(row["OriginalLandingURL"]) or web_url(row["OriginalURL"])
     author = link(row["Author"], row["AuthorProfileURL"]) or f"author {NOT_STATED}"
     return f"{link(title, url)} by {author}, licence: {linked(row['License'].strip())}, resized"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from oiyolo.openimages.releases import OFFICIAL_BASE_URL, RELEASES, release
 from oiyolo.openimages.selection import FLAG_COLUMNS
+from oiyolo.project.imports import PREDICTED, is_import_source, original_name
 from oiyolo.project.ledger import SPLITS
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from oiyolo.project.imports import Import
     from oiyolo.project.keys import SplitOptions
 
 NOT_STATED: Final = "not stated"
@@ -49,6 +52,7 @@ class Dataset:
             unknown.
         fetched_at: First and last day on which its images were fetched, likewise.
         version: Version of oiyolo.
+        imports: The project's imports by name.
     """
 
     folder: Path
@@ -70,6 +74,7 @@ class Dataset:
     selected_at: tuple[str, ...]
     fetched_at: tuple[str, ...]
     version: str
+    imports: Mapping[str, Import] = field(default_factory=dict)
 
     @cached_property
     def images(self) -> pd.DataFrame:
@@ -126,11 +131,52 @@ class Dataset:
         """Return an image's width and height in pixels; ``None`` if unknown."""
         return self.size_wh or self.fetched_size_wh.get(image_id)
 
+    @cached_property
+    def image_counts_by_import(self) -> Mapping[str, int]:
+        """Number of images by the name of their import; empty for those of Open Images."""
+        return Counter(self._imports_of(self.images))
+
+    @property
+    def imported_names(self) -> Sequence[str]:
+        """Names of the imports that have images in the dataset."""
+        return [name for name in self.imports if self.image_counts_by_import.get(name)]
+
+    @cached_property
+    def box_counts_by_import(self) -> Mapping[str, int]:
+        """Number of labels by the name of their import; empty for those of Open Images."""
+        import_by_id = dict(zip(self.images["ImageID"], self._imports_of(self.images), strict=True))
+        return Counter(self.labels["ImageID"].map(import_by_id))
+
+    @cached_property
+    def predicted_count(self) -> int:
+        """Number of labels that a detector predicted and nobody checked."""
+        return int((self.labels["Source"] == PREDICTED).sum()) if "Source" in self.labels else 0
+
+    @cached_property
+    def titles(self) -> Sequence[str]:
+        """Title of each of ``images``: of an imported image its name; empty if there is none."""
+        titles: list[str] = self.images["Title"].tolist()
+        if "Name" not in self.images:
+            return titles
+        names = zip(titles, self._imports_of(self.images), self.images["Name"], strict=True)
+        return [title or (original_name(own, name) if own else "") for title, own, name in names]
+
+    @cached_property
+    def official_images(self) -> pd.DataFrame:
+        """The rows of ``images`` that are not imported."""
+        return self.images[self.images["Import"] == ""] if "Import" in self.images else self.images
+
+    @staticmethod
+    def _imports_of(images: pd.DataFrame) -> list[str]:
+        return images["Import"].tolist() if "Import" in images else [""] * len(images)
+
     def source_of(self, image_id: str) -> str:
         """Return what kind of place an image was fetched from: no name of a bucket or folder."""
         source = self.fetched_from.get(image_id, "")
         if source in {*_PUBLIC_SOURCES, ""}:
             return source
+        if is_import_source(source):
+            return "import"
         return "bucket" if source.startswith("gs://") else "folder"
 
     @cached_property

@@ -50,7 +50,10 @@ def title_of(dataset: Dataset) -> str:
     names = [one_line(name) for name in dataset.class_names]
     shown, more = ", ".join(names[:_SHOWN_NAMES]), len(names) - _SHOWN_NAMES
     classes = f"{shown} and {more:,} more" if more > 0 else shown
-    return f"{classes} from Open Images" if dataset.is_open_images else f"{classes} dataset"
+    if not dataset.is_open_images:
+        return f"{classes} dataset"
+    imported = [one_line(name) for name in dataset.imported_names]
+    return " and ".join([f"{classes} from Open Images", *imported])
 
 
 def summary_of(dataset: Dataset) -> str:
@@ -58,7 +61,12 @@ def summary_of(dataset: Dataset) -> str:
     images = pluralize(len(dataset.images), "image")
     boxes = pluralize(len(dataset.labels), "box")
     classes = pluralize(len(dataset.class_names), "class")
-    origin = f" from Open Images {dataset.release.upper()}" if dataset.is_open_images else ""
+    places = [f"the import {one_line(name)}" for name in dataset.imported_names]
+    if dataset.is_open_images:
+        places.insert(0, f"Open Images {dataset.release.upper()}")
+    elif places and dataset.tables:
+        places.insert(0, "other tables")
+    origin = f" from {' and '.join(places)}" if places else ""
     splits = ", ".join(f"{name} {count:,}" for name, count in dataset.image_counts.items())
     return (
         f"{images} with {boxes} of {classes}, selected{origin} and prepared to train and test "
@@ -94,7 +102,8 @@ def _sections(dataset: Dataset) -> Iterator[str]:
     yield _summary_table(dataset)
     yield f"## Classes\n\n{_class_table(dataset)}"
     yield f"## Selection\n\n{_bullets(selection_rules(dataset.options))}"
-    yield f"## Dates and sources\n\n{_bullets(_dates(dataset))}\n\n{_source_table(dataset)}"
+    sources = [_bullets(_dates(dataset)), *_source_tables(dataset)]
+    yield "## Dates and sources\n\n" + "\n\n".join(sources)
     yield f"## Preparation\n\n{changes_in_words(dataset)}"
     yield f"## Splits\n\n{_bullets(split_rules(dataset))}"
     yield f"## Images that are not used\n\n{_unused_table(dataset)}"
@@ -154,8 +163,15 @@ def _class_table(dataset: Dataset) -> str:
 def _dates(dataset: Dataset) -> list[str]:
     days = {"Images were selected": dataset.selected_at, "Images were fetched": dataset.fetched_at}
     lines = [f"{what} {_period(dates)}." for what, dates in days.items() if dates]
-    release = f"Open Images {dataset.release.upper()}" if dataset.is_open_images else "other tables"
-    return [*lines, f"Annotations: {release}.", f"Written by oiyolo {dataset.version}."]
+    release = [f"Open Images {dataset.release.upper()}"] if dataset.is_open_images else []
+    if dataset.tables and not release:
+        release = ["other tables"]
+    release += [
+        f"the import {one_line(name)} ({dataset.imports[name].format})"
+        for name in dataset.imported_names
+    ]
+    annotations = f"Annotations: {', '.join(release) or 'unknown'}."
+    return [*lines, annotations, f"Written by oiyolo {dataset.version}."]
 
 
 def _period(days: tuple[str, ...]) -> str:
@@ -163,7 +179,36 @@ def _period(days: tuple[str, ...]) -> str:
     return f"on {first}" if first == last else f"from {first} to {last}"
 
 
-def _source_table(dataset: Dataset) -> str:
+def _source_tables(dataset: Dataset) -> Iterator[str]:
+    """Yield the tables of the imports' shares and classes, and of the official files."""
+    if dataset.imported_names:
+        yield _share_table(dataset)
+    if classes := [
+        row for name in dataset.imported_names for row in _class_map_rows(dataset, name)
+    ]:
+        yield table(("import", "its own name of the class", "class"), classes)
+    if dataset.tables or not dataset.imports:
+        yield _official_table(dataset)
+
+
+def _share_table(dataset: Dataset) -> str:
+    total = max(1, len(dataset.images))
+    rows: list[tuple[object, ...]] = []
+    for name, count in sorted(dataset.image_counts_by_import.items()):
+        own = dataset.imports.get(name)
+        shown = f"{in_markdown(name)} (imported, {own.format})" if own else "Open Images"
+        if not (own or dataset.is_open_images):
+            shown = "other tables"
+        rows.append((shown, count, f"{count / total:.1%}", dataset.box_counts_by_import[name]))
+    return table(("source", "images", "share", "boxes"), rows)
+
+
+def _class_map_rows(dataset: Dataset, name: str) -> list[tuple[str, str, str]]:
+    renamed = dataset.imports[name].class_map
+    return [tuple(map(in_markdown, (name, *pair))) for pair in renamed.items()]  # type: ignore[misc]  # three texts
+
+
+def _official_table(dataset: Dataset) -> str:
     rows = [(f"`{web_url(url)}`", f"`{in_markdown(md5)}`") for url, md5 in dataset.tables.items()]
     return table(("file", "MD5 of the version that was read"), rows)
 

@@ -54,13 +54,14 @@ _LARGEST_AUTHORS: Final = 10
 def known_biases(dataset: Dataset) -> list[str]:
     """Return the known biases of the photographs, a sentence each."""
     facts = list(_BIASES) if dataset.is_open_images else []
-    names = zip(dataset.images["AuthorProfileURL"], dataset.images["Author"], strict=True)
+    images = dataset.official_images
+    names = zip(images["AuthorProfileURL"], images["Author"], strict=True)
     authors = Counter(profile or name for profile, name in names if profile or name)
     if authors:
         largest = sum(count for _, count in authors.most_common(_LARGEST_AUTHORS))
         facts.append(
             f"The photographs are by {len(authors):,} authors, of whom the {_LARGEST_AUTHORS} with "
-            f"the most took {largest / len(dataset.images):.1%}."
+            f"the most took {largest / len(images):.1%}."
         )
     return facts
 
@@ -73,6 +74,11 @@ def known_limits(dataset: Dataset) -> list[str]:
         facts.append(
             "Images in which people have not verified each of the classes, as present or absent: "
             f"{unverified:,} of {len(dataset.images):,}."
+        )
+    if dataset.predicted_count:
+        facts.append(
+            "Labels that a detector predicted and nobody checked: "
+            f"{dataset.predicted_count:,} of {len(dataset.labels):,}."
         )
     flags = {
         name: int((dataset.labels[column] == 1).sum())

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from oiyolo.provenance.dataset import NOT_STATED
-from oiyolo.provenance.escaping import link, one_line, table, web_url
+from oiyolo.provenance.escaping import in_markdown, link, one_line, table, web_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,18 +64,32 @@ def licences_in_words(dataset: Dataset) -> str:
     counts = image_licences(dataset)
     if any(counts):
         rows = [(linked(licence), count) for licence, count in counts.items()]
-        parts.append(table(("licence, as the image list states it", "images"), rows))
+        stated = "licence, as the image list states it"
+        if dataset.imported_names:
+            stated = "licence, as the image list or whoever imported the images states it"
+        parts.append(table((stated, "images"), rows))
     else:
         parts.append(
-            f"The licences of the images are {NOT_STATED} in the image list. Ask their owners "
+            f"The licences of the images are {NOT_STATED}"
+            f"{' in the image list' if dataset.tables else ''}. Ask their owners "
             "before you publish them."
         )
     return "\n\n".join([*parts, NO_WARRANTY] if dataset.is_open_images else parts)
 
 
 def _annotations_in_words(dataset: Dataset) -> str:
+    names = ", ".join(in_markdown(name) for name in dataset.imported_names)
+    imported = f"The licence of the imported annotations ({names}) is {NOT_STATED}."
+    if names and not dataset.tables:
+        return imported
+    official = _official_annotations_in_words(dataset)
+    return f"{official} {imported}" if names else official
+
+
+def _official_annotations_in_words(dataset: Dataset) -> str:
     if dataset.is_open_images:
-        return f"The annotations are licensed by Google LLC under {linked(ANNOTATIONS)}."
+        which = "The annotations of Open Images" if dataset.imports else "The annotations"
+        return f"{which} are licensed by Google LLC under {linked(ANNOTATIONS)}."
     hosts = sorted({"/".join(url.split("/")[:3]) for url in dataset.tables})
     origin = ", ".join(f"`{web_url(host)}`" for host in hosts) or "an unknown place"
     return (

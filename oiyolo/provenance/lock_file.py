@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from oiyolo import __version__
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NAME: Final = "dataset.lock"
-FORMAT: Final = 1
+FORMAT: Final = 2
+"""Format 2 names imports; a lock without imports has format 1, which older versions read."""
 DECISIVE: Final = frozenset(
     {
         *(key.name for key in KEYS if key.section == "dataset"),
@@ -37,6 +38,9 @@ DECISIVE: Final = frozenset(
     }
 )
 """Keys of ``oiyolo.toml`` that decide the dataset."""
+_FORMAT_WITHOUT_IMPORTS: Final = 1
+OF_IMPORTS: Final = frozenset({"difficult"})
+"""Those that decide only about imported boxes, and are missing in a lock without imports."""
 PLACES: Final = ("base_url", "sources", "mirror_url")
 """Keys that say where its parts come from; another place may serve the same bytes."""
 _PUBLIC_SOURCES: Final = ("mirror", "original", "thumbnail")
@@ -55,10 +59,10 @@ class LockedImage:
 
     Attributes:
         image_id: ImageID.
-        subset: Open Images' subset.
+        subset: Open Images' subset; that of its source, or nothing, for an imported image.
         split: Its split.
-        source: Where it was fetched from: "mirror", "original", "thumbnail", ``gs://...``, or
-            "folder".
+        source: Where it was fetched from: "mirror", "original", "thumbnail", ``gs://...``,
+            ``import:...``, or "folder".
         size_bytes: Size of the fetched file.
         md5: MD5 of the fetched file, in hexadecimal; empty if unknown.
         rotation: Degrees counter-clockwise that make it upright, from 0 to 359.
@@ -112,6 +116,7 @@ class DatasetLock:
         withdrawn: Ids of withdrawn images, in order.
         files: SHA-256 of ``boxes.csv`` and ``obj.names``.
         images: The images, in order of ids.
+        imports: Format of each import by its name; its images are not part of the lock.
     """
 
     version: str
@@ -122,6 +127,7 @@ class DatasetLock:
     withdrawn: Sequence[str]
     files: Mapping[str, str]
     images: Sequence[LockedImage]
+    imports: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def fingerprint(self) -> str:
@@ -147,11 +153,12 @@ class DatasetLock:
 def _content(lock: DatasetLock) -> dict[str, Any]:
     """Return the JSON object of a lock, without its checksum."""
     return {
-        "format": FORMAT,
+        "format": FORMAT if lock.imports else _FORMAT_WITHOUT_IMPORTS,
         "oiyolo": lock.version,
         "method": lock.method,
         "options": dict(sorted(lock.options.items())),
         "labels": {name: list(mids) for name, mids in lock.labels.items()},
+        **({"imports": dict(sorted(lock.imports.items()))} if lock.imports else {}),
         "files": dict(lock.files),
         "tables": [[table.path, table.md5, table.sha256] for table in lock.tables],
         "withdrawn": list(lock.withdrawn),
@@ -260,6 +267,7 @@ class _Reader:
             withdrawn=withdrawn,
             files={name: self._hex(d, f"files.{name}") for name, d in self._dict("files").items()},
             images=images,
+            imports=self._imports(),
         )
 
     def _check(self, is_valid: object, key: str, problem: str = "is missing or invalid") -> None:
@@ -282,7 +290,8 @@ class _Reader:
         known = DECISIVE | {*PLACES}
         unknown = next((name for name in options if name not in known), None)
         self._check(unknown is None, f"options.{str(unknown)[:_SHOWN]}", "is not a key of a lock")
-        missing = next((name for name in sorted(DECISIVE) if name not in options), None)
+        required = sorted(DECISIVE - OF_IMPORTS)
+        missing = next((name for name in required if name not in options), None)
         self._check(missing is None, f"options.{missing}")
         try:
             read_options(options)
@@ -293,6 +302,13 @@ class _Reader:
         are_shared = isinstance(sources, list) and all(map(is_shared_source, sources))
         self._check(are_shared, "options.sources")
         return options
+
+    def _imports(self) -> dict[str, str]:
+        imports = self._dict("imports") if "imports" in self._content else {}
+        for name, source_format in imports.items():
+            is_valid = isinstance(source_format, str) and name.isprintable()
+            self._check(is_valid, "imports")
+        return imports
 
     def _labels(self) -> dict[str, list[str]]:
         labels = self._dict("labels")
@@ -344,7 +360,7 @@ def _is_number(value: object, high: int = _MAX_NUMBER) -> bool:
 
 _VALID_VALUES: Final[Mapping[str, Callable[[object], bool]]] = {
     "ImageID": is_image_id,
-    "subset": lambda value: value in SUBSETS,
+    "subset": lambda value: value in {*SUBSETS, ""},
     "split": lambda value: value in SPLITS,
     "source": lambda value: isinstance(value, str) and value.isprintable(),
     "bytes": _is_number,

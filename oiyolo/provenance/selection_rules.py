@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from oiyolo.core.results import pluralize
 from oiyolo.project.config import as_dict
 from oiyolo.project.keys import DatasetOptions
+from oiyolo.provenance.escaping import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,6 +21,7 @@ _FLAGS: Final = {
     "truncated": "of objects that the edge of the image cuts off",
     "depiction": "of drawings, toys and statues",
     "inside": "of pictures taken from inside the object",
+    "difficult": "that are marked as difficult",
 }
 _FLAG_ACTIONS: Final = {
     "drop-box": "are not labels",
@@ -35,12 +37,17 @@ def selection_rules(options: Mapping[str, Any]) -> list[str]:
         options: Options of ``[dataset]`` by name; those that have their default and exclude nothing
             are not mentioned.
     """
-    values = {**as_dict(DatasetOptions()), **options}
-    rules = [f"Subsets of the image list: {', '.join(values['subsets'])}."]
-    if values["include_descendants"]:
-        rules.append("A box of a subclass counts as the class that was asked for.")
+    values = {**as_dict(DatasetOptions()), "difficult": "keep", **options}
+    rules = []
+    if values["subsets"]:
+        rules.append(f"Subsets of the image list: {', '.join(values['subsets'])}.")
+        rules.append(
+            "A box of a subclass counts as the class that was asked for."
+            if values["include_descendants"]
+            else "Boxes of subclasses are not used."
+        )
     else:
-        rules.append("Boxes of subclasses are not used.")
+        rules.append("All images were imported.")
     rules += [
         f"Boxes {_FLAGS[name]} {_FLAG_ACTIONS[values[name]]}."
         for name in _FLAGS
@@ -88,5 +95,10 @@ def split_rules(dataset: Dataset) -> list[str]:
             f"Never in two splits: {' and '.join(kept)}. There are {groups}; the largest has "
             f"{pluralize(largest, 'image')}."
         )
+    rules += [
+        f"Images of the import {one_line(name)} have the splits of their source."
+        for name in dataset.imported_names
+        if dataset.imports[name].keeps_splits
+    ]
     rules.append("An image keeps its split when the dataset grows.")
     return rules

@@ -14,20 +14,32 @@ import queue
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from oiyolo.core.batches import batched
 from oiyolo.core.disks import DISK_FULL_ERRNOS
 from oiyolo.sources.image import NotFetchedError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
+    from collections.abc import (
+        Awaitable,
+        Callable,
+        Coroutine,
+        Generator,
+        Iterable,
+        Mapping,
+        Sequence,
+    )
 
     from oiyolo.net.workers import WorkerThreads
     from oiyolo.sources.image import FetchedImage, ImageRequest, Source, Verifier
+    from oiyolo.sources.imported import ImportFolder
     from oiyolo.sources.store import Store
 
 OTHER_BYTES: Final = "another file than expected"
 """The reason of an image whose file does not have the expected checksum."""
+_COPIES_PER_TASK: Final = 32
+"""Copying a small file takes less time than handing it over to a thread."""
 _BATCH_S: Final = 0.01
 """Outcomes are collected for this long, because each hand-over wakes a thread."""
 _POLL_S: Final = 0.1
@@ -66,6 +78,7 @@ class Outcome:
         reached: Whether any source responded at all and this machine could store what it sent; true
             if none was sent a request.
         failures: Sources that lack the image or could not be reached.
+        is_imported: Whether its import was asked for it, and no other source.
     """
 
     image_id: str
@@ -78,6 +91,7 @@ class Outcome:
     transient: bool = False
     reached: bool = True
     failures: tuple[SourceFailure, ...] = ()
+    is_imported: bool = False
 
 
 def fetch_images(
@@ -88,6 +102,7 @@ def fetch_images(
     threads: WorkerThreads,
     max_in_flight: int,
     close: Callable[[], Awaitable[None]] | None = None,
+    imports: Mapping[str, ImportFolder] | None = None,
 ) -> Generator[list[Outcome], None, None]:
     """Fetch images into a store; yield their outcomes in batches, as they arrive.
 
@@ -105,8 +120,9 @@ def fetch_images(
         max_in_flight: Maximum number of images in progress at the same time, including those that
             wait for their turn at a site.
         close: Coroutine function that is awaited at the end, in the event loop.
+        imports: The folder of each import by its name, whose images are copied.
     """
-    engine = _FetchThread(sources, store, threads, close)
+    engine = _FetchThread(sources, store, threads, close, imports or {})
     left = iter(requests)
     engine.start()
     try:
@@ -129,7 +145,9 @@ class _FetchThread:
         store: Store,
         threads: WorkerThreads,
         close: Callable[[], Awaitable[None]] | None,
+        imports: Mapping[str, ImportFolder],
     ) -> None:
+        self._imports = imports
         self._sources, self._store, self._threads, self._close = sources, store, threads, close
         self._outcomes: queue.SimpleQueue[Outcome | BaseException] = queue.SimpleQueue()
         self._loop = asyncio.new_event_loop()
@@ -206,10 +224,35 @@ class _FetchThread:
                     await asyncio.wait_for(self._close(), _SHUTDOWN_TIMEOUT_S)
 
     def _start_tasks(self, requests: Iterable[ImageRequest]) -> None:
+        imported = []
         for request in requests:
-            task = self._loop.create_task(self._report(request))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            if request.import_name:
+                imported.append(request)
+            else:
+                self._start_task(self._report(request))
+        for chunk in batched(imported, _COPIES_PER_TASK):
+            self._start_task(self._report_copies(chunk))
+
+    def _start_task(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _report_copies(self, requests: Sequence[ImageRequest]) -> None:
+        """Copy imported images and report their outcomes."""
+        self._unreleased_ids.update(request.image_id for request in requests)
+        copy = functools.partial(_copy_all, self._imports, self._store, requests)
+        try:
+            outcomes = await self._threads.run(copy)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001  (raised again in the caller's thread)
+            self._outcomes.put(error)
+            return
+        for outcome in outcomes:
+            if outcome.source is None:
+                self._unreleased_ids.discard(outcome.image_id)
+            self._outcomes.put(outcome)
 
     async def _report(self, request: ImageRequest) -> None:
         """Fetch one image and report its outcome."""
@@ -237,6 +280,22 @@ class _FetchThread:
                 continue
             return _success(request, source, fetched, failures)
         return _failure(request, failures)
+
+
+def _copy_all(
+    imports: Mapping[str, ImportFolder], store: Store, requests: Sequence[ImageRequest]
+) -> list[Outcome]:
+    """Copy imported images, each from its import only; called in a worker thread."""
+    outcomes = []
+    for request in requests:
+        source = imports[request.import_name]
+        try:
+            fetched = _verify_and_put(store, request, functools.partial(source.get, request))
+        except NotFetchedError as failure:
+            outcomes.append(_failure(request, [(source.name, failure)]))
+        else:
+            outcomes.append(_success(request, source, fetched, []))
+    return outcomes
 
 
 class _NotStoredError(NotFetchedError):
@@ -270,7 +329,7 @@ def _verify_and_put(store: Store, request: ImageRequest, verify: Verifier) -> Fe
 
 def _success(
     request: ImageRequest,
-    source: Source,
+    source: Source | ImportFolder,
     fetched: FetchedImage,
     failures: Sequence[tuple[str, NotFetchedError]],
 ) -> Outcome:
@@ -284,6 +343,7 @@ def _success(
         size_bytes=size_bytes,
         md5=fetched.md5,
         failures=_source_failures(failures),
+        is_imported=bool(request.import_name),
     )
 
 
@@ -298,6 +358,7 @@ def _failure(request: ImageRequest, failures: Sequence[tuple[str, NotFetchedErro
         transient=any(failure.transient for _, failure in failures),
         reached=not requested or (stored and any(failure.reached for failure in requested)),
         failures=_source_failures(failures),
+        is_imported=bool(request.import_name),
     )
 
 

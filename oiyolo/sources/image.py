@@ -31,6 +31,8 @@ class ImageRequest:
         rotation: Rotation, in degrees counterclockwise, that makes the image upright; ``None`` if
             unknown.
         expected_md5: MD5 that the file must have, in hexadecimal; empty if any intact file will do.
+        import_name: Name of its import; empty for an image of Open Images.
+        name: Path of an imported image, relative to the folder of its import.
     """
 
     image_id: str
@@ -41,6 +43,8 @@ class ImageRequest:
     thumbnail_url: str = ""
     rotation: float | None = None
     expected_md5: str = ""
+    import_name: str = ""
+    name: str = ""
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,8 @@ from oiyolo.stages import split as split_stage
 from oiyolo.stages.split.check import check_split
 from oiyolo.training.live_reader import latest_stats
 from oiyolo.training.run import find_run
+from oiyolo.training.run_detector import data_licences
+from oiyolo.training.tracking import send_news
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -138,13 +140,12 @@ def report(
     dataset = _dataset(opened)
     recipe = _recipe(target, dataset, detector)
     reason = _stale_reason(path, recipe)
-    if reason is None:
-        _log.info("report: up to date")
-        return Report(path, target.name)
-    _log.info("report: %s", reason)
-    (target.folder / _RECIPE_NAME).unlink(missing_ok=True)
-    files.write_text(path, _render(opened, target, dataset, detector))
-    staleness.write_recipe(target.folder / _RECIPE_NAME, recipe)
+    _log.info("report: %s", reason or "up to date")
+    if reason is not None:
+        (target.folder / _RECIPE_NAME).unlink(missing_ok=True)
+        files.write_text(path, _render(opened, target, dataset, detector))
+        staleness.write_recipe(target.folder / _RECIPE_NAME, recipe)
+    send_news(target)
     return Report(path, target.name)
 
 
@@ -239,6 +240,7 @@ def _render(
         options=project.config,
         detector_url=_detector_url(run),
         detector=detector and files.read_text(detector),
+        licences=data_licences(run.started_record),
         version=__version__,
     )
 

@@ -29,7 +29,7 @@ _CHECK_BYTES: Final = 64 << 20
 
 
 class ImageCache:
-    """Images by their index in a list.
+    """Images by their index in a list; an image that is listed twice is kept once.
 
     Args:
         paths: Paths of the images.
@@ -50,6 +50,8 @@ class ImageCache:
         available: Callable[[], int | None] = memory.available_bytes,
     ) -> None:
         self._paths = paths
+        first: dict[str, int] = {}
+        self._first = [first.setdefault(path, index) for index, path in enumerate(paths)]
         self._list_path = list_path
         self._images: dict[int, Rgb] = {}
         self._lock = threading.Lock()
@@ -64,6 +66,7 @@ class ImageCache:
         Raises:
             InputFormError: The file is missing or damaged.
         """
+        index = self._first[index]
         image = self._images.get(index)
         return self._keep(index, self._decode(index)) if image is None else image
 
@@ -73,6 +76,7 @@ class ImageCache:
         Raises:
             InputFormError: A file is missing or damaged.
         """
+        indices = [self._first[index] for index in indices]
         missing = {index for index in indices if index not in self._images}
         decoded = dict(zip(missing, threads.map(self.get, missing), strict=True)) if missing else {}
         return [decoded[i] if i in decoded else self._images[i] for i in indices]

@@ -1,1 +1,1 @@
-"""Experiment trackers: event files of a run for TensorBoard."""
+"""Experiment trackers: TensorBoard, MLflow and Weights & Biases."""

@@ -48,6 +48,28 @@ _MACHINE_OPTIONS: Final = ("subdivisions", "mosaic")
 """Options of [net] that depend on the machine and not on what is trained."""
 
 
+_SIZE: Final = "the size of the prepared images; it must be a multiple of the network's stride"
+_LATER: Final = "the learning rate falls when 80 % and 90 % of the iterations are done"
+_WHY: Final = {
+    "width": _SIZE,
+    "height": _SIZE,
+    "batch": "images per iteration; with few, a step is fast but its direction is noisy",
+    "subdivisions": "parts into which a batch is split; with more, it needs less memory",
+    "max_batches": "the number of iterations: 2,000 per class, at least 6,000 and one per image",
+    "steps": _LATER,
+    "scales": _LATER,
+    "learning_rate": "how far one step changes the weights; divided among several GPUs",
+    "burn_in": "iterations in which the learning rate rises from 0; a small part of them all",
+    "filters": "(classes + 5) for each anchor of the head: the scores, four corners, objectness",
+    "classes": "the number of lines in obj.names",
+    "anchors": "typical sizes of the boxes, in pixels; the network predicts how boxes differ",
+    "random": "1 trains with several input sizes, which takes large square images and many",
+    "mosaic": "1 joins four images into one, which takes a darknet that was built with OpenCV",
+    "max": "the number of boxes per image that darknet reads",
+}
+"""Why the options of a network file are changed, for readers of a plan."""
+
+
 @dataclass(frozen=True)
 class TrainingPlan:
     """The network, schedule and initial weights of a run.
@@ -82,6 +104,14 @@ class TrainingPlan:
     def diff(self) -> str:
         """The changes to the stock network as a unified diff; empty if there are none."""
         return builders.diff(self.stock, self.cfg)
+
+    @property
+    def changes(self) -> list[dict[str, str]]:
+        """The changed options of the stock network, each with the reason for its value."""
+        return [
+            {**change._asdict(), "why": _WHY.get(change.key, "set by an option of [train]")}
+            for change in builders.changes(self.stock, self.cfg)
+        ]
 
     @property
     def summary(self) -> str:

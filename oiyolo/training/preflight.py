@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from oiyolo.core import files
@@ -84,6 +85,7 @@ def check(
     scores_weights: bool = False,
     engine: Engine = "darknet",
     image_bytes: Mapping[str, int] | None = None,
+    repeats: int = 0,
 ) -> list[str]:
     """Check everything that darknet will read and write during a run.
 
@@ -98,6 +100,7 @@ def check(
         scores_weights: Whether oiyolo scores new weights on the valid list.
         engine: The engine that trains.
         image_bytes: Size of each image when it was prepared, by id; images may be missing.
+        repeats: Number of lines at the end of the train list that repeat earlier ones.
 
     Returns:
         The warnings, one sentence each.
@@ -111,7 +114,7 @@ def check(
     run = _RunFiles(folder, options, cfg, fork, measures_map, scores_weights, engine)
     _check_network(run)
     _check_names(run)
-    _check_lists(run, image_bytes or {})
+    _check_lists(run, image_bytes or {}, repeats)
     _check_writable(run, folder)
     if _check_writable(run, run.path("backup")):
         _check_disk_space(run)
@@ -162,19 +165,19 @@ def _check_names(run: _RunFiles) -> None:
         run.add(f"{path} has an empty line, which darknet reads as a class")
 
 
-def _check_lists(run: _RunFiles, image_bytes: Mapping[str, int]) -> None:
+def _check_lists(run: _RunFiles, image_bytes: Mapping[str, int], repeats: int) -> None:
     image_check = ImageCheck(run.class_count, run.fork.label_path, image_bytes)
     for name in ("train", "valid"):
         path = run.path(name)
         try:
-            image_count = _count_lines(path)
+            image_count = _count_lines(path) - (repeats if name == "train" else 0)
         except OSError as error:
             run.add(f"the {name} list cannot be read: {path} ({error.strerror})")
             continue
         _check_length(run, name, image_count)
         boxes = 0
         with progress(f"check {name}", total=image_count, unit="img") as bar:
-            for block in image_check.check(_paths(run, path), path.name):
+            for block in image_check.check(islice(_paths(run, path), image_count), path.name):
                 boxes += block.boxes
                 for problem in block.problems:
                     run.add(problem)

@@ -90,9 +90,28 @@ def facts_of(run: Run, weights_path: Path, iteration: int | None) -> ModelFacts:
         fork=fork,
         was_trained_on_gpu=bool(darknet.get("gpu")),
         scores={key: evaluation[key] for key in _SCORES if _is_number(evaluation.get(key))},
-        licence=_DATA_LICENCES,
+        licence=data_licences(record),
         description=f"{network} trained as {run.name} to detect {', '.join(names)}",
     )
+
+
+def data_licences(record: Mapping[str, Any]) -> str:
+    """Return what is known about the licences of the data that a run was trained on.
+
+    Args:
+        record: Content of ``run.json``; older versions knew Open Images only.
+    """
+    sources = record.get("data_sources")
+    if not isinstance(sources, dict):
+        return _DATA_LICENCES
+    imports = sources.get("imports")
+    stated = [
+        f"images imported as {name}: {licence or 'not stated'}"
+        for name, licence in (imports.items() if isinstance(imports, dict) else ())
+    ]
+    if sources.get("open_images"):
+        return "; ".join([_DATA_LICENCES, *stated])
+    return "; ".join(["not stated", *stated])
 
 
 def _fit_of(record: Mapping[str, Any], cfg: Cfg, fork: str) -> InputFit:

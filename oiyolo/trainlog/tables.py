@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 from functools import cached_property
-from html import escape
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from oiyolo.core.files import write_text
+from oiyolo.core.results import text_html
 from oiyolo.trainlog.dialects import DIALECTS
 from oiyolo.trainlog.records import find_owners, mean_ious
 from oiyolo.trainlog.rows import (
@@ -258,8 +258,11 @@ class TrainLog:
         return [self._records.regions.read(name, shared=True) for name in names]
 
     def _repr_html_(self) -> str:
-        head = f"<pre>{escape(self.name)}\n{escape(str(self.summary))}</pre>"
-        return head + (self.metrics().tail().to_html(index=False) if len(self) else "")
+        head = text_html(self.name, *str(self.summary).splitlines())
+        if not len(self):
+            return head
+        last = self.metrics().dropna(axis="columns", how="all").tail()
+        return head + last.to_html(index=False, na_rep="", float_format="{:.4g}".format)
 
 
 _DTYPES = {

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 from oiyolo.core import files
 from oiyolo.core.errors import InputFormError, UsageError
 from oiyolo.core.image_ids import parse_id
+from oiyolo.project import imports
 from oiyolo.project.config import FILE_NAME
 from oiyolo.project.ledger import SPLITS
 
@@ -37,10 +38,13 @@ _RECORD: Final = "run.json"
 """Without this file no command takes a folder for a run."""
 _FOLDERS: Final = ("data/selection", "data/dataset")
 _RECORDS: Final = ("data/withdrawn.csv",)
+_IMPORTS: Final = "data/imports"
+_IMPORT_FILES: Final = (imports.IMAGES, imports.BOXES, imports.PROBLEMS, imports.RECORD)
 _SEGMENT: Final = r"[A-Za-z0-9_][A-Za-z0-9._+=@,-]*"
 _RUN_NAME: Final = re.compile(_SEGMENT)
 _DATASET_NAME: Final = re.compile(
     rf"{re.escape(OPTIONS)}|{re.escape(LEDGER)}|{'|'.join(map(re.escape, _RECORDS))}"
+    rf"|{_IMPORTS}/{_SEGMENT}/(?:{'|'.join(map(re.escape, _IMPORT_FILES))})"
     rf"|{OBJECTS}/[0-9a-f]{{16}}\.(?:jpg|txt)"
     rf"|(?:{'|'.join(_FOLDERS)})/\.?[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)+"
 )
@@ -159,7 +163,8 @@ def _dataset_names(project: Project, part: ProjectPart) -> Iterator[str]:
             name = f"{folder}/{path.name}"
             if path.is_file() and part.is_valid_name(name):
                 yield name
-    yield from (name for name in _RECORDS if (project.folder / name).is_file())
+    records = [f"{_IMPORTS}/{name}/{file}" for name in project.imports() for file in _IMPORT_FILES]
+    yield from (name for name in (*_RECORDS, *records) if (project.folder / name).is_file())
     with os.scandir(project.objects_folder) as entries:
         present = {entry.name for entry in entries if entry.is_file()}
     for split in part.splits or SPLITS:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
+import re
 import sys
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -93,6 +96,56 @@ def test_on_a_terminal_there_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "4/4" in terminal.getvalue()
     assert "loss=1.250" in terminal.getvalue()
     assert terminal.getvalue().endswith("\n")
+
+
+@pytest.fixture
+def cell(monkeypatch: pytest.MonkeyPatch) -> list[dict[int, str]]:
+    """Pretend to be in a notebook's cell; return its outputs' versions, by number of the output."""
+    display = pytest.importorskip("IPython.display")
+    shown: list[dict[int, str]] = []
+
+    def show(content: dict[str, str], *, raw: bool, **_: object) -> SimpleNamespace:
+        number = len({number for version in shown for number in version})
+
+        def update(content: dict[str, str], *, raw: bool) -> None:
+            assert raw
+            shown.append({number: content["text/plain"]})
+
+        update(content, raw=raw)
+        return SimpleNamespace(update=update)
+
+    monkeypatch.setattr(display, "display", show)
+    monkeypatch.setattr(module, "is_notebook", lambda: True)
+    return shown
+
+
+def test_a_notebook_keeps_one_short_line_of_a_bar(
+    cell: list[dict[int, str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with progress("train", total=4, unit="it") as bar:
+        bar.advance(3)
+        bar.set_postfix(loss="1.250")
+        bar.advance()
+    assert set().union(*cell) == {0}, "one output, updated in place"
+    assert "%" in cell[0][0]
+    assert re.fullmatch(r"train: 4/4 \[\d\d:\d\d, loss=1.250\]", cell[-1][0])
+    printed = capsys.readouterr()
+    assert printed.out == printed.err == ""
+
+
+def test_work_that_shows_no_bar_leaves_nothing_in_a_notebook(cell: list[dict[int, str]]) -> None:
+    with progress("boxes.csv", unit="B"):
+        pass
+    with progress("checksums", total=3, delay_s=60.0) as bar:
+        bar.advance(3)
+    assert cell == []
+
+
+def test_an_interrupted_bar_in_a_notebook_says_how_far_it_came(cell: list[dict[int, str]]) -> None:
+    with contextlib.suppress(KeyboardInterrupt), progress("fetch", total=3) as bar:
+        bar.advance()
+        raise KeyboardInterrupt
+    assert cell[-1][0].startswith("fetch: 1/3 [")
 
 
 def test_a_bar_of_bytes_shows_larger_units(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -135,6 +135,8 @@ CALLS: dict[str, tuple[str, dict[str, object]]] = {
     "why 0123456789abcdef": ("why", {"image_id": "0123456789abcdef"}),
     "doctor": ("doctor", {}),
     "doctor --offline --executable d": ("doctor", {"offline": True, "executable": "d"}),
+    "notebooks": ("notebooks", {"folder": "."}),
+    "notebooks there --force": ("notebooks", {"folder": "there", "force": True}),
     "demo": ("demo", {"folder": "oiyolo-demo", "seed": 0}),
     "demo there --seed 2 --max-batches 9": (
         "demo",
@@ -171,12 +173,12 @@ def test_a_command_makes_one_call(
     done = cli.ok(*words.split())
     assert done.out == "done\n"
     (call,) = recorder.calls
-    defaults: dict[str, object] = {"project": "."} if name != "demo" else {}
+    defaults: dict[str, object] = {"project": "."} if name not in {"demo", "notebooks"} else {}
     false_flags = {key for key, value in call.items() if value is False and key not in expected}
     assert false_flags <= {
         *("dry_run", "reassign", "again", "check", "tree", "follow", "offline"),
         *("detach", "attach", "accept_loss", "half", "all_checkpoints"),
-        *("retrain", "print_cron", "print_systemd", "undo", "with_detector"),
+        *("retrain", "print_cron", "print_systemd", "undo", "with_detector", "force"),
     }
     options = {k: v for k, v in call.items() if v is not None and k not in false_flags}
     assert options == {**defaults, **expected}
@@ -249,7 +251,7 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     heavy = {"numpy", "pandas", "matplotlib", "PIL", "requests", "jinja2", "sqlite3", "tqdm"}
-    heavy |= {"tensorboard"}
+    heavy |= {"tensorboard", "mlflow", "wandb"}
     loaded: Any = set(eval(done.stderr))  # noqa: S307  (printed by this test)
     assert heavy & loaded == set()
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from PIL import Image
 
 import oiyolo
+from oiyolo.core.errors import UsageError
+from oiyolo.demo_data.server import Server
+from oiyolo.operations import demo as demo_module
 from oiyolo.operations.demo import Demonstrated
+from tests.conftest import SCENES, SEED
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.conftest import Shell
+    from tests.conftest import Shell, Site
 
 pytestmark = pytest.mark.darknet
 
@@ -72,6 +77,35 @@ def test_the_demo_refuses_a_folder_with_other_files(
     assert refused.code == 2
     assert str(tmp_path / "busy" / "mirror") in refused.err
     assert (tmp_path / "busy" / "mirror" / "mine.txt").read_text() == "mine"
+
+
+def test_the_served_project_reads_the_mirror_wherever_it_is_served(
+    tmp_path: Path, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(site.mirror.folder, tmp_path / "mirror")  # drawing takes seconds
+    selected = []
+    monkeypatch.setattr(
+        demo_module,
+        "_wait_for_interrupt",
+        lambda: selected.append(len(oiyolo.select(tmp_path).images)),
+    )
+    first = oiyolo.demo(tmp_path, seed=SEED, scenes=SCENES, serve=True)
+    with (tmp_path / "oiyolo.toml").open("a") as file:
+        file.write("# mine\n")
+    with Server(tmp_path / "mirror", int(first.url.rpartition(":")[2])):  # occupies the port
+        second = oiyolo.demo(tmp_path, seed=SEED, scenes=SCENES, serve=True)
+    assert second.url != first.url
+    assert selected[0] == selected[1] > 0
+    text = (tmp_path / "oiyolo.toml").read_text()
+    assert second.url in text
+    assert first.url not in text
+    assert text.endswith("# mine\n")
+
+
+def test_a_server_takes_no_options_of_the_stages(tmp_path: Path) -> None:
+    with pytest.raises(UsageError):
+        oiyolo.demo(tmp_path, serve=True, max_batches=10)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow

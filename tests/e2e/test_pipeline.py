@@ -287,6 +287,55 @@ def test_every_result_has_json_text_and_html(finished: FinishedProject) -> None:
         assert "<" in result._repr_html_(), stage
 
 
+@pytest.mark.parametrize(
+    ("stage", "method", "argument"),
+    [
+        ("select", "photographs", 4),
+        ("prepare", "contact_sheet", "random"),
+        ("prepare", "contact_sheet", "smallest"),
+        ("prepare", "contact_sheet", "largest"),
+        ("plot", "picture", "loss"),
+        ("evaluate", "picture", "worst"),
+    ],
+)
+def test_results_have_pictures_for_notebooks(
+    finished: FinishedProject, stage: str, method: str, argument: str | int
+) -> None:
+    picture = getattr(finished.results[stage], method)(argument)
+    assert isinstance(picture, oiyolo.Picture)
+    assert min(picture.image.size) > 200
+
+
+@pytest.mark.parametrize(
+    ("stage", "method"),
+    [
+        ("prepare", "contact_sheet"),
+        ("split", "picture"),
+        ("plot", "picture"),
+        ("evaluate", "picture"),
+    ],
+)
+def test_a_picture_that_a_result_does_not_have_is_a_usage_error(
+    finished: FinishedProject, stage: str, method: str
+) -> None:
+    with pytest.raises(oiyolo.UsageError) as raised:
+        getattr(finished.results[stage], method)("nothing")
+    assert raised.value.found == "nothing"
+    assert raised.value.expected
+
+
+def test_tables_in_html_have_the_figures_of_the_results(finished: FinishedProject) -> None:
+    pages = {stage: result._repr_html_() for stage, result in finished.results.items()}
+    assert pages["select"].count("<table>") == pages["split"].count("<table>") == 1
+    assert "<pre" not in pages["select"] + pages["split"] + pages["plot"] + pages["evaluate"]
+    checked = oiyolo.split(finished.folder, check=True)._repr_html_()
+    assert checked.count("<tr>") == len(oiyolo.split(finished.folder, check=True).findings) + 1
+    assert ">finished<" in oiyolo.status(finished.folder)._repr_html_()
+    history = oiyolo.why(split_rows(finished, "train")[0]["ImageID"], finished.folder)
+    assert "<td" in history._repr_html_()
+    assert "trained on it" in history._repr_html_()
+
+
 def test_run_json_describes_the_training(finished: FinishedProject, darknet: Path) -> None:
     record = json.loads((finished.run / "run.json").read_text(encoding="utf-8"))
     assert record["state"] == "finished"

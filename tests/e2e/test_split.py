@@ -409,7 +409,8 @@ def test_images_split_without_hashes_get_a_hash_and_keep_their_split(
     db.executescript(
         "DROP TRIGGER sums_of_new; DROP TRIGGER sums_of_changed; DROP TABLE sums;"
         "DROP TABLE journals; ALTER TABLE images DROP COLUMN phash;"
-        "ALTER TABLE images DROP COLUMN prepared_bytes;"
+        "ALTER TABLE images DROP COLUMN prepared_bytes; DROP INDEX images_by_name;"
+        "ALTER TABLE images DROP COLUMN original_name;"
         "ALTER TABLE events RENAME COLUMN message TO told; PRAGMA user_version = 1;"
     )
     db.close()

@@ -19,6 +19,7 @@ from oiyolo.networks.builders import (
     anchors_of,
     build,
     cfg_folder,
+    changes,
     default_schedule,
     diff,
     find_network,
@@ -210,6 +211,17 @@ def test_adapting_a_users_file_changes_only_what_is_necessary(small_text: str) -
     ]
     assert lint(adapted, class_count=3, fork="pjreddie") == []
     assert diff(adapted, adapted) == ""
+
+
+def test_the_changed_options_name_all_of_their_layers_once() -> None:
+    before = stock("yolov3")
+    found = changes(before, build("yolov3", class_count=1, size_wh=(416, 416)))
+    by_key = {change.key: change for change in found}
+    assert len(by_key) == len(found)
+    assert by_key["classes"] == ("[yolo] of layers 82, 94, 106", "classes", "80", "1")
+    assert by_key["filters"] == ("[convolutional] of layers 81, 93, 105", "filters", "255", "18")
+    assert by_key["width"] == ("[net]", "width", "608", "416")
+    assert changes(before, before) == []
 
 
 def test_adapting_a_file_that_already_fits_changes_nothing(small_text: str) -> None:

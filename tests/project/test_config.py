@@ -32,6 +32,7 @@ OTHER_VALUES: dict[str, tuple[str, object]] = {
     "truncated": ("drop-image", "drop-image"),
     "depiction": ("drop-box", "drop-box"),
     "inside": ("drop-image", "drop-image"),
+    "difficult": ("keep", "keep"),
     "min_box_area": ("0.01", 0.01),
     "max_loss": ("0.1", 0.1),
     "deadline": ("1h  30m", "1h 30m"),
@@ -78,12 +79,14 @@ OTHER_VALUES: dict[str, tuple[str, object]] = {
     "anchors": ("10,13,16.5,30", (10.0, 13.0, 16.5, 30.0)),
     "gpus": ("0,1", "0,1"),
     "map": ("darknet", "darknet"),
+    "balance": ("0.1", 0.1),
     "train_seed": ("7", 7),
     "patience": ("2000", 2000),
     "max_rollbacks": ("0", 0),
     "stall_s": ("600", 600.0),
     "colours": ("yes", True),
     "backup_to": ("gs://bucket/runs", "gs://bucket/runs"),
+    "log_to": ("mlflow,wandb", ("mlflow", "wandb")),
     "price_per_hour": ("1.20", 1.2),
     "currency": ("EUR", "EUR"),
 }
@@ -429,6 +432,7 @@ def test_the_documentation_has_a_row_with_the_default_of_every_key(key: Key) -> 
     cells = [cell.strip().strip("`") for cell in rows[0].strip("|").split("|")]
     text = " ".join(cells[1:])
     assert any(form in text for form in default_texts(key.default)), rows[0]
+    assert {key.variable, f"--{key.option}"} <= set(re.findall(r"`([^`]*)`", rows[0]))
 
 
 def test_the_documentation_has_no_row_for_an_unknown_key() -> None:

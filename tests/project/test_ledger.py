@@ -300,11 +300,11 @@ def test_a_ledger_of_a_newer_format_is_refused(path: Path, *, read_only: bool) -
     with Ledger(path):
         pass
     db = sqlite3.connect(path)
-    db.execute("PRAGMA user_version = 6")
+    db.execute("PRAGMA user_version = 7")
     db.close()
     with pytest.raises(InputFormError) as caught:
         Ledger(path, read_only=read_only)
-    assert caught.value.found == "format 6"
+    assert caught.value.found == "format 7"
 
 
 FORMAT_1 = """
@@ -397,7 +397,7 @@ def test_an_older_ledger_is_migrated_when_it_is_opened_for_writing(
             ]
             assert [message for _, _, message in ledger.events(OLD)] == ["assigned"]
             check_counts(ledger)
-    assert format_of(old_path) == 5
+    assert format_of(old_path) == 6
     with Ledger(old_path, read_only=True) as ledger:
         assert ledger.column("phash") == {OLD: "0123456789abcdef"}
 
@@ -418,7 +418,7 @@ def test_messages_of_an_older_ledger_are_read_and_kept_by_its_migration(
             assert ledger.merged_bytes() == merged
         # A reader that was opened before the migration can still read.
         assert [message for _, _, message in reader.events(OLD)] == ["assigned", "assigned again"]
-    assert format_of(path) == 5
+    assert format_of(path) == 6
     db = sqlite3.connect(path)
     rows = db.execute("SELECT message FROM events ORDER BY rowid").fetchall()
     db.close()
@@ -441,7 +441,7 @@ def test_concurrent_migrations_of_an_older_ledger_all_succeed(old_path: Path) ->
     for thread in threads:
         thread.join()
     assert errors == []
-    assert format_of(old_path) == 5
+    assert format_of(old_path) == 6
 
 
 def test_facts_are_set_without_a_change_of_state(ledger: Ledger) -> None:

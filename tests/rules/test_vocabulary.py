@@ -40,7 +40,7 @@ ALLOWED = {
     ),
     (
         "oiyolo/project/ledger.py",
-        'statements.append("ALTER TABLE events RENAME COLUMN told TO message")',
+        '_MESSAGE_SINCE: ("ALTER TABLE events RENAME COLUMN told TO message",),',
     ),
     (
         "oiyolo/training/run.py",
@@ -55,7 +55,7 @@ def texts() -> list[tuple[str, str]]:
     files = [
         *(ROOT / "oiyolo").rglob("*.py"),
         *(ROOT / "oiyolo").rglob("*.j2"),
-        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "docs").rglob("*.md"),
         *(
             ROOT / name
             for name in ("README.md", "CHANGELOG.md", "ARCHITECTURE.md", "CONTRIBUTING.md")

@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def _leaves(group: click.Group, prefix: tuple[str, ...]) -> Iterator[tuple[str, click.Command]]:
-    for name, command in group.commands.items():
-        words = (*prefix, name)
+def _leaves(group: click.Group) -> Iterator[tuple[str, click.Command]]:
+    for command in group.commands.values():
         if isinstance(command, click.Group):
-            yield from _leaves(command, words)
+            yield from _leaves(command)
         else:
-            yield "_".join(words), command
+            assert command.callback is not None
+            yield command.callback.__name__, command
 
 
-COMMANDS = dict(_leaves(commands, ()))
+COMMANDS = dict(_leaves(commands))
 """Each command, in the order of the help; ``export onnx`` has the name ``export_onnx``."""

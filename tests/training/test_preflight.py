@@ -214,6 +214,16 @@ def test_fewer_images_than_a_batch_are_a_warning(run: Run) -> None:
     assert "lists 6 images, fewer than a batch of 64" in warning
 
 
+def test_images_that_are_listed_again_are_checked_and_counted_once(run: Run) -> None:
+    run.cfg = small(class_count=2, batch=8)
+    run.write_list("train", [0, 1, 2, 3, 4, 5, 0, 0])
+    run.label(0).unlink()
+    error = run.refused(repeats=2)
+    assert error.found.count("0.jpg") == 1
+    run.label(0).write_text("")
+    assert len(run.check(repeats=2)) == 1  # six images are fewer than a batch
+
+
 def test_a_folder_without_write_permission_is_reported(run: Run) -> None:
     if os.geteuid() == 0:
         (run.folder / "weights").rmdir()

@@ -40,7 +40,7 @@ STAND_IN = textwrap.dedent(
 
 @pytest.fixture(autouse=True)
 def progress_as_lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(progress_module, "_is_interactive", lambda: False)
+    monkeypatch.setattr(progress_module, "_display_class", lambda: progress_module._LogLines)
     token = progress_module.enabled.set(True)
     yield
     progress_module.enabled.reset(token)

@@ -69,6 +69,17 @@ def _endpoint_checks(project: Project) -> Iterator[tuple[Endpoint, Callable[[], 
         endpoint = Endpoint(what, display_url(place), remedy=remedy)
         return endpoint, partial(check, endpoint, *more)
 
+    yield from _open_images_checks(project, pair) if project.uses_open_images else ()
+    if (weights := _pretrained_weights(project)) is not None:
+        remedy = 'Set [train] weights to an existing file or to "none"'
+        cached_path = project.cache_folder / "weights" / weights
+        yield pair(_check_weights, "weights", weights, remedy, cached_path)
+
+
+def _open_images_checks(
+    project: Project, pair: Callable[..., tuple[Endpoint, Callable[[], Endpoint]]]
+) -> Iterator[tuple[Endpoint, Callable[[], Endpoint]]]:
+    """Yield the checks of the annotations, and of the sources of images."""
     options = project.config
     base_url = options.openimages.base_url.rstrip("/")
     official = release(options.openimages.release).files(options.dataset.subsets)
@@ -88,10 +99,6 @@ def _endpoint_checks(project: Project) -> Iterator[tuple[Endpoint, Callable[[], 
         elif is_folder(name):
             folder = project.folder / Path(name).expanduser()
             yield pair(_check_folder, "folder", name, "Check [images] sources", folder)
-    if (weights := _pretrained_weights(project)) is not None:
-        remedy = 'Set [train] weights to an existing file or to "none"'
-        cached_path = project.cache_folder / "weights" / weights
-        yield pair(_check_weights, "weights", weights, remedy, cached_path)
 
 
 def _check_url(endpoint: Endpoint, url: str, expected_statuses: Collection[int]) -> Endpoint:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from oiyolo.core.errors import UsageError
 from oiyolo.core.output import printable
 from oiyolo.core.results import pluralize
-from oiyolo.operations.predict.earlier import replaceable, write_record
+from oiyolo.inference.earlier import replaceable, write_record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Final
 
 from oiyolo.core.errors import InputFormError
 from oiyolo.core.output import printable
-from oiyolo.core.results import TERMINAL_WIDTH, Result, format_table, pluralize
+from oiyolo.core.results import (
+    TERMINAL_WIDTH,
+    Result,
+    format_table,
+    pluralize,
+    table_html,
+    text_html,
+)
 from oiyolo.inference.detected import count_objects
 from oiyolo.operations.predict.outputs import CSV_NAME, JSON_NAME, LABELS_FOLDER
 
@@ -110,6 +117,10 @@ class Predicted(Result):
         )
 
     def _image_table(self) -> str:
+        return format_table(_with_short_paths(self._image_rows()), right=False)
+
+    def _image_rows(self) -> list[tuple[str, str, str]]:
+        """Return the heading of a table, and a row for each of the first images."""
         by_source: dict[str, list[Detected]] = {}
         for detected in self.images:
             by_source.setdefault(detected.source, []).append(detected)
@@ -119,8 +130,7 @@ class Predicted(Result):
             frames = "" if images[0].frame is None else f" in {pluralize(len(images), 'frame')}"
             rows.append((_in_one_line(source), size, printable(count_objects(images)) + frames))
         rest = len(by_source) - _SHOWN_IMAGES
-        text = format_table(_with_short_paths(rows), right=False)
-        return text + (f"\nand {rest:,} more" if rest > 0 else "")
+        return [*rows, (f"and {rest:,} more", "", "")] if rest > 0 else rows
 
     def _output_lines(self) -> list[str]:
         outputs = self.outputs
@@ -157,7 +167,10 @@ class Predicted(Result):
     def _repr_html_(self) -> str:
         pictures = (d for d in self.images if d.load is not None)
         shown = [d._repr_html_() for d, _ in zip(pictures, range(_SHOWN_PICTURES), strict=False)]
-        return super()._repr_html_() + "".join(shown)
+        several = table_html(self._image_rows(), right=False) if len(self.images) > 1 else ""
+        note = f"detector: {printable(self.origin)}; threshold {self.threshold:g}"
+        failures = text_html(*self.failure_lines())
+        return text_html(self._headline(), note) + several + failures + "".join(shown)
 
 
 def _in_one_line(source: str) -> str:

@@ -13,17 +13,14 @@ from urllib.parse import unquote, urlsplit
 
 from oiyolo.core.errors import UsageError
 from oiyolo.core.output import printable
+from oiyolo.imagery.decode import IMAGE_SUFFIXES
+from oiyolo.inference.earlier import EarlierOutputs
 from oiyolo.net.urls import display_url
-from oiyolo.operations.predict.earlier import EarlierOutputs
 from oiyolo.project.value_types import has_home
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-IMAGE_SUFFIXES: Final = frozenset(
-    {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
-)
-"""Images that are found in a folder; a file that is named may have any name."""
 VIDEO_SUFFIXES: Final = frozenset(
     {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".mts"}
 )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, overload
 from oiyolo.core.errors import InputFormError, UsageError
 from oiyolo.core.results import Plan, Result, pluralize
 from oiyolo.net.urls import display_url
+from oiyolo.operations import import_data
 from oiyolo.operations.refresh import baseline as baseline_of
 from oiyolo.operations.refresh import schedule
 from oiyolo.operations.refresh.baseline import DatasetState
@@ -229,6 +230,9 @@ class _Refresh:
         with project.data_lock("refresh"):
             saved = baseline_of.read(project)
             before = None if saved is not None else self._observe()
+            if project.imports_folder.is_dir():
+                self.deadline.begin("import")
+                import_data.read_again(project, _import_guard(project, self.guard))
             self.deadline.begin("select")
             select_stage.run(project, guard=self.guard, needs_site=True)
             accepts_loss = self.guard is None  # and so deletes files that were kept
@@ -329,7 +333,9 @@ def _plan(project: Project, guard: select_stage.Guard | None, *, retrain: bool) 
         with project.ledger(read_only=True) as ledger:
             due = len(due_images(ledger))
             leftovers = count_leftovers(project, ledger, _deletable(project, ledger, guard))
-    actions = list(fetch_plan.actions)
+    changed = import_data.changed_names(project)
+    actions = [f"import {name} again, whose source has changed" for name in changed]
+    actions += fetch_plan.actions
     actions += [f"try {pluralize(due, 'failed image')} again"] if due else []
     if actions:
         actions.append("prepare and split the new images")
@@ -354,6 +360,24 @@ def _deletable(project: Project, ledger: Ledger, guard: select_stage.Guard | Non
 def max_dropped(images: int, max_loss: float) -> int:
     """Return how many of the selected images a refresh may drop."""
     return max(_ALWAYS_DROPPABLE, int(max_loss * images))
+
+
+def _import_guard(project: Project, guard: select_stage.Guard | None) -> import_data.Guard | None:
+    """Return the function that rejects an import with too great a loss; ``None`` if none does."""
+    max_loss = project.config.refresh.max_loss
+
+    def check(name: str, before: int, lost: int) -> None:
+        allowed = max_dropped(before, max_loss)
+        if lost > allowed:
+            raise InputFormError(
+                f"{lost:,} of the {before:,} images of the import {name} are gone",
+                where=project.imports()[name].path,
+                expected=f"at most {allowed:,} fewer ([refresh] max_loss = {max_loss:g})",
+                remedy="Nothing was changed. If they were removed on purpose, run "
+                "`oiyolo refresh --accept-loss` once",
+            )
+
+    return None if guard is None else check
 
 
 def _guard(project: Project) -> select_stage.Guard:

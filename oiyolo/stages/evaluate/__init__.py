@@ -23,6 +23,7 @@ from oiyolo.stages.evaluate import checkpoints, compare, inputs, run_scores
 from oiyolo.stages.evaluate.kept_detections import choose_weights
 from oiyolo.training.run import find_run, runs_in
 from oiyolo.training.run_detector import weights_of
+from oiyolo.training.tracking import send_news
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -140,11 +141,16 @@ def evaluate(
         return _score_baseline_alone(opened, choice, split, dry_run=dry_run)
     needs = () if weights is not None else (lambda run: run.has_final_weights, _has_weights)
     target = find_run(opened.runs_folder, names[0] if names else None, *needs)
+    evaluated: Evaluated | CheckpointsScored | Plan
     if all_checkpoints:
-        return _score_checkpoints(opened, target, scorer, dry_run=dry_run)
-    chosen = choose_weights(opened, target, weights)
-    task = run_scores.plan_task(opened, target, split, chosen, scorer)
-    return _evaluate_run(task, choice, dry_run=dry_run)
+        evaluated = _score_checkpoints(opened, target, scorer, dry_run=dry_run)
+    else:
+        chosen = choose_weights(opened, target, weights)
+        task = run_scores.plan_task(opened, target, split, chosen, scorer)
+        evaluated = _evaluate_run(task, choice, dry_run=dry_run)
+    if not dry_run:
+        send_news(target)
+    return evaluated
 
 
 def _check_options(

@@ -7,7 +7,6 @@ images compare with them without running it again.
 
 from __future__ import annotations
 
-import html
 import itertools
 import logging
 import math
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from oiyolo import __version__
 from oiyolo.core import files, locks, records, staleness
-from oiyolo.core.results import TERMINAL_WIDTH, Result, pluralize
+from oiyolo.core.results import TERMINAL_WIDTH, Result, pluralize, text_html
 from oiyolo.core.units import format_bytes
 from oiyolo.evaluation.coco_results import read_results, write_results
 from oiyolo.evaluation.comparison import Difference, compare_detections
@@ -192,8 +191,7 @@ class Baseline(Result):
         return is_small_sample(self.images, self.boxes, self.intervals["map50"])
 
     def _repr_html_(self) -> str:
-        lines = (html.escape(" ".join(line.split())) for line in self._lines())
-        return f"<p>{'<br>'.join(lines)}</p>"
+        return text_html(*(" ".join(line.split()) for line in self._lines()))
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from oiyolo.stages import split as split_stage
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    import numpy.typing as npt
     import pandas as pd
 
     from oiyolo.evaluation.tables import Verified
@@ -144,12 +145,13 @@ def ground_truth(
     image_ids = tuple(sizes_wh)
     boxes = prepare_stage.boxes_table(project, image_ids)
     _check_classes(project, boxes, class_names)
-    group_of = np.zeros(len(boxes), dtype=bool)
-    if FLAG_COLUMNS["group_of"] in boxes:
-        group_of = boxes[FLAG_COLUMNS["group_of"]].to_numpy() == 1
+    used = boxes["used"].to_numpy(dtype=bool)
+    # A detection of a difficult object that is no label is neither right nor wrong, as in VOC's
+    # scoring (VOCevaldet.m), and so is one in a group.
+    group_of = _flags(boxes, "group_of") | (_flags(boxes, "difficult") & ~used)
     # A group box that was not used in training still counts, so that a detection there is no false
     # positive.
-    counted = boxes["used"].to_numpy(dtype=bool) | group_of
+    counted = used | group_of
     boxes, group_of = boxes[counted], group_of[counted]
     return GroundTruth.from_rows(
         image_ids,
@@ -166,6 +168,14 @@ def ground_truth(
             if column in boxes and name != "group_of"
         },
     )
+
+
+def _flags(boxes: pd.DataFrame, name: str) -> npt.NDArray[np.bool_]:
+    """Return whether each box has an attribute."""
+    column = FLAG_COLUMNS[name]
+    if column not in boxes:
+        return np.zeros(len(boxes), dtype=bool)
+    return np.asarray(boxes[column].to_numpy() == 1)
 
 
 def _check_classes(project: Project, boxes: pd.DataFrame, class_names: Sequence[str]) -> None:

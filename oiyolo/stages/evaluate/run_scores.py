@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import logging
 import math
 import shutil
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from oiyolo import __version__
 from oiyolo.core import files, locks, records, staleness
-from oiyolo.core.results import Result, images_html
+from oiyolo.core.results import Result, find_picture, images_html, text_html
 from oiyolo.evaluation.average_precision import average_precisions, mean_over_classes
 from oiyolo.evaluation.matching import match
 from oiyolo.evaluation.panels import evaluate_images, save_panels
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from contextlib import AbstractContextManager
 
+    from oiyolo.core.results import Picture
     from oiyolo.project.project import Project
     from oiyolo.stages.evaluate.baseline import Baseline
     from oiyolo.stages.evaluate.detect import Scorer
@@ -142,9 +142,18 @@ class Evaluated(Result):
         return "\n".join([*parts, f"see {paths}"])
 
     def _repr_html_(self) -> str:
-        notes = "".join(f"<p>{html.escape(note)}</p>" for note in self._notes())
         baseline = "" if self.baseline is None else self.baseline._repr_html_()
-        return self.evaluation._repr_html_() + notes + baseline + images_html(self.panels.values())
+        overview = [path for path in self.panels.values() if path.stem == "overview"]
+        scores = self.evaluation._repr_html_() + text_html(*self._notes())
+        return scores + baseline + images_html(overview)
+
+    def picture(self, name: str) -> Picture:
+        """Return one of ``panels``, such as "confusion", for a notebook.
+
+        Raises:
+            UsageError: There is no such picture.
+        """
+        return find_picture(self.panels.values(), name)
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,13 @@ from oiyolo.sources.web import MIRROR_MEAN_BYTES
 from oiyolo.stages import prepare as prepare_stage
 from oiyolo.stages import select as select_stage
 from oiyolo.stages.fetch import cluster_fetch, shard_fetch, storage_transfer
-from oiyolo.stages.fetch.downloader import MIN_FREE_BYTES, Tally, Trust, download_images
+from oiyolo.stages.fetch.downloader import (
+    MIN_FREE_BYTES,
+    Tally,
+    Trust,
+    download_images,
+    is_on_network,
+)
 from oiyolo.stages.fetch.outcomes import (
     NOT_TRIED,
     FetchResult,
@@ -75,6 +81,7 @@ __all__ = [
     "Fetched",
     "change_of",
     "fetch",
+    "is_on_network",
     "read_stats",
     "run",
 ]
@@ -284,7 +291,9 @@ def preview(
     if count or is_unknown:
         images = "the new images" if is_unknown else pluralize(count, "image")
         on = "" if cluster_options is None else f", {cluster_options.describe(count)}"
-        actions.append(f"fetch {images} from {', '.join(project.config.images.sources)}{on}")
+        sources = [*(project.config.images.sources if project.uses_open_images else ())]
+        sources += [f"the import {name}" for name in project.imports()]
+        actions.append(f"fetch {images} from {', '.join(sources)}{on}")
     return Plan("fetch", [*selected.actions, *actions], facts)
 
 
@@ -560,10 +569,18 @@ def _mean_bytes(project: Project, sample: Sequence[ImageRequest]) -> float | Non
     options, before = project.config.images, read_stats(project)
     if before.images >= _SIZE_SAMPLE:
         return before.size_bytes / before.images
-    if options.sources[0] == "original":
+    is_imported = all(image.import_name for image in sample)
+    if is_imported or options.sources[0] == "original":
         sizes = [image.original_size_bytes for image in sample]
         listed = [size for size in sizes if size is not None]
         return sum(listed) / len(listed) if listed else None
     if options.sources[0] == "mirror" and options.mirror_url == ImagesOptions.mirror_url:
-        return sum(MIRROR_MEAN_BYTES[image.subset] for image in sample) / len(sample)
+        return sum(map(_expected_bytes, sample)) / len(sample)
     return None
+
+
+def _expected_bytes(image: ImageRequest) -> float:
+    """Return the size of an imported file, or the mean size of the mirror's copies."""
+    if image.import_name:
+        return image.original_size_bytes or 0.0
+    return MIRROR_MEAN_BYTES[image.subset]

@@ -17,8 +17,10 @@ from oiyolo.core import disks
 from oiyolo.core.errors import UnavailableError
 from oiyolo.net.retry import StoppedError
 from oiyolo.net.urls import display_url
+from oiyolo.project.imports import is_import_source
 from oiyolo.project.value_types import AUTO
 from oiyolo.sources.image import NoImagesError
+from oiyolo.sources.imported import ImportFolder
 from oiyolo.sources.web import Mirror
 from oiyolo.stages.fetch.source_monitor import SourceMonitor, split_doubtful
 
@@ -72,6 +74,12 @@ class Timer:
         return True
 
 
+def is_on_network(source: str) -> bool:
+    """Return whether a source, as the ledger names it, is on the network."""
+    # A folder source is named by its absolute path.
+    return not (Path(source).is_absolute() or is_import_source(source))
+
+
 class Tally:
     """Running counts of a fetch.
 
@@ -103,8 +111,7 @@ class Tally:
             self.new += 1
             self.size_bytes += outcome.size_bytes
             self.by_source[outcome.source] += 1
-            # A folder source is named by its absolute path; all others are on the network.
-            if not Path(outcome.source).is_absolute():
+            if is_on_network(outcome.source):
                 self.network_bytes += outcome.size_bytes
         self.unreached_in_a_row = 0 if outcome.reached else self.unreached_in_a_row + 1
 
@@ -172,7 +179,7 @@ def download_images(
     report, disk = _ProgressReport(progress), _DiskMonitor(store.folder)
     with contextlib.closing(blocking):
         sources = make_sources(
-            options.sources,
+            options.sources if project.uses_open_images else (),
             mirror_url=options.mirror_url,
             base=project.folder,
             web=web,
@@ -188,6 +195,7 @@ def download_images(
             threads=storing,
             max_in_flight=(jobs or AUTO_MAX_CONCURRENCY) + _MAX_WAITING,
             close=web.close,
+            imports={name: ImportFolder(record) for name, record in project.imports().items()},
         )
         with disk.errors_converted(), contextlib.closing(outcomes), recorder:
             for batch in outcomes:
@@ -228,7 +236,8 @@ class _OutcomeRecorder:
         self._unrecorded += outcomes
         for outcome in outcomes:
             self._monitor.add(outcome)
-        if any(outcome.source is not None for outcome in outcomes):
+        # That an import has its images says nothing about the other sources.
+        if any(outcome.source is not None and not outcome.is_imported for outcome in outcomes):
             self._trust = Trust.FULL
         if not self._held and self._timer.is_due():
             self._flush()
@@ -238,7 +247,8 @@ class _OutcomeRecorder:
         """Number of permanent failures that are held back."""
         if self._trust is Trust.FULL:
             return 0
-        return sum(not outcome.transient for outcome in self._unrecorded)
+        failed = (outcome for outcome in self._unrecorded if outcome.source is None)
+        return sum(not (outcome.transient or outcome.is_imported) for outcome in failed)
 
     def check(self, sources: Sequence[str], tally: Tally, *, at_end: bool = False) -> None:
         """Raise if the sources, or one of them, seem to have none of the images.

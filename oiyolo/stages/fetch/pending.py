@@ -50,7 +50,8 @@ def pending_images(selection: Selection, ids: Iterable[str]) -> Iterator[ImageRe
                     remedy="Delete data/selection/selection.json and run `oiyolo fetch`, which "
                     "selects again",
                 )
-            check_subsets([row["Subset"]], where=str(path), remedy=SELECT_AGAIN)
+            if not row.get("Import"):
+                check_subsets([row["Subset"]], where=str(path), remedy=SELECT_AGAIN)
             yield _pending_image(row)
 
 
@@ -67,6 +68,8 @@ def _pending_image(row: Mapping[str, str]) -> ImageRequest:
         row.get("OriginalMD5") or "",
         row.get("Thumbnail300KURL") or "",
         None if rotation is None or math.isnan(rotation) else rotation,
+        import_name=row.get("Import") or "",
+        name=row.get("Name") or "",
     )
 
 

@@ -45,6 +45,8 @@ def known_sources(project: Project, ledger: Ledger, also: Iterable[object] = ())
     Raises:
         NoImagesError: A folder has none of the selected images.
     """
+    if not project.uses_open_images:
+        return frozenset()
     sources, base = project.config.images.sources, project.folder
     names = {registry.ledger_name(name, base) for name in sources}
     known = {name for name in names if ledger.has_image_from([name])}.union(map(str, also))
@@ -78,7 +80,7 @@ class SourceMonitor:
 
     def add(self, outcome: Outcome) -> None:
         """Count the outcome of one image."""
-        if not self._unproven:
+        if not self._unproven or outcome.is_imported:
             return
         if outcome.source is not None:
             self._unproven.difference_update(self._names[self._names.index(outcome.source) :])

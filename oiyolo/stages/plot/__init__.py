@@ -25,6 +25,7 @@ from oiyolo.stages.plot.outputs import (
     with_events,
     write_recipe,
 )
+from oiyolo.training.tracking import send_news
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -152,8 +153,12 @@ def plot(
         (target,), writer = targets.values(), writers[0] if writers else None
         remove_parts(target)
         if follow:
-            return live.follow(target, writer, every_s=every_s, idle_s=idle_s)
-        return _plot_once(target, writer)
+            plotted = live.follow(target, writer, every_s=every_s, idle_s=idle_s)
+        else:
+            plotted = _plot_once(target, writer)
+    if target.run is not None:
+        send_news(target.run)
+    return plotted
 
 
 def _seconds(option: str, value: float | None, default: float) -> float:

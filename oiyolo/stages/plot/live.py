@@ -7,7 +7,6 @@ lines elsewhere.
 
 from __future__ import annotations
 
-import html
 import logging
 import os
 import shutil
@@ -16,7 +15,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from oiyolo.core import progress
-from oiyolo.core.results import images_html
+from oiyolo.core.results import images_html, text_html
 from oiyolo.stages.plot.outputs import draw, load_outputs, with_events, write_recipe
 from oiyolo.trainlog.follow import LogFollower
 
@@ -171,7 +170,7 @@ class _Reporter(Protocol):
 
 def _choose_reporter() -> _Reporter:
     """Return the reporter for the current output: notebook, terminal, log or none."""
-    if "ipykernel" in sys.modules and _in_notebook():
+    if progress.is_notebook():
         return _NotebookReporter()
     if not progress.enabled.get():
         return _report_nothing
@@ -220,12 +219,4 @@ class _NotebookReporter:
     def __call__(self, training: _LiveTraining, *, is_last: bool = False) -> None:  # noqa: ARG002  (every report replaces the cell)
         charts = [] if training.plotted is None else training.plotted.charts
         overview = images_html(path for path in charts if path.stem == "overview")
-        self._display.update(
-            self._html(f"<pre>{html.escape(training.status_line)}</pre>{overview}")
-        )
-
-
-def _in_notebook() -> bool:
-    from IPython import get_ipython  # noqa: PLC0415  (installed only with notebooks)
-
-    return get_ipython() is not None
+        self._display.update(self._html(text_html(training.status_line) + overview))

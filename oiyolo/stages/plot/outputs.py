@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict
 from oiyolo import __version__
 from oiyolo.core import files, records, staleness
 from oiyolo.core.errors import UsageError
-from oiyolo.core.results import Result, images_html
+from oiyolo.core.results import Result, find_picture, images_html, text_html
 from oiyolo.project.project import open_project
 from oiyolo.training.live_reader import latest_stats
 from oiyolo.training.run import find_run, run_at
@@ -22,6 +22,7 @@ from oiyolo.trainlog.scores import read_scores
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from oiyolo.core.results import Picture
     from oiyolo.project.project import ProjectLike
     from oiyolo.tracking.tensorboard import EventWriter
     from oiyolo.training.run import Run
@@ -128,7 +129,16 @@ class Plotted(Result):
         return "\n".join(text)
 
     def _repr_html_(self) -> str:
-        return super()._repr_html_() + images_html(p for p in self.charts if p.stem == "overview")
+        overview = images_html(path for path in self.charts if path.stem == "overview")
+        return text_html(f"{self.name}: {self.verdict}", self.loading_message) + overview
+
+    def picture(self, name: str) -> Picture:
+        """Return one of ``charts``, such as "loss", for a notebook.
+
+        Raises:
+            UsageError: There is no such chart.
+        """
+        return find_picture(self.charts, name)
 
 
 @dataclass(frozen=True)

@@ -11,16 +11,17 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, TypedDict, overload
-
-from PIL import Image
+from typing import TYPE_CHECKING, Any, Final, TypedDict, get_args, overload
 
 from oiyolo import __version__
 from oiyolo.core import files, records, staleness
 from oiyolo.core.batches import batched
+from oiyolo.core.errors import UsageError
 from oiyolo.core.progress import progress
-from oiyolo.core.results import Plan, Result, data_url, format_table, pluralize
-from oiyolo.imagery import labels
+from oiyolo.core.results import Picture, Plan, Result, format_table, pluralize
+from oiyolo.dataset_preview.contact_sheets import SheetKind, draw_sheet
+from oiyolo.dataset_preview.dataset import PreviewDataset
+from oiyolo.project.keys import ImagesOptions
 from oiyolo.project.keywords import takes_keys
 from oiyolo.project.ledger import EXCLUDED, FETCHED, PENDING, PREPARED, PREPARED_STATES, Change
 from oiyolo.project.project import open_project
@@ -50,8 +51,7 @@ if TYPE_CHECKING:
 
 STAGE: Final = originals.STAGE
 _RECORD_EVERY: Final = 32
-_SHOWN_IMAGES: Final = 12
-_SHOWN_HEIGHT_PX: Final = 160
+_SHOWN_IMAGES: Final = 8
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,13 @@ class Prepared(Result):
         """All boxes in the prepared frame, ``used`` or not."""
         return boxes_csv.read(self.folder)
 
+    @property
+    def size_wh(self) -> tuple[int, int]:
+        """Width and height of the network's input in pixels, for which the images are prepared."""
+        saved = records.find_intact(self.folder / RECIPE_FILE, _SavedRecipe)
+        width, height = saved["options"]["size"] if saved else ImagesOptions().size
+        return width, height
+
     def as_dict(self) -> dict[str, object]:
         """Return the result as JSON-compatible values."""
         return {
@@ -112,9 +119,35 @@ class Prepared(Result):
             )
         return "\n".join(lines)
 
+    def contact_sheet(self, kind: SheetKind = "random", count: int = 24) -> Picture:
+        """Return a picture of prepared images with their boxes, as darknet will see them.
+
+        Args:
+            kind: Which images: "random", or those with the "smallest" or "largest" boxes.
+            count: Maximum number of images.
+
+        Raises:
+            UsageError: No image is prepared, or the kind is unknown.
+        """
+        if kind not in get_args(SheetKind):
+            expected = f"one of {', '.join(get_args(SheetKind))}"
+            raise UsageError("unknown kind of contact sheet", expected=expected, found=kind)
+        boxes, objects = self.boxes, self.folder / "obj"
+        names = dict(zip(boxes["class_id"].tolist(), boxes["class"].tolist(), strict=True))
+        if not names:
+            raise UsageError("no image is prepared", where=str(self.folder))
+        dataset = PreviewDataset(
+            boxes=boxes,
+            split_by_id={path.stem: PREPARED for path in objects.glob("*.txt")},
+            class_names=[names.get(number, "") for number in range(max(names) + 1)],
+            images_folder=objects,
+            size_wh=self.size_wh,
+        )
+        return Picture(draw_sheet(dataset, kind, count), f"{kind} prepared images")
+
     def _repr_html_(self) -> str:
-        label_paths = sorted((self.folder / "obj").glob("*.txt"))[:_SHOWN_IMAGES]
-        return super()._repr_html_() + "".join(map(_with_boxes, label_paths))
+        sheet = self.contact_sheet(count=_SHOWN_IMAGES).html if len(self.boxes) else ""
+        return super()._repr_html_() + sheet
 
 
 @overload
@@ -379,21 +412,9 @@ def used_sizes(project: Project, image_ids: Container[str]) -> npt.NDArray[np.fl
     return boxes_csv.used_sizes(project.dataset_folder, image_ids)
 
 
-def _with_boxes(label_path: Path) -> str:
-    """Return a prepared image with its labels drawn on it, as HTML for a notebook."""
-    jpeg_path = label_path.with_suffix(".jpg")
-    with Image.open(jpeg_path) as image:
-        width, height = image.size
-    boxes = "".join(
-        f'<rect x="{x1:.2%}" y="{y1:.2%}" width="{x2 - x1:.2%}" height="{y2 - y1:.2%}" '
-        f'fill="none" stroke="#E69F00" stroke-width="{height / _SHOWN_HEIGHT_PX * 2:.2f}"/>'
-        for x1, y1, x2, y2 in labels.read(label_path)[1]
-    )
-    return (
-        f'<svg viewBox="0 0 {width} {height}" height="{_SHOWN_HEIGHT_PX}" style="margin: 2px">'
-        f"<title>{label_path.stem}</title>"
-        f'<image width="100%" height="100%" href="{data_url(jpeg_path)}"/>{boxes}</svg>'
-    )
+def used_classes(project: Project, image_ids: Container[str]) -> dict[str, set[str]]:
+    """Return the names of the classes of the used boxes in each of some images that has any."""
+    return boxes_csv.used_classes(project.dataset_folder, image_ids)
 
 
 def _remove_excluded(project: Project, ledger: Ledger) -> None:

@@ -15,7 +15,7 @@ from oiyolo.core.image_ids import parse_ids
 from oiyolo.openimages.selection import CORNERS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Container, Iterator
+    from collections.abc import Collection, Container, Iterator, Sequence
     from pathlib import Path
     from typing import BinaryIO
 
@@ -105,28 +105,51 @@ def used_sizes(folder: Path, image_ids: Container[str]) -> npt.NDArray[np.float6
     Raises:
         InputFormError: The table is missing or damaged.
     """
-    _check_intact(folder)
-    path = folder / NAME
     sizes = array("d")
-    try:
-        for size in _used_sizes(path, image_ids):
-            sizes.extend(size)
-    except (FileNotFoundError, ValueError, csv.Error) as error:
-        raise _unreadable_error(path, error) from None
+    for _, *corners in _used_boxes(folder, image_ids, CORNERS):
+        x_min, y_min, x_max, y_max = map(float, corners)
+        sizes.extend((x_max - x_min, y_max - y_min))
     return np.array(sizes).reshape(-1, 2)
 
 
-def _used_sizes(path: Path, image_ids: Container[str]) -> Iterator[tuple[float, float]]:
-    with files.open_text(path) as file:
-        rows = csv.reader(file, strict=True)
-        header = next(rows, [])
-        key, used, *corners = (header.index(name) for name in ("ImageID", "used", *CORNERS))
-        for row in rows:
-            if len(row) != len(header) or row[used] not in _USED:
-                raise ValueError(f"row {rows.line_num}: {','.join(row)[:80]}")
-            if _USED[row[used]] and row[key] in image_ids:
-                x_min, y_min, x_max, y_max = (float(row[corner]) for corner in corners)
-                yield x_max - x_min, y_max - y_min
+def used_classes(folder: Path, image_ids: Container[str]) -> dict[str, set[str]]:
+    """Return the names of the classes of the used boxes in each of some images that has any.
+
+    Args:
+        folder: ``data/dataset``.
+        image_ids: Ids of the images.
+
+    Raises:
+        InputFormError: The table is missing or damaged.
+    """
+    classes: dict[str, set[str]] = {}
+    for image_id, name in _used_boxes(folder, image_ids, ("class",)):
+        classes.setdefault(image_id, set()).add(name)
+    return classes
+
+
+def _used_boxes(
+    folder: Path, image_ids: Container[str], columns: Sequence[str]
+) -> Iterator[list[str]]:
+    """Yield the image id and some columns of the used boxes of some images."""
+    _check_intact(folder)
+    path = folder / NAME
+    try:
+        with files.open_text(path) as file:
+            rows = csv.reader(file, strict=True)
+            header = next(rows, [])
+            key, used, *others = (header.index(name) for name in ("ImageID", "used", *columns))
+            for row in rows:
+                _check_row(row, header, used, rows.line_num)
+                if _USED[row[used]] and row[key] in image_ids:
+                    yield [row[key], *(row[column] for column in others)]
+    except (FileNotFoundError, ValueError, csv.Error) as error:
+        raise _unreadable_error(path, error) from None
+
+
+def _check_row(row: Sequence[str], header: Sequence[str], used: int, number: int) -> None:
+    if len(row) != len(header) or row[used] not in _USED:
+        raise ValueError(f"row {number}: {','.join(row)[:80]}")
 
 
 def _unreadable_error(path: Path, error: Exception) -> InputFormError:

@@ -9,13 +9,21 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final, overload
 
 from oiyolo import __version__
 from oiyolo.core import files, staleness
 from oiyolo.core.errors import UsageError
-from oiyolo.core.results import Plan, Result, format_table, pluralize
+from oiyolo.core.results import (
+    Plan,
+    Result,
+    find_picture,
+    format_table,
+    pluralize,
+    table_html,
+    text_html,
+)
 from oiyolo.darknet import lists
 from oiyolo.dataset_preview.preview import INDEX, remove_preview
 from oiyolo.project.keywords import takes_keys
@@ -34,6 +42,7 @@ from oiyolo.stages.split.group_keys import (
     describe_conflict,
     describe_link,
 )
+from oiyolo.stages.split.imported import given_splits, kept_note, survey_sources
 from oiyolo.stages.split.official import recorded_options as recorded_options  # for other commands
 
 if TYPE_CHECKING:
@@ -44,11 +53,13 @@ if TYPE_CHECKING:
     import pandas as pd
     from typing_extensions import Unpack
 
+    from oiyolo.core.results import Picture
     from oiyolo.project.keywords import SplitStageKeywords
     from oiyolo.project.ledger import Ledger
     from oiyolo.project.project import Project, ProjectLike
     from oiyolo.splits.assign import Assignment
     from oiyolo.stages.split.check import Checked
+    from oiyolo.stages.split.imported import SourceShares
 
 _log = logging.getLogger("oiyolo")
 
@@ -74,6 +85,7 @@ class Split(Result):
         left_out: Number of images that have no split, because they would join groups of different
             splits.
         class_names: Class names in the order of their ids.
+        sources: The sources of the images; ``None`` if none is imported.
     """
 
     folder: Path
@@ -86,6 +98,7 @@ class Split(Result):
     new: int
     left_out: int
     class_names: Sequence[str]
+    sources: SourceShares | None = None
 
     @property
     def page(self) -> Path:
@@ -108,6 +121,12 @@ class Split(Result):
         rows: list[tuple[str, Mapping[str, int]]] = [("images", self.images)]
         rows += [(f"images: {name}", numbers) for name, numbers in self.images_of.items()]
         rows += [(f"objects: {name}", numbers) for name, numbers in self.objects.items()]
+        sources = {} if self.sources is None else self.sources.images
+        total = sum(self.images.values()) or 1
+        rows += [
+            (f"images from {name} ({sum(numbers.values()) / total:.0%})", numbers)
+            for name, numbers in sources.items()
+        ]
         return rows
 
     def as_dict(self) -> dict[str, object]:
@@ -121,28 +140,57 @@ class Split(Result):
             "notes": list(self.notes),
             "new": self.new,
             "left_out": self.left_out,
+            **({} if self.sources is None else {"sources": asdict(self.sources)}),
         }
 
-    def __str__(self) -> str:
+    @property
+    def _headline(self) -> str:
+        return f"split: {pluralize(self.new, 'new image')}"
+
+    def _table(self) -> list[Sequence[object]]:
+        """Return the number of images and objects in each split, and the shares, with a heading."""
         rows: list[Sequence[object]] = [("", *SPLITS, "", *SPLITS)]
         for name, numbers in self._rows():
             total = sum(numbers.values()) or 1
             shares = (f"{numbers[s] / total:.1%}" for s in SPLITS)
             rows.append((name, *(f"{numbers[s]:,}" for s in SPLITS), "", *shares))
+        return rows
+
+    def _notes(self) -> list[str]:
         images = sum(self.images.values())
-        lines = [f"split: {pluralize(self.new, 'new image')}", format_table(rows)]
-        lines.append(
-            f"{pluralize(images, 'image')} in {pluralize(self.groups, 'group')} that stay together "
-            f"(largest: {self.largest_group:,})"
-        )
+        lines = [
+            (
+                f"{pluralize(images, 'image')} in {pluralize(self.groups, 'group')} that stay "
+                f"together (largest: {self.largest_group:,})"
+            )
+        ]
         if self.left_out:
             lines.append(f"left out: {self.left_out:,} ({CONFLICT_REASON})")
-        lines += [f"note: {note}" for note in self.notes]
+        return lines + [f"note: {note}" for note in self.notes]
+
+    def __str__(self) -> str:
+        lines = [self._headline, format_table(self._table()), *self._notes()]
         lines += [f"preview: {self.page}"] if self.page.is_file() else []
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        return str(self.table.to_html()) + "".join(f"<p>{note}</p>" for note in self.notes)
+        return text_html(self._headline) + table_html(self._table()) + text_html(*self._notes())
+
+    def picture(self, name: str) -> Picture:
+        """Return a contact sheet or a chart of the dataset, such as "train" or "positions".
+
+        Raises:
+            UsageError: There is no such picture; its message lists those that exist.
+        """
+        if not self.page.is_file():
+            raise UsageError(
+                "there are no pictures of the dataset",
+                where=str(self.page.parent),
+                expected="contact sheets and charts",
+                found=name,
+                remedy="Set [split] look to true, and run `oiyolo split` again",
+            )
+        return find_picture(sorted(self.page.parent.glob("*")), name)
 
 
 @overload
@@ -424,7 +472,8 @@ def run(project: Project, *, reassign: bool = False) -> Split:
             raise _nothing_prepared_error(project)
         hashes.add_missing(project, ledger)
         authors = authors_of(selection.images)
-        assignment = _assign(project, ledger, candidates, authors)
+        given = given_splits(project, selection.images)
+        assignment = _assign(project, ledger, candidates, authors, given)
         changes = _changes(ledger, assignment, candidates, authors)
         ids_before = {row.image_id for row in ledger.split_records()} if changes else set()
         _write(project, ledger, assignment.of(candidates), changes, selection.class_names)
@@ -435,15 +484,20 @@ def run(project: Project, *, reassign: bool = False) -> Split:
 
 
 def _assign(
-    project: Project, ledger: Ledger, candidates: Sequence[str], authors: Mapping[str, str]
+    project: Project,
+    ledger: Ledger,
+    candidates: Sequence[str],
+    authors: Mapping[str, str],
+    given: Mapping[str, str],
 ) -> Assignment:
     options = project.config.split
     used = _used_boxes(project).drop_duplicates(["ImageID", "class"])
     classes_by_id: dict[str, tuple[str, ...]] = {}
     for image_id, name in _pairs(used):
         classes_by_id[image_id] = (*classes_by_id.get(image_id, ()), name)
-    frozen = {} if project.frozen is None else project.frozen.split_by_id
-    members = build_members(ledger, options, candidates, authors, classes_by_id, frozen=frozen)
+    if project.frozen is not None:
+        given = project.frozen.split_by_id
+    members = build_members(ledger, options, candidates, authors, classes_by_id, given=given)
     ratios = {name: getattr(options, name) for name in SPLITS}
     return assign(members, ratios, options.seed)
 
@@ -522,7 +576,9 @@ def _summarise(project: Project, ledger: Ledger, class_names: Sequence[str], *, 
     positives = Counter(split_by_id[image_id] for image_id in used["ImageID"].unique())
     if sum(positives.values()) < len(split_by_id):
         images_of[_NEGATIVES] = {name: images[name] - positives[name] for name in SPLITS}
-    sizes = outputs.read_table(project.dataset_folder)["group"].value_counts()
+    table = outputs.read_table(project.dataset_folder)
+    sizes = table["group"].value_counts()
+    sources = survey_sources(project, ledger, split_by_id, table)
     largest = int(sizes.max()) if len(sizes) else 0
     return Split(
         folder=project.dataset_folder,
@@ -531,10 +587,11 @@ def _summarise(project: Project, ledger: Ledger, class_names: Sequence[str], *, 
         objects=objects,
         groups=len(sizes),
         largest_group=largest,
-        notes=_notes(project, images, largest),
+        notes=[*_notes(project, images, largest), *(sources.notes if sources else ())],
         new=new,
         left_out=ledger.counts().excluded.get(CONFLICT_REASON, 0),
         class_names=class_names,
+        sources=sources,
     )
 
 
@@ -553,6 +610,8 @@ def _notes(project: Project, images: Mapping[str, int], largest: int) -> list[st
     options, total = official.recorded_options(project), sum(images.values())
     if options.official:
         return ["the splits are Open Images' own subsets; ratios and groups do not apply"]
+    if kept := kept_note(project):
+        return [kept]
     notes = []
     exceeded = [name for name in SPLITS if 0 < getattr(options, name) * total < largest]
     if exceeded and largest > 1:

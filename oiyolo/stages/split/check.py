@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from oiyolo.core import files
 from oiyolo.core.errors import InputFormError
-from oiyolo.core.results import Result, format_table, pluralize
+from oiyolo.core.results import Result, format_table, pluralize, table_html, text_html
 from oiyolo.darknet import lists
 from oiyolo.darknet.lists import REPAIR, ImageCheck
 from oiyolo.imagery.duplicates import NEAR_BITS, hashes_from_texts, widest_cluster
@@ -30,6 +30,7 @@ from oiyolo.stages.split.group_keys import (
     keys_of,
     kind_of,
 )
+from oiyolo.stages.split.imported import kept_note
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -88,9 +89,18 @@ class Checked(Result):
         return {"sound": self.is_sound, "findings": [asdict(item) for item in self.findings]}
 
     def __str__(self) -> str:
-        rows = [(_OUTCOME_TEXTS[item.outcome], item.name, item.message) for item in self.findings]
-        conclusion = "the split is sound" if self.is_sound else "the split is NOT sound"
-        return "\n".join([format_table(rows, right=False), conclusion])
+        return "\n".join([format_table(self._rows(), right=False), self._conclusion])
+
+    def _repr_html_(self) -> str:
+        rows = [("outcome", "part", "message"), *self._rows()]
+        return table_html(rows, right=False) + text_html(self._conclusion)
+
+    def _rows(self) -> list[tuple[str, str, str]]:
+        return [(_OUTCOME_TEXTS[item.outcome], item.name, item.message) for item in self.findings]
+
+    @property
+    def _conclusion(self) -> str:
+        return "the split is sound" if self.is_sound else "the split is NOT sound"
 
 
 def check_split(project: Project) -> Checked:
@@ -116,7 +126,7 @@ def check_split(project: Project) -> Checked:
             _check_files(project, state_by_id, class_count),
             *_check_groups(rows, options),
             _check_chains(rows),
-            _check_ratios(options, ids_by_split, largest_group),
+            _check_ratios(options, ids_by_split, largest_group, kept_note(project)),
         ]
     )
 
@@ -283,13 +293,18 @@ def _check_chains(rows: Sequence[SplitRecord]) -> CheckItem:
 
 
 def _check_ratios(
-    options: SplitOptions, ids_by_split: Mapping[str, list[str] | None], largest_group: int
+    options: SplitOptions,
+    ids_by_split: Mapping[str, list[str] | None],
+    largest_group: int,
+    kept: str,
 ) -> CheckItem:
     counts = {split: len(ids or ()) for split, ids in ids_by_split.items()}
     total = sum(counts.values())
     shares = ", ".join(f"{split} {n / max(total, 1):.1%}" for split, n in counts.items())
     if options.official:
         return CheckItem("ratios", OK, f"{shares}: the shares of Open Images' own subsets")
+    if kept:
+        return CheckItem("ratios", OK, f"{shares}: {kept}")
     tolerance = max(largest_group, 1) + _RATIO_TOLERANCE * total
     problems = [
         f"{split} has {n / max(total, 1):.1%} instead of {getattr(options, split):.1%}, more "

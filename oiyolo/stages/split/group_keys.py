@@ -80,7 +80,12 @@ def describe_conflict(key_by_split: Mapping[str, str]) -> str:
 
 
 def authors_of(images: pd.DataFrame) -> dict[str, str]:
-    """Return each image's author by id: the URL of the profile or, if that is missing, the name."""
+    """Return each image's author by id: the URL of the profile or, if that is missing, the name.
+
+    Imported images have none: whoever is credited for a folder need not have taken one series.
+    """
+    if "Import" in images:
+        images = images[images["Import"] == ""]
     columns = (images[name].tolist() for name in ("ImageID", "AuthorProfileURL", "Author"))
     rows = zip(*columns, strict=True)
     return {image_id: profile or author for image_id, profile, author in rows}
@@ -93,7 +98,7 @@ def build_members(
     authors: Mapping[str, str],
     classes_by_id: Mapping[str, tuple[str, ...]],
     *,
-    frozen: Mapping[str, str],
+    given: Mapping[str, str],
 ) -> list[Member]:
     """Return all images that have a split or need one, with their keys.
 
@@ -103,17 +108,21 @@ def build_members(
         candidates: Ids of the selected images that are prepared.
         authors: Their authors by id.
         classes_by_id: The classes of their boxes by id.
-        frozen: Splits that new images are to get, by id; the options decide about the others.
+        given: Splits that new images are to get, by id; the options decide about the others.
     """
     assigned = ledger.split_records()
     has_split = {row.image_id for row in assigned}
     md5_by_id, hash_by_id = ledger.column("md5"), ledger.column("phash")
     subset_by_id = ledger.column("subset") if options.official else {}
-    given = {i: SPLIT_OF_SUBSET[str(subset)] for i, subset in subset_by_id.items()} | dict(frozen)
+    imported = ledger.original_names() if options.official else {}
+    official = {
+        i: SPLIT_OF_SUBSET[str(subset)] for i, subset in subset_by_id.items() if i not in imported
+    }
+    split_by_id = {**official, **given}
     new = [
         SplitRecord(
             image_id,
-            given.get(image_id, ""),
+            split_by_id.get(image_id, ""),
             str(md5_by_id[image_id] or ""),
             authors.get(image_id, ""),
             str(hash_by_id[image_id] or ""),

@@ -30,8 +30,9 @@ def check_subsets(project: Project) -> None:
             "cannot use the official subsets as splits, because not all of them are selected",
             where=str(project.options_path),
             expected='[dataset] subsets = ["train", "validation", "test"]',
-            found=f"only {', '.join(selected)}",
-            remedy="Select all subsets and run `oiyolo fetch`, or set [split] official = false",
+            found=f"only {', '.join(selected)}" if selected else "none",
+            remedy="Select all subsets and run `oiyolo fetch`, or set [split] official = false"
+            + ("" if selected else "; `oiyolo import --keep-splits` keeps the splits of imports"),
         )
 
 

@@ -89,4 +89,5 @@ def _collect(project: Project, selection: Selection, ledger: Ledger) -> Dataset:
         selected_at=ledger.event_days("select", PENDING),
         fetched_at=ledger.event_days("fetch", FETCHED),
         version=__version__,
+        imports=project.imports(),
     )

@@ -35,6 +35,7 @@ from oiyolo.stages.train.inputs import (
     planned_start,
 )
 from oiyolo.stages.train.training_loop import TrainingLoop, is_final
+from oiyolo.tracking.tracker import TITLES, check_installed
 from oiyolo.training.checkpoints import Checkpoints
 from oiyolo.training.recovery import RecoveryState
 from oiyolo.training.run import (
@@ -48,6 +49,7 @@ from oiyolo.training.run import (
     runs_in,
 )
 from oiyolo.training.score_monitor import map_text
+from oiyolo.training.tracking import send_news
 from oiyolo.trainlog.loading import measure_loading
 from oiyolo.trainlog.parse import read_log
 
@@ -67,6 +69,7 @@ _log = logging.getLogger("oiyolo")
 
 STAGE: Final = "train"
 _MAX_RUNS: Final = 3
+_CHANGE_HEADING: Final = ("section", "option", "stock", "here", "why")
 
 __all__ = ["STAGE", "Detached", "Trained", "train"]
 
@@ -216,6 +219,7 @@ def train(
     if attach:
         return _attach(opened, options={"--detach": detach, "--again": again}, dry_run=dry_run)
     split = split_stage.load_lists(opened)
+    check_installed(opened.config.train.log_to)
     choice = chosen_engine(opened)
     uses_darknet = choice.engine == "darknet"
     if dry_run and uses_darknet and (reason := build_stage.rebuild_reason(opened)):
@@ -264,7 +268,9 @@ def _train(task: TrainingTask, run: Run, choice: EngineChoice) -> Trained:
         if not _is_finished(run, checkpoints):
             _log.info("train: training with %s, because %s", choice.engine, choice.reason)
             seconds = max(TrainingLoop(task, run).run_to_end(), 1e-3)
-        return _trained(run, checkpoints, seconds)
+    if not seconds:
+        send_news(run, task.project.config.train.log_to)
+    return _trained(run, checkpoints, seconds)
 
 
 def _checkpoints_of(task: TrainingTask, run: Run) -> Checkpoints:
@@ -320,6 +326,7 @@ def _as_plan(task: TrainingTask, run: Run | None, choice: EngineChoice, *, detac
         "run": name,
         "engine": choice.engine,
         "map": source,
+        "balance": None if task.balance is None else task.balance.as_dict(),
         "warnings": list(plan.warnings),
     }
     weights, iteration = None, 0
@@ -347,13 +354,17 @@ def _as_plan(task: TrainingTask, run: Run | None, choice: EngineChoice, *, detac
         f"{'resume' if run else 'start'} {name}: {plan.summary}",
         start,
         *plan.reasons,
+        *([] if task.balance is None else [str(task.balance)]),
         map_text(source, task.darknet.fork, task.darknet.engine, has_valid=task.has_valid_images),
         f"train with {choice.engine}, because {choice.reason}",
         f"run {shlex.join(argv)}",
         f"change the network:\n{changes}" if changes else "use the network unchanged",
+        *(f"log to {TITLES[name]}" for name in project.config.train.log_to),
         *(["let it train in the background"] if detach else []),
     ]
-    return Plan("train", actions, {**facts, "command": list(argv), "cfg_diff": changes})
+    facts |= {"command": list(argv), "cfg_diff": changes, "cfg_changes": plan.changes}
+    rows = [list(change.values()) for change in plan.changes]
+    return Plan("train", actions, facts, [_CHANGE_HEADING, *rows])
 
 
 def _trained(run: Run, checkpoints: Checkpoints, seconds: float) -> Trained:

@@ -18,7 +18,7 @@ from oiyolo.core import process
 from oiyolo.core.errors import INTERRUPTED_EXIT_CODE, OiyoloError, error_of
 from oiyolo.core.files import open_binary
 from oiyolo.core.progress import progress
-from oiyolo.core.results import Result
+from oiyolo.core.results import Result, text_html
 from oiyolo.project import config as project_config
 from oiyolo.project.keys import KEYS_BY_NAME
 from oiyolo.training.history import scores_in
@@ -62,6 +62,12 @@ class Detached(Result):
             "host": self.host,
             "output": str(self.run.output_path),
         }
+
+    def _repr_html_(self) -> str:
+        return text_html(
+            f"training {self.run.name} in the background",
+            "oiyolo.plot(follow=True) shows its progress; oiyolo.stop() ends it",
+        )
 
     def __str__(self) -> str:
         here = self.project_folder == Path.cwd()

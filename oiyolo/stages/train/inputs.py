@@ -16,9 +16,11 @@ from oiyolo.networks import builders
 from oiyolo.networks.cfg import read
 from oiyolo.networks.weights import check_weights
 from oiyolo.stages import prepare as prepare_stage
+from oiyolo.stages import select as select_stage
 from oiyolo.stages import split as split_stage
 from oiyolo.stages.train.engine import torch_program
 from oiyolo.training import plan as training_plan
+from oiyolo.training.balance import balance_images
 from oiyolo.training.initial_weights import (
     find_file,
     plan_initial_weights,
@@ -27,11 +29,13 @@ from oiyolo.training.initial_weights import (
 from oiyolo.training.run import fingerprint_of_images, newest_with, runs_in
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from oiyolo.darknet.program import Darknet
     from oiyolo.project.project import Project
     from oiyolo.stages.split import SplitLists
+    from oiyolo.training.balance import Balance
     from oiyolo.training.initial_weights import InitialWeights
     from oiyolo.training.plan import TrainingPlan
     from oiyolo.training.run import Run
@@ -52,6 +56,7 @@ class TrainingTask:
         darknet: The program that trains.
         revision: Its revision; empty if unknown.
         plan: The network, schedule and weights.
+        balance: How often each training image is listed; ``None`` for once.
         recipe: What identifies the run: on any machine, a run with an equal recipe is resumed.
     """
 
@@ -60,6 +65,7 @@ class TrainingTask:
     darknet: Darknet
     revision: str
     plan: TrainingPlan
+    balance: Balance | None
     recipe: dict[str, object]
 
     @property
@@ -77,8 +83,18 @@ class TrainingTask:
 def make_task(project: Project, split: SplitLists, darknet: Darknet, revision: str) -> TrainingTask:
     """Return everything that a training run needs (``make_training_plan``, ``run_recipe``)."""
     plan = make_training_plan(project, split, darknet)
+    balance = make_balance(project, split)
     recipe = run_recipe(project, split, plan)
-    return TrainingTask(project, split, darknet, revision, plan, recipe)
+    return TrainingTask(project, split, darknet, revision, plan, balance, recipe)
+
+
+def make_balance(project: Project, split: SplitLists) -> Balance | None:
+    """Return how often each training image is listed; ``None`` if ``[train] balance`` is 0."""
+    threshold = project.config.train.balance
+    if not threshold:
+        return None
+    ids = list(dict.fromkeys(lists.read_ids(split.list_path("train"))))
+    return balance_images(ids, prepare_stage.used_classes(project, set(ids)), threshold)
 
 
 def following(task: TrainingTask, run: Run | None) -> TrainingTask:
@@ -124,7 +140,9 @@ def run_recipe(project: Project, split: SplitLists, plan: TrainingPlan) -> dict[
     if (path := find_file(plan.weights, project.folder)) is not None:
         check_weights(path)
         weights = files.sha256_of(path)
-    return {**data_recipe(project, split), "network": plan.identity, "weights": weights}
+    recipe = {**data_recipe(project, split), "network": plan.identity, "weights": weights}
+    balance = project.config.train.balance
+    return {**recipe, "balance": balance} if balance else recipe  # older runs have none
 
 
 def data_recipe(project: Project, split: SplitLists) -> dict[str, object]:
@@ -155,8 +173,8 @@ def find_same_run(
         before = runs[-1].record.get("made_from") or {}
         changed = [
             _describe_change(name, runs[-1], plan)
-            for name, value in recipe.items()
-            if before.get(name) != value
+            for name in {**recipe, **before}
+            if before.get(name) != recipe.get(name)
         ]
         _log.info(
             "train: starting a new run: the %s changed since %s",
@@ -208,7 +226,11 @@ def write_inputs(task: TrainingTask, run: Run) -> None:
     split = task.split
     run.weights_folder.mkdir(parents=True, exist_ok=True)
     for name in _LISTS:
-        paths = lists.pad(split_stage.image_paths(task.project, name))
+        paths = split_stage.image_paths(task.project, name)
+        if name == "train" and task.balance is not None:
+            # At the end, so that the lines of the images stay the same.
+            paths = [*paths, *_repeated(paths, task.balance)]
+        paths = lists.pad(paths)
         files.write_text(run.folder / f"{name}.txt", "".join(f"{path}\n" for path in paths))
     files.write_text(run.folder / "obj.names", "".join(f"{n}\n" for n in split.class_names))
     files.write_text(
@@ -225,6 +247,11 @@ def write_inputs(task: TrainingTask, run: Run) -> None:
     files.write_bytes(run.cfg_path, task.plan.cfg.encode())
     changes = task.plan.diff.encode("utf-8", "surrogateescape")
     files.write_bytes(run.folder / "network.diff", changes + b"\n" if changes else b"")
+
+
+def _repeated(paths: Sequence[str], balance: Balance) -> list[str]:
+    by_id = dict(zip(lists.ids_of(paths), paths, strict=True))
+    return [by_id[image_id] for image_id in balance.repeated(by_id)]
 
 
 def initial_weights_of(project: Project, plan: TrainingPlan) -> InitialWeights:
@@ -247,6 +274,16 @@ def planned_start(project: Project, plan: TrainingPlan) -> tuple[Path | None, st
     return start.path, action
 
 
+def _data_sources(project: Project) -> dict[str, Any]:
+    """Return whether images are Open Images', and the stated licence of each import's images."""
+    selection = select_stage.load(project)
+    records = project.imports()
+    return {
+        "open_images": selection.has_open_images,
+        "imports": {n: records[n].licence for n in selection.imports if n in records},
+    }
+
+
 def record_fields(task: TrainingTask) -> dict[str, Any]:
     """Return the fields of ``run.json`` that are known before training starts."""
     cfg = task.plan.cfg
@@ -260,7 +297,9 @@ def record_fields(task: TrainingTask) -> dict[str, Any]:
         "size_wh": list(cfg.size_wh),
         "classes": list(task.split.class_names),
         "cfg_sha256": hashlib.sha256(cfg.encode()).hexdigest(),
+        "balance": None if task.balance is None else task.balance.as_dict(),
         "dataset_fingerprint": task.recipe["dataset"],
+        "data_sources": _data_sources(task.project),
         "list_fingerprints": {
             name: fingerprint_of_images(lists.read_ids(task.split.list_path(name)))
             for name in _LISTS

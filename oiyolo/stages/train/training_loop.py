@@ -52,6 +52,7 @@ from oiyolo.training.recovery import (
 from oiyolo.training.run import FAILED, FINISHED, INTERRUPTED, event_message
 from oiyolo.training.score_monitor import ScoreMonitor, map_text, scoring_process
 from oiyolo.training.supervise import release_memory, supervise
+from oiyolo.training.tracking import TrackingMonitor
 
 if TYPE_CHECKING:
     from oiyolo.networks.cfg import Cfg
@@ -126,6 +127,7 @@ class TrainingLoop:
         self._scores = self._make_score_monitor()
         backup_to = self._options.backup_to
         self._backup = Backup(self._checkpoints, self._keeper, backup_to) if backup_to else None
+        self._tracking = TrackingMonitor(run, self._options.log_to)
 
     def _check_files(self) -> None:
         """Check everything that darknet will read and write, and log the warnings."""
@@ -141,6 +143,7 @@ class TrainingLoop:
             scores_weights=self._map_source == "own",
             engine=self._task.darknet.engine,
             image_bytes=prepare_stage.prepared_bytes(self._task.project),
+            repeats=0 if self._task.balance is None else self._task.balance.repeat_count,
         )
         for warning in warnings:
             _log.warning("train: %s", warning)
@@ -192,6 +195,7 @@ class TrainingLoop:
                 self._scores.close()
             if self._backup is not None:
                 self._backup.close()
+            self._tracking.close()
         return self._record.seconds
 
     def _run_attempts(self) -> None:
@@ -333,6 +337,7 @@ class TrainingLoop:
             monitors.append(WarmUp(attempt.warm_up))
         if self._backup is not None:
             monitors.append(self._backup)
+        monitors.append(self._tracking)
         return monitors
 
     def _make_early_stopping(self) -> EarlyStopping:
@@ -468,6 +473,8 @@ class TrainingLoop:
         name = self._run.name
         start = f"resuming {name} at iteration {done:,}" if done else f"starting {name}"
         _log.info("train: %s: %s", start, self._plan.summary)
+        if self._task.balance is not None:
+            _log.info("train: will %s", self._task.balance)
         if self._task.has_valid_images:  # otherwise the preflight checks have warned
             darknet = self._task.darknet
             text = map_text(self._map_source, darknet.fork, darknet.engine)

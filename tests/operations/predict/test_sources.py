@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from oiyolo.core.errors import UsageError
-from oiyolo.operations.predict.earlier import write_record
+from oiyolo.inference.earlier import write_record
 from oiyolo.operations.predict.sources import MediaSource, find_sources, output_names
 
 

@@ -31,6 +31,7 @@ def test_every_option_arrives_as_it_was_given(tmp_path: Path) -> None:
         "patience": 0,
         "currency": "",
         "backup_to": "gs://bucket/p",
+        "log_to": ["mlflow", "wandb"],
     }
     given = config.load(path, options, {})
     variables = option_variables(Project(tmp_path, given))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from oiyolo.darknet.labels import count_boxes, label_errors
+from oiyolo.imagery.darknet_labels import count_boxes, label_errors
 
 VALID = (
     *("0 0.5 0.5 0.2 0.2", "1 .5 .5 .2 .2", "+1 5e-1 0.5 2E-1 0.2", "00 1.0 1 1. 1", "0 0 0 .1 .1"),

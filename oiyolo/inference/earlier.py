@@ -35,6 +35,11 @@ def read_record(folder: Path) -> dict[str, str]:
     return dict(zip(texts[::2], texts[1::2], strict=False))
 
 
+def has_record(folder: Path) -> bool:
+    """Return whether a folder contains outputs of a prediction."""
+    return (folder / _RECORD_NAME).is_file()
+
+
 def write_record(folder: Path, names: Iterable[str], *, complete: bool = True) -> None:
     """Record outputs, in addition to those that are still in the folder.
 

@@ -1,8 +1,8 @@
 """Labels as darknet reads them: ``fscanf(file, "%d %f %f %f %f", ...)`` until a field is missing.
 
-See ``read_boxes`` in src/data.c of pjreddie/darknet and ``read_boxes`` in AlexeyAB's. Nothing has to
-stand between two fields, and a line feed is a blank like any other. So darknet reads ``0.0 .5`` as
-the class 0 and the number .0, a line with a field too many shifts all later boxes, and the first
+See ``read_boxes`` in src/data.c of pjreddie/darknet and ``read_boxes`` in AlexeyAB's. Nothing has
+to stand between two fields, and a line feed is a blank like any other. So darknet reads ``0.0 .5``
+as the class 0 and the number .0, a line with a field too many shifts all later boxes, and the first
 word that is not a number ends the label without an error. A label is valid if darknet reads from
 each line the five numbers that are written there.
 """

@@ -1,7 +1,7 @@
 """select: choose images and boxes by class.
 
-Reads Open Images' official files, writes ``data/selection/{boxes.csv, images.csv, selection.json,
-url-list-0001.tsv, ...}`` and records the images in the ledger.
+Reads Open Images' official files and the tables of imports, writes ``data/selection/{boxes.csv,
+images.csv, selection.json, url-list-0001.tsv, ...}`` and records the images in the ledger.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import hashlib
 import logging
 import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, TypedDict, overload
 
@@ -21,16 +21,25 @@ from oiyolo import __version__
 from oiyolo.core import files, records, staleness
 from oiyolo.core.errors import InputFormError, NewerVersionError, UsageError
 from oiyolo.core.image_ids import parse_ids
-from oiyolo.core.results import Plan, Result, format_table, pluralize
+from oiyolo.core.results import Plan, Result, format_table, pluralize, table_html, text_html
 from oiyolo.net.urls import display_url, without_secrets
 from oiyolo.openimages import selection, tables
 from oiyolo.openimages.cache import Cache, CachedFile
-from oiyolo.openimages.classes import read_hierarchy, read_names, select_classes
+from oiyolo.openimages.classes import read_hierarchy, read_names
 from oiyolo.openimages.releases import TABLES, check_subsets, release
 from oiyolo.project import config as options_of
+from oiyolo.project import imports as imports_of
 from oiyolo.project.keywords import takes_keys
 from oiyolo.project.ledger import SelectionChange
 from oiyolo.project.project import open_project
+from oiyolo.stages.select.imported import (
+    COLUMNS,
+    ImportedTables,
+    add_flags,
+    classes_of,
+    describe_places,
+    names_in,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -40,6 +49,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from typing_extensions import Unpack
 
+    from oiyolo.core.results import Picture
     from oiyolo.openimages.cache import StreamedFile
     from oiyolo.openimages.classes import SelectedClass
     from oiyolo.openimages.csvscan.scan import ScanResult
@@ -104,7 +114,7 @@ class Selection(Result):
     @cached_property
     def images(self) -> pd.DataFrame:
         """One row per image: Open Images' columns, then ``negative``, ``present``, ``absent``."""
-        texts = dict.fromkeys((*tables.IMAGE_COLUMNS, "present", "absent"), str)
+        texts = dict.fromkeys((*tables.IMAGE_COLUMNS, *COLUMNS, "present", "absent"), str)
         return self._table("images.csv", texts | {"Rotation": float})
 
     def _table(self, name: str, types: Mapping[str, type]) -> pd.DataFrame:
@@ -119,7 +129,8 @@ class Selection(Result):
         )
         ids = table["ImageID"].tolist()
         parse_ids(ids, where=str(path), first_row=_FIRST_ROW, remedy=SELECT_AGAIN)
-        check_subsets(table["Subset"].unique(), where=str(path), remedy=SELECT_AGAIN)
+        subsets = filter(None, table["Subset"].unique())  # imported images need not have one
+        check_subsets(subsets, where=str(path), remedy=SELECT_AGAIN)
         return table
 
     def damage(self, name: str) -> str:
@@ -180,25 +191,63 @@ class Selection(Result):
         """Return the content of ``selection.json``."""
         return dict(self.summary)
 
+    def photographs(self, count: int = 12) -> Picture:
+        """Return a picture of fetched photographs as they are stored, with all of their boxes.
+
+        Args:
+            count: Maximum number of photographs, which are chosen at random, but always the same.
+
+        Raises:
+            UsageError: No selected image has been fetched.
+        """
+        from oiyolo.dataset_preview.photographs import draw_photographs  # noqa: PLC0415  (Pillow)
+
+        return draw_photographs(self.boxes, self.folder.parent / "images", count)
+
     def __str__(self) -> str:
+        return "\n".join([self._headline, format_table(self._class_rows()), *self._notes()])
+
+    def _repr_html_(self) -> str:
+        table = table_html(self._class_rows())
+        return text_html(self._headline) + table + text_html(*self._notes())
+
+    @property
+    def _headline(self) -> str:
+        images, boxes = self.summary["images"], self.summary["boxes"]
+        return f"selected {pluralize(images, 'image')}, {pluralize(boxes, 'box')}"
+
+    def _class_rows(self) -> list[Sequence[object]]:
         rows: list[Sequence[object]] = [("class", "images", "boxes", "merged subclasses")]
         for name, numbers in self.summary["classes"].items():
             merged = ", ".join(self.summary["folded_in"].get(name, ())) or "-"
             rows.append((name, f"{numbers['images']:,}", f"{numbers['boxes']:,}", merged))
+        return rows
+
+    def _notes(self) -> list[str]:
+        """Return what imports add, and what is excluded, line by line."""
         lines = [
-            (
-                f"selected {pluralize(self.summary['images'], 'image')}, "
-                f"{pluralize(self.summary['boxes'], 'box')}"
-            ),
-            format_table(rows),
+            f"from the import {name}: {pluralize(numbers['images'], 'image')}, "
+            f"{pluralize(numbers['boxes'], 'box')}"
+            for name, numbers in self.imports.items()
         ]
         lines += [
             f"excluded: {n:,} {why}"
             for why, n in self.summary["excluded"].items()
             if why != selection.BEYOND_LIMIT
         ]
-        lines += [self.limit_note] if self.limit_note else []
-        return "\n".join(lines)
+        return lines + ([self.limit_note] if self.limit_note else [])
+
+    @property
+    def imports(self) -> Mapping[str, Mapping[str, int]]:
+        """Number of selected images and used boxes of each import; empty without imports."""
+        numbers: Mapping[str, Mapping[str, int]] = self.summary.get("imports", {})
+        return numbers
+
+    @property
+    def has_open_images(self) -> bool:
+        """Whether some of the images are Open Images' and not imported."""
+        imported = sum(numbers["images"] for numbers in self.imports.values())
+        return int(self.summary.get("images", 0)) > imported
 
     @property
     def limit_note(self) -> str:
@@ -319,6 +368,35 @@ def load_current(project: Project) -> Selection:
     return selected
 
 
+def imported_classes(project: Project) -> tuple[set[str], bool]:
+    """Return the names of the imported classes whose boxes the project uses.
+
+    The site is not asked.
+
+    Returns:
+        The names, and whether they are complete: without Open Images' hierarchy, subclasses of its
+        classes are missing.
+    """
+    imported = ImportedTables.of(project, {})
+    names = names_in(imported, project.config.dataset.classes)
+    if not project.uses_open_images:
+        return names, True
+    options = project.config.openimages
+    official = release(options.release)
+    with contextlib.closing(Cache(project.cache_folder, options.base_url)) as cache:
+        found = [cache.find(file) for file in (official.classes, official.hierarchy)]
+    paths = [file.path for file in found if file is not None]
+    if len(paths) < len(found):
+        return names, False
+    official_names, descendants = read_names(paths[0]), read_hierarchy(paths[1])
+    imported = ImportedTables.of(project, official_names)
+    with contextlib.suppress(UsageError):  # select names the wrong class
+        classes = _classes_of(project, imported, official_names, descendants)
+        mids = {mid for chosen in classes for mid in chosen.mids}
+        return {name for name, mid in imported.mid_by_class.items() if mid in mids}, True
+    return names, False
+
+
 class _SavedRecipe(TypedDict):
     options: dict[str, Any]
     files: dict[str, str]
@@ -341,6 +419,9 @@ def recorded_inputs(project: Project) -> tuple[dict[str, Any], dict[str, str]]:
 def _local_recipe(project: Project) -> dict[str, object]:
     """Return the part of a selection's recipe that is known without asking the site."""
     options = options_of.as_dict(project.config.dataset)
+    imported = {name: record.fingerprint for name, record in project.imports().items()}
+    if not imported:
+        del options["difficult"]  # no box of Open Images is marked as difficult
     if project.frozen is not None:
         options["frozen"] = project.frozen.fingerprint
     recipe: dict[str, object] = {
@@ -352,6 +433,8 @@ def _local_recipe(project: Project) -> dict[str, object]:
         recipe["the list of withdrawn images"] = staleness.fingerprint(
             sorted(project.withdrawals())
         )
+    if imported:
+        recipe["imports"] = imported
     return recipe
 
 
@@ -394,7 +477,7 @@ def preview(
         official = release(options.release)
         subsets = [official.subsets[subset] for subset in project.config.dataset.subsets]
         tables_of = [getattr(subset, kind) for subset in subsets for kind in TABLES]
-        required = [official.classes, official.hierarchy]
+        required = [official.classes, official.hierarchy] if subsets else []
         missing = [
             file
             for file in (required if options.stream else [*required, *tables_of])
@@ -409,7 +492,7 @@ def preview(
         reason = inputs.stale_reason()
         if reason is None:
             return SelectPreview([])
-        if options.stream:
+        if options.stream and subsets:
             _check_available(cache, tables_of)
             return SelectPreview([f"stream the annotations from {site}, and search for {names}"])
         chosen = inputs.choose()
@@ -435,6 +518,7 @@ def run(project: Project, *, guard: Guard | None = None, needs_site: bool = Fals
         InputFormError: An official file is damaged.
     """
     base_url = project.config.openimages.base_url
+    imports_of.recover(project.imports_folder)
     with contextlib.closing(Cache(project.cache_folder, base_url, needs_site=needs_site)) as cache:
         inputs = _Inputs(project, cache)
         reason = inputs.stale_reason()
@@ -472,8 +556,15 @@ class _Inputs:
         official = release(options.release)
         self._project = project
         self._recipe_path = project.selection_folder / _RECIPE_FILE
-        self._class_files = cache.get(official.classes), cache.get(official.hierarchy)
-        self.classes = _classes(project, *(file.path for file in self._class_files))
+        self._class_files: tuple[CachedFile, ...] = ()
+        official_names: Mapping[str, str] = {}
+        descendants: Mapping[str, frozenset[str]] = {}
+        if project.uses_open_images:
+            self._class_files = cache.get(official.classes), cache.get(official.hierarchy)
+            names_path, hierarchy_path = (file.path for file in self._class_files)
+            official_names, descendants = read_names(names_path), read_hierarchy(hierarchy_path)
+        self.imported = ImportedTables.of(project, official_names)
+        self.classes = _classes(project, self.imported, official_names, descendants)
         self._tables_of = {
             subset: _SubsetTables(cache, official.subsets[subset], subset, options)
             for subset in project.config.dataset.subsets
@@ -505,20 +596,35 @@ class _Inputs:
 
     def choose(self) -> _Choice:
         """Read the official tables, and choose images and boxes."""
-        return _choose(self._project, self.classes, self._tables_of)
+        return _choose(self._project, self.classes, self._tables_of, self.imported)
 
 
-def _classes(project: Project, names_path: Path, hierarchy_path: Path) -> tuple[SelectedClass, ...]:
+def _classes(
+    project: Project,
+    imported: ImportedTables,
+    official_names: Mapping[str, str],
+    descendants: Mapping[str, frozenset[str]],
+) -> tuple[SelectedClass, ...]:
     try:
-        return select_classes(
-            project.config.dataset.classes,
-            read_names(names_path),
-            read_hierarchy(hierarchy_path),
-            include_descendants=project.config.dataset.include_descendants,
-        )
+        return _classes_of(project, imported, official_names, descendants)
     except UsageError:
         project.discard_if_new()  # do not leave a new project with a misspelt class
         raise
+
+
+def _classes_of(
+    project: Project,
+    imported: ImportedTables,
+    official_names: Mapping[str, str],
+    descendants: Mapping[str, frozenset[str]],
+) -> tuple[SelectedClass, ...]:
+    return classes_of(
+        project.config.dataset.classes,
+        imported,
+        official_names,
+        descendants,
+        include_descendants=project.config.dataset.include_descendants,
+    )
 
 
 class _SubsetTables:
@@ -576,18 +682,35 @@ class _Choice:
         images: The images' rows of the image list.
         bad_rows: Number of skipped rows by URL.
         why_empty: Why no image is selected; empty if some are.
+        names: Name in the ledger of each imported image, withdrawn ones included.
     """
 
     tables: selection.SelectionTables
     images: pd.DataFrame
     bad_rows: Mapping[str, int]
     why_empty: str
+    names: Mapping[str, str]
 
     @property
     def subset_by_id(self) -> dict[str, str]:
         """The subset of each image that matches the options, withdrawn ones included."""
         chosen = self.images["ImageID"].tolist(), self.images["Subset"].tolist()
         return {**self.tables.withdrawn, **dict(zip(*chosen, strict=True))}
+
+    @property
+    def import_counts(self) -> dict[str, dict[str, int]]:
+        """Number of images and used boxes of each import."""
+        if "Import" not in self.images:
+            return {}
+        import_by_id = self.images.set_index("ImageID")["Import"]
+        images = import_by_id.value_counts()
+        used = self.tables.boxes.loc[self.tables.boxes["used"], "ImageID"]
+        boxes = used.map(import_by_id).value_counts()
+        return {
+            str(name): {"images": int(count), "boxes": int(boxes.get(name, 0))}
+            for name, count in sorted(images.items(), key=str)
+            if name != ""
+        }
 
     def check(self, guard: Guard | None, change: SelectionChange | None) -> None:
         """Raise if the guard, if any, rejects the change, or if no image is selected."""
@@ -604,41 +727,82 @@ class _Choice:
 
 
 def _choose(
-    project: Project, classes: tuple[SelectedClass, ...], tables_of: Mapping[str, _SubsetTables]
+    project: Project,
+    classes: tuple[SelectedClass, ...],
+    tables_of: Mapping[str, _SubsetTables],
+    imported: ImportedTables,
 ) -> _Choice:
-    """Read the official tables, and choose images and boxes."""
+    """Read the official tables and those of imports, and choose images and boxes."""
     mids = [mid for chosen in classes for mid in chosen.mids]
     subset_boxes = [t.read("boxes", tables.read_boxes, mids) for t in tables_of.values()]
     # Half a second, not needed if nothing changed; streams have started to download by now.
     import pandas as pd  # noqa: PLC0415
 
-    boxes = pd.concat(subset_boxes, ignore_index=True)
+    boxes = pd.concat([*subset_boxes, *imported.boxes(mids)], ignore_index=True)
     del subset_boxes
     labels = pd.concat(
-        [t.read("labels", tables.read_labels, mids) for t in tables_of.values()], ignore_index=True
+        [
+            *(t.read("labels", tables.read_labels, mids) for t in tables_of.values()),
+            *imported.labels(classes),
+        ],
+        ignore_index=True,
     )
+    if imported.records:
+        boxes = add_flags(boxes)
+        _check_ids(imported, boxes, labels)
     options = project.config.dataset
     frozen = None if project.frozen is None else project.frozen.split_by_id.keys()
     limits = selection.SelectionLimits(project.withdrawals().keys(), frozen)
     chosen = selection.select_images(boxes, labels, classes, options, limits)
     why_empty = ""
     if chosen.images.empty:
-        why_empty = selection.explain_empty(boxes, chosen.excluded, classes, options)
-    ids_of = {subset: rows["ImageID"].tolist() for subset, rows in chosen.images.groupby("Subset")}
-    image_rows = pd.concat(
-        [
-            subset_tables.read("images", tables.read_images, ids_of.get(subset, []))
-            for subset, subset_tables in tables_of.items()
-        ]
+        places = describe_places(options.subsets, imported)
+        why_empty = selection.explain_empty(boxes, chosen.excluded, classes, options, places)
+    groups = chosen.images.groupby("Subset")["ImageID"]
+    ids_of: dict[str, list[str]] = {str(subset): ids.tolist() for subset, ids in groups}
+    image_rows: list[pd.DataFrame] = [
+        subset_tables.read("images", tables.read_images, ids_of.get(subset, []))
+        for subset, subset_tables in tables_of.items()
+    ]
+    images = pd.concat([*image_rows, *imported.images(ids_of)]).merge(
+        chosen.images.drop(columns="Subset"), on="ImageID"
     )
-    images = image_rows.merge(chosen.images.drop(columns="Subset"), on="ImageID")
     images = images.sort_values("ImageID").reset_index(drop=True)
     if len(images) < len(chosen.images):  # rows that were malformed and skipped
         chosen = selection.restrict_to(
             chosen, set(images["ImageID"]), "no whole row in the image list"
         )
     bad_rows = {url: n for t in tables_of.values() for url, n in t.bad_rows.items()}
-    return _Choice(chosen, images, bad_rows, why_empty)
+    if not imported.records:
+        return _Choice(chosen, images, bad_rows, why_empty, {})
+    return _with_own_subsets(_Choice(chosen, images, bad_rows, why_empty, {}), imported)
+
+
+def _check_ids(imported: ImportedTables, boxes: pd.DataFrame, labels: pd.DataFrame) -> None:
+    """Raise if an imported image has the id of another one, in the import or in Open Images."""
+    pairs = [
+        pair
+        for table in (boxes, labels)
+        for pair in zip(table["ImageID"].tolist(), table["Subset"].tolist(), strict=True)
+    ]
+    imported.check_ids(pair for pair in pairs if not imports_of.is_import_source(pair[1]))
+
+
+def _with_own_subsets(choice: _Choice, imported: ImportedTables) -> _Choice:
+    """Return a choice in which imported images have the subset of their source, and names."""
+    ids = [*choice.images["ImageID"].tolist(), *choice.tables.withdrawn]
+    found = imported.subset_and_name(ids)
+    subset_by_id = {image_id: subset for image_id, (subset, _) in found.items()}
+    boxes = choice.tables.boxes
+    pairs = zip(boxes["ImageID"].tolist(), boxes["Subset"].tolist(), strict=True)
+    boxes = boxes.assign(Subset=[subset_by_id.get(i, subset) for i, subset in pairs])
+    withdrawn = {i: subset_by_id.get(i, subset) for i, subset in choice.tables.withdrawn.items()}
+    return replace(
+        choice,
+        tables=replace(choice.tables, boxes=boxes, withdrawn=withdrawn),
+        images=choice.images.fillna(dict.fromkeys(COLUMNS, "")),
+        names={image_id: name for image_id, (_, name) in found.items()},
+    )
 
 
 def _write(project: Project, inputs: _Inputs, choice: _Choice, guard: Guard | None) -> Selection:
@@ -670,18 +834,22 @@ def _write(project: Project, inputs: _Inputs, choice: _Choice, guard: Guard | No
         "classes": selection.count_per_class(chosen, classes),
         "negatives": int(images["negative"].sum()),
         "folded_in": _count_merged_boxes(chosen.boxes, classes),
-        "labels": {c.name: list(c.mids) for c in classes},
+        # An imported class that Open Images lacks has its name in place of a MID.
+        "labels": {c.name: [mid for mid in c.mids if mid != c.name] for c in classes},
         "excluded": chosen.excluded,
         "bad_rows": choice.bad_rows,
         "tables": written,
         "fingerprint": staleness.fingerprint({name: t["sha256"] for name, t in written.items()}),
     }
+    if counts := choice.import_counts:
+        summary["imports"] = counts
     withdrawn = {i: row.message for i, row in project.withdrawals().items()}
     with project.ledger() as ledger:
-        changed = ledger.reselect(choice.subset_by_id, withdrawn)
+        changed = ledger.reselect(choice.subset_by_id, withdrawn, choice.names)
     files.write_json(folder / "selection.json", summary)
     selected = Selection(folder, summary)
-    _log_changes(selected, changed, project.config.dataset.subsets)
+    places = describe_places(project.config.dataset.subsets, inputs.imported)
+    _log_changes(selected, changed, places)
     return selected
 
 
@@ -698,16 +866,16 @@ def _describe(change: SelectionChange) -> str:
     return f"{added} added, {change.kept:,} unchanged, {change.dropped:,} removed"
 
 
-def _log_changes(selected: Selection, changed: SelectionChange, subsets: Sequence[str]) -> None:
+def _log_changes(selected: Selection, changed: SelectionChange, places: str) -> None:
     _log.info("select: %s", _describe(changed))
     if selected.limit_note:
         _log.info("select: %s", selected.limit_note)
     empty = [name for name, count in selected.summary["classes"].items() if not count["boxes"]]
     if empty:
         _log.warning(
-            "select: no box of %s is selected from the subset %s",
+            "select: no box of %s is selected from %s",
             ", ".join(empty),
-            ", ".join(subsets),
+            places,
         )
 
 
