@@ -161,8 +161,9 @@ def write_coco(folder: Path, voc: Path, images: int, boxes: int) -> Path:
         file.write(f'{{"categories": [{{"id": 1, "name": "nut"}}], "images": [{listed}]')
         separator = ', "annotations": ['
         for number in range(boxes):
-            box = {"id": number, "image_id": number % images, "category_id": 1, "iscrowd": 0}
-            box |= {"bbox": rng.uniform(1, 200, 4).round(2).tolist(), "segmentation": [polygon]}
+            box: dict[str, object] = {"id": number, "image_id": number % images}
+            box |= {"category_id": 1, "iscrowd": 0, "segmentation": [polygon]}
+            box |= {"bbox": rng.uniform(1, 200, 4).round(2).tolist()}
             file.write(separator + json.dumps(box))
             separator = ","
         file.write("]}")

@@ -99,9 +99,11 @@ def test_the_same_log_gives_the_same_bytes(
         pytest.param(log_text(1), id="one iteration"),
         pytest.param(log_text(2), id="two iterations"),
         pytest.param(log_text(40, nan_from=5), id="nan from 5 on"),
-        pytest.param(log_text(3, nan_from=1), id="nan throughout"),
-        pytest.param(log_text(40, layers=()), id="no region lines"),
-        pytest.param(log_text(40, layers=tuple(range(70))), id="seventy layers"),
+        pytest.param(log_text(3, nan_from=1), id="nan throughout", marks=pytest.mark.slow),
+        pytest.param(log_text(40, layers=()), id="no region lines", marks=pytest.mark.slow),
+        pytest.param(
+            log_text(40, layers=tuple(range(70))), id="seventy layers", marks=pytest.mark.slow
+        ),
         pytest.param("1: 0.0, 0.0 avg, 0.0 rate, 0.0 seconds, 8 images\n" * 3, id="only zeros"),
         pytest.param(
             f"1: {'9' * 60}, -{'9' * 39} avg, 0.0 rate, 0.0 seconds, 8 images\n"
@@ -110,10 +112,20 @@ def test_the_same_log_gives_the_same_bytes(
         ),
         pytest.param(log_text(40) + START + log_text(20), id="restarted from scratch"),
         pytest.param(
-            START + log_text(60) + (START + log_text(60, first=31)) * 2, id="resumed twice"
+            START + log_text(60) + (START + log_text(60, first=31)) * 2,
+            id="resumed twice",
+            marks=pytest.mark.slow,
         ),
-        pytest.param(log_text(40).replace("0.1 seconds", "0.0 seconds"), id="no iteration times"),
-        pytest.param(log_text(120).replace("(mAP@0.50)", "(mAP@0.75)", 1), id="two thresholds"),
+        pytest.param(
+            log_text(40).replace("0.1 seconds", "0.0 seconds"),
+            id="no iteration times",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            log_text(120).replace("(mAP@0.50)", "(mAP@0.75)", 1),
+            id="two thresholds",
+            marks=pytest.mark.slow,
+        ),
         pytest.param("9" * 12 + ": 1, 1 avg, 1 rate, 1 seconds, 1 images\n", id="huge iteration"),
     ],
 )
@@ -261,8 +273,12 @@ def test_the_map_chart_shows_scores_with_their_interval_and_darknets_map() -> No
     "scores",
     [
         pytest.param(SCORES, id="several"),
-        pytest.param(SCORES[:1], id="one"),
-        pytest.param([CheckpointScore(20, 0.5, math.nan, (math.nan, math.nan))], id="valid alone"),
+        pytest.param(SCORES[:1], id="one", marks=pytest.mark.slow),
+        pytest.param(
+            [CheckpointScore(20, 0.5, math.nan, (math.nan, math.nan))],
+            id="valid alone",
+            marks=pytest.mark.slow,
+        ),
         pytest.param([CheckpointScore(i, 0.5, 0.5, (0.4, 0.6)) for i in range(1, 201)], id="many"),
     ],
 )
@@ -353,6 +369,7 @@ def test_smoothing_windows_are_odd_and_bounded() -> None:
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="there are no real logs in ../shared/real")
+@pytest.mark.slow
 def test_charts_of_real_logs(tmp_path: Path) -> None:
     def saved(log: TrainLog, name: str) -> list[str]:
         paths = training.save_charts(log, tmp_path / name, title=name)

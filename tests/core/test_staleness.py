@@ -62,7 +62,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(st.dictionaries(st.text(), JSON), st.dictionaries(st.text(), JSON))
 def test_a_fingerprint_depends_on_the_value_and_not_on_the_order_of_its_keys(
     value: dict[str, object], other: dict[str, object]

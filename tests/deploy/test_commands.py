@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from tests.deploy.conftest import DEPLOY, ROOT
-from tests.support.command_line import COMMANDS
+from tests.support.command_line import parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -175,7 +175,5 @@ def _documented_commands() -> Iterator[list[str]]:
 def test_the_page_uses_commands_and_options_that_exist() -> None:
     commands = list(_documented_commands())
     assert {"init", "fetch", "split", "train", "push", "pull", "doctor"} <= {c[0] for c in commands}
-    for name, *words in commands:
-        command = COMMANDS[name]
-        with command.make_context(name, list(words)):
-            pass
+    for words in commands:
+        parse(words)

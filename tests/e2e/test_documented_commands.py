@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 import pytest
 
-from oiyolo.cli import commands
 from oiyolo.project.keys import KEYS_BY_NAME
 from tests.support import documented
+from tests.support.command_line import parse
 from tests.support.mirror_facts import fates
 
 if TYPE_CHECKING:
@@ -52,16 +52,6 @@ def shortened(command: str) -> str:
     for long, short in SHORT.items():
         command = command.replace(long, short)
     return command
-
-
-def parse(words: list[str]) -> None:
-    """Raise if the command line refuses the words."""
-    command: click.Command = commands
-    while isinstance(command, click.Group):
-        name, *words = words
-        command = command.commands[name]
-    with command.make_context(name, list(words)):
-        pass
 
 
 @pytest.mark.parametrize("page", [README, *PAGES], ids=lambda path: path.stem)

@@ -183,7 +183,9 @@ def readable(original: Path) -> Iterator[Path]:
     shutil.rmtree(parent)
 
 
-@pytest.mark.parametrize("run", [as_nobody, on_read_only_mount])
+@pytest.mark.parametrize(
+    "run", [pytest.param(as_nobody, marks=pytest.mark.slow), on_read_only_mount]
+)
 def test_a_read_only_project_can_be_read_and_its_ledger_is_not_called_damaged(
     readable: Path, run: Callable[[list[list[str]], Path], list[tuple[int, str]]]
 ) -> None:
@@ -198,6 +200,7 @@ def test_a_read_only_project_can_be_read_and_its_ledger_is_not_called_damaged(
     assert sorted(path.name for path in readable.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_a_read_only_ledger_of_a_killed_process_shows_the_newest_state(readable: Path) -> None:
     script = textwrap.dedent(
         """

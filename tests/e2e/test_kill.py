@@ -366,6 +366,7 @@ def test_an_interrupted_fetch_is_resumed(
 
 
 @pytest.mark.darknet
+@pytest.mark.slow
 def test_an_interrupted_training_is_resumed(
     cli: Cli,
     shell: Shell,

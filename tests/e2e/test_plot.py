@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from PIL import Image
 
 import oiyolo
 from oiyolo.core import files, locks, progress
@@ -548,9 +549,11 @@ def test_the_library_returns_result_objects(project: Path, log: Path) -> None:
     assert isinstance(plotted, Plotted)
     assert len(plotted.log) == 60
     assert plotted.verdict.startswith("finished")
+    Image.new("RGB", (8, 8)).save(project / "runs/demo-001/charts/overview.png")
     assert plotted._repr_html_().count("<img") == 1
     compared = oiyolo.plot(project, log=["demo-001", log])
     assert isinstance(compared, Compared)
+    Image.new("RGB", (8, 8)).save(compared.charts[0])
     assert compared._repr_html_().count("<img") == 1
     followed = oiyolo.plot(log=log, follow=True, every_s=0.05, idle_s=0.1)
     assert isinstance(followed, Plotted)

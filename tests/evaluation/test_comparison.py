@@ -179,6 +179,7 @@ def test_a_score_of_one_image_has_no_interval(tables: Tables) -> None:
     assert compared.to_json()["classes"]["y"]["difference"] is None
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_detections_times_resamples(random_tables: RandomTables) -> None:
     first, truth = random_tables(1, images=60, classes=1)
     rows = np.random.default_rng(1).integers(0, len(first), 12_000)

@@ -221,7 +221,6 @@ def test_an_unknown_keyword_is_rejected_with_the_most_similar_one(tmp_path: Path
         ("dataset.include_descendants", "1"),
         ("dataset.include_descendants", '"yes"'),
         ("dataset.subsets", '["training"]'),
-        ("dataset.subsets", "[]"),
         ("dataset.limit", "-1"),
         ("dataset.limit", "1.5"),
         ("dataset.limit", '"10"'),

@@ -84,6 +84,7 @@ def test_max_loss_of_the_project_applies(fetched: Path, own_site: Site, cli: Cli
     cli.ok("refresh", "--max-loss", "0.9", project=fetched)
 
 
+@pytest.mark.slow
 def test_a_refresh_of_an_unreachable_site_exits_4_although_all_files_are_cached(
     fetched: Path, own_site: Site, cli: Cli
 ) -> None:

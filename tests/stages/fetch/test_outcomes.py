@@ -246,6 +246,7 @@ def check_next_fetch(site: ScriptedSite, project: Project, photos: list[Photo]) 
     assert {path for path in site.requests if path in site.answers} == pending
 
 
+@pytest.mark.slow
 def test_2000_images_end_in_the_right_states(
     scripted_site: ScriptedSite, make_selected_project: Callable[..., Project]
 ) -> None:
