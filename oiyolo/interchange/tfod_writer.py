@@ -113,7 +113,7 @@ cd "$(dirname "$0")"
 }
 _DOCKERFILE: Final = """\
 FROM python:{python}
-WORKDIR /work
+WORKDIR /tfod
 RUN pip install --no-cache-dir uv==0.13.9
 COPY requirements.txt overrides.txt ./
 RUN uv pip install --system --no-cache --override overrides.txt -r requirements.txt
@@ -152,7 +152,7 @@ spec:
               memory: 8Gi
           volumeMounts:
             - name: training
-              mountPath: /work/{training}
+              mountPath: /tfod/{training}
       volumes:
         - name: training
           persistentVolumeClaim:

@@ -39,10 +39,6 @@ _GIVE_ONE: Final = (
     "of darknet (`oiyolo predict` also takes --model FILE.onnx)"
 )
 _TRAIN_AGAIN: Final = "Restore it from a copy, or use another detector"
-_DATA_LICENCES: Final = (
-    "not stated; Open Images' annotations are licensed CC BY 4.0 by Google LLC, its images are "
-    "listed as CC BY 2.0 by their authors"
-)
 _SCORES: Final = ("map50", "map50_95", "openimages_map")
 _MAX_NAMES_BYTES: Final = 10_000_000
 

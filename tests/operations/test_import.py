@@ -120,7 +120,9 @@ def test_the_second_import_does_nothing(
     assert not again.changed
     # The lock's file says who held it last.
     assert {**digests(project), "data/.lock": ""} == {**before, "data/.lock": ""}
-    assert oiyolo.import_images("voc", bolts, project, dry_run=True).facts["images"] == 10
+    plan = oiyolo.import_images("voc", bolts, project, dry_run=True)
+    assert plan.facts["images"] == 10
+    assert not plan.actions
 
 
 def test_a_dry_run_writes_nothing(bolts: Path, project: Path) -> None:

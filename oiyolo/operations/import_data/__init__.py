@@ -369,24 +369,37 @@ class _Job:
 
     def is_stale(self) -> bool:
         """Return whether the source differs from what was imported; writes nothing permanent."""
+        return self._differs(self._read_aside()[1])
+
+    def _read_aside(self) -> tuple[Sink, Import]:
+        """Read the source as an import would, into tables that are not kept."""
         import tempfile  # noqa: PLC0415  (for a dry run only)
 
         with tempfile.TemporaryDirectory(prefix="oiyolo-import-") as folder:
             reader = self._reader()
             sink = self._read_into(Path(folder), reader)
-            before = self._before()
-            now = self._record(sink, reader, Path(folder))
-            return before is None or before.fingerprint != now.fingerprint
+            return sink, self._record(sink, reader, Path(folder))
+
+    def _has_missing_images(self) -> bool:
+        """Return whether images of the project have not been copied."""
+        if not self.project.ledger_path.is_file():
+            return True
+        with self.project.ledger(read_only=True) as ledger:
+            return bool(ledger.missing("fetch"))
+
+    def _differs(self, record: Import) -> bool:
+        before = self._before()
+        return before is None or before.fingerprint != record.fingerprint
 
     def plan(self) -> Plan:
         """Return what ``run`` would do."""
-        reader = self._reader()
-        sink = self._read_into(None, reader)
-        record = self._record(sink, reader, None)
-        actions = [f"import {sizes(record)} as {self.name}: {', '.join(record.classes)}"]
+        sink, record = self._read_aside()
+        actions = []
+        if self._differs(record):
+            actions.append(f"import {sizes(record)} as {self.name}: {', '.join(record.classes)}")
         if self.project.is_new:
             actions.append(f"write {self.project.options_path} with these classes")
-        if not self.project.uses_open_images:
+        if not self.project.uses_open_images and (actions or self._has_missing_images()):
             actions.append("copy the images into data/images")
         for line in [*notes(record, sink.tally), *problem_lines(sink.tally)]:
             _log.info("import: %s", line)
@@ -397,7 +410,7 @@ class _Job:
         exceeds_tolerance = exceeds(sink.tally, self.project.config.images.tolerance)
         return Plan("import", actions, {**content, "exceeds_tolerance": exceeds_tolerance})
 
-    def _read_into(self, folder: Path | None, reader: Reader) -> Sink:
+    def _read_into(self, folder: Path, reader: Reader) -> Sink:
         """Read the source into tables."""
         sink = Sink(folder, self.name, self.options["class_map"], self.options["classes"])
         try:
@@ -441,16 +454,14 @@ class _Job:
                     remedy="Nothing was imported",
                 )
 
-    def _record(self, sink: Sink, reader: Reader, folder: Path | None) -> Import:
+    def _record(self, sink: Sink, reader: Reader, folder: Path) -> Import:
         """Return the record of tables."""
         tally, class_map = sink.tally, self.options["class_map"]
         listed = [class_map.get(name, name) for name in reader.class_order()]
         names = list(dict.fromkeys([*listed, *sorted(tally.box_counts)]))
         if only := self.options["classes"]:
             names = only
-        tables = {}
-        if folder is not None:
-            tables = {n: files.sha256_of(folder / n) for n in (imports.IMAGES, imports.BOXES)}
+        tables = {n: files.sha256_of(folder / n) for n in (imports.IMAGES, imports.BOXES)}
         record = Import(
             name=self.name,
             format=self.format_name,

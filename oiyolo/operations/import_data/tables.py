@@ -100,10 +100,10 @@ def location(problem: Problem) -> str:
 
 
 class Sink:
-    """The tables of a new import; without a folder, everything is only counted.
+    """The tables of a new import.
 
     Args:
-        folder: An empty folder; ``None`` to write nothing.
+        folder: An empty folder.
         import_name: Name of the import.
         class_map: New name by the name in the source.
         only: Names of the classes to import, after the class map; empty for all.
@@ -111,7 +111,7 @@ class Sink:
 
     def __init__(
         self,
-        folder: Path | None,
+        folder: Path,
         import_name: str,
         class_map: Mapping[str, str],
         only: Sequence[str],
@@ -127,10 +127,9 @@ class Sink:
         }
         self._writers = {name: self._open(folder, name, names) for name, names in columns.items()}
 
-    def _open(self, folder: Path | None, name: str, columns: Sequence[str]) -> Any:  # noqa: ANN401  (csv has no public type)
-        path = os.devnull if folder is None else folder / name
+    def _open(self, folder: Path, name: str, columns: Sequence[str]) -> Any:  # noqa: ANN401  (csv has no public type)
         # Closed by ``close``; a new folder is renamed only after that.
-        file = open(path, "w", encoding="utf-8", newline="")  # noqa: SIM115, PTH123
+        file = (folder / name).open("w", encoding="utf-8", newline="")
         self._files.append(file)
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
@@ -140,8 +139,7 @@ class Sink:
         """Flush the tables to the disk and close them."""
         for file in self._files:
             file.flush()
-            if file.name != os.devnull:
-                os.fsync(file.fileno())
+            os.fsync(file.fileno())
             file.close()
 
     @property

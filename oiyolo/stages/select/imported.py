@@ -69,11 +69,6 @@ class ImportedTables:
         mid_by_class = {name: mids.get(name, name) for name in names}
         return cls(records, mid_by_class, project.imports_folder)
 
-    @property
-    def fingerprints(self) -> dict[str, str]:
-        """The fingerprint of each import."""
-        return {name: record.fingerprint for name, record in self.records.items()}
-
     def names_by_mid(self, official_names: Mapping[str, str]) -> dict[str, str]:
         """Return Open Images' names by MID, and the imported classes that it lacks by their name.
 
