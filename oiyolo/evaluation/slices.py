@@ -5,8 +5,8 @@ COCO's (https://cocodataset.org/#detection-eval), in pixels of the image that wa
 there, an unmatched detection counts where it has the size. An attribute belongs to true boxes only,
 so that every unmatched detection counts with each attribute: recalls of attributes can be compared
 with each other, their average precision only with that of the same attribute of another detector.
-Group-of boxes are regions: they have no average precision, and one is found if a detection is in
-it.
+Group-of boxes, and boxes that are no labels because they are difficult, are regions: they have no
+average precision, and one is found if a detection is in it.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def score_by_size(
 def score_by_attribute(
     detections: Detections, truth: GroundTruth, matches: Matches, thresholds: Sequence[float]
 ) -> dict[str, SliceScore]:
-    """Return the score of the boxes with each attribute of ``truth``, and of its group-of boxes.
+    """Return the score of the boxes with each attribute of ``truth``, and of its regions.
 
     Arguments are those of ``score_by_size``.
     """
@@ -82,10 +82,11 @@ def score_by_attribute(
         name: score_slice(detections, truth, matches, thresholds, boxes=flags, counted=counted)
         for name, flags in truth.attributes.items()
     }
-    if regions := int(truth.group_of.sum()):
-        shown = detections.where(_is_shown(detections, thresholds))
-        found = regions_with_detections(shown, truth)
-        scores["group_of"] = SliceScore(regions, math.nan, float(found.sum() / regions))
+    shown = detections.where(_is_shown(detections, thresholds))
+    found = regions_with_detections(shown, truth)
+    for name, regions in truth.regions.items():
+        if count := int(regions.sum()):
+            scores[name] = SliceScore(count, math.nan, float((found & regions).sum() / count))
     return scores
 
 

@@ -636,7 +636,7 @@ def _evaluate_class(
         openimages_map=openimages_map,
         images=len(np.unique(truth.image[true_of_class & matches.counted])),
         boxes=box_count,
-        group_of_boxes=int((true_of_class & ~matches.counted).sum()),
+        group_of_boxes=int((true_of_class & truth.regions["group_of"]).sum()),
         detections=int(of_class.sum()),
         score_threshold=threshold,
         true_positives=true_positives,

@@ -103,8 +103,9 @@ class GroundTruth:
         image: Position in ``image_ids`` of each box's image, shape (n,).
         class_id: Position in ``obj.names`` of each box's class, shape (n,).
         xyxy: Boxes, shape (n, 4), fractions of the image.
-        group_of: Whether a box contains a group of more than five touching objects (Open Images'
-            ``IsGroupOf``), shape (n,).
+        group_of: Whether a box is a region in which detections are neither right nor wrong, shape
+            (n,): it contains a group of more than five touching objects (Open Images'
+            ``IsGroupOf``), or a difficult object that is no label.
         verified: ``PRESENT``, ``UNKNOWN`` or ``ABSENT`` for each image and class, shape
             (images, classes); ``None`` if every image was searched for every class.
         sizes_wh: Width and height of each image in pixels, shape (images, 2), if known.
@@ -131,6 +132,12 @@ class GroundTruth:
 
     def __len__(self) -> int:
         return len(self.image)
+
+    @property
+    def regions(self) -> dict[str, Flags]:
+        """Which boxes are regions of each kind, "group_of" or "difficult", shape (n,)."""
+        difficult = self.group_of & self.attributes.get("difficult", np.bool_(False))
+        return {"group_of": self.group_of & ~difficult, "difficult": difficult}
 
     @classmethod
     def from_rows(

@@ -57,7 +57,7 @@ class Photo(NamedTuple):
         image_id: The image's id.
         subset: Open Images' subset.
         original_bytes: Size of the original; ``None`` if it is not listed.
-        import_name: Name of its import; empty for an image of Open Images.
+        import_name: Name of the import that it is copied from; empty if it is fetched.
     """
 
     image_id: str

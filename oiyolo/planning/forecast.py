@@ -169,11 +169,14 @@ def _image_status(project: Project, selection: Selection) -> _ImageStatus:
 
 def _photos(selection: Selection) -> Iterator[Photo]:
     images = selection.images
-    imports = images["Import"] if "Import" in images else [""] * len(images)
+    nothing = [""] * len(images)
+    imports, copies = (images.get(name, nothing) for name in ("Import", "CopyIn"))
     columns = (images[name] for name in ("ImageID", "Subset", "OriginalSize"))
-    for image_id, subset, size, name in zip(*columns, imports, strict=True):
+    for image_id, subset, size, name, copy in zip(*columns, imports, copies, strict=True):
         size_bytes = int(size) if str(size).isdigit() else None
-        yield Photo(str(image_id), str(subset), size_bytes, str(name))
+        if copy:  # most downloads are the mirror's copies
+            size_bytes = round(estimates.MIRROR_MEAN_BYTES[str(subset)])
+        yield Photo(str(image_id), str(subset), size_bytes, str(name or copy))
 
 
 def _fetch_estimate(

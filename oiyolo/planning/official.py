@@ -32,6 +32,7 @@ class OfficialFiles:
         unknown_count: Number of missing files of unknown size.
         free_bytes: Free space on the cache's disk.
         streamed: Whether the files are read without keeping a copy.
+        uses_open_images: Whether any are needed; not if all images are imported.
     """
 
     folder: Path
@@ -40,10 +41,13 @@ class OfficialFiles:
     unknown_count: int
     free_bytes: int
     streamed: bool
+    uses_open_images: bool = True
 
     @property
     def actions(self) -> list[str]:
         """Descriptions of what would be done."""
+        if not self.missing and not self.uses_open_images:
+            return ["select and plan"]
         if not self.missing:
             return ["check whether an official file changed, select, and plan"]
         sizes = [format_bytes(self.known_bytes)] if self.known_bytes else []
@@ -101,4 +105,5 @@ def official_files(project: Project) -> OfficialFiles:
         unknown_count=sizes.count(0),
         free_bytes=free_bytes(cache.folder),
         streamed=options.stream,
+        uses_open_images=project.uses_open_images,
     )

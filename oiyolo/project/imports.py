@@ -31,11 +31,13 @@ SOURCE_PREFIX: Final = "import:"
 """Precedes the name of an import where the ledger says where an image was fetched from."""
 IMAGE_COLUMNS: Final = (
     *("ImageID", "Subset", "Name", "Rotation", "OriginalSize", "Modified", "WidthPx", "HeightPx"),
+    "OpenImagesID",
 )
 BOX_COLUMNS: Final = (
     *("ImageID", "Source", "LabelName", "Confidence", "XMin", "XMax", "YMin", "YMax"),
     *("IsOccluded", "IsTruncated", "IsGroupOf", "IsDepiction", "IsInside", "IsDifficult"),
 )
+OPEN_IMAGES_FORMAT: Final = "openimages"
 PREDICTED: Final = "predicted"
 """``Source`` of a box that a detector predicted."""
 _NEW: Final = ".new"

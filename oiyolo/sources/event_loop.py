@@ -13,7 +13,7 @@ import itertools
 import queue
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from oiyolo.core.batches import batched
@@ -239,7 +239,10 @@ class _FetchThread:
         task.add_done_callback(self._tasks.discard)
 
     async def _report_copies(self, requests: Sequence[ImageRequest]) -> None:
-        """Copy imported images and report their outcomes."""
+        """Copy images from imports and report their outcomes.
+
+        A copy that is missing or damaged is fetched from the other sources.
+        """
         self._unreleased_ids.update(request.image_id for request in requests)
         copy = functools.partial(_copy_all, self._imports, self._store, requests)
         try:
@@ -249,10 +252,13 @@ class _FetchThread:
         except BaseException as error:  # noqa: BLE001  (raised again in the caller's thread)
             self._outcomes.put(error)
             return
-        for outcome in outcomes:
+        for request, outcome in zip(requests, outcomes, strict=True):
             if outcome.source is None:
                 self._unreleased_ids.discard(outcome.image_id)
-            self._outcomes.put(outcome)
+            if outcome.source is None and request.is_copy and self._sources:
+                self._start_task(self._report(replace(request, import_name="")))
+            else:
+                self._outcomes.put(outcome)
 
     async def _report(self, request: ImageRequest) -> None:
         """Fetch one image and report its outcome."""
@@ -285,7 +291,7 @@ class _FetchThread:
 def _copy_all(
     imports: Mapping[str, ImportFolder], store: Store, requests: Sequence[ImageRequest]
 ) -> list[Outcome]:
-    """Copy imported images, each from its import only; called in a worker thread."""
+    """Copy images from imports, and return an outcome for each; called in a worker thread."""
     outcomes = []
     for request in requests:
         source = imports[request.import_name]

@@ -31,8 +31,9 @@ class ImageRequest:
         rotation: Rotation, in degrees counterclockwise, that makes the image upright; ``None`` if
             unknown.
         expected_md5: MD5 that the file must have, in hexadecimal; empty if any intact file will do.
-        import_name: Name of its import; empty for an image of Open Images.
-        name: Path of an imported image, relative to the folder of its import.
+        import_name: Name of its import, or of the import that has a copy of it; empty if none has.
+        name: Path of the file, relative to the folder of the import.
+        is_copy: Whether it is an image of Open Images, which other sources have as well.
     """
 
     image_id: str
@@ -45,6 +46,7 @@ class ImageRequest:
     expected_md5: str = ""
     import_name: str = ""
     name: str = ""
+    is_copy: bool = False
 
 
 @dataclass(frozen=True)

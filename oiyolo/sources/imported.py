@@ -31,7 +31,7 @@ class ImportFolder:
     note: Final = ""
 
     def __init__(self, record: Import) -> None:
-        self.name = record.source
+        self.name, self._import_name = record.source, record.name
         self._folder = Path(record.folder)
 
     def get(self, request: ImageRequest) -> FetchedImage:
@@ -51,12 +51,19 @@ class ImportFolder:
         except files.NotRegularFileError as error:
             raise NotFetchedError("not a file", f"{path}: {error.strerror}") from None
         except OSError as error:
-            is_gone = isinstance(error, FileNotFoundError) and self._folder.is_dir()
+            is_missing = isinstance(error, FileNotFoundError)
+            is_gone = is_missing and self._folder.is_dir()
             reason = "no longer in its folder" if is_gone else f"unreadable: {error.strerror}"
-            raise NotFetchedError(
-                reason, f"{path}: {error.strerror}", transient=not is_gone, reached=is_gone
-            ) from None
-        if request.original_size_bytes not in {None, len(content)}:
+            detail = f"{path}: {error.strerror}"
+            if is_missing and not is_gone:
+                reason = "the folder of the import is missing"
+                detail = (
+                    f"{self._folder} is not on this machine; import it from where it is now with "
+                    f"--name {self._import_name}"
+                )
+            raise NotFetchedError(reason, detail, transient=not is_gone, reached=is_gone) from None
+        # Open Images lists the size of the author's file, and most downloads are smaller copies.
+        if not request.is_copy and request.original_size_bytes not in {None, len(content)}:
             detail = f"{path}: changed since it was imported; `oiyolo refresh` imports it again"
             raise NotFetchedError("changed since the import", detail, transient=True)
         if problem := _find_defect(content):

@@ -315,6 +315,8 @@ def test_difficult_boxes_are_kept_but_are_no_labels(
     image_id = image_id_of("in", "a.jpg")
     truth = inputs.ground_truth(oiyolo.open_project(project), {image_id: (32, 32)}, ["nut"])
     assert truth.group_of.tolist() == [False, True]  # a detection there is neither right nor wrong
+    kinds = {name: flags.tolist() for name, flags in truth.regions.items()}
+    assert kinds == {"group_of": [False, False], "difficult": [False, True]}
     assert len(oiyolo.select(project, difficult="keep").images) == 2
 
 
@@ -480,6 +482,42 @@ def test_a_project_mixes_open_images_and_an_import(
     card = (project / "data" / "dataset" / "DATASET.md").read_text()
     assert site.urls["base_url"] in card
     assert "| harbour | boot | Boat |" in card
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_images_of_an_earlier_download_are_open_images_and_not_fetched_again(
+    is_first: bool, make_project: Callable[..., Path], tmp_path: Path
+) -> None:
+    project = make_project(tmp_path / "mixed")
+    other = make_project(tmp_path / "other")
+    selected = oiyolo.fetch(other) and oiyolo.select(other)
+    fetched = sorted(path.stem for path in (other / "data" / "images").iterdir())
+    with_boat = set(selected.boxes.loc[selected.boxes["class"] == "Boat", "ImageID"])
+    copied, damaged, edited = [image_id for image_id in fetched if image_id in with_boat][:3]
+    folder = tmp_path / "OID" / "train" / "Boat"
+    for image_id in (copied, damaged, edited, "0123456789abcdef"):
+        draw_noise(folder / f"{image_id}.jpg", int(image_id[:4], 16), (400, 200))
+        name = "Sloop rigged" if image_id == edited else "Boat"
+        write(folder / "Label" / f"{image_id}.txt", f"{name} 100 50 300 150\n")
+    if not is_first:
+        oiyolo.fetch(project)
+    oiyolo.import_images("openimages", tmp_path / "OID", project)
+    (folder / f"{damaged}.jpg").write_bytes(b"\xff\xd8 cut off")
+    result = oiyolo.select(project, classes=["Boat", "Sloop rigged"])
+    ids = set(result.images["ImageID"])
+    own = {image_id_of("OID", f"train/Boat/{i}.jpg") for i in (edited, "0123456789abcdef")}
+    assert {copied, damaged, *own} <= ids
+    assert image_id_of("OID", f"train/Boat/{copied}.jpg") not in ids
+    assert result.summary["copies"] == {"OID": 2}
+    assert "2 images of Open Images copied from the import OID" in str(result)
+    boxes = [table.boxes.query(f"ImageID == '{copied}'") for table in (selected, result)]
+    assert boxes[0]["XMin"].tolist() == boxes[1]["XMin"].tolist()
+    oiyolo.fetch(project)
+    source = oiyolo.why(copied, project).row["source"]
+    assert (source == "import:OID") == is_first
+    assert str(oiyolo.why(damaged, project).row["source"]) == "mirror"
+    image = (project / "data" / "images" / f"{copied}.jpg").read_bytes()
+    assert (image == (folder / f"{copied}.jpg").read_bytes()) == is_first
 
 
 POINTS = {

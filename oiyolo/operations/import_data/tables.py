@@ -181,7 +181,7 @@ class Sink:
         (width, height), subset = image.size_wh, _SUBSET_OF_SPLIT[image.split]
         file = (status.st_size, status.st_mtime_ns, width, height)
         self._writers[imports.IMAGES].writerow(
-            (image_id, subset, image.name, image.rotation, *file)
+            (image_id, subset, image.name, image.rotation, *file, image.image_id)
         )
         names = list(self._write_boxes(image_id, image.boxes))
         self.tally.add_image(image, names)

@@ -569,7 +569,7 @@ def _mean_bytes(project: Project, sample: Sequence[ImageRequest]) -> float | Non
     options, before = project.config.images, read_stats(project)
     if before.images >= _SIZE_SAMPLE:
         return before.size_bytes / before.images
-    is_imported = all(image.import_name for image in sample)
+    is_imported = all(image.import_name and not image.is_copy for image in sample)
     if is_imported or options.sources[0] == "original":
         sizes = [image.original_size_bytes for image in sample]
         listed = [size for size in sizes if size is not None]
@@ -581,6 +581,6 @@ def _mean_bytes(project: Project, sample: Sequence[ImageRequest]) -> float | Non
 
 def _expected_bytes(image: ImageRequest) -> float:
     """Return the size of an imported file, or the mean size of the mirror's copies."""
-    if image.import_name:
+    if image.import_name and not image.is_copy:
         return image.original_size_bytes or 0.0
     return MIRROR_MEAN_BYTES[image.subset]

@@ -68,8 +68,9 @@ def _pending_image(row: Mapping[str, str]) -> ImageRequest:
         row.get("OriginalMD5") or "",
         row.get("Thumbnail300KURL") or "",
         None if rotation is None or math.isnan(rotation) else rotation,
-        import_name=row.get("Import") or "",
+        import_name=row.get("Import") or row.get("CopyIn") or "",
         name=row.get("Name") or "",
+        is_copy=bool(row.get("CopyIn")),
     )
 
 

@@ -34,11 +34,13 @@ from oiyolo.project.ledger import SelectionChange
 from oiyolo.project.project import open_project
 from oiyolo.stages.select.imported import (
     COLUMNS,
+    COPY_COLUMN,
     ImportedTables,
     add_flags,
     classes_of,
     describe_places,
     names_in,
+    with_copies,
 )
 
 if TYPE_CHECKING:
@@ -229,6 +231,10 @@ class Selection(Result):
             f"from the import {name}: {pluralize(numbers['images'], 'image')}, "
             f"{pluralize(numbers['boxes'], 'box')}"
             for name, numbers in self.imports.items()
+        ]
+        lines += [
+            f"{pluralize(count, 'image')} of Open Images copied from the import {name}"
+            for name, count in self.summary.get("copies", {}).items()
         ]
         lines += [
             f"excluded: {n:,} {why}"
@@ -726,6 +732,50 @@ class _Choice:
             )
 
 
+@dataclass(frozen=True)
+class _Rows:
+    """What the official tables and the imports have for the selected labels.
+
+    Attributes:
+        boxes: All boxes.
+        labels: All human-verified labels.
+        imported: The imports, without the images that count as Open Images' own.
+        copies: The import and the name of the copy of each of those, by ImageID.
+    """
+
+    boxes: pd.DataFrame
+    labels: pd.DataFrame
+    imported: ImportedTables
+    copies: Mapping[str, tuple[str, str]]
+
+
+def _read_rows(
+    classes: tuple[SelectedClass, ...],
+    tables_of: Mapping[str, _SubsetTables],
+    imported: ImportedTables,
+) -> _Rows:
+    mids = [mid for chosen in classes for mid in chosen.mids]
+    subset_boxes = [t.read("boxes", tables.read_boxes, mids) for t in tables_of.values()]
+    # Half a second, not needed if nothing changed; streams have started to download by now.
+    import pandas as pd  # noqa: PLC0415
+
+    copies: dict[str, tuple[str, str]] = {}
+    if imported.records and subset_boxes:
+        official_ids = {image_id for table in subset_boxes for image_id in table["ImageID"]}
+        imported, copies = imported.without_copies(official_ids, mids)
+    boxes = pd.concat([*subset_boxes, *imported.boxes(mids)], ignore_index=True)
+    del subset_boxes
+    subset_labels = [t.read("labels", tables.read_labels, mids) for t in tables_of.values()]
+    if imported.records:  # an imported image is not selected a second time as a negative
+        imported_ids = imported.official_ids()
+        subset_labels = [rows[~rows["ImageID"].isin(imported_ids)] for rows in subset_labels]
+    labels = pd.concat([*subset_labels, *imported.labels(classes)], ignore_index=True)
+    if imported.records:
+        boxes = add_flags(boxes)
+        _check_ids(imported, boxes, labels)
+    return _Rows(boxes, labels, imported, copies)
+
+
 def _choose(
     project: Project,
     classes: tuple[SelectedClass, ...],
@@ -733,27 +783,14 @@ def _choose(
     imported: ImportedTables,
 ) -> _Choice:
     """Read the official tables and those of imports, and choose images and boxes."""
-    mids = [mid for chosen in classes for mid in chosen.mids]
-    subset_boxes = [t.read("boxes", tables.read_boxes, mids) for t in tables_of.values()]
-    # Half a second, not needed if nothing changed; streams have started to download by now.
-    import pandas as pd  # noqa: PLC0415
+    rows = _read_rows(classes, tables_of, imported)
+    import pandas as pd  # noqa: PLC0415  (half a second, not needed if nothing changed)
 
-    boxes = pd.concat([*subset_boxes, *imported.boxes(mids)], ignore_index=True)
-    del subset_boxes
-    labels = pd.concat(
-        [
-            *(t.read("labels", tables.read_labels, mids) for t in tables_of.values()),
-            *imported.labels(classes),
-        ],
-        ignore_index=True,
-    )
-    if imported.records:
-        boxes = add_flags(boxes)
-        _check_ids(imported, boxes, labels)
+    boxes, imported = rows.boxes, rows.imported
     options = project.config.dataset
     frozen = None if project.frozen is None else project.frozen.split_by_id.keys()
     limits = selection.SelectionLimits(project.withdrawals().keys(), frozen)
-    chosen = selection.select_images(boxes, labels, classes, options, limits)
+    chosen = selection.select_images(boxes, rows.labels, classes, options, limits)
     why_empty = ""
     if chosen.images.empty:
         places = describe_places(options.subsets, imported)
@@ -768,6 +805,7 @@ def _choose(
         chosen.images.drop(columns="Subset"), on="ImageID"
     )
     images = images.sort_values("ImageID").reset_index(drop=True)
+    images = with_copies(images, rows.copies)
     if len(images) < len(chosen.images):  # rows that were malformed and skipped
         chosen = selection.restrict_to(
             chosen, set(images["ImageID"]), "no whole row in the image list"
@@ -828,6 +866,28 @@ def _write(project: Project, inputs: _Inputs, choice: _Choice, guard: Guard | No
         sha256 = hashlib.sha256(content).hexdigest()
         written[name] = {"lines": content.count(b"\n"), "sha256": sha256}
     _write_url_lists(folder, images)
+    summary = _summary(choice, classes, written)
+    withdrawn = {i: row.message for i, row in project.withdrawals().items()}
+    with project.ledger() as ledger:
+        changed = ledger.reselect(choice.subset_by_id, withdrawn, choice.names)
+    files.write_json(folder / "selection.json", summary)
+    selected = Selection(folder, summary)
+    places = describe_places(project.config.dataset.subsets, inputs.imported)
+    _log_changes(selected, changed, places)
+    return selected
+
+
+def _summary(
+    choice: _Choice, classes: Sequence[SelectedClass], written: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Return the content of ``selection.json``.
+
+    Args:
+        choice: The selection.
+        classes: The classes.
+        written: Number of lines and SHA-256 of each table that was written.
+    """
+    chosen, images = choice.tables, choice.images
     summary: dict[str, Any] = {
         "images": len(images),
         "boxes": int(chosen.boxes["used"].sum()),
@@ -843,14 +903,10 @@ def _write(project: Project, inputs: _Inputs, choice: _Choice, guard: Guard | No
     }
     if counts := choice.import_counts:
         summary["imports"] = counts
-    withdrawn = {i: row.message for i, row in project.withdrawals().items()}
-    with project.ledger() as ledger:
-        changed = ledger.reselect(choice.subset_by_id, withdrawn, choice.names)
-    files.write_json(folder / "selection.json", summary)
-    selected = Selection(folder, summary)
-    places = describe_places(project.config.dataset.subsets, inputs.imported)
-    _log_changes(selected, changed, places)
-    return selected
+    if COPY_COLUMN in images:
+        copied = images.loc[images[COPY_COLUMN] != "", COPY_COLUMN].value_counts()
+        summary["copies"] = {str(name): int(count) for name, count in copied.items()}
+    return summary
 
 
 def _preview_change(project: Project, choice: _Choice) -> SelectionChange:

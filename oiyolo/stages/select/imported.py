@@ -6,7 +6,7 @@ that Open Images lacks has its own name in place of a MID.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -21,7 +21,7 @@ from oiyolo.project import imports
 from oiyolo.project.imports import collision_error, original_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import pandas as pd
@@ -32,10 +32,12 @@ if TYPE_CHECKING:
 
 COLUMNS: Final = ("Import", "Name", "Modified")
 """Columns of ``images.csv`` in a project with imports, empty for an image of Open Images."""
+COPY_COLUMN: Final = "CopyIn"
+"""The import that has the file ``Name`` of an image of Open Images; only if an import has any."""
 _REMEDY: Final = "Import the same folder again with `oiyolo import`, which writes the table again"
 _FIRST_ROW: Final = 2
 _IMAGE_TYPES: Final = dict.fromkeys(
-    ("ImageID", "Subset", "Name", "Rotation", "OriginalSize", "Modified"), str
+    ("ImageID", "Subset", "Name", "Rotation", "OriginalSize", "Modified", "OpenImagesID"), str
 )
 _CORNERS: Final = ("XMin", "XMax", "YMin", "YMax")
 _TABLE_NAMES: Final = {"images": imports.IMAGES, "boxes": imports.BOXES}
@@ -112,6 +114,44 @@ class ImportedTables:
         }
         return pd.DataFrame(columns).assign(Confidence=0.0, Subset=record.source)
 
+    def without_copies(
+        self, official_ids: Collection[str], mids: Collection[str]
+    ) -> tuple[ImportedTables, dict[str, tuple[str, str]]]:
+        """Return the imports without the images that Open Images' own tables label.
+
+        An earlier download has the same images, often with the boxes of fewer classes. The official
+        boxes count, and only the file is used. An image stays imported if it has a box of a
+        selected class that Open Images lacks.
+
+        Args:
+            official_ids: Images with official boxes of the selected classes.
+            mids: The selected labels.
+
+        Returns:
+            The rest of the imports, and by ImageID the import and the name of each copy.
+        """
+        own_mids = {mid for name, mid in self.mid_by_class.items() if mid == name} & set(mids)
+        copies: dict[str, tuple[str, str]] = {}
+        kept_tables = dict(self._tables)
+        for name, record in self.records.items():
+            if record.format != imports.OPEN_IMAGES_FORMAT:
+                continue
+            images, boxes = (self._read(record, kind) for kind in ("images", "boxes"))
+            labels = boxes["LabelName"].map(self.mid_by_class)
+            own_ids = set(boxes.loc[labels.isin(own_mids), "ImageID"])
+            is_copy = images["OpenImagesID"].isin(official_ids) & ~images["ImageID"].isin(own_ids)
+            rows = images[is_copy]
+            for official_id, file_name in zip(rows["OpenImagesID"], rows["Name"], strict=True):
+                copies.setdefault(official_id, (name, file_name))
+            kept_tables[name, "images"] = images[~is_copy]
+            kept_tables[name, "boxes"] = boxes[~boxes["ImageID"].isin(rows["ImageID"])]
+        return replace(self, _tables=kept_tables), copies
+
+    def official_ids(self) -> set[str]:
+        """Return the ImageIDs of the imported images that are Open Images'."""
+        tables = (self._read(record, "images") for record in self.records.values())
+        return {image_id for table in tables for image_id in table["OpenImagesID"]} - {""}
+
     def images(self, ids_by_subset: Mapping[str, Sequence[str]]) -> list[pd.DataFrame]:
         """Return the rows of some images with Open Images' columns and ``COLUMNS``.
 
@@ -183,6 +223,7 @@ def _read_table(path: Path, kind: str) -> pd.DataFrame:
     table = pd.read_csv(path, dtype=types, keep_default_na=False)
     parse_ids(table["ImageID"].tolist(), where=str(path), first_row=_FIRST_ROW, remedy=_REMEDY)
     if kind == "images":
+        table = table.reindex(columns=[*table.columns.union(["OpenImagesID"])], fill_value="")
         check_subsets(filter(None, table["Subset"].unique()), where=str(path), remedy=_REMEDY)
     return table
 
@@ -255,3 +296,19 @@ def add_flags(boxes: pd.DataFrame) -> pd.DataFrame:
     """Return boxes in which no flag is missing: those of Open Images cannot be difficult."""
     columns = [name for name in selection.FLAG_COLUMNS.values() if name in boxes]
     return boxes.assign(**{name: boxes[name].fillna(-1).astype(int) for name in columns})
+
+
+def with_copies(images: pd.DataFrame, copies: Mapping[str, tuple[str, str]]) -> pd.DataFrame:
+    """Return a table of images that names the files of Open Images' images that imports have.
+
+    Args:
+        images: Rows of the image list.
+        copies: As from ``ImportedTables.without_copies``.
+    """
+    found = [copies.get(image_id) for image_id in images["ImageID"]]
+    if not any(found):
+        return images
+    names = [copy[1] if copy else name for copy, name in zip(found, images["Name"], strict=True)]
+    return images.assign(
+        **{"Name": names, COPY_COLUMN: [copy[0] if copy else "" for copy in found]}
+    )
