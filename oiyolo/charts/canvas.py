@@ -6,6 +6,8 @@ needs no display. The same figure is always saved as the same bytes.
 
 from __future__ import annotations
 
+import base64
+import io
 import itertools
 import textwrap
 import warnings
@@ -186,6 +188,13 @@ def save(figure: Figure, folder: Path, name: str) -> tuple[Path, Path]:
     png = _save(figure, folder / f"{name}.png", {"Software": None})
     figure.set_layout_engine("none")  # the layout is done; repeating it would take time
     return png, _save(figure, folder / f"{name}.svg", {"Date": None, "Creator": None})
+
+
+def as_data_url(figure: Figure) -> str:
+    """Return a figure as a PNG in a ``data:`` URL."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=DPI, metadata={"Software": None})
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def _save(figure: Figure, path: Path, metadata: dict[str, None]) -> Path:

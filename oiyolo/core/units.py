@@ -40,3 +40,8 @@ def format_money(amount: float | None, currency: str) -> str:
     """Return "34.12 EUR"; "? EUR" for ``None``."""
     number = _UNKNOWN if amount is None else f"{amount:,.2f}"
     return f"{number} {currency}".strip()
+
+
+def cost(seconds: float | None, price_per_hour: float) -> float | None:
+    """Return the price of using the machine; ``None`` if the duration is unknown."""
+    return None if seconds is None else seconds / _HOUR_S * price_per_hour

@@ -290,10 +290,14 @@ def _pair_cell(dataset: PreviewDataset, pair: Pair) -> Cell:
     return Cell(2 * _ASPECT, caption, draw, colours)
 
 
+def shown_size_wh(dataset: PreviewDataset, image_id: str) -> tuple[int, int]:
+    """Return a width and height in the aspect of an image as shown; 4:3 if it cannot be read."""
+    return dataset.original_sizes_wh.get(image_id) or _size_of(dataset.image_path(image_id))
+
+
 def _aspect(dataset: PreviewDataset, image_id: str) -> float:
-    """Return width divided by height of an image as shown; 4:3 if it cannot be read."""
-    size_wh = dataset.original_sizes_wh.get(image_id) or _size_of(dataset.image_path(image_id))
-    return size_wh[0] / size_wh[1]
+    width, height = shown_size_wh(dataset, image_id)
+    return width / height
 
 
 def _fit(aspect: float, size_wh: tuple[int, int]) -> tuple[int, int]:

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Final
 
 from oiyolo.core.results import pluralize
 from oiyolo.dataset_preview.statistics import class_counts
+from oiyolo.pages import template
+from oiyolo.pages.gallery import filters_of, kinds_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from oiyolo.dataset_preview.dataset import PreviewDataset
+    from oiyolo.pages.gallery import Item
 
 _TEMPLATE: Final = "index.html.j2"
 
@@ -81,34 +84,37 @@ _SECTIONS: Final = {
 }
 
 
-def render(dataset: PreviewDataset, image_files: Iterable[str], hidden_rotated: int) -> str:
-    """Return the page as HTML without scripts, with relative URLs of the images.
+def render(
+    dataset: PreviewDataset,
+    image_files: Iterable[str],
+    items: Sequence[Item],
+    hidden_rotated: int,
+) -> str:
+    """Return the page as HTML, with relative URLs of the images.
 
     Args:
         dataset: The dataset.
         image_files: Names of the files next to the page.
+        items: The pictures of its gallery.
         hidden_rotated: Number of rotated images that are on no sheet.
     """
-    import jinja2  # noqa: PLC0415  (slow to import)
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("oiyolo", "dataset_preview"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     files_by_section: dict[str, list[str]] = defaultdict(list)
     for file_name in image_files:  # such as "train.jpg", "rotated-2.jpg" and "classes.png"
         files_by_section[file_name.split(".")[0].split("-")[0]].append(file_name)
     images, objects = class_counts(dataset)
-    return environment.get_template(_TEMPLATE).render(
+    return template.render(
+        "oiyolo.dataset_preview",
+        _TEMPLATE,
+        local_images=True,
+        items=items,
+        filters=filters_of(items),
+        kinds=kinds_of(items),
         sections={name: texts for name, texts in _SECTIONS.items() if name in files_by_section},
         files=files_by_section,
         splits=dataset.splits,
         totals=[len(dataset.ids_by_split[name]) for name in dataset.splits],
         classes=[
-            (i, dataset.class_name(i), images[i].tolist(), objects[i].tolist())
+            (dataset.class_name(i), i, *_counts(images[i].tolist(), objects[i].tolist()))
             for i in range(dataset.class_count)
         ],
         title=_title(dataset.class_names),
@@ -117,6 +123,12 @@ def render(dataset: PreviewDataset, image_files: Iterable[str], hidden_rotated: 
         size_wh=dataset.size_wh,
         hidden_rotated=hidden_rotated,
     )
+
+
+def _counts(images: Sequence[int], objects: Sequence[int]) -> list[str]:
+    """Return the numbers of images and objects of each split, side by side."""
+    pairs = zip(images, objects, strict=True)
+    return [f"{number:,}" for pair in pairs for number in pair]
 
 
 def _title(class_names: Sequence[str], limit: int = 5) -> str:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypedDict
+from urllib.parse import quote
 
 from oiyolo import __version__
 from oiyolo.core import files, records, staleness
 from oiyolo.dataset_preview import page
 from oiyolo.dataset_preview.contact_sheets import draw_sheets
+from oiyolo.dataset_preview.pictures import gallery_items
 from oiyolo.dataset_preview.sampling import choose_sample
 
 if TYPE_CHECKING:
@@ -68,7 +71,9 @@ def write_preview(dataset: PreviewDataset, folder: Path) -> list[Path]:
     from oiyolo.dataset_preview.charts import save_charts  # noqa: PLC0415  (slow to import)
 
     paths += save_charts(dataset, folder)
-    html = page.render(dataset, [path.name for path in paths], sample.hidden_rotated)
+    images_url = quote(os.path.relpath(dataset.images_folder, folder))
+    items = gallery_items(dataset, sample, images_url)
+    html = page.render(dataset, [path.name for path in paths], items, sample.hidden_rotated)
     files.write_text(folder / INDEX, html, durable=False)
     paths.insert(0, folder / INDEX)
     staleness.write_recipe(recipe_path, {**recipe, "files": [path.name for path in paths]})

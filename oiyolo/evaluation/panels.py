@@ -1,8 +1,9 @@
 """Pictures of true positives, false positives and false negatives.
 
-``evaluate_images`` matches boxes, ``draw_detections`` draws in memory, and only ``save_panels``
-reads and writes files. The colours are Okabe and Ito's, which people with any colour vision can
-distinguish (https://jfly.uni-koeln.de/color/); the line styles differ as well.
+``evaluate_images`` matches boxes, ``choose_panels`` chooses images, ``draw_detections`` draws in
+memory, and only the functions that save read and write files. The colours are Okabe and Ito's,
+which people with any colour vision can distinguish (https://jfly.uni-koeln.de/color/); the line
+styles differ as well.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ import functools
 import hashlib
 import operator
 from collections import Counter
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from oiyolo.core.errors import InputFormError
 from oiyolo.core.files import atomic_write
 from oiyolo.drawing.marks import (
     GREY,
@@ -32,6 +33,7 @@ from oiyolo.drawing.marks import (
 from oiyolo.drawing.sheet import Cell, SheetLayout, contact_sheet
 from oiyolo.drawing.text import WHITE
 from oiyolo.evaluation.matching import match
+from oiyolo.evaluation.slices import size_flags
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -41,10 +43,19 @@ if TYPE_CHECKING:
     from oiyolo.drawing.marks import Corners
     from oiyolo.evaluation.tables import Detections, Flags, GroundTruth, Ints
 
-OVERVIEW = "overview.png"
-WORST = "worst.png"
+OVERVIEW = "overview"
+WORST = "worst"
+BEST = "best"
 _MAX_IMAGES = 12
 """Maximum number of images on a sheet."""
+_MAX_CLASSES = 24
+"""Maximum number of classes with a sheet of their own."""
+_JPEG_SUFFIX, _PNG_SUFFIX = ".jpg", ".png"
+_JPEG_QUALITY = 85
+
+Pictures = Callable[[str], Image.Image]
+"""Function that returns the picture of an image by its id: RGB, in the photograph's own aspect. It
+raises InputFormError if it cannot be read."""
 
 _TRUE_BOX = Style("ground truth", WHITE, 1)
 _REGION = Style("group-of region", GREY, 1, (3, 4))
@@ -78,6 +89,8 @@ class ImageResult:
     Attributes:
         image_id: Id of the image.
         classes: Ids of the classes that have a box in the image.
+        sizes: The sizes of its true boxes, as in ``slices.SIZES_PX``; empty if they are not known.
+        attributes: The attributes of its true boxes, "group_of" included.
         matched: True boxes that a detection matches.
         regions: Group-of boxes.
         true_positives: Detections that match a true box.
@@ -87,6 +100,8 @@ class ImageResult:
 
     image_id: str
     classes: frozenset[int]
+    sizes: frozenset[str]
+    attributes: frozenset[str]
     matched: LabelledBoxes
     regions: LabelledBoxes
     true_positives: LabelledBoxes
@@ -150,17 +165,38 @@ def evaluate_images(
     classes: list[set[int]] = [set() for _ in range(image_count)]
     for image, class_id in zip(truth.image.tolist(), truth.class_id.tolist(), strict=True):
         classes[image].add(class_id)
+    sizes = _names_by_image(truth, size_flags(truth))
+    attributes = _names_by_image(truth, {**truth.attributes, **truth.regions})
     return tuple(
-        ImageResult(image_id, frozenset(classes[position]), *(kind[position] for kind in kinds))
+        ImageResult(
+            image_id,
+            frozenset(classes[position]),
+            sizes[position],
+            attributes[position],
+            *(kind[position] for kind in kinds),
+        )
         for position, image_id in enumerate(truth.image_ids)
     )
 
 
-def choose_overview(results: Iterable[ImageResult]) -> list[ImageResult]:
+def _names_by_image(truth: GroundTruth, flags: Mapping[str, Flags]) -> list[frozenset[str]]:
+    """Return the names of the flags that any box of each image has."""
+    names: list[set[str]] = [set() for _ in truth.image_ids]
+    for name, boxes in flags.items():
+        for image in truth.image[boxes].tolist():
+            names[image].add(name)
+    return list(map(frozenset, names))
+
+
+def choose_overview(results: Iterable[ImageResult], limit: int = _MAX_IMAGES) -> list[ImageResult]:
     """Choose a reproducible random sample of images, alternating between classes.
 
     Images are ordered by a hash of their ids, so an image added to the test split replaces at most
     one. Images without true boxes fill at most a sixth of the sample, unless others are too few.
+
+    Args:
+        results: The images.
+        limit: Maximum number of images to choose.
     """
     ordered = sorted(results, key=_sampling_key)
     next_rank: Counter[int] = Counter()
@@ -172,9 +208,8 @@ def choose_overview(results: Iterable[ImageResult]) -> list[ImageResult]:
     ranked.sort(key=operator.itemgetter(0, 1))
     with_boxes = list({result.image_id: result for _, _, result in ranked}.values())
     without_boxes = [result for result in ordered if not result.classes]
-    empty_count = max(_MAX_IMAGES - len(with_boxes), _MAX_IMAGES // 6)
-    chosen_without_boxes = without_boxes[:empty_count]
-    return with_boxes[: _MAX_IMAGES - len(chosen_without_boxes)] + chosen_without_boxes
+    chosen_without_boxes = without_boxes[: max(limit - len(with_boxes), limit // 6)]
+    return with_boxes[: limit - len(chosen_without_boxes)] + chosen_without_boxes
 
 
 def choose_worst(results: Iterable[ImageResult]) -> list[ImageResult]:
@@ -182,6 +217,60 @@ def choose_worst(results: Iterable[ImageResult]) -> list[ImageResult]:
     wrong = [result for result in results if result.error_count]
     wrong.sort(key=lambda result: (-result.error_count, _sampling_key(result)))
     return wrong[:_MAX_IMAGES]
+
+
+def choose_best(results: Iterable[ImageResult]) -> list[ImageResult]:
+    """Return the images without errors that have the most true positives, in descending order."""
+    right = [r for r in results if not r.error_count and len(r.true_positives)]
+    right.sort(key=lambda result: (-len(result.true_positives), _sampling_key(result)))
+    return right[:_MAX_IMAGES]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Panel:
+    """Images that are shown together.
+
+    Attributes:
+        name: Name of its file, without the suffix.
+        title: What the images have in common.
+        results: The images, at least one.
+    """
+
+    name: str
+    title: str
+    results: Sequence[ImageResult]
+
+    @property
+    def file_name(self) -> str:
+        """Name of the contact sheet: PNG for the two that are always drawn, JPEG for the others."""
+        return self.name + (_PNG_SUFFIX if self.name in {OVERVIEW, WORST} else _JPEG_SUFFIX)
+
+
+def choose_panels(results: Sequence[ImageResult], class_names: Sequence[str]) -> list[Panel]:
+    """Return the panels of a split: random, worst and best images, by class and by attribute.
+
+    Panels without images are left out, and so are those of a single class.
+
+    Args:
+        results: Results of ``evaluate_images``.
+        class_names: Names of the classes; the first have panels if there are many.
+    """
+    panels = [
+        Panel(OVERVIEW, "Random sample of test images", choose_overview(results)),
+        Panel(WORST, "Most false positives and false negatives", choose_worst(results)),
+        Panel(BEST, "Most true positives, without errors", choose_best(results)),
+    ]
+    ordered = sorted(results, key=_sampling_key)
+    if len(class_names) > 1:
+        for class_id, name in enumerate(class_names[:_MAX_CLASSES]):
+            own = [result for result in ordered if class_id in result.classes]
+            title = f"Images of the class {name}"
+            panels.append(Panel(f"class-{class_id:02}", title, own[:_MAX_IMAGES]))
+    for name in sorted({name for result in results for name in result.attributes}):
+        own = [result for result in ordered if name in result.attributes]
+        title = f"Images with a box marked as {name.replace('_', '-')}"
+        panels.append(Panel(f"attribute-{name}", title, own[:_MAX_IMAGES]))
+    return [panel for panel in panels if panel.results]
 
 
 def draw_detections(
@@ -209,42 +298,32 @@ def draw_detections(
 
 def save_panels(
     folder: Path,
-    *,
-    image_paths: Mapping[str, Path],
-    results: Sequence[ImageResult],
-    original_sizes_wh: Mapping[str, tuple[int, int]],
+    panels: Sequence[Panel],
+    pictures: Pictures,
 ) -> dict[str, Path]:
-    """Write two contact sheets: a random sample of images, and those with the most errors.
+    """Write a contact sheet for each panel, and delete those of panels that are not given.
 
     Args:
-        folder: Folder of ``overview.png`` and ``worst.png``.
-        image_paths: Paths of the images that the detector processed, by image id.
-        results: Results of ``evaluate_images``.
-        original_sizes_wh: Width and height of the original photographs, by image id, if
-            preparation stretched them; an image that is not listed keeps its aspect.
+        folder: Folder of the files.
+        panels: The panels.
+        pictures: Function that returns the picture of an image.
 
     Returns:
-        Paths of the files, by name. Without any errors, ``worst.png`` is deleted and not included.
+        Paths of the files, by name.
 
     Raises:
         InputFormError: An image cannot be read.
     """
-    paths = {}
-    selections = (
-        (OVERVIEW, "Random sample of test images", choose_overview(results)),
-        (WORST, "Most false positives and false negatives", choose_worst(results)),
-    )
-    for name, title, chosen in selections:
-        path = folder / name
-        if not chosen:
-            path.unlink(missing_ok=True)
-            continue
+    paths = {panel.file_name: folder / panel.file_name for panel in panels}
+    for pattern in (OVERVIEW, WORST, BEST, "class-*", "attribute-*"):
+        for path in folder.glob(f"{pattern}.*"):
+            if path.name not in paths and path.suffix in {_JPEG_SUFFIX, _PNG_SUFFIX}:
+                path.unlink()
+    for panel in panels:
         cells = [
-            _cell(result, image_paths, original_sizes_wh, (result.image_id, str(result)))
-            for result in chosen
+            _cell(result, pictures, (result.image_id, str(result))) for result in panel.results
         ]
-        _save_sheet(path, cells, title, chosen, SheetLayout())
-        paths[name] = path
+        _save_sheet(paths[panel.file_name], cells, panel.title, panel.results, SheetLayout())
     return paths
 
 
@@ -254,8 +333,7 @@ def save_pairs(
     title: str,
     names: tuple[str, str],
     pairs: Sequence[tuple[ImageResult, ImageResult]],
-    image_paths: Mapping[str, Path],
-    original_sizes_wh: Mapping[str, tuple[int, int]],
+    pictures: Pictures,
 ) -> None:
     """Write a contact sheet of images as two detectors see them, side by side.
 
@@ -264,14 +342,13 @@ def save_pairs(
         title: Title of the sheet.
         names: Names of the detectors.
         pairs: The results of both on each image, at least one.
-        image_paths: As for ``save_panels``.
-        original_sizes_wh: As for ``save_panels``.
+        pictures: As for ``save_panels``.
 
     Raises:
         InputFormError: An image cannot be read.
     """
     cells = [
-        _cell(result, image_paths, original_sizes_wh, (f"{name}: {result}", result.image_id))
+        _cell(result, pictures, (f"{name}: {result}", result.image_id))
         for pair in pairs
         for name, result in zip(names, pair, strict=True)
     ]
@@ -279,16 +356,12 @@ def save_pairs(
     _save_sheet(path, cells, title, shown, SheetLayout(is_grid=True))
 
 
-def _cell(
-    result: ImageResult,
-    image_paths: Mapping[str, Path],
-    original_sizes_wh: Mapping[str, tuple[int, int]],
-    caption: tuple[str, ...],
-) -> Cell:
-    """Return an image of a contact sheet with the boxes of a result, in its original aspect."""
-    image = _read_image(image_paths[result.image_id])
-    width, height = original_sizes_wh.get(result.image_id, image.size)
-    return Cell(width / height, caption, functools.partial(draw_detections, image, result))
+def _cell(result: ImageResult, pictures: Pictures, caption: tuple[str, ...]) -> Cell:
+    """Return an image of a contact sheet with the boxes of a result."""
+    image = pictures(result.image_id)
+    return Cell(
+        image.width / image.height, caption, functools.partial(draw_detections, image, result)
+    )
 
 
 def _save_sheet(
@@ -301,8 +374,12 @@ def _save_sheet(
     legend = [_TRUE_POSITIVE, _FALSE_POSITIVE, _FALSE_NEGATIVE, _TRUE_BOX]
     if any(len(result.regions) for result in results):
         legend.append(_REGION)
+    sheet = contact_sheet(cells, title=title, legend=legend, layout=layout)
     with atomic_write(path) as part:
-        contact_sheet(cells, title=title, legend=legend, layout=layout).save(part, format="PNG")
+        if path.suffix == _JPEG_SUFFIX:
+            sheet.save(part, format="JPEG", quality=_JPEG_QUALITY, optimize=True)
+        else:
+            sheet.save(part, format="PNG")
 
 
 def _layers(result: ImageResult) -> tuple[tuple[LabelledBoxes, Style], ...]:
@@ -328,17 +405,3 @@ def _by_image(
 
 def _sampling_key(result: ImageResult) -> str:
     return hashlib.sha256(result.image_id.encode(errors="surrogateescape")).hexdigest()
-
-
-def _read_image(path: Path) -> Image.Image:
-    try:
-        with Image.open(path) as image:
-            pixels: Image.Image = image.convert("RGB")
-            return pixels
-    except OSError as error:
-        raise InputFormError(
-            "a test image cannot be read",
-            where=str(path),
-            found=str(error),
-            remedy="Prepare the dataset again",
-        ) from error

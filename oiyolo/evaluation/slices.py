@@ -60,14 +60,26 @@ def score_by_size(
     if truth.sizes_wh is None:
         return {}
     areas_px = truth.sizes_wh.prod(axis=1)
-    box_px, detection_px = (area(t.xyxy) * areas_px[t.image] for t in (truth, detections))
-    scores = {}
-    for name, (low, high) in SIZES_PX.items():
-        boxes, sized = ((px >= low**2) & (px < high**2) for px in (box_px, detection_px))
-        scores[name] = score_slice(
-            detections, truth, matches, thresholds, boxes=boxes, counted=sized
+    counted = _flags_by_size(area(detections.xyxy) * areas_px[detections.image])
+    return {
+        name: score_slice(
+            detections, truth, matches, thresholds, boxes=boxes, counted=counted[name]
         )
-    return scores
+        for name, boxes in size_flags(truth).items()
+    }
+
+
+def size_flags(truth: GroundTruth) -> dict[str, Flags]:
+    """Return which true boxes have each of ``SIZES_PX``; empty without the sizes of the images."""
+    if truth.sizes_wh is None:
+        return {}
+    return _flags_by_size(area(truth.xyxy) * truth.sizes_wh.prod(axis=1)[truth.image])
+
+
+def _flags_by_size(areas_px: Floats) -> dict[str, Flags]:
+    return {
+        name: (areas_px >= low**2) & (areas_px < high**2) for name, (low, high) in SIZES_PX.items()
+    }
 
 
 def score_by_attribute(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from oiyolo.core import records
+from oiyolo.evaluation import panel_files
 from oiyolo.project.ledger import EXCLUDED
 from oiyolo.training.run import runs_in
 
@@ -38,8 +39,10 @@ class RunUse:
         """Its report and its pictures of detections, if these may show the image."""
         if not any(use.startswith(_EVALUATED) for use in self.uses):
             return []
-        shown = [*sorted(self.run.panels_folder.glob("*.png")), self.run.folder / "report.html"]
-        return [path for path in shown if path.is_file() and path.stem != "confusion"]
+        folder = self.run.panels_folder
+        sheets = sorted([*folder.glob("*.png"), *folder.glob("*.jpg")])
+        copies = [folder / panel_files.FOLDER, self.run.folder / "report.html"]
+        return [path for path in [*sheets, *copies] if path.exists() and path.stem != "confusion"]
 
 
 class _Evaluated(TypedDict):

@@ -13,7 +13,6 @@ from oiyolo.core.errors import UsageError
 from oiyolo.core.results import Plan
 from oiyolo.planning.forecast import forecast
 from oiyolo.planning.official import official_files
-from oiyolo.planning.run_plan import plan_path
 from oiyolo.planning.training_speed import check_gpu_name
 from oiyolo.project.keywords import takes_keys
 from oiyolo.project.project import open_project
@@ -116,7 +115,7 @@ def plan(
         official.check()
         select_stage.run(opened)
         run_plan = forecast(opened, bandwidth_mb_s, seconds_per_iteration, gpu_name)
-        files.write_json(plan_path(opened), run_plan.as_dict())
+        files.write_json(opened.plan_path, run_plan.as_dict())
     run_plan.check()
     return run_plan
 
@@ -133,10 +132,10 @@ def require_disk_space(project: Project) -> None:
     """
     with project.data_lock("plan"):
         run_plan = forecast(project)
-        stored = files.read_json(plan_path(project))
+        stored = files.read_json(project.plan_path)
         is_stored = isinstance(stored, dict) and stored.get("selection") == run_plan.selection
         if run_plan.pending and not is_stored:
-            files.write_json(plan_path(project), run_plan.as_dict())
+            files.write_json(project.plan_path, run_plan.as_dict())
     run_plan.check()
 
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from oiyolo.core.errors import InputFormError
 from oiyolo.core.results import Result, format_table, pluralize, table_html, text_html
 from oiyolo.darknet.forks import FORKS
-from oiyolo.planning.comparison import comparison
 from oiyolo.project import journals
 from oiyolo.project.project import open_project
 from oiyolo.stages import select as select_stage
+from oiyolo.stages.plan_comparison import comparison
 from oiyolo.training.live_reader import latest_stats
 from oiyolo.training.run import current_run, survey_runs
 from oiyolo.training.score_monitor import map_text
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from oiyolo.planning.comparison import Comparison
     from oiyolo.project.journals import MergeBacklog
     from oiyolo.project.ledger import Counts, Ledger
     from oiyolo.project.project import Project, ProjectLike
+    from oiyolo.stages.plan_comparison import Comparison
     from oiyolo.training.run import Run
 
 

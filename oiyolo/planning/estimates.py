@@ -47,7 +47,6 @@ _LOG_HEAD_BYTES_PER_REGION: Final = 240
 and, in AlexeyAB's fork, a second one. With one head, logs have 220 (Debian) to 490 bytes (AlexeyAB)
 per iteration."""
 _MARGIN: Final = 0.05
-_HOUR_S: Final = 3600.0
 
 
 class Photo(NamedTuple):
@@ -228,11 +227,6 @@ def duration_s(size_bytes: float, bandwidth_bytes_s: float | None) -> float | No
     if size_bytes <= 0:
         return 0.0
     return size_bytes / bandwidth_bytes_s if bandwidth_bytes_s else None
-
-
-def cost(seconds: float | None, price_per_hour: float) -> float | None:
-    """Return the price of using the machine; ``None`` if the duration is unknown."""
-    return None if seconds is None else seconds / _HOUR_S * price_per_hour
 
 
 def total(parts: Iterable[float | None]) -> float | None:

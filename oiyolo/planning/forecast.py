@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Final
 
 from oiyolo.core.disks import device, free_bytes, used_bytes
 from oiyolo.core.results import pluralize
+from oiyolo.core.units import cost
 from oiyolo.net.buckets import is_bucket
 from oiyolo.openimages.cache import Cache
 from oiyolo.planning import estimates
-from oiyolo.planning.estimates import Amount, Photo, SourceInfo, cost, total
+from oiyolo.planning.estimates import Amount, Photo, SourceInfo, total
 from oiyolo.planning.run_plan import (
     KEPT_IMAGES,
     CostEstimate,

@@ -17,17 +17,11 @@ from oiyolo.core.units import format_bytes, format_duration, format_money
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from oiyolo.project.project import Project
 
 _INDENT: Final = " " * 6
 _LONG_S: Final = 100.0
 KEPT_IMAGES: Final = "images"
 """The part of the disk space for the fetched images if they are kept."""
-
-
-def plan_path(project: Project) -> Path:
-    """Return the path of a project's plan."""
-    return project.data_folder / "plan.json"
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,11 @@ class Project:
         return self.data_folder / "selection"
 
     @property
+    def plan_path(self) -> Path:
+        """The estimates of the last ``oiyolo plan``."""
+        return self.data_folder / "plan.json"
+
+    @property
     def imports_folder(self) -> Path:
         """The imported tables of labelled images, in a subfolder for each import."""
         return self.data_folder / imports.FOLDER

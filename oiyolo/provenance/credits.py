@@ -7,10 +7,10 @@ import io
 from itertools import groupby
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from oiyolo.core.escaping import in_csv, in_markdown, link, one_line, web_url
 from oiyolo.core.results import pluralize
 from oiyolo.core.units import format_bytes
 from oiyolo.provenance.dataset import NOT_STATED
-from oiyolo.provenance.escaping import in_csv, in_markdown, link, one_line, web_url
 from oiyolo.provenance.licences import (
     image_licences,
     licences_in_words,

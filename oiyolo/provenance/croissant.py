@@ -14,12 +14,12 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from oiyolo.core import files
+from oiyolo.core.escaping import one_line
 from oiyolo.project.ledger import SPLITS
 from oiyolo.provenance.credits import CSV_NAME as CREDITS_CSV
 from oiyolo.provenance.dataset import NOT_STATED
 from oiyolo.provenance.dataset_card import NAME as CARD_NAME
 from oiyolo.provenance.dataset_card import summary_of, title_of
-from oiyolo.provenance.escaping import one_line
 from oiyolo.provenance.known_limits import (
     ANNOTATION,
     CITE_AS,

@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Final
 
+from oiyolo.core.escaping import in_markdown, one_line, table, web_url
 from oiyolo.core.results import pluralize
 from oiyolo.core.units import format_bytes
 from oiyolo.project.ledger import SPLITS
 from oiyolo.provenance.credits import CSV_NAME as CREDITS_CSV
 from oiyolo.provenance.credits import MARKDOWN_NAME as CREDITS_MD
 from oiyolo.provenance.credits import changes_in_words
-from oiyolo.provenance.escaping import in_markdown, one_line, table, web_url
 from oiyolo.provenance.known_limits import (
     ANNOTATION,
     COLLECTION,

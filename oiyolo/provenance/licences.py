@@ -6,8 +6,8 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
+from oiyolo.core.escaping import in_markdown, link, one_line, table, web_url
 from oiyolo.provenance.dataset import NOT_STATED
-from oiyolo.provenance.escaping import in_markdown, link, one_line, table, web_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

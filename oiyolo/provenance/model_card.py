@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict
 from oiyolo import __version__
 from oiyolo.core import files, records
 from oiyolo.core.errors import OiyoloError
+from oiyolo.core.escaping import in_markdown, link, one_line, table
 from oiyolo.core.results import pluralize
 from oiyolo.core.units import format_bytes
 from oiyolo.darknet import lists
@@ -26,7 +27,6 @@ from oiyolo.evaluation.figures import (
 )
 from oiyolo.provenance.croissant import NAME as CROISSANT
 from oiyolo.provenance.dataset import NOT_STATED
-from oiyolo.provenance.escaping import in_markdown, link, one_line, table
 from oiyolo.provenance.licences import linked
 from oiyolo.training.run import fingerprint_of_images
 

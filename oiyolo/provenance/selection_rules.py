@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
+from oiyolo.core.escaping import one_line
 from oiyolo.core.results import pluralize
 from oiyolo.project.config import as_dict
 from oiyolo.project.keys import DatasetOptions
-from oiyolo.provenance.escaping import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

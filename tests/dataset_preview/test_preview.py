@@ -65,12 +65,12 @@ def test_the_page_shows_every_image_file(
 ) -> None:
     _, folder, paths = preview
     html = (folder / "index.html").read_text(encoding="utf-8")
-    urls = re.findall(r'(?:src|href)="([^"#]+)"', html)
-    assert set(urls) == {path.name for path in paths} - {"index.html"}
-    assert "<script" not in html
-    assert "http" not in html
+    urls = set(re.findall(r'(?:src|href)="([^"#]+)"', html)) - {"data:,"}
+    shown = {url for url in urls if url.startswith("../obj/")}
+    assert urls - shown == {path.name for path in paths} - {"index.html"}
+    assert not re.search(r"https?://", html)
     anchors = set(re.findall(r'href="#(\w+)"', html))
-    assert anchors == set(re.findall(r'<h2 id="(\w+)"', html))
+    assert anchors <= set(re.findall(r' id="(\w+)"', html))
 
 
 def test_an_unchanged_dataset_is_not_drawn_again(

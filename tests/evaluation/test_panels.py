@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from oiyolo.core.errors import InputFormError
+from oiyolo.evaluation import panel_files
 from oiyolo.evaluation.panels import (
+    Panel,
+    choose_best,
     choose_overview,
+    choose_panels,
     choose_worst,
     draw_detections,
     evaluate_images,
@@ -94,15 +97,9 @@ def test_boxes_at_the_edges_and_without_area_are_drawn(tables: Tables) -> None:
 def test_a_sheet_restores_the_aspect_and_fills_its_rows(
     tables: Tables, tmp_path: Path, count: int
 ) -> None:
-    wrong = results_of(tables)[1]
-    path = tmp_path / "b.png"
-    Image.new("RGB", (96, 96), (1, 2, 3)).save(path)
-    written = save_panels(
-        tmp_path / "panels",
-        image_paths={"b": path},
-        results=[wrong] * count,
-        original_sizes_wh={"b": (400, 300)},
-    )
+    panel = Panel("worst", "worst", [results_of(tables)[1]] * count)
+    picture = Image.new("RGB", (400, 300), (1, 2, 3))
+    written = save_panels(tmp_path / "panels", [panel], lambda _: picture)
     with Image.open(written["worst.png"]) as sheet:
         background = np.all(np.asarray(sheet) == (1, 2, 3), axis=2)
     columns, rows = (np.flatnonzero(background.any(axis=axis)) for axis in (0, 1))
@@ -134,33 +131,69 @@ def test_images_without_boxes_fill_the_rest_of_the_sample(tables: Tables) -> Non
     assert choose_overview([]) == []
 
 
-def test_panels_are_written_and_a_stale_one_is_deleted(tables: Tables, tmp_path: Path) -> None:
-    paths = {}
-    for image_id in "abcd":
-        paths[image_id] = tmp_path / f"{image_id}.jpg"
-        Image.new("RGB", (96, 96), (90, 120, 60)).save(paths[image_id])
-    results = results_of(tables)
-    folder = tmp_path / "panels"
-    written = save_panels(
-        folder, image_paths=paths, results=results, original_sizes_wh={"a": (200, 100)}
-    )
-    assert sorted(written) == ["overview.png", "worst.png"]
-    assert sorted(path.name for path in folder.iterdir()) == ["overview.png", "worst.png"]
+def grey(_: str) -> Image.Image:
+    return Image.new("RGB", (800, 600), (90, 120, 60))
+
+
+def test_panels_are_written_and_stale_ones_are_deleted(tables: Tables, tmp_path: Path) -> None:
+    results, folder = results_of(tables), tmp_path / "panels"
+    panels = choose_panels(results, ["Boat", "Oar"])
+    names = ["attribute-group_of.jpg", "best.jpg", "class-00.jpg", "overview.png", "worst.png"]
+    written = save_panels(folder, panels, grey)
+    assert sorted(written) == sorted(path.name for path in folder.iterdir()) == names
     with Image.open(written["overview.png"]) as sheet:
         assert (sheet.format, sheet.width) == ("PNG", 1360)
-    written = save_panels(folder, image_paths=paths, results=results[:1], original_sizes_wh={})
-    assert sorted(written) == ["overview.png"]
-    assert not (folder / "worst.png").exists()
+    (folder / "confusion.png").touch()
+    written = save_panels(folder, choose_panels(results[:1], ["Boat"]), grey)
+    left = sorted(path.name for path in folder.iterdir())
+    assert left == ["best.jpg", "confusion.png", "overview.png"]
 
 
-def test_an_unreadable_image_is_an_error_with_its_path(tables: Tables, tmp_path: Path) -> None:
-    broken = tmp_path / "a.jpg"
-    broken.write_bytes(b"no image")
-    with pytest.raises(InputFormError) as caught:
-        save_panels(
-            tmp_path,
-            image_paths={"a": broken},
-            results=results_of(tables)[:1],
-            original_sizes_wh={},
+def test_the_best_images_have_no_errors_and_the_most_true_positives(tables: Tables) -> None:
+    results = results_of(tables)
+    assert [result.image_id for result in choose_best(results)] == ["a"]
+    assert choose_best(results[1:]) == []
+
+
+def test_pages_get_every_box_and_the_facts_to_filter_by(tables: Tables, tmp_path: Path) -> None:
+    results = results_of(tables)
+    panels = choose_panels(results, ["Boat", "Oar"])
+
+    def save() -> None:
+        panel_files.save(
+            tmp_path, panels, results, split="test", class_names=["Boat", "Oar"], pictures=grey
         )
-    assert caught.value.where == str(broken)
+
+    save()
+    content = panel_files.find(tmp_path)
+    assert content is not None
+    assert set(content["images"]) == set("abcd")
+    image = content["images"]["b"]
+    assert (image["size_wh"], image["split"], image["classes"]) == ([640, 480], "test", ["Boat"])
+    assert [box["kind"] for box in image["boxes"]] == ["fp", "fn"]
+    assert image["boxes"][0]["label"] == "Boat 0.80"
+    assert content["images"]["c"]["attributes"] == ["group_of"]
+    with Image.open(tmp_path / image["file"]) as picture:
+        assert picture.size == (640, 480)
+    shown = {panel["name"]: panel["images"] for panel in content["panels"]}
+    assert shown["worst"] == ["b"]
+    (tmp_path / image["file"]).unlink()
+    assert panel_files.find(tmp_path) is None
+    save()
+    (tmp_path / panel_files.NAME).write_text("[]")
+    assert panel_files.find(tmp_path) is None
+
+
+def test_pages_get_no_more_images_than_there_is_room_for(
+    tables: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = results_of(tables)
+    monkeypatch.setattr(panel_files, "_MAX_IMAGES", 2)
+    panels = choose_panels(results, ["Boat", "Oar"])
+    panel_files.save(
+        tmp_path, panels, results, split="test", class_names=["Boat", "Oar"], pictures=grey
+    )
+    content = panel_files.find(tmp_path)
+    assert content is not None
+    assert len(content["images"]) == 2
+    assert all(set(panel["images"]) <= set(content["images"]) for panel in content["panels"])

@@ -151,7 +151,7 @@ def test_a_report_shows_an_evaluation_of_an_older_version(tables: Tables, tmp_pa
     page = (run / "report.html").read_text(encoding="utf-8")
     assert 'alt="worst of detections on images of the valid split"' in page
     assert "<code>final.weights</code>" in page
-    header, boat = (re.findall(r"<(?:td|th)>(.*?)</", page_row) for page_row in table_rows(page))
+    header, boat = (re.findall(r"<(?:td|th)\b.*?>(.*?)</", row) for row in table_rows(page))
     assert dict(zip(header, boat, strict=True)).items() >= {
         ("class", "Boat"),
         ("true positives", "2"),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from oiyolo.core.disks import free_bytes, used_bytes
-from oiyolo.core.units import format_bytes, format_duration, format_money
+from oiyolo.core.units import cost, format_bytes, format_duration, format_money
 from oiyolo.imagery.upright import make_upright
 from oiyolo.networks import builders
 from oiyolo.networks.layers import expected_weight_bytes
@@ -228,9 +228,9 @@ def test_a_total_is_unknown_if_a_part_is_unknown(
 
 
 def test_one_hour_costs_the_hourly_price() -> None:
-    assert estimates.cost(3600, 1.2) == 1.2
-    assert estimates.cost(3600, 0) == 0  # a machine may be free
-    assert estimates.cost(None, 1.2) is None
+    assert cost(3600, 1.2) == 1.2
+    assert cost(3600, 0) == 0  # a machine may be free
+    assert cost(None, 1.2) is None
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import pytest
 
+from oiyolo.core.escaping import in_csv, in_markdown, link, web_url
 from oiyolo.provenance import records
 from oiyolo.provenance.croissant import NAME as CROISSANT
-from oiyolo.provenance.escaping import in_csv, in_markdown, link, web_url
 from oiyolo.provenance.licences import name_of
 from oiyolo.provenance.selection_rules import selection_rules
 from tests.provenance.conftest import AUTHORS, CC_BY, IDS, TITLES

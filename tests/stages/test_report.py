@@ -50,7 +50,7 @@ def page_of(folder: Path, scores: dict[str, Any]) -> str:
 
 def scores_in(page: str) -> list[tuple[str, str]]:
     """Return what the page shows large, and the text below it."""
-    return re.findall(r'<div class="score"><b>(.*?)</b><span>(.*?)</span>', page)
+    return re.findall(r'<li class="score"><b>(.*?)</b><span>(.*?)</span>', page)
 
 
 def percents(bounds: list[float]) -> str:
@@ -70,7 +70,8 @@ def test_the_interval_comes_first_if_there_are_few_images(tmp_path: Path, images
     assert len(scores_in(page)) == 4
     for name, row in scores["classes"].items():
         cells = f"<td>{row['map50']:.1%}</td><td>{percents(row['map50_interval'])}</td>"
-        assert f"<tr><td>{name.replace('&', '&amp;')}</td>{cells}" in page
+        heading = f'<th scope="row" class="text">{name.replace("&", "&amp;")}</th>'
+        assert f"<tr>{heading}{cells}" in page
 
 
 def test_a_score_without_an_interval_is_shown_alone(tmp_path: Path) -> None:
@@ -92,7 +93,7 @@ def test_the_report_links_to_the_detector_or_contains_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = page_of(tmp_path, evaluation(30, 5))
-    assert "Try" not in page
+    assert "Try it" not in page
     folder = tmp_path / "runs" / "tiny-001"
     with pytest.raises(UsageError) as caught:
         oiyolo.report(tmp_path, with_detector=True)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
-import re
 import secrets
-from importlib import resources
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from oiyolo.core import staleness
 from oiyolo.inference.detector import DEFAULT_THRESHOLD
 from oiyolo.operations.export_web.packing import pack
+from oiyolo.pages.inline import join_modules, json_data, policy, read_asset, trusted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,10 +19,11 @@ if TYPE_CHECKING:
 
 _MODULES: Final = ("unpack", "placement", "suppression", "detector", "picture", "app")
 """Each imports from those before it only."""
+_PACKAGE: Final = "oiyolo.operations.export_web"
+_SCRIPT_SOURCES: Final = ("blob:", "'wasm-unsafe-eval'")
+_IMAGES: Final = "img-src blob: data:; "
 _STYLE: Final = "page.css"
 _TEMPLATE: Final = "page.html.j2"
-_IMPORT: Final = re.compile(r"^import [^;]*;\n", re.MULTILINE)
-_EXPORT: Final = re.compile(r"^export (?=function|async|class|const)", re.MULTILINE)
 _LOWEST_THRESHOLD: Final = 0.05
 _FLOAT_BYTES: Final = {False: 4, True: 2}
 
@@ -81,17 +78,13 @@ def render(
 
 def script() -> str:
     """Return the modules of the page as one."""
-    texts = []
-    for name in _MODULES:
-        text = _asset(f"{name}.mjs")
-        texts.append(_EXPORT.sub("", _IMPORT.sub("", text)))
-    return "\n".join(texts)
+    return join_modules(_PACKAGE, _MODULES)
 
 
 def fingerprint() -> str:
     """Return the fingerprint of the page's own files."""
     names = (*(f"{name}.mjs" for name in _MODULES), _STYLE, _TEMPLATE)
-    return staleness.fingerprint([_asset(name) for name in names])
+    return staleness.fingerprint([read_asset(_PACKAGE, name) for name in names])
 
 
 def _fill_template(
@@ -102,7 +95,6 @@ def _fill_template(
     marker: str,
 ) -> str:
     import jinja2  # noqa: PLC0415  (takes long to import)
-    from markupsafe import Markup  # noqa: PLC0415
 
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("oiyolo.operations.export_web", "assets"),
@@ -111,18 +103,17 @@ def _fill_template(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    code, style = script(), _asset(_STYLE)
+    code, style = script(), read_asset(_PACKAGE, _STYLE)
     known = _facts(facts, size_wh)
     return environment.get_template(_TEMPLATE).render(
         card=card,
-        facts=Markup(json.dumps(known).replace("<", "\\u003c")),  # noqa: S704  (escaped)
+        facts=json_data(known),
         lowest=min(_LOWEST_THRESHOLD, known["threshold"]),
         marker=marker,
         packed=packed,
-        script=Markup(code),  # noqa: S704  (our own file)
-        script_hash=_hash(code),
-        style=Markup(style),  # noqa: S704
-        style_hash=_hash(style),
+        policy=policy(scripts=[code, *_SCRIPT_SOURCES], styles=[style], more=_IMAGES),
+        script=trusted(code),
+        style=trusted(style),
         threshold=known["threshold"],
     )
 
@@ -137,13 +128,3 @@ def _facts(facts: ModelFacts, size_wh: tuple[int, int]) -> dict[str, Any]:
         "nms_iou": facts.nms_iou,
         "nms_beta": facts.nms_beta,
     }
-
-
-def _asset(name: str) -> str:
-    return resources.files(__package__).joinpath("assets", name).read_text(encoding="utf-8")
-
-
-def _hash(text: str) -> str:
-    """Return the hash of a script or style for the content security policy."""
-    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-    return f"sha256-{digest}"

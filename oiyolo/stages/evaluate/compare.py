@@ -10,7 +10,6 @@ import logging
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from oiyolo import __version__
@@ -40,10 +39,12 @@ from oiyolo.stages.evaluate.kept_detections import (
     has_kept,
     keep_detections,
 )
-from oiyolo.stages.evaluate.run_scores import lock_of, original_sizes_wh, remove_leftovers
+from oiyolo.stages.evaluate.pictures import pictures_of
+from oiyolo.stages.evaluate.run_scores import lock_of, remove_leftovers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from oiyolo.evaluation.comparison import ImageDifference
     from oiyolo.evaluation.tables import Detections, GroundTruth
@@ -521,13 +522,11 @@ def _draw(task: _Task, differing: Sequence[ImageDifference]) -> Path | None:
         path.unlink(missing_ok=True)
         return None
     first, second = task.sides
-    image_paths = dict(zip(lists.ids_of(first.images.paths), first.images.paths, strict=True))
     save_pairs(
         path,
         title=f"{first.run.name} and {second.run.name} differ most on these images",
         names=(first.run.name, second.run.name),
         pairs=[(pair.first, pair.second) for pair in differing],
-        image_paths={image_id: Path(image) for image_id, image in image_paths.items()},
-        original_sizes_wh=original_sizes_wh(task.project),
+        pictures=pictures_of(task.project, first.images.paths),
     )
     return path

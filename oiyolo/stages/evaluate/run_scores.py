@@ -7,18 +7,17 @@ import math
 import shutil
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from oiyolo import __version__
 from oiyolo.core import files, locks, records, staleness
 from oiyolo.core.results import Result, find_picture, images_html, text_html
+from oiyolo.evaluation import panel_files
 from oiyolo.evaluation.average_precision import average_precisions, mean_over_classes
 from oiyolo.evaluation.matching import match
-from oiyolo.evaluation.panels import evaluate_images, save_panels
+from oiyolo.evaluation.panels import choose_panels, evaluate_images, save_panels
 from oiyolo.evaluation.plots import plot_confusion
 from oiyolo.evaluation.summary import Evaluation, choose_thresholds, evaluate_detections
-from oiyolo.project.ledger import SPLITS
 from oiyolo.stages import prepare as prepare_stage
 from oiyolo.stages import split as split_stage
 from oiyolo.stages.evaluate import inputs
@@ -32,10 +31,12 @@ from oiyolo.stages.evaluate.kept_detections import (
     unseen_images,
 )
 from oiyolo.stages.evaluate.kept_detections import RECIPE_NAME as DETECTED_NAME
+from oiyolo.stages.evaluate.pictures import pictures_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from oiyolo.core.results import Picture
     from oiyolo.project.project import Project
@@ -239,7 +240,10 @@ def find_saved(task: ScoringTask) -> Evaluated | None:
     run = task.run
     saved = files.read_json(run.evaluation_path)
     reason = staleness.stale_reason(run.folder / _RECIPE_NAME, task.recipe)
-    panels = {path.name: path for path in sorted(run.panels_folder.glob("*.png"))}
+    pictures = [*run.panels_folder.glob("*.png"), *run.panels_folder.glob("*.jpg")]
+    panels = {path.name: path for path in sorted(pictures)}
+    if reason is None and panel_files.find(run.panels_folder) is None:
+        reason = f"{panel_files.NAME} is missing"
     if reason is None and isinstance(saved, dict) and panels:
         try:
             evaluation = Evaluation.from_json(saved)
@@ -267,6 +271,7 @@ def find_saved(task: ScoringTask) -> Evaluated | None:
 def remove_leftovers(run: Run) -> None:
     """Remove what killed evaluations left."""
     files.remove_abandoned_parts(run.panels_folder)
+    files.remove_abandoned_parts(run.panels_folder / panel_files.FOLDER)
     names = (_RECIPE_NAME, LOG_NAME, run.evaluation_path.name, DETECTIONS_NAME, DETECTED_NAME)
     files.remove_abandoned_parts(run.folder, *names)
 
@@ -339,23 +344,16 @@ def _cross_check(scored: Scored, map50: float) -> dict[str, Any]:
 
 def _save_panels(project: Project, scored: Scored, evaluation: Evaluation) -> dict[str, Path]:
     """Draw pictures of the detections at the score thresholds; return their files by name."""
-    paths = map(Path, scored.images.paths)
-    return save_panels(
-        scored.run.panels_folder,
-        image_paths=dict(zip(scored.detections.image_ids, paths, strict=True)),
-        results=evaluate_images(
-            scored.detections, scored.truth, scored.class_names, evaluation.score_thresholds
-        ),
-        original_sizes_wh=original_sizes_wh(project),
+    results = evaluate_images(
+        scored.detections, scored.truth, scored.class_names, evaluation.score_thresholds
     )
-
-
-def original_sizes_wh(project: Project) -> dict[str, tuple[int, int]]:
-    """Return the sizes of the original photographs by image id, if preparation stretched them."""
-    if prepare_stage.prepared_options(project)["fit"] != "stretch":
-        return {}
-    with project.ledger(read_only=True) as ledger:
-        return prepare_stage.source_sizes_wh(ledger, *SPLITS)
+    panels = choose_panels(results, scored.class_names)
+    pictures = pictures_of(project, scored.images.paths)
+    folder, split = scored.run.panels_folder, scored.images.split
+    panel_files.save(
+        folder, panels, results, split=split, class_names=scored.class_names, pictures=pictures
+    )
+    return save_panels(folder, panels, pictures)
 
 
 def _save_confusion(run: Run, evaluation: Evaluation) -> dict[str, Path]:

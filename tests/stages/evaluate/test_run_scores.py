@@ -15,6 +15,7 @@ import pytest
 import oiyolo
 from oiyolo.core.errors import InputFormError, UsageError
 from oiyolo.darknet import lists
+from oiyolo.evaluation import panel_files
 from oiyolo.evaluation.tables import Detections
 from oiyolo.project.project import open_project
 from oiyolo.stages import split as split_stage
@@ -77,6 +78,7 @@ def draw_nothing(_: Project, scored: Scored, __: Evaluation) -> dict[str, Path]:
     scored.run.panels_folder.mkdir(exist_ok=True)
     path = scored.run.panels_folder / "overview.png"
     path.touch()
+    (path.parent / panel_files.NAME).write_text('{"images": {}, "panels": []}')
     return {path.name: path}
 
 

@@ -11,9 +11,7 @@ from oiyolo.core import records
 from oiyolo.core.disks import used_bytes
 from oiyolo.core.errors import OiyoloError
 from oiyolo.core.results import format_table, table_html, text_html
-from oiyolo.core.units import format_bytes, format_duration, format_money
-from oiyolo.planning.estimates import cost
-from oiyolo.planning.run_plan import plan_path
+from oiyolo.core.units import cost, format_bytes, format_duration, format_money
 from oiyolo.project.ledger import STATES
 from oiyolo.stages import fetch as fetch_stage
 from oiyolo.stages import select as select_stage
@@ -57,17 +55,18 @@ class Comparison:
         return {**header, **pairs, "currency": self.currency}
 
     def __str__(self) -> str:
-        return f"{self._headline}\n{format_table(self._rows())}"
+        return f"{self.headline}\n{format_table(self.rows())}"
 
     def _repr_html_(self) -> str:
-        return text_html(self._headline) + table_html(self._rows())
+        return text_html(self.headline) + table_html(self.rows())
 
     @property
-    def _headline(self) -> str:
+    def headline(self) -> str:
+        """When the plan was made, and whether for another selection."""
         note = "" if self.of_this_selection else ", for a different selection than the current one"
         return f"plan of {self.at}{note}"
 
-    def _rows(self) -> list[tuple[str, str, str]]:
+    def rows(self) -> list[tuple[str, str, str]]:
         """Return the heading of a table, and a row for each figure that is known."""
         rows = [("", "planned", "actual")]
         for name, pair in self.pairs.items():
@@ -127,7 +126,7 @@ def comparison(project: Project, ledger: Ledger, runs: Sequence[Run]) -> Compari
         InputFormError: ``plan.json`` or ``selection.json`` is damaged.
     """
     remedy = "Run `oiyolo plan`, which writes it again"
-    plan = records.find(plan_path(project), _Plan, remedy=remedy)
+    plan = records.find(project.plan_path, _Plan, remedy=remedy)
     return None if plan is None else _compare(project, ledger, plan, runs)
 
 

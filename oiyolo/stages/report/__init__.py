@@ -9,20 +9,26 @@ import html
 import logging
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypedDict, overload
+from typing import TYPE_CHECKING, Any, Final, overload
 from urllib.parse import quote
 
 from oiyolo import __version__
-from oiyolo.core import files, records, staleness
+from oiyolo.charts import interactive
+from oiyolo.core import files, staleness
 from oiyolo.core.errors import UsageError
-from oiyolo.core.results import Plan, Result, data_url
+from oiyolo.core.results import Plan, Result
 from oiyolo.core.units import format_bytes
-from oiyolo.evaluation.summary import with_current_keys
+from oiyolo.evaluation import panel_files
+from oiyolo.evaluation.panels import OVERVIEW, WORST
+from oiyolo.evaluation.plots import plot_precision_recall
+from oiyolo.evaluation.summary import Evaluation
+from oiyolo.pages import template
+from oiyolo.pages.gallery import filters_of, kinds_of
+from oiyolo.pages.inline import json_data
 from oiyolo.project.ledger import SPLITS
 from oiyolo.project.project import open_project
 from oiyolo.stages import plot as plot_stage
-from oiyolo.stages import split as split_stage
-from oiyolo.stages.split.check import check_split
+from oiyolo.stages.report import contents
 from oiyolo.training.live_reader import latest_stats
 from oiyolo.training.run import find_run
 from oiyolo.training.run_detector import data_licences
@@ -41,6 +47,8 @@ _log = logging.getLogger("oiyolo")
 STAGE: Final = "report"
 _RECIPE_NAME: Final = ".reported-from.json"
 _TEMPLATE: Final = "report.html.j2"
+_PARTS: Final = {"by_size": "Size of the true boxes", "by_attribute": "Attribute of the true boxes"}
+_STILL_PX: Final = (800, 600)
 _MAX_DETECTOR_BYTES: Final = 20_000_000
 """With it, the report stays below the 25 MB that mail programs accept."""
 
@@ -132,13 +140,14 @@ def report(
     has_charts = latest_stats(target.log_path) is not None
     if dry_run:
         charts = plot_stage.plot(opened, run=target.name, dry_run=True) if has_charts else None
-        is_stale = _stale_reason(path, _recipe(target, _dataset(opened), detector)) is not None
+        recipe = _recipe(opened, target, contents.dataset(opened), detector)
+        is_stale = _stale_reason(path, recipe) is not None
         return Plan("report", [f"write {path}"] if (charts and charts.actions) or is_stale else [])
     if has_charts:
         plot_stage.plot(opened, run=target.name)
     files.remove_abandoned_parts(target.folder, path.name, _RECIPE_NAME)
-    dataset = _dataset(opened)
-    recipe = _recipe(target, dataset, detector)
+    dataset = contents.dataset(opened)
+    recipe = _recipe(opened, target, dataset, detector)
     reason = _stale_reason(path, recipe)
     _log.info("report: %s", reason or "up to date")
     if reason is not None:
@@ -153,21 +162,6 @@ def _stale_reason(path: Path, recipe: Mapping[str, object]) -> str | None:
     """Return why a page must be written, in words; ``None`` if it is up to date."""
     reason = staleness.stale_reason(path.with_name(_RECIPE_NAME), recipe)
     return reason if path.is_file() else "the page is missing"
-
-
-def _dataset(project: Project) -> dict[str, Any] | None:
-    """Return the figures of the dataset; ``None`` if there is none."""
-    dataset = split_stage.find(project) if project.ledger_path.is_file() else None
-    if dataset is None:
-        return None
-    with project.ledger(read_only=True) as ledger:
-        counts = ledger.counts()
-    return {
-        "split": dataset,
-        "selected": counts.selected,
-        "excluded": counts.excluded,
-        "check": check_split(project),
-    }
 
 
 def _detector_page(run: Run) -> Path:
@@ -201,43 +195,80 @@ def _detector_to_embed(run: Run) -> Path:
     return path
 
 
-def _recipe(run: Run, dataset: dict[str, Any] | None, detector: Path | None) -> dict[str, object]:
-    pictures = sorted([*run.charts_folder.glob("*.png"), *run.panels_folder.glob("*.png")])
+def _recipe(
+    project: Project, run: Run, dataset: dict[str, Any] | None, detector: Path | None
+) -> dict[str, object]:
+    """Return what a page is made from."""
+    folders = (run.charts_folder, run.panels_folder)
+    pictures = sorted(path for folder in folders for path in folder.glob("*.png"))
+    planned = contents.plan_rows(project)
     return {
         "run.json": files.sha256_of(run.record_path),
         "evaluation.json": staleness.fingerprint(files.read_json(run.evaluation_path)),
         "the pictures": {path.name: files.sha256_of(path) for path in pictures},
+        "panels.json": _sha256_or_none(run.panels_folder / panel_files.NAME),
+        "metrics.csv": _sha256_or_none(run.folder / "metrics.csv"),
         "the dataset": dataset
-        and [dataset["split"].as_dict(), dataset["excluded"], dataset["check"].as_dict()],
+        and [dataset["split"].as_dict(), dataset["counts"].as_dict(), dataset["check"].as_dict()],
+        "the contact sheets": dataset
+        and {name: files.sha256_of(path) for name, path in dataset["sheets"].items()},
+        "the plan": planned and [row[:2] for row in planned[1]],
+        "the options": contents.options_text(project),
         "the link to the detector": _detector_page(run).is_file(),
         "the detector": detector and files.sha256_of(detector),
         "version": __version__,
     }
 
 
+def _sha256_or_none(path: Path) -> str | None:
+    return files.sha256_of(path) if path.is_file() else None
+
+
 def _render(
     project: Project, run: Run, dataset: dict[str, Any] | None, detector: Path | None
 ) -> str:
-    import jinja2  # noqa: PLC0415  (only this stage writes HTML)
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("oiyolo", "stages"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    evaluation = contents.find_evaluation(run)
+    training = interactive.training_charts(run.folder / "metrics.csv", run.charts_folder)
+    curves = {} if evaluation is None else evaluation["classes"]
+    precision_recall = interactive.precision_recall_chart(
+        {name: row["curve"] for name, row in curves.items()}
     )
-    environment.filters |= {"percent": _percent, "data_url": data_url}
-    return environment.get_template(_TEMPLATE).render(
+    charts = [*training, *([precision_recall] if precision_recall else [])]
+    scripts = [interactive.library_script(), interactive.drawing_script()] if charts else []
+    items = contents.gallery(project, run)
+    return template.render(
+        "oiyolo.stages.report",
+        _TEMPLATE,
+        scripts=scripts,
+        inline_styles=bool(charts),
         run=run,
         record=run.started_record,
-        evaluation=_evaluation(run),
-        verdict=_verdict(run),
+        evaluation=evaluation,
+        headlines=contents.headlines(evaluation) if evaluation else [],
+        verdict=contents.verdict(run, evaluation),
+        training_verdict=contents.loss_verdict(run),
+        classes=contents.class_rows(evaluation) if evaluation else [],
+        parts={
+            title: contents.part_rows(evaluation[key])
+            for key, title in _PARTS.items()
+            if evaluation
+        },
+        errors=contents.error_rows(evaluation) if evaluation else [],
+        items=items,
+        filters=filters_of(items),
+        kinds=kinds_of(items),
+        sheets=_sheets(run),
+        confusion=_picture(run.panels_folder / "confusion.png"),
+        precision_recall=precision_recall,
+        precision_recall_still=_precision_recall_still(evaluation),
+        training=training,
+        chart_data=json_data(interactive.to_json(charts)),
         dataset=dataset,
         splits=SPLITS,
-        panels=_pictures(run.panels_folder, ("overview", "worst", "confusion")),
-        charts=_pictures(run.charts_folder, ("loss", "iou", "map", "checkpoints")),
         options=project.config,
+        options_text=contents.options_text(project),
+        planned=contents.plan_rows(project),
+        versions=contents.version_rows(run, evaluation),
         detector_url=_detector_url(run),
         detector=detector and files.read_text(detector),
         licences=data_licences(run.started_record),
@@ -251,41 +282,22 @@ def _detector_url(run: Run) -> str:
     return quote(path.relative_to(run.folder).as_posix()) if path.is_file() else ""
 
 
-class _Scores(TypedDict):
-    """What the page shows of ``evaluation.json``, apart from the figures."""
-
-    split: str
-
-
-def _evaluation(run: Run) -> dict[str, Any] | None:
-    """Return the run's scores; ``None`` if there are none."""
-    remedy = f"Run `oiyolo evaluate --run {run.name}`, which writes it again"
-    content = records.find(run.evaluation_path, _Scores, remedy=remedy)
-    if content is None:
-        return None
-    with records.convert_damage(run.evaluation_path, remedy):
-        return with_current_keys(content)
+def _sheets(run: Run) -> dict[str, Path]:
+    """Return the contact sheets, which older versions drew without ``panels.json``."""
+    paths = {name: run.panels_folder / f"{name}.png" for name in (OVERVIEW, WORST)}
+    return {name: path for name, path in paths.items() if path.is_file()}
 
 
-class _Verdict(TypedDict):
-    sentence: str
+def _picture(path: Path) -> Path | None:
+    return path if path.is_file() else None
 
 
-class _Metrics(TypedDict):
-    """What the page shows of ``metrics.json``."""
+def _precision_recall_still(evaluation: dict[str, Any] | None) -> str:
+    """Return a picture of the precision-recall curves as a ``data:`` URL; empty without scores."""
+    if evaluation is None:
+        return ""
+    from oiyolo.charts import canvas  # noqa: PLC0415  (slow to import)
 
-    verdict: _Verdict
-
-
-def _verdict(run: Run) -> str:
-    """Return how the training went, in a sentence; empty if there are no figures."""
-    numbers = records.find_intact(run.folder / "metrics.json", _Metrics)
-    return "" if numbers is None else str(numbers["verdict"]["sentence"])
-
-
-def _pictures(folder: Path, names: tuple[str, ...]) -> dict[str, Path]:
-    return {n: folder / f"{n}.png" for n in names if (folder / f"{n}.png").is_file()}
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1%}"  # noqa: RUF001  (an en dash)
+    figure = canvas.new_figure(_STILL_PX)
+    plot_precision_recall(Evaluation.from_json(evaluation), ax=figure.subplots())
+    return canvas.as_data_url(figure)

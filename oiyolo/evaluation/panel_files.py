@@ -1,0 +1,179 @@
+"""The images of panels for pages: ``panels.json``, and each image without its boxes.
+
+A page draws the boxes itself, so that they stay sharp and can be hidden, and needs only the folder.
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+from typing import TYPE_CHECKING, Any, Final, TypedDict
+
+from oiyolo.core import files, records
+from oiyolo.evaluation.panels import choose_overview
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from PIL import Image
+
+    from oiyolo.evaluation.panels import ImageResult, LabelledBoxes, Panel, Pictures
+
+NAME: Final = "panels.json"
+FOLDER: Final = "images"
+_MAX_IMAGES: Final = 150
+_MAX_BYTES: Final = 4_500_000
+"""In all, so that a report with all of them stays below 10 MB."""
+_MAX_SIDE_PX: Final = 640
+_QUALITY: Final = 80
+_DECIMALS: Final = 5
+_KINDS: Final = {
+    "matched": "truth",
+    "regions": "region",
+    "true_positives": "tp",
+    "false_positives": "fp",
+    "false_negatives": "fn",
+}
+"""The kinds of boxes by the attribute of an ``ImageResult`` that holds them."""
+
+
+class PanelImage(TypedDict):
+    """An image in ``panels.json``.
+
+    Attributes:
+        file: Its path, relative to the folder of the panels.
+        size_wh: Width and height in pixels.
+        split: Its split.
+        caption: Its true and false positives and false negatives, in words.
+        classes: Names of the classes of its true boxes.
+        sizes: The sizes of its true boxes.
+        attributes: The attributes of its true boxes.
+        boxes: Each box with its ``kind`` ("truth", "region", "tp", "fp" or "fn"), ``label`` and
+            ``xyxy``, fractions of the image.
+    """
+
+    file: str
+    size_wh: list[int]
+    split: str
+    caption: str
+    classes: list[str]
+    sizes: list[str]
+    attributes: list[str]
+    boxes: list[dict[str, Any]]
+
+
+class PanelsContent(TypedDict):
+    """The content of ``panels.json``.
+
+    Attributes:
+        images: The images by id, those with the most errors first.
+        panels: The panels: ``name``, ``title``, and the ids of their ``images``.
+    """
+
+    images: dict[str, dict[str, Any]]
+    panels: list[dict[str, Any]]
+
+
+def find(folder: Path) -> PanelsContent | None:
+    """Return the content of ``panels.json``; ``None`` if it is missing or damaged."""
+    content: Any = records.find_intact(folder / NAME, PanelsContent)
+    if content is None or any(
+        records.mismatch(image, PanelImage) or not (folder / image["file"]).is_file()
+        for image in content["images"].values()
+    ):
+        return None
+    found: PanelsContent = content
+    return found
+
+
+def save(
+    folder: Path,
+    panels: Sequence[Panel],
+    results: Sequence[ImageResult],
+    *,
+    split: str,
+    class_names: Sequence[str],
+    pictures: Pictures,
+) -> None:
+    """Write ``panels.json`` and its images in place of earlier ones.
+
+    These are the images of all panels and, as far as there is room, others.
+
+    Args:
+        folder: Folder of the panels.
+        panels: The panels.
+        results: Results of all images of the split.
+        split: Name of the split.
+        class_names: Names of the classes.
+        pictures: As for ``panels.save_panels``.
+
+    Raises:
+        InputFormError: An image cannot be read.
+    """
+    (folder / NAME).unlink(missing_ok=True)
+    target = folder / FOLDER
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    total_bytes, images = 0, {}
+    for result in _in_order(panels, results):
+        size_wh, content = _encode(pictures(result.image_id))
+        total_bytes += len(content)
+        if total_bytes > _MAX_BYTES or len(images) == _MAX_IMAGES:
+            break
+        name = f"{FOLDER}/{result.image_id}.jpg"
+        files.write_bytes(folder / name, content)
+        images[result.image_id] = PanelImage(
+            file=name,
+            size_wh=list(size_wh),
+            split=split,
+            caption=str(result),
+            classes=[class_names[class_id] for class_id in sorted(result.classes)],
+            sizes=sorted(result.sizes),
+            attributes=sorted(result.attributes),
+            boxes=list(_boxes(result)),
+        )
+    files.write_json(
+        folder / NAME,
+        {
+            "images": images,
+            "panels": [
+                {
+                    "name": panel.name,
+                    "title": panel.title,
+                    "images": [r.image_id for r in panel.results if r.image_id in images],
+                }
+                for panel in panels
+            ],
+        },
+    )
+
+
+def _in_order(panels: Sequence[Panel], results: Sequence[ImageResult]) -> Iterable[ImageResult]:
+    """Return the images of all panels, the first ones of each first, then all others."""
+    longest = max((len(panel.results) for panel in panels), default=0)
+    of_panels = [
+        panel.results[rank]
+        for rank in range(longest)
+        for panel in panels
+        if rank < len(panel.results)
+    ]
+    others = choose_overview(results, len(results))
+    return {result.image_id: result for result in [*of_panels, *others]}.values()
+
+
+def _encode(image: Image.Image) -> tuple[tuple[int, int], bytes]:
+    """Return an image as JPEG of at most ``_MAX_SIDE_PX``, and its width and height."""
+    image = image.copy()
+    image.thumbnail((_MAX_SIDE_PX, _MAX_SIDE_PX))
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=_QUALITY, optimize=True)
+    return image.size, file.getvalue()
+
+
+def _boxes(result: ImageResult) -> Iterator[dict[str, Any]]:
+    for attribute, kind in _KINDS.items():
+        labelled: LabelledBoxes = getattr(result, attribute)
+        for xyxy, label in zip(labelled.xyxy.tolist(), labelled.labels, strict=True):
+            corners = [round(min(max(value, 0.0), 1.0), _DECIMALS) for value in xyxy]
+            yield {"kind": kind, "label": label, "xyxy": corners}

@@ -1,0 +1,80 @@
+"""The pictures on panels: photographs as far as they exist, else the images that darknet reads."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from PIL import Image
+
+from oiyolo.boxes import RIGHT_ANGLES
+from oiyolo.core.errors import InputFormError
+from oiyolo.imagery.decode import UnreadableImageError
+from oiyolo.imagery.upright import make_upright
+from oiyolo.project.ledger import SPLITS
+from oiyolo.stages import prepare as prepare_stage
+from oiyolo.stages import select as select_stage
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from oiyolo.evaluation.panels import Pictures
+    from oiyolo.project.project import Project
+
+_MAX_SIDE_PX: Final = 640
+
+
+def pictures_of(project: Project, paths: Sequence[str]) -> Pictures:
+    """Return the function that returns the picture of an image by its id.
+
+    If preparation stretched the images, boxes are the same fractions of a photograph as of what
+    darknet reads, so the photograph is shown, at most 640 pixels wide and high.
+
+    Args:
+        project: The project.
+        paths: Paths of the prepared images.
+    """
+    path_by_id = {Path(path).stem: Path(path) for path in paths}
+    original_wh: dict[str, tuple[int, int]] = {}
+    rotations: dict[str, int] = {}
+    if prepare_stage.prepared_options(project)["fit"] == "stretch":
+        with project.ledger(read_only=True) as ledger:
+            original_wh = prepare_stage.source_sizes_wh(ledger, *SPLITS)
+        images = select_stage.load(project).images
+        images = images[images["ImageID"].isin(path_by_id)]
+        turns = (images["Rotation"].fillna(0) % 360).astype(int).tolist()
+        rotations = dict(zip(images["ImageID"].tolist(), turns, strict=True))
+
+    def picture(image_id: str) -> Image.Image:
+        size_wh = original_wh.get(image_id)
+        if size_wh is None:
+            return _read(path_by_id[image_id])
+        scale = min(1.0, _MAX_SIDE_PX / max(size_wh))
+        shown_wh = max(1, round(size_wh[0] * scale)), max(1, round(size_wh[1] * scale))
+        photograph = project.images_folder / f"{image_id}.jpg"
+        rotation = rotations.get(image_id)
+        if rotation in RIGHT_ANGLES:
+            try:
+                content = make_upright(photograph, rotation, shown_wh, "stretch").jpeg
+            except (OSError, UnreadableImageError):
+                pass  # freed, or damaged since it was prepared
+            else:
+                return _read(io.BytesIO(content))
+        return _read(path_by_id[image_id]).resize(shown_wh, Image.Resampling.BICUBIC)
+
+    return picture
+
+
+def _read(file: Path | io.BytesIO) -> Image.Image:
+    try:
+        with Image.open(file) as image:
+            pixels: Image.Image = image.convert("RGB")
+            return pixels
+    except OSError as error:
+        raise InputFormError(
+            "a test image cannot be read",
+            where=str(file),
+            found=str(error),
+            remedy="Prepare the dataset again",
+        ) from error

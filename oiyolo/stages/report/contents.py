@@ -1,0 +1,361 @@
+"""What a report shows about a run, read from the run's folder and the project."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypedDict
+
+from oiyolo.core import files, records
+from oiyolo.core.errors import OiyoloError
+from oiyolo.core.escaping import one_line
+from oiyolo.core.results import data_url
+from oiyolo.evaluation import panel_files
+from oiyolo.evaluation.figures import HEADLINES
+from oiyolo.evaluation.summary import Evaluation, with_current_keys
+from oiyolo.net.urls import without_secrets
+from oiyolo.pages.gallery import ImageCredit, Item, Overlay
+from oiyolo.project.ledger import SPLITS
+from oiyolo.provenance.licences import name_of
+from oiyolo.stages import select as select_stage
+from oiyolo.stages import split as split_stage
+from oiyolo.stages.plan_comparison import comparison
+from oiyolo.stages.report.verdict import TrainingFacts, judge
+from oiyolo.stages.split.check import check_split
+from oiyolo.training.run import FINISHED, runs_in
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from oiyolo.project.ledger import Counts
+    from oiyolo.project.project import Project
+    from oiyolo.stages.report.verdict import DetectorVerdict
+    from oiyolo.stages.split import Split
+    from oiyolo.training.run import Run
+
+_LABELS: Final = {
+    "map50": "mAP@0.5",
+    "map50_95": "mAP@0.5:0.95",
+    "openimages_map": "Open Images mAP",
+}
+_MAX_SHEETS_BYTES: Final = 1_200_000
+"""Size of the contact sheets that a report contains, in all."""
+_FIRST_ERRORS: Final = ("fp", "fn")
+
+
+class _Scores(TypedDict):
+    """What the page shows of ``evaluation.json``, apart from the figures."""
+
+    split: str
+
+
+class _LossVerdict(TypedDict):
+    kind: str
+    sentence: str
+
+
+class _Metrics(TypedDict):
+    """What the page shows of ``metrics.json``."""
+
+    verdict: _LossVerdict
+
+
+@dataclass(frozen=True)
+class Headline:
+    """A score at the top of a page.
+
+    Attributes:
+        label: Its name.
+        value: The score; ``None`` if it is not defined.
+        interval: The bounds of its 95 % interval; ``None`` if there is none.
+        baseline: The score of a detector that was not trained for this task; ``None`` without one.
+    """
+
+    label: str
+    value: float | None
+    interval: Sequence[float] | None
+    baseline: float | None
+
+
+def find_evaluation(run: Run) -> dict[str, Any] | None:
+    """Return the content of the run's ``evaluation.json``; ``None`` if there is none.
+
+    Raises:
+        InputFormError: It is damaged.
+    """
+    remedy = f"Run `oiyolo evaluate --run {run.name}`, which writes it again"
+    content = records.find(run.evaluation_path, _Scores, remedy=remedy)
+    if content is None:
+        return None
+    with records.convert_damage(run.evaluation_path, remedy):
+        return with_current_keys(content)
+
+
+def headlines(evaluation: Mapping[str, Any]) -> list[Headline]:
+    """Return the three headline scores."""
+    baseline = evaluation["baseline"] or {}
+    return [
+        Headline(_LABELS[key], evaluation[key], evaluation[f"{key}_interval"], baseline.get(key))
+        for _, key in HEADLINES
+    ]
+
+
+def loss_verdict(run: Run) -> _LossVerdict | None:
+    """Return how the training went, from ``metrics.json``; ``None`` if there are no figures."""
+    numbers = records.find_intact(run.folder / "metrics.json", _Metrics)
+    verdict: _LossVerdict | None = None if numbers is None else numbers["verdict"]
+    return verdict
+
+
+def verdict(run: Run, evaluation: Mapping[str, Any] | None) -> DetectorVerdict:
+    """Return how good the run's detector is."""
+    loss = loss_verdict(run)
+    kind = "" if loss is None else loss["kind"]
+    if loss is not None and kind == "finished":
+        # The sentence also says how the loss went at the end.
+        kind = next((k for k in ("overfitting", "falling") if f"; {k}" in loss["sentence"]), "")
+    best = run.record.get("best") or {}
+    training = TrainingFacts(
+        images=_train_images(run),
+        is_finished=run.state == FINISHED,
+        loss_kind=kind,
+        best_valid_map50=best.get("map"),
+    )
+    scores = None if evaluation is None else Evaluation.from_json(evaluation)
+    return judge(scores, training, None if evaluation is None else _baseline(evaluation))
+
+
+def _train_images(run: Run) -> int | None:
+    try:
+        return len(run.image_ids("train"))
+    except OiyoloError:
+        return None
+
+
+def _baseline(evaluation: Mapping[str, Any]) -> dict[str, float] | None:
+    """Return the baseline's score and the interval of the difference; ``None`` without both."""
+    baseline = evaluation["baseline"]
+    if not baseline or baseline["map50"] is None or not baseline["difference"]["interval"]:
+        return None
+    low, high = baseline["difference"]["interval"]
+    return {"map50": baseline["map50"], "low": low, "high": high}
+
+
+def class_rows(evaluation: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Return the table of scores by class, with its heading."""
+    heading = (
+        *("class", "AP@0.5", "95 % interval", "AP@0.5:0.95", "images", "boxes"),
+        *("true positives", "false positives", "false negatives"),
+        *("precision", "recall", "F1", "threshold"),
+    )
+    rows = [
+        (
+            name,
+            _percent(row["map50"]),
+            _interval(row["map50_interval"]),
+            _percent(row["map50_95"]),
+            *(f"{row[key]:,}" for key in ("images", "boxes")),
+            *(f"{row[f'{kind}s']:,}" for kind in ("true_positive", "false_positive")),
+            f"{row['false_negatives']:,}",
+            *(_percent(row[key]) for key in ("precision", "recall", "f1")),
+            "–" if row["score_threshold"] is None else f"{row['score_threshold']:.2f}",  # noqa: RUF001  (an en dash)
+        )
+        for name, row in evaluation["classes"].items()
+    ]
+    return [heading, *rows]
+
+
+def part_rows(parts: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Return the table of scores by size or attribute, with its heading."""
+    rows = [
+        (
+            name.replace("_", "-"),
+            f"{part['boxes']:,}",
+            _percent(part["map50"]),
+            _percent(part["recall"]),
+        )
+        for name, part in parts.items()
+        if part["boxes"]
+    ]
+    return [("boxes", "number", "mAP@0.5", "recall"), *rows]
+
+
+def error_rows(evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what each kind of error costs in mAP@0.5, the most expensive first."""
+    costs = {kind: cost for kind, cost in evaluation["errors"].items() if cost is not None}
+    return [(kind, _percent(costs[kind])) for kind in sorted(costs, key=lambda kind: -costs[kind])]
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None or math.isnan(value) else f"{value:.1%}"  # noqa: RUF001  (an en dash)
+
+
+def _interval(bounds: Sequence[float] | None) -> str:
+    return "–" if bounds is None else f"{bounds[0]:.1%} to {bounds[1]:.1%}"  # noqa: RUF001
+
+
+def gallery(project: Project, run: Run) -> list[Item]:
+    """Return the pictures of the run's panels, with credits and histories."""
+    content = panel_files.find(run.panels_folder)
+    if content is None:
+        return []
+    ids = list(content["images"])
+    credit_by_id, histories = _credits(project, ids), _histories(project, ids)
+    panels_of: dict[str, list[str]] = {}
+    for panel in content["panels"]:
+        if not panel["name"].startswith(("class-", "attribute-")):  # filters of their own
+            for image_id in panel["images"]:
+                panels_of.setdefault(image_id, []).append(panel["name"])
+    items = []
+    for image_id, image in content["images"].items():
+        boxes = [
+            Overlay(box["kind"], one_line(box["label"]), tuple(box["xyxy"]))
+            for box in image["boxes"]
+        ]
+        tags = {
+            "panel": panels_of.get(image_id, []),
+            "class": image["classes"],
+            "errors": _errors({box.kind for box in boxes}),
+            "size": image["sizes"],
+            "attribute": image["attributes"],
+            "split": [image["split"]],
+        }
+        width, height = image["size_wh"]
+        items.append(
+            Item(
+                image_id,
+                data_url(run.panels_folder / image["file"]),
+                (width, height),
+                image["caption"],
+                boxes,
+                tags,
+                credit_by_id.get(image_id, ImageCredit()),
+                histories.get(image_id, ()),
+            )
+        )
+    return sorted(items, key=lambda item: -sum(o.kind in _FIRST_ERRORS for o in item.overlays))
+
+
+def _errors(kinds: set[str]) -> list[str]:
+    names = {"fp": "false positive", "fn": "false negative"}
+    return [name for kind, name in names.items() if kind in kinds] or ["none"]
+
+
+def _credits(project: Project, ids: Sequence[str]) -> dict[str, ImageCredit]:
+    """Return whom some images are from; those that are no longer selected are missing."""
+    selection = select_stage.find(project)
+    if selection is None:
+        return {}
+    images = selection.images
+    images = images[images["ImageID"].isin(ids)]
+    names = ("ImageID", "Author", "License", "OriginalLandingURL")
+    columns = (images[name].fillna("").tolist() for name in names)
+    return {
+        image_id: ImageCredit(
+            one_line(author), name_of(licence) if licence else "", licence, page_url
+        )
+        for image_id, author, licence, page_url in zip(*columns, strict=True)
+    }
+
+
+def _histories(project: Project, ids: Sequence[str]) -> dict[str, list[str]]:
+    """Return what `oiyolo why` prints about some images, line by line."""
+    if not project.ledger_path.is_file():
+        return {}
+    with project.ledger(read_only=True) as ledger:
+        return {
+            image_id: [
+                without_secrets(f"{at[:10]} {stage}: {what}")
+                for at, stage, what in ledger.events(image_id)
+            ]
+            for image_id in ids
+        }
+
+
+def dataset(project: Project) -> dict[str, Any] | None:
+    """Return the figures of the dataset; ``None`` if there is none."""
+    split = split_stage.find(project) if project.ledger_path.is_file() else None
+    if split is None:
+        return None
+    with project.ledger(read_only=True) as ledger:
+        counts = ledger.counts()
+    check = check_split(project)
+    return {
+        "split": split,
+        "counts": counts,
+        "check": check,
+        "rows": _split_rows(split),
+        "totals": _total_rows(counts),
+        "findings": [(found.name, found.outcome, found.message) for found in check.findings],
+        "sheets": _sheets(project.dataset_folder / "look"),
+    }
+
+
+def _split_rows(split: Split) -> list[list[str]]:
+    numbers = {
+        "images": split.images,
+        **{f"images: {name}": counted for name, counted in split.images_of.items()},
+        **{f"objects: {name}": counted for name, counted in split.objects.items()},
+    }
+    return [[name, *(f"{own[part]:,}" for part in SPLITS)] for name, own in numbers.items()]
+
+
+def _total_rows(counts: Counts) -> list[tuple[str, str]]:
+    """Return the states of the selected images, which add up to the last row."""
+    rows = [(state, f"{number:,}") for state, number in counts.states.items() if number]
+    rows += [(f"excluded: {reason}", f"{number:,}") for reason, number in counts.excluded.items()]
+    return [*rows, ("selected, in all", f"{counts.selected:,}")]
+
+
+def _sheets(folder: Path) -> dict[str, Path]:
+    """Return the contact sheets by split, as many as there is room for."""
+    sheets, total_bytes = {}, 0
+    for name in SPLITS:
+        path = folder / f"{name}.jpg"
+        if path.is_file() and total_bytes + path.stat().st_size <= _MAX_SHEETS_BYTES:
+            total_bytes += path.stat().st_size
+            sheets[name] = path
+    return sheets
+
+
+def plan_rows(project: Project) -> tuple[str, list[tuple[str, str, str]]] | None:
+    """Return the plan next to the outcome: its headline and a table; ``None`` without a plan."""
+    if not project.ledger_path.is_file():
+        return None
+    try:
+        with project.ledger(read_only=True) as ledger:
+            compared = comparison(project, ledger, runs_in(project.runs_folder))
+    except OiyoloError:
+        return None
+    return None if compared is None else (compared.headline, compared.rows())
+
+
+def options_text(project: Project) -> str:
+    """Return ``oiyolo.toml`` without credentials; empty if it cannot be read."""
+    try:
+        return without_secrets(files.read_text(project.options_path).strip())
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def version_rows(run: Run, evaluation: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """Return what the detector was made with and from: versions and checksums."""
+    record = run.started_record
+    program = record["darknet"]
+    revision = " ".join(str(program.get(key) or "") for key in ("fork", "revision")).strip()
+    weights = {} if evaluation is None else evaluation["weights"]
+    sources = record.get("data_sources") or {}
+    imports = ", ".join(sources.get("imports", {}))
+    rows = [
+        ("oiyolo", str(record.get("oiyolo") or "")),
+        ("training program", f"{program.get('engine', 'darknet')} {revision}".strip()),
+        ("network", f"{record['network']}, SHA-256 {record.get('cfg_sha256', 'not recorded')}"),
+        ("initial weights", str(record.get("weights") or "none")),
+        ("dataset", f"fingerprint {record.get('dataset_fingerprint', 'not recorded')}"),
+        ("imports", imports),
+        ("scored weights", str(weights.get("path") or "")),
+        ("their SHA-256", str(weights.get("sha256") or "")),
+        ("training seed", str(record.get("train_seed") or "")),
+    ]
+    return [(name, value) for name, value in rows if value]
