@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 OVERVIEW = "overview"
 WORST = "worst"
 BEST = "best"
+CHECKPOINTS = "checkpoints.jpg"
+"""Name of the file with the same images at several checkpoints of a training."""
 _MAX_IMAGES = 12
 """Maximum number of images on a sheet."""
 _MAX_CLASSES = 24
@@ -354,6 +356,33 @@ def save_pairs(
     ]
     shown = [result for pair in pairs for result in pair]
     _save_sheet(path, cells, title, shown, SheetLayout(is_grid=True))
+
+
+def save_rows(
+    path: Path,
+    title: str,
+    rows: Sequence[tuple[str, Sequence[ImageResult]]],
+    pictures: Pictures,
+) -> None:
+    """Write a contact sheet of the same images in several rows.
+
+    Args:
+        path: The file.
+        title: Title of the sheet.
+        rows: Name of each row, at least one, and the results of its images.
+        pictures: As for ``save_panels``.
+
+    Raises:
+        InputFormError: An image cannot be read.
+    """
+    cells = [
+        _cell(result, pictures, (f"{name}: {result}", result.image_id))
+        for name, results in rows
+        for result in results
+    ]
+    shown = [result for _, results in rows for result in results]
+    layout = SheetLayout(columns=len(rows[0][1]), is_grid=True)
+    _save_sheet(path, cells, title, shown, layout)
 
 
 def _cell(result: ImageResult, pictures: Pictures, caption: tuple[str, ...]) -> Cell:

@@ -20,7 +20,7 @@ from oiyolo.evaluation.plots import plot_confusion
 from oiyolo.evaluation.summary import Evaluation, choose_thresholds, evaluate_detections
 from oiyolo.stages import prepare as prepare_stage
 from oiyolo.stages import split as split_stage
-from oiyolo.stages.evaluate import inputs
+from oiyolo.stages.evaluate import checkpoint_panel, inputs
 from oiyolo.stages.evaluate.baseline import saved_baseline
 from oiyolo.stages.evaluate.detect import LOG_NAME, WORK_PREFIX, detect
 from oiyolo.stages.evaluate.kept_detections import (
@@ -353,7 +353,8 @@ def _save_panels(project: Project, scored: Scored, evaluation: Evaluation) -> di
     panel_files.save(
         folder, panels, results, split=split, class_names=scored.class_names, pictures=pictures
     )
-    return save_panels(folder, panels, pictures)
+    by_checkpoint = checkpoint_panel.draw(scored, results, evaluation.score_thresholds, pictures)
+    return {**save_panels(folder, panels, pictures), **by_checkpoint}
 
 
 def _save_confusion(run: Run, evaluation: Evaluation) -> dict[str, Path]:

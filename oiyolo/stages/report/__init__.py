@@ -19,7 +19,7 @@ from oiyolo.core.errors import UsageError
 from oiyolo.core.results import Plan, Result
 from oiyolo.core.units import format_bytes
 from oiyolo.evaluation import panel_files
-from oiyolo.evaluation.panels import OVERVIEW, WORST
+from oiyolo.evaluation.panels import CHECKPOINTS, OVERVIEW, WORST
 from oiyolo.evaluation.plots import plot_precision_recall
 from oiyolo.evaluation.summary import Evaluation
 from oiyolo.pages import template
@@ -201,11 +201,12 @@ def _recipe(
     """Return what a page is made from."""
     folders = (run.charts_folder, run.panels_folder)
     pictures = sorted(path for folder in folders for path in folder.glob("*.png"))
+    pictures.append(run.panels_folder / CHECKPOINTS)
     planned = contents.plan_rows(project)
     return {
         "run.json": files.sha256_of(run.record_path),
         "evaluation.json": staleness.fingerprint(files.read_json(run.evaluation_path)),
-        "the pictures": {path.name: files.sha256_of(path) for path in pictures},
+        "the pictures": {path.name: _sha256_or_none(path) for path in pictures},
         "panels.json": _sha256_or_none(run.panels_folder / panel_files.NAME),
         "metrics.csv": _sha256_or_none(run.folder / "metrics.csv"),
         "the dataset": dataset
@@ -258,6 +259,7 @@ def _render(
         filters=filters_of(items),
         kinds=kinds_of(items),
         sheets=_sheets(run),
+        by_checkpoint=_picture(run.panels_folder / CHECKPOINTS),
         confusion=_picture(run.panels_folder / "confusion.png"),
         precision_recall=precision_recall,
         precision_recall_still=_precision_recall_still(evaluation),

@@ -328,7 +328,10 @@ def plan_rows(project: Project) -> tuple[str, list[tuple[str, str, str]]] | None
             compared = comparison(project, ledger, runs_in(project.runs_folder))
     except OiyoloError:
         return None
-    return None if compared is None else (compared.headline, compared.rows())
+    if compared is None:
+        return None
+    _, *rows = compared.rows()
+    return compared.headline, [("quantity", "planned", "actual"), *rows]
 
 
 def options_text(project: Project) -> str:

@@ -7,7 +7,7 @@ import shutil
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -16,11 +16,14 @@ import oiyolo
 from oiyolo.core.errors import InputFormError, UsageError
 from oiyolo.darknet import lists
 from oiyolo.evaluation import panel_files
+from oiyolo.evaluation.panels import evaluate_images
 from oiyolo.evaluation.tables import Detections
 from oiyolo.project.project import open_project
 from oiyolo.stages import split as split_stage
+from oiyolo.stages.evaluate import checkpoint_panel, inputs, kept_detections, run_scores
 from oiyolo.stages.evaluate import detect as detection
-from oiyolo.stages.evaluate import inputs, kept_detections, run_scores
+from oiyolo.stages.evaluate.kept_detections import choose_weights
+from oiyolo.stages.evaluate.pictures import pictures_of
 from oiyolo.stages.evaluate.run_scores import Evaluated
 from oiyolo.training.run_detector import facts_of
 from tests.support.finished_runs import make_run
@@ -331,3 +334,31 @@ def test_options_that_do_not_go_together_are_refused(
 ) -> None:
     with pytest.raises(UsageError):
         scene.evaluate(**options)
+
+
+def test_earlier_weights_are_drawn_in_rows_and_damaged_ones_left_out(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for iteration in (10, 20, 30):
+        scene.save_weights(f"network_{iteration}.weights", iteration)
+    scene.save_weights("network_final.weights", 40)
+    damaged = scene.run.weights_folder / "network_20.weights"
+    damaged.write_bytes(damaged.read_bytes()[:-8])
+    chosen = choose_weights(scene.project, scene.run, None)
+    task = run_scores.plan_task(scene.project, scene.run, "test", chosen, "onnxruntime")
+    _, scored = run_scores.score(task)
+    results = evaluate_images(scored.detections, scored.truth, scored.class_names, [0.9])
+    drawn: list[str] = []
+
+    def save_rows(path: Path, _: str, rows: Any, __: object) -> None:
+        drawn.extend(name for name, _ in rows)
+        path.touch()
+
+    monkeypatch.setattr(checkpoint_panel, "save_rows", save_rows)
+    pictures = pictures_of(scene.project, scored.images.paths)
+    (path,) = checkpoint_panel.draw(scored, results, [0.9], pictures).values()
+    assert drawn == ["iteration 10", "iteration 30", "iteration 40"]
+    for file in scene.run.weights_folder.glob("network_?0.weights"):
+        file.unlink()
+    assert checkpoint_panel.draw(scored, results, [0.9], pictures) == {}
+    assert not path.exists()
