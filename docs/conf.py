@@ -45,6 +45,7 @@ site_navigation = {
         "explanations/when-to-stop",
         "explanations/map-differences",
         "evaluation",
+        "report",
         "engines",
     ],
     "The project": [

@@ -601,13 +601,18 @@ _add(
 )
 _add(
     "report",
-    "Write a report about a run, in one HTML file.",
+    "Write a report about a run, or one that compares two runs, in one HTML file.",
+    click.Argument(["runs"], nargs=-1, metavar="[RUN]..."),
     _run_option(),
     _option(
         "--with-detector",
         is_flag=True,
         help="Include the page that `export web` wrote, to try the detector.",
     ),
+    _option(
+        "--follow", is_flag=True, help="Write the report again until the training of the run ends."
+    ),
+    _number("--every-s", "With --follow: seconds between two versions.  [default: 15]", "S"),
 )
 _add(
     "predict",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,6 +29,7 @@ _POINTS_AS_MARKS: Final = 60
 """A series with at most this many points has a mark at each."""
 _SMOOTHED: Final = 0.02
 """Share of the iterations over which the smoothed loss is averaged."""
+_MIN_WINDOW: Final = 10
 _LOG_RATIO: Final = 30
 """Ratio of the highest to the lowest value from which an axis is logarithmic."""
 _LINE_COLOURS: Final = ("sky", "orange", "green", "purple", "vermilion", "blue")
@@ -135,6 +136,26 @@ def precision_recall_chart(curves: Mapping[str, Mapping[str, Sequence[float]]]) 
     return Chart("pr", "Precision and recall", axes, series, is_fraction=True) if series else None
 
 
+def joined(charts_by_run: Mapping[str, Sequence[Chart]]) -> list[Chart]:
+    """Return charts that show the lines of several runs, named after them.
+
+    Args:
+        charts_by_run: The charts of each run; those of the same name are joined.
+    """
+    found: dict[str, Chart] = {}
+    for run, charts in charts_by_run.items():
+        for chart in charts:
+            lines = [replace(series, name=f"{run}: {series.name}") for series in chart.series]
+            before = found.get(chart.name)
+            found[chart.name] = replace(
+                chart,
+                series=[*(before.series if before else ()), *lines],
+                is_log=chart.is_log or (before is not None and before.is_log),
+                picture=None,
+            )
+    return list(found.values())
+
+
 def library_script() -> str:
     """Return the script of the library, from its package."""
     path = resources.files("bokeh").joinpath("server", "static", "js", "bokeh.min.js")
@@ -217,8 +238,8 @@ def _figure(chart: Chart) -> Any:  # noqa: ANN401  (bokeh's)
 
 def _smoothed(loss: Series | None) -> list[Series]:
     """Return the moving average of a loss, if there are enough iterations."""
-    window = 0 if loss is None else round(len(loss.y) * _SMOOTHED)
-    if loss is None or window < 2:  # noqa: PLR2004  (nothing to average)
+    window = 0 if loss is None else max(_MIN_WINDOW, round(len(loss.y) * _SMOOTHED))
+    if loss is None or len(loss.y) <= window:
         return []
     sums = np.cumsum(np.concatenate([[0.0], loss.y]))
     return [

@@ -105,6 +105,8 @@ CALLS: dict[str, tuple[str, dict[str, object]]] = {
     ),
     "report --run a": ("report", {"run": "a"}),
     "report --with-detector": ("report", {"with_detector": True}),
+    "report a b": ("report", {"runs": ("a", "b")}),
+    "report --follow --every-s 20": ("report", {"follow": True, "every_s": 20.0}),
     "export web --half --runtime r": ("export_web", {"half": True, "runtime_path": "r"}),
     "export onnx": ("export_onnx", {"layout": "darknet"}),
     "export onnx --cfg c --weights w --names n": (

@@ -14,6 +14,9 @@ import oiyolo
 from oiyolo.core.errors import UsageError
 from oiyolo.evaluation.summary import evaluate_detections
 from oiyolo.evaluation.tables import Detections, GroundTruth
+from oiyolo.stages import evaluate as evaluate_stage
+from oiyolo.stages.evaluate.compare import RunsCompared
+from oiyolo.training.run import Run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -111,3 +114,72 @@ def test_the_report_links_to_the_detector_or_contains_it(
     monkeypatch.setattr("oiyolo.stages.report._MAX_DETECTOR_BYTES", 10)
     with pytest.raises(UsageError):
         oiyolo.report(tmp_path, with_detector=True)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"runs": ["a", "b", "c"]},
+        {"runs": "a", "run": "b"},
+        {"runs": ["a", "b"], "follow": True},
+        {"runs": ["a", "b"], "with_detector": True},
+        {"every_s": 5.0},
+        {"follow": True, "every_s": 0.1},
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    page_of(tmp_path, evaluation(20, 2))
+    with pytest.raises(UsageError):
+        oiyolo.report(tmp_path, **options)
+
+
+def test_a_followed_page_reloads_itself_until_the_training_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page_of(tmp_path, evaluation(20, 2))
+    path = tmp_path / "runs" / "tiny-001" / "report.html"
+    seen: list[bool] = []
+    reload = '<meta http-equiv="refresh" content="2">'
+
+    def is_training(_: Run) -> bool:
+        seen.append(reload in path.read_text("utf-8"))
+        return len(seen) < 12
+
+    monkeypatch.setattr(Run, "is_training", property(is_training))
+    monkeypatch.setattr("oiyolo.stages.report._POLL_S", 0.0)
+    assert oiyolo.report(tmp_path, follow=True, every_s=2.0).path == path
+    assert True in seen
+    assert reload not in path.read_text("utf-8")
+
+
+def test_two_runs_are_compared_on_one_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page_of(tmp_path, evaluation(20, 2))
+    other = tmp_path / "runs" / "tiny-002"
+    other.mkdir()
+    record = {"state": "finished", "network": "tiny", "max_batches": 9, "darknet": {}}
+    (other / "run.json").write_text(json.dumps(record))
+    row = {
+        "first": 0.5, "second": 0.625, "difference": 0.125, "interval": [0.1, 0.2],
+        "beyond_chance": True,
+    }  # fmt: skip
+    side = {"weights": {"path": "w", "iteration": 9}, "thresholds_from": "valid",
+            "other_classes": [], "trained_on": None}  # fmt: skip
+    content = {
+        "first": {"run": "tiny-001", **side}, "second": {"run": "tiny-002", **side},
+        "split": "test", "images": 20, "boxes": 40, "images_seen": 0, "scored_with": "x",
+        "prepared": {}, "map50": row, "map50_95": row, "openimages_map": {**row, "interval": None},
+        "classes": {"Boat <i>": row, "Canoe & kayak": row}, "differing_images": 0,
+        "most_different": [],
+    }  # fmt: skip
+    compared = RunsCompared(other / "comparison.json", content, None)
+    monkeypatch.setattr(evaluate_stage, "evaluate", lambda *_, **__: compared)
+    result = oiyolo.report(tmp_path, ["tiny-001", "tiny-002"])
+    assert result.path.name == "comparison-tiny-002.html"
+    page = result.path.read_text("utf-8")
+    assert "tiny-002 is better than tiny-001 beyond chance" in page
+    cells = "<td>50.0%</td><td>62.5%</td><td>+12.5%</td><td>+10.0% to +20.0%</td><td>yes</td>"
+    assert f'<th scope="row" class="text">Boat &lt;i&gt;</th>{cells}' in page
+    before = result.path.stat().st_mtime_ns
+    assert oiyolo.report(tmp_path, ["tiny-001", "tiny-002"]).path.stat().st_mtime_ns == before

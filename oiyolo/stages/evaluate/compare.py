@@ -167,10 +167,10 @@ class RunsCompared(Result):
         head = (
             f"on {images} of {content['split']} with {boxes}, scored with {content['scored_with']}"
         )
-        parts = [self.verdict, head, *self._notes(), "", self._score_table(), ""]
+        parts = [self.verdict, head, *self.notes(), "", self._score_table(), ""]
         return "\n".join([*parts, self._image_table(), f"see {paths}"])
 
-    def _notes(self) -> list[str]:
+    def notes(self) -> list[str]:
         """Return what was scored, and what was left out, line by line."""
         content, notes = self.content, []
         for side in (content["first"], content["second"]):

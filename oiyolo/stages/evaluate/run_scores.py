@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from oiyolo import __version__
 from oiyolo.core import files, locks, records, staleness
-from oiyolo.core.results import Result, find_picture, images_html, text_html
+from oiyolo.core.results import Result, find_picture, images_html, pluralize, text_html
 from oiyolo.evaluation import panel_files
 from oiyolo.evaluation.average_precision import average_precisions, mean_over_classes
 from oiyolo.evaluation.matching import match
@@ -131,7 +131,7 @@ class Evaluated(Result):
         return notes
 
     def __str__(self) -> str:
-        paths = ", ".join(str(p) for p in [self.run.evaluation_path, *self.panels.values()])
+        pictures = f"{pluralize(len(self.panels), 'picture')} in {self.run.panels_folder}"
         reason = f" ({self.scored['reason']})" if self.scored.get("reason") else ""
         head = (
             f"{self.run.name} on {self.split}, {self.scored['path']} of iteration "
@@ -140,7 +140,7 @@ class Evaluated(Result):
         parts = [head, str(self.evaluation), "", *self._notes()]
         if self.baseline is not None:
             parts += ["", str(self.baseline)]
-        return "\n".join([*parts, f"see {paths}"])
+        return "\n".join([*parts, f"see {self.run.evaluation_path}, and {pictures}"])
 
     def _repr_html_(self) -> str:
         baseline = "" if self.baseline is None else self.baseline._repr_html_()

@@ -5,39 +5,29 @@ Writes ``runs/<run>/report.html``. The page contains its pictures and loads noth
 
 from __future__ import annotations
 
-import html
+import contextlib
 import logging
-import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, overload
-from urllib.parse import quote
+import time
+from typing import TYPE_CHECKING, Final, TypedDict, overload
 
-from oiyolo import __version__
-from oiyolo.charts import interactive
 from oiyolo.core import files, staleness
 from oiyolo.core.errors import UsageError
-from oiyolo.core.results import Plan, Result
+from oiyolo.core.results import Plan
 from oiyolo.core.units import format_bytes
-from oiyolo.evaluation import panel_files
-from oiyolo.evaluation.panels import CHECKPOINTS, OVERVIEW, WORST
-from oiyolo.evaluation.plots import plot_precision_recall
-from oiyolo.evaluation.summary import Evaluation
-from oiyolo.pages import template
-from oiyolo.pages.gallery import filters_of, kinds_of
-from oiyolo.pages.inline import json_data
-from oiyolo.project.ledger import SPLITS
 from oiyolo.project.project import open_project
 from oiyolo.stages import plot as plot_stage
-from oiyolo.stages.report import contents
+from oiyolo.stages.report import comparison, contents, page
+from oiyolo.stages.report.result import Report
 from oiyolo.training.live_reader import latest_stats
 from oiyolo.training.run import find_run
-from oiyolo.training.run_detector import data_licences
 from oiyolo.training.tracking import send_news
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
     from typing import Literal
+
+    from typing_extensions import Unpack
 
     from oiyolo.project.project import Project, ProjectLike
     from oiyolo.training.run import Run
@@ -46,116 +36,176 @@ _log = logging.getLogger("oiyolo")
 
 STAGE: Final = "report"
 _RECIPE_NAME: Final = ".reported-from.json"
-_TEMPLATE: Final = "report.html.j2"
-_PARTS: Final = {"by_size": "Size of the true boxes", "by_attribute": "Attribute of the true boxes"}
-_STILL_PX: Final = (800, 600)
+_EVERY_S: Final = 15.0
+_MAX_EVERY_S: Final = 86_400
+_POLL_S: Final = 0.5
+_MAX_RUNS: Final = 2
 _MAX_DETECTOR_BYTES: Final = 20_000_000
 """With it, the report stays below the 25 MB that mail programs accept."""
 
 
-@dataclass(frozen=True)
-class Report(Result):
-    """A written report.
+class _Options(TypedDict, total=False):
+    """Options of ``report`` that do not change the type of its result."""
 
-    Attributes:
-        path: The page.
-        run: The name of its run.
-    """
-
-    path: Path
-    run: str
-
-    def as_dict(self) -> dict[str, object]:
-        """Return the result as JSON-compatible values."""
-        return {"run": self.run, "report": str(self.path)}
-
-    def __str__(self) -> str:
-        return f"{self.run}: see {self.path}"
-
-    def _repr_html_(self) -> str:
-        url = html.escape(os.path.relpath(self.path))
-        return f'{html.escape(self.run)}: see <a href="{url}" target="_blank">{url}</a>'
+    run: str | None
+    with_detector: bool
+    follow: bool
+    every_s: float | None
 
 
 @overload
 def report(
     project: ProjectLike = ...,
+    runs: str | Sequence[str] | None = ...,
     *,
-    run: str | None = ...,
-    with_detector: bool = ...,
     dry_run: Literal[False] = ...,
+    **options: Unpack[_Options],
 ) -> Report: ...
 
 
 @overload
 def report(
     project: ProjectLike = ...,
+    runs: str | Sequence[str] | None = ...,
     *,
-    run: str | None = ...,
-    with_detector: bool = ...,
     dry_run: Literal[True],
+    **options: Unpack[_Options],
 ) -> Plan: ...
 
 
 @overload
 def report(
     project: ProjectLike = ...,
+    runs: str | Sequence[str] | None = ...,
     *,
-    run: str | None = ...,
-    with_detector: bool = ...,
     dry_run: bool,
+    **options: Unpack[_Options],
 ) -> Report | Plan: ...
 
 
 def report(
     project: ProjectLike = ".",
+    runs: str | Sequence[str] | None = None,
     *,
     run: str | None = None,
     with_detector: bool = False,
+    follow: bool = False,
+    every_s: float | None = None,
     dry_run: bool = False,
 ) -> Report | Plan:
-    """Write a page with a run's scores, pictures and charts, and the dataset's figures.
+    """Write a page with a run's scores, pictures and charts, or one that compares two runs.
 
     The page has what exists: there are no scores if the run is not evaluated yet.
 
     Args:
         project: An open project or its folder.
-        run: The name of a run; by default the latest one.
+        runs: Names of one or two runs; two are compared on the images that neither has seen.
+        run: The name of one run, in place of ``runs``; by default the latest one.
         with_detector: Whether the page contains the run's detector, as `oiyolo export web` wrote
             it, to try it on photographs.
+        follow: Whether to write the page again until the training of the run ends; it reloads
+            itself meanwhile. Ctrl-C also ends this.
+        every_s: With ``follow``: seconds between two versions of the page; 15 by default.
         dry_run: Whether to only report what would be done.
 
     Raises:
-        UsageError: There is no such run, no page of its detector, or that page is too large.
+        UsageError: There is no such run, no page of its detector, or that page is too large; or the
+            options do not go together.
     """
+    names = [runs] if isinstance(runs, str) else list(runs or ())
+    _check_options(names, run=run, with_detector=with_detector, follow=follow, every_s=every_s)
     opened = open_project(project)
-    target = find_run(
-        opened.runs_folder,
-        run,
-        lambda run: run.evaluation_path.is_file() or run.has_final_weights,
-        lambda run: latest_stats(run.log_path) is not None,
-    )
-    path = target.folder / "report.html"
+    if len(names) > 1:
+        return comparison.report(opened, names, dry_run=dry_run)
+    preferences: list[Callable[[Run], bool]] = [lambda run: run.is_training] if follow else []
+    preferences += [lambda run: run.evaluation_path.is_file() or run.has_final_weights, _has_charts]
+    target = find_run(opened.runs_folder, names[0] if names else run, *preferences)
     detector = _detector_to_embed(target) if with_detector else None
-    has_charts = latest_stats(target.log_path) is not None
     if dry_run:
-        charts = plot_stage.plot(opened, run=target.name, dry_run=True) if has_charts else None
-        recipe = _recipe(opened, target, contents.dataset(opened), detector)
-        is_stale = _stale_reason(path, recipe) is not None
-        return Plan("report", [f"write {path}"] if (charts and charts.actions) or is_stale else [])
-    if has_charts:
-        plot_stage.plot(opened, run=target.name)
-    files.remove_abandoned_parts(target.folder, path.name, _RECIPE_NAME)
-    dataset = contents.dataset(opened)
-    recipe = _recipe(opened, target, dataset, detector)
+        return _plan(opened, target, detector)
+    if follow:
+        _follow(opened, target, detector, _EVERY_S if every_s is None else every_s)
+    _write(opened, target, detector)
+    send_news(target)
+    return Report(_page_path(target), target.name)
+
+
+def _check_options(
+    runs: Sequence[str],
+    *,
+    run: str | None,
+    with_detector: bool,
+    follow: bool,
+    every_s: float | None,
+) -> None:
+    """Raise UsageError if options do not go together."""
+    if runs and run is not None:
+        raise UsageError("a run was named twice", found=f"{run}, {runs[0]}", remedy="Omit --run")
+    if len(runs) > _MAX_RUNS:
+        raise UsageError("too many runs", expected="at most two", found=", ".join(runs))
+    if len(runs) > 1 and (with_detector or follow):
+        option = "--follow" if follow else "--with-detector"
+        raise UsageError(f"{option} is for one run", remedy=f"Name one run, or omit {option}")
+    if every_s is not None and not follow:
+        raise UsageError("--every-s is only for --follow", remedy="Add --follow, or omit it")
+    if every_s is not None and not 1 <= every_s <= _MAX_EVERY_S:
+        raise UsageError(
+            "--every-s is out of range",
+            expected=f"1 to {_MAX_EVERY_S:,} seconds",
+            found=f"{every_s:g}",
+        )
+
+
+def _page_path(run: Run) -> Path:
+    return run.folder / "report.html"
+
+
+def _has_charts(run: Run) -> bool:
+    return latest_stats(run.log_path) is not None
+
+
+def _plan(project: Project, run: Run, detector: Path | None) -> Plan:
+    path = _page_path(run)
+    charts = plot_stage.plot(project, run=run.name, dry_run=True) if _has_charts(run) else None
+    recipe = page.recipe(project, run, contents.dataset(project), detector)
+    is_stale = _stale_reason(path, recipe) is not None
+    return Plan("report", [f"write {path}"] if (charts and charts.actions) or is_stale else [])
+
+
+def _write(
+    project: Project, run: Run, detector: Path | None, *, reload_s: float | None = None
+) -> None:
+    """Write the page of a run unless it is up to date.
+
+    Args:
+        project: The project.
+        run: The run.
+        detector: The page of its detector to include; ``None`` for none.
+        reload_s: Seconds after which the page loads itself again; ``None`` if it stays.
+    """
+    if _has_charts(run):
+        plot_stage.plot(project, run=run.name)
+    path = _page_path(run)
+    files.remove_abandoned_parts(run.folder, path.name, _RECIPE_NAME)
+    dataset = contents.dataset(project)
+    recipe = page.recipe(project, run, dataset, detector, reload_s=reload_s)
     reason = _stale_reason(path, recipe)
     _log.info("report: %s", reason or "up to date")
     if reason is not None:
-        (target.folder / _RECIPE_NAME).unlink(missing_ok=True)
-        files.write_text(path, _render(opened, target, dataset, detector))
-        staleness.write_recipe(target.folder / _RECIPE_NAME, recipe)
-    send_news(target)
-    return Report(path, target.name)
+        (run.folder / _RECIPE_NAME).unlink(missing_ok=True)
+        files.write_text(path, page.render(project, run, dataset, detector, reload_s=reload_s))
+        staleness.write_recipe(run.folder / _RECIPE_NAME, recipe)
+
+
+def _follow(project: Project, run: Run, detector: Path | None, every_s: float) -> None:
+    """Write the page of a run again and again until its training ends, or Ctrl-C."""
+    with contextlib.suppress(KeyboardInterrupt):
+        while run.is_training:
+            _write(project, run, detector, reload_s=every_s)
+            _log.info("report: %s is written again every %g s", _page_path(run), every_s)
+            end_s = time.monotonic() + every_s
+            while run.is_training and time.monotonic() < end_s:
+                time.sleep(_POLL_S)
 
 
 def _stale_reason(path: Path, recipe: Mapping[str, object]) -> str | None:
@@ -164,18 +214,13 @@ def _stale_reason(path: Path, recipe: Mapping[str, object]) -> str | None:
     return reason if path.is_file() else "the page is missing"
 
 
-def _detector_page(run: Run) -> Path:
-    """Return the path of the page that `oiyolo export web` writes for a run."""
-    return run.folder / "export" / f"{run.name}.html"
-
-
 def _detector_to_embed(run: Run) -> Path:
     """Return the page of a run's detector.
 
     Raises:
         UsageError: There is none, or the report would become too large.
     """
-    path = _detector_page(run)
+    path = page.detector_page(run)
     if not path.is_file():
         raise UsageError(
             "there is no page of the detector yet",
@@ -193,113 +238,3 @@ def _detector_to_embed(run: Run) -> Path:
             "the report, which has a link to it",
         )
     return path
-
-
-def _recipe(
-    project: Project, run: Run, dataset: dict[str, Any] | None, detector: Path | None
-) -> dict[str, object]:
-    """Return what a page is made from."""
-    folders = (run.charts_folder, run.panels_folder)
-    pictures = sorted(path for folder in folders for path in folder.glob("*.png"))
-    pictures.append(run.panels_folder / CHECKPOINTS)
-    planned = contents.plan_rows(project)
-    return {
-        "run.json": files.sha256_of(run.record_path),
-        "evaluation.json": staleness.fingerprint(files.read_json(run.evaluation_path)),
-        "the pictures": {path.name: _sha256_or_none(path) for path in pictures},
-        "panels.json": _sha256_or_none(run.panels_folder / panel_files.NAME),
-        "metrics.csv": _sha256_or_none(run.folder / "metrics.csv"),
-        "the dataset": dataset
-        and [dataset["split"].as_dict(), dataset["counts"].as_dict(), dataset["check"].as_dict()],
-        "the contact sheets": dataset
-        and {name: files.sha256_of(path) for name, path in dataset["sheets"].items()},
-        "the plan": planned and [row[:2] for row in planned[1]],
-        "the options": contents.options_text(project),
-        "the link to the detector": _detector_page(run).is_file(),
-        "the detector": detector and files.sha256_of(detector),
-        "version": __version__,
-    }
-
-
-def _sha256_or_none(path: Path) -> str | None:
-    return files.sha256_of(path) if path.is_file() else None
-
-
-def _render(
-    project: Project, run: Run, dataset: dict[str, Any] | None, detector: Path | None
-) -> str:
-    evaluation = contents.find_evaluation(run)
-    training = interactive.training_charts(run.folder / "metrics.csv", run.charts_folder)
-    curves = {} if evaluation is None else evaluation["classes"]
-    precision_recall = interactive.precision_recall_chart(
-        {name: row["curve"] for name, row in curves.items()}
-    )
-    charts = [*training, *([precision_recall] if precision_recall else [])]
-    scripts = [interactive.library_script(), interactive.drawing_script()] if charts else []
-    items = contents.gallery(project, run)
-    return template.render(
-        "oiyolo.stages.report",
-        _TEMPLATE,
-        scripts=scripts,
-        inline_styles=bool(charts),
-        run=run,
-        record=run.started_record,
-        evaluation=evaluation,
-        headlines=contents.headlines(evaluation) if evaluation else [],
-        verdict=contents.verdict(run, evaluation),
-        training_verdict=contents.loss_verdict(run),
-        classes=contents.class_rows(evaluation) if evaluation else [],
-        parts={
-            title: contents.part_rows(evaluation[key])
-            for key, title in _PARTS.items()
-            if evaluation
-        },
-        errors=contents.error_rows(evaluation) if evaluation else [],
-        items=items,
-        filters=filters_of(items),
-        kinds=kinds_of(items),
-        sheets=_sheets(run),
-        by_checkpoint=_picture(run.panels_folder / CHECKPOINTS),
-        confusion=_picture(run.panels_folder / "confusion.png"),
-        precision_recall=precision_recall,
-        precision_recall_still=_precision_recall_still(evaluation),
-        training=training,
-        chart_data=json_data(interactive.to_json(charts)),
-        dataset=dataset,
-        splits=SPLITS,
-        options=project.config,
-        options_text=contents.options_text(project),
-        planned=contents.plan_rows(project),
-        versions=contents.version_rows(run, evaluation),
-        detector_url=_detector_url(run),
-        detector=detector and files.read_text(detector),
-        licences=data_licences(run.started_record),
-        version=__version__,
-    )
-
-
-def _detector_url(run: Run) -> str:
-    """Return the relative URL of the detector's page; empty if there is none."""
-    path = _detector_page(run)
-    return quote(path.relative_to(run.folder).as_posix()) if path.is_file() else ""
-
-
-def _sheets(run: Run) -> dict[str, Path]:
-    """Return the contact sheets, which older versions drew without ``panels.json``."""
-    paths = {name: run.panels_folder / f"{name}.png" for name in (OVERVIEW, WORST)}
-    return {name: path for name, path in paths.items() if path.is_file()}
-
-
-def _picture(path: Path) -> Path | None:
-    return path if path.is_file() else None
-
-
-def _precision_recall_still(evaluation: dict[str, Any] | None) -> str:
-    """Return a picture of the precision-recall curves as a ``data:`` URL; empty without scores."""
-    if evaluation is None:
-        return ""
-    from oiyolo.charts import canvas  # noqa: PLC0415  (slow to import)
-
-    figure = canvas.new_figure(_STILL_PX)
-    plot_precision_recall(Evaluation.from_json(evaluation), ax=figure.subplots())
-    return canvas.as_data_url(figure)
