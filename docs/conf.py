@@ -46,6 +46,7 @@ site_navigation = {
         "explanations/map-differences",
         "evaluation",
         "report",
+        "review",
         "engines",
     ],
     "The project": [

@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from oiyolo.operations.refresh import Refreshed, refresh
     from oiyolo.operations.refresh.retrain import Retrained
     from oiyolo.operations.refresh.schedule import RefreshSchedule
+    from oiyolo.operations.review import ReviewList, review
     from oiyolo.operations.run import Ran, run
     from oiyolo.operations.status import Status, status
     from oiyolo.operations.stop import Stopped, stop
@@ -82,7 +83,8 @@ if TYPE_CHECKING:
     from oiyolo.stages.plot.compare import Compared
     from oiyolo.stages.plot.outputs import Plotted
     from oiyolo.stages.prepare import Prepared, prepare
-    from oiyolo.stages.report import Report, report
+    from oiyolo.stages.report import report
+    from oiyolo.stages.report.result import Report
     from oiyolo.stages.select import Selection, select
     from oiyolo.stages.split import Split, split
     from oiyolo.stages.split.check import Checked
@@ -127,6 +129,7 @@ _NAMES_BY_MODULE = {
     "operations.refresh": ("refresh", "Refreshed"),
     "operations.refresh.retrain": ("Retrained",),
     "operations.refresh.schedule": ("RefreshSchedule",),
+    "operations.review": ("review", "ReviewList"),
     "operations.run": ("run", "Ran"),
     "operations.status": ("status", "Status"),
     "operations.stop": ("stop", "Stopped"),
@@ -146,7 +149,8 @@ _NAMES_BY_MODULE = {
     "stages.plot.compare": ("Compared",),
     "stages.plot.outputs": ("Plotted",),
     "stages.prepare": ("prepare", "Prepared"),
-    "stages.report": ("report", "Report"),
+    "stages.report": ("report",),
+    "stages.report.result": ("Report",),
     "stages.select": ("select", "Selection"),
     "stages.split": ("split", "Split"),
     "stages.split.check": ("Checked",),
@@ -174,6 +178,7 @@ __all__ = [  # noqa: RUF022  (in the order of use)
     "plot",
     "evaluate",
     "report",
+    "review",
     "predict",
     "export_onnx",
     "export_web",
@@ -233,6 +238,7 @@ __all__ = [  # noqa: RUF022  (in the order of use)
     "CheckpointsScored",
     "RunsCompared",
     "Report",
+    "ReviewList",
     "Predicted",
     "Detected",
     "Exported",

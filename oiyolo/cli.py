@@ -615,6 +615,19 @@ _add(
     _number("--every-s", "With --follow: seconds between two versions.  [default: 15]", "S"),
 )
 _add(
+    "review",
+    "List the labels that a run's detector contradicts, for you to decide.",
+    _run_option(),
+    _option(
+        "--limit",
+        type=int,
+        default=500,
+        show_default=True,
+        metavar="N",
+        help="Maximum number of suspected errors.",
+    ),
+)
+_add(
     "predict",
     "Detect objects in photographs and videos, with a run's detector or any other.",
     click.Argument(["sources"], nargs=-1, metavar="SOURCE..."),

@@ -171,7 +171,11 @@ def to_json(charts: Sequence[Chart]) -> dict[str, Any]:
     """Return what the script draws, by the name of the chart."""
     from bokeh.embed import json_item  # noqa: PLC0415  (half a second, only for pages)
 
-    return {chart.name: json_item(_figure(chart), f"chart-{chart.name}") for chart in charts}
+    items: dict[str, Any] = {}
+    for chart in charts:
+        target: Any = f"chart-{chart.name}"
+        items[chart.name] = json_item(_figure(chart), target)
+    return items
 
 
 def downsample(x: Values, y: Values, limit: int = _MAX_POINTS) -> tuple[Values, Values]:
@@ -191,7 +195,7 @@ def _figure(chart: Chart) -> Any:  # noqa: ANN401  (bokeh's)
     from bokeh.plotting import figure  # noqa: PLC0415
 
     zoom = BoxZoomTool(dimensions="auto")
-    plot = figure(
+    plot: Any = figure(
         height=_HEIGHT_PX,
         sizing_mode="stretch_width",
         x_axis_label=chart.axes[0],
@@ -212,7 +216,7 @@ def _figure(chart: Chart) -> Any:  # noqa: ANN401  (bokeh's)
         plot.xaxis.formatter.use_scientific = False
     for number, series in enumerate(chart.series):
         x, y = downsample(series.x, series.y)
-        data = {"x": x, "y": y}
+        data: dict[str, Any] = {"x": x, "y": y}
         tips = [(chart.axes[0], "@x{0,0}" if chart.axes[0] == "iteration" else "@x{0.000}")]
         tips.append((chart.axes[1], "@y{0.000000}" if chart.name == "rate" else "@y{0,0.000}"))
         if series.detail is not None:
@@ -220,7 +224,7 @@ def _figure(chart: Chart) -> Any:  # noqa: ANN401  (bokeh's)
             tips.append((series.detail[0], "@detail{0.00}"))
         source = ColumnDataSource(data)
         colour = COLOURS[_LINE_COLOURS[number % len(_LINE_COLOURS)]]
-        style = {"color": colour, "legend_label": series.name}
+        style: dict[str, Any] = {"color": colour, "legend_label": series.name}
         line = plot.line("x", "y", source=source, line_width=2, **style)
         if len(x) <= _POINTS_AS_MARKS:
             plot.scatter("x", "y", source=source, size=6, **style)

@@ -34,7 +34,7 @@ def gallery_items(dataset: PreviewDataset, sample: Sample, images_url: str) -> l
     )
     ids = [*chosen, *sorted(sample.image_ids(dataset) - chosen.keys())]
     duplicates = {i for pair in sample.duplicates for i in (pair.first, pair.second)}
-    rows_by_id = dataset.rows_by_id(ids)
+    rows_by_id = {i: rows.tolist() for i, rows in dataset.rows_by_id(ids).items()}
     return [
         _item(dataset, i, rows_by_id.get(i, ()), images_url, is_duplicate=i in duplicates)
         for i in ids

@@ -115,7 +115,8 @@ def save(
     target = folder / FOLDER
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
-    total_bytes, images = 0, {}
+    total_bytes = 0
+    images: dict[str, PanelImage] = {}
     for result in _in_order(panels, results):
         size_wh, content = _encode(pictures(result.image_id))
         total_bytes += len(content)

@@ -50,6 +50,27 @@ def place_image(source_wh: tuple[int, int], size_wh: tuple[int, int], fit: Fit) 
     return Frame(0, 0, whole, whole)
 
 
+def to_stored(
+    xyxy: Boxes,
+    *,
+    rotation: int,
+    source_wh: tuple[int, int],
+    size_wh: tuple[int, int],
+    fit: Fit,
+) -> Boxes:
+    """Return boxes of the prepared frame as fractions of the stored image, clipped to it.
+
+    The arguments are those of ``place_boxes``, whose inverse this is.
+    """
+    upright = xyxy
+    if fit == "letterbox":
+        frame = place_image(source_wh, size_wh, fit)
+        size = np.array([*frame.size_wh, *frame.size_wh])
+        start = np.array([frame.left, frame.top, frame.left, frame.top])
+        upright = (xyxy * size - start) / np.array([*frame.wh, *frame.wh])
+    return geometry.clip(geometry.rotate_ccw(geometry.clip(upright), -rotation % 360))
+
+
 @dataclass(frozen=True)
 class PlacedBoxes:
     """Boxes of one image in the prepared frame.

@@ -15,6 +15,8 @@ KINDS: Final = {
     "truth": "ground truth",
     "region": "region",
     "label": "label",
+    "old": "box in question",
+    "new": "suggested box",
 }
 """Names of the kinds of boxes, each of which has a colour and a line style in ``page.css``."""
 

@@ -25,6 +25,7 @@ from oiyolo.planning.run_plan import (
 )
 from oiyolo.planning.training import plan_training
 from oiyolo.project.ledger import EXCLUDED, FETCHED, PENDING, PREPARED
+from oiyolo.sources.web import MIRROR_MEAN_BYTES
 from oiyolo.stages import fetch as fetch_stage
 from oiyolo.stages import select as select_stage
 from oiyolo.stages.fetch import is_on_network
@@ -176,7 +177,7 @@ def _photos(selection: Selection) -> Iterator[Photo]:
     for image_id, subset, size, name, copy in zip(*columns, imports, copies, strict=True):
         size_bytes = int(size) if str(size).isdigit() else None
         if copy:  # most downloads are the mirror's copies
-            size_bytes = round(estimates.MIRROR_MEAN_BYTES[str(subset)])
+            size_bytes = round(MIRROR_MEAN_BYTES[str(subset)])
         yield Photo(str(image_id), str(subset), size_bytes, str(name or copy))
 
 

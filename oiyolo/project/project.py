@@ -64,6 +64,11 @@ class Project:
         return self.data_folder / "plan.json"
 
     @property
+    def review_path(self) -> Path:
+        """The suspected label errors, and the decisions about them."""
+        return self.data_folder / "review.csv"
+
+    @property
     def imports_folder(self) -> Path:
         """The imported tables of labelled images, in a subfolder for each import."""
         return self.data_folder / imports.FOLDER

@@ -105,6 +105,7 @@ CALLS: dict[str, tuple[str, dict[str, object]]] = {
     ),
     "report --run a": ("report", {"run": "a"}),
     "report --with-detector": ("report", {"with_detector": True}),
+    "review --run a --limit 9": ("review", {"run": "a", "limit": 9}),
     "report a b": ("report", {"runs": ("a", "b")}),
     "report --follow --every-s 20": ("report", {"follow": True, "every_s": 20.0}),
     "export web --half --runtime r": ("export_web", {"half": True, "runtime_path": "r"}),

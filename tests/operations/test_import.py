@@ -490,9 +490,10 @@ def test_images_of_an_earlier_download_are_open_images_and_not_fetched_again(
 ) -> None:
     project = make_project(tmp_path / "mixed")
     other = make_project(tmp_path / "other")
-    selected = oiyolo.fetch(other) and oiyolo.select(other)
+    oiyolo.fetch(other)
+    selected = oiyolo.select(other)
     fetched = sorted(path.stem for path in (other / "data" / "images").iterdir())
-    with_boat = set(selected.boxes.loc[selected.boxes["class"] == "Boat", "ImageID"])
+    with_boat = set(selected.boxes.query("`class` == 'Boat'")["ImageID"])
     copied, damaged, edited = [image_id for image_id in fetched if image_id in with_boat][:3]
     folder = tmp_path / "OID" / "train" / "Boat"
     for image_id in (copied, damaged, edited, "0123456789abcdef"):

@@ -28,7 +28,7 @@ ROWS = {
     "inference": {"inference"},
     "services": {"charts", "darknet", "interchange", "pages", "sources", "tracking", "transfer"},
     "engine": {"torch_engine"},
-    "runs": {"dataset_preview", "provenance", "training"},
+    "runs": {"dataset_preview", "label_errors", "provenance", "training"},
     "stages": {"stages"},
     "operations": {"demo_data", "operations", "planning"},
     "edge": {"__main__", "cli"},

@@ -164,7 +164,7 @@ def test_two_runs_are_compared_on_one_page(tmp_path: Path, monkeypatch: pytest.M
         "first": 0.5, "second": 0.625, "difference": 0.125, "interval": [0.1, 0.2],
         "beyond_chance": True,
     }  # fmt: skip
-    side = {"weights": {"path": "w", "iteration": 9}, "thresholds_from": "valid",
+    side: dict[str, Any] = {"weights": {"path": "w", "iteration": 9}, "thresholds_from": "valid",
             "other_classes": [], "trained_on": None}  # fmt: skip
     content = {
         "first": {"run": "tiny-001", **side}, "second": {"run": "tiny-002", **side},

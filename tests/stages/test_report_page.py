@@ -128,7 +128,7 @@ def test_tables_sort_and_filter(opened: Any) -> None:
     assert sorted(opened.execute_script(column + search)) == ["class 1", "class 10", "class 11"]
 
 
-def shown_ids(driver: Any) -> list[str]:
+def shown_ids(driver: Any) -> Any:
     return driver.execute_script(
         "const items = [...document.querySelectorAll('.item')].filter(i => !i.hidden);"
         "return items.map(i => i.dataset.id)"

@@ -173,7 +173,8 @@ class Contents:
 
     def _stored_corners(self) -> Boxes:
         """Return the corners of ``_boxes`` in the stored frame, shape (n, 4), not clipped."""
-        table, boxes = self.selection.boxes, self._boxes
+        table = prepare_stage.reviewed_boxes(self.project, self.selection)
+        boxes = self._boxes
         table = table[table["ImageID"].isin(self._split_by_id.keys())]
         if len(table) == len(self._is_exported):
             table = table[self._is_exported]

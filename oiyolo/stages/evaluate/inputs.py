@@ -145,14 +145,9 @@ def ground_truth(
     image_ids = tuple(sizes_wh)
     boxes = prepare_stage.boxes_table(project, image_ids)
     _check_classes(project, boxes, class_names)
-    used = boxes["used"].to_numpy(dtype=bool)
-    # A detection of a difficult object that is no label is neither right nor wrong, as in VOC's
-    # scoring (VOCevaldet.m), and so is one in a group.
-    group_of = _flags(boxes, "group_of") | (_flags(boxes, "difficult") & ~used)
-    # A group box that was not used in training still counts, so that a detection there is no false
-    # positive.
-    counted = used | group_of
-    boxes, group_of = boxes[counted], group_of[counted]
+    rows = true_rows(boxes)
+    boxes = boxes.iloc[rows]
+    group_of = _is_region(boxes)
     return GroundTruth.from_rows(
         image_ids,
         box_image_ids=boxes["ImageID"],
@@ -168,6 +163,25 @@ def ground_truth(
             if column in boxes and name != "group_of"
         },
     )
+
+
+def true_rows(boxes: pd.DataFrame) -> npt.NDArray[np.int64]:
+    """Return which rows of ``boxes.csv`` are true boxes, in the order of ``ground_truth``.
+
+    A group box that was not used in training still counts, so that a detection there is no false
+    positive.
+    """
+    return np.flatnonzero(boxes["used"].to_numpy(dtype=bool) | _is_region(boxes))
+
+
+def _is_region(boxes: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    """Return which boxes are regions in which detections are neither right nor wrong.
+
+    These are groups, and difficult objects that are no labels, as in VOC's scoring
+    (VOCevaldet.m).
+    """
+    used = boxes["used"].to_numpy(dtype=bool)
+    return np.asarray(_flags(boxes, "group_of") | (_flags(boxes, "difficult") & ~used))
 
 
 def _flags(boxes: pd.DataFrame, name: str) -> npt.NDArray[np.bool_]:

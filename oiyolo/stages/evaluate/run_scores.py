@@ -18,6 +18,7 @@ from oiyolo.evaluation.matching import match
 from oiyolo.evaluation.panels import choose_panels, evaluate_images, save_panels
 from oiyolo.evaluation.plots import plot_confusion
 from oiyolo.evaluation.summary import Evaluation, choose_thresholds, evaluate_detections
+from oiyolo.project.ledger import SPLITS
 from oiyolo.stages import prepare as prepare_stage
 from oiyolo.stages import split as split_stage
 from oiyolo.stages.evaluate import checkpoint_panel, inputs
@@ -25,6 +26,7 @@ from oiyolo.stages.evaluate.baseline import saved_baseline
 from oiyolo.stages.evaluate.detect import LOG_NAME, WORK_PREFIX, detect
 from oiyolo.stages.evaluate.kept_detections import (
     DETECTIONS_NAME,
+    choose_weights,
     has_kept,
     keep_detections,
     score_images,
@@ -315,6 +317,23 @@ def score(task: ScoringTask) -> tuple[Evaluated, Scored]:
 def scored_again(task: ScoringTask) -> Scored:
     """Return the detections of a task, which are kept unless they were damaged."""
     return score_images(task.project, task.run, task.weights, task.images, task.scorer)
+
+
+def scored_splits(project: Project, run: Run) -> list[Scored]:
+    """Return what a run's detector finds in valid and test, whose images it has not learned.
+
+    The network runs where its detections are not kept.
+
+    Raises:
+        UsageError: The run has no weights yet, or has seen the images.
+        InputFormError: Weights, images or labels are missing or damaged.
+    """
+    weights = choose_weights(project, run, None)
+    splits = [name for name in SPLITS[1:] if split_stage.image_paths(project, name)]
+    images = [unseen_images(project, run, name) for name in splits]
+    with lock_of(run):
+        keep_detections(project, run, weights, images, "onnxruntime")
+        return [score_images(project, run, weights, part, "onnxruntime") for part in images]
 
 
 def _thresholds_on(task: ScoringTask, images: Images) -> tuple[float, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, TypedDict, get_args, overload
 
@@ -21,6 +21,7 @@ from oiyolo.core.progress import progress
 from oiyolo.core.results import Picture, Plan, Result, format_table, pluralize
 from oiyolo.dataset_preview.contact_sheets import SheetKind, draw_sheet
 from oiyolo.dataset_preview.dataset import PreviewDataset
+from oiyolo.label_errors import decisions
 from oiyolo.project.keys import ImagesOptions
 from oiyolo.project.keywords import takes_keys
 from oiyolo.project.ledger import EXCLUDED, FETCHED, PENDING, PREPARED, PREPARED_STATES, Change
@@ -67,6 +68,7 @@ class Prepared(Result):
         seconds: Duration in seconds.
         missing_originals: Number of images whose originals have to be fetched again.
         postponed: Number of images with other boxes that wait until no training run uses them.
+        review_not_applied: Number of decisions in ``data/review.csv`` that match no image or box.
     """
 
     folder: Path
@@ -77,6 +79,7 @@ class Prepared(Result):
     seconds: float
     missing_originals: int = 0
     postponed: int = 0
+    review_not_applied: int = 0
 
     @cached_property
     def boxes(self) -> pd.DataFrame:
@@ -96,6 +99,7 @@ class Prepared(Result):
             "prepared": self.new,
             "failed": dict(self.failed),
             "dropped_boxes": dict(self.dropped_boxes),
+            "review_not_applied": self.review_not_applied,
             "seconds": round(self.seconds, 3),
             **self.counts.as_dict(),
         }
@@ -103,7 +107,8 @@ class Prepared(Result):
     def __str__(self) -> str:
         with_labels = sum(self.counts.states[state] for state in PREPARED_STATES)
         if not (self.new or self.failed or self.missing_originals):
-            return f"prepared: nothing to do; {pluralize(with_labels, 'image')} with labels"
+            text = f"prepared: nothing to do; {pluralize(with_labels, 'image')} with labels"
+            return "\n".join([text, *self._review_lines()])
         rate = self.new / self.seconds if self.seconds else 0.0
         duration = f"in {self.seconds:.1f} s ({rate:.0f} per second)"
         lines = [f"prepared {pluralize(self.new, 'image')} {duration}; {with_labels:,} with labels"]
@@ -117,7 +122,14 @@ class Prepared(Result):
                 f"{pluralize(self.missing_originals, 'original')} needed again (deleted because "
                 "keep_originals is false, or lost): run `oiyolo fetch`, then `oiyolo prepare`"
             )
-        return "\n".join(lines)
+        return "\n".join([*lines, *self._review_lines()])
+
+    def _review_lines(self) -> list[str]:
+        """Return a line if decisions of a review no longer apply."""
+        if not self.review_not_applied:
+            return []
+        decided = pluralize(self.review_not_applied, "decision")
+        return [f"{decided} in data/review.csv no longer apply: the image or the box is not there"]
 
     def contact_sheet(self, kind: SheetKind = "random", count: int = 24) -> Picture:
         """Return a picture of prepared images with their boxes, as darknet will see them.
@@ -303,10 +315,23 @@ def _recipe(
     return {
         "options": image_options(project.config),
         "selection": selection.fingerprint,
+        "the review": _review_fingerprint(project),
         "the set of prepared images": staleness.fingerprint(ledger.ids(*PREPARED_STATES)),
         "the way of preparing": METHOD_VERSION,
         "version": __version__,
     }
+
+
+def _review_fingerprint(project: Project) -> str:
+    """Return the digest of the decisions in ``data/review.csv``; empty without any."""
+    rows = decisions.read(project.review_path)
+    decided = [row for row in rows if row.decision not in {"", decisions.KEEP}]
+    return staleness.fingerprint([asdict(row) for row in decided]) if decided else ""
+
+
+def reviewed_boxes(project: Project, selection: select_stage.Selection) -> pd.DataFrame:
+    """Return the selected boxes after review, in the order of ``data/dataset/boxes.csv``."""
+    return pending.review_boxes(project, selection).boxes
 
 
 def run(project: Project, *, postpones: bool = False) -> Prepared:
@@ -353,6 +378,7 @@ def run(project: Project, *, postpones: bool = False) -> Prepared:
         seconds=time.monotonic() - started_s,
         missing_originals=missing_originals,
         postponed=len(work.postponed_ids) if work is not None else 0,
+        review_not_applied=len(pending.review_boxes(project, selection).not_applied),
     )
 
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from oiyolo.core import staleness
 from oiyolo.core.errors import LockedError
 from oiyolo.core.results import pluralize
+from oiyolo.label_errors import decisions, reviewed
+from oiyolo.label_errors.reviewed import ReviewedBoxes
 from oiyolo.project.ledger import EXCLUDED, FETCHED, PENDING, PREPARED_STATES
 from oiyolo.stages.prepare.boxes_csv import RECIPE_FILE
 from oiyolo.stages.prepare.originals import STAGE, image_ids_in
@@ -68,7 +70,7 @@ def find_images(
     ids_with_original = prepared_ids | fetched_ids | retryable_ids(project, ledger)
     excluded_ids = set(ledger.ids(EXCLUDED, stage=STAGE))
     previous_fingerprints = ledger.column("prepared_from")
-    boxes = SelectedBoxes(selection, project.config)
+    boxes = SelectedBoxes(selection, project.config, review_boxes(project, selection))
     pending_tasks, restored_ids = [], []
     for task in boxes.iter_tasks(ledger.column("md5")):
         image_id = task.image_id
@@ -84,6 +86,19 @@ def find_images(
         raise _in_use_error(project, in_use)
     tasks = [task for task in pending_tasks if task.image_id not in in_use]
     return PendingImages(tasks, restored_ids, boxes, fetched_ids, frozenset(in_use))
+
+
+def review_boxes(project: Project, selection: Selection) -> ReviewedBoxes:
+    """Return the selected boxes after the decisions in ``data/review.csv``.
+
+    Raises:
+        InputFormError: That file is damaged.
+    """
+    rows = decisions.read(project.review_path)
+    if not rows:
+        return ReviewedBoxes(selection.boxes)
+    ids = selection.images["ImageID"].tolist()
+    return reviewed.apply(selection.boxes, ids, selection.class_names, rows)
 
 
 def ids_with_files(ledger: Ledger) -> list[str]:

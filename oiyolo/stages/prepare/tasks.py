@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from oiyolo.boxes import Boxes
     from oiyolo.imagery.placement import Fit
+    from oiyolo.label_errors.reviewed import ReviewedBoxes
     from oiyolo.project.keys import Config
     from oiyolo.project.ledger import Ledger
     from oiyolo.stages.select import Selection
@@ -37,12 +38,14 @@ class Task:
         image_id: The image's id.
         rotation: Degrees counter-clockwise that make it upright, from 0 to 359.
         negative: Whether it was selected because it contains none of the classes.
+        is_rejected: Whether a reviewer decided to leave it out.
         fingerprint: Digest of these, of its boxes, of the original file and of the options.
     """
 
     image_id: str
     rotation: int
     negative: bool
+    is_rejected: bool
     fingerprint: str
 
 
@@ -66,8 +69,9 @@ def source_sizes_wh(ledger: Ledger, *states: str) -> dict[str, tuple[int, int]]:
 class SelectedBoxes:
     """The boxes of the selected images. Each image's are placed once, and kept."""
 
-    def __init__(self, selection: Selection, config: Config) -> None:
-        self._table, self._images, self._config = selection.boxes, selection.images, config
+    def __init__(self, selection: Selection, config: Config, reviewed: ReviewedBoxes) -> None:
+        self._table, self._images, self._config = reviewed.boxes, selection.images, config
+        self._reviewed = reviewed
         self._rows_by_id = self._table.groupby("ImageID").indices
         turns = self._images["Rotation"].fillna(0) % _FULL_TURN
         self._rotation_by_id = dict(zip(self._images["ImageID"], turns.astype(int), strict=True))
@@ -97,7 +101,19 @@ class SelectedBoxes:
             for column in (self._xyxy, self._class_ids, self._is_masked):
                 digest.update(column[rows].tobytes())
             digest.update("|".join(self._drop_reasons[rows]).encode())
-            yield Task(image_id, rotation, negative, digest.hexdigest()[:16])
+            is_rejected = image_id in self._reviewed.rejected_ids
+            if is_rejected:
+                digest.update(b"rejected")
+            yield Task(image_id, rotation, negative, is_rejected, digest.hexdigest()[:16])
+
+    def review_note(self, image_id: str) -> str:
+        """Return what the review changed in an image, in words; empty if nothing."""
+        return self._reviewed.note(image_id)
+
+    @property
+    def not_applied(self) -> int:
+        """Number of a reviewer's decisions that match no image or box any more."""
+        return len(self._reviewed.not_applied)
 
     def _rows(self, image_id: str) -> npt.NDArray[np.int64]:
         return np.asarray(self._rows_by_id.get(image_id, ()), dtype=np.int64)

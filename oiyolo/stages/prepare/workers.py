@@ -18,6 +18,7 @@ from oiyolo.imagery.decode import UnreadableImageError
 from oiyolo.imagery.duplicates import hash_to_text
 from oiyolo.imagery.threads import single_threaded_libraries
 from oiyolo.imagery.upright import make_upright
+from oiyolo.label_errors.reviewed import REASON as REVIEW_REASON
 from oiyolo.project.ledger import EXCLUDED, PENDING, PREPARED, Change
 from oiyolo.project.value_types import AUTO
 from oiyolo.stages.prepare.originals import ORIGINAL_MISSING
@@ -67,8 +68,9 @@ def prepare_all(project: Project, work: PendingImages) -> Iterator[Change]:
 def prepare_one(project: Project, boxes: SelectedBoxes, task: Task) -> Change:
     """Write an image and its label; return the change to record in the ledger."""
     options = project.config.images
-    if task.rotation not in RIGHT_ANGLES:
-        return _excluded(task, f"rotation of {task.rotation} degrees")
+    if task.is_rejected or task.rotation not in RIGHT_ANGLES:
+        rotation = f"rotation of {task.rotation} degrees"
+        return _excluded(task, REVIEW_REASON if task.is_rejected else rotation)
     try:
         upright = make_upright(
             project.images_folder / f"{task.image_id}.jpg",
@@ -84,8 +86,9 @@ def prepare_one(project: Project, boxes: SelectedBoxes, task: Task) -> Change:
         reason = ORIGINAL_MISSING if is_missing else f"cannot be read: {_describe(error)}"
         return _postponed(task, reason)
     class_ids, xyxy = boxes.place(task.image_id, upright.source_wh)
+    review_note = boxes.review_note(task.image_id)
     if not task.negative and not len(class_ids):
-        return _excluded(task, "no box left")
+        return _excluded(task, REVIEW_REASON if review_note else "no box left")
     jpeg_path = project.objects_folder / f"{task.image_id}.jpg"
     label = labels.render(class_ids, xyxy)
     try:
@@ -101,6 +104,7 @@ def prepare_one(project: Project, boxes: SelectedBoxes, task: Task) -> Change:
     width, height = upright.source_wh
     rotated = f", rotated by {task.rotation} degrees" if task.rotation else ""
     message = f"prepared: {width}x{height} pixels{rotated}, {pluralize(len(class_ids), 'label')}"
+    message += f"; {review_note}" if review_note else ""
     facts = {
         "width_px": width,
         "height_px": height,

@@ -203,9 +203,14 @@ def _follow(project: Project, run: Run, detector: Path | None, every_s: float) -
         while run.is_training:
             _write(project, run, detector, reload_s=every_s)
             _log.info("report: %s is written again every %g s", _page_path(run), every_s)
-            end_s = time.monotonic() + every_s
-            while run.is_training and time.monotonic() < end_s:
-                time.sleep(_POLL_S)
+            _wait(run, every_s)
+
+
+def _wait(run: Run, seconds: float) -> None:
+    """Wait for some seconds, or until the training of a run ends."""
+    end_s = time.monotonic() + seconds
+    while time.monotonic() < end_s and run.is_training:
+        time.sleep(_POLL_S)
 
 
 def _stale_reason(path: Path, recipe: Mapping[str, object]) -> str | None:

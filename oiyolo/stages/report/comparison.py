@@ -46,7 +46,7 @@ def report(project: Project, names: Sequence[str], *, dry_run: bool) -> Report |
     first, second = (find_run(project.runs_folder, name) for name in names)
     path = first.folder / f"comparison-{second.name}.html"
     if dry_run:
-        planned = evaluate_stage.evaluate(project, list(names), dry_run=True)
+        planned = cast("Plan", evaluate_stage.evaluate(project, list(names), dry_run=True))
         return Plan("report", [*planned.actions, f"write {path}"])
     compared = cast("RunsCompared", evaluate_stage.evaluate(project, list(names)))
     runs = (first, second)

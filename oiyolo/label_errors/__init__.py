@@ -1,0 +1,1 @@
+"""Suspected label errors: what a detector contradicts, and the decisions that people make."""
