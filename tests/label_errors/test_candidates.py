@@ -147,4 +147,4 @@ def test_an_empty_set_has_no_errors() -> None:
     nothing = np.empty((0, 4))
     none = np.empty(0, dtype=np.int64)
     truth = GroundTruth(("a",), none, none, nothing, none.astype(np.bool_))
-    assert find_candidates(Detections(("a",), none, none, none * 1.0, nothing), truth, NAMES) == []
+    assert find_candidates(Detections(("a",), none, none, np.empty(0), nothing), truth, NAMES) == []
