@@ -626,6 +626,16 @@ _add(
         metavar="N",
         help="Maximum number of suspected errors.",
     ),
+    _option(
+        "--serve", is_flag=True, help="Serve a page on this machine that saves your decisions."
+    ),
+    _option(
+        "--port",
+        type=int,
+        default=0,
+        metavar="N",
+        help="With --serve: the port.  [default: a free one]",
+    ),
 )
 _add(
     "predict",

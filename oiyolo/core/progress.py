@@ -251,3 +251,13 @@ def progress(
         yield display
     finally:
         display.close()
+
+
+@contextlib.contextmanager
+def no_progress() -> Iterator[None]:
+    """Show no progress in the block, whose caller shows its own."""
+    token = enabled.set(False)
+    try:
+        yield
+    finally:
+        enabled.reset(token)

@@ -24,6 +24,7 @@ def render(
     scripts: Sequence[str] = (),
     local_images: bool = False,
     inline_styles: bool = False,
+    connects: bool = False,
     **values: Any,  # noqa: ANN401  (whatever the template needs)
 ) -> str:
     """Return a page whose template extends ``base.html.j2``.
@@ -36,6 +37,7 @@ def render(
             contains.
         inline_styles: Whether scripts set styles that are not known beforehand, as a library of
             charts does.
+        connects: Whether scripts send requests to the server of the page.
         **values: Values for the template.
     """
     import jinja2  # noqa: PLC0415  (takes long to import)
@@ -60,8 +62,9 @@ def render(
     # A policy with a hash ignores 'unsafe-inline'.
     styles = ["'unsafe-inline'"] if inline_styles else [style]
     images = "img-src data: 'self' file:; " if local_images else "img-src data:; "
+    connections = "connect-src 'self'; " if connects else ""
     return environment.get_template(template).render(
-        policy=policy(scripts=all_scripts, styles=styles, more=images),
+        policy=policy(scripts=all_scripts, styles=styles, more=images + connections),
         style=trusted(style),
         scripts=[trusted(text) for text in all_scripts],
         **values,

@@ -94,12 +94,12 @@ class Backup(Monitor):
         return links
 
     def _send(self, paths: Sequence[Path]) -> None:
-        token = progress.enabled.set(False)  # the run's progress bar is shown already
         try:
-            upload_files({path.name: path for path in paths}, parse_bucket_url(self._destination))
+            with progress.no_progress():  # the run's progress bar is shown already
+                upload_files(
+                    {path.name: path for path in paths}, parse_bucket_url(self._destination)
+                )
         except (OiyoloError, OSError) as error:
             _log.warning("train: cannot copy the weights to %s: %s", self._destination, error)
         else:
             _log.info("train: copied %s files to %s", len(paths), self._destination)
-        finally:
-            progress.enabled.reset(token)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
+import requests
+from PIL import Image
 
 import oiyolo
 from oiyolo.core.errors import InputFormError, UsageError
 from oiyolo.label_errors import decisions
 from oiyolo.label_errors.decisions import ReviewRow
+from oiyolo.operations.review.listing import Shape
+from oiyolo.operations.review.server import ReviewServer
+from tests.support.browser import browser, wait_until
 from tests.support.finished_runs import make_run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     import pandas as pd
@@ -127,3 +133,111 @@ def test_a_list_is_written_and_decisions_in_it_are_kept(project: Path) -> None:
     assert decisions.read(opened.review_path)[-1] == own
     with pytest.raises(UsageError):
         oiyolo.review(project, limit=0)
+
+
+ROWS = [
+    ReviewRow("a" * 16, "Boat", (0.1, 0.1, 0.4, 0.4), kind="missing", score=0.9),
+    ReviewRow("b" * 16, "Boat", (0.1, 0.1, 0.4, 0.4), kind="location", score=0.8,
+              new_class="Boat", new_xyxy=(0.2, 0.2, 0.5, 0.5)),
+]  # fmt: skip
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ReviewServer]:
+    """Serve two rows, next to one of the user's own in the file."""
+    oiyolo.init(tmp_path, classes=["Boat"])
+    opened = oiyolo.open_project(tmp_path)
+    sizes = dict.fromkeys(["a" * 16, "b" * 16], (400, 300))
+    monkeypatch.setattr("oiyolo.stages.prepare.source_sizes_wh", lambda *_: sizes)
+    with opened.ledger():
+        pass
+    opened.objects_folder.mkdir(parents=True)
+    Image.linear_gradient("L").save(opened.objects_folder / f"{'a' * 16}.jpg")
+    own = ReviewRow("f" * 16, "Boat", (0.1, 0.1, 0.2, 0.2), decision="drop")
+    decisions.write(opened.review_path, [*ROWS, own])
+    shape = Shape("test", None, (0.1, 0.1, 0.4, 0.4), [])
+    with ReviewServer(opened, "tiny-001", [(row, shape) for row in ROWS], 0) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def post(server: ReviewServer, body: object, **headers: str) -> int:
+    own = {"X-Token": server.token, **{k.replace("_", "-"): v for k, v in headers.items()}}
+    url = f"http://{server.address}/decision"
+    return requests.post(url, json=body, headers=own, timeout=10).status_code
+
+
+def test_a_decision_is_saved_at_once_next_to_others(server: ReviewServer) -> None:
+    path = server.project.review_path
+    assert post(server, {"row": 1, "decision": "replace"}) == 200
+    assert [row.decision for row in decisions.read(path)] == ["", "replace", "drop"]
+    assert post(server, {"row": 1, "decision": ""}) == 200
+    assert post(server, {"row": 0, "decision": "add"}) == 200
+    assert [row.decision for row in decisions.read(path)] == ["add", "", "drop"]
+    assert '"add"]' in requests.get(server.url, timeout=10).text
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"row": 2, "decision": "keep"},
+        {"row": -1, "decision": "keep"},
+        {"row": 0, "decision": "drop"},
+        {"row": 0, "decision": "x"},
+        {"row": "a", "decision": "keep"},
+        {},
+        [],
+        "x" * 2_000,
+    ],
+)
+def test_what_is_no_decision_is_refused(server: ReviewServer, body: object) -> None:
+    before = server.project.review_path.read_bytes()
+    assert post(server, body) == 400
+    assert server.project.review_path.read_bytes() == before
+
+
+def test_other_pages_cannot_use_the_server(server: ReviewServer) -> None:
+    decision = {"row": 0, "decision": "keep"}
+    wrong = {"X_Token": "wrong", "Origin": "http://evil.example", "Host": "evil.example"}
+    for name, value in wrong.items():
+        assert post(server, decision, **{name: value}) == 403
+    base = f"http://{server.address}"
+    assert requests.get(base, timeout=10).status_code == 403
+    token = f"token={server.token}"
+    image = requests.get(f"{base}/obj/{'a' * 16}.jpg?{token}", timeout=10)
+    assert (image.status_code, image.headers["Content-Type"]) == (200, "image/jpeg")
+    for path in ("/obj/../../ledger.sqlite", "/obj/" + "b" * 16 + ".jpg", "/data/review.csv"):
+        assert requests.get(f"{base}{path}?{token}", timeout=10).status_code == 404
+
+
+def test_a_dataset_that_is_being_changed_saves_nothing(server: ReviewServer) -> None:
+    with server.project.data_lock("another"):
+        assert post(server, {"row": 0, "decision": "keep"}) == 409
+    assert post(server, {"row": 0, "decision": "keep"}) == 200
+
+
+@pytest.mark.slow
+def test_keys_decide_in_the_browser(server: ReviewServer, tmp_path: Path) -> None:
+    path = server.project.review_path
+    with browser(tmp_path) as driver:
+        driver.get(server.url)
+        driver.execute_script("document.querySelector('button.picture').click()")
+
+        def press(key: str) -> None:
+            for kind in ("keyDown", "keyUp"):
+                event = {"type": kind, "key": key, "text": key if kind == "keyDown" else ""}
+                driver.execute_cdp_cmd("Input.dispatchKeyEvent", event)
+
+        press("a")
+        wait_until(lambda: decisions.read(path)[0].decision == "add", timeout_s=10)
+        title = "return document.querySelector('dialog .title').textContent"
+        wait_until(lambda: "(2 of 2)" in driver.execute_script(title), timeout_s=10)
+        press("r")
+        wait_until(lambda: decisions.read(path)[1].decision == "replace", timeout_s=10)
+        status = "return document.getElementById('saved').textContent"
+        assert driver.execute_script(status) == "2 of 2 decided"
+        errors = [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"]
+        assert [entry for entry in errors if "obj/bbbb" not in entry["message"]] == []

@@ -94,6 +94,7 @@ PACKAGES_WITH_CODE = {
     "operations/export_web",
     "operations/predict",
     "operations/refresh",
+    "operations/review",
 }
 """Packages whose ``__init__`` is a stage or an operation; the others have only a docstring."""
 

@@ -60,6 +60,7 @@ class Viewer {
   show() {
     const item = this.items[this.index];
     this.opener = item.querySelector("button.picture");
+    this.dialog.current = item; // for scripts of the page
     const picture = element("div", { className: "picture" });
     picture.append(...[...this.opener.children].map((child) => child.cloneNode(true)));
     picture.querySelector("img").loading = "eager";

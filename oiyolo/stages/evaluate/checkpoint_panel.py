@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from oiyolo.core.errors import OiyoloError
+from oiyolo.core.progress import no_progress, progress
 from oiyolo.evaluation.panels import CHECKPOINTS, choose_overview, evaluate_images, save_rows
 from oiyolo.stages.evaluate.checkpoints import find_files
 from oiyolo.stages.evaluate.detect import detect
@@ -67,15 +68,19 @@ def _earlier_rows(
     truth = scored.truth.of_images(image_ids)
     saved = find_files(scored.run)
     last = int(str(scored.weights.record["iteration"]))
+    iterations = _spread([i for i in sorted(saved.by_iteration) if 0 < i < last])
     rows: list[tuple[str, Sequence[ImageResult]]] = []
-    for iteration in _spread([i for i in sorted(saved.by_iteration) if 0 < i < last]):
-        try:
-            found = detect(scored.run, saved.by_iteration[iteration][0], paths, what="checkpoints")
-        except (OiyoloError, OSError) as error:
-            _log.warning("evaluate: the weights of iteration %s are skipped: %s", iteration, error)
-            continue
-        row = evaluate_images(found, truth, scored.class_names, score_thresholds)
-        rows.append((f"iteration {iteration:,}", row))
+    with progress("checkpoints", total=len(iterations), unit="file") as bar:
+        for iteration in iterations:
+            bar.advance()
+            try:
+                with no_progress():
+                    found = detect(scored.run, saved.by_iteration[iteration][0], paths)
+            except (OiyoloError, OSError) as error:
+                _log.warning("evaluate: weights of iteration %s are skipped: %s", iteration, error)
+                continue
+            row = evaluate_images(found, truth, scored.class_names, score_thresholds)
+            rows.append((f"iteration {iteration:,}", row))
     return rows
 
 

@@ -13,6 +13,7 @@ from oiyolo.core.results import data_url
 from oiyolo.evaluation import panel_files
 from oiyolo.evaluation.figures import HEADLINES
 from oiyolo.evaluation.summary import Evaluation, with_current_keys
+from oiyolo.label_errors import decisions
 from oiyolo.net.urls import without_secrets
 from oiyolo.pages.gallery import ImageCredit, Item, Overlay
 from oiyolo.project.ledger import SPLITS
@@ -39,6 +40,7 @@ _LABELS: Final = {
     "map50_95": "mAP@0.5:0.95",
     "openimages_map": "Open Images mAP",
 }
+_MAX_SUSPECTED: Final = 20
 _MAX_SHEETS_BYTES: Final = 1_200_000
 """Size of the contact sheets that a report contains, in all."""
 _FIRST_ERRORS: Final = ("fp", "fn")
@@ -317,6 +319,29 @@ def _sheets(folder: Path) -> dict[str, Path]:
             total_bytes += path.stat().st_size
             sheets[name] = path
     return sheets
+
+
+def suspected_rows(project: Project) -> list[tuple[str, ...]]:
+    """Return the first suspected label errors in ``data/review.csv``, with a heading; or nothing.
+
+    Raises:
+        InputFormError: The file is damaged.
+    """
+    rows = [row for row in decisions.read(project.review_path) if row.kind]
+    if not rows:
+        return []
+    shown = [
+        (
+            row.image_id,
+            row.class_name,
+            row.kind.replace("_", " "),
+            f"{row.score:.2f}",
+            row.reason,
+            row.decision.replace("_", " ") or "none",
+        )
+        for row in rows[:_MAX_SUSPECTED]
+    ]
+    return [("image", "class", "kind", "score", "reason", "decision"), *shown]
 
 
 def plan_rows(project: Project) -> tuple[str, list[tuple[str, str, str]]] | None:

@@ -68,6 +68,7 @@ def recipe(
         "the contact sheets": dataset
         and {name: files.sha256_of(path) for name, path in dataset["sheets"].items()},
         "the plan": planned and [row[:2] for row in planned[1]],
+        "the suspected label errors": contents.suspected_rows(project),
         "the options": contents.options_text(project),
         "the link to the detector": detector_page(run).is_file(),
         "the detector": detector and files.sha256_of(detector),
@@ -140,6 +141,7 @@ def render(
         splits=SPLITS,
         options=project.config,
         options_text=contents.options_text(project),
+        suspected=contents.suspected_rows(project),
         planned=contents.plan_rows(project),
         versions=contents.version_rows(run, evaluation),
         detector_url=_detector_url(run),

@@ -1,0 +1,118 @@
+"""Suspected label errors of a split, as rows of ``data/review.csv`` and where they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from oiyolo.core.errors import UsageError
+from oiyolo.imagery.placement import to_stored
+from oiyolo.label_errors.candidates import find_candidates
+from oiyolo.label_errors.decisions import ReviewRow
+from oiyolo.openimages.selection import CORNERS
+from oiyolo.stages import evaluate as evaluate_stage
+from oiyolo.stages import prepare as prepare_stage
+from oiyolo.stages import select as select_stage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from oiyolo.boxes import Boxes
+    from oiyolo.label_errors.candidates import Candidate, Corners
+    from oiyolo.project.project import Project
+    from oiyolo.stages.evaluate import Scored
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Where a suspected error is in the prepared image.
+
+    Attributes:
+        split: Split of the image.
+        old: The box in question, as fractions; ``None`` if it is missing.
+        new: The suggested box; ``None`` if there is none.
+        others: The other labels of the image: name of the class and box.
+    """
+
+    split: str
+    old: Corners | None
+    new: Corners | None
+    others: Sequence[tuple[str, Corners]]
+
+
+def suspected_rows(project: Project, scored: Scored) -> Iterator[tuple[ReviewRow, Shape]]:
+    """Yield the suspected errors of a split as rows of the file, and where they are."""
+    frames, truth, names = _Frames(project, scored), scored.truth, scored.class_names
+    for candidate in find_candidates(scored.detections, truth, names):
+        own = np.flatnonzero(truth.image == truth.image_ids.index(candidate.image_id))
+        others = [
+            (names[int(truth.class_id[box])], _corners(truth.xyxy[box]))
+            for box in own.tolist()
+            if box != candidate.box
+        ]
+        old = None if candidate.box is None else _corners(truth.xyxy[candidate.box])
+        shape = Shape(scored.images.split, old, candidate.new_xyxy, others)
+        yield frames.row(candidate, names), shape
+
+
+class _Frames:
+    """Converts boxes of the images of a split to the stored frame."""
+
+    def __init__(self, project: Project, scored: Scored) -> None:
+        ids = list(scored.images.sizes_wh)
+        selection = select_stage.load(project)
+        stored = prepare_stage.reviewed_boxes(project, selection)
+        stored = stored[stored["ImageID"].isin(ids)]
+        placed = prepare_stage.boxes_table(project, ids)
+        if stored["ImageID"].tolist() != placed["ImageID"].tolist():
+            raise UsageError(
+                "the prepared images are out of date",
+                where=str(project.dataset_folder),
+                remedy="Run `oiyolo split` first",
+            )
+        rows = evaluate_stage.true_rows(placed)
+        self._stored: Boxes = stored[list(CORNERS)].to_numpy(dtype=float)[rows]
+        images = selection.images[selection.images["ImageID"].isin(ids)]
+        turns = (images["Rotation"].fillna(0) % 360).astype(int).tolist()
+        self._rotations = dict(zip(images["ImageID"].tolist(), turns, strict=True))
+        options = prepare_stage.prepared_options(project)
+        self._fit, self._size_wh = options["fit"], tuple(options["size"])
+        with project.ledger(read_only=True) as ledger:
+            self._source_wh = prepare_stage.source_sizes_wh(ledger)
+
+    def row(self, candidate: Candidate, class_names: Sequence[str]) -> ReviewRow:
+        """Return a suspected error as a row of the file."""
+        new = None if candidate.new_xyxy is None else self._to_stored(candidate)
+        box = candidate.box
+        old = new if box is None else _corners(np.clip(self._stored[box], 0.0, 1.0))
+        if old is None:
+            raise ValueError("a candidate without any box")
+        is_missing = box is None
+        new_class = "" if candidate.new_class_id is None else class_names[candidate.new_class_id]
+        return ReviewRow(
+            candidate.image_id,
+            class_names[candidate.class_id],
+            old,
+            kind=candidate.kind,
+            score=round(candidate.score, 4),
+            new_class="" if is_missing else new_class,
+            new_xyxy=None if is_missing else new,
+            reason=candidate.reason,
+        )
+
+    def _to_stored(self, candidate: Candidate) -> Corners:
+        stored = to_stored(
+            np.array([candidate.new_xyxy]),
+            rotation=self._rotations[candidate.image_id],
+            source_wh=self._source_wh[candidate.image_id],
+            size_wh=self._size_wh,
+            fit=self._fit,
+        )
+        return _corners(stored[0])
+
+
+def _corners(xyxy: Any) -> Corners:  # noqa: ANN401  (an array of four numbers)
+    x1, y1, x2, y2 = xyxy.tolist()
+    return x1, y1, x2, y2

@@ -1,0 +1,104 @@
+"""The page of suspected label errors, for a look and, with a server, for decisions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from oiyolo import __version__
+from oiyolo.label_errors.decisions import ADD, DROP, DROP_IMAGE, KEEP, REPLACE
+from oiyolo.pages import template
+from oiyolo.pages.gallery import Item, Overlay, filters_of, kinds_of
+from oiyolo.pages.inline import json_data, read_asset
+from oiyolo.stages import prepare as prepare_stage
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from oiyolo.label_errors.decisions import ReviewRow
+    from oiyolo.operations.review.listing import Shape
+    from oiyolo.project.project import Project
+
+_TEMPLATE: Final = "review.html.j2"
+_DRAWN_PX: Final = 640
+WORDS: Final = {
+    "missing": "object without a box",
+    "spurious": "box without an object",
+    "location": "badly placed box",
+    "wrong_class": "wrong class",
+    "duplicate": "duplicate box",
+    "group_of": "several objects in one box",
+    "": "your own",
+}
+"""What may be wrong, by kind, in words."""
+
+
+def choices(row: ReviewRow) -> tuple[str, ...]:
+    """Return the decisions that are possible about a row."""
+    if row.kind == "missing":
+        return (KEEP, ADD, DROP_IMAGE)
+    return (KEEP, DROP, *((REPLACE,) if row.new_xyxy is not None else ()), DROP_IMAGE)
+
+
+def render(
+    project: Project,
+    run: str,
+    shown: Sequence[tuple[ReviewRow, Shape]],
+    *,
+    token: str = "",
+) -> str:
+    """Return the page.
+
+    Args:
+        project: The project.
+        run: Name of the run whose detector was asked.
+        shown: The rows, and where the errors are.
+        token: What a server expects with every request; empty for a page that only shows.
+    """
+    with project.ledger(read_only=True) as ledger:
+        source_wh = prepare_stage.source_sizes_wh(ledger)
+    size_wh = tuple(prepare_stage.prepared_options(project)["size"])
+    is_stretched = prepare_stage.prepared_options(project)["fit"] == "stretch"
+    items = [
+        _item(row, shape, source_wh[row.image_id] if is_stretched else size_wh, token)
+        for row, shape in shown
+    ]
+    return template.render(
+        "oiyolo.label_errors",
+        _TEMPLATE,
+        local_images=True,
+        connects=bool(token),
+        scripts=[read_asset("oiyolo.label_errors", "review.js")] if token else [],
+        saving=json_data(
+            {"token": token, "rows": [[choices(row), row.decision] for row, _ in shown]}
+        )
+        if token
+        else "",
+        run=run,
+        items=items,
+        filters=filters_of(items),
+        kinds=kinds_of(items),
+        version=__version__,
+    )
+
+
+def _item(row: ReviewRow, shape: Shape, shown_wh: tuple[int, int], token: str) -> Item:
+    """Return the picture of a suspected error."""
+    overlays = [Overlay("label", name, box) for name, box in shape.others]
+    if shape.old is not None:
+        overlays.append(Overlay("old", row.class_name, shape.old))
+    if shape.new is not None:
+        overlays.append(Overlay("new", row.new_class or row.class_name, shape.new))
+    scale = _DRAWN_PX / max(shown_wh)
+    return Item(
+        row.image_id,
+        f"obj/{row.image_id}.jpg?token={token}" if token else f"../dataset/obj/{row.image_id}.jpg",
+        (max(1, round(shown_wh[0] * scale)), max(1, round(shown_wh[1] * scale))),
+        f"{WORDS.get(row.kind, row.kind)} ({row.score:.2f}): {row.reason}",
+        overlays,
+        {
+            "kind": [WORDS.get(row.kind, row.kind)],
+            "class": [row.class_name],
+            "split": [shape.split],
+            "decision": [row.decision or "none"],
+        },
+    )
