@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from oiyolo.label_errors.decisions import ReviewRow
 
 REASON: Final = "review"
-"""Why a box is no label, or an image is excluded."""
-_SOURCE: Final = "review"
+"""Why a box is no label, or an image is excluded; and the ``Source`` of a box that was added."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +155,7 @@ class _Work:
         known = {
             "ImageID": image_id,
             "Subset": self._table["Subset"].iloc[rows[0]] if rows else "",
-            "Source": _SOURCE,
+            "Source": REASON,
             "Confidence": 1.0,
             **dict(zip(CORNERS, xyxy, strict=True)),
             **flags,

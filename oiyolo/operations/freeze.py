@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, overload
@@ -12,6 +13,7 @@ from oiyolo.core import files
 from oiyolo.core.errors import UsageError
 from oiyolo.core.progress import progress
 from oiyolo.core.results import Plan, Result, pluralize
+from oiyolo.label_errors import decisions
 from oiyolo.net.urls import display_url
 from oiyolo.openimages.cache import Cache
 from oiyolo.openimages.releases import release
@@ -44,6 +46,9 @@ _FILES: Final = ("boxes.csv", "obj.names")
 """The files of the dataset that do not depend on where the project is."""
 _FOLDER: Final = "folder"
 _FULL_TURN: Final = 360
+
+
+_log = logging.getLogger("oiyolo")
 
 
 @dataclass(frozen=True)
@@ -116,6 +121,8 @@ def freeze(
         changed = _is_new(path, lock)
         if changed:
             files.write_text(path, lock.render())
+        if any(row.decision for row in decisions.read(opened.review_path)):
+            _log.info("freeze: pass on %s with it, whose decisions it lacks", opened.review_path)
     counts = {split: sum(image.split == split for image in lock.images) for split in SPLITS}
     return Frozen(path, counts, changed)
 

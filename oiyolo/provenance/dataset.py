@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
+from oiyolo.label_errors.reviewed import REASON as REVIEWED
 from oiyolo.openimages.releases import OFFICIAL_BASE_URL, RELEASES, release
 from oiyolo.openimages.selection import FLAG_COLUMNS
 from oiyolo.project.imports import PREDICTED, is_import_source, original_name
@@ -160,6 +161,13 @@ class Dataset:
             return titles
         names = zip(titles, self._imports_of(self.images), self.images["Name"], strict=True)
         return [title or (original_name(own, name) if own else "") for title, own, name in names]
+
+    @property
+    def review_counts(self) -> tuple[int, int]:
+        """Number of boxes that the review of suspected label errors added, and dropped."""
+        own = self.boxes[self.boxes["ImageID"].isin(self.split_by_id)]
+        added = (own["Source"] == REVIEWED).sum() if "Source" in own else 0
+        return int(added), int((own["dropped_because"] == REVIEWED).sum())
 
     @cached_property
     def official_images(self) -> pd.DataFrame:

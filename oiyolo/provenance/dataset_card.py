@@ -139,6 +139,9 @@ def _summary_table(dataset: Dataset) -> str:
         notes.append(f"Size of the images: {format_bytes(dataset.size_bytes)}.")
     if dataset.negative_count:
         notes.append(f"Images without boxes, as negatives: {dataset.negative_count:,}.")
+    added, dropped = dataset.review_counts
+    if added or dropped:
+        notes.append(f"Boxes added by review: {added:,}; dropped by review: {dropped:,}.")
     return "\n\n".join([table(("", *SPLITS, "all"), rows), *([" ".join(notes)] if notes else [])])
 
 

@@ -86,6 +86,8 @@ def test_decisions_change_the_labels(project: Path, decided: tuple[str, str, str
     for image_id in excluded:
         assert oiyolo.why(image_id, project).row["reason"] == "review"
         assert not (project / "data" / "dataset" / "obj" / f"{image_id}.jpg").exists()
+    card = (project / "data" / "dataset" / "DATASET.md").read_text()
+    assert "Boxes added by review: 1; dropped by review: 1." in card
     counts = oiyolo.status(project).counts
     assert counts.excluded["review"] == len(excluded)
     assert sum(counts.states.values()) + sum(counts.excluded.values()) == counts.selected
