@@ -225,9 +225,9 @@ def _advice(evaluation: Evaluation, training: TrainingFacts) -> list[str]:
     if training.loss_kind == "overfitting":
         lines.append("Stop earlier or get more images: it learned the training images by heart.")
     elif not training.is_finished:
-        lines.append("Let the training finish: `oiyolo train` resumes it.")
+        lines.append("Let the training finish: oiyolo train resumes it.")
     elif training.loss_kind == "falling":
         lines.append("Train longer: the loss was still falling.")
     if "small" in _missed_parts(evaluation, evaluation.by_size):
-        lines.append("Use larger images (`[images] size`): small objects have few pixels.")
+        lines.append("Use larger images ([images] size in oiyolo.toml): small objects have few pixels.")
     return lines
