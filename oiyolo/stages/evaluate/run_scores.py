@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from oiyolo import __version__
 from oiyolo.core import files, locks, records, staleness
+from oiyolo.core.errors import UsageError
 from oiyolo.core.results import Result, find_picture, images_html, pluralize, text_html
 from oiyolo.evaluation import panel_files
 from oiyolo.evaluation.average_precision import average_precisions, mean_over_classes
@@ -330,6 +331,12 @@ def scored_splits(project: Project, run: Run) -> list[Scored]:
     """
     weights = choose_weights(project, run, None)
     splits = [name for name in SPLITS[1:] if split_stage.image_paths(project, name)]
+    if not splits:
+        raise UsageError(
+            "valid and test have no images, and the detector has learned those of train",
+            where=str(project.dataset_folder),
+            remedy="Give them a share with [split], and run `oiyolo split`",
+        )
     images = [unseen_images(project, run, name) for name in splits]
     with lock_of(run):
         keep_detections(project, run, weights, images, "onnxruntime")

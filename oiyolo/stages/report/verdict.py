@@ -229,5 +229,5 @@ def _advice(evaluation: Evaluation, training: TrainingFacts) -> list[str]:
     elif training.loss_kind == "falling":
         lines.append("Train longer: the loss was still falling.")
     if "small" in _missed_parts(evaluation, evaluation.by_size):
-        lines.append("Use larger images ([images] size in oiyolo.toml): small objects have few pixels.")
+        lines.append("Use larger images ([images] size): small objects have few pixels.")
     return lines
