@@ -211,7 +211,9 @@ def _fetch_estimate(
     basis = "estimated" if status.pending else "all fetched"
     if sources[:1] == (estimates.ORIGINAL,):
         basis += f"; {info.missing_share:.1%} of originals are expected to be missing"
-    bandwidth, bandwidth_from = _bandwidth(project, bandwidth_mb_s)
+    bandwidth, bandwidth_from = None, "nothing is downloaded"
+    if project.uses_open_images:
+        bandwidth, bandwidth_from = _bandwidth(project, bandwidth_mb_s)
     fetch = FetchEstimate(
         *_rounded(amount),
         *_rounded(pending),
