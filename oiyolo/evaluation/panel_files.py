@@ -6,6 +6,7 @@ A page draws the boxes itself, so that they stay sharp and can be hidden, and ne
 from __future__ import annotations
 
 import io
+import math
 import shutil
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
@@ -78,13 +79,44 @@ class PanelsContent(TypedDict):
 def find(folder: Path) -> PanelsContent | None:
     """Return the content of ``panels.json``; ``None`` if it is missing or damaged."""
     content: Any = records.find_intact(folder / NAME, PanelsContent)
-    if content is None or any(
-        records.mismatch(image, PanelImage) or not (folder / image["file"]).is_file()
-        for image in content["images"].values()
+    if content is None or not all(
+        _is_valid(folder, image_id, image) for image_id, image in content["images"].items()
+    ):
+        return None
+    if not all(
+        isinstance(panel.get("name"), str) and isinstance(panel.get("images"), list)
+        for panel in content["panels"]
     ):
         return None
     found: PanelsContent = content
     return found
+
+
+def _is_valid(folder: Path, image_id: str, image: Any) -> bool:  # noqa: ANN401  (any JSON)
+    """Return whether an image is as ``save`` wrote it; a stranger could name any file."""
+    if records.mismatch(image, PanelImage) or image["file"] != f"{FOLDER}/{image_id}.jpg":
+        return False
+    kinds, path = set(_KINDS.values()), folder / image["file"]
+    is_file = "/" not in image_id and path.is_file() and not path.is_symlink()
+    return (
+        is_file
+        and all(
+            box.get("kind") in kinds
+            and isinstance(box.get("label"), str)
+            and _are_numbers(box.get("xyxy"), 4)
+            for box in image["boxes"]
+        )
+        and _are_numbers(image["size_wh"], 2)
+    )
+
+
+def _are_numbers(values: object, count: int) -> bool:
+    """Return whether a value is a list of as many numbers that are finite and not negative."""
+    return (
+        isinstance(values, list)
+        and len(values) == count
+        and all(isinstance(value, (int, float)) and 0 <= value < math.inf for value in values)
+    )
 
 
 def save(

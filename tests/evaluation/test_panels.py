@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -181,6 +182,34 @@ def test_pages_get_every_box_and_the_facts_to_filter_by(tables: Tables, tmp_path
     assert panel_files.find(tmp_path) is None
     save()
     (tmp_path / panel_files.NAME).write_text("[]")
+    assert panel_files.find(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"file": "../secret.jpg"},
+        {"file": "/etc/passwd"},
+        {"size_wh": [0, -1]},
+        {"size_wh": ["a", 2]},
+        {"boxes": [{"kind": "script", "label": "", "xyxy": [0, 0, 1, 1]}]},
+        {"boxes": [{"kind": "tp", "label": 1, "xyxy": [0, 0, 1, 1]}]},
+        {"boxes": [{"kind": "tp", "label": "", "xyxy": [0, 0, 1]}]},
+        {"boxes": [[]]},
+    ],
+)
+def test_a_strangers_panels_name_no_other_file(
+    tables: Tables, tmp_path: Path, change: dict[str, object]
+) -> None:
+    results = results_of(tables)
+    panels = choose_panels(results, ["Boat"])
+    panel_files.save(
+        tmp_path, panels, results, split="test", class_names=["Boat", "Oar"], pictures=grey
+    )
+    path = tmp_path / panel_files.NAME
+    content = json.loads(path.read_text())
+    content["images"]["a"].update(change)
+    path.write_text(json.dumps(content))
     assert panel_files.find(tmp_path) is None
 
 

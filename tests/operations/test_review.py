@@ -97,6 +97,24 @@ def test_decisions_change_the_labels(project: Path, decided: tuple[str, str, str
     assert sum(path.read_text().count(several) for path in tables) == len(changed)
 
 
+def test_a_refresh_keeps_the_decisions(
+    project: Path,
+    decided: tuple[str, str, str],
+    digests: Callable[[Path], dict[str, str]],
+) -> None:
+    several, single, _ = decided
+    oiyolo.split(project)
+    objects = project / "data" / "dataset" / "obj"
+    before = digests(objects)
+    oiyolo.refresh(project)
+    assert digests(objects) == before
+    (project / "data" / "dataset" / "boxes.csv").unlink()  # as if new images had come
+    oiyolo.refresh(project)
+    assert digests(objects) == before
+    assert oiyolo.why(single, project).row["reason"] == "review"
+    assert several in {path.stem for path in objects.glob("*.txt")}
+
+
 def test_decisions_can_be_undone(
     project: Path,
     decided: tuple[str, str, str],
