@@ -311,13 +311,16 @@ def shell() -> Iterator[Shell]:
 
 @pytest.fixture(scope="session")
 def digests() -> Callable[[Path], dict[str, str]]:
-    """Return a function that computes the SHA-256 of every file below a folder, by path."""
+    """Return a function that computes the SHA-256 of every file below a folder, by path.
+
+    Lock files are left out: they name the time of the last lock.
+    """
 
     def digest(folder: Path) -> dict[str, str]:
         return {
             str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
             for path in sorted(folder.rglob("*"))
-            if path.is_file()
+            if path.is_file() and path.name != ".lock"
         }
 
     return digest
