@@ -16,7 +16,7 @@ class Viewer {
     this.stage = element("div", { className: "stage", tabIndex: 0 });
     this.stage.setAttribute("aria-label", "Picture");
     this.below = element("div", { className: "below facts" });
-    this.kinds = element("span");
+    this.kinds = element("span", { className: "kinds" });
     const button = (text, name, act) => {
       const made = element("button", { type: "button", title: name, onclick: act }, text);
       made.setAttribute("aria-label", name);
@@ -32,7 +32,10 @@ class Viewer {
     this.dialog.setAttribute("aria-label", "Image viewer");
     document.body.append(this.dialog);
     this.dialog.addEventListener("keydown", (event) => this.onKey(event));
-    this.dialog.addEventListener("close", () => this.opener?.focus());
+    this.dialog.addEventListener("close", () => {
+      this.reveal(); // the last picture may be beyond those that the page shows
+      this.opener.focus();
+    });
     this.stage.addEventListener("wheel", (event) => {
       event.preventDefault();
       this.zoomBy(event.deltaY < 0 ? ZOOM : 1 / ZOOM);
@@ -42,8 +45,8 @@ class Viewer {
   }
 
   // Show one of some items, through which the arrow keys lead.
-  open(items, index, kinds) {
-    [this.items, this.index] = [items, index];
+  open(items, index, kinds, reveal) {
+    [this.items, this.index, this.reveal] = [items, index, () => reveal(this.index)];
     this.opener = items[index].querySelector("button.picture");
     this.kinds.replaceChildren(...[...kinds].map(([kind, name]) => this.makeToggle(kind, name)));
     if (!this.dialog.open) this.dialog.showModal();
@@ -161,7 +164,10 @@ for (const gallery of document.querySelectorAll(".gallery")) {
   for (const item of items) {
     item.querySelector("button.picture").addEventListener("click", () => {
       viewer ??= new Viewer();
-      viewer.open(matching, matching.indexOf(item), kinds);
+      viewer.open(matching, matching.indexOf(item), kinds, (index) => {
+        limit = Math.max(limit, index + 1);
+        update();
+      });
     });
   }
 }

@@ -3,17 +3,18 @@
 const LONG = 10;
 const collator = new Intl.Collator(undefined, { numeric: true, sensitivity: "base" });
 
-// Return the number that a cell begins with, or null: "12.5%", "1,234", "0.5 to 0.7".
+// Return the number that a cell begins with, or null: "12.5%", "1,234", "3e-05", "0.5 to 0.7".
 export function numberOf(text) {
-  const match = /^[+-]?[\d,]*\.?\d+/.exec(text.trim().replace("\u2212", "-"));
+  const match = /^[+-]?[\d,]*\.?\d+(e[+-]?\d+)?/i.exec(text.trim().replace("\u2212", "-"));
   return match ? Number(match[0].replaceAll(",", "")) : null;
 }
 
-// Compare two texts as numbers if both are, else as words; what is not known comes last.
-export function compareCells(a, b) {
+// Compare two texts as numbers if both are, else as words; what is not known comes last in
+// either direction, which is 1 or -1.
+export function compareCells(a, b, direction = 1) {
   const [x, y] = [numberOf(a), numberOf(b)];
-  if (x !== null && y !== null) return x - y;
-  if (x === null && y === null) return collator.compare(a, b);
+  if (x !== null && y !== null) return direction * (x - y);
+  if (x === null && y === null) return direction * collator.compare(a, b);
   return x === null ? 1 : -1;
 }
 
@@ -24,7 +25,7 @@ function sort(table, column, heading) {
   const body = table.tBodies[0];
   const sign = ascending ? 1 : -1;
   const rows = [...body.rows].sort(
-    (a, b) => sign * compareCells(a.cells[column].textContent, b.cells[column].textContent));
+    (a, b) => compareCells(a.cells[column].textContent, b.cells[column].textContent, sign));
   body.append(...rows);
 }
 
