@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _YAML_SUFFIXES: Final = (".yaml", ".yml")
 _KEYS: Final = (("train", "train"), ("val", "valid"), ("valid", "valid"), ("test", "test"))
 _HEAD_BYTES: Final = 4096
+_PATTERN_CHARACTERS: Final = "*?["
 
 
 @dataclass
@@ -95,7 +96,7 @@ def read_yaml(path: Path) -> DataYaml | None:
         raise _yaml_error(f"{path}{line}", "YAML", found) from None
     if not isinstance(content, dict) or "names" not in content:
         return None
-    parts = {split: _texts(content[key]) for key, split in _KEYS if content.get(key)}
+    parts = {split: _texts(content[key], key, path) for key, split in _KEYS if content.get(key)}
     return DataYaml(
         path,
         _names(content["names"], path),
@@ -111,9 +112,14 @@ def _keypoint_fields(shape: object) -> int:
     return math.prod(sizes) if sizes and all(isinstance(size, int) for size in sizes) else 0
 
 
-def _texts(value: object) -> list[str]:
+def _texts(value: object, key: str, path: Path) -> list[str]:
+    """Return the paths of a split: one, or a list of them."""
     items = value if isinstance(value, list) else [value]
-    return [item for item in items if isinstance(item, str)]
+    texts = [item for item in items if isinstance(item, str)]
+    if len(texts) < len(items):
+        found = repr(next(item for item in items if not isinstance(item, str)))[:80]
+        raise _yaml_error(str(path), f"{key}: a path, or a list of paths", found)
+    return texts
 
 
 def _names(value: Any, path: Path) -> list[str]:  # noqa: ANN401  (any YAML value)
@@ -208,6 +214,8 @@ def add_part(
             return
     kind = kinds.LEADS_OUT if leads_out(text) else kinds.NOT_FOUND
     message = f"{split}: {printable(text)[:200]} is not in {source.folder}"
+    if any(character in text for character in _PATTERN_CHARACTERS):
+        message += "; patterns are not expanded, so name the folder or a list"
     splits.problems.append(Problem(kind, data.path, 0, message, "image"))
 
 

@@ -131,6 +131,12 @@ def test_roboflows_yaml_names_folders_above_itself(tmp_path: Path) -> None:
     assert kinds_of(problems) == [kinds.LEADS_OUT]
 
 
+def test_a_pattern_in_the_yaml_is_named_as_such(tmp_path: Path) -> None:
+    write(yolo_folder(tmp_path) / "data.yaml", "names: [nut, bolt]\ntrain: images/*.jpg\nval: .\n")
+    _, problems = read("yolo", tmp_path)
+    assert any("patterns are not expanded" in problem.message for problem in problems)
+
+
 @pytest.mark.parametrize(
     "yaml",
     [
@@ -138,6 +144,8 @@ def test_roboflows_yaml_names_folders_above_itself(tmp_path: Path) -> None:
         "names: {0: nut, 2: bolt}",
         "names: [",
         "names: [[a], b]",
+        "names: [nut]\ntrain: [images, 3]",
+        "names: [nut]\nval: {images: 1}",
         "names: []",
         "[" * 9999,
     ],
