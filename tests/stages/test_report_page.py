@@ -180,7 +180,8 @@ def test_a_picture_opens_and_keys_lead_on(opened: Any) -> None:
     assert set(opened.execute_script(hide)) == {"none"}
     press(opened, "Escape")
     assert opened.execute_script("return document.querySelector('dialog').open") is False
-    assert opened.execute_script("return document.activeElement.className") == "picture"
+    focused = "return document.activeElement.className"
+    wait_until(lambda: bool(opened.execute_script(focused) == "picture"))
 
 
 def press(driver: Any, key: str) -> None:
@@ -199,15 +200,16 @@ def test_charts_show_figures_near_the_pointer_and_zoom(opened: Any) -> None:
     chart.scrollIntoView({block: "center", behavior: "instant"});
     const r = chart.getBoundingClientRect();
     return [r.left + r.width / 2, r.top + r.height / 2, r.width, r.height];"""
-    x, y, width, height = opened.execute_script(script)
 
-    def move(kind: str, dx: float, dy: float, button: str = "none") -> None:
-        event = {"type": kind, "x": x + dx, "y": y + dy, "button": button, "clickCount": 1}
+    def move(at: list[float], kind: str, dx: float, dy: float, button: str = "none") -> None:
+        x, y = at[0] + dx, at[1] + dy
+        event = {"type": kind, "x": x, "y": y, "button": button, "clickCount": 1}
         opened.execute_cdp_cmd("Input.dispatchMouseEvent", event)
 
     def has_tooltip() -> bool:
+        at = opened.execute_script(script)  # a chart above it may still have grown
         for step in range(-60, 61, 4):  # somewhere the pointer is on the line
-            move("mouseMoved", 0, step)
+            move(at, "mouseMoved", 0, step)
             time.sleep(0.02)
             found = opened.execute_script(FIND, ".bk-tooltip-content")
             if any("mean IOU" in e.get_attribute("textContent") for e in found):
@@ -220,10 +222,12 @@ def test_charts_show_figures_near_the_pointer_and_zoom(opened: Any) -> None:
     const plot = Bokeh.documents.flatMap(d => d.roots()).find(find);
     return plot.x_range.end - plot.x_range.start;"""
     full = opened.execute_script(ends)
-    move("mousePressed", -width / 5, -height / 8, "left")
-    move("mouseMoved", 0, 0, "left")
-    move("mouseMoved", width / 8, height / 8, "left")
-    move("mouseReleased", width / 8, height / 8, "left")
+    at = opened.execute_script(script)
+    width, height = at[2:]
+    move(at, "mousePressed", -width / 5, -height / 8, "left")
+    move(at, "mouseMoved", 0, 0, "left")
+    move(at, "mouseMoved", width / 8, height / 8, "left")
+    move(at, "mouseReleased", width / 8, height / 8, "left")
     wait_until(lambda: opened.execute_script(ends) < full, timeout_s=20)
 
 
@@ -241,6 +245,24 @@ def test_without_scripts_everything_is_a_picture_or_a_table(page: Path, tmp_path
         assert driver.execute_script(visible, "figure[data-chart] .still") == 1  # precision, recall
         assert driver.execute_script(visible, ".filters") == 0
         assert driver.execute_script(visible, "td") > len(NAMES)
+
+
+@pytest.mark.slow
+def test_fingers_find_what_can_be_pressed(page: Path, tmp_path: Path) -> None:
+    low = """
+    const pressed = "button, summary, select, input, nav a";
+    return [...document.querySelectorAll(pressed)].map((e) => [e, e.getBoundingClientRect().height])
+      .filter(([, height]) => height > 0 && height < 40)
+      .map(([e, height]) => `${e.localName} ${e.textContent.trim()}: ${height}`);
+    """
+    with browser(tmp_path, size_wh=(390, 900)) as driver:
+        touch = {"enabled": True, "maxTouchPoints": 5}
+        driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", touch)
+        driver.get(page.as_uri())
+        coarse = "return matchMedia('(pointer: coarse)').matches"
+        assert driver.execute_script(coarse)
+        wait_until(lambda: driver.execute_script("return !!document.querySelector('th button')"))
+        assert driver.execute_script(low) == []
 
 
 @pytest.mark.slow
