@@ -1,11 +1,13 @@
 """Measure how many injected label errors `oiyolo review` lists, and how early.
 
-``python benchmarks/label_errors.py PROJECT [--run NAME] [--share 0.05] [--seeds 5]``
+``python benchmarks/label_errors.py PROJECT... [--run NAME] [--share 0.05] [--seeds 5]``
 
 In the labels of valid and test of a project with a trained detector, a share of the boxes is
 dropped, shifted by half of its size, or given another class; the project itself is not changed.
 Printed is which share of the N errors is among the first 3N rows, with a 95 % interval over the
-seeds (normal approximation), next to the share in a random order of all boxes and detections.
+seeds (normal approximation), next to the share in a random order of all boxes and detections,
+and, for dropped boxes, the share in the order of the confidence of unmatched detections. The
+interval covers which boxes are chosen; give several projects to see how much the detector matters.
 """
 
 from __future__ import annotations
@@ -14,13 +16,13 @@ import argparse
 import dataclasses
 import statistics
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from oiyolo.boxes import iou
 from oiyolo.evaluation.matching import match
-from oiyolo.label_errors.candidates import find_candidates
+from oiyolo.label_errors.candidates import Candidate, find_candidates
 from oiyolo.project.project import open_project
 from oiyolo.stages import evaluate as evaluate_stage
 from oiyolo.training.run import find_run
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from oiyolo.evaluation.tables import Detections, GroundTruth
-    from oiyolo.label_errors.candidates import Candidate
 
 KINDS = ("drop", "shift", "swap")
 SAME_IOU = 0.5
@@ -39,32 +40,56 @@ SAME_IOU = 0.5
 def main() -> None:
     """Run the benchmark and print its table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("project", type=Path)
+    parser.add_argument("projects", type=Path, nargs="+", metavar="PROJECT")
     parser.add_argument("--run")
     parser.add_argument("--share", type=float, default=0.05)
     parser.add_argument("--seeds", type=int, default=5)
     arguments = parser.parse_args()
-    project = open_project(arguments.project)
-    run = find_run(project.runs_folder, arguments.run, lambda run: weights_of(run) is not None)
-    parts = evaluate_stage.scored_splits(project, run)
-    names = parts[0].class_names
-    print("| errors | N | among the first 3N rows | random order | lift |\n|---|---|---|---|---|")
-    for kind in KINDS:
-        if kind == "swap" and len(names) == 1:
-            continue
-        shares, randoms, count = [], [], 0
-        for seed in range(arguments.seeds):
-            count, share, random_share = measure(
-                [(part.detections, part.truth) for part in parts], names, kind,
-                share=arguments.share, seed=seed,
-            )  # fmt: skip
-            shares.append(share)
-            randoms.append(random_share)
-        mean, chance = statistics.mean(shares), statistics.mean(randoms)
-        error = 1.96 * statistics.stdev(shares) / len(shares) ** 0.5
-        print(
-            f"| {kind} | {count} | {mean:.0%} ± {error:.0%} | {chance:.0%} | {mean / chance:.1f} |"
-        )
+    print(
+        "| project | errors | N | among the first 3N rows | by confidence alone | random order |\n"
+        "|---|---|---|---|---|---|"
+    )
+    for folder in arguments.projects:
+        project = open_project(folder)
+        run = find_run(project.runs_folder, arguments.run, lambda run: weights_of(run) is not None)
+        parts = evaluate_stage.scored_splits(project, run)
+        scored = [(part.detections, part.truth) for part in parts]
+        names = parts[0].class_names
+        for kind in KINDS:
+            if kind == "swap" and len(names) == 1:
+                continue
+            results = [
+                measure(scored, names, kind, share=arguments.share, seed=seed)
+                for seed in range(arguments.seeds)
+            ]
+            confidence = interval([r.by_confidence for r in results]) if kind == "drop" else "-"
+            print(
+                f"| {folder.name}, {run.name} | {kind} | {results[0].errors} | "
+                f"{interval([r.listed for r in results])} | {confidence} | "
+                f"{statistics.mean(r.random for r in results):.0%} |"
+            )
+
+
+def interval(shares: Sequence[float]) -> str:
+    """Return the mean of some shares with its 95 % interval, as text."""
+    error = 1.96 * statistics.stdev(shares) / len(shares) ** 0.5
+    return f"{statistics.mean(shares):.0%} ± {error:.0%}"
+
+
+class Result(NamedTuple):
+    """How many injected errors are found early.
+
+    Attributes:
+        errors: Number N of injected errors.
+        listed: Share of them among the first 3N rows of the list.
+        by_confidence: The same in the order of the confidence of unmatched detections.
+        random: The same in a random order.
+    """
+
+    errors: int
+    listed: float
+    by_confidence: float
+    random: float
 
 
 def measure(
@@ -74,28 +99,60 @@ def measure(
     *,
     share: float,
     seed: int,
-) -> tuple[int, float, float]:
-    """Return the number of injected errors, the share listed early, and that of a random order."""
+) -> Result:
+    """Inject errors into the labels of some splits and count which are found early."""
     generator = np.random.default_rng(seed)
     listed: list[tuple[float, bool]] = []
+    by_confidence: list[tuple[float, bool]] = []
     errors = rows = 0
     for detections, truth in parts:
         candidates_of = np.flatnonzero(~truth.group_of)
         bad = generator.choice(candidates_of, round(share * len(candidates_of)), replace=False)
         changed, row_of = inject(truth, bad, kind, len(names))
         errors += len(bad)
+        unmatched = np.flatnonzero(match(detections, changed).false_positive)
         # What a person without a detector would have to look at: every box, or every detection.
-        rows += (
-            len(changed) if kind != "drop" else int(match(detections, changed).false_positive.sum())
+        rows += len(changed) if kind != "drop" else len(unmatched)
+        found = find_candidates(detections, changed, names)
+        listed += hits(found, truth, bad, row_of)
+        by_confidence += hits(
+            [as_missing(detections, int(row)) for row in unmatched], truth, bad, row_of
         )
-        left = set(bad.tolist())
-        for candidate in find_candidates(detections, changed, names):
-            found = next((box for box in left if is_about(candidate, truth, box, row_of)), None)
-            left -= {found}
-            listed.append((candidate.score, found is not None))
-    listed.sort(key=lambda pair: -pair[0])
-    hits = sum(is_hit for _, is_hit in listed[: 3 * errors])
-    return errors, hits / errors, min(1.0, 3 * errors / max(rows, 1))
+    early = 3 * errors
+    return Result(
+        errors,
+        first_hits(listed, early) / errors,
+        first_hits(by_confidence, early) / errors,
+        min(1.0, early / max(rows, 1)),
+    )
+
+
+def as_missing(detections: Detections, row: int) -> Candidate:
+    """Return a detection as a suspected missing box, whose score is its confidence."""
+    x1, y1, x2, y2 = detections.xyxy[row].tolist()
+    class_id = int(detections.class_id[row])
+    return Candidate(
+        detections.image_ids[int(detections.image[row])], "missing", class_id, None,
+        float(detections.score[row]), "", class_id, (x1, y1, x2, y2),
+    )  # fmt: skip
+
+
+def hits(
+    candidates: Sequence[Candidate], truth: GroundTruth, bad: np.ndarray, row_of: dict[int, int]
+) -> list[tuple[float, bool]]:
+    """Return each candidate's score, and whether it is the first about an injected error."""
+    left, result = set(bad.tolist()), []
+    for candidate in sorted(candidates, key=lambda candidate: -candidate.score):
+        found = next((box for box in left if is_about(candidate, truth, box, row_of)), None)
+        left -= {found}
+        result.append((candidate.score, found is not None))
+    return result
+
+
+def first_hits(scored: list[tuple[float, bool]], count: int) -> int:
+    """Return how many of the rows with the highest scores are about an injected error."""
+    ordered = sorted(scored, key=lambda pair: -pair[0])
+    return sum(is_hit for _, is_hit in ordered[:count])
 
 
 def inject(
