@@ -6,7 +6,6 @@ A page draws the boxes itself, so that they stay sharp and can be hidden, and ne
 from __future__ import annotations
 
 import io
-import math
 import shutil
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
@@ -39,6 +38,20 @@ _KINDS: Final = {
 """The kinds of boxes by the attribute of an ``ImageResult`` that holds them."""
 
 
+class PanelBox(TypedDict):
+    """A box of an image in ``panels.json``.
+
+    Attributes:
+        kind: "truth", "region", "tp", "fp" or "fn".
+        label: Its label; "" for none.
+        xyxy: Its corners, fractions of the image.
+    """
+
+    kind: str
+    label: str
+    xyxy: list[float]
+
+
 class PanelImage(TypedDict):
     """An image in ``panels.json``.
 
@@ -50,8 +63,7 @@ class PanelImage(TypedDict):
         classes: Names of the classes of its true boxes.
         sizes: The sizes of its true boxes.
         attributes: The attributes of its true boxes.
-        boxes: Each box with its ``kind`` ("truth", "region", "tp", "fp" or "fn"), ``label`` and
-            ``xyxy``, fractions of the image.
+        boxes: Its boxes.
     """
 
     file: str
@@ -61,7 +73,21 @@ class PanelImage(TypedDict):
     classes: list[str]
     sizes: list[str]
     attributes: list[str]
-    boxes: list[dict[str, Any]]
+    boxes: list[PanelBox]
+
+
+class PanelEntry(TypedDict):
+    """A panel in ``panels.json``.
+
+    Attributes:
+        name: Its name.
+        title: What its images have in common.
+        images: Their ids.
+    """
+
+    name: str
+    title: str
+    images: list[str]
 
 
 class PanelsContent(TypedDict):
@@ -69,11 +95,11 @@ class PanelsContent(TypedDict):
 
     Attributes:
         images: The images by id, those with the most errors first.
-        panels: The panels: ``name``, ``title``, and the ids of their ``images``.
+        panels: The panels.
     """
 
-    images: dict[str, dict[str, Any]]
-    panels: list[dict[str, Any]]
+    images: dict[str, PanelImage]
+    panels: list[PanelEntry]
 
 
 def find(folder: Path) -> PanelsContent | None:
@@ -83,40 +109,28 @@ def find(folder: Path) -> PanelsContent | None:
         _is_valid(folder, image_id, image) for image_id, image in content["images"].items()
     ):
         return None
-    if not all(
-        isinstance(panel.get("name"), str) and isinstance(panel.get("images"), list)
-        for panel in content["panels"]
-    ):
+    if any(set(panel["images"]) - content["images"].keys() for panel in content["panels"]):
         return None
     found: PanelsContent = content
     return found
 
 
-def _is_valid(folder: Path, image_id: str, image: Any) -> bool:  # noqa: ANN401  (any JSON)
+def _is_valid(folder: Path, image_id: str, image: PanelImage) -> bool:
     """Return whether an image is as ``save`` wrote it; a stranger could name any file."""
-    if records.mismatch(image, PanelImage) or image["file"] != f"{FOLDER}/{image_id}.jpg":
+    if image["file"] != f"{FOLDER}/{image_id}.jpg":
         return False
     kinds, path = set(_KINDS.values()), folder / image["file"]
     is_file = "/" not in image_id and path.is_file() and not path.is_symlink()
     return (
         is_file
-        and all(
-            box.get("kind") in kinds
-            and isinstance(box.get("label"), str)
-            and _are_numbers(box.get("xyxy"), 4)
-            for box in image["boxes"]
-        )
-        and _are_numbers(image["size_wh"], 2)
+        and all(box["kind"] in kinds and _are_fractions(box["xyxy"], 4) for box in image["boxes"])
+        and [side_px > 0 for side_px in image["size_wh"]] == [True, True]
     )
 
 
-def _are_numbers(values: object, count: int) -> bool:
-    """Return whether a value is a list of as many numbers that are finite and not negative."""
-    return (
-        isinstance(values, list)
-        and len(values) == count
-        and all(isinstance(value, (int, float)) and 0 <= value < math.inf for value in values)
-    )
+def _are_fractions(values: Sequence[float], count: int) -> bool:
+    """Return whether there are as many numbers, all from 0 to 1."""
+    return len(values) == count and all(0 <= value <= 1 for value in values)
 
 
 def save(
@@ -204,9 +218,9 @@ def _encode(image: Image.Image) -> tuple[tuple[int, int], bytes]:
     return image.size, file.getvalue()
 
 
-def _boxes(result: ImageResult) -> Iterator[dict[str, Any]]:
+def _boxes(result: ImageResult) -> Iterator[PanelBox]:
     for attribute, kind in _KINDS.items():
         labelled: LabelledBoxes = getattr(result, attribute)
         for xyxy, label in zip(labelled.xyxy.tolist(), labelled.labels, strict=True):
             corners = [round(min(max(value, 0.0), 1.0), _DECIMALS) for value in xyxy]
-            yield {"kind": kind, "label": label, "xyxy": corners}
+            yield PanelBox(kind=kind, label=label, xyxy=corners)

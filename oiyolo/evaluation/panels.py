@@ -258,7 +258,7 @@ def choose_panels(results: Sequence[ImageResult], class_names: Sequence[str]) ->
         class_names: Names of the classes; the first have panels if there are many.
     """
     panels = [
-        Panel(OVERVIEW, "Random sample of test images", choose_overview(results)),
+        Panel(OVERVIEW, "Random sample of images", choose_overview(results)),
         Panel(WORST, "Most false positives and false negatives", choose_worst(results)),
         Panel(BEST, "Most true positives, without errors", choose_best(results)),
     ]

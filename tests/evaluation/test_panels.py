@@ -196,6 +196,10 @@ def test_pages_get_every_box_and_the_facts_to_filter_by(tables: Tables, tmp_path
         {"boxes": [{"kind": "tp", "label": 1, "xyxy": [0, 0, 1, 1]}]},
         {"boxes": [{"kind": "tp", "label": "", "xyxy": [0, 0, 1]}]},
         {"boxes": [[]]},
+        {"size_wh": [0, 0]},
+        {"boxes": [{"kind": [], "label": "", "xyxy": [0, 0, 1, 1]}]},
+        {"boxes": [{"kind": "tp", "label": "", "xyxy": [0, 0, 1, 1.5]}]},
+        {"boxes": [{"kind": "tp", "label": "", "xyxy": [False, 0, 1, 1]}]},
     ],
 )
 def test_a_strangers_panels_name_no_other_file(
@@ -210,6 +214,29 @@ def test_a_strangers_panels_name_no_other_file(
     content = json.loads(path.read_text())
     content["images"]["a"].update(change)
     path.write_text(json.dumps(content))
+    assert panel_files.find(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    "panel",
+    [
+        {"name": "worst", "title": "Most errors", "images": [{}]},
+        {"name": "worst", "title": "Most errors", "images": ["unknown"]},
+        {"name": "worst", "images": ["a"]},
+        {"name": ["worst"], "title": "Most errors", "images": ["a"]},
+    ],
+)
+def test_damaged_panels_count_as_absent(
+    tables: Tables, tmp_path: Path, panel: dict[str, object]
+) -> None:
+    results = results_of(tables)
+    panel_files.save(
+        tmp_path, choose_panels(results, ["Boat"]), results,
+        split="test", class_names=["Boat", "Oar"], pictures=grey,
+    )  # fmt: skip
+    path = tmp_path / panel_files.NAME
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "panels": [*content["panels"], panel]}))
     assert panel_files.find(tmp_path) is None
 
 

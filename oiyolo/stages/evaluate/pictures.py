@@ -73,7 +73,7 @@ def _read(file: Path | io.BytesIO) -> Image.Image:
             return pixels
     except OSError as error:
         raise InputFormError(
-            "a test image cannot be read",
+            "an image of the split cannot be read",
             where=str(file),
             found=str(error),
             remedy="Prepare the dataset again",

@@ -212,8 +212,9 @@ def gallery(project: Project, run: Run) -> list[Item]:
     items = []
     for image_id, image in content["images"].items():
         boxes = [
-            Overlay(box["kind"], one_line(box["label"]), tuple(box["xyxy"]))
+            Overlay(box["kind"], one_line(box["label"]), (left, top, right, bottom))
             for box in image["boxes"]
+            for left, top, right, bottom in [box["xyxy"]]
         ]
         tags = {
             "panel": panels_of.get(image_id, []),
