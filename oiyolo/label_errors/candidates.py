@@ -94,7 +94,7 @@ def find_candidates(
     found = [
         *_unmatched_detections(facts, class_names),
         *_spurious(facts),
-        *_duplicates(truth),
+        *_duplicates(facts),
         *_groups(facts),
     ]
     found.sort(key=lambda pair: (-pair[0].score, pair[0].image_id, pair[0].kind, pair[0].box or -1))
@@ -160,7 +160,8 @@ def _recall_by_size(xyxy: Boxes, detection: Ints) -> Floats:
 def _unmatched_detections(facts: _Facts, class_names: Sequence[str]) -> Iterator[_Found]:
     """Yield what unmatched detections suggest: another class, another place, or a missing box."""
     rows_by_image = _rows_by_image(facts.truth.image, len(facts.truth.image_ids))
-    for row in np.flatnonzero(facts.matches.false_positive).tolist():
+    is_sure = facts.rank >= _MIN_SCORE  # no score is above the rank, and most detections are weak
+    for row in np.flatnonzero(facts.matches.false_positive & is_sure).tolist():
         boxes = rows_by_image[int(facts.detections.image[row])]
         candidate = _contradiction(facts, row, boxes[facts.matches.counted[boxes]], class_names)
         if candidate is not None:
@@ -231,9 +232,11 @@ def _spurious(facts: _Facts) -> Iterator[_Found]:
         yield Candidate(image_id, "spurious", class_id, box, score, reason), None
 
 
-def _duplicates(truth: GroundTruth) -> Iterator[_Found]:
-    """Yield boxes that repeat an earlier box of their class."""
-    for rows in _rows_by_image(truth.image, len(truth.image_ids)):
+def _duplicates(facts: _Facts) -> Iterator[_Found]:
+    """Yield boxes that repeat an earlier box of their class; regions are no labels."""
+    truth, counted = facts.truth, facts.matches.counted
+    for all_rows in _rows_by_image(truth.image, len(truth.image_ids)):
+        rows = all_rows[counted[all_rows]]
         for position, box in enumerate(rows.tolist()):
             earlier = rows[:position]
             earlier = earlier[truth.class_id[earlier] == truth.class_id[box]]

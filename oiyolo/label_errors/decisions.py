@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -115,33 +116,49 @@ def with_decisions(rows: Iterable[ReviewRow], before: Sequence[ReviewRow]) -> li
         before: The rows of the file so far. A decision belongs to the row of the same image, kind
             of question and class whose box is the same; others are kept at the end.
     """
-    by_image: dict[str, list[ReviewRow]] = {}
-    for row in before:
-        if row.decision:
-            by_image.setdefault(row.image_id, []).append(row)
-    result = []
-    for row in rows:
-        earlier = by_image.get(row.image_id, [])
-        found = next((other for other in earlier if _is_same(row, other)), None)
-        if found is not None:
-            earlier.remove(found)
-            row = replace(found, kind=row.kind, score=row.score, reason=row.reason)  # noqa: PLW2901
-        result.append(row)
-    return result + [row for rows_left in by_image.values() for row in rows_left]
+    result, decided = list(rows), [row for row in before if row.decision]
+    by_image: dict[str, list[int]] = {}
+    for at, row in enumerate(decided):
+        by_image.setdefault(row.image_id, []).append(at)
+    pairs = [
+        (-shared, new, at)
+        for new, row in enumerate(result)
+        for at in by_image.get(row.image_id, ())
+        if (shared := _shared(row, decided[at])) >= SAME_IOU
+    ]
+    taken_rows, taken_decisions = set[int](), set[int]()
+    for _, new, at in sorted(pairs):  # the most similar first: of two twins each keeps its own
+        if new not in taken_rows and at not in taken_decisions:
+            row = result[new]
+            result[new] = replace(decided[at], kind=row.kind, score=row.score, reason=row.reason)
+            taken_rows.add(new)
+            taken_decisions.add(at)
+    return result + [row for at, row in enumerate(decided) if at not in taken_decisions]
 
 
-def _is_same(row: ReviewRow, other: ReviewRow) -> bool:
+def find_row(rows: Sequence[ReviewRow], row: ReviewRow) -> int | None:
+    """Return the position of the row that asks most nearly the same; ``None`` if none does."""
+    shares = [_shared(row, other) for other in rows]
+    best = max(shares, default=0.0)
+    return shares.index(best) if best >= SAME_IOU else None
+
+
+def _shared(row: ReviewRow, other: ReviewRow) -> float:
+    """Return the IoU of the boxes of two rows; 0 if they are about different questions."""
     is_missing = {r.kind == "missing" or r.decision == ADD for r in (row, other)}
-    return (
-        len(is_missing) == 1
-        and row.class_name == other.class_name
-        and is_same_box(row.xyxy, other.xyxy)
-    )
+    is_same = (row.image_id, row.class_name) == (other.image_id, other.class_name)
+    return box_iou(row.xyxy, other.xyxy) if is_same and len(is_missing) == 1 else 0.0
 
 
-def is_same_box(first: Corners, second: Corners) -> bool:
-    """Return whether two boxes overlap so much that they mean the same."""
-    return float(iou(np.array([first]), np.array([second]))[0]) >= SAME_IOU
+def box_iou(first: Corners, second: Corners) -> float:
+    """Return the IoU of two boxes; from ``SAME_IOU`` they mean the same."""
+    return float(iou(np.array([first]), np.array([second]))[0])
+
+
+def to_file_precision(xyxy: Corners) -> Corners | None:
+    """Return a box as the file has it; ``None`` if nothing is left of it, so that it is no box."""
+    x1, y1, x2, y2 = (round(min(max(value, 0.0), 1.0), _DECIMALS) for value in xyxy)
+    return (x1, y1, x2, y2) if x1 < x2 and y1 < y2 else None
 
 
 def _cells(xyxy: Corners) -> tuple[str, ...]:
@@ -155,13 +172,15 @@ def _parse(cells: Mapping[str, str], where: str) -> ReviewRow:
     Raises:
         InputFormError: It is invalid.
     """
-    cells = {name: cell.strip() for name, cell in cells.items()}
+    # Editors of tables may leave out the empty cells at the end of a row.
+    cells = {**dict.fromkeys(_NEEDED, ""), **{name: cell.strip() for name, cell in cells.items()}}
     image_id = parse_id(cells["ImageID"], where=where, remedy=_REMEDY)
-    decision = cells.get("decision", "").lower()
+    decision = cells["decision"].lower()
     if decision not in _DECISIONS:
         expected = ", ".join(name for name in _DECISIONS if name)
         raise _row_error(where, "unknown decision", f"{expected}, or nothing", decision)
-    new_xyxy = _box(cells, where, "new_") if cells.get("new_XMin") else None
+    has_new = any(cells.get(f"new_{name}") for name in _CORNERS)
+    new_xyxy = _box(cells, where, "new_") if has_new else None
     if decision == REPLACE and (new_xyxy is None or not cells.get("new_class")):
         raise _row_error(where, "replace needs a new class and box", "new_class, new_XMin...", "")
     return ReviewRow(
@@ -189,9 +208,12 @@ def _box(cells: Mapping[str, str], where: str, prefix: str = "") -> Corners:
 
 def _number(text: str, where: str) -> float:
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
-        raise _row_error(where, "not a number", "a decimal number", text) from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise _row_error(where, "not a number", "a decimal number", text)
+    return number
 
 
 def _row_error(where: str, what: str, expected: str, found: str) -> InputFormError:

@@ -6,8 +6,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from oiyolo.core import staleness
-from oiyolo.label_errors.decisions import ADD, DROP, DROP_IMAGE, KEEP, REPLACE, is_same_box
+from oiyolo.label_errors.decisions import ADD, DROP, DROP_IMAGE, KEEP, REPLACE, SAME_IOU, box_iou
 from oiyolo.openimages.selection import CORNERS, FLAG_COLUMNS
 
 if TYPE_CHECKING:
@@ -31,14 +30,12 @@ class ReviewedBoxes:
         rejected_ids: Images that are to be left out.
         changes: Number of dropped and added boxes by image: "dropped" and "added".
         not_applied: Decisions that match no image or box any more.
-        fingerprint: Digest of the decisions; empty without any.
     """
 
     boxes: pd.DataFrame
     rejected_ids: frozenset[str] = frozenset()
     changes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     not_applied: Sequence[ReviewRow] = ()
-    fingerprint: str = ""
 
     def note(self, image_id: str) -> str:
         """Return what the review changed in an image, in words; empty if nothing."""
@@ -68,11 +65,7 @@ def apply(
         return ReviewedBoxes(boxes)
     work = _Work(boxes.copy(), set(image_ids), {n: i for i, n in enumerate(class_names)})
     not_applied = [row for row in rows if not work.apply(row)]
-    decisive = ("image_id", "class_name", "xyxy", "decision", "new_class", "new_xyxy")
-    digest = staleness.fingerprint([[getattr(row, name) for name in decisive] for row in rows])
-    return ReviewedBoxes(
-        work.result(), frozenset(work.rejected), dict(work.changes), not_applied, digest
-    )
+    return ReviewedBoxes(work.result(), frozenset(work.rejected), dict(work.changes), not_applied)
 
 
 class _Work:
@@ -105,18 +98,26 @@ class _Work:
             row.decision == REPLACE
             and row.new_xyxy is not None
             and row.new_class in self._class_ids
+            and self._drop(row)
         ):
-            return self._drop(row) and self._add(row.image_id, row.new_class, row.new_xyxy)
+            # If there is such a box already, dropping the other one is all that remains to do.
+            self._add(row.image_id, row.new_class, row.new_xyxy)
+            return True
         return False
 
     def _drop(self, row: ReviewRow) -> bool:
-        for at in self._rows_by_id.get(row.image_id, ()):
-            is_label = self._reasons[at] == "" and self._classes[at] == row.class_name
-            if is_label and is_same_box(tuple(self._xyxy[at].tolist()), row.xyxy):
-                self._reasons[at] = REASON
-                self.changes[row.image_id]["dropped"] += 1
-                return True
-        return False
+        """Drop the label that is most nearly the box of a row, if there is one."""
+        shares = {
+            at: box_iou(tuple(self._xyxy[at].tolist()), row.xyxy)
+            for at in self._rows_by_id.get(row.image_id, ())
+            if self._reasons[at] == "" and self._classes[at] == row.class_name
+        }
+        best = max(shares, key=shares.__getitem__, default=None)
+        if best is None or shares[best] < SAME_IOU:
+            return False
+        self._reasons[best] = REASON
+        self.changes[row.image_id]["dropped"] += 1
+        return True
 
     def _add(self, image_id: str, class_name: str, xyxy: Corners) -> bool:
         """Add a box, unless its class is not selected or there is such a box already."""
@@ -126,7 +127,9 @@ class _Work:
             if self._reasons[at] == "" and self._classes[at] == class_name
         ]
         labels += [box for name, box in self._added[image_id] if name == class_name]
-        if class_name not in self._class_ids or any(is_same_box(box, xyxy) for box in labels):
+        if class_name not in self._class_ids or any(
+            box_iou(box, xyxy) >= SAME_IOU for box in labels
+        ):
             return False
         self._added[image_id].append((class_name, xyxy))
         self.changes[image_id]["added"] += 1

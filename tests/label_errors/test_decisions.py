@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -69,6 +70,8 @@ def test_a_file_of_a_spreadsheet_and_a_short_one_are_read(tmp_path: Path) -> Non
         (f"{HEADER}{A},Boat,0.1,x,0.2,0.6,drop\n", "x"),
         (f"{HEADER}{A},Boat,0.1,0.5,0.2,0.6,replace\n", ""),
         (f'{HEADER}{A},"Boat,0.1\n', ""),
+        (f"{HEADER}{A}\n", ""),
+        (f"class,{HEADER}Boat\n", ""),
     ],
 )
 def test_a_wrong_row_is_named(tmp_path: Path, text: str, found: str) -> None:
@@ -95,6 +98,38 @@ def test_decisions_are_kept_for_the_same_box_and_others_stay() -> None:
     merged = decisions.with_decisions(new, before)
     assert [row.decision for row in merged] == ["drop", "", "", "add"]
     assert (merged[0].reason, merged[0].xyxy) == ("new", BOX)
+
+
+def test_of_nearly_equal_boxes_each_keeps_its_own_decision() -> None:
+    twin = (0.1, 0.2, 0.51, 0.6)
+    new = [ReviewRow(A, "Boat", box, kind="duplicate") for box in (BOX, twin)]
+    (second,) = before = [replace(new[1], decision="drop")]
+    assert decisions.with_decisions(new, before) == [new[0], second]
+    assert [decisions.find_row(new, row) for row in (new[0], second)] == [0, 1]
+    boxes = table().iloc[[0, 0]].reset_index(drop=True)
+    boxes.loc[1, "XMax"] = twin[2]
+    result = reviewed.apply(boxes, [A], ["Boat"], before)
+    assert result.boxes["dropped_because"].tolist() == ["", "review"]
+
+
+def test_a_box_is_replaced_by_one_that_is_there_already() -> None:
+    row = ReviewRow(A, "Boat", BOX, decision="replace", new_class="Oar", new_xyxy=FAR)
+    result = reviewed.apply(table(), [A, B], ["Boat", "Oar"], [row])
+    assert (result.note(A), result.not_applied) == ("1 box dropped by review", [])
+
+
+@pytest.mark.parametrize(
+    ("xyxy", "expected"),
+    [
+        ((-0.1, 0.2, 0.5, 1.1), (0.0, 0.2, 0.5, 1.0)),
+        ((0.1, 0.0, 0.4, 0.0), None),
+        ((0.1, 0.2, 0.1000001, 0.4), None),
+    ],
+)
+def test_only_a_box_that_can_be_read_again_is_written(
+    xyxy: tuple[float, float, float, float], expected: object
+) -> None:
+    assert decisions.to_file_precision(xyxy) == expected
 
 
 def table() -> pd.DataFrame:

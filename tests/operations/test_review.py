@@ -12,6 +12,7 @@ from PIL import Image
 import oiyolo
 from oiyolo.core.errors import InputFormError, UsageError
 from oiyolo.label_errors import decisions
+from oiyolo.label_errors.candidates import Candidate
 from oiyolo.label_errors.decisions import ReviewRow
 from oiyolo.operations.review.listing import Shape
 from oiyolo.operations.review.server import ReviewServer
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pandas as pd
+
+    from oiyolo.evaluation.tables import Detections
 
 
 @pytest.fixture
@@ -153,6 +156,33 @@ def test_a_list_is_written_and_decisions_in_it_are_kept(project: Path) -> None:
     assert decisions.read(opened.review_path)[-1] == own
     with pytest.raises(UsageError):
         oiyolo.review(project, limit=0)
+
+
+def test_a_detection_in_the_border_of_a_letterbox_is_not_listed(
+    make_project: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_project(
+        train=0.4, valid=0.3, test=0.3, executable="no/darknet", fit="letterbox", size="416x416"
+    )
+    oiyolo.fetch(folder)
+    oiyolo.split(folder)
+    opened = oiyolo.open_project(folder)
+    make_run(opened, "tiny-001", ["Boat"])
+
+    def find(detections: Detections, *_: object) -> list[Candidate]:
+        boxes = [(0.0, 0.0, 1.0, 0.001), (0.0, 0.0, 0.001, 1.0), (0.0, 0.0, 1.0, 1.0)]
+        return [
+            Candidate(image_id, "missing", 0, None, 0.9, "", 0, box)
+            for image_id in detections.image_ids
+            for box in boxes
+        ]
+
+    monkeypatch.setattr("oiyolo.operations.review.listing.find_candidates", find)
+    oiyolo.review(folder)
+    rows = decisions.read(opened.review_path)  # which refuses a box without an area
+    boxes = {row.image_id: [r.xyxy for r in rows if r.image_id == row.image_id] for row in rows}
+    assert all((0.0, 0.0, 1.0, 1.0) in found for found in boxes.values())
+    assert any(len(found) < 3 for found in boxes.values())
 
 
 ROWS = [

@@ -10,7 +10,7 @@ import numpy as np
 from oiyolo.core.errors import UsageError
 from oiyolo.imagery.placement import to_stored
 from oiyolo.label_errors.candidates import find_candidates
-from oiyolo.label_errors.decisions import ReviewRow
+from oiyolo.label_errors.decisions import ReviewRow, to_file_precision
 from oiyolo.openimages.selection import CORNERS
 from oiyolo.stages import evaluate as evaluate_stage
 from oiyolo.stages import prepare as prepare_stage
@@ -46,6 +46,9 @@ def suspected_rows(project: Project, scored: Scored) -> Iterator[tuple[ReviewRow
     """Yield the suspected errors of a split as rows of the file, and where they are."""
     frames, truth, names = _Frames(project, scored), scored.truth, scored.class_names
     for candidate in find_candidates(scored.detections, truth, names):
+        row = frames.row(candidate, names)
+        if row is None:
+            continue
         own = np.flatnonzero(truth.image == truth.image_ids.index(candidate.image_id))
         others = [
             (names[int(truth.class_id[box])], _corners(truth.xyxy[box]))
@@ -53,8 +56,7 @@ def suspected_rows(project: Project, scored: Scored) -> Iterator[tuple[ReviewRow
             if box != candidate.box
         ]
         old = None if candidate.box is None else _corners(truth.xyxy[candidate.box])
-        shape = Shape(scored.images.split, old, candidate.new_xyxy, others)
-        yield frames.row(candidate, names), shape
+        yield row, Shape(scored.images.split, old, candidate.new_xyxy, others)
 
 
 class _Frames:
@@ -82,13 +84,16 @@ class _Frames:
         with project.ledger(read_only=True) as ledger:
             self._source_wh = prepare_stage.source_sizes_wh(ledger)
 
-    def row(self, candidate: Candidate, class_names: Sequence[str]) -> ReviewRow:
-        """Return a suspected error as a row of the file."""
+    def row(self, candidate: Candidate, class_names: Sequence[str]) -> ReviewRow | None:
+        """Return a suspected error as a row of the file; ``None`` if it is outside the photograph.
+
+        A detection may be in the border of an image that was fitted with ``letterbox``.
+        """
         new = None if candidate.new_xyxy is None else self._to_stored(candidate)
         box = candidate.box
-        old = new if box is None else _corners(np.clip(self._stored[box], 0.0, 1.0))
-        if old is None:
-            raise ValueError("a candidate without any box")
+        old = new if box is None else to_file_precision(_corners(self._stored[box]))
+        if old is None or (candidate.new_xyxy is not None and new is None):
+            return None
         is_missing = box is None
         new_class = "" if candidate.new_class_id is None else class_names[candidate.new_class_id]
         return ReviewRow(
@@ -102,7 +107,7 @@ class _Frames:
             reason=candidate.reason,
         )
 
-    def _to_stored(self, candidate: Candidate) -> Corners:
+    def _to_stored(self, candidate: Candidate) -> Corners | None:
         stored = to_stored(
             np.array([candidate.new_xyxy]),
             rotation=self._rotations[candidate.image_id],
@@ -110,7 +115,7 @@ class _Frames:
             size_wh=self._size_wh,
             fit=self._fit,
         )
-        return _corners(stored[0])
+        return to_file_precision(_corners(stored[0]))
 
 
 def _corners(xyxy: Any) -> Corners:  # noqa: ANN401  (an array of four numbers)

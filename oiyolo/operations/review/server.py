@@ -94,18 +94,13 @@ class ReviewServer(ThreadingHTTPServer):
             decided = replace(row, decision=decision)
             with self.project.data_lock("review"):
                 saved = decisions.read(self.project.review_path)
-                others = [other for other in saved if not _is_same(other, row)]
-                at = next((i for i, other in enumerate(saved) if _is_same(other, row)), len(others))
-                decisions.write(self.project.review_path, [*others[:at], decided, *others[at:]])
+                at = decisions.find_row(saved, row)
+                if at is None:  # it was deleted from the file
+                    saved.append(decided)
+                else:
+                    saved[at] = decided
+                decisions.write(self.project.review_path, saved)
             self.rows[number] = decided
-
-
-def _is_same(first: ReviewRow, second: ReviewRow) -> bool:
-    """Return whether two rows are about the same question; the file has boxes to six decimals."""
-    return (
-        (first.image_id, first.class_name, first.kind)
-        == (second.image_id, second.class_name, second.kind)
-    ) and decisions.is_same_box(first.xyxy, second.xyxy)
 
 
 class _Handler(BaseHTTPRequestHandler):

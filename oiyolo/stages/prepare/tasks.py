@@ -110,11 +110,6 @@ class SelectedBoxes:
         """Return what the review changed in an image, in words; empty if nothing."""
         return self._reviewed.note(image_id)
 
-    @property
-    def not_applied(self) -> int:
-        """Number of a reviewer's decisions that match no image or box any more."""
-        return len(self._reviewed.not_applied)
-
     def _rows(self, image_id: str) -> npt.NDArray[np.int64]:
         return np.asarray(self._rows_by_id.get(image_id, ()), dtype=np.int64)
 
