@@ -13,7 +13,16 @@ import numpy.typing as npt
 Boxes = npt.NDArray[np.float64]
 """Boxes, shape (n, 4), fractions of the image; the name of the variable says the order."""
 
+Corners = tuple[float, float, float, float]
+"""One box: left, top, right, bottom."""
+
 RIGHT_ANGLES = (0, 90, 180, 270)
+
+
+def corners(box: npt.NDArray[np.float64]) -> Corners:
+    """Return a row of ``xyxy`` as a tuple."""
+    x1, y1, x2, y2 = box.tolist()
+    return x1, y1, x2, y2
 
 
 def rotate_ccw(xyxy: Boxes, degrees: int) -> Boxes:

@@ -156,15 +156,11 @@ def joined(charts_by_run: Mapping[str, Sequence[Chart]]) -> list[Chart]:
     return list(found.values())
 
 
-def library_script() -> str:
-    """Return the script of the library, from its package."""
-    path = resources.files("bokeh").joinpath("server", "static", "js", "bokeh.min.js")
-    return path.read_text(encoding="utf-8")
-
-
-def drawing_script() -> str:
-    """Return the script that draws the charts of a page."""
-    return resources.files(__package__).joinpath("assets", "charts.js").read_text(encoding="utf-8")
+def scripts(charts: Sequence[Chart]) -> list[str]:
+    """Return the scripts of a page with charts, the library first; none without charts."""
+    library = resources.files("bokeh").joinpath("server", "static", "js", "bokeh.min.js")
+    drawing = resources.files(__package__).joinpath("assets", "charts.js")
+    return [path.read_text(encoding="utf-8") for path in (library, drawing)] if charts else []
 
 
 def to_json(charts: Sequence[Chart]) -> dict[str, Any]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from oiyolo.boxes import corners
+from oiyolo.core.results import pluralize
 from oiyolo.dataset_preview.contact_sheets import shown_size_wh
 from oiyolo.dataset_preview.sampling import random_ids
 from oiyolo.dataset_preview.statistics import SIZES
-from oiyolo.pages.gallery import Item, Overlay
+from oiyolo.pages.gallery import Item, Overlay, drawn_size_wh
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
     from oiyolo.dataset_preview.sampling import Sample
 
 _PER_SPLIT: Final = 80
-_DRAWN_PX: Final = 640
 
 
 def gallery_items(dataset: PreviewDataset, sample: Sample, images_url: str) -> list[Item]:
@@ -54,11 +55,9 @@ def _item(
     class_ids = dataset.boxes["class_id"].to_numpy()
     names = [dataset.class_name(int(class_ids[row])) for row in used]
     overlays = [
-        Overlay("label", name if dataset.class_count > 1 else "", _corners(dataset, row))
+        Overlay("label", name if dataset.class_count > 1 else "", corners(dataset.xyxy[row]))
         for row, name in zip(used, names, strict=True)
     ]
-    width, height = shown_size_wh(dataset, image_id)
-    scale = _DRAWN_PX / max(width, height)
     notes = {
         "suspected duplicate": is_duplicate,
         "rotated": bool(dataset.rotation_by_id.get(image_id)),
@@ -70,20 +69,15 @@ def _item(
         "size": _sizes(dataset, used),
         "note": [note for note, applies in notes.items() if applies],
     }
-    counted = f"{len(used):,} label{'s' * (len(used) != 1)}, {dataset.split_by_id[image_id]}"
+    counted = f"{pluralize(len(used), 'label')}, {dataset.split_by_id[image_id]}"
     return Item(
         image_id,
         f"{images_url}/{image_id}.jpg",
-        (max(1, round(width * scale)), max(1, round(height * scale))),
+        drawn_size_wh(shown_size_wh(dataset, image_id)),
         counted,
         overlays,
         tags,
     )
-
-
-def _corners(dataset: PreviewDataset, row: int) -> tuple[float, float, float, float]:
-    x1, y1, x2, y2 = dataset.xyxy[row].tolist()
-    return x1, y1, x2, y2
 
 
 def _sizes(dataset: PreviewDataset, rows: Sequence[int]) -> list[str]:
@@ -91,7 +85,7 @@ def _sizes(dataset: PreviewDataset, rows: Sequence[int]) -> list[str]:
     width, height = dataset.size_wh
     found = set()
     for row in rows:
-        x1, y1, x2, y2 = _corners(dataset, row)
+        x1, y1, x2, y2 = corners(dataset.xyxy[row])
         side_px = ((x2 - x1) * width * (y2 - y1) * height) ** 0.5
         found.add(next(name for limit, name in reversed(SIZES) if side_px >= limit))
     return [name for _, name in SIZES if name in found]

@@ -17,20 +17,30 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
-from oiyolo.boxes import area, ioa, iou
+from oiyolo.boxes import area, corners, ioa, iou
 from oiyolo.evaluation.average_precision import average_precision, class_curve
 from oiyolo.evaluation.matching import UNMATCHED, match
 from oiyolo.evaluation.tables import ABSENT, UNKNOWN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from oiyolo.boxes import Boxes
+    from oiyolo.boxes import Boxes, Corners
     from oiyolo.evaluation.matching import Matches
     from oiyolo.evaluation.tables import Detections, Floats, GroundTruth, Ints
 
 Kind = Literal["missing", "spurious", "location", "wrong_class", "duplicate", "group_of"]
-Corners = tuple[float, float, float, float]
+
+KIND_WORDS: Final[Mapping[str, str]] = {
+    "missing": "object without a box",
+    "spurious": "box without an object",
+    "location": "badly placed box",
+    "wrong_class": "wrong class",
+    "duplicate": "duplicate box",
+    "group_of": "several objects in one box",
+    "": "your own",
+}
+"""What may be wrong, by kind, in words; the last is for rows that a user added."""
 
 _SAME_OBJECT_IOU: Final = 0.5
 _NEAR_IOU: Final = 0.1
@@ -109,7 +119,7 @@ def find_candidates(
     return candidates
 
 
-_Found = tuple[Candidate, "int | None"]
+_Found = tuple[Candidate, int | None]
 """A candidate and the detection behind it, if there is one."""
 
 
@@ -124,6 +134,7 @@ class _Facts:
             weighted with the class's average precision, shape (detections,).
         recall: For each true box how many boxes of its class and size are found, weighted in the
             same way, shape (boxes,).
+        detections_in, boxes_in: Rows of the detections, and of the true boxes, of each image.
     """
 
     detections: Detections
@@ -131,6 +142,8 @@ class _Facts:
     matches: Matches
     rank: Floats
     recall: Floats
+    detections_in: Sequence[Ints]
+    boxes_in: Sequence[Ints]
 
     @classmethod
     def of(cls, detections: Detections, truth: GroundTruth, class_count: int) -> _Facts:
@@ -145,7 +158,9 @@ class _Facts:
             rank[own] = weight * places / (len(right) + 1)
             boxes = np.flatnonzero((truth.class_id == class_id) & matches.counted)
             recall[boxes] = weight * _recall_by_size(truth.xyxy[boxes], matches.detection[boxes])
-        return cls(detections, truth, matches, rank, recall)
+        count = len(truth.image_ids)
+        rows = (_rows_by_image(table.image, count) for table in (detections, truth))
+        return cls(detections, truth, matches, rank, recall, *rows)
 
 
 def _recall_by_size(xyxy: Boxes, detection: Ints) -> Floats:
@@ -159,10 +174,9 @@ def _recall_by_size(xyxy: Boxes, detection: Ints) -> Floats:
 
 def _unmatched_detections(facts: _Facts, class_names: Sequence[str]) -> Iterator[_Found]:
     """Yield what unmatched detections suggest: another class, another place, or a missing box."""
-    rows_by_image = _rows_by_image(facts.truth.image, len(facts.truth.image_ids))
     is_sure = facts.rank >= _MIN_SCORE  # no score is above the rank, and most detections are weak
     for row in np.flatnonzero(facts.matches.false_positive & is_sure).tolist():
-        boxes = rows_by_image[int(facts.detections.image[row])]
+        boxes = facts.boxes_in[int(facts.detections.image[row])]
         candidate = _contradiction(facts, row, boxes[facts.matches.counted[boxes]], class_names)
         if candidate is not None:
             yield candidate, row
@@ -192,9 +206,9 @@ def _contradiction(
         box = int(boxes[others][overlap[others].argmax()])
         labelled = int(truth.class_id[box])
         reason = f"labelled {class_names[labelled]}, detected as {class_names[class_id]} {seen}"
-        new = class_id, _corners(truth.xyxy[box])
+        new = class_id, corners(truth.xyxy[box])
         return Candidate(image_id, "wrong_class", labelled, box, rank, reason, *new)
-    new = class_id, _corners(xyxy)
+    new = class_id, corners(xyxy)
     if (near := same & free & (overlap >= _NEAR_IOU)).any():
         at = int(overlap[near].argmax())
         shared = float(overlap[near][at])
@@ -219,9 +233,8 @@ def _verified_weight(truth: GroundTruth, image: int, class_id: int) -> float:
 def _spurious(facts: _Facts) -> Iterator[_Found]:
     """Yield the boxes that the detector does not find, although it finds others of their size."""
     detections, truth, matches = facts.detections, facts.truth, facts.matches
-    rows_by_image = _rows_by_image(detections.image, len(truth.image_ids))
     for box in np.flatnonzero(matches.false_negative).tolist():
-        rows = rows_by_image[int(truth.image[box])]
+        rows = facts.detections_in[int(truth.image[box])]
         rows = rows[detections.class_id[rows] == truth.class_id[box]]
         overlap = iou(detections.xyxy[rows], np.tile(truth.xyxy[box], (len(rows), 1)))
         # A weak or displaced detection is some evidence that there is an object.
@@ -235,7 +248,7 @@ def _spurious(facts: _Facts) -> Iterator[_Found]:
 def _duplicates(facts: _Facts) -> Iterator[_Found]:
     """Yield boxes that repeat an earlier box of their class; regions are no labels."""
     truth, counted = facts.truth, facts.matches.counted
-    for all_rows in _rows_by_image(truth.image, len(truth.image_ids)):
+    for all_rows in facts.boxes_in:
         rows = all_rows[counted[all_rows]]
         for position, box in enumerate(rows.tolist()):
             earlier = rows[:position]
@@ -251,9 +264,8 @@ def _duplicates(facts: _Facts) -> Iterator[_Found]:
 def _groups(facts: _Facts) -> Iterator[_Found]:
     """Yield boxes that no detection matches, but in which several objects are detected."""
     detections, truth, matches = facts.detections, facts.truth, facts.matches
-    rows_by_image = _rows_by_image(detections.image, len(truth.image_ids))
     for box in np.flatnonzero(matches.false_negative).tolist():
-        rows = rows_by_image[int(truth.image[box])]
+        rows = facts.detections_in[int(truth.image[box])]
         rows = rows[detections.class_id[rows] == truth.class_id[box]]
         inside = ioa(detections.xyxy[rows], np.tile(truth.xyxy[box], (len(rows), 1))) >= _INSIDE
         ranks = np.sort(facts.rank[rows[inside]])[::-1]
@@ -273,8 +285,3 @@ def _rows_by_image(image: Ints, count: int) -> list[Ints]:
     """Return the rows of each image, ascending."""
     order = np.argsort(image, kind="stable")
     return np.split(order, np.searchsorted(image[order], np.arange(1, count)))
-
-
-def _corners(xyxy: Floats) -> Corners:
-    x1, y1, x2, y2 = xyxy.tolist()
-    return x1, y1, x2, y2

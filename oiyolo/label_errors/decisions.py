@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from oiyolo.label_errors.candidates import Corners
+    from oiyolo.boxes import Corners
 
 KEEP: Final = "keep"
 DROP: Final = "drop"
@@ -93,6 +93,11 @@ def read(path: Path) -> list[ReviewRow]:
         for number, row in enumerate(table[1:], start=_FIRST_ROW)
         if any(cell.strip() for cell in row)
     ]
+
+
+def changes_of(rows: Iterable[ReviewRow]) -> list[ReviewRow]:
+    """Return the rows whose decision changes the dataset."""
+    return [row for row in rows if row.decision not in {"", KEEP}]
 
 
 def write(path: Path, rows: Iterable[ReviewRow]) -> None:

@@ -6,7 +6,16 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from oiyolo.label_errors.decisions import ADD, DROP, DROP_IMAGE, KEEP, REPLACE, SAME_IOU, box_iou
+from oiyolo.boxes import corners
+from oiyolo.label_errors.decisions import (
+    ADD,
+    DROP,
+    DROP_IMAGE,
+    REPLACE,
+    SAME_IOU,
+    box_iou,
+    changes_of,
+)
 from oiyolo.openimages.selection import CORNERS, FLAG_COLUMNS
 
 if TYPE_CHECKING:
@@ -14,7 +23,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from oiyolo.label_errors.candidates import Corners
+    from oiyolo.boxes import Corners
     from oiyolo.label_errors.decisions import ReviewRow
 
 REASON: Final = "review"
@@ -60,7 +69,7 @@ def apply(
         class_names: Names of the classes in the order of their ids.
         rows: The rows of ``data/review.csv``.
     """
-    rows = [row for row in rows if row.decision not in {"", KEEP}]
+    rows = changes_of(rows)
     if not rows:
         return ReviewedBoxes(boxes)
     work = _Work(boxes.copy(), set(image_ids), {n: i for i, n in enumerate(class_names)})
@@ -107,11 +116,8 @@ class _Work:
 
     def _drop(self, row: ReviewRow) -> bool:
         """Drop the label that is most nearly the box of a row, if there is one."""
-        shares = {
-            at: box_iou(tuple(self._xyxy[at].tolist()), row.xyxy)
-            for at in self._rows_by_id.get(row.image_id, ())
-            if self._reasons[at] == "" and self._classes[at] == row.class_name
-        }
+        labels = self._labels(row.image_id, row.class_name)
+        shares = {at: box_iou(box, row.xyxy) for at, box in labels.items()}
         best = max(shares, key=shares.__getitem__, default=None)
         if best is None or shares[best] < SAME_IOU:
             return False
@@ -121,19 +127,22 @@ class _Work:
 
     def _add(self, image_id: str, class_name: str, xyxy: Corners) -> bool:
         """Add a box, unless its class is not selected or there is such a box already."""
-        labels = [
-            tuple(self._xyxy[at].tolist())
-            for at in self._rows_by_id.get(image_id, ())
-            if self._reasons[at] == "" and self._classes[at] == class_name
-        ]
+        labels = list(self._labels(image_id, class_name).values())
         labels += [box for name, box in self._added[image_id] if name == class_name]
-        if class_name not in self._class_ids or any(
-            box_iou(box, xyxy) >= SAME_IOU for box in labels
-        ):
+        is_there = any(box_iou(box, xyxy) >= SAME_IOU for box in labels)
+        if is_there or class_name not in self._class_ids:
             return False
         self._added[image_id].append((class_name, xyxy))
         self.changes[image_id]["added"] += 1
         return True
+
+    def _labels(self, image_id: str, class_name: str) -> dict[int, Corners]:
+        """Return the labels of a class in an image, by their row of the table."""
+        return {
+            at: corners(self._xyxy[at])
+            for at in self._rows_by_id.get(image_id, ())
+            if self._reasons[at] == "" and self._classes[at] == class_name
+        }
 
     def result(self) -> pd.DataFrame:
         """Return the table; added boxes follow those of their image."""

@@ -45,8 +45,6 @@ if TYPE_CHECKING:
 _FILES: Final = ("boxes.csv", "obj.names")
 """The files of the dataset that do not depend on where the project is."""
 _FOLDER: Final = "folder"
-_FULL_TURN: Final = 360
-
 
 _log = logging.getLogger("oiyolo")
 
@@ -221,7 +219,7 @@ def _locked_images(
     project: Project, selection: Selection, ledger: Ledger, split_by_id: Mapping[str, str]
 ) -> Iterator[LockedImage]:
     """Yield the images of the dataset, in order of ids."""
-    rotations = rotation_by_id(selection)
+    rotations = selection.rotation_by_id
     subsets, sources = ledger.column("subset"), ledger.column("source")
     sizes, digests = ledger.column("bytes"), ledger.column("md5")
     with progress("freeze", total=len(split_by_id), unit="img") as bar:
@@ -239,13 +237,6 @@ def _locked_images(
                 label_sha256=files.sha256_of(label),
             )
             bar.advance(1)
-
-
-def rotation_by_id(selection: Selection) -> dict[str, int]:
-    """Return the rotation of each selected image, in degrees from 0 to 359."""
-    turns = selection.images["Rotation"].fillna(0) % _FULL_TURN
-    ids = selection.images["ImageID"].tolist()
-    return dict(zip(ids, turns.astype(int).tolist(), strict=True))
 
 
 def _public_source(name: str) -> str:

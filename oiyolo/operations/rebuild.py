@@ -15,7 +15,6 @@ from oiyolo import __version__
 from oiyolo.core import files
 from oiyolo.core.errors import InputFormError, UsageError
 from oiyolo.core.results import format_value, pluralize
-from oiyolo.operations.freeze import rotation_by_id
 from oiyolo.project import withdrawn
 from oiyolo.project.config import FILE_NAME, as_dict
 from oiyolo.project.frozen import FrozenDataset
@@ -237,7 +236,7 @@ def check(comparison: LockComparison, tolerance: float) -> None:
 
 def _differences(project: Project, lock: DatasetLock) -> Iterator[LockDifference]:
     selection = select_stage.load(project)
-    rotations = rotation_by_id(selection)
+    rotations = selection.rotation_by_id
     with project.ledger(read_only=True) as ledger:
         for image in lock.images:
             row = ledger.row(image.image_id)

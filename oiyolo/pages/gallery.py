@@ -21,6 +21,10 @@ KINDS: Final = {
 """Names of the kinds of boxes, each of which has a colour and a line style in ``page.css``."""
 
 
+_DRAWN_PX: Final = 640
+"""Longer side of a picture in a drawing of its boxes, which scales with the page."""
+
+
 @dataclass(frozen=True)
 class Overlay:
     """A box that is drawn over a picture.
@@ -87,6 +91,12 @@ class Item:
         """What the picture shows, for people who do not see it."""
         labels = [f"{KINDS[o.kind]} {o.label}".strip() for o in self.overlays if o.kind != "truth"]
         return f"{self.image_id}: {self.caption}" + (f" ({', '.join(labels)})" if labels else "")
+
+
+def drawn_size_wh(size_wh: tuple[int, int]) -> tuple[int, int]:
+    """Return a width and height in which to draw a picture of this aspect."""
+    width, height = (max(1, round(side * _DRAWN_PX / max(size_wh))) for side in size_wh)
+    return width, height
 
 
 def filters_of(items: Sequence[Item]) -> dict[str, list[str]]:

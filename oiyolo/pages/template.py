@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from oiyolo.core.escaping import web_url
 from oiyolo.core.results import data_url
-from oiyolo.pages.inline import join_modules, policy, read_asset, trusted
+from oiyolo.pages.inline import hash_source, join_modules, policy, read_asset, trusted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import jinja2
 
 _MODULES: Final = ("tables", "gallery")
 _STYLE: Final = "page.css"
@@ -40,34 +42,44 @@ def render(
         connects: Whether scripts send requests to the server of the page.
         **values: Values for the template.
     """
-    import jinja2  # noqa: PLC0415  (takes long to import)
-
-    folder, _, name = package.rpartition(".")
-    environment = jinja2.Environment(
-        loader=jinja2.ChoiceLoader(
-            [jinja2.PackageLoader(folder, name), jinja2.PackageLoader("oiyolo.pages", "assets")]
-        ),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
+    own_filters = {
         "data_url": data_url,
         "number": format_number,
         "percent": format_percent,
         "web_url": web_url,
     }
+    environment = make_environment(package, "oiyolo.pages.assets")
+    environment.filters |= own_filters
     style, all_scripts = read_asset("oiyolo.pages", _STYLE), [page_script(), *scripts]
     # A policy with a hash ignores 'unsafe-inline'.
-    styles = ["'unsafe-inline'"] if inline_styles else [style]
+    styles = "'unsafe-inline'" if inline_styles else hash_source(style)
+    hashes = map(hash_source, all_scripts)
     images = "img-src data: 'self' file:; " if local_images else "img-src data:; "
     connections = "connect-src 'self'; " if connects else ""
     return environment.get_template(template).render(
-        policy=policy(scripts=all_scripts, styles=styles, more=images + connections),
+        policy=policy(scripts=hashes, styles=[styles], more=images + connections),
         style=trusted(style),
         scripts=[trusted(text) for text in all_scripts],
         **values,
+    )
+
+
+def make_environment(*packages: str) -> jinja2.Environment:
+    """Return an environment that escapes, and fails for values that are not given.
+
+    Args:
+        packages: The packages in whose folders templates are looked for; a folder without Python
+            files may follow the last dot.
+    """
+    import jinja2  # noqa: PLC0415  (takes long to import)
+
+    loaders = [jinja2.PackageLoader(*name.rsplit(".", 1)) for name in packages]
+    return jinja2.Environment(
+        loader=jinja2.ChoiceLoader(loaders),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
 
 

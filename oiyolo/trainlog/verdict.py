@@ -90,6 +90,7 @@ class Verdict:
 
     Attributes:
         kind: early, falling, flat, rising, overfitting, diverging, nan or finished.
+        trend: The same while a run trains; of a finished one, how it was going at the end.
         sentence: The assessment as one sentence with its figures.
         figures: The figures that matter, by name: iteration; window (iterations); loss and
             loss_before (medians over the last two windows); change (relative, a fraction);
@@ -102,9 +103,10 @@ class Verdict:
     kind: VerdictKind
     sentence: str
     figures: Mapping[str, float] = field(default_factory=dict, repr=False)
+    trend: VerdictKind = "early"
 
     def as_dict(self) -> dict[str, Any]:
-        """Return kind, sentence and figures as JSON-compatible values."""
+        """Return kind, sentence, figures and trend as JSON-compatible values."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -154,6 +156,7 @@ def assess(lineage: Lineage) -> Verdict:
         map_figures |= _score_figures(scores, overfitting)
     if scores is not None and overfitting is not None and kind not in {"nan", "diverging"}:
         kind, sentence, map_text = "overfitting", str(overfitting), f"; {scores.best_text}"
+    trend = kind
     if lineage.has_final_weights and kind not in {"nan", "diverging"}:
         kind, sentence = "finished", f"finished at iteration {latest:,}; {sentence}"
     elif lineage.has_final_weights:
@@ -162,6 +165,7 @@ def assess(lineage: Lineage) -> Verdict:
         kind,
         sentence + map_text,
         {"iteration": latest, **loss_verdict.figures, **map_figures},
+        trend,
     )
 
 

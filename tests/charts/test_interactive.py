@@ -52,7 +52,8 @@ def test_the_items_of_the_library_are_json_and_name_their_figure(tmp_path: Path)
     assert json.loads(json.dumps(items)).keys() == {"loss", "iou", "map", "rate", "pr"}
     assert items["loss"]["target_id"] == "chart-loss"
     assert interactive.precision_recall_chart({}) is None
-    assert len(interactive.library_script()) > 100_000
+    library, _ = interactive.scripts(charts)
+    assert len(library) > 100_000
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=300), st.integers(4, 50))

@@ -146,7 +146,8 @@ def test_a_list_is_written_and_decisions_in_it_are_kept(project: Path) -> None:
         oiyolo.review(project)  # there is no run yet
     opened = oiyolo.open_project(project)
     run = make_run(opened, "tiny-001", ["Boat"])
-    assert oiyolo.review(project, dry_run=True).actions
+    actions = oiyolo.review(project, dry_run=True).actions
+    assert [action.split()[0] for action in actions] == ["run", "run", "write"]
     assert not opened.review_path.exists()
     own = ReviewRow("f" * 16, "Boat", (0.1, 0.1, 0.2, 0.2), decision="drop")
     decisions.write(opened.review_path, [own])
@@ -154,6 +155,8 @@ def test_a_list_is_written_and_decisions_in_it_are_kept(project: Path) -> None:
     assert (result.run, result.path, result.decided) == (run.name, opened.review_path, 1)
     assert result.page.is_file()
     assert decisions.read(opened.review_path)[-1] == own
+    again = oiyolo.review(project, dry_run=True).actions  # the detections are kept
+    assert [action.split()[0] for action in again] == ["read", "read", "write"]
     with pytest.raises(UsageError):
         oiyolo.review(project, limit=0)
 

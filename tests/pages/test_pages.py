@@ -20,10 +20,10 @@ def item(image_id: str = "0" * 16, **more: Any) -> Item:
 
 
 def test_a_policy_admits_only_the_given_scripts_and_styles() -> None:
-    policy = inline.policy(
-        scripts=["alert(1)", "blob:"], styles=["'unsafe-inline'"], more="img-src data:; "
-    )
     digest = inline.hash_source("alert(1)")
+    policy = inline.policy(
+        scripts=[digest, "blob:"], styles=["'unsafe-inline'"], more="img-src data:; "
+    )
     assert digest == "'sha256-bhHHL3z2vDgxUt0W3dWQOrprscmda2Y5pLsLg4GF+pI='"  # CSP 3, section 8.1
     assert f"script-src {digest} blob:; style-src 'unsafe-inline'; img-src data:; " in policy
     assert policy.startswith("default-src 'none'; ")

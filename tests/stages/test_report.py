@@ -154,6 +154,16 @@ def test_a_followed_page_reloads_itself_until_the_training_ends(
     assert reload not in path.read_text("utf-8")
 
 
+def test_a_plan_says_that_a_page_is_written_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page_of(tmp_path, evaluation(20, 2))
+    assert not oiyolo.report(tmp_path, follow=True, dry_run=True).actions
+    monkeypatch.setattr(Run, "is_training", True)
+    (action,) = oiyolo.report(tmp_path, follow=True, every_s=20.0, dry_run=True).actions
+    assert action.endswith("report.html every 20 s until the training ends")
+
+
 def test_two_runs_are_compared_on_one_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page_of(tmp_path, evaluation(20, 2))
     other = tmp_path / "runs" / "tiny-002"

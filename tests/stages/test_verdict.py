@@ -96,9 +96,9 @@ def test_parts_and_classes_that_are_missed_are_named() -> None:
     ("training", "advice"),
     [
         (TrainingFacts(images=69), "trained on 69"),
-        (TrainingFacts(images=5_000, loss_kind="falling"), "Train longer"),
-        (TrainingFacts(images=5_000, loss_kind="overfitting"), "by heart"),
-        (TrainingFacts(images=5_000, is_finished=False, loss_kind="falling"), "oiyolo train"),
+        (TrainingFacts(images=5_000, trend="falling"), "Train longer"),
+        (TrainingFacts(images=5_000, trend="overfitting"), "by heart"),
+        (TrainingFacts(images=5_000, is_finished=False, trend="falling"), "oiyolo train"),
     ],
 )
 def test_advice_follows_from_the_training(training: TrainingFacts, advice: str) -> None:

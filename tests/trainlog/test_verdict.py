@@ -165,7 +165,7 @@ def test_a_flat_loss_means_nothing_early_on(text: str, max_batches: int | None, 
 def test_final_weights_mean_finished() -> None:
     text = log_text(DOWN_THEN_FLAT.tolist()) + "Saving weights to weights/x_final.weights\n"
     result = verdict(parse_log(text))
-    assert result.kind == "finished"
+    assert (result.kind, result.trend) == ("finished", "flat")
     assert result.sentence.startswith("finished at iteration 1,200; flat since iteration 401: ")
     continued = text + log_text([9.0, 9.0])
     assert verdict(parse_log(continued)).kind == "early"

@@ -164,13 +164,6 @@ class Contents:
         """The boxes to export, in the prepared frame."""
         return self._all_boxes[self._is_exported].reset_index(drop=True)
 
-    @cached_property
-    def _rotations(self) -> dict[str, int]:
-        """Degrees counter-clockwise that make each stored image upright, from 0 to 359."""
-        images = self.selection.images
-        turns = (images["Rotation"].fillna(0) % 360).astype(int).tolist()
-        return dict(zip(images["ImageID"].tolist(), turns, strict=True))
-
     def _stored_corners(self) -> Boxes:
         """Return the corners of ``_boxes`` in the stored frame, shape (n, 4), not clipped."""
         table = prepare_stage.reviewed_boxes(self.project, self.selection)
@@ -187,7 +180,7 @@ class Contents:
         """The corners of ``_boxes`` in the frame of the exported originals, shape (n, 4)."""
         corners = self._stored_corners()
         if self.upright:
-            turns = self._boxes["ImageID"].map(self._rotations).to_numpy()
+            turns = self._boxes["ImageID"].map(self.selection.rotation_by_id).to_numpy()
             for degrees in set(np.unique(turns).tolist()) - {0}:
                 rows = turns == degrees
                 corners[rows] = geometry.rotate_ccw(corners[rows], degrees)
@@ -204,6 +197,7 @@ class Contents:
         if self._original_bytes:
             original = _BoxRecords(self._boxes, self._original_corners)
         facts = _Facts(self.selection, self.class_names)
+        turns = self.selection.rotation_by_id
         for split, ids in self.ids_by_split.items():
             files_of = map_ahead(self._read, ids, _threads())
             for image_id, (file, change) in zip(ids, files_of, strict=True):
@@ -218,7 +212,7 @@ class Contents:
                     size_wh=file.size_wh,
                     split=split,
                     boxes=boxes.of(rows_by_id.get(image_id, _NO_ROWS)),
-                    rotation=self._rotations[image_id] if is_original and not self.upright else 0,
+                    rotation=turns[image_id] if is_original and not self.upright else 0,
                     present=present,
                     absent=absent,
                     facts=row,
@@ -232,7 +226,7 @@ class Contents:
             if image_id in self._original_bytes:
                 content = files.read_bytes(self.project.images_folder / f"{image_id}.jpg")
                 try:
-                    file = self._original(content, self._rotations[image_id])
+                    file = self._original(content, self.selection.rotation_by_id[image_id])
                 except UnreadableImageError:
                     change = UNREADABLE
                 else:

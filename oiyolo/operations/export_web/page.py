@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from oiyolo.core import staleness
 from oiyolo.inference.detector import DEFAULT_THRESHOLD
 from oiyolo.operations.export_web.packing import pack
-from oiyolo.pages.inline import join_modules, json_data, policy, read_asset, trusted
+from oiyolo.pages.inline import hash_source, join_modules, json_data, policy, read_asset, trusted
+from oiyolo.pages.template import make_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -94,15 +95,7 @@ def _fill_template(
     card: Card,
     marker: str,
 ) -> str:
-    import jinja2  # noqa: PLC0415  (takes long to import)
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("oiyolo.operations.export_web", "assets"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = make_environment(f"{_PACKAGE}.assets")
     code, style = script(), read_asset(_PACKAGE, _STYLE)
     known = _facts(facts, size_wh)
     return environment.get_template(_TEMPLATE).render(
@@ -111,7 +104,11 @@ def _fill_template(
         lowest=min(_LOWEST_THRESHOLD, known["threshold"]),
         marker=marker,
         packed=packed,
-        policy=policy(scripts=[code, *_SCRIPT_SOURCES], styles=[style], more=_IMAGES),
+        policy=policy(
+            scripts=[hash_source(code), *_SCRIPT_SOURCES],
+            styles=[hash_source(style)],
+            more=_IMAGES,
+        ),
         script=trusted(code),
         style=trusted(style),
         threshold=known["threshold"],

@@ -16,6 +16,7 @@ from oiyolo.core import files
 from oiyolo.core.errors import UsageError
 from oiyolo.core.results import Plan, Result, format_table, pluralize
 from oiyolo.label_errors import decisions
+from oiyolo.label_errors.candidates import KIND_WORDS
 from oiyolo.operations.review import page
 from oiyolo.operations.review.listing import suspected_rows
 from oiyolo.project.project import open_project
@@ -82,7 +83,7 @@ class ReviewList(Result):
             f"{pluralize(found, 'suspected label error')} in {images}, according to {self.run}"
         ]
         lines += [f"decided so far: {self.decided:,}"] if self.decided else []
-        rows = [(page.WORDS.get(kind, kind), f"{n:,}") for kind, n in self.kinds.items()]
+        rows = [(KIND_WORDS.get(kind, kind), f"{n:,}") for kind, n in self.kinds.items()]
         lines += [format_table(rows)] if rows else []
         lines.append(f"look at {self.page}")
         lines.append(f"decide in {self.path}, then run `oiyolo split`")
@@ -154,17 +155,17 @@ def review(
     if dry_run:
         decisions.read(opened.review_path)
         actions = [
-            f"search valid and test with {target.name}, and write {opened.review_path}, {path}"
+            *evaluate_stage.scored_splits_actions(opened, target),
+            f"write {opened.review_path} and {path}",
         ]
         return Plan("review", [*actions, *(["serve the page until Ctrl-C"] if serve else [])])
     with opened.data_lock("review"):
         before = decisions.read(opened.review_path)
         scored = evaluate_stage.scored_splits(opened, target)
-        found = [pair for part in scored for pair in suspected_rows(opened, part)]
-        found.sort(key=lambda pair: (-pair[0].score, pair[0].image_id, pair[0].kind))
-        rows = decisions.with_decisions([row for row, _ in found[:limit]], before)
+        found = suspected_rows(opened, scored, limit)
+        rows = decisions.with_decisions([row for row, _ in found], before)
         decisions.write(opened.review_path, rows)
-        shapes = [shape for _, shape in found[: min(limit, _SHOWN)]]
+        shapes = [shape for _, shape in found[:_SHOWN]]
         shown = list(zip(rows, shapes, strict=False))  # rows of the user's own are not shown
         files.remove_abandoned_parts(path.parent)
         files.write_text(path, page.render(opened, target.name, shown))

@@ -1,12 +1,14 @@
-"""Suspected label errors of a split, as rows of ``data/review.csv`` and where they are."""
+"""Suspected label errors of splits, as rows of ``data/review.csv`` and where they are."""
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from oiyolo.boxes import corners
 from oiyolo.core.errors import UsageError
 from oiyolo.imagery.placement import to_stored
 from oiyolo.label_errors.candidates import find_candidates
@@ -19,10 +21,13 @@ from oiyolo.stages import select as select_stage
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from oiyolo.boxes import Boxes
-    from oiyolo.label_errors.candidates import Candidate, Corners
+    import pandas as pd
+
+    from oiyolo.boxes import Boxes, Corners
+    from oiyolo.label_errors.candidates import Candidate
     from oiyolo.project.project import Project
     from oiyolo.stages.evaluate import Scored
+    from oiyolo.stages.select import Selection
 
 
 @dataclass(frozen=True)
@@ -42,31 +47,54 @@ class Shape:
     others: Sequence[tuple[str, Corners]]
 
 
-def suspected_rows(project: Project, scored: Scored) -> Iterator[tuple[ReviewRow, Shape]]:
-    """Yield the suspected errors of a split as rows of the file, and where they are."""
-    frames, truth, names = _Frames(project, scored), scored.truth, scored.class_names
+def suspected_rows(
+    project: Project, parts: Sequence[Scored], limit: int
+) -> list[tuple[ReviewRow, Shape]]:
+    """Return the suspected errors of some splits as rows of the file, and where they are.
+
+    Args:
+        project: The project.
+        parts: What a detector finds in the images of each split, and their labels.
+        limit: Maximum number of rows; the most certain ones are first.
+
+    Raises:
+        UsageError: The selection or the review changed after the images were prepared.
+    """
+    selection = select_stage.load(project)
+    boxes = prepare_stage.reviewed_boxes(project, selection)
+    found: list[tuple[ReviewRow, Shape]] = []
+    for scored in parts:
+        frames = _Frames(project, selection, boxes, scored)
+        found += itertools.islice(_rows_of(scored, frames), limit)
+    found.sort(key=lambda pair: (-pair[0].score, pair[0].image_id, pair[0].kind))
+    return found[:limit]
+
+
+def _rows_of(scored: Scored, frames: _Frames) -> Iterator[tuple[ReviewRow, Shape]]:
+    """Yield the suspected errors of a split, the most certain first."""
+    truth, names = scored.truth, scored.class_names
     for candidate in find_candidates(scored.detections, truth, names):
         row = frames.row(candidate, names)
         if row is None:
             continue
         own = np.flatnonzero(truth.image == truth.image_ids.index(candidate.image_id))
         others = [
-            (names[int(truth.class_id[box])], _corners(truth.xyxy[box]))
+            (names[int(truth.class_id[box])], corners(truth.xyxy[box]))
             for box in own.tolist()
             if box != candidate.box
         ]
-        old = None if candidate.box is None else _corners(truth.xyxy[candidate.box])
+        old = None if candidate.box is None else corners(truth.xyxy[candidate.box])
         yield row, Shape(scored.images.split, old, candidate.new_xyxy, others)
 
 
 class _Frames:
     """Converts boxes of the images of a split to the stored frame."""
 
-    def __init__(self, project: Project, scored: Scored) -> None:
+    def __init__(
+        self, project: Project, selection: Selection, boxes: pd.DataFrame, scored: Scored
+    ) -> None:
         ids = list(scored.images.sizes_wh)
-        selection = select_stage.load(project)
-        stored = prepare_stage.reviewed_boxes(project, selection)
-        stored = stored[stored["ImageID"].isin(ids)]
+        stored = boxes[boxes["ImageID"].isin(ids)]
         placed = prepare_stage.boxes_table(project, ids)
         if stored["ImageID"].tolist() != placed["ImageID"].tolist():
             raise UsageError(
@@ -76,9 +104,7 @@ class _Frames:
             )
         rows = evaluate_stage.true_rows(placed)
         self._stored: Boxes = stored[list(CORNERS)].to_numpy(dtype=float)[rows]
-        images = selection.images[selection.images["ImageID"].isin(ids)]
-        turns = (images["Rotation"].fillna(0) % 360).astype(int).tolist()
-        self._rotations = dict(zip(images["ImageID"].tolist(), turns, strict=True))
+        self._rotations = selection.rotation_by_id
         options = prepare_stage.prepared_options(project)
         self._fit, self._size_wh = options["fit"], tuple(options["size"])
         with project.ledger(read_only=True) as ledger:
@@ -91,7 +117,7 @@ class _Frames:
         """
         new = None if candidate.new_xyxy is None else self._to_stored(candidate)
         box = candidate.box
-        old = new if box is None else to_file_precision(_corners(self._stored[box]))
+        old = new if box is None else to_file_precision(corners(self._stored[box]))
         if old is None or (candidate.new_xyxy is not None and new is None):
             return None
         is_missing = box is None
@@ -115,9 +141,4 @@ class _Frames:
             size_wh=self._size_wh,
             fit=self._fit,
         )
-        return to_file_precision(_corners(stored[0]))
-
-
-def _corners(xyxy: Any) -> Corners:  # noqa: ANN401  (an array of four numbers)
-    x1, y1, x2, y2 = xyxy.tolist()
-    return x1, y1, x2, y2
+        return to_file_precision(corners(stored[0]))

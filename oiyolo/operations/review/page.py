@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from oiyolo import __version__
+from oiyolo.label_errors.candidates import KIND_WORDS
 from oiyolo.label_errors.decisions import ADD, DROP, DROP_IMAGE, KEEP, REPLACE
 from oiyolo.pages import template
-from oiyolo.pages.gallery import Item, Overlay, filters_of, kinds_of
+from oiyolo.pages.gallery import Item, Overlay, drawn_size_wh, filters_of, kinds_of
 from oiyolo.pages.inline import json_data, read_asset
 from oiyolo.stages import prepare as prepare_stage
 
@@ -19,17 +20,7 @@ if TYPE_CHECKING:
     from oiyolo.project.project import Project
 
 _TEMPLATE: Final = "review.html.j2"
-_DRAWN_PX: Final = 640
-WORDS: Final = {
-    "missing": "object without a box",
-    "spurious": "box without an object",
-    "location": "badly placed box",
-    "wrong_class": "wrong class",
-    "duplicate": "duplicate box",
-    "group_of": "several objects in one box",
-    "": "your own",
-}
-"""What may be wrong, by kind, in words."""
+_PACKAGE: Final = "oiyolo.operations.review"
 
 
 def choices(row: ReviewRow) -> tuple[str, ...]:
@@ -56,18 +47,18 @@ def render(
     """
     with project.ledger(read_only=True) as ledger:
         source_wh = prepare_stage.source_sizes_wh(ledger)
-    size_wh = tuple(prepare_stage.prepared_options(project)["size"])
-    is_stretched = prepare_stage.prepared_options(project)["fit"] == "stretch"
+    options = prepare_stage.prepared_options(project)
+    is_stretched, size_wh = options["fit"] == "stretch", tuple(options["size"])
     items = [
         _item(row, shape, source_wh[row.image_id] if is_stretched else size_wh, token)
         for row, shape in shown
     ]
     return template.render(
-        "oiyolo.label_errors",
+        _PACKAGE,
         _TEMPLATE,
         local_images=True,
         connects=bool(token),
-        scripts=[read_asset("oiyolo.label_errors", "review.js")] if token else [],
+        scripts=[read_asset(_PACKAGE, "review.js")] if token else [],
         saving=json_data(
             {"token": token, "rows": [[choices(row), row.decision] for row, _ in shown]}
         )
@@ -88,15 +79,15 @@ def _item(row: ReviewRow, shape: Shape, shown_wh: tuple[int, int], token: str) -
         overlays.append(Overlay("old", row.class_name, shape.old))
     if shape.new is not None:
         overlays.append(Overlay("new", row.new_class or row.class_name, shape.new))
-    scale = _DRAWN_PX / max(shown_wh)
+    words = KIND_WORDS.get(row.kind, row.kind)
     return Item(
         row.image_id,
         f"obj/{row.image_id}.jpg?token={token}" if token else f"../dataset/obj/{row.image_id}.jpg",
-        (max(1, round(shown_wh[0] * scale)), max(1, round(shown_wh[1] * scale))),
-        f"{WORDS.get(row.kind, row.kind)} ({row.score:.2f}): {row.reason}",
+        drawn_size_wh(shown_wh),
+        f"{words} ({row.score:.2f}): {row.reason}",
         overlays,
         {
-            "kind": [WORDS.get(row.kind, row.kind)],
+            "kind": [words],
             "class": [row.class_name],
             "split": [shape.split],
             "decision": [row.decision or "none"],

@@ -41,10 +41,7 @@ def pictures_of(project: Project, paths: Sequence[str]) -> Pictures:
     if prepare_stage.prepared_options(project)["fit"] == "stretch":
         with project.ledger(read_only=True) as ledger:
             original_wh = prepare_stage.source_sizes_wh(ledger, *SPLITS)
-        images = select_stage.load(project).images
-        images = images[images["ImageID"].isin(path_by_id)]
-        turns = (images["Rotation"].fillna(0) % 360).astype(int).tolist()
-        rotations = dict(zip(images["ImageID"].tolist(), turns, strict=True))
+        rotations = select_stage.load(project).rotation_by_id
 
     def picture(image_id: str) -> Image.Image:
         size_wh = original_wh.get(image_id)

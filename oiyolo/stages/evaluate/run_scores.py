@@ -201,19 +201,23 @@ class ScoringTask:
         for images, purpose in ((self.valid, ", to choose thresholds"), (self.images, "")):
             if images is None:
                 continue
-            counted = f"{len(images.paths):,} images of {images.split}"
-            if has_kept(self.project, self.run, self.weights, images, self.scorer):
-                actions.append(f"read the kept detections in {counted}{purpose}")
-            else:
-                path, iteration = self.weights.path, self.weights.record["iteration"]
-                actions.append(
-                    f"run {path} (iteration {iteration:,}; {self.weights.record['reason']}) with "
-                    f"{self.scorer} on {counted}{purpose}"
-                )
+            action = _detect_action(self.project, self.run, self.weights, images, self.scorer)
+            actions.append(f"{action}{purpose}")
         if self.scorer == "darknet":
             actions.append(f"run onnxruntime on {len(self.images.paths):,} images as a check")
         folder = self.run.folder
         return [*actions, f"write {self.run.evaluation_path} and pictures to {folder}/panels"]
+
+
+def _detect_action(
+    project: Project, run: Run, weights: ChosenWeights, images: Images, scorer: Scorer
+) -> str:
+    """Return where the detections in some images come from, in words."""
+    counted = f"{len(images.paths):,} images of {images.split}"
+    if has_kept(project, run, weights, images, scorer):
+        return f"read the kept detections in {counted}"
+    facts = f"iteration {weights.record['iteration']:,}; {weights.record['reason']}"
+    return f"run {weights.path} ({facts}) with {scorer} on {counted}"
 
 
 def plan_task(
@@ -329,6 +333,20 @@ def scored_splits(project: Project, run: Run) -> list[Scored]:
         UsageError: The run has no weights yet, or has seen the images.
         InputFormError: Weights, images or labels are missing or damaged.
     """
+    weights, images = _unseen_splits(project, run)
+    with lock_of(run):
+        keep_detections(project, run, weights, images, "onnxruntime")
+        return [score_images(project, run, weights, part, "onnxruntime") for part in images]
+
+
+def scored_splits_actions(project: Project, run: Run) -> list[str]:
+    """Return what ``scored_splits`` would do, in words; it raises the same errors."""
+    weights, images = _unseen_splits(project, run)
+    return [_detect_action(project, run, weights, part, "onnxruntime") for part in images]
+
+
+def _unseen_splits(project: Project, run: Run) -> tuple[ChosenWeights, list[Images]]:
+    """Return the weights of a run, and the images of valid and test."""
     weights = choose_weights(project, run, None)
     splits = [name for name in SPLITS[1:] if split_stage.image_paths(project, name)]
     if not splits:
@@ -337,10 +355,7 @@ def scored_splits(project: Project, run: Run) -> list[Scored]:
             where=str(project.dataset_folder),
             remedy="Give them a share with [split], and run `oiyolo split`",
         )
-    images = [unseen_images(project, run, name) for name in splits]
-    with lock_of(run):
-        keep_detections(project, run, weights, images, "onnxruntime")
-        return [score_images(project, run, weights, part, "onnxruntime") for part in images]
+    return weights, [unseen_images(project, run, name) for name in splits]
 
 
 def _thresholds_on(task: ScoringTask, images: Images) -> tuple[float, ...]:

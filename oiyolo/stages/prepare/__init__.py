@@ -324,9 +324,8 @@ def _recipe(
 
 def _review_fingerprint(project: Project) -> str:
     """Return the digest of the decisions in ``data/review.csv``; empty without any."""
-    rows = decisions.read(project.review_path)
-    decided = [row for row in rows if row.decision not in {"", decisions.KEEP}]
-    return staleness.fingerprint([asdict(row) for row in decided]) if decided else ""
+    rows = decisions.changes_of(decisions.read(project.review_path))
+    return staleness.fingerprint([asdict(row) for row in rows]) if rows else ""
 
 
 def reviewed_boxes(project: Project, selection: select_stage.Selection) -> pd.DataFrame:
@@ -378,8 +377,19 @@ def run(project: Project, *, postpones: bool = False) -> Prepared:
         seconds=time.monotonic() - started_s,
         missing_originals=missing_originals,
         postponed=len(work.postponed_ids) if work is not None else 0,
-        review_not_applied=len(pending.review_boxes(project, selection).not_applied),
+        review_not_applied=_count_not_applied(project, selection, work),
     )
+
+
+def _count_not_applied(
+    project: Project, selection: select_stage.Selection, work: pending.PendingImages | None
+) -> int:
+    """Return how many decisions of a review match nothing, without reading boxes needlessly."""
+    if work is not None:
+        return work.boxes.review_not_applied
+    if not decisions.changes_of(decisions.read(project.review_path)):
+        return 0
+    return len(pending.review_boxes(project, selection).not_applied)
 
 
 def _ids_to_free(project: Project, ledger: Ledger) -> set[str]:

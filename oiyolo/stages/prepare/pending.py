@@ -10,7 +10,6 @@ from oiyolo.core import staleness
 from oiyolo.core.errors import LockedError
 from oiyolo.core.results import pluralize
 from oiyolo.label_errors import decisions, reviewed
-from oiyolo.label_errors.reviewed import ReviewedBoxes
 from oiyolo.project.ledger import EXCLUDED, FETCHED, PENDING, PREPARED_STATES
 from oiyolo.stages.prepare.boxes_csv import RECIPE_FILE
 from oiyolo.stages.prepare.originals import STAGE, image_ids_in
@@ -20,6 +19,7 @@ from oiyolo.training.run import ids_in_use, running_runs
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from oiyolo.label_errors.reviewed import ReviewedBoxes
     from oiyolo.project.ledger import Ledger
     from oiyolo.project.project import Project
     from oiyolo.stages.prepare.tasks import Task
@@ -95,8 +95,6 @@ def review_boxes(project: Project, selection: Selection) -> ReviewedBoxes:
         InputFormError: That file is damaged.
     """
     rows = decisions.read(project.review_path)
-    if not rows:
-        return ReviewedBoxes(selection.boxes)
     ids = selection.images["ImageID"].tolist()
     return reviewed.apply(selection.boxes, ids, selection.class_names, rows)
 

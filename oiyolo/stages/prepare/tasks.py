@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 METHOD_VERSION: Final = 2
 """Increased when the same inputs yield different files, so that all images are prepared again."""
-_FULL_TURN: Final = 360
 
 
 @dataclass(frozen=True)
@@ -73,8 +72,7 @@ class SelectedBoxes:
         self._table, self._images, self._config = reviewed.boxes, selection.images, config
         self._reviewed = reviewed
         self._rows_by_id = self._table.groupby("ImageID").indices
-        turns = self._images["Rotation"].fillna(0) % _FULL_TURN
-        self._rotation_by_id = dict(zip(self._images["ImageID"], turns.astype(int), strict=True))
+        self._rotation_by_id = selection.rotation_by_id
         self._placed_ids: set[str] = set()
         self._class_ids = self._table["class_id"].to_numpy(dtype=np.int64)
         self._xyxy = self._table[list(CORNERS)].to_numpy(dtype=np.float64, copy=True)
@@ -109,6 +107,11 @@ class SelectedBoxes:
     def review_note(self, image_id: str) -> str:
         """Return what the review changed in an image, in words; empty if nothing."""
         return self._reviewed.note(image_id)
+
+    @property
+    def review_not_applied(self) -> int:
+        """Number of a reviewer's decisions that match no image or box."""
+        return len(self._reviewed.not_applied)
 
     def _rows(self, image_id: str) -> npt.NDArray[np.int64]:
         return np.asarray(self._rows_by_id.get(image_id, ()), dtype=np.int64)

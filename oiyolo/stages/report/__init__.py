@@ -114,6 +114,7 @@ def report(
     """
     names = [runs] if isinstance(runs, str) else list(runs or ())
     _check_options(names, run=run, with_detector=with_detector, follow=follow, every_s=every_s)
+    every_s = _EVERY_S if every_s is None else every_s
     opened = open_project(project)
     if len(names) > 1:
         return comparison.report(opened, names, dry_run=dry_run)
@@ -122,9 +123,9 @@ def report(
     target = find_run(opened.runs_folder, names[0] if names else run, *preferences)
     detector = _detector_to_embed(target) if with_detector else None
     if dry_run:
-        return _plan(opened, target, detector)
+        return _plan(opened, target, detector, every_s if follow else None)
     if follow:
-        _follow(opened, target, detector, _EVERY_S if every_s is None else every_s)
+        _follow(opened, target, detector, every_s)
     _write(opened, target, detector)
     send_news(target)
     return Report(_page_path(target), target.name)
@@ -164,10 +165,13 @@ def _has_charts(run: Run) -> bool:
     return latest_stats(run.log_path) is not None
 
 
-def _plan(project: Project, run: Run, detector: Path | None) -> Plan:
+def _plan(project: Project, run: Run, detector: Path | None, every_s: float | None) -> Plan:
+    """Return what would be done; with ``every_s``, the page is written until training ends."""
     path = _page_path(run)
+    if every_s is not None and run.is_training:
+        return Plan("report", [f"write {path} every {every_s:g} s until the training ends"])
     charts = plot_stage.plot(project, run=run.name, dry_run=True) if _has_charts(run) else None
-    recipe = page.recipe(project, run, contents.dataset(project), detector)
+    recipe = page.recipe(run, contents.project_facts(project), detector)
     is_stale = _stale_reason(path, recipe) is not None
     return Plan("report", [f"write {path}"] if (charts and charts.actions) or is_stale else [])
 
@@ -187,13 +191,13 @@ def _write(
         plot_stage.plot(project, run=run.name)
     path = _page_path(run)
     files.remove_abandoned_parts(run.folder, path.name, _RECIPE_NAME)
-    dataset = contents.dataset(project)
-    recipe = page.recipe(project, run, dataset, detector, reload_s=reload_s)
+    facts = contents.project_facts(project)
+    recipe = page.recipe(run, facts, detector, reload_s=reload_s)
     reason = _stale_reason(path, recipe)
     _log.info("report: %s", reason or "up to date")
     if reason is not None:
         (run.folder / _RECIPE_NAME).unlink(missing_ok=True)
-        files.write_text(path, page.render(project, run, dataset, detector, reload_s=reload_s))
+        files.write_text(path, page.render(project, run, facts, detector, reload_s=reload_s))
         staleness.write_recipe(run.folder / _RECIPE_NAME, recipe)
 
 

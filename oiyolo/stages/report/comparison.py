@@ -43,17 +43,35 @@ def report(project: Project, names: Sequence[str], *, dry_run: bool) -> Report |
     Raises:
         OiyoloError: As for ``oiyolo.evaluate`` of two runs.
     """
-    first, second = (find_run(project.runs_folder, name) for name in names)
+    first, second = runs = [find_run(project.runs_folder, name) for name in names]
     path = first.folder / f"comparison-{second.name}.html"
+    recipe_path = path.with_name(f".{path.stem}-from.json")
+    with_charts = [run for run in runs if latest_stats(run.log_path) is not None]
     if dry_run:
         planned = cast("Plan", evaluate_stage.evaluate(project, list(names), dry_run=True))
-        return Plan("report", [*planned.actions, f"write {path}"])
+        actions = [*planned.actions]
+        for run in with_charts:
+            actions += plot_stage.plot(project, run=run.name, dry_run=True).actions
+        is_written = path.is_file() and not actions
+        if is_written:
+            compared = cast("RunsCompared", evaluate_stage.evaluate(project, list(names)))
+            is_written = staleness.stale_reason(recipe_path, _recipe(runs, compared)) is None
+        return Plan("report", actions if is_written else [*actions, f"write {path}"])
     compared = cast("RunsCompared", evaluate_stage.evaluate(project, list(names)))
-    runs = (first, second)
-    for run in runs:
-        if latest_stats(run.log_path) is not None:
-            plot_stage.plot(project, run=run.name)
-    recipe: dict[str, object] = {
+    for run in with_charts:
+        plot_stage.plot(project, run=run.name)
+    recipe = _recipe(runs, compared)
+    files.remove_abandoned_parts(first.folder, path.name, recipe_path.name)
+    if not path.is_file() or staleness.stale_reason(recipe_path, recipe) is not None:
+        recipe_path.unlink(missing_ok=True)
+        files.write_text(path, _render(project, runs, compared))
+        staleness.write_recipe(recipe_path, recipe)
+    return Report(path, f"{first.name}, {second.name}")
+
+
+def _recipe(runs: Sequence[Run], compared: RunsCompared) -> dict[str, object]:
+    """Return what the page is made from."""
+    return {
         "the comparison": staleness.fingerprint(compared.as_dict()),
         "the curves and pictures": [
             files.sha256_of(path)
@@ -63,16 +81,9 @@ def report(project: Project, names: Sequence[str], *, dry_run: bool) -> Report |
         ],
         "version": __version__,
     }
-    recipe_path = path.with_name(f".{path.stem}-from.json")
-    files.remove_abandoned_parts(first.folder, path.name, recipe_path.name)
-    if not path.is_file() or staleness.stale_reason(recipe_path, recipe) is not None:
-        recipe_path.unlink(missing_ok=True)
-        files.write_text(path, _render(project, runs, compared))
-        staleness.write_recipe(recipe_path, recipe)
-    return Report(path, f"{first.name}, {second.name}")
 
 
-def _render(project: Project, runs: tuple[Run, Run], compared: RunsCompared) -> str:
+def _render(project: Project, runs: Sequence[Run], compared: RunsCompared) -> str:
     charts = interactive.joined(
         {
             run.name: interactive.training_charts(run.folder / "metrics.csv", run.charts_folder)
@@ -85,11 +96,10 @@ def _render(project: Project, runs: tuple[Run, Run], compared: RunsCompared) -> 
     scores = {label: content[key] for label, key in HEADLINES}
     if len(content["classes"]) > 1:
         scores |= content["classes"]
-    scripts = [interactive.library_script(), interactive.drawing_script()] if charts else []
     return template.render(
         "oiyolo.stages.report",
         _TEMPLATE,
-        scripts=scripts,
+        scripts=interactive.scripts(charts),
         inline_styles=bool(charts),
         names=names,
         content=content,
@@ -123,7 +133,7 @@ def _row(name: str, row: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _items(project: Project, runs: tuple[Run, Run], content: Mapping[str, Any]) -> Iterator[Item]:
+def _items(project: Project, runs: Sequence[Run], content: Mapping[str, Any]) -> Iterator[Item]:
     """Yield the images in which one makes more errors than the other, as both see them."""
     item_by_id = [{item.image_id: item for item in contents.gallery(project, run)} for run in runs]
     for row in content["most_different"]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
@@ -14,8 +13,10 @@ from oiyolo.evaluation import panel_files
 from oiyolo.evaluation.figures import HEADLINES
 from oiyolo.evaluation.summary import Evaluation, with_current_keys
 from oiyolo.label_errors import decisions
+from oiyolo.label_errors.candidates import KIND_WORDS
 from oiyolo.net.urls import without_secrets
 from oiyolo.pages.gallery import ImageCredit, Item, Overlay
+from oiyolo.pages.template import MISSING, format_percent
 from oiyolo.project.ledger import SPLITS
 from oiyolo.provenance.licences import name_of
 from oiyolo.stages import select as select_stage
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from oiyolo.project.project import Project
     from oiyolo.stages.report.verdict import DetectorVerdict
     from oiyolo.stages.split import Split
+    from oiyolo.stages.split.check import Checked
     from oiyolo.training.run import Run
 
 _LABELS: Final = {
@@ -52,9 +54,12 @@ class _Scores(TypedDict):
     split: str
 
 
-class _LossVerdict(TypedDict):
-    kind: str
+class _Sentence(TypedDict):
     sentence: str
+
+
+class _LossVerdict(_Sentence, total=False):
+    trend: str  # older versions did not write it
 
 
 class _Metrics(TypedDict):
@@ -113,15 +118,11 @@ def loss_verdict(run: Run) -> _LossVerdict | None:
 def verdict(run: Run, evaluation: Mapping[str, Any] | None) -> DetectorVerdict:
     """Return how good the run's detector is."""
     loss = loss_verdict(run)
-    kind = "" if loss is None else loss["kind"]
-    if loss is not None and kind == "finished":
-        # The sentence also says how the loss went at the end.
-        kind = next((k for k in ("overfitting", "falling") if f"; {k}" in loss["sentence"]), "")
     best = run.record.get("best") or {}
     training = TrainingFacts(
         images=_train_images(run),
         is_finished=run.state == FINISHED,
-        loss_kind=kind,
+        trend="" if loss is None else loss.get("trend", ""),
         best_valid_map50=best.get("map"),
     )
     scores = None if evaluation is None else Evaluation.from_json(evaluation)
@@ -154,14 +155,14 @@ def class_rows(evaluation: Mapping[str, Any]) -> list[tuple[str, ...]]:
     rows = [
         (
             name,
-            _percent(row["map50"]),
+            format_percent(row["map50"]),
             _interval(row["map50_interval"]),
-            _percent(row["map50_95"]),
+            format_percent(row["map50_95"]),
             *(f"{row[key]:,}" for key in ("images", "boxes")),
             *(f"{row[f'{kind}s']:,}" for kind in ("true_positive", "false_positive")),
             f"{row['false_negatives']:,}",
-            *(_percent(row[key]) for key in ("precision", "recall", "f1")),
-            "–" if row["score_threshold"] is None else f"{row['score_threshold']:.2f}",  # noqa: RUF001  (an en dash)
+            *(format_percent(row[key]) for key in ("precision", "recall", "f1")),
+            MISSING if row["score_threshold"] is None else f"{row['score_threshold']:.2f}",
         )
         for name, row in evaluation["classes"].items()
     ]
@@ -174,8 +175,8 @@ def part_rows(parts: Mapping[str, Any]) -> list[tuple[str, ...]]:
         (
             name.replace("_", "-"),
             f"{part['boxes']:,}",
-            _percent(part["map50"]),
-            _percent(part["recall"]),
+            format_percent(part["map50"]),
+            format_percent(part["recall"]),
         )
         for name, part in parts.items()
         if part["boxes"]
@@ -186,15 +187,13 @@ def part_rows(parts: Mapping[str, Any]) -> list[tuple[str, ...]]:
 def error_rows(evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return what each kind of error costs in mAP@0.5, the most expensive first."""
     costs = {kind: cost for kind, cost in evaluation["errors"].items() if cost is not None}
-    return [(kind, _percent(costs[kind])) for kind in sorted(costs, key=lambda kind: -costs[kind])]
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None or math.isnan(value) else f"{value:.1%}"  # noqa: RUF001  (an en dash)
+    return [
+        (kind, format_percent(costs[kind])) for kind in sorted(costs, key=lambda kind: -costs[kind])
+    ]
 
 
 def _interval(bounds: Sequence[float] | None) -> str:
-    return "–" if bounds is None else f"{bounds[0]:.1%} to {bounds[1]:.1%}"  # noqa: RUF001
+    return MISSING if bounds is None else f"{bounds[0]:.1%} to {bounds[1]:.1%}"
 
 
 def gallery(project: Project, run: Run) -> list[Item]:
@@ -276,39 +275,83 @@ def _histories(project: Project, ids: Sequence[str]) -> dict[str, list[str]]:
         }
 
 
-def dataset(project: Project) -> dict[str, Any] | None:
-    """Return the figures of the dataset; ``None`` if there is none."""
+@dataclass(frozen=True)
+class DatasetFacts:
+    """The figures of a dataset.
+
+    Attributes:
+        split: Its splits.
+        counts: The states of the selected images.
+        check: The check of its splits.
+        sheets: The contact sheets to show, by split.
+    """
+
+    split: Split
+    counts: Counts
+    check: Checked
+    sheets: Mapping[str, Path]
+
+    @property
+    def rows(self) -> list[list[str]]:
+        """The images and objects of each split."""
+        numbers = {
+            "images": self.split.images,
+            **{f"images: {name}": counted for name, counted in self.split.images_of.items()},
+            **{f"objects: {name}": counted for name, counted in self.split.objects.items()},
+        }
+        return [[name, *(f"{own[part]:,}" for part in SPLITS)] for name, own in numbers.items()]
+
+    @property
+    def totals(self) -> list[tuple[str, str]]:
+        """The states of the selected images, which add up to the last row."""
+        states = self.counts.states.items()
+        rows = [(state, f"{number:,}") for state, number in states if number]
+        excluded = self.counts.excluded.items()
+        rows += [(f"excluded: {reason}", f"{number:,}") for reason, number in excluded]
+        return [*rows, ("selected, in all", f"{self.counts.selected:,}")]
+
+    @property
+    def findings(self) -> list[tuple[str, str, str]]:
+        """What the check found: rule, outcome and explanation."""
+        return [(found.name, found.outcome, found.message) for found in self.check.findings]
+
+
+@dataclass(frozen=True)
+class ProjectFacts:
+    """What a report shows of the project that its run belongs to.
+
+    Attributes:
+        dataset: The figures of the dataset; ``None`` if there is none.
+        suspected: The first suspected label errors, with a heading; empty without any.
+        planned: The headline of the plan, and a table of plan and outcome; ``None`` without a plan.
+        options_text: ``oiyolo.toml`` without credentials; empty if it cannot be read.
+    """
+
+    dataset: DatasetFacts | None
+    suspected: Sequence[tuple[str, ...]]
+    planned: tuple[str, Sequence[tuple[str, str, str]]] | None
+    options_text: str
+
+
+def project_facts(project: Project) -> ProjectFacts:
+    """Return what a report shows of a project.
+
+    Raises:
+        InputFormError: ``data/review.csv`` is damaged.
+    """
+    return ProjectFacts(
+        _dataset(project), _suspected_rows(project), _plan_rows(project), _options_text(project)
+    )
+
+
+def _dataset(project: Project) -> DatasetFacts | None:
     split = split_stage.find(project) if project.ledger_path.is_file() else None
     if split is None:
         return None
     with project.ledger(read_only=True) as ledger:
         counts = ledger.counts()
-    check = check_split(project)
-    return {
-        "split": split,
-        "counts": counts,
-        "check": check,
-        "rows": _split_rows(split),
-        "totals": _total_rows(counts),
-        "findings": [(found.name, found.outcome, found.message) for found in check.findings],
-        "sheets": _sheets(project.dataset_folder / "look"),
-    }
-
-
-def _split_rows(split: Split) -> list[list[str]]:
-    numbers = {
-        "images": split.images,
-        **{f"images: {name}": counted for name, counted in split.images_of.items()},
-        **{f"objects: {name}": counted for name, counted in split.objects.items()},
-    }
-    return [[name, *(f"{own[part]:,}" for part in SPLITS)] for name, own in numbers.items()]
-
-
-def _total_rows(counts: Counts) -> list[tuple[str, str]]:
-    """Return the states of the selected images, which add up to the last row."""
-    rows = [(state, f"{number:,}") for state, number in counts.states.items() if number]
-    rows += [(f"excluded: {reason}", f"{number:,}") for reason, number in counts.excluded.items()]
-    return [*rows, ("selected, in all", f"{counts.selected:,}")]
+    sheets = _sheets(project.dataset_folder / "look")
+    return DatasetFacts(split, counts, check_split(project), sheets)
 
 
 def _sheets(folder: Path) -> dict[str, Path]:
@@ -322,12 +365,7 @@ def _sheets(folder: Path) -> dict[str, Path]:
     return sheets
 
 
-def suspected_rows(project: Project) -> list[tuple[str, ...]]:
-    """Return the first suspected label errors in ``data/review.csv``, with a heading; or nothing.
-
-    Raises:
-        InputFormError: The file is damaged.
-    """
+def _suspected_rows(project: Project) -> list[tuple[str, ...]]:
     rows = [row for row in decisions.read(project.review_path) if row.kind]
     if not rows:
         return []
@@ -335,7 +373,7 @@ def suspected_rows(project: Project) -> list[tuple[str, ...]]:
         (
             row.image_id,
             row.class_name,
-            row.kind.replace("_", " "),
+            KIND_WORDS.get(row.kind, row.kind),
             f"{row.score:.2f}",
             row.reason,
             row.decision.replace("_", " ") or "none",
@@ -345,8 +383,7 @@ def suspected_rows(project: Project) -> list[tuple[str, ...]]:
     return [("image", "class", "kind", "score", "reason", "decision"), *shown]
 
 
-def plan_rows(project: Project) -> tuple[str, list[tuple[str, str, str]]] | None:
-    """Return the plan next to the outcome: its headline and a table; ``None`` without a plan."""
+def _plan_rows(project: Project) -> tuple[str, list[tuple[str, str, str]]] | None:
     if not project.ledger_path.is_file():
         return None
     try:
@@ -360,8 +397,7 @@ def plan_rows(project: Project) -> tuple[str, list[tuple[str, str, str]]] | None
     return compared.headline, [("quantity", "planned", "actual"), *rows]
 
 
-def options_text(project: Project) -> str:
-    """Return ``oiyolo.toml`` without credentials; empty if it cannot be read."""
+def _options_text(project: Project) -> str:
     try:
         return without_secrets(files.read_text(project.options_path).strip())
     except (OSError, UnicodeDecodeError):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from oiyolo.project.project import Project
+    from oiyolo.stages.report.contents import ProjectFacts
     from oiyolo.training.run import Run
 
 _TEMPLATE: Final = "report.html.j2"
@@ -37,9 +38,8 @@ def detector_page(run: Run) -> Path:
 
 
 def recipe(
-    project: Project,
     run: Run,
-    dataset: dict[str, Any] | None,
+    facts: ProjectFacts,
     detector: Path | None,
     *,
     reload_s: float | None = None,
@@ -47,16 +47,15 @@ def recipe(
     """Return what a page is made from.
 
     Args:
-        project: The project.
         run: The run.
-        dataset: The figures of its dataset; ``None`` if there is none.
+        facts: What is shown of its project.
         detector: The page of the detector to include; ``None`` for none.
         reload_s: Seconds after which the page loads itself again; ``None`` if it stays.
     """
     folders = (run.charts_folder, run.panels_folder)
     pictures = sorted(path for folder in folders for path in folder.glob("*.png"))
     pictures.append(run.panels_folder / CHECKPOINTS)
-    planned = contents.plan_rows(project)
+    dataset, planned = facts.dataset, facts.planned
     return {
         "run.json": files.sha256_of(run.record_path),
         "evaluation.json": staleness.fingerprint(files.read_json(run.evaluation_path)),
@@ -64,12 +63,12 @@ def recipe(
         "panels.json": _sha256_or_none(run.panels_folder / panel_files.NAME),
         "metrics.csv": _sha256_or_none(run.folder / "metrics.csv"),
         "the dataset": dataset
-        and [dataset["split"].as_dict(), dataset["counts"].as_dict(), dataset["check"].as_dict()],
+        and [part.as_dict() for part in (dataset.split, dataset.counts, dataset.check)],
         "the contact sheets": dataset
-        and {name: files.sha256_of(path) for name, path in dataset["sheets"].items()},
+        and {name: files.sha256_of(path) for name, path in dataset.sheets.items()},
         "the plan": planned and [row[:2] for row in planned[1]],
-        "the suspected label errors": contents.suspected_rows(project),
-        "the options": contents.options_text(project),
+        "the suspected label errors": facts.suspected,
+        "the options": facts.options_text,
         "the link to the detector": detector_page(run).is_file(),
         "the detector": detector and files.sha256_of(detector),
         "the reloading": reload_s,
@@ -84,7 +83,7 @@ def _sha256_or_none(path: Path) -> str | None:
 def render(
     project: Project,
     run: Run,
-    dataset: dict[str, Any] | None,
+    facts: ProjectFacts,
     detector: Path | None,
     *,
     reload_s: float | None = None,
@@ -92,9 +91,9 @@ def render(
     """Return the page of a run.
 
     Args:
-        project: As for ``recipe``.
+        project: The project.
         run: As for ``recipe``.
-        dataset: As for ``recipe``.
+        facts: As for ``recipe``.
         detector: As for ``recipe``.
         reload_s: As for ``recipe``.
     """
@@ -105,12 +104,11 @@ def render(
         {name: row["curve"] for name, row in curves.items()}
     )
     charts = [*training, *([precision_recall] if precision_recall else [])]
-    scripts = [interactive.library_script(), interactive.drawing_script()] if charts else []
     items = contents.gallery(project, run)
     return template.render(
         "oiyolo.stages.report",
         _TEMPLATE,
-        scripts=scripts,
+        scripts=interactive.scripts(charts),
         reload_s=None if reload_s is None else max(1, round(reload_s)),
         inline_styles=bool(charts),
         run=run,
@@ -137,12 +135,12 @@ def render(
         precision_recall_still=_precision_recall_still(evaluation),
         training=training,
         chart_data=json_data(interactive.to_json(charts)),
-        dataset=dataset,
+        dataset=facts.dataset,
         splits=SPLITS,
         options=project.config,
-        options_text=contents.options_text(project),
-        suspected=contents.suspected_rows(project),
-        planned=contents.plan_rows(project),
+        options_text=facts.options_text,
+        suspected=facts.suspected,
+        planned=facts.planned,
         versions=contents.version_rows(run, evaluation),
         detector_url=_detector_url(run),
         detector=detector and files.read_text(detector),

@@ -55,13 +55,13 @@ class TrainingFacts:
     Attributes:
         images: Number of training images; ``None`` if it is not known.
         is_finished: Whether it has trained all iterations.
-        loss_kind: How the loss went, as in ``trainlog.verdict``; empty if it is not known.
+        trend: How it went at the end, as in ``trainlog.verdict``; empty if it is not known.
         best_valid_map50: The best mAP@0.5 on the valid split; ``None`` if none was measured.
     """
 
     images: int | None = None
     is_finished: bool = True
-    loss_kind: str = ""
+    trend: str = ""
     best_valid_map50: float | None = None
 
 
@@ -222,11 +222,11 @@ def _advice(evaluation: Evaluation, training: TrainingFacts) -> list[str]:
             f"Get more images: it was trained on {training.images:,}, and {_FEW_IMAGES:,} or more "
             "for each class usually help."
         )
-    if training.loss_kind == "overfitting":
+    if training.trend == "overfitting":
         lines.append("Stop earlier or get more images: it learned the training images by heart.")
     elif not training.is_finished:
         lines.append("Let the training finish: oiyolo train resumes it.")
-    elif training.loss_kind == "falling":
+    elif training.trend == "falling":
         lines.append("Train longer: the loss was still falling.")
     if "small" in _missed_parts(evaluation, evaluation.by_size):
         lines.append("Use larger images ([images] size): small objects have few pixels.")

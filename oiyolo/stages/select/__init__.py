@@ -116,8 +116,14 @@ class Selection(Result):
     @cached_property
     def images(self) -> pd.DataFrame:
         """One row per image: Open Images' columns, then ``negative``, ``present``, ``absent``."""
-        texts = dict.fromkeys((*tables.IMAGE_COLUMNS, *COLUMNS, "present", "absent"), str)
-        return self._table("images.csv", texts | {"Rotation": float})
+        names = (*tables.IMAGE_COLUMNS, *COLUMNS, COPY_COLUMN, "present", "absent")
+        return self._table("images.csv", dict.fromkeys(names, str) | {"Rotation": float})
+
+    @cached_property
+    def rotation_by_id(self) -> dict[str, int]:
+        """Degrees counter-clockwise that make each stored image upright, from 0 to 359."""
+        turns = (self.images["Rotation"].fillna(0) % 360).astype(int)
+        return dict(zip(self.images["ImageID"].tolist(), turns.tolist(), strict=True))
 
     def _table(self, name: str, types: Mapping[str, type]) -> pd.DataFrame:
         import pandas as pd  # noqa: PLC0415  (half a second, not needed if nothing changed)

@@ -23,14 +23,13 @@ FOLDER: Final = "look"
 def update(project: Project, selection: Selection, ledger: Ledger) -> list[Path]:
     """Write contact sheets, charts and their page, unless they are up to date; return the files."""
     prepared = prepare_stage.prepared_options(project)
-    rotations = selection.images["Rotation"].fillna(0).astype(int)
     dataset = PreviewDataset(
         boxes=prepare_stage.boxes_table(project),
         split_by_id=assigned_splits(ledger),
         class_names=selection.class_names,
         images_folder=project.objects_folder,
         size_wh=tuple(prepared["size"]),
-        rotation_by_id=dict(zip(selection.images["ImageID"], rotations.tolist(), strict=True)),
+        rotation_by_id=selection.rotation_by_id,
         duplicates=[Pair(*pair) for pair in near_duplicates(ledger)],
         # The other fits keep the aspect ratio.
         original_sizes_wh=(
