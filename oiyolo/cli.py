@@ -619,6 +619,12 @@ _add(
     "List the labels that a run's detector contradicts, for you to decide.",
     _run_option(),
     _option(
+        "--cross-fit",
+        is_flag=True,
+        help="Search train too: train on each half of it, and let each detector judge the other "
+        "half.",
+    ),
+    _option(
         "--limit",
         type=int,
         default=500,

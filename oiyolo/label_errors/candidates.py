@@ -44,7 +44,7 @@ KIND_WORDS: Final[Mapping[str, str]] = {
 
 _SAME_OBJECT_IOU: Final = 0.5
 _NEAR_IOU: Final = 0.1
-"""An unmatched detection that overlaps a box of its class less shows another object."""
+"""An unmatched detection that overlaps an unmatched box of its class less shows another object."""
 _DUPLICATE_IOU: Final = 0.9
 _INSIDE: Final = 0.8
 """Share of a detection's area that is inside a box that may contain a group."""
@@ -216,10 +216,12 @@ def _contradiction(
         score = rank * (1 - shared)
         return Candidate(image_id, "location", class_id, int(boxes[near][at]), score, reason, *new)
     weight = _verified_weight(truth, int(detections.image[row]), class_id)
-    if not weight or (same & (overlap >= _NEAR_IOU)).any():
+    if not weight:
         return None
+    # The more it overlaps a labelled box, the more likely it shows the same object.
+    new_object = 1 - float(overlap[same].max(initial=0.0)) / _SAME_OBJECT_IOU
     reason = f"detected {seen}, without a box"
-    return Candidate(image_id, "missing", class_id, None, rank * weight, reason, *new)
+    return Candidate(image_id, "missing", class_id, None, rank * weight * new_object, reason, *new)
 
 
 def _verified_weight(truth: GroundTruth, image: int, class_id: int) -> float:

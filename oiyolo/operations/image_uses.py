@@ -56,7 +56,7 @@ def uses_of(image_ids: Sequence[str], runs_folder: Path, ledger: Ledger) -> dict
         InputFormError: A run's record or list is damaged.
     """
     uses: dict[str, list[RunUse]] = {}
-    for run in runs_in(runs_folder):
+    for run in runs_in(runs_folder, half=None):
         ids_by_use = {
             use: set(run.image_ids(split))
             for split, use in _LISTS.items()

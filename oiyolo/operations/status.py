@@ -171,7 +171,7 @@ def status(project: ProjectLike = ".") -> Status:
         try:
             selection = select_stage.find(opened)
             limit_note = "" if selection is None else selection.limit_note
-            plan = comparison(opened, ledger, runs)
+            plan = comparison(opened, ledger, [run for run in runs if not run.half])
         except InputFormError as error:
             damaged.append(error)
         backlog = journals.merge_backlog(opened.data_folder, ledger)

@@ -42,6 +42,8 @@ class Project:
     """Whether its ``oiyolo.toml`` was created when it was opened."""
     frozen: FrozenDataset | None = field(default=None, repr=False)
     """The frozen dataset that this call rebuilds."""
+    half: int = 0
+    """The half of train that this call trains on, 1 or 2; 0 for all of train."""
 
     @property
     def options_path(self) -> Path:
@@ -67,6 +69,11 @@ class Project:
     def review_path(self) -> Path:
         """The suspected label errors, and the decisions about them."""
         return self.data_folder / "review.csv"
+
+    @property
+    def review_folder(self) -> Path:
+        """The page of suspected label errors, and which images were searched for them."""
+        return self.data_folder / "review"
 
     @property
     def imports_folder(self) -> Path:

@@ -64,6 +64,7 @@ class RecordFields(TypedDict, total=False):
 
     state: str
     network: str
+    half: int
     max_batches: int
     map: str
     seconds: float
@@ -184,6 +185,11 @@ class Run:
         return records.find(self.record_path, RecordFields, remedy=self._remedy) or {}
 
     @property
+    def half(self) -> int:
+        """The half of train that it is trained on, 1 or 2; 0 for all of train."""
+        return int(self.record.get("half", 0))
+
+    @property
     def started_record(self) -> dict[str, Any]:
         """The record with network, max_batches and darknet, which every run has from its start.
 
@@ -278,8 +284,13 @@ def is_rollback(event: Mapping[str, Any]) -> bool:
     return "back_to" in event and event.get("kind") not in {"map", "memory"}
 
 
-def runs_in(folder: Path) -> list[Run]:
+def runs_in(folder: Path, *, half: int | None = 0) -> list[Run]:
     """Return the runs below ``runs/``, the oldest first.
+
+    Args:
+        folder: The folder of all runs.
+        half: The half of train that they were trained on, 1 or 2; 0 for runs on all of train, as
+            commands use them; ``None`` for every run.
 
     Raises:
         InputFormError: The ``run.json`` of a run is damaged.
@@ -287,7 +298,7 @@ def runs_in(folder: Path) -> list[Run]:
     runs, errors = survey_runs(folder)
     if errors:
         raise errors[0]
-    return runs
+    return [run for run in runs if half is None or run.half == half]
 
 
 def survey_runs(folder: Path) -> tuple[list[Run], list[InputFormError]]:

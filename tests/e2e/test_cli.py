@@ -107,6 +107,7 @@ CALLS: dict[str, tuple[str, dict[str, object]]] = {
     "report --with-detector": ("report", {"with_detector": True}),
     "review --run a --limit 9": ("review", {"run": "a", "limit": 9, "port": 0}),
     "review --serve --port 8001": ("review", {"serve": True, "limit": 500, "port": 8001}),
+    "review --cross-fit": ("review", {"cross_fit": True, "limit": 500, "port": 0}),
     "report a b": ("report", {"runs": ("a", "b")}),
     "report --follow --every-s 20": ("report", {"follow": True, "every_s": 20.0}),
     "export web --half --runtime r": ("export_web", {"half": True, "runtime_path": "r"}),
@@ -183,6 +184,7 @@ def test_a_command_makes_one_call(
         *("dry_run", "reassign", "again", "check", "tree", "follow", "offline"),
         *("detach", "attach", "accept_loss", "half", "all_checkpoints"),
         *("retrain", "print_cron", "print_systemd", "undo", "with_detector", "force", "serve"),
+        "cross_fit",
     }
     options = {k: v for k, v in call.items() if v is not None and k not in false_flags}
     assert options == {**defaults, **expected}

@@ -79,6 +79,14 @@ def test_a_missing_object_counts_only_where_its_class_was_looked_for(
     assert [c.score for c in found] == ([pytest.approx(plain.score * share)] if share else [])
 
 
+def test_a_missing_object_that_overlaps_a_labelled_one_is_less_certain() -> None:
+    (alone,) = find([("x", 0, 0.9, BOX), ("x", 0, 0.95, FAR)], [(0, BOX)])
+    beside = (0.28, 0.1, 0.58, 0.4)  # an IoU of a quarter
+    (missing,) = find([("x", 0, 0.9, BOX), ("x", 0, 0.95, beside)], [(0, BOX)])
+    assert (missing.kind, missing.new_xyxy) == ("missing", beside)
+    assert missing.score == pytest.approx(alone.score / 2)
+
+
 def test_a_box_that_only_this_detector_misses_is_suspected() -> None:
     (spurious,) = find([], [(0, BOX)])
     assert (spurious.kind, spurious.new_xyxy, spurious.new_class_id) == ("spurious", None, None)

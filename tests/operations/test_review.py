@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,22 +12,29 @@ import requests
 from PIL import Image
 
 import oiyolo
-from oiyolo.core.errors import InputFormError, UsageError
-from oiyolo.label_errors import decisions
+from oiyolo.core.errors import DarknetError, InputFormError, UsageError
+from oiyolo.darknet import lists
+from oiyolo.label_errors import decisions, summary
 from oiyolo.label_errors.candidates import Candidate
 from oiyolo.label_errors.decisions import ReviewRow
+from oiyolo.label_errors.summary import Searched, SearchSummary
 from oiyolo.operations.review.listing import Shape
 from oiyolo.operations.review.server import ReviewServer
+from oiyolo.pages.gallery import Item, Overlay
+from oiyolo.stages import prepare as prepare_stage
+from oiyolo.stages.split import image_paths
+from oiyolo.stages.split.halves import HALVES, ids_of_half
+from oiyolo.training.run import runs_in
 from tests.support.browser import browser, wait_until
-from tests.support.finished_runs import make_run
+from tests.support.finished_runs import make_run, true_boxes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterator, Sequence
 
     import pandas as pd
 
     from oiyolo.evaluation.tables import Detections
+    from oiyolo.training.run import Run
 
 
 @pytest.fixture
@@ -152,13 +161,151 @@ def test_a_list_is_written_and_decisions_in_it_are_kept(project: Path) -> None:
     own = ReviewRow("f" * 16, "Boat", (0.1, 0.1, 0.2, 0.2), decision="drop")
     decisions.write(opened.review_path, [own])
     result = oiyolo.review(project)
-    assert (result.run, result.path, result.decided) == (run.name, opened.review_path, 1)
+    assert (result.path, result.decided) == (opened.review_path, 1)
+    assert [(part.split, part.run) for part in result.searched] == [
+        ("valid", run.name),
+        ("test", run.name),
+    ]
     assert result.page.is_file()
     assert decisions.read(opened.review_path)[-1] == own
     again = oiyolo.review(project, dry_run=True).actions  # the detections are kept
     assert [action.split()[0] for action in again] == ["read", "read", "write"]
     with pytest.raises(UsageError):
         oiyolo.review(project, limit=0)
+
+
+def make_halves(project: Path) -> list[Run]:
+    """Make a finished run of each half of train, as ``review --cross-fit`` would train them."""
+    opened = oiyolo.open_project(project)
+    facts: dict[str, object] = {
+        "network": Path(opened.config.train.network).stem,
+        "max_batches": opened.config.train.max_batches,
+        "classes": ["Boat"],
+        "made_from": {"images": prepare_stage.prepared_options(opened)},
+    }
+    runs = []
+    for half in HALVES:
+        run = make_run(opened, f"tiny-half-{half}-00{half}", ["Boat"])
+        ids = ids_of_half(opened, half)
+        lines = (run.folder / "train.txt").read_text().splitlines(keepends=True)
+        kept = [line for line in lines if any(image_id in line for image_id in ids)]
+        (run.folder / "train.txt").write_text("".join(kept))
+        run.write_record(half=half, **facts)
+        runs.append(run)
+    return runs
+
+
+def test_a_report_shows_the_first_suspected_errors(project: Path) -> None:
+    opened = oiyolo.open_project(project)
+    run = make_run(opened, "tiny-001", ["Boat"])
+    run.write_record(network="tiny", darknet={})
+    image_id = used_boxes(project)["ImageID"].iloc[0]
+    oiyolo.report(project)
+    decisions.write(opened.review_path, [replace(ROWS[0], image_id=image_id)])
+    overlays = [Overlay("new", "Boat", (0.1, 0.1, 0.4, 0.4))]
+    items = [
+        Item(name, f"{name}.jpg", (300, 200), f"no box: {name}", overlays)
+        for name in (image_id, "f" * 16)
+    ]
+    first = SearchSummary([Searched("train", "half-1", 7)], items)
+    summary.write(opened.review_folder / summary.NAME, first)
+    page = oiyolo.report(project).path.read_text()
+    assert "Searched: 7 images of train, judged by half-1." in page
+    gallery = page.partition('id="suspected"')[2]
+    assert f"no box: {image_id}" in gallery
+    assert "f" * 16 not in page  # its image is not there
+    assert gallery.partition("data:image/jpeg;base64,")[1]
+
+
+def test_each_half_is_judged_by_the_detector_of_the_other(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = make_halves(project)
+    asked: dict[str, set[str]] = {}
+
+    def detect(run: Run, _weights: Path, paths: Sequence[str]) -> Detections:
+        asked.setdefault(run.name, set()).update(lists.ids_of(paths))
+        opened = oiyolo.open_project(project)
+        return true_boxes(opened, run, paths, classes=["Boat"], blind=())
+
+    monkeypatch.setattr("oiyolo.stages.evaluate.kept_detections.detect", detect)
+    with pytest.raises(UsageError):  # these are no detectors for other commands
+        oiyolo.review(project)
+    actions = oiyolo.review(project, cross_fit=True, dry_run=True).actions
+    assert actions[0] == f"use {runs[0].name} and {runs[1].name} again"
+    result = oiyolo.review(project, cross_fit=True)
+    opened = oiyolo.open_project(project)
+    halves = [set(ids_of_half(opened, half)) for half in HALVES]
+    assert asked[runs[1].name] == halves[0]
+    others = {i for name in ("valid", "test") for i in lists.ids_of(image_paths(opened, name))}
+    assert asked[runs[0].name] == halves[1] | others
+    assert all(halves)
+    assert not halves[0] & halves[1]
+    assert [part.split for part in result.searched] == ["train", "train", "valid", "test"]
+    assert "judged by tiny-half-1-001 and tiny-half-2-002, each on the half" in str(result)
+    assert "each on the half that it has not seen" in result.page.read_text()
+
+
+def test_two_detectors_are_trained_on_the_halves(
+    make_project: Callable[..., Path], darknet: Path
+) -> None:
+    project = make_project(train=0.8, valid=0.0, test=0.2, executable=darknet, max_batches=10)
+    oiyolo.fetch(project)
+    oiyolo.split(project)
+    planned = oiyolo.review(project, cross_fit=True, dry_run=True).actions
+    assert [action.split(":")[0] for action in planned[:2]] == [
+        "train on half 1 of train",
+        "train on half 2 of train",
+    ]
+    assert "run the first of them on valid and test" in planned
+    result = oiyolo.review(project, cross_fit=True)
+    opened = oiyolo.open_project(project)
+    runs = [*runs_in(opened.runs_folder, half=1), *runs_in(opened.runs_folder, half=2)]
+    assert [part.run for part in result.searched] == [
+        run.name for run in (runs[0], runs[1], runs[0])
+    ]
+    halves = [set(run.image_ids("train")) for run in runs]
+    assert set.union(*halves) == set(lists.ids_of(image_paths(opened, "train")))
+    assert not set.intersection(*halves)
+    again = oiyolo.review(project, cross_fit=True, dry_run=True).actions
+    assert again[0] == f"use {runs[0].name} and {runs[1].name} again"
+    report = oiyolo.report(project, run=runs[0].name)
+    assert "by <code>oiyolo review --cross-fit</code>" in report.path.read_text()
+    assert {run.name for run in oiyolo.status(project).runs} == {run.name for run in runs}
+    some_id = min(halves[1])
+    assert set(oiyolo.why(some_id, project).training_runs) == {runs[1].name}
+    oiyolo.train(project)  # which does not take a half for the run to resume
+    (own,) = runs_in(opened.runs_folder)
+    assert set(own.image_ids("train")) == set.union(*halves)
+    assert oiyolo.review(project).searched[0].run == own.name
+
+
+def test_halves_are_trained_again_for_another_dataset(project: Path) -> None:
+    runs = make_halves(project)
+
+    def first_action() -> str:
+        return str(oiyolo.review(project, cross_fit=True, dry_run=True).actions[0])
+
+    assert first_action().startswith("use ")
+    opened = oiyolo.open_project(project)
+    record = runs[1].record
+    changes: list[dict[str, object]] = [
+        {"network": "other"},
+        {"max_batches": 7},
+        {"classes": ["Car"]},
+        {"state": "interrupted"},
+        {"made_from": {"images": {}}},
+    ]
+    for change in changes:
+        runs[1].write_record(**change)
+        with pytest.raises(DarknetError):  # there is none to train with
+            first_action()
+        runs[1].write_record(**{name: record[name] for name in change})
+    # Both have seen an image: a label that both have learned looks right.
+    whole = (opened.dataset_folder / "train.txt").read_text()
+    (runs[1].folder / "train.txt").write_text(whole)
+    with pytest.raises(DarknetError):
+        first_action()
 
 
 def test_a_detection_in_the_border_of_a_letterbox_is_not_listed(
@@ -209,7 +356,9 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ReviewSe
     own = ReviewRow("f" * 16, "Boat", (0.1, 0.1, 0.2, 0.2), decision="drop")
     decisions.write(opened.review_path, [*ROWS, own])
     shape = Shape("test", None, (0.1, 0.1, 0.4, 0.4), [])
-    with ReviewServer(opened, "tiny-001", [(row, shape) for row in ROWS], 0) as server:
+    with ReviewServer(
+        opened, [Searched("test", "tiny-001", 2)], [(row, shape) for row in ROWS], 0
+    ) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
         thread.start()
         yield server

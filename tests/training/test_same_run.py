@@ -30,7 +30,7 @@ def find_run(folder: Path, cfg: Cfg, before: dict[str, Any] | None, cfg_text: st
     run.mkdir()
     (run / "run.json").write_text(json.dumps({"made_from": before}))
     (run / "network.cfg").write_text(cfg_text)
-    project = cast("Any", SimpleNamespace(runs_folder=folder))
+    project = cast("Any", SimpleNamespace(runs_folder=folder, half=0))
     plan = cast("Any", SimpleNamespace(identity=identity_of(cfg), cfg=cfg))
     return find_same_run(project, plan, {"dataset": "d", "network": plan.identity, "weights": "ff"})
 

@@ -9,19 +9,22 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final, TypedDict, overload
 
 from oiyolo.core import files
 from oiyolo.core.errors import UsageError
 from oiyolo.core.results import Plan, Result, format_table, pluralize
-from oiyolo.label_errors import decisions
+from oiyolo.label_errors import decisions, summary
 from oiyolo.label_errors.candidates import KIND_WORDS
-from oiyolo.operations.review import page
+from oiyolo.label_errors.summary import Searched, SearchSummary, describe
+from oiyolo.operations.review import halves, page
 from oiyolo.operations.review.listing import suspected_rows
+from oiyolo.project.ledger import SPLITS
 from oiyolo.project.project import open_project
 from oiyolo.stages import evaluate as evaluate_stage
-from oiyolo.training.run import find_run
+from oiyolo.stages import split as split_stage
+from oiyolo.training.run import find_run, runs_in
 from oiyolo.training.run_detector import weights_of
 
 if TYPE_CHECKING:
@@ -34,14 +37,16 @@ if TYPE_CHECKING:
     from oiyolo.label_errors.decisions import ReviewRow
     from oiyolo.operations.review.listing import Shape
     from oiyolo.project.project import Project, ProjectLike
+    from oiyolo.training.run import Run
 
 _log = logging.getLogger("oiyolo")
 
-_FOLDER: Final = "review"
 _PAGE: Final = "index.html"
 _LIMIT: Final = 500
 _SHOWN: Final = 300
 """Maximum number of pictures on the page."""
+_FIRST: Final = 12
+"""Number of pictures that reports show."""
 _MAX_PORT: Final = 65_535
 
 
@@ -52,16 +57,14 @@ class ReviewList(Result):
     Attributes:
         path: ``data/review.csv``.
         page: The page that shows them.
-        run: Name of the run whose detector was asked.
-        images: Number of images that were searched.
+        searched: The images that were searched, and the run that judged them.
         kinds: Number of suspected errors by kind, the most frequent first.
         decided: Number of rows with a decision.
     """
 
     path: Path
     page: Path
-    run: str
-    images: int
+    searched: Sequence[Searched]
     kinds: Mapping[str, int]
     decided: int
 
@@ -70,18 +73,16 @@ class ReviewList(Result):
         return {
             "path": str(self.path),
             "page": str(self.page),
-            "run": self.run,
-            "images": self.images,
+            "images": sum(part.images for part in self.searched),
+            "searched": [asdict(part) for part in self.searched],
             "kinds": dict(self.kinds),
             "decided": self.decided,
         }
 
     def __str__(self) -> str:
         found = sum(self.kinds.values())
-        images = f"{pluralize(self.images, 'image')} of valid and test"
-        lines = [
-            f"{pluralize(found, 'suspected label error')} in {images}, according to {self.run}"
-        ]
+        lines = [pluralize(found, "suspected label error")]
+        lines += [f"searched {part}" for part in describe(self.searched)]
         lines += [f"decided so far: {self.decided:,}"] if self.decided else []
         rows = [(KIND_WORDS.get(kind, kind), f"{n:,}") for kind, n in self.kinds.items()]
         lines += [format_table(rows)] if rows else []
@@ -94,6 +95,7 @@ class _Options(TypedDict, total=False):
     """Options of ``review`` that do not change the type of its result."""
 
     run: str | None
+    cross_fit: bool
     limit: int
     serve: bool
     port: int
@@ -121,18 +123,23 @@ def review(
     project: ProjectLike = ".",
     *,
     run: str | None = None,
+    cross_fit: bool = False,
     limit: int = _LIMIT,
     serve: bool = False,
     port: int = 0,
     dry_run: bool = False,
 ) -> ReviewList | Plan:
-    """List the labels of valid and test that a detector contradicts, the most certain first.
+    """List the labels that a detector contradicts, the most certain first.
 
+    A detector has learned the labels of train, errors included, so only valid and test are
+    searched. With ``cross_fit``, two more detectors are trained, and train is searched as well.
     Decisions that the file has already are kept.
 
     Args:
         project: An open project or its folder.
-        run: Name of the run; by default the latest one with weights.
+        run: Name of the run that judges valid and test; by default the latest one with weights.
+        cross_fit: Whether to search train too: to train a detector on each half of train, with the
+            options of ``[train]``, and let each judge the other half.
         limit: Maximum number of suspected errors.
         serve: Whether to serve the page on this machine, where decisions are made with keys and
             saved at once, until Ctrl-C.
@@ -140,53 +147,118 @@ def review(
         dry_run: Whether to only report what would be done.
 
     Raises:
-        UsageError: There is no such run or no weights, or the run has seen the images.
+        UsageError: There is no such run or no weights, the run has seen the images, or train cannot
+            be divided.
         InputFormError: ``data/review.csv`` or a file of the dataset is damaged.
         UnavailableError: The port is in use.
-        LockedError: Another process is changing the dataset.
+        DarknetError: With ``cross_fit``: a training failed.
+        LockedError: Another process is changing the dataset, or training on a half.
     """
     if limit < 1:
         raise UsageError("--limit is out of range", expected="1 or more", found=str(limit))
     if not 0 <= port <= _MAX_PORT:
         raise UsageError("--port is out of range", expected=f"0 to {_MAX_PORT}", found=str(port))
     opened = open_project(project)
-    target = find_run(opened.runs_folder, run, lambda run: weights_of(run) is not None)
-    path = opened.data_folder / _FOLDER / _PAGE
+    target = _find_judge(opened, run, cross_fit=cross_fit)
+    path = opened.review_folder / _PAGE
     if dry_run:
         decisions.read(opened.review_path)
         actions = [
-            *evaluate_stage.scored_splits_actions(opened, target),
-            f"write {opened.review_path} and {path}",
+            *(halves.planned_actions(opened) if cross_fit else ()),
+            *_judge_actions(opened, target, cross_fit=cross_fit),
+            f"write {opened.review_path}, {path} and {summary.NAME} next to it",
         ]
         return Plan("review", [*actions, *(["serve the page until Ctrl-C"] if serve else [])])
+    decisions.read(opened.review_path)  # before a long training
+    runs = halves.train_halves(opened) if cross_fit else []
     with opened.data_lock("review"):
-        before = decisions.read(opened.review_path)
-        scored = evaluate_stage.scored_splits(opened, target)
-        found = suspected_rows(opened, scored, limit)
-        rows = decisions.with_decisions([row for row, _ in found], before)
-        decisions.write(opened.review_path, rows)
-        shapes = [shape for _, shape in found[:_SHOWN]]
-        shown = list(zip(rows, shapes, strict=False))  # rows of the user's own are not shown
-        files.remove_abandoned_parts(path.parent)
-        files.write_text(path, page.render(opened, target.name, shown))
+        searched, rows, shapes = _search(opened, target, runs, limit)
+        shown = list(zip(rows, shapes[:_SHOWN], strict=False))  # not the rows of the user's own
+        _write(opened, searched, rows, shown)
     if serve:
-        _serve(opened, target.name, shown, port)
+        _serve(opened, searched, shown, port)
         rows = decisions.read(opened.review_path)
     return ReviewList(
         opened.review_path,
         path,
-        target.name,
-        sum(len(part.images.paths) for part in scored),
+        searched,
         dict(Counter(row.kind for row in rows).most_common()),
         sum(row.decision != "" for row in rows),
     )
 
 
-def _serve(project: Project, run: str, shown: Sequence[tuple[ReviewRow, Shape]], port: int) -> None:
+def _search(
+    project: Project, judge: Run | None, halves_of_train: Sequence[Run], limit: int
+) -> tuple[list[Searched], list[ReviewRow], list[Shape]]:
+    """Search for label errors.
+
+    Args:
+        project: The project.
+        judge: The run that judges valid and test; ``None`` for the first half's.
+        halves_of_train: The runs that judge train; empty if it is not searched.
+        limit: Maximum number of errors.
+
+    Returns:
+        The images that were searched, the rows of the file with the decisions so far, and the
+        places of the errors, which are the first rows.
+    """
+    scored = halves.scored_train(project, halves_of_train) if halves_of_train else []
+    if not halves_of_train or _has_unlearned_images(project):
+        scored += evaluate_stage.scored_splits(project, judge or halves_of_train[0])
+    found = suspected_rows(project, scored, limit)
+    rows = decisions.with_decisions([row for row, _ in found], decisions.read(project.review_path))
+    searched = [Searched(p.images.split, p.run.name, len(p.images.paths)) for p in scored]
+    return searched, rows, [shape for _, shape in found]
+
+
+def _write(
+    project: Project,
+    searched: Sequence[Searched],
+    rows: Sequence[ReviewRow],
+    shown: Sequence[tuple[ReviewRow, Shape]],
+) -> None:
+    """Write the file, the page and the summary."""
+    folder = project.review_folder
+    files.remove_abandoned_parts(folder)
+    decisions.write(project.review_path, rows)
+    items = page.pictures(project, shown)
+    files.write_text(folder / _PAGE, page.render(searched, items))
+    summary.write(folder / summary.NAME, SearchSummary(searched, items[:_FIRST]))
+
+
+def _find_judge(project: Project, name: str | None, *, cross_fit: bool) -> Run | None:
+    """Return the run that judges valid and test; ``None`` for a detector of cross-fitting."""
+    if cross_fit and name is None and not any(map(_has_weights, runs_in(project.runs_folder))):
+        return None
+    return find_run(project.runs_folder, name, _has_weights)
+
+
+def _has_weights(run: Run) -> bool:
+    return weights_of(run) is not None
+
+
+def _has_unlearned_images(project: Project) -> bool:
+    return any(split_stage.image_paths(project, name) for name in SPLITS[1:])
+
+
+def _judge_actions(project: Project, judge: Run | None, *, cross_fit: bool) -> list[str]:
+    if cross_fit and not _has_unlearned_images(project):
+        return []
+    if judge is None:
+        return ["run the first of them on valid and test"]
+    return evaluate_stage.scored_splits_actions(project, judge)
+
+
+def _serve(
+    project: Project,
+    searched: Sequence[Searched],
+    shown: Sequence[tuple[ReviewRow, Shape]],
+    port: int,
+) -> None:
     """Serve the page until Ctrl-C."""
     from oiyolo.operations.review.server import ReviewServer  # noqa: PLC0415  (rarely needed)
 
-    with ReviewServer(project, run, shown, port) as server:
+    with ReviewServer(project, searched, shown, port) as server:
         _log.info("review: open %s, and end with Ctrl-C", server.url)
         with contextlib.suppress(KeyboardInterrupt):
             server.serve_forever()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from oiyolo import __version__
 from oiyolo.label_errors.candidates import KIND_WORDS
 from oiyolo.label_errors.decisions import ADD, DROP, DROP_IMAGE, KEEP, REPLACE
+from oiyolo.label_errors.summary import describe
 from oiyolo.pages import template
 from oiyolo.pages.gallery import Item, Overlay, drawn_size_wh, filters_of, kinds_of
 from oiyolo.pages.inline import json_data, read_asset
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from oiyolo.label_errors.decisions import ReviewRow
+    from oiyolo.label_errors.summary import Searched
     from oiyolo.operations.review.listing import Shape
     from oiyolo.project.project import Project
 
@@ -30,41 +32,51 @@ def choices(row: ReviewRow) -> tuple[str, ...]:
     return (KEEP, DROP, *((REPLACE,) if row.new_xyxy is not None else ()), DROP_IMAGE)
 
 
+def pictures(
+    project: Project, shown: Sequence[tuple[ReviewRow, Shape]], *, token: str = ""
+) -> list[Item]:
+    """Return a picture of each suspected error.
+
+    Args:
+        project: The project.
+        shown: The rows, and where the errors are.
+        token: What a server expects with every request; empty for a page in a file.
+    """
+    with project.ledger(read_only=True) as ledger:
+        source_wh = prepare_stage.source_sizes_wh(ledger)
+    options = prepare_stage.prepared_options(project)
+    is_stretched, size_wh = options["fit"] == "stretch", tuple(options["size"])
+    return [
+        _item(row, shape, source_wh[row.image_id] if is_stretched else size_wh, token)
+        for row, shape in shown
+    ]
+
+
 def render(
-    project: Project,
-    run: str,
-    shown: Sequence[tuple[ReviewRow, Shape]],
+    searched: Sequence[Searched],
+    items: Sequence[Item],
+    rows: Sequence[ReviewRow] = (),
     *,
     token: str = "",
 ) -> str:
     """Return the page.
 
     Args:
-        project: The project.
-        run: Name of the run whose detector was asked.
-        shown: The rows, and where the errors are.
+        searched: Which images were searched, and who judged them.
+        items: A picture of each suspected error.
+        rows: For a server: the rows that they show.
         token: What a server expects with every request; empty for a page that only shows.
     """
-    with project.ledger(read_only=True) as ledger:
-        source_wh = prepare_stage.source_sizes_wh(ledger)
-    options = prepare_stage.prepared_options(project)
-    is_stretched, size_wh = options["fit"] == "stretch", tuple(options["size"])
-    items = [
-        _item(row, shape, source_wh[row.image_id] if is_stretched else size_wh, token)
-        for row, shape in shown
-    ]
     return template.render(
         _PACKAGE,
         _TEMPLATE,
         local_images=True,
         connects=bool(token),
         scripts=[read_asset(_PACKAGE, "review.js")] if token else [],
-        saving=json_data(
-            {"token": token, "rows": [[choices(row), row.decision] for row, _ in shown]}
-        )
+        saving=json_data({"token": token, "rows": [[choices(row), row.decision] for row in rows]})
         if token
         else "",
-        run=run,
+        searched="; ".join(describe(searched)),
         items=items,
         filters=filters_of(items),
         kinds=kinds_of(items),

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from oiyolo.label_errors.decisions import ReviewRow
+    from oiyolo.label_errors.summary import Searched
     from oiyolo.operations.review.listing import Shape
     from oiyolo.project.project import Project
 
@@ -40,7 +41,7 @@ class ReviewServer(ThreadingHTTPServer):
 
     Args:
         project: The project.
-        run: Name of the run whose detector was asked.
+        searched: Which images were searched, and who judged them.
         shown: The rows on the page, and where the errors are.
         port: The port; 0 for a free one.
 
@@ -51,9 +52,13 @@ class ReviewServer(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(
-        self, project: Project, run: str, shown: Sequence[tuple[ReviewRow, Shape]], port: int
+        self,
+        project: Project,
+        searched: Sequence[Searched],
+        shown: Sequence[tuple[ReviewRow, Shape]],
+        port: int,
     ) -> None:
-        self.project, self.run_name = project, run
+        self.project, self.searched = project, searched
         self.rows, self.shapes = [row for row, _ in shown], [shape for _, shape in shown]
         self.token = secrets.token_urlsafe(16)
         self._lock = threading.Lock()
@@ -78,7 +83,8 @@ class ReviewServer(ThreadingHTTPServer):
         """Return the page with the decisions so far."""
         with self._lock:
             shown = list(zip(self.rows, self.shapes, strict=True))
-        return page.render(self.project, self.run_name, shown, token=self.token)
+        items = page.pictures(self.project, shown, token=self.token)
+        return page.render(self.searched, items, [row for row, _ in shown], token=self.token)
 
     def decide(self, number: int, decision: str) -> None:
         """Save a decision about a row of the page; rows that others added to the file stay.

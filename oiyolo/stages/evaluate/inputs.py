@@ -20,7 +20,7 @@ from oiyolo.stages import select as select_stage
 from oiyolo.stages import split as split_stage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     import numpy.typing as npt
     import pandas as pd
@@ -39,8 +39,13 @@ def class_names(run: Run) -> list[str]:
     return records.read_lines(run.folder / "obj.names", remedy=_TRAIN_AGAIN)
 
 
-def split_paths(project: Project, split: str) -> list[str]:
+def split_paths(project: Project, split: str, among: Collection[str] | None = None) -> list[str]:
     """Return the paths of the images of a split.
+
+    Args:
+        project: The project.
+        split: The split.
+        among: Ids of the images to return; ``None`` for all.
 
     Raises:
         InputFormError: The split is empty, or images or labels are missing or damaged.
@@ -48,6 +53,9 @@ def split_paths(project: Project, split: str) -> list[str]:
     dataset = split_stage.load(project)
     list_path = dataset.list_path(split)
     paths = split_stage.image_paths(project, split)
+    if among is not None:
+        ids = lists.ids_of(paths)
+        paths = [path for image_id, path in zip(ids, paths, strict=True) if image_id in among]
     if not paths:
         raise InputFormError(
             f"the {split} split has no images",
@@ -62,8 +70,16 @@ def split_paths(project: Project, split: str) -> list[str]:
     return paths
 
 
-def unseen_paths(project: Project, run: Run, split: str) -> list[str]:
-    """Return the paths of the split's images.
+def unseen_paths(
+    project: Project, run: Run, split: str, among: Collection[str] | None = None
+) -> list[str]:
+    """Return the paths of the split's images, or of some of them, which a run has not seen.
+
+    Args:
+        project: The project.
+        run: The run.
+        split: The split.
+        among: Ids of the images to return; ``None`` for all.
 
     Raises:
         UsageError: The classes differ from the run's, or the run has seen some of the images.
@@ -79,7 +95,7 @@ def unseen_paths(project: Project, run: Run, split: str) -> list[str]:
             found=", ".join(dataset.class_names),
             remedy="Train a new run, or restore the classes of this one",
         )
-    paths = split_paths(project, split)
+    paths = split_paths(project, split, among)
     if overlap := seen_ids(run, split).intersection(lists.ids_of(paths)):
         raise UsageError(
             f"the run {run.name} has seen {len(overlap)} images of {split}",

@@ -25,7 +25,7 @@ from oiyolo.stages.evaluate.detect import MIN_SCORE, NMS_IOU, detect, detect_wit
 from oiyolo.training.run_detector import FINAL_REASON, weights_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from oiyolo.evaluation.tables import Detections, GroundTruth
     from oiyolo.project.project import Project
@@ -168,9 +168,11 @@ def _own_weights(run: Run) -> tuple[Path, str]:
     )
 
 
-def unseen_images(project: Project, run: Run, split: str) -> Images:
-    """Return the images of a split; errors as for ``inputs.unseen_paths``."""
-    paths = inputs.unseen_paths(project, run, split)
+def unseen_images(
+    project: Project, run: Run, split: str, among: Collection[str] | None = None
+) -> Images:
+    """Return the images of a split; arguments and errors are those of ``inputs.unseen_paths``."""
+    paths = inputs.unseen_paths(project, run, split, among)
     return Images(split, paths, inputs.sizes_wh(paths))
 
 

@@ -37,7 +37,7 @@ from oiyolo.stages.evaluate.kept_detections import RECIPE_NAME as DETECTED_NAME
 from oiyolo.stages.evaluate.pictures import pictures_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -334,6 +334,22 @@ def scored_splits(project: Project, run: Run) -> list[Scored]:
         InputFormError: Weights, images or labels are missing or damaged.
     """
     weights, images = _unseen_splits(project, run)
+    return _scored(project, run, weights, images)
+
+
+def scored_unseen(project: Project, run: Run, split: str, image_ids: Collection[str]) -> Scored:
+    """Return what a run's detector finds in some images of a split, which it has not seen.
+
+    The network runs if its detections are not kept. Errors are those of ``scored_splits``.
+    """
+    weights = choose_weights(project, run, None)
+    images = unseen_images(project, run, split, image_ids)
+    return _scored(project, run, weights, [images])[0]
+
+
+def _scored(
+    project: Project, run: Run, weights: ChosenWeights, images: Sequence[Images]
+) -> list[Scored]:
     with lock_of(run):
         keep_detections(project, run, weights, images, "onnxruntime")
         return [score_images(project, run, weights, part, "onnxruntime") for part in images]

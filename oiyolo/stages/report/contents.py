@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from oiyolo.core import files, records
@@ -12,7 +13,7 @@ from oiyolo.core.results import data_url
 from oiyolo.evaluation import panel_files
 from oiyolo.evaluation.figures import HEADLINES
 from oiyolo.evaluation.summary import Evaluation, with_current_keys
-from oiyolo.label_errors import decisions
+from oiyolo.label_errors import decisions, summary
 from oiyolo.label_errors.candidates import KIND_WORDS
 from oiyolo.net.urls import without_secrets
 from oiyolo.pages.gallery import ImageCredit, Item, Overlay
@@ -28,7 +29,6 @@ from oiyolo.training.run import FINISHED, runs_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from oiyolo.project.ledger import Counts
     from oiyolo.project.project import Project
@@ -43,6 +43,8 @@ _LABELS: Final = {
     "openimages_map": "Open Images mAP",
 }
 _MAX_SUSPECTED: Final = 20
+_MAX_SUSPECTED_BYTES: Final = 600_000
+"""Of the pictures of suspected errors, so that a report stays below 10 MB."""
 _MAX_SHEETS_BYTES: Final = 1_200_000
 """Size of the contact sheets that a report contains, in all."""
 _FIRST_ERRORS: Final = ("fp", "fn")
@@ -317,18 +319,34 @@ class DatasetFacts:
 
 
 @dataclass(frozen=True)
+class SuspectedErrors:
+    """The first suspected label errors.
+
+    Attributes:
+        rows: Rows of the file, with a heading.
+        searched: Which images were searched, and who judged them, in words; empty if unknown.
+        first: Pictures of the most certain errors, as far as their images are there; the URLs are
+            paths.
+    """
+
+    rows: Sequence[tuple[str, ...]]
+    searched: str
+    first: Sequence[Item]
+
+
+@dataclass(frozen=True)
 class ProjectFacts:
     """What a report shows of the project that its run belongs to.
 
     Attributes:
         dataset: The figures of the dataset; ``None`` if there is none.
-        suspected: The first suspected label errors, with a heading; empty without any.
+        suspected: The suspected label errors; ``None`` without any.
         planned: The headline of the plan, and a table of plan and outcome; ``None`` without a plan.
         options_text: ``oiyolo.toml`` without credentials; empty if it cannot be read.
     """
 
     dataset: DatasetFacts | None
-    suspected: Sequence[tuple[str, ...]]
+    suspected: SuspectedErrors | None
     planned: tuple[str, Sequence[tuple[str, str, str]]] | None
     options_text: str
 
@@ -340,7 +358,10 @@ def project_facts(project: Project) -> ProjectFacts:
         InputFormError: ``data/review.csv`` is damaged.
     """
     return ProjectFacts(
-        _dataset(project), _suspected_rows(project), _plan_rows(project), _options_text(project)
+        _dataset(project),
+        _suspected(project),
+        _plan_rows(project),
+        _options_text(project),
     )
 
 
@@ -363,6 +384,34 @@ def _sheets(folder: Path) -> dict[str, Path]:
             total_bytes += path.stat().st_size
             sheets[name] = path
     return sheets
+
+
+def _suspected(project: Project) -> SuspectedErrors | None:
+    rows = _suspected_rows(project)
+    if not rows:
+        return None
+    found = summary.read(project.review_folder / summary.NAME)
+    first, total_bytes = [], 0
+    for item in found.first:
+        path = project.objects_folder / item.url
+        if path.is_file() and total_bytes + path.stat().st_size <= _MAX_SUSPECTED_BYTES:
+            total_bytes += path.stat().st_size
+            first.append(replace(item, url=str(path)))
+    return SuspectedErrors(rows, "; ".join(summary.describe(found.searched)), first)
+
+
+def suspected_items(project: Project, suspected: SuspectedErrors | None) -> list[Item]:
+    """Return the pictures of suspected errors with their images and credits."""
+    first = suspected.first if suspected else ()
+    credit_by_id = _credits(project, [item.image_id for item in first])
+    return [
+        replace(
+            item,
+            url=data_url(Path(item.url)),
+            credit=credit_by_id.get(item.image_id, ImageCredit()),
+        )
+        for item in first
+    ]
 
 
 def _suspected_rows(project: Project) -> list[tuple[str, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
@@ -67,7 +68,7 @@ def recipe(
         "the contact sheets": dataset
         and {name: files.sha256_of(path) for name, path in dataset.sheets.items()},
         "the plan": planned and [row[:2] for row in planned[1]],
-        "the suspected label errors": facts.suspected,
+        "the suspected label errors": facts.suspected and asdict(facts.suspected),
         "the options": facts.options_text,
         "the link to the detector": detector_page(run).is_file(),
         "the detector": detector and files.sha256_of(detector),
@@ -105,6 +106,7 @@ def render(
     )
     charts = [*training, *([precision_recall] if precision_recall else [])]
     items = contents.gallery(project, run)
+    suspected = contents.suspected_items(project, facts.suspected)
     return template.render(
         "oiyolo.stages.report",
         _TEMPLATE,
@@ -140,6 +142,8 @@ def render(
         options=project.config,
         options_text=facts.options_text,
         suspected=facts.suspected,
+        suspected_items=suspected,
+        suspected_kinds=kinds_of(suspected),
         planned=facts.planned,
         versions=contents.version_rows(run, evaluation),
         detector_url=_detector_url(run),

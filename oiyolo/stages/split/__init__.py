@@ -42,6 +42,7 @@ from oiyolo.stages.split.group_keys import (
     describe_conflict,
     describe_link,
 )
+from oiyolo.stages.split.halves import ids_of_half
 from oiyolo.stages.split.imported import given_splits, kept_note, survey_sources
 from oiyolo.stages.split.official import recorded_options as recorded_options  # for other commands
 
@@ -418,14 +419,23 @@ class SplitLists:
     Attributes:
         folder: ``data/dataset``.
         class_names: Class names in the order of their ids.
+        train_ids: The images of train to train on; ``None`` for all.
     """
 
     folder: Path
     class_names: tuple[str, ...]
+    train_ids: frozenset[str] | None = None
 
     def list_path(self, split: str) -> Path:
         """Return the path of the list of a split's images."""
         return self.folder / f"{split}.txt"
+
+    def ids(self, split: str) -> list[str]:
+        """Return the ids of a split's images, in the order of the list."""
+        ids = lists.read_ids(self.list_path(split))
+        if split != "train" or self.train_ids is None:
+            return ids
+        return [image_id for image_id in ids if image_id in self.train_ids]
 
 
 def image_paths(project: Project, split: str) -> list[str]:
@@ -445,6 +455,8 @@ def image_paths(project: Project, split: str) -> list[str]:
 def load_lists(project: Project) -> SplitLists:
     """Return the lists of the project's split, without reading its tables into memory.
 
+    If the project is to train on half of train, the tables are read to divide it.
+
     Raises:
         UsageError: The split does not exist, or a list is missing.
         InputFormError: A list is damaged.
@@ -454,7 +466,8 @@ def load_lists(project: Project) -> SplitLists:
         raise _not_split_error(project)
     for split in SPLITS:
         outputs.check_list(folder, split)
-    return SplitLists(folder, tuple(select_stage.load(project).class_names))
+    train_ids = ids_of_half(project, project.half) if project.half else None
+    return SplitLists(folder, tuple(select_stage.load(project).class_names), train_ids)
 
 
 def run(project: Project, *, reassign: bool = False) -> Split:

@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from oiyolo.project.project import Project, ProjectLike
     from oiyolo.stages.train.inputs import TrainingTask
     from oiyolo.training.engine import EngineChoice
+    from oiyolo.training.plan import TrainingPlan
 
 _log = logging.getLogger("oiyolo")
 
@@ -234,13 +235,18 @@ def train(
         return _as_plan(task, run, choice, detach=detach)
     if run is None:
         initial_weights_of(opened, plan)  # before the run exists
-        run = Run(opened.runs_folder / next_name(opened.runs_folder, plan.network))
+        run = Run(opened.runs_folder / _new_name(opened, plan))
         run.folder.mkdir(parents=True, exist_ok=True)
     if detach and not _is_finished(run, _checkpoints_of(task, run)):
         started = background.start(opened, run, again=again)
         if started is not None:
             return started
     return _train(task, run, choice)
+
+
+def _new_name(project: Project, plan: TrainingPlan) -> str:
+    half = f"-half-{project.half}" if project.half else ""
+    return next_name(project.runs_folder, plan.network + half)
 
 
 def _run_to_resume(task: TrainingTask, *, again: bool) -> Run | None:
@@ -319,7 +325,7 @@ def _attach(
 
 def _as_plan(task: TrainingTask, run: Run | None, choice: EngineChoice, *, detach: bool) -> Plan:
     project, plan = task.project, task.plan
-    name = run.name if run else next_name(project.runs_folder, plan.network)
+    name = run.name if run else _new_name(project, plan)
     run_or_new = run or Run(project.runs_folder / name)
     source = run_or_new.map_source(project.config.train.map)
     facts: dict[str, object] = {

@@ -71,7 +71,7 @@ class TrainingTask:
     @property
     def has_valid_images(self) -> bool:
         """Whether there are images in the valid split."""
-        return bool(lists.read_ids(self.split.list_path("valid")))
+        return bool(self.split.ids("valid"))
 
     @property
     def gpus(self) -> tuple[str, ...]:
@@ -93,7 +93,7 @@ def make_balance(project: Project, split: SplitLists) -> Balance | None:
     threshold = project.config.train.balance
     if not threshold:
         return None
-    ids = list(dict.fromkeys(lists.read_ids(split.list_path("train"))))
+    ids = list(dict.fromkeys(split.ids("train")))
     return balance_images(ids, prepare_stage.used_classes(project, set(ids)), threshold)
 
 
@@ -114,7 +114,7 @@ def make_training_plan(project: Project, split: SplitLists, darknet: Darknet) ->
     Raises:
         UsageError: The train split is empty, or an option is wrong.
     """
-    train_ids = set(lists.read_ids(split.list_path("train")))
+    train_ids = set(split.ids("train"))
     if not train_ids:
         raise UsageError(
             "there are no images to train on",
@@ -147,7 +147,7 @@ def run_recipe(project: Project, split: SplitLists, plan: TrainingPlan) -> dict[
 
 def data_recipe(project: Project, split: SplitLists) -> dict[str, object]:
     """Return the part of a run's recipe that identifies the data that it is trained on."""
-    image_ids = {name: lists.read_ids(split.list_path(name)) for name in _LISTS}
+    image_ids = {name: split.ids(name) for name in _LISTS}
     return {
         "dataset": staleness.fingerprint(
             [image_ids, files.sha256_of(split.folder / "boxes.csv"), list(split.class_names)]
@@ -164,7 +164,7 @@ def find_same_run(
     Of several, a run that is in training or has weights comes before one that was aborted earlier,
     unless the ``newest`` is wanted.
     """
-    runs = runs_in(project.runs_folder)
+    runs = runs_in(project.runs_folder, half=project.half)
     same_runs = [run for run in runs if _is_same(run, plan, recipe)]
     if same_runs:
         preferences = [] if newest else [lambda run: run.is_training or run.has_weights]
@@ -227,6 +227,9 @@ def write_inputs(task: TrainingTask, run: Run) -> None:
     run.weights_folder.mkdir(parents=True, exist_ok=True)
     for name in _LISTS:
         paths = split_stage.image_paths(task.project, name)
+        if name == "train" and split.train_ids is not None:
+            by_id = zip(lists.ids_of(paths), paths, strict=True)
+            paths = [path for image_id, path in by_id if image_id in split.train_ids]
         if name == "train" and task.balance is not None:
             # At the end, so that the lines of the images stay the same.
             paths = [*paths, *_repeated(paths, task.balance)]
@@ -290,6 +293,7 @@ def record_fields(task: TrainingTask) -> dict[str, Any]:
     prepared = prepare_stage.prepared_options(task.project)
     return {
         "network": task.plan.network,
+        **({"half": task.project.half} if task.project.half else {}),
         "max_batches": task.plan.schedule.max_batches,
         "weights": task.plan.weights,
         "fit": prepared["fit"],
@@ -300,8 +304,5 @@ def record_fields(task: TrainingTask) -> dict[str, Any]:
         "balance": None if task.balance is None else task.balance.as_dict(),
         "dataset_fingerprint": task.recipe["dataset"],
         "data_sources": _data_sources(task.project),
-        "list_fingerprints": {
-            name: fingerprint_of_images(lists.read_ids(task.split.list_path(name)))
-            for name in _LISTS
-        },
+        "list_fingerprints": {name: fingerprint_of_images(task.split.ids(name)) for name in _LISTS},
     }
