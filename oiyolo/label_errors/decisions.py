@@ -100,17 +100,35 @@ def changes_of(rows: Iterable[ReviewRow]) -> list[ReviewRow]:
     return [row for row in rows if row.decision not in {"", KEEP}]
 
 
+def bare(row: ReviewRow) -> ReviewRow:
+    """Return a row without what a detector said: only the decision and what it is about."""
+    return replace(row, kind="", score=0.0, reason="")
+
+
 def write(path: Path, rows: Iterable[ReviewRow]) -> None:
     """Write the file, in the order of the rows."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(_COLUMNS)
-    for row in rows:
-        new = ("",) * len(_CORNERS) if row.new_xyxy is None else _cells(row.new_xyxy)
-        facts = (row.kind, f"{row.score:.4f}" if row.kind else "", row.decision)
-        box = (row.image_id, row.class_name, *_cells(row.xyxy))
-        writer.writerow((*box, *facts, row.new_class, *new, row.reason))
+    writer.writerows(map(to_cells, rows))
     files.write_text(path, text.getvalue())
+
+
+def to_cells(row: ReviewRow) -> tuple[str, ...]:
+    """Return a row as the file has it, which ``from_cells`` reads."""
+    new = ("",) * len(_CORNERS) if row.new_xyxy is None else _cells(row.new_xyxy)
+    facts = (row.kind, f"{row.score:.4f}" if row.kind else "", row.decision)
+    box = (row.image_id, row.class_name, *_cells(row.xyxy))
+    return (*box, *facts, row.new_class, *new, row.reason)
+
+
+def from_cells(cells: Sequence[str], where: str) -> ReviewRow:
+    """Return a row from the cells of ``to_cells``.
+
+    Raises:
+        InputFormError: It is invalid; the error names ``where``.
+    """
+    return _parse(dict(zip(_COLUMNS, cells, strict=False)), where)
 
 
 def with_decisions(rows: Iterable[ReviewRow], before: Sequence[ReviewRow]) -> list[ReviewRow]:
@@ -184,6 +202,8 @@ def _parse(cells: Mapping[str, str], where: str) -> ReviewRow:
     if decision not in _DECISIONS:
         expected = ", ".join(name for name in _DECISIONS if name)
         raise _row_error(where, "unknown decision", f"{expected}, or nothing", decision)
+    if decision == DROP_IMAGE and not any(cells[name] for name in _CORNERS):
+        cells |= {"XMin": "0", "XMax": "1", "YMin": "0", "YMax": "1"}  # no box is needed
     has_new = any(cells.get(f"new_{name}") for name in _CORNERS)
     new_xyxy = _box(cells, where, "new_") if has_new else None
     if decision == REPLACE and (new_xyxy is None or not cells.get("new_class")):

@@ -119,8 +119,6 @@ def freeze(
         changed = _is_new(path, lock)
         if changed:
             files.write_text(path, lock.render())
-        if any(row.decision for row in decisions.read(opened.review_path)):
-            _log.info("freeze: pass on %s with it, whose decisions it lacks", opened.review_path)
     counts = {split: sum(image.split == split for image in lock.images) for split in SPLITS}
     return Frozen(path, counts, changed)
 
@@ -154,6 +152,11 @@ def lock_of(project: Project) -> DatasetLock:
         files={name: files.sha256_of(project.dataset_folder / name) for name in _FILES},
         images=images,
         imports={n: record.format for n, record in project.imports().items()},
+        review=[
+            decisions.bare(row)
+            for row in decisions.changes_of(decisions.read(project.review_path))
+            if row.image_id in split_by_id
+        ],
     )
 
 

@@ -15,6 +15,7 @@ from oiyolo import __version__
 from oiyolo.core import files
 from oiyolo.core.errors import InputFormError, UsageError
 from oiyolo.core.results import format_value, pluralize
+from oiyolo.label_errors import decisions
 from oiyolo.project import withdrawn
 from oiyolo.project.config import FILE_NAME, as_dict
 from oiyolo.project.frozen import FrozenDataset
@@ -131,6 +132,7 @@ def open_frozen(
     _check_options(opened, lock)
     _check_imports(opened, lock)
     _check_splits(opened, lock)
+    _check_decisions(opened, lock)
     frozen = FrozenDataset(
         lock.fingerprint,
         {image.image_id: image.split for image in lock.images},
@@ -188,6 +190,34 @@ def _check_splits(project: Project, lock: DatasetLock) -> None:
             f"not in {others[0].split}",
             remedy="Use an empty folder (--project)",
         )
+
+
+def _check_decisions(project: Project, lock: DatasetLock) -> None:
+    """Raise if the project has decisions about labels of the lock's images that the lock lacks."""
+    ids, known = {image.image_id for image in lock.images}, set(lock.review)
+    own = [
+        row
+        for row in decisions.changes_of(decisions.read(project.review_path))
+        if row.image_id in ids and decisions.bare(row) not in known
+    ]
+    if own:
+        raise UsageError(
+            f"{pluralize(len(own), 'decision')} about labels of the frozen dataset "
+            f"{'is' if len(own) == 1 else 'are'} not part of it",
+            where=str(project.review_path),
+            found=f"for example {own[0].decision} in {own[0].image_id}",
+            remedy="Use an empty folder (--project), or delete these decisions",
+        )
+
+
+def record_decisions(project: Project, lock: DatasetLock) -> None:
+    """Add the lock's decisions about labels to the project's; takes the dataset's lock."""
+    before = decisions.read(project.review_path)
+    known = set(map(decisions.bare, before))
+    new = [row for row in lock.review if row not in known]
+    if new:
+        with project.data_lock("run"):
+            decisions.write(project.review_path, [*before, *new])
 
 
 def record_withdrawn(project: Project, lock: DatasetLock) -> None:

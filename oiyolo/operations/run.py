@@ -146,6 +146,7 @@ def run(
     if dry_run:
         return _preview(opened, names)
     rebuild.record_withdrawn(opened, lock)
+    rebuild.record_decisions(opened, lock)
     return _run_frozen(opened, names, lock)
 
 

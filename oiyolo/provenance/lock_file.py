@@ -17,6 +17,7 @@ from oiyolo import __version__
 from oiyolo.core import files
 from oiyolo.core.errors import InputFormError, NewerVersionError, UsageError
 from oiyolo.core.image_ids import is_image_id
+from oiyolo.label_errors.decisions import from_cells, to_cells
 from oiyolo.net.buckets import is_bucket
 from oiyolo.openimages.releases import SUBSETS
 from oiyolo.project.config import read_options
@@ -27,9 +28,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from oiyolo.label_errors.decisions import ReviewRow
+
 NAME: Final = "dataset.lock"
-FORMAT: Final = 2
-"""Format 2 names imports; a lock without imports has format 1, which older versions read."""
+FORMAT: Final = 3
+"""Format 3 has decisions about labels, and format 2 names imports; a lock has the oldest format
+that says everything, which older versions read."""
 DECISIVE: Final = frozenset(
     {
         *(key.name for key in KEYS if key.section == "dataset"),
@@ -38,7 +42,8 @@ DECISIVE: Final = frozenset(
     }
 )
 """Keys of ``oiyolo.toml`` that decide the dataset."""
-_FORMAT_WITHOUT_IMPORTS: Final = 1
+_FORMAT_WITH_IMPORTS: Final = 2
+_FIRST_FORMAT: Final = 1
 OF_IMPORTS: Final = frozenset({"difficult"})
 """Those that decide only about imported boxes, and are missing in a lock without imports."""
 PLACES: Final = ("base_url", "sources", "mirror_url")
@@ -117,6 +122,7 @@ class DatasetLock:
         files: SHA-256 of ``boxes.csv`` and ``obj.names``.
         images: The images, in order of ids.
         imports: Format of each import by its name; its images are not part of the lock.
+        review: The decisions about labels of its images, as in ``data/review.csv``.
     """
 
     version: str
@@ -128,6 +134,7 @@ class DatasetLock:
     files: Mapping[str, str]
     images: Sequence[LockedImage]
     imports: Mapping[str, str] = field(default_factory=dict)
+    review: Sequence[ReviewRow] = field(default_factory=list)
 
     @property
     def fingerprint(self) -> str:
@@ -140,6 +147,7 @@ class DatasetLock:
         lists = {
             "tables": content.pop("tables"),
             "withdrawn": content.pop("withdrawn"),
+            **({"review": content.pop("review")} if self.review else {}),
             "columns": content.pop("columns"),
             "images": content.pop("images"),
         }
@@ -153,7 +161,7 @@ class DatasetLock:
 def _content(lock: DatasetLock) -> dict[str, Any]:
     """Return the JSON object of a lock, without its checksum."""
     return {
-        "format": FORMAT if lock.imports else _FORMAT_WITHOUT_IMPORTS,
+        "format": _format_of(lock),
         "oiyolo": lock.version,
         "method": lock.method,
         "options": dict(sorted(lock.options.items())),
@@ -162,9 +170,16 @@ def _content(lock: DatasetLock) -> dict[str, Any]:
         "files": dict(lock.files),
         "tables": [[table.path, table.md5, table.sha256] for table in lock.tables],
         "withdrawn": list(lock.withdrawn),
+        **({"review": [list(to_cells(row)) for row in lock.review]} if lock.review else {}),
         "columns": list(_COLUMNS),
         "images": [list(vars(image).values()) for image in lock.images],
     }
+
+
+def _format_of(lock: DatasetLock) -> int:
+    if lock.review:
+        return FORMAT
+    return _FORMAT_WITH_IMPORTS if lock.imports else _FIRST_FORMAT
 
 
 def _json(value: object) -> str:
@@ -268,6 +283,7 @@ class _Reader:
             files={name: self._hex(d, f"files.{name}") for name, d in self._dict("files").items()},
             images=images,
             imports=self._imports(),
+            review=[self._review_row(n, row) for n, row in enumerate(self._reviews())],
         )
 
     def _check(self, is_valid: object, key: str, problem: str = "is missing or invalid") -> None:
@@ -309,6 +325,18 @@ class _Reader:
             is_valid = isinstance(source_format, str) and name.isprintable()
             self._check(is_valid, "imports")
         return imports
+
+    def _reviews(self) -> list[Any]:
+        return self._list("review") if "review" in self._content else []
+
+    def _review_row(self, number: int, row: object) -> ReviewRow:
+        key = f"review[{number}]"
+        are_texts = isinstance(row, list) and all(isinstance(cell, str) for cell in row)
+        self._check(are_texts, key)
+        try:
+            return from_cells(row, key)  # type: ignore[arg-type]  # checked
+        except InputFormError as error:
+            raise _damaged(self._path, f"{key} is invalid: {error.what}") from error
 
     def _labels(self) -> dict[str, list[str]]:
         labels = self._dict("labels")

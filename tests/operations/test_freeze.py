@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import hashlib
 import json
 import shutil
@@ -12,6 +13,8 @@ import pytest
 
 import oiyolo
 from oiyolo.core.errors import InputFormError, UnavailableError, UsageError
+from oiyolo.label_errors import decisions
+from oiyolo.label_errors.decisions import ReviewRow
 from oiyolo.operations import rebuild
 
 if TYPE_CHECKING:
@@ -102,6 +105,55 @@ def test_the_same_dataset_is_rebuilt_in_an_empty_folder(
     assert digests(folder / "data" / "images") == digests(original / "data" / "images")
     assert oiyolo.freeze(folder).path.read_text() == lock_path.read_text()
     assert run_from(lock_path, folder).comparison.differences == []
+
+
+def test_decisions_about_labels_are_part_of_the_lock(
+    project: Path, tmp_path: Path, digests: Callable[[Path], dict[str, str]]
+) -> None:
+    opened = oiyolo.open_project(project)
+    boxes = oiyolo.select(project).boxes
+    ids = [name[:-4] for name in splits(project)["train"]]
+    used = boxes[boxes["used"] & boxes["ImageID"].isin(ids)]
+    changed, rejected = used["ImageID"].unique()[:2]
+    box = used[used["ImageID"] == changed].iloc[0]
+    corners = tuple(box[name] for name in ("XMin", "YMin", "XMax", "YMax"))
+    rows = [
+        ReviewRow(changed, "Boat", (0.0, 0.0, 0.25, 0.25), decision="add", kind="missing"),
+        ReviewRow(changed, "Boat", corners, decision="drop", kind="spurious", score=0.4),
+        ReviewRow(rejected, "Boat", (0.0, 0.0, 1.0, 1.0), decision="drop_image"),
+        ReviewRow(ids[-1], "Boat", (0.0, 0.0, 0.5, 0.5), decision="keep"),
+    ]
+    decisions.write(opened.review_path, rows)
+    oiyolo.split(project)
+    lock = oiyolo.freeze(project).path
+    content = json.loads(lock.read_text())
+    assert content["format"] == 3
+    assert [row[0] for row in content["review"]] == [changed, changed]
+    folder = tmp_path / "elsewhere"
+    ran = run_from(lock, folder)
+    assert ran.comparison.differences == []
+    assert ran.comparison.notes == []
+    before, after = digests(project / "data" / "dataset"), digests(folder / "data" / "dataset")
+    assert after["boxes.csv"] == before["boxes.csv"]
+    assert oiyolo.freeze(folder).path.read_text() == lock.read_text()
+    assert run_from(lock, folder).comparison.differences == []
+
+    own = ReviewRow(ids[-1], "Boat", (0.0, 0.0, 0.1, 0.1), decision="add")
+    path = oiyolo.open_project(folder).review_path
+    decisions.write(path, [*decisions.read(path), own])
+    with pytest.raises(UsageError, match="1 decision about labels") as caught:
+        run_from(lock, folder)
+    assert caught.value.where == str(path)
+
+
+def test_a_damaged_decision_in_a_lock_is_named(lock_path: Path, tmp_path: Path) -> None:
+    damaged: list[object] = [[["a" * 16, "Boat", "2", "1"]], [3], [[3]], "no"]
+    for rows in damaged:
+        change = functools.partial(dict.update, review=rows)
+        lock = edited(lock_path, tmp_path / "x.lock", change)
+        with pytest.raises(InputFormError) as caught:
+            run_from(lock, tmp_path / "elsewhere")
+        assert "review" in str(caught.value.found)
 
 
 def test_new_images_and_another_limit_change_nothing(

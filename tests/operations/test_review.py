@@ -86,8 +86,13 @@ def test_decisions_change_the_labels(project: Path, decided: tuple[str, str, str
     before = labels(project, several)
     assert any("3 images" in action for action in oiyolo.prepare(project, dry_run=True).actions)
     result = oiyolo.prepare(project)
-    assert (result.new, result.review_not_applied) == (1, 1)
-    assert "1 decision in data/review.csv no longer apply" in str(result)
+    assert result.new == 1
+    assert [row.image_id for row in result.review_not_applied] == ["f" * 16]
+    assert "1 decision in data/review.csv no longer applies" in str(result)
+    assert f"\n  {'f' * 16} Boat: drop" in str(result)
+    assert result.as_dict()["review_not_applied"] == [
+        {"ImageID": "f" * 16, "class": "Boat", "decision": "drop"}
+    ]
     assert result.dropped_boxes["review"] == 1  # the other one is of an excluded image
     oiyolo.split(project)
     changed = labels(project, several)

@@ -36,7 +36,7 @@ from oiyolo.stages.prepare.tasks import source_sizes_wh as source_sizes_wh  # fo
 from oiyolo.training.run import ids_in_use
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Container, Iterable, Mapping
+    from collections.abc import Collection, Container, Iterable, Mapping, Sequence
     from pathlib import Path
     from typing import Literal
 
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from typing_extensions import Unpack
 
+    from oiyolo.label_errors.decisions import ReviewRow
     from oiyolo.project.keywords import ImagesKeywords
     from oiyolo.project.ledger import Counts, Ledger
     from oiyolo.project.project import Project, ProjectLike
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 STAGE: Final = originals.STAGE
 _RECORD_EVERY: Final = 32
 _SHOWN_IMAGES: Final = 8
+_SHOWN_DECISIONS: Final = 5
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class Prepared(Result):
         seconds: Duration in seconds.
         missing_originals: Number of images whose originals have to be fetched again.
         postponed: Number of images with other boxes that wait until no training run uses them.
-        review_not_applied: Number of decisions in ``data/review.csv`` that match no image or box.
+        review_not_applied: Decisions in ``data/review.csv`` that match no image or box.
     """
 
     folder: Path
@@ -79,7 +81,7 @@ class Prepared(Result):
     seconds: float
     missing_originals: int = 0
     postponed: int = 0
-    review_not_applied: int = 0
+    review_not_applied: Sequence[ReviewRow] = ()
 
     @cached_property
     def boxes(self) -> pd.DataFrame:
@@ -99,7 +101,10 @@ class Prepared(Result):
             "prepared": self.new,
             "failed": dict(self.failed),
             "dropped_boxes": dict(self.dropped_boxes),
-            "review_not_applied": self.review_not_applied,
+            "review_not_applied": [
+                {"ImageID": row.image_id, "class": row.class_name, "decision": row.decision}
+                for row in self.review_not_applied
+            ],
             "seconds": round(self.seconds, 3),
             **self.counts.as_dict(),
         }
@@ -125,11 +130,18 @@ class Prepared(Result):
         return "\n".join([*lines, *self._review_lines()])
 
     def _review_lines(self) -> list[str]:
-        """Return a line if decisions of a review no longer apply."""
-        if not self.review_not_applied:
+        """Return lines about the decisions of a review that no longer apply, if there are any."""
+        rows = self.review_not_applied
+        if not rows:
             return []
-        decided = pluralize(self.review_not_applied, "decision")
-        return [f"{decided} in data/review.csv no longer apply: the image or the box is not there"]
+        decided = f"{pluralize(len(rows), 'decision')} in data/review.csv no longer"
+        verb = "applies" if len(rows) == 1 else "apply"
+        lines = [f"{decided} {verb}: the image or the box is not there"]
+        lines += [
+            f"  {row.image_id} {row.class_name}: {row.decision}" for row in rows[:_SHOWN_DECISIONS]
+        ]
+        more = len(rows) - _SHOWN_DECISIONS
+        return [*lines, f"  and {more:,} more (--json lists all)"] if more > 0 else lines
 
     def contact_sheet(self, kind: SheetKind = "random", count: int = 24) -> Picture:
         """Return a picture of prepared images with their boxes, as darknet will see them.
@@ -377,19 +389,19 @@ def run(project: Project, *, postpones: bool = False) -> Prepared:
         seconds=time.monotonic() - started_s,
         missing_originals=missing_originals,
         postponed=len(work.postponed_ids) if work is not None else 0,
-        review_not_applied=_count_not_applied(project, selection, work),
+        review_not_applied=_not_applied(project, selection, work),
     )
 
 
-def _count_not_applied(
+def _not_applied(
     project: Project, selection: select_stage.Selection, work: pending.PendingImages | None
-) -> int:
-    """Return how many decisions of a review match nothing, without reading boxes needlessly."""
+) -> Sequence[ReviewRow]:
+    """Return the decisions of a review that match nothing, without reading boxes needlessly."""
     if work is not None:
         return work.boxes.review_not_applied
     if not decisions.changes_of(decisions.read(project.review_path)):
-        return 0
-    return len(pending.review_boxes(project, selection).not_applied)
+        return ()
+    return pending.review_boxes(project, selection).not_applied
 
 
 def _ids_to_free(project: Project, ledger: Ledger) -> set[str]:

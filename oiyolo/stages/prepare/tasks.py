@@ -12,12 +12,13 @@ from oiyolo.imagery.placement import place_boxes
 from oiyolo.openimages.selection import CORNERS, FLAG_COLUMNS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     import numpy.typing as npt
 
     from oiyolo.boxes import Boxes
     from oiyolo.imagery.placement import Fit
+    from oiyolo.label_errors.decisions import ReviewRow
     from oiyolo.label_errors.reviewed import ReviewedBoxes
     from oiyolo.project.keys import Config
     from oiyolo.project.ledger import Ledger
@@ -109,9 +110,9 @@ class SelectedBoxes:
         return self._reviewed.note(image_id)
 
     @property
-    def review_not_applied(self) -> int:
-        """Number of a reviewer's decisions that match no image or box."""
-        return len(self._reviewed.not_applied)
+    def review_not_applied(self) -> Sequence[ReviewRow]:
+        """A reviewer's decisions that match no image or box."""
+        return self._reviewed.not_applied
 
     def _rows(self, image_id: str) -> npt.NDArray[np.int64]:
         return np.asarray(self._rows_by_id.get(image_id, ()), dtype=np.int64)
