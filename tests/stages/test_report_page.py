@@ -178,6 +178,19 @@ def test_a_picture_opens_and_keys_lead_on(opened: Any) -> None:
     boxes.forEach((box) => box.click());
     return shown"""
     assert set(opened.execute_script(hide)) == {"none"}
+    cut_off = """
+    const drawing = document.querySelector(".stage svg");
+    const label = document.createElementNS("http://www.w3.org/2000/svg", "text");
+    label.setAttribute("x", drawing.viewBox.baseVal.width - 5);
+    label.textContent = "a long label";
+    const box = document.querySelector(".item svg").appendChild(label);
+    const left = new KeyboardEvent("keydown", {key: "ArrowLeft"});
+    document.querySelector("dialog").dispatchEvent(left);
+    const right = [...document.querySelectorAll(".stage text")].map((t) => t.getBBox())
+      .map((b) => b.x + b.width);
+    box.remove();
+    return right.filter((x) => x > drawing.viewBox.baseVal.width + 1);"""
+    assert opened.execute_script(cut_off) == []
     press(opened, "Escape")
     assert opened.execute_script("return document.querySelector('dialog').open") is False
     focused = "return document.activeElement.className"

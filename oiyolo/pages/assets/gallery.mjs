@@ -68,11 +68,21 @@ class Viewer {
     picture.append(...[...this.opener.children].map((child) => child.cloneNode(true)));
     picture.querySelector("img").loading = "eager";
     this.stage.replaceChildren(picture);
+    this.moveLabelsInside(picture.querySelector("svg"));
     const caption = item.querySelector(".caption").textContent;
     this.title.textContent = `${item.dataset.id}: ${caption} (${this.index + 1} of ${this.items.length})`;
     this.below.replaceChildren(...item.querySelector(".facts").cloneNode(true).childNodes);
     this.zoom = 1;
     this.resize();
+  }
+
+  // A long label of a box at the right edge would be cut off.
+  moveLabelsInside(drawing) {
+    const { width } = drawing.viewBox.baseVal;
+    for (const label of drawing.querySelectorAll("text")) {
+      const excess = label.getBBox().x + label.getBBox().width - width;
+      if (excess > 0) label.setAttribute("x", Math.max(0, label.getAttribute("x") - excess));
+    }
   }
 
   step(by) {
