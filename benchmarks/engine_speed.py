@@ -116,6 +116,8 @@ def write_run(work: Workload, train_list: Path, folder: Path) -> None:
 def train(program: Darknet, folder: Path, limit_s: float) -> Round:
     """Train for some time, but at least two iterations, and return how fast."""
     argv = train_command(program, data="n.data", cfg="n.cfg", weights=None, resume=False)
+    if program.engine == "torch":
+        argv = (*argv, "--compile", "never")
     argv = ("stdbuf", "-oL", *argv)
     times_s = []
     with (

@@ -7,8 +7,10 @@ The measurements share ``--minutes`` equally; a program is stopped by the clock,
 that it has completed count, without the first quarter. On the GPU, each program has the fewest
 subdivisions that fit into memory. The table has images per second, loading and log included, the
 share of the bare step's rate (``_bare_step.py``), and the GPU usage that nvidia-smi reports every
-second. The same numbers are in ``gpu.json`` in ``--folder``. The project must be split; it is not
-changed. Without a GPU, the script prints a message and exits with 1.
+second. ``--compiled`` adds the torch engine with a compiled network, for three more minutes each,
+because compiling takes more than one. The same numbers are in ``gpu.json`` in ``--folder``. The
+project must be split; it is not changed. Without a GPU, the script prints a message and exits with
+1.
 
 ``python benchmarks/gpu.py --self-check`` checks the script itself, with the darknet on PATH and a
 stand-in for nvidia-smi, so that it works on a machine without a GPU.
@@ -58,6 +60,8 @@ if TYPE_CHECKING:
 QUERY_FIELDS: Final = ("utilization.gpu", "memory.used", "power.draw")
 SAMPLE_INTERVAL_S: Final = 1.0
 _WARM_UP_SHARE: Final = 0.25
+_COMPILED: Final = "compiled torch"
+_COMPILED_S: Final = 180.0
 """Fraction of the iterations, during which memory is allocated and algorithms are selected."""
 _CPU_BATCH: Final = 4
 """Images of an iteration on a CPU, where a larger batch would not end in time."""
@@ -93,7 +97,7 @@ class Speed:
 
     Attributes:
         network: Name of the network.
-        program: "darknet", "torch" or "bare step".
+        program: "darknet", "torch", "compiled torch" or "bare step".
         device: "GPU" or "CPU".
         batch: Images per iteration.
         subdivisions: Parts of a batch.
@@ -179,6 +183,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=416, help="width and height of the input")
     parser.add_argument("--batch", type=int, default=64, help="images of an iteration on the GPU")
     parser.add_argument("--minutes", type=float, default=5.0, help="time of all measurements")
+    parser.add_argument("--compiled", action="store_true", help="add torch with compiled networks")
     parser.add_argument("--iterations", type=int, default=2000, help="most of a measurement")
     parser.add_argument("--gpu-darknet", help="darknet executable for CUDA; default: build one")
     parser.add_argument("--cpu-darknet", help="darknet executable for the CPU; default: build one")
@@ -203,8 +208,10 @@ def measure(options: argparse.Namespace, folder: Path) -> None:
     bench = prepare(options, folder)
     cases = cases_of(options.networks, set(bench.commands), has_torch=bool(torch_version()))
     clock, speeds = Clock(60 * options.minutes, len(cases)), list[Speed]()
-    for case in cases:
-        done = measure_case(bench, case, clock.next_share(), speeds)
+    extra = [Case(name, _COMPILED, "GPU") for name in options.networks if options.compiled]
+    for case in [*cases, *extra]:
+        seconds = _COMPILED_S if case in extra else clock.next_share()
+        done = measure_case(bench, case, seconds, speeds)
         print(f"{case.network}, {case.program}, {case.device}: {done.images_per_s:.1f} images/s "
               f"{done.note}", file=sys.stderr)  # fmt: skip
         speeds.append(done)
@@ -265,7 +272,7 @@ def measure_case(bench: Bench, case: Case, seconds: float, before: Sequence[Spee
     engine = [
         s for s in before if (s.network, s.program, s.device) == (case.network, "torch", "GPU")
     ]
-    if case.program == "bare step" and engine:
+    if case.program in {"bare step", _COMPILED} and engine:
         tries = [engine[0].subdivisions]
     speed = Speed(case.network, case.program, case.device, batch)
     for subdivisions in tries:
@@ -312,9 +319,10 @@ def run_case(bench: Bench, speed: Speed, seconds: float) -> tuple[bool, Speed]:
     """Run a program; return whether it had enough memory, and its speed."""
     if speed.program == "bare step":
         return run_bare_step(bench, speed, seconds)
-    if speed.program == "torch":
+    if speed.program != "darknet":
         program = torch_program(torch_version(), has_gpu=speed.device == "GPU")
-        options = ["--device", bench.torch_devices[speed.device]]
+        choice = "always" if speed.program == _COMPILED else "never"
+        options = ["--device", bench.torch_devices[speed.device], "--compile", choice]
     else:
         program, options = probe(Path(bench.commands[speed.device]), ""), []
     words = train_command(program, data="obj.data", cfg="bench.cfg", weights=None, resume=False)
@@ -584,6 +592,7 @@ def _check_whole_run(folder: Path) -> None:
         "20",
         "--folder",
         str(folder / "out"),
+        *(["--compiled"] if torch_version() else []),
     ]
     words += ["--gpu-darknet", darknet, "--cpu-darknet", darknet, "--gpu-device", "cpu"]
     without_gpu = subprocess.run(
@@ -603,7 +612,7 @@ def _check_whole_run(folder: Path) -> None:
     expected = [("darknet", "GPU", 8), ("darknet", "CPU", 4)]
     if torch_version():
         expected[1:1] = [("torch", "GPU", 8), ("bare step", "GPU", 8)]
-        expected += [("torch", "CPU", 4)]
+        expected += [("torch", "CPU", 4), ("compiled torch", "GPU", 8)]
     _check("programs", found, expected)
     _check("speeds", [speed["images_per_s"] > 0 for speed in speeds], [True] * len(speeds))
     _check("the project is not changed", _digests(project), before)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, Literal, cast
 
 from oiyolo.core.errors import InputFormError
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from oiyolo.networks.lint import ForkName
 
 FORKS: Final = ("alexeyab", "hank", "pjreddie")
+Choice = Literal["auto", "always", "never"]
+CHOICES: Final = ("auto", "always", "never")
 _NEEDED_KEYS: Final = ("train", "backup")
 
 
@@ -31,6 +33,8 @@ class Options:
         on_gpu: Whether the rules are those of the fork's build for the GPU.
         device: ``auto``, or a device of PyTorch.
         gpus: Numbers of the GPUs; empty for the first one. Each gets a process; on the CPU, too.
+        compilation: Whether to compile the network: "auto" for where that pays off, "always" or
+            "never".
         seed: Makes a training on the CPU reproducible; ``None`` for a random one.
         rank: Number of this process among those that train together.
         meeting_path: File through which these find each other; ``None`` in the first process.
@@ -44,6 +48,7 @@ class Options:
     on_gpu: bool = True
     device: str = "auto"
     gpus: tuple[int, ...] = ()
+    compilation: Choice = "auto"
     seed: int | None = None
     rank: int = 0
     meeting_path: Path | None = None
@@ -64,6 +69,9 @@ def parse(argv: Sequence[str]) -> Options:
     parser.add_argument("--fork", choices=FORKS, default="alexeyab", help="rules and file names")
     parser.add_argument("--cpu-rules", action="store_true", help="rules of the fork's CPU build")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
+    parser.add_argument(
+        "--compile", choices=CHOICES, default="auto", help="whether to compile the network"
+    )
     parser.add_argument("--seed", type=int, help="make a training on the CPU reproducible")
     parser.add_argument("--rank", type=int, default=0, help="set by the first of several processes")
     parser.add_argument("--meeting", type=Path, help="set by the first of several processes")
@@ -77,6 +85,7 @@ def parse(argv: Sequence[str]) -> Options:
         on_gpu=not given.cpu_rules,
         device=given.device,
         gpus=tuple(int(number) for number in given.gpus.split(",") if number),
+        compilation=given.compile,
         seed=given.seed,
         rank=given.rank,
         meeting_path=given.meeting,

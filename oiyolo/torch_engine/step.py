@@ -136,12 +136,17 @@ class Stepper:
         team: Team,
     ) -> None:
         self._compute, self._heads, self._optimizer = team.join(network), heads, optimizer
+        self._compiled: dict[tuple[int, int], Callable[[Tensor], list[Tensor]]] = {}
         self._form, self._scaler, self._should_stop = form, scaler, should_stop
         self._device = next(network.parameters()).device
         self._net = network.cfg.net
         self._batch = self._net.integer("batch", 1)
         self._team = team
         self._statistics = RollingStatistics(network, team)
+
+    def use(self, compute: Callable[[Tensor], list[Tensor]], size_wh: tuple[int, int]) -> None:
+        """Let a compiled network compute the outputs for a size of the input from now on."""
+        self._compiled[size_wh] = compute
 
     def step(
         self, iteration: int, batches: Iterator[Batch], parts: int, size_wh: tuple[int, int]
@@ -189,7 +194,7 @@ class Stepper:
         self, batch: Batch, size_wh: tuple[int, int], seen: int
     ) -> tuple[Tensor, list[HeadResult]]:
         with self._form.autocast(self._device):
-            raws = self._compute(batch.images)
+            raws = self._compiled.get(size_wh, self._compute)(batch.images)
         loss, results = _loss(self._heads, raws, batch, size_wh, seen)
         # DistributedDataParallel divides the sum of the gradients by the number of processes.
         share = self._team.size / self._batch
@@ -229,7 +234,7 @@ def choose_form(
     images = max(1, _TRIAL_PRODUCTS // max(1, products(network)))
     batch = batch.part(slice(images))
     forms = [REPRODUCIBLE, PLAIN, *([_BFLOAT16] if _has_bfloat16() else [])]
-    seconds = {form: _measure(network, heads, batch, size_wh, form) for form in forms}
+    seconds = {form: measure_passes(network, heads, batch, size_wh, form) for form in forms}
     network.load_state_dict(saved)
     network.zero_grad(set_to_none=True)
     return min(seconds, key=lambda form: seconds[form])
@@ -251,19 +256,37 @@ def form_on_gpu(capability: tuple[int, int], *, is_amd: bool) -> NumberForm:
     return _FLOAT16 if capability >= _VOLTA else PLAIN
 
 
-def _measure(
-    network: TorchNetwork, heads: Heads, batch: Batch, size_wh: tuple[int, int], form: NumberForm
+def measure_passes(
+    network: TorchNetwork,
+    heads: Heads,
+    batch: Batch,
+    size_wh: tuple[int, int],
+    form: NumberForm,
+    *,
+    compute: Callable[[Tensor], list[Tensor]] | None = None,
 ) -> float:
-    """Return the duration of the fastest of a few forward and backward passes, in seconds."""
+    """Return the duration of the fastest of a few forward and backward passes, in seconds.
+
+    Args:
+        network: The network, whose weights stay; its statistics and gradients do not.
+        heads: Its heads.
+        batch: The images.
+        size_wh: Their width and height in pixels.
+        form: How numbers are stored and computed with.
+        compute: What computes the network's outputs; by default the network itself.
+    """
+    device, compute = batch.images.device, network if compute is None else compute
     network.to(memory_format=form.memory_format)  # type: ignore[call-overload]
     batch = batch._replace(images=batch.images.contiguous(memory_format=form.memory_format))
     times_s: list[float] = []
     for _ in range(1 + _MAX_TRIALS):
         started_s = time.perf_counter()
-        with form.autocast(batch.images.device):
-            raws = network(batch.images)
+        with form.autocast(device):
+            raws = compute(batch.images)
         loss, _ = _loss(heads, raws, batch, size_wh, len(batch.images))
         loss.backward()  # type: ignore[no-untyped-call]
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
         times_s.append(time.perf_counter() - started_s)
         if sum(times_s[1:]) > _TRIALS_S:
             break

@@ -21,6 +21,7 @@ from oiyolo.darknet.program import data_file
 from oiyolo.networks import cfg as cfgs
 from oiyolo.networks.weights import check_weights
 from oiyolo.torch_engine.__main__ import main
+from oiyolo.torch_engine.compilation import Pace, pays_off
 from oiyolo.torch_engine.heads import Heads
 from oiyolo.torch_engine.loader import Loader
 from oiyolo.torch_engine.network import TorchNetwork
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from oiyolo.networks.lint import ForkName
+    from oiyolo.torch_engine.options import Choice
 
 CFG = """[net]
 width=32
@@ -121,6 +123,7 @@ def train(
     net: str = "",
     head: str = "",
     seed: int | None = 1,
+    compilation: Choice = "auto",
     on_text: Callable[[str], None] = lambda _: None,
 ) -> str:
     """Train the network of these tests; return the log."""
@@ -131,6 +134,7 @@ def train(
         weights_path=None if weights is None else folder / "weights" / weights,
         fork=fork,
         device="cpu",
+        compilation=compilation,
         seed=seed,
     )
     texts: list[str] = []
@@ -425,9 +429,131 @@ def test_a_gpu_without_enough_memory_is_reported_so_that_the_run_goes_on_with_le
     assert error.out_of_memory
 
 
+@pytest.fixture
+def chance_is_fixed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a training without a seed, whose network may be compiled, always be the same."""
+    monkeypatch.setattr("secrets.randbits", lambda _: 7)
+    monkeypatch.setattr("oiyolo.torch_engine.training.choose_form", lambda *_: REPRODUCIBLE)
+
+
+@pytest.mark.usefixtures("chance_is_fixed")
+def test_compiling_changes_nothing_but_the_time(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[tuple[int, ...]] = []
+
+    def compile_network(network: TorchNetwork, **_: object) -> Callable[..., list[torch.Tensor]]:
+        def compute(images: torch.Tensor) -> list[torch.Tensor]:
+            used.append(tuple(images.shape[2:]))
+            return network(images)  # type: ignore[no-any-return]
+
+        return compute
+
+    monkeypatch.setattr("torch.compile", compile_network)
+    train(folder, 140, head="random=1", fork="alexeyab", seed=None)
+    before = final(folder)
+    assert used == []  # the rest of the training would be shorter
+    log = train(folder, 140, head="random=1", fork="alexeyab", seed=None, compilation="always")
+    assert final(folder) == before
+    sizes = set(used)
+    assert len(sizes) == 2
+    assert all(f"Compiling the network for {width}x{height}" in log for height, width in sizes)
+    parts_per_iteration = 2
+    assert len(used) > 140 * parts_per_iteration
+    train(folder, 140, seed=1, compilation="always")
+    assert log.count("Compiled in") == 2
+    (folder / "train_log.txt").write_text(log)
+    assert len(read_log(folder / "train_log.txt").iterations) == 140
+
+
+@pytest.mark.usefixtures("chance_is_fixed")
+def test_a_network_that_cannot_be_compiled_is_trained_all_the_same(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(folder, 4, seed=None)
+    before = final(folder)
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("no C++ compiler\nand more")
+
+    monkeypatch.setattr("torch.compile", fail)
+    log = train(folder, 4, seed=None, compilation="always")
+    assert "Not compiled, and training goes on without: no C++ compiler\n" in log
+    assert log.count("Compiling") == 1
+    assert final(folder) == before
+
+
+@pytest.mark.usefixtures("chance_is_fixed")
+def test_a_compiled_network_that_is_no_faster_is_not_used(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    durations = iter([1.0, 1.0])
+    monkeypatch.setattr(
+        "oiyolo.torch_engine.compilation.measure_passes", lambda *_, **__: next(durations)
+    )
+    monkeypatch.setattr("oiyolo.torch_engine.compilation._WARM_UP", 1)
+    monkeypatch.setattr("oiyolo.torch_engine.compilation.pays_off", lambda left_s, _: left_s > 0)
+    monkeypatch.setattr("torch.compile", lambda *_, **__: stop_now)  # it would fail if used
+    log = train(folder, 5, seed=None)
+    assert "but that is no faster (1.00 times): not used" in log
+    assert log.index("\n2: ") < log.index("Saving weights") < log.index("Compiling")
+
+
+def test_the_first_iterations_do_not_count_for_the_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now_s[0])
+    pace = Pace(100)
+    seconds = []
+    for iteration in range(100, 140):
+        seconds.append(pace.seconds(iteration))
+        now_s[0] += 5.0 if iteration < 105 else 0.25
+    assert all(map(math.isnan, seconds[:20]))
+    assert seconds[20:] == [0.25] * 20
+    pace.restart(140)
+    assert math.isnan(pace.seconds(140))
+
+
+def test_compiling_pays_off_if_the_rest_is_long() -> None:
+    assert not pays_off(120, 1)  # never a minute of warm-up in a run of two
+    assert not pays_off(600, 1)
+    assert pays_off(1_200, 1)
+    assert not pays_off(1_200, 10)
+    assert pays_off(3 * 3_600, 10)
+    assert not pays_off(math.nan, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("chance_is_fixed")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of PyTorch, about itself
+@pytest.mark.skipif(shutil.which("g++") is None, reason="PyTorch compiles with g++")
+def test_a_compiled_network_trains_as_the_same_network_does(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Dropout draws the same numbers then.
+    monkeypatch.setattr("torch._inductor.config.fallback_random", True)
+    net = "ema_alpha=.9\n"
+    train(folder, 6, fork="alexeyab", seed=None, net=net)
+    expected = {name: _numbers(path) for name, path in _weights(folder)}
+    log = train(folder, 6, fork="alexeyab", seed=None, net=net, compilation="always")
+    assert "times as fast without loading" in log, log
+    found = {name: _numbers(path) for name, path in _weights(folder)}
+    assert expected.keys() == found.keys()
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], values, rtol=1e-3, atol=1e-4)
+
+
+def _weights(folder: Path) -> list[tuple[str, Path]]:
+    return [(path.name, path) for path in sorted((folder / "weights").glob("*.weights"))]
+
+
+def _numbers(path: Path) -> Any:
+    return np.frombuffer(path.read_bytes()[20:], dtype="<f4")
+
+
 def test_the_command_line_is_darknets() -> None:
     words = ["detector", "train", "a.data", "b.cfg", "c.weights", "-clear", "-gpus", "1"]
-    options = parse([*words, "-dont_show", "--fork", "hank", "--cpu-rules", "--seed", "7"])
+    more = ["--cpu-rules", "--seed", "7", "--compile", "never"]
+    options = parse([*words, "-dont_show", "--fork", "hank", *more])
     assert (options.clear, options.gpus, options.fork) == (True, (1,), "hank")
-    assert (options.on_gpu, options.seed) == (False, 7)
+    assert (options.on_gpu, options.seed, options.compilation) == (False, 7, "never")
     assert str(options.weights_path) == "c.weights"
