@@ -62,7 +62,7 @@ class Pace:
         self.restart(iteration)
 
     def restart(self, iteration: int) -> None:
-        """Measure anew, after a pause or a change."""
+        """Measure again from here, after a pause or a change."""
         self._first, self._started_s = iteration + _WARM_UP, math.nan
 
     def seconds(self, iteration: int) -> float:

@@ -75,7 +75,7 @@ ADAPTERS = {
     "torch": {
         f"torch_engine/{name}.py"
         for name in (
-            *("box_math", "heads", "loader", "network", "optimizer", "parallel"),
+            *("box_math", "compilation", "heads", "loader", "network", "optimizer", "parallel"),
             *("region_deltas", "render", "saving", "sidecar", "step", "targets", "training"),
             *("validation", "weights_io", "yolo_deltas"),
         )
