@@ -343,11 +343,12 @@ def run_case(bench: Bench, speed: Speed, seconds: float) -> tuple[bool, Speed]:
             note = f"fewer than 2 iterations in {seconds:.0f} s"
         elif not note:
             note = process.describe_exit(code)
+    is_as_wanted = speed.program != _COMPILED or log.compilation.startswith("Compiled")
     return not log.is_out_of_memory, replace(
         speed,
         iterations=len(times),
-        images_per_s=images_per_s(times, speed.batch),
-        note=note,
+        images_per_s=images_per_s(times, speed.batch) if is_as_wanted else math.nan,
+        note=note or log.compilation,
     )
 
 
@@ -361,6 +362,7 @@ class TrainingLog:
     Attributes:
         iterations: Number and time of each iteration.
         is_out_of_memory: Whether the program reported that.
+        compilation: What it said of compiling the network; empty if nothing.
         last_line: The last line that it printed.
     """
 
@@ -369,11 +371,14 @@ class TrainingLog:
         self._reader = LiveReader()
         self.iterations: list[tuple[int, float]] = []
         self.is_out_of_memory = False
+        self.compilation = ""
         self.last_line = ""
 
     def on_line(self, _: str, line: bytes) -> None:
         """Note what a line says."""
         self.last_line = line.decode(errors="replace").strip() or self.last_line
+        if self.last_line.startswith(("Compiled in", "Not compiled")):
+            self.compilation = self.last_line
         for event in self._reader(line):
             if isinstance(event, IterationStats):
                 self.iterations.append((event.iteration, time.monotonic()))

@@ -834,7 +834,7 @@ _add(
 _add("status", "Show how many images are in each state.", changes=False)
 _add(
     "stop",
-    "Stop a training in progress; `oiyolo train` resumes it.",
+    "Stop a training in progress, which can be resumed.",
     _option("--run", metavar="NAME", help="Name of the run.  [default: the one in training]"),
 )
 _add(

@@ -100,9 +100,14 @@ def changes_of(rows: Iterable[ReviewRow]) -> list[ReviewRow]:
     return [row for row in rows if row.decision not in {"", KEEP}]
 
 
-def bare(row: ReviewRow) -> ReviewRow:
-    """Return a row without what a detector said: only the decision and what it is about."""
-    return replace(row, kind="", score=0.0, reason="")
+def effective(rows: Iterable[ReviewRow]) -> list[ReviewRow]:
+    """Return what decides the dataset: equal lists have the same effect.
+
+    These are the decisions that change it, with the file's precision and without what a detector
+    said, in an order that does not depend on that of the file.
+    """
+    bare = [replace(row, kind="", score=0.0, reason="") for row in changes_of(rows)]
+    return [from_cells(cells, "") for cells in sorted(map(to_cells, bare))]
 
 
 def write(path: Path, rows: Iterable[ReviewRow]) -> None:

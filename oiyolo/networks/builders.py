@@ -262,6 +262,16 @@ def anchors_of(cfg: Cfg) -> Sizes:
     return np.array(first, dtype=np.float64).reshape(-1, 2)
 
 
+def network_path(network: str, base: Path) -> str:
+    """Return ``[train] network`` as the functions here take it: a name, or an absolute path.
+
+    Args:
+        network: A network's name, or the path of a ``.cfg``.
+        base: Folder that a relative path starts from.
+    """
+    return str(base / Path(network).expanduser()) if network.endswith(CFG_SUFFIX) else network
+
+
 def default_schedule(
     network: str,
     *,

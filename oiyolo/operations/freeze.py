@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from typing import Literal
 
+    from oiyolo.label_errors.decisions import ReviewRow
     from oiyolo.project.ledger import Ledger
     from oiyolo.project.project import Project, ProjectLike
     from oiyolo.stages.select import Selection
@@ -152,11 +153,30 @@ def lock_of(project: Project) -> DatasetLock:
         files={name: files.sha256_of(project.dataset_folder / name) for name in _FILES},
         images=images,
         imports={n: record.format for n, record in project.imports().items()},
-        review=[
-            decisions.bare(row)
-            for row in decisions.changes_of(decisions.read(project.review_path))
-            if row.image_id in split_by_id
-        ],
+        review=_decisions(project, selection, split_by_id),
+    )
+
+
+def _decisions(
+    project: Project, selection: Selection, split_by_id: Mapping[str, str]
+) -> list[ReviewRow]:
+    """Return the decisions about labels that the labels of the images are the result of.
+
+    Raises:
+        UsageError: Decisions in ``data/review.csv`` are not applied yet.
+    """
+    if not prepare_stage.is_review_applied(project):
+        raise UsageError(
+            "the decisions about labels changed since the images were prepared",
+            where=str(project.review_path),
+            remedy="Run `oiyolo split` first",
+        )
+    rows = decisions.changes_of(decisions.read(project.review_path))
+    if not rows:
+        return []
+    left_out = prepare_stage.reviewed_boxes(project, selection).not_applied
+    return decisions.effective(
+        row for row in rows if row.image_id in split_by_id and row not in left_out
     )
 
 

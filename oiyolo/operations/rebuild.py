@@ -197,8 +197,8 @@ def _check_decisions(project: Project, lock: DatasetLock) -> None:
     ids, known = {image.image_id for image in lock.images}, set(lock.review)
     own = [
         row
-        for row in decisions.changes_of(decisions.read(project.review_path))
-        if row.image_id in ids and decisions.bare(row) not in known
+        for row in decisions.effective(decisions.read(project.review_path))
+        if row.image_id in ids and row not in known
     ]
     if own:
         raise UsageError(
@@ -213,7 +213,7 @@ def _check_decisions(project: Project, lock: DatasetLock) -> None:
 def record_decisions(project: Project, lock: DatasetLock) -> None:
     """Add the lock's decisions about labels to the project's; takes the dataset's lock."""
     before = decisions.read(project.review_path)
-    known = set(map(decisions.bare, before))
+    known = set(decisions.effective(before))
     new = [row for row in lock.review if row not in known]
     if new:
         with project.data_lock("run"):

@@ -56,7 +56,7 @@ class Stopped(Result):
     def __str__(self) -> str:
         if self.run is None:
             return "stop: nothing to do; no run is being trained"
-        resume = "" if self.run.state == FINISHED else "; `oiyolo train` resumes it"
+        resume = "" if self.run.state == FINISHED else f"; `{self.run.train_command}` resumes it"
         return f"{self.run.name}: {self.outcome}{resume} ({self.run.weights_folder})"
 
 

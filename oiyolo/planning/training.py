@@ -76,8 +76,7 @@ def plan_training(
     """
     options = project.config.train
     network = options.network
-    if network.endswith(builders.CFG_SUFFIX):
-        network = str(project.folder / Path(network).expanduser())
+    network = builders.network_path(network, project.folder)
     size_wh = project.config.images.size if isinstance(options.size_wh, str) else options.size_wh
     numbers = {name: getattr(options, name) for name in ("max_batches", "batch", "subdivisions")}
     schedule = builders.default_schedule(

@@ -11,6 +11,9 @@ from __future__ import annotations
 import contextlib
 import math
 import time
+import traceback
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -28,6 +31,9 @@ if TYPE_CHECKING:
     from oiyolo.torch_engine.options import Choice
     from oiyolo.torch_engine.step import NumberForm
 
+ERROR_PATH: Final = Path("compilation_error.txt")
+"""Why the network could not be compiled; in the run's folder."""
+_PASSES: Final = 2
 _WARM_UP: Final = 10
 """Iterations that are slower than others, and iterations whose duration tells that of the rest."""
 _COMPILE_S: Final = 60.0
@@ -102,7 +108,7 @@ class Compiler:
         write: Callable[[str], None],
     ) -> None:
         self._network, self._heads, self._form = network, heads, form
-        self._left = set(sizes_wh)
+        self._left, self._size_count = set(sizes_wh), len(sizes_wh)
         self._choice, self._trial_batch, self._write = choice, trial_batch, write
         self._is_given_up = choice == "never"
         if not self._is_given_up:
@@ -118,7 +124,7 @@ class Compiler:
         """
         if self._is_given_up or size_wh not in self._left:
             return False
-        return self._choice == "always" or pays_off(remaining_s, len(self._left))
+        return self._choice == "always" or pays_off(remaining_s, self._size_count)
 
     def compile(self, size_wh: tuple[int, int]) -> Callable[[Tensor], list[Tensor]] | None:
         """Return the compiled network for a size; ``None`` if it is not faster or impossible.
@@ -137,9 +143,12 @@ class Compiler:
             with _unchanged(self._network):
                 compiled, speedup = self._try(size_wh)
         except Exception as error:  # noqa: BLE001  (whatever a compiler may raise)
-            problem = str(error).strip().partition("\n")[0] or type(error).__name__
-            self._write(f"Not compiled, and training goes on without: {problem}\n")
+            # Not in the log, where the supervisor would take it for an error of the training.
+            ERROR_PATH.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+            self._write(f"Not compiled, and training goes on without: see {ERROR_PATH}\n")
             self._is_given_up = True
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()  # it may have been too little memory
             return None
         took = f"Compiled in {time.monotonic() - started_s:.0f} s"
         if self._choice == "auto" and speedup < _MIN_SPEEDUP:
@@ -151,25 +160,34 @@ class Compiler:
 
     def _try(self, size_wh: tuple[int, int]) -> tuple[Callable[[Tensor], list[Tensor]], float]:
         """Return the compiled network, and how many times as fast its passes are."""
-        batch = self._trial_batch(size_wh)
-        as_is_s = measure_passes(self._network, self._heads, batch, size_wh, self._form)
+        measure = partial(
+            measure_passes,
+            self._network,
+            self._heads,
+            self._trial_batch(size_wh),
+            size_wh,
+            self._form,
+            passes=_PASSES,
+        )
+        as_is_s = measure()
         config: Any = torch._dynamo.config  # noqa: SLF001  (where PyTorch documents it)
         config.cache_size_limit = max(config.cache_size_limit, _MAX_GRAPHS)
         compiled: Any = torch.compile(self._network, dynamic=False)
-        compiled_s = measure_passes(
-            self._network, self._heads, batch, size_wh, self._form, compute=compiled
-        )
-        return compiled, as_is_s / compiled_s
+        compiled_s = measure(compute=compiled)
+        # The loader was busy when the first was measured.
+        return compiled, min(as_is_s, measure()) / compiled_s
 
 
 @contextlib.contextmanager
 def _unchanged(network: TorchNetwork) -> Iterator[None]:
-    """Restore weights, statistics and the random state after the block, and clear gradients."""
-    saved = {name: value.clone() for name, value in network.state_dict().items()}
-    devices = [value.device for value in saved.values() if value.device.type == "cuda"][:1]
+    """Restore statistics and the random state after the block, and clear the gradients."""
+    buffers = list(network.buffers())
+    saved = [buffer.clone() for buffer in buffers]
+    device = next(network.parameters()).device
     try:
-        with torch.random.fork_rng(devices):
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
             yield
     finally:
-        network.load_state_dict(saved)
+        for buffer, value in zip(buffers, saved, strict=True):
+            buffer.copy_(value)
         network.zero_grad(set_to_none=True)

@@ -113,6 +113,7 @@ class Training:
         self._saver = Saver(lambda path: write(f"Saving weights to {path}\n"))
         self._log = _Log(options.fork, self._batch, self._max_batches, write)
         self._stop_signal = 0
+        self._is_compiling = False
 
     def run(self) -> int:
         """Train up to the last iteration, or until SIGTERM or SIGINT, and save the weights.
@@ -211,14 +212,19 @@ class Training:
             is_possible = self._options.seed is None and form.dtype == torch.float32
         else:
             is_possible = self._device.type == "cuda"
-        rest = range(self._iteration, self._max_batches)
+        # If an earlier process died while it compiled, this one would die of it as well.
+        has_failed = self._state is not None and self._state.get("compiling", False)
+        choice = self._options.compilation
+        if not is_possible or has_failed or self._team.size > 1:
+            choice = "never"
+        rest = range(self._iteration, self._max_batches) if choice != "never" else range(0)
         part = self._batch // self._parts
         return Compiler(
             self._network,
             self._heads,
             form,
             sizes_wh={self._size_at(iteration) for iteration in rest[::ITERATIONS_PER_SIZE]},
-            choice=self._options.compilation if is_possible and self._team.size == 1 else "never",
+            choice=choice,
             trial_batch=lambda size_wh: _trial_batch(part, size_wh, self._device),
             write=self._write,
         )
@@ -226,13 +232,16 @@ class Training:
     def _compile_if_due(self, size_wh: tuple[int, int]) -> None:
         pace_s = self._pace.seconds(self._iteration)
         remaining_s = (self._max_batches - self._iteration) * pace_s
-        if not self._compiler.is_due(size_wh, remaining_s):
+        if self._stop_signal or not self._compiler.is_due(size_wh, remaining_s):
             return
         self._log.flush()
         if self._log.average is not None:
-            self._save_last()  # in case the program is killed meanwhile
+            self._is_compiling = True
+            self._save_last()  # a signal ends the program at once while it compiles
             self._saver.wait()
-        compiled = self._compiler.compile(size_wh)
+            self._is_compiling = False
+        with _default_signals():
+            compiled = self._compiler.compile(size_wh)
         if compiled is not None:
             self._stepper.use(compiled, size_wh)
         self._pace.restart(self._iteration)
@@ -330,6 +339,7 @@ class Training:
             "moving": HostCopy(self._moving.values),
             "scaler": self._scaler.state_dict(),
             "random": torch.get_rng_state(),
+            "compiling": self._is_compiling,
         }
 
     def _choose_seed(self) -> int:
@@ -445,7 +455,7 @@ class _Log:
 
 
 @contextlib.contextmanager
-def _signals(handle: Callable[[int, object], None]) -> Iterator[None]:
+def _signals(handle: Callable[[int, object], None] | signal.Handlers) -> Iterator[None]:
     """Have SIGTERM and SIGINT handled, as far as this is the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -457,6 +467,11 @@ def _signals(handle: Callable[[int, object], None]) -> Iterator[None]:
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
+
+
+def _default_signals() -> contextlib.AbstractContextManager[None]:
+    """Return a context in which SIGTERM and SIGINT end the program at once."""
+    return _signals(signal.SIG_DFL)
 
 
 def _device(options: Options) -> torch.device:

@@ -167,8 +167,7 @@ def make_plan(
             not support; the message has the line.
     """
     network = options.network
-    if network.endswith(builders.CFG_SUFFIX):
-        network = str(base / Path(network).expanduser())
+    network = builders.network_path(network, base)
     named = builders.find_network(network)
     if named is not None and darknet.fork.name not in named.forks:
         raise UsageError(

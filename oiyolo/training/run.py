@@ -190,6 +190,11 @@ class Run:
         return int(self.record.get("half", 0))
 
     @property
+    def train_command(self) -> str:
+        """The command that trains it, and resumes it if it is not finished."""
+        return "oiyolo review --cross-fit" if self.half else "oiyolo train"
+
+    @property
     def started_record(self) -> dict[str, Any]:
         """The record with network, max_batches and darknet, which every run has from its start.
 
@@ -258,6 +263,8 @@ class Run:
         """
         path = self.folder / f"{split}.txt"
         remedy = "Run `oiyolo train`, which writes the list again"
+        if self.half:
+            remedy = f"Delete {self.folder}, and run `{self.train_command}` again"
         ids = lists.read_ids(path, remedy=remedy)
         expected = self.record.get("list_fingerprints", {}).get(split)
         if expected is not None and expected != fingerprint_of_images(ids):

@@ -37,7 +37,7 @@ SPLIT_RECIPE: Final = "data/dataset/.split-from.json"
 _RECORD: Final = "run.json"
 """Without this file no command takes a folder for a run."""
 _FOLDERS: Final = ("data/selection", "data/dataset")
-_RECORDS: Final = ("data/withdrawn.csv", "data/review.csv")
+_RECORDS: Final = ("data/withdrawn.csv", "data/review.csv", "data/review/summary.json")
 _IMPORTS: Final = "data/imports"
 _IMPORT_FILES: Final = (imports.IMAGES, imports.BOXES, imports.PROBLEMS, imports.RECORD)
 _SEGMENT: Final = r"[A-Za-z0-9_][A-Za-z0-9._+=@,-]*"

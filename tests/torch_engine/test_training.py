@@ -474,20 +474,24 @@ def test_a_network_that_cannot_be_compiled_is_trained_all_the_same(
     before = final(folder)
 
     def fail(*_: object, **__: object) -> None:
-        raise RuntimeError("no C++ compiler\nand more")
+        raise RuntimeError("CUDA out of memory: no C++ compiler\nand more")
 
     monkeypatch.setattr("torch.compile", fail)
     log = train(folder, 4, seed=None, compilation="always")
-    assert "Not compiled, and training goes on without: no C++ compiler\n" in log
+    assert "Not compiled, and training goes on without: see compilation_error.txt\n" in log
+    assert "no C++ compiler" in (folder / "compilation_error.txt").read_text()
     assert log.count("Compiling") == 1
     assert final(folder) == before
+    # The supervisor would take an error in the log for one of the training.
+    events = [event for line in log.encode().splitlines() for event in LiveReader()(line)]
+    assert not any(isinstance(event, ErrorReported) for event in events)
 
 
 @pytest.mark.usefixtures("chance_is_fixed")
 def test_a_compiled_network_that_is_no_faster_is_not_used(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    durations = iter([1.0, 1.0])
+    durations = iter([1.1, 1.0, 1.0])
     monkeypatch.setattr(
         "oiyolo.torch_engine.compilation.measure_passes", lambda *_, **__: next(durations)
     )
@@ -497,6 +501,28 @@ def test_a_compiled_network_that_is_no_faster_is_not_used(
     log = train(folder, 5, seed=None)
     assert "but that is no faster (1.00 times): not used" in log
     assert log.index("\n2: ") < log.index("Saving weights") < log.index("Compiling")
+
+
+@pytest.mark.usefixtures("chance_is_fixed")
+def test_a_program_that_dies_of_compiling_does_not_try_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("oiyolo.torch_engine.compilation._WARM_UP", 1)
+    monkeypatch.setattr("oiyolo.torch_engine.compilation.pays_off", lambda left_s, _: left_s > 0)
+    handlers = []
+
+    def die(*_: object, **__: object) -> None:
+        handlers.append(signal.getsignal(signal.SIGTERM))
+        raise _Killed
+
+    monkeypatch.setattr("torch.compile", die)
+    with pytest.raises(_Killed):
+        train(folder, 6, seed=None)
+    assert handlers == [signal.SIG_DFL]  # a stop need not wait
+    log = train(folder, 6, seed=None, weights="network.backup")
+    assert "\n3: " in log
+    assert "\n2: " not in log
+    assert "Compiling" not in log
 
 
 def test_the_first_iterations_do_not_count_for_the_pace(monkeypatch: pytest.MonkeyPatch) -> None:

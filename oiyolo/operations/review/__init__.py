@@ -164,13 +164,14 @@ def review(
     if dry_run:
         decisions.read(opened.review_path)
         actions = [
-            *(halves.planned_actions(opened) if cross_fit else ()),
+            *(halves.planned_actions(opened, judge=target) if cross_fit else ()),
             *_judge_actions(opened, target, cross_fit=cross_fit),
             f"write {opened.review_path}, {path} and {summary.NAME} next to it",
         ]
         return Plan("review", [*actions, *(["serve the page until Ctrl-C"] if serve else [])])
-    decisions.read(opened.review_path)  # before a long training
-    runs = halves.train_halves(opened) if cross_fit else []
+    decisions.read(opened.review_path)  # before a long training, as the next line
+    _judge_actions(opened, target, cross_fit=cross_fit)
+    runs = halves.train_halves(opened, judge=target) if cross_fit else []
     with opened.data_lock("review"):
         searched, rows, shapes = _search(opened, target, runs, limit)
         shown = list(zip(rows, shapes[:_SHOWN], strict=False))  # not the rows of the user's own

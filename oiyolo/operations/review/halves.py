@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 from oiyolo.core.results import pluralize
 from oiyolo.darknet import lists
-from oiyolo.project.value_types import AUTO
+from oiyolo.networks import builders
+from oiyolo.project.ledger import SPLITS
 from oiyolo.stages import evaluate as evaluate_stage
 from oiyolo.stages import prepare as prepare_stage
 from oiyolo.stages import split as split_stage
@@ -32,19 +33,23 @@ _MAX_NEW: Final = 0.1
 """Share of train that neither detector was trained on, above which they are trained again."""
 
 
-def train_halves(project: Project) -> list[Run]:
+def train_halves(project: Project, *, judge: Run | None) -> list[Run]:
     """Return two finished runs, each trained on the half of train that the other has not seen.
 
     Earlier ones are used again while they have the network and the number of iterations of
-    ``[train]``, no image was learned by both, and at most a tenth of train is new. Unfinished ones
+    ``[train]``, no image was seen by both, and at most a tenth of train is new. Unfinished ones
     are resumed.
+
+    Args:
+        project: The project.
+        judge: The run that judges valid and test; ``None`` if the first of these runs does.
 
     Raises:
         UsageError: Train cannot be divided, or an option of the training is wrong.
         DarknetError: A training failed.
         LockedError: Another process trains a half.
     """
-    if runs := _usable_runs(project):
+    if runs := _usable_runs(project, judge):
         _log.info("review: %s have not seen the images that they judge", _names(runs))
         return runs
     runs = []
@@ -54,14 +59,14 @@ def train_halves(project: Project) -> list[Run]:
     return runs
 
 
-def planned_actions(project: Project) -> list[str]:
+def planned_actions(project: Project, *, judge: Run | None) -> list[str]:
     """Return what ``train_halves`` and ``scored_train`` would do, in words."""
     count = len(split_stage.image_paths(project, "train"))
-    judge = f"run both on the {pluralize(count, 'image')} of train, each on those it has not seen"
-    if runs := _usable_runs(project):
-        return [f"use {_names(runs)} again", judge]
+    score = f"run both on the {pluralize(count, 'image')} of train, each on those it has not seen"
+    if runs := _usable_runs(project, judge):
+        return [f"use {_names(runs)} again", score]
     plans = {h: train_stage.train(replace(project, half=h), dry_run=True) for h in HALVES}
-    return [*(_training_action(half, plan) for half, plan in plans.items()), judge]
+    return [*(_training_action(half, plan) for half, plan in plans.items()), score]
 
 
 def _training_action(half: int, plan: Plan) -> str:
@@ -85,7 +90,7 @@ def scored_train(project: Project, runs: Sequence[Run]) -> list[Scored]:
     """
     first, second = runs
     ids = lists.ids_of(split_stage.image_paths(project, "train"))
-    seen_by_first = set(first.image_ids("train"))
+    seen_by_first = evaluate_stage.seen_ids(first, "train")
     parts = [
         (first, [i for i in ids if i not in seen_by_first]),
         (second, [i for i in ids if i in seen_by_first]),
@@ -97,34 +102,57 @@ def scored_train(project: Project, runs: Sequence[Run]) -> list[Scored]:
     ]
 
 
-def _usable_runs(project: Project) -> list[Run] | None:
+def _usable_runs(project: Project, judge: Run | None) -> list[Run] | None:
     """Return two earlier runs that can judge train; ``None`` if some must be trained."""
     runs = []
     for half in HALVES:
-        finished = [
-            run for run in runs_in(project.runs_folder, half=half) if _is_usable(project, run)
-        ]
+        finished = [r for r in runs_in(project.runs_folder, half=half) if _is_usable(project, r)]
         if not finished:
             return None
         runs.append(finished[-1])
-    first, second = (set(run.image_ids("train")) for run in runs)
+    first, second = (evaluate_stage.seen_ids(run, "train") for run in runs)
     ids = set(lists.ids_of(split_stage.image_paths(project, "train")))
     is_new = len(ids - first - second) > _MAX_NEW * len(ids)
-    return None if is_new or ids & first & second else runs
+    if is_new or ids & first & second:
+        return None
+    if judge is None:
+        for name in SPLITS[1:]:
+            own = lists.ids_of(split_stage.image_paths(project, name))
+            if evaluate_stage.seen_ids(runs[0], name).intersection(own):
+                return None
+    return runs
 
 
 def _is_usable(project: Project, run: Run) -> bool:
-    record, options = run.record, project.config.train
+    """Return whether a half is finished, and is as ``[train]`` and the dataset would make it."""
+    record, weights = run.record, weights_of(run)
     made_from = record.get("made_from") or {}
-    iterations = record.get("max_batches")
     return (
         record.get("state") == FINISHED
-        and record.get("network") == Path(options.network).stem
-        and options.max_batches in {iterations, AUTO}
+        and record.get("network") == Path(project.config.train.network).stem
         and record.get("classes") == list(split_stage.load_lists(project).class_names)
         and made_from.get("images") == prepare_stage.prepared_options(project)
-        and weights_of(run) is not None
+        and _is_long_enough(project, run, record.get("max_batches", 0))
+        and weights is not None
+        and weights.path == run.final_weights_path  # intact, or else it is resumed
     )
+
+
+def _is_long_enough(project: Project, run: Run, iterations: int) -> bool:
+    """Return whether a half has the number of iterations that ``[train]`` gives it.
+
+    With ``auto``, that number depends on the number of images, and a few less are no reason to
+    train again.
+    """
+    wanted = project.config.train.max_batches
+    if isinstance(wanted, int):
+        return iterations == wanted
+    schedule = builders.default_schedule(
+        builders.network_path(project.config.train.network, project.folder),
+        class_count=len(split_stage.load_lists(project).class_names),
+        image_count=len(set(run.image_ids("train"))),
+    )
+    return iterations >= (1 - _MAX_NEW) * schedule.max_batches
 
 
 def _names(runs: Sequence[Run]) -> str:

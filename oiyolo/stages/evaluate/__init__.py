@@ -20,7 +20,8 @@ from oiyolo.project.project import open_project
 from oiyolo.stages import split as split_stage
 from oiyolo.stages.evaluate import baseline as baseline_scores
 from oiyolo.stages.evaluate import checkpoints, compare, inputs, run_scores
-from oiyolo.stages.evaluate.inputs import true_rows as true_rows  # for other commands
+from oiyolo.stages.evaluate.inputs import seen_ids as seen_ids  # for other commands
+from oiyolo.stages.evaluate.inputs import true_rows as true_rows  # likewise
 from oiyolo.stages.evaluate.kept_detections import Scored as Scored  # for other commands
 from oiyolo.stages.evaluate.kept_detections import choose_weights
 from oiyolo.stages.evaluate.run_scores import scored_splits as scored_splits  # likewise

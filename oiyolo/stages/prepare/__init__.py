@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, TypedDict, get_args, overload
 
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from oiyolo.label_errors.decisions import ReviewRow
+    from oiyolo.label_errors.reviewed import ReviewedBoxes
     from oiyolo.project.keywords import ImagesKeywords
     from oiyolo.project.ledger import Counts, Ledger
     from oiyolo.project.project import Project, ProjectLike
@@ -55,6 +56,7 @@ STAGE: Final = originals.STAGE
 _RECORD_EVERY: Final = 32
 _SHOWN_IMAGES: Final = 8
 _SHOWN_DECISIONS: Final = 5
+_REVIEW: Final = "the review"
 
 
 @dataclass(frozen=True)
@@ -327,7 +329,7 @@ def _recipe(
     return {
         "options": image_options(project.config),
         "selection": selection.fingerprint,
-        "the review": _review_fingerprint(project),
+        _REVIEW: _review_fingerprint(project),
         "the set of prepared images": staleness.fingerprint(ledger.ids(*PREPARED_STATES)),
         "the way of preparing": METHOD_VERSION,
         "version": __version__,
@@ -336,13 +338,19 @@ def _recipe(
 
 def _review_fingerprint(project: Project) -> str:
     """Return the digest of the decisions in ``data/review.csv``; empty without any."""
-    rows = decisions.changes_of(decisions.read(project.review_path))
-    return staleness.fingerprint([asdict(row) for row in rows]) if rows else ""
+    rows = decisions.effective(decisions.read(project.review_path))
+    return staleness.fingerprint([decisions.to_cells(row) for row in rows]) if rows else ""
 
 
-def reviewed_boxes(project: Project, selection: select_stage.Selection) -> pd.DataFrame:
+def is_review_applied(project: Project) -> bool:
+    """Return whether the labels are those that the decisions in ``data/review.csv`` lead to."""
+    saved = records.find_intact(project.dataset_folder / RECIPE_FILE, dict[str, Any]) or {}
+    return bool(saved.get(_REVIEW, "") == _review_fingerprint(project))
+
+
+def reviewed_boxes(project: Project, selection: select_stage.Selection) -> ReviewedBoxes:
     """Return the selected boxes after review, in the order of ``data/dataset/boxes.csv``."""
-    return pending.review_boxes(project, selection).boxes
+    return pending.review_boxes(project, selection)
 
 
 def run(project: Project, *, postpones: bool = False) -> Prepared:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from oiyolo.core import files, records
@@ -29,6 +28,7 @@ from oiyolo.training.run import FINISHED, runs_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from oiyolo.project.ledger import Counts
     from oiyolo.project.project import Project
@@ -326,7 +326,7 @@ class SuspectedErrors:
         rows: Rows of the file, with a heading.
         searched: Which images were searched, and who judged them, in words; empty if unknown.
         first: Pictures of the most certain errors, as far as their images are there; the URLs are
-            paths.
+            names of files in ``data/dataset/obj``.
     """
 
     rows: Sequence[tuple[str, ...]]
@@ -396,7 +396,7 @@ def _suspected(project: Project) -> SuspectedErrors | None:
         path = project.objects_folder / item.url
         if path.is_file() and total_bytes + path.stat().st_size <= _MAX_SUSPECTED_BYTES:
             total_bytes += path.stat().st_size
-            first.append(replace(item, url=str(path)))
+            first.append(item)
     return SuspectedErrors(rows, "; ".join(summary.describe(found.searched)), first)
 
 
@@ -407,7 +407,7 @@ def suspected_items(project: Project, suspected: SuspectedErrors | None) -> list
     return [
         replace(
             item,
-            url=data_url(Path(item.url)),
+            url=data_url(project.objects_folder / item.url),
             credit=credit_by_id.get(item.image_id, ImageCredit()),
         )
         for item in first

@@ -68,7 +68,8 @@ def recipe(
         "the contact sheets": dataset
         and {name: files.sha256_of(path) for name, path in dataset.sheets.items()},
         "the plan": planned and [row[:2] for row in planned[1]],
-        "the suspected label errors": facts.suspected and asdict(facts.suspected),
+        "the suspected label errors": facts.suspected
+        and staleness.fingerprint(asdict(facts.suspected)),
         "the options": facts.options_text,
         "the link to the detector": detector_page(run).is_file(),
         "the detector": detector and files.sha256_of(detector),

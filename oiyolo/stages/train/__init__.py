@@ -316,7 +316,7 @@ def _attach(
             f"{run.name} ended without being finished",
             where=str(run.log_path),
             found=f"{run.state}: {run.record.get('outcome') or 'it was killed'}",
-            remedy="Run `oiyolo train` to resume it",
+            remedy=f"Run `{run.train_command}` to resume it",
         )
     fork = FORKS[run.started_record["darknet"]["fork"]]
     checkpoints = Checkpoints(run, fork, read(run.cfg_path), own_map=run.map_source() == "own")
