@@ -208,13 +208,14 @@ class Training:
         On a CPU, a training with a seed is to be reproducible, and bfloat16 does not get faster
         (0.83 times for the demo's network, 0.97 for yolov3-tiny; float32: 1.1 and 1.3 times).
         """
+        choice = self._options.compilation
         if self._device.type == "cpu":
-            is_possible = self._options.seed is None and form.dtype == torch.float32
+            gains = form.dtype == torch.float32 or choice == "always"
+            is_possible = self._options.seed is None and gains
         else:
             is_possible = self._device.type == "cuda"
         # If an earlier process died while it compiled, this one would die of it as well.
         has_failed = self._state is not None and self._state.get("compiling", False)
-        choice = self._options.compilation
         if not is_possible or has_failed or self._team.size > 1:
             choice = "never"
         rest = range(self._iteration, self._max_batches) if choice != "never" else range(0)

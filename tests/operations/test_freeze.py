@@ -107,9 +107,9 @@ def test_the_same_dataset_is_rebuilt_in_an_empty_folder(
     assert run_from(lock_path, folder).comparison.differences == []
 
 
-def test_decisions_about_labels_are_part_of_the_lock(
-    project: Path, tmp_path: Path, digests: Callable[[Path], dict[str, str]]
-) -> None:
+@pytest.fixture
+def decided(project: Path) -> list[ReviewRow]:
+    """Decide about the labels of three images, and apply that."""
     opened = oiyolo.open_project(project)
     boxes = oiyolo.select(project).boxes
     ids = [name[:-4] for name in splits(project)["train"]]
@@ -124,11 +124,22 @@ def test_decisions_about_labels_are_part_of_the_lock(
         ReviewRow(ids[-1], "Boat", (0.0, 0.0, 0.5, 0.5), decision="keep"),
     ]
     decisions.write(opened.review_path, rows)
+    with pytest.raises(UsageError, match="the decisions about labels changed"):
+        oiyolo.freeze(project)
     oiyolo.split(project)
+    return rows
+
+
+def test_decisions_about_labels_are_part_of_the_lock(
+    project: Path,
+    decided: list[ReviewRow],
+    tmp_path: Path,
+    digests: Callable[[Path], dict[str, str]],
+) -> None:
     lock = oiyolo.freeze(project).path
     content = json.loads(lock.read_text())
     assert content["format"] == 3
-    assert [row[0] for row in content["review"]] == [changed, changed]
+    assert [row[0] for row in content["review"]] == [decided[0].image_id] * 2
     folder = tmp_path / "elsewhere"
     ran = run_from(lock, folder)
     assert ran.comparison.differences == []
@@ -138,12 +149,24 @@ def test_decisions_about_labels_are_part_of_the_lock(
     assert oiyolo.freeze(folder).path.read_text() == lock.read_text()
     assert run_from(lock, folder).comparison.differences == []
 
-    own = ReviewRow(ids[-1], "Boat", (0.0, 0.0, 0.1, 0.1), decision="add")
+    own = ReviewRow(decided[-1].image_id, "Boat", (0.0, 0.0, 0.1, 0.1), decision="add")
     path = oiyolo.open_project(folder).review_path
     decisions.write(path, [*decisions.read(path), own])
     with pytest.raises(UsageError, match="1 decision about labels") as caught:
         run_from(lock, folder)
     assert caught.value.where == str(path)
+
+
+def test_the_form_of_the_decisions_does_not_change_the_lock(
+    project: Path, decided: list[ReviewRow]
+) -> None:
+    lock = oiyolo.freeze(project).path
+    path = oiyolo.open_project(project).review_path
+    decisions.write(path, decided[::-1])
+    assert not oiyolo.freeze(project).changed
+    path.write_text(path.read_text().replace("0.250000", "0.25000004"))
+    assert not oiyolo.freeze(project).changed
+    assert run_from(lock, project).comparison.differences == []
 
 
 def test_a_damaged_decision_in_a_lock_is_named(lock_path: Path, tmp_path: Path) -> None:

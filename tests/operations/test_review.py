@@ -285,6 +285,21 @@ def test_two_detectors_are_trained_on_the_halves(
     assert oiyolo.review(project).searched[0].run == own.name
 
 
+def test_what_stops_a_review_is_said_before_any_training(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = oiyolo.open_project(project)
+    make_run(opened, "tiny-001", ["Car"])
+    monkeypatch.setattr("oiyolo.stages.train.train", lambda *_, **__: pytest.fail("trained"))
+    with pytest.raises(UsageError, match="the classes of the dataset differ"):
+        oiyolo.review(project, cross_fit=True)
+    run = make_halves(project)[0]
+    (run.folder / "train.txt").unlink()
+    with pytest.raises(InputFormError) as caught:
+        run.image_ids("train")
+    assert f"Delete {run.folder}" in str(caught.value.remedy)
+
+
 def test_halves_are_trained_again_for_another_dataset(project: Path) -> None:
     runs = make_halves(project)
 
@@ -306,7 +321,26 @@ def test_halves_are_trained_again_for_another_dataset(project: Path) -> None:
         with pytest.raises(DarknetError):  # there is none to train with
             first_action()
         runs[1].write_record(**{name: record[name] for name in change})
-    # Both have seen an image: a label that both have learned looks right.
+    with pytest.raises(DarknetError):  # the number of iterations is auto, so more than 30
+        oiyolo.review(
+            oiyolo.open_project(project, {"max_batches": "auto"}), cross_fit=True, dry_run=True
+        )
+    final = runs[1].final_weights_path
+    content = final.read_bytes()
+    final.write_bytes(content[:100])
+    with pytest.raises(DarknetError):
+        first_action()
+    final.write_bytes(content)
+    assert first_action().startswith("use ")
+    # Both have seen an image, if only to choose the best weights.
+    some_line = (opened.dataset_folder / "train.txt").read_text().splitlines()[0]
+    for run in runs:
+        (run.folder / "valid.txt").write_text(f"{some_line}\n")
+    with pytest.raises(DarknetError):
+        first_action()
+    for run in runs:
+        (run.folder / "valid.txt").write_text("")
+    # Both have learned an image: a label that both have learned looks right.
     whole = (opened.dataset_folder / "train.txt").read_text()
     (runs[1].folder / "train.txt").write_text(whole)
     with pytest.raises(DarknetError):
