@@ -2,18 +2,19 @@
 
 The file of COCO's train2017 has 860,000 boxes and takes 450 MB, most of which are segmentations. As
 the parser completes each object, the object is replaced by a tuple, so that never more than one
-segmentation is in memory, next to the text itself.
+segmentation is in memory.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from oiyolo.core import files
+from oiyolo.interchange import json_lists
 from oiyolo.interchange.imported import ImportedBox
+from oiyolo.interchange.json_lists import JsonError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
     from oiyolo.interchange.frames import Corners
     from oiyolo.interchange.imported import Flag
 
+_LISTS: Final = ("images", "annotations", "categories")
 _BBOX_VALUES: Final = 4
+_CROWD: Final[tuple[tuple[str, Flag], ...]] = (("group_of", 1),)
+_NO_CROWD: Final[tuple[tuple[str, Flag], ...]] = (("group_of", 0),)
 _ATTRIBUTES: Final = ("occluded", "truncated", "difficult", "depiction", "inside")
 
 
@@ -109,20 +113,17 @@ def read_coco(path: Path) -> CocoFile:
         OSError: It cannot be read.
     """
     try:
-        content = json.loads(files.read_bytes(path), object_hook=_slim)
-    except json.JSONDecodeError as error:
-        raise CocoError(f"not JSON: {error.msg}", error.lineno) from None
+        with files.open_binary(path) as file:
+            content = json_lists.load(file, _LISTS, _slim)
+    except JsonError as error:
+        raise CocoError(f"not JSON: {error}", error.line) from None
     except (UnicodeDecodeError, RecursionError) as error:
         raise CocoError(f"not JSON: {type(error).__name__}") from None
     if not isinstance(content, dict):
         raise CocoError("not an object with images, annotations and categories")
     images, boxes, categories = (
         _items(content.get(key), kind)
-        for key, kind in (
-            ("images", CocoImage),
-            ("annotations", CocoBox),
-            ("categories", _Category),
-        )
+        for key, kind in zip(_LISTS, (CocoImage, CocoBox, _Category), strict=True)
     )
     if images is None or categories is None or boxes is None:
         raise CocoError("no lists of images, annotations and categories")
@@ -157,11 +158,13 @@ def _box(value: dict[str, Any]) -> CocoBox:
     if isinstance(numbers, list) and len(numbers) == _BBOX_VALUES:
         x, y, width, height = map(_number, numbers)
         bbox = (x, y, width, height)
-    flags = list(_flags(value.get("attributes")))
+    flags: tuple[tuple[str, Flag], ...] = ()
     if "iscrowd" in value:
-        flags.append(("group_of", 1 if value["iscrowd"] in (1, "1") else 0))
+        flags = _CROWD if value["iscrowd"] in (1, "1") else _NO_CROWD
+    if attributes := value.get("attributes"):
+        flags = (*_flags(attributes), *flags)
     number, image, category = (_key(value.get(key)) for key in ("id", "image_id", "category_id"))
-    return CocoBox(number, image, category, bbox, tuple(flags))
+    return CocoBox(number, image, category, bbox, flags)
 
 
 def _flags(attributes: object) -> Iterable[tuple[str, Flag]]:
