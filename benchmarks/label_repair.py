@@ -159,7 +159,7 @@ class Trial:
         early = rows[: BUDGET * len(errors)]
         hits = [find_error(row, errors, names) for row in early]
         found = {hit for hit in hits if hit is not None}
-        scored = halves.scored_train(opened, halves.train_halves(opened))
+        scored = halves.scored_train(opened, halves.train_halves(opened, judge=first))
         boxes = sum(len(part.truth) for part in scored)
         bad_images = {error.file_name for error in errors}
         count = BUDGET * len(bad_images)
