@@ -56,7 +56,7 @@ lint: setup
 
 # Without PyTorch's types, the engine that uses it cannot be checked.
 types: setup
-	$(BIN)/mypy $(if $(wildcard $(VENV)/lib/*/site-packages/torch),,--exclude 'torch_engine|training_parity')
+	$(BIN)/mypy $(if $(wildcard $(VENV)/lib/*/site-packages/torch),,--exclude 'torch_engine|training_parity|engine_parity|torch_loader|_bare_step')
 
 setup: $(VENV)/.tools
 

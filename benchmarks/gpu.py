@@ -429,8 +429,9 @@ def create_project(project: Path, folder: Path) -> Path:
 def build_darknet(project: Path, folder: Path, device: str) -> str:
     """Build and verify darknet in a separate cache folder; return its path, or "" if it fails."""
     cache = str((folder / device.lower()).absolute())
+    build_gpu = "yes" if device == "GPU" else "no"
     try:
-        done = oiyolo.build(project, build_gpu="yes" if device == "GPU" else "no", cache=cache)
+        done = oiyolo.build(open_project(project, {"build_gpu": build_gpu, "cache": cache}))
     except oiyolo.OiyoloError as error:
         print(f"no darknet for the {device}: {error}", file=sys.stderr)
         return ""

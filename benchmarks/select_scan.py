@@ -78,7 +78,8 @@ def _reader(files: BigFiles, kind: str, keys: str, method: str) -> Callable[[], 
     def with_oiyolo() -> pd.DataFrame:
         reader = getattr(tables, f"read_{kind}")
         source = tables.TableSource(LocalFile(path), "train", check_all=method == "all")
-        return reader(source, values).rows
+        rows: pd.DataFrame = reader(source, values).rows
+        return rows
 
     return with_pandas if method == "pandas" else with_oiyolo
 
@@ -136,10 +137,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.folder or Path(temporary)
         files = make(folder, arguments.share)
-        lines = [("", "wall s", "x wc", "CPU s", "rows", "table MB", "other MB")]
+        lines: list[tuple[str, ...]] = [
+            ("", "wall s", "x wc", "CPU s", "rows", "table MB", "other MB")
+        ]
         for kind, key_names in _TASKS.items():
             wc_s = min(_wc_s(getattr(files, kind)) for _ in range(3))
-            rows = {}
+            rows: dict[tuple[str, str, str], dict[str, float]] = {}
             for _ in range(arguments.runs):
                 wc_s = min(wc_s, _wc_s(getattr(files, kind)))
                 for task in ((kind, k, m) for k in key_names for m in _METHODS):

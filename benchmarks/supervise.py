@@ -54,7 +54,11 @@ def supervise_stand_in(role: str, numbers: list[str]) -> None:
         start, start_s = os.times(), time.perf_counter()
         if role == "baseline":
             with log_path.open("wb", buffering=0) as log:
-                process.stream(argv, lambda _, line: log.write(line + b"\n") and None)
+
+                def write(_: str, line: bytes) -> None:
+                    log.write(line + b"\n")
+
+                process.stream(argv, write)
         else:
             monitors = [NanLoss(), Explosion(0), OutOfMemory(), Stall()]
             monitors.append(EarlyStopping(1000, measures_map=False))

@@ -102,10 +102,9 @@ def measure(cfg: Cfg, rounds: int, seconds: float) -> tuple[Rate, Rate, float]:
 
 def training_step(cfg: Cfg, *, use_bfloat16: bool) -> Callable[[torch.Tensor], None]:
     """Return a function that trains on a batch, with a loss that costs nothing."""
-    network = TorchNetwork(cfg, rules_for("alexeyab", gpu=False)).to(
-        memory_format=torch.channels_last
-    )
-    network.train()
+    network = TorchNetwork(cfg, rules_for("alexeyab", gpu=False)).train()
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
     optimizer = sgd(network)
 
     def step(images: torch.Tensor) -> None:
