@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _PIECE_BYTES: Final = 1 << 20
 _SPACE: Final = re.compile(r"[ \t\n\r]*")
+_ENDS: Final = frozenset(",:]} \t\n\r")
 
 
 class JsonError(ValueError):
@@ -124,7 +125,8 @@ class _Text:
                 if self._is_complete:
                     raise self.error(error.msg, error.pos) from None
             else:
-                if end < len(self._piece) or self._is_complete:  # a number might go on
+                # What ends a number is not part of it, even at the end of a piece.
+                if self._is_complete or self._piece[end : end + 1] in _ENDS:
                     self._at = end
                     return value
             self._read_on()

@@ -49,6 +49,14 @@ def test_the_content_is_that_of_the_whole_file(
     assert load(text) == json.loads(text)
 
 
+@pytest.mark.parametrize("piece_bytes", range(4, 60))
+def test_a_piece_may_end_anywhere(monkeypatch: pytest.MonkeyPatch, piece_bytes: int) -> None:
+    monkeypatch.setattr(json_lists, "_PIECE_BYTES", piece_bytes)
+    content = {"images": [0.25, -1e-05, 12, "\u00e9\\", [1.5, {"a": None}]], "x": 10.75}
+    for text in (json.dumps(content), json.dumps(content, ensure_ascii=False, indent=1)):
+        assert load(text.encode()) == content
+
+
 @pytest.mark.parametrize(
     "text",
     [

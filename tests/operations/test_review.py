@@ -300,6 +300,18 @@ def test_what_stops_a_review_is_said_before_any_training(
     assert f"Delete {run.folder}" in str(caught.value.remedy)
 
 
+def test_a_failed_half_is_continued_by_the_same_command(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise DarknetError("out of memory", remedy="Close programs, then run `oiyolo train` again")
+
+    monkeypatch.setattr("oiyolo.stages.train.train", fail)
+    with pytest.raises(DarknetError) as caught:
+        oiyolo.review(project, cross_fit=True)
+    assert caught.value.remedy == "Close programs, then run `oiyolo review --cross-fit` again"
+
+
 def test_halves_are_trained_again_for_another_dataset(project: Path) -> None:
     runs = make_halves(project)
 
