@@ -36,12 +36,16 @@ class RunUse:
 
     @property
     def pictures(self) -> list[Path]:
-        """Its report and its pictures of detections, if these may show the image."""
-        if not any(use.startswith(_EVALUATED) for use in self.uses):
-            return []
+        """Its reports and its pictures of detections, as far as these may show the image.
+
+        A report shows samples of all splits, and suspected label errors.
+        """
         folder = self.run.panels_folder
+        reports = [self.run.folder / "report.html", *self.run.folder.glob("comparison-*.html")]
+        if not any(use.startswith(_EVALUATED) for use in self.uses):
+            return [path for path in reports if path.exists()]
         sheets = sorted([*folder.glob("*.png"), *folder.glob("*.jpg")])
-        copies = [folder / panel_files.FOLDER, self.run.folder / "report.html"]
+        copies = [folder / panel_files.FOLDER, *reports]
         return [path for path in [*sheets, *copies] if path.exists() and path.stem != "confusion"]
 
 

@@ -171,6 +171,8 @@ def test_undo_brings_the_image_back_into_its_split(project: Path) -> None:
 def test_runs_that_used_the_image_are_named(project: Path) -> None:
     run = add_run(project)
     by_split = {split: ids_of(project, split)[0] for split in ("train", "valid", "test")}
+    report = run.folder / "report.html"
+    report.write_text("<!doctype html>")  # which shows samples of every split
     done = oiyolo.withdraw(list(by_split.values()), project)
     assert {i: [use.uses for use in uses] for i, uses in done.uses.items()} == {
         by_split["train"]: [["trained on it"]],
@@ -178,7 +180,8 @@ def test_runs_that_used_the_image_are_named(project: Path) -> None:
         by_split["test"]: [["evaluated on it (test)"]],
     }
     (use,) = done.uses[by_split["test"]]
-    assert use.pictures == [run.panels_folder / "overview.png"]
+    assert use.pictures == [run.panels_folder / "overview.png", report]
+    assert done.uses[by_split["train"]][0].pictures == [report]
     assert str(run.panels_folder / "overview.png") in str(done)
     assert oiyolo.why(by_split["test"], project).training_runs == {
         "tiny-001": "evaluated on it (test)"
