@@ -1,4 +1,8 @@
-"""Converted networks compared with the darknet programs that are installed here."""
+"""Converted networks compared with the darknet programs that are installed here.
+
+AlexeyAB's is to be built with AVX=0: with AVX, its max-pooling is wrong at the left edge
+(docs/building.md).
+"""
 
 from __future__ import annotations
 
