@@ -43,7 +43,7 @@ _LABELS: Final = {
     "openimages_map": "Open Images mAP",
 }
 _MAX_SUSPECTED: Final = 20
-_MAX_SUSPECTED_BYTES: Final = 600_000
+_MAX_SUSPECTED_BYTES: Final = 300_000
 """Of the pictures of suspected errors, so that a report stays below 10 MB."""
 _MAX_SHEETS_BYTES: Final = 1_200_000
 """Size of the contact sheets that a report contains, in all."""
