@@ -202,12 +202,16 @@ def _contradiction(
         return None
     seen = f"with confidence {detections.score[row]:.2f}"
     free = facts.matches.detection[boxes] == UNMATCHED
-    if (others := ~same & free & (overlap >= _SAME_OBJECT_IOU)).any():
+    if (others := ~same & (overlap >= _SAME_OBJECT_IOU)).any():
         box = int(boxes[others][overlap[others].argmax()])
         labelled = int(truth.class_id[box])
         reason = f"labelled {class_names[labelled]}, detected as {class_names[class_id]} {seen}"
         new = class_id, corners(truth.xyxy[box])
-        return Candidate(image_id, "wrong_class", labelled, box, rank, reason, *new)
+        # Detectors often report an object as both classes, one of them with little confidence.
+        match = int(facts.matches.detection[box])
+        evidence = 0.0 if match == UNMATCHED else float(detections.score[match])
+        score = rank * (1 - evidence)
+        return Candidate(image_id, "wrong_class", labelled, box, score, reason, *new)
     new = class_id, corners(xyxy)
     if (near := same & free & (overlap >= _NEAR_IOU)).any():
         at = int(overlap[near].argmax())

@@ -103,6 +103,16 @@ def test_a_displaced_box_and_a_wrong_class_come_with_a_suggestion() -> None:
     assert "labelled boat, detected as oar" in swapped.reason
 
 
+def test_a_wrong_class_that_is_weakly_detected_as_well_is_suspected() -> None:
+    # Detectors report an object as both classes: one of them agrees with the wrong label.
+    (swapped,) = find([("x", 1, 0.9, BOX), ("x", 0, 0.05, BOX)], [(0, BOX)])
+    (alone,) = find([("x", 1, 0.9, BOX)], [(0, BOX)])
+    assert (swapped.kind, swapped.class_id, swapped.new_class_id) == ("wrong_class", 0, 1)
+    assert swapped.score == pytest.approx(alone.score * 0.95)
+    # A confident one makes the other class a detector's doubt, and no missing object.
+    assert all(c.score < 0.1 for c in find([("x", 1, 0.6, BOX), ("x", 0, 0.95, BOX)], [(0, BOX)]))
+
+
 def test_a_repeated_box_and_a_box_of_several_objects_are_suspected() -> None:
     twin = (0.1, 0.1, 0.4, 0.401)
     (duplicate,) = find([("x", 0, 0.9, BOX)], [(0, BOX), (0, twin)])
