@@ -7,8 +7,13 @@ centre and size instead, as a line of a YOLO label file does. All functions are 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Boxes = npt.NDArray[np.float64]
 """Boxes, shape (n, 4), fractions of the image; the name of the variable says the order."""
@@ -23,6 +28,11 @@ def corners(box: npt.NDArray[np.float64]) -> Corners:
     """Return a row of ``xyxy`` as a tuple."""
     x1, y1, x2, y2 = box.tolist()
     return x1, y1, x2, y2
+
+
+def are_corners(values: Sequence[float]) -> bool:
+    """Return whether numbers from a file can be corners: four, from 0 to 1."""
+    return [0 <= value <= 1 for value in values] == [True] * 4
 
 
 def rotate_ccw(xyxy: Boxes, degrees: int) -> Boxes:

@@ -9,6 +9,7 @@ import io
 import shutil
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
+from oiyolo.boxes import are_corners
 from oiyolo.core import files, records
 from oiyolo.evaluation.panels import choose_overview
 
@@ -123,14 +124,9 @@ def _is_valid(folder: Path, image_id: str, image: PanelImage) -> bool:
     is_file = "/" not in image_id and path.is_file() and not path.is_symlink()
     return (
         is_file
-        and all(box["kind"] in kinds and _are_fractions(box["xyxy"], 4) for box in image["boxes"])
+        and all(box["kind"] in kinds and are_corners(box["xyxy"]) for box in image["boxes"])
         and [side_px > 0 for side_px in image["size_wh"]] == [True, True]
     )
-
-
-def _are_fractions(values: Sequence[float], count: int) -> bool:
-    """Return whether there are as many numbers, all from 0 to 1."""
-    return len(values) == count and all(0 <= value <= 1 for value in values)
 
 
 def save(

@@ -115,7 +115,7 @@ class _Text:
         """Return the next value, and skip it.
 
         Raises:
-            JsonError: There is none.
+            JsonError: What follows is not a value.
         """
         self._next()
         while True:

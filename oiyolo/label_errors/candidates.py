@@ -208,8 +208,8 @@ def _contradiction(
         reason = f"labelled {class_names[labelled]}, detected as {class_names[class_id]} {seen}"
         new = class_id, corners(truth.xyxy[box])
         # Detectors often report an object as both classes, one of them with little confidence.
-        match = int(facts.matches.detection[box])
-        evidence = 0.0 if match == UNMATCHED else float(detections.score[match])
+        matched = int(facts.matches.detection[box])
+        evidence = 0.0 if matched == UNMATCHED else float(detections.score[matched])
         score = rank * (1 - evidence)
         return Candidate(image_id, "wrong_class", labelled, box, score, reason, *new)
     new = class_id, corners(xyxy)

@@ -103,11 +103,11 @@ def changes_of(rows: Iterable[ReviewRow]) -> list[ReviewRow]:
 def effective(rows: Iterable[ReviewRow]) -> list[ReviewRow]:
     """Return what decides the dataset: equal lists have the same effect.
 
-    These are the decisions that change it, with the file's precision and without what a detector
-    said, in an order that does not depend on that of the file.
+    These are the decisions that change it, without what a detector said, in an order that does not
+    depend on that of the file.
     """
-    bare = [replace(row, kind="", score=0.0, reason="") for row in changes_of(rows)]
-    return [from_cells(cells, "") for cells in sorted(map(to_cells, bare))]
+    bare = (replace(row, kind="", score=0.0, reason="") for row in changes_of(rows))
+    return sorted(bare, key=to_cells)
 
 
 def write(path: Path, rows: Iterable[ReviewRow]) -> None:
@@ -228,12 +228,13 @@ def _parse(cells: Mapping[str, str], where: str) -> ReviewRow:
 
 def _box(cells: Mapping[str, str], where: str, prefix: str = "") -> Corners:
     x1, x2, y1, y2 = (_number(cells.get(prefix + name, ""), where) for name in _CORNERS)
-    if not (0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1):
+    box = to_file_precision((x1, y1, x2, y2)) if min(x1, y1) >= 0 and max(x2, y2) <= 1 else None
+    if box is None:
         found = f"{prefix}XMin {x1:g}, XMax {x2:g}, YMin {y1:g}, YMax {y2:g}"
         raise _row_error(
             where, "not a box", "fractions from 0 to 1, XMin < XMax, YMin < YMax", found
         )
-    return x1, y1, x2, y2
+    return box
 
 
 def _number(text: str, where: str) -> float:

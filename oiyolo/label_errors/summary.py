@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
+from oiyolo.boxes import are_corners
 from oiyolo.core import files, records
 from oiyolo.core.escaping import one_line
 from oiyolo.core.image_ids import is_image_id
@@ -114,10 +115,7 @@ def _is_valid(picture: _Picture) -> bool:
     return (
         is_image_id(picture["image_id"])
         and [side_px > 0 for side_px in picture["size_wh"]] == [True, True]
-        and all(
-            box["kind"] in KINDS and [0 <= value <= 1 for value in box["xyxy"]] == [True] * 4
-            for box in picture["boxes"]
-        )
+        and all(box["kind"] in KINDS and are_corners(box["xyxy"]) for box in picture["boxes"])
     )
 
 

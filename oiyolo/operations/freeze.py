@@ -174,7 +174,7 @@ def _decisions(
     rows = decisions.changes_of(decisions.read(project.review_path))
     if not rows:
         return []
-    left_out = prepare_stage.reviewed_boxes(project, selection).not_applied
+    left_out = prepare_stage.review_boxes(project, selection).not_applied
     return decisions.effective(
         row for row in rows if row.image_id in split_by_id and row not in left_out
     )

@@ -30,6 +30,7 @@ from oiyolo.stages import select as select_stage
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from oiyolo.label_errors.decisions import ReviewRow
     from oiyolo.project.project import ProjectLike
     from oiyolo.provenance.lock_file import DatasetLock, LockedImage
 
@@ -212,23 +213,39 @@ def _check_decisions(project: Project, lock: DatasetLock) -> None:
 
 def record_decisions(project: Project, lock: DatasetLock) -> None:
     """Add the lock's decisions about labels to the project's; takes the dataset's lock."""
-    before = decisions.read(project.review_path)
-    known = set(decisions.effective(before))
-    new = [row for row in lock.review if row not in known]
-    if new:
+    if new := _new_decisions(project, lock):
         with project.data_lock("run"):
+            before = decisions.read(project.review_path)
             decisions.write(project.review_path, [*before, *new])
+
+
+def _new_decisions(project: Project, lock: DatasetLock) -> list[ReviewRow]:
+    known = set(decisions.effective(decisions.read(project.review_path)))
+    return [row for row in lock.review if row not in known]
 
 
 def record_withdrawn(project: Project, lock: DatasetLock) -> None:
     """Withdraw the images that are withdrawn from the frozen dataset; takes the dataset's lock."""
-    before = project.withdrawals()
-    today = dt.datetime.now(dt.timezone.utc).date().isoformat()
-    new = [i for i in lock.withdrawn if i not in before]
-    if new:
+    if new := _new_withdrawals(project, lock):
+        today = dt.datetime.now(dt.timezone.utc).date().isoformat()
         with project.data_lock("run"):
             rows = [withdrawn.Withdrawal(i, today, _WHY_WITHDRAWN) for i in new]
-            withdrawn.write(project.withdrawn_path, [*before.values(), *rows])
+            withdrawn.write(project.withdrawn_path, [*project.withdrawals().values(), *rows])
+
+
+def _new_withdrawals(project: Project, lock: DatasetLock) -> list[str]:
+    before = project.withdrawals()
+    return [i for i in lock.withdrawn if i not in before]
+
+
+def planned_records(project: Project, lock: DatasetLock) -> list[str]:
+    """Return what ``record_withdrawn`` and ``record_decisions`` would do, in words."""
+    images, rows = _new_withdrawals(project, lock), _new_decisions(project, lock)
+    actions = [f"withdraw {pluralize(len(images), 'image')} of the lock"] if images else []
+    if rows:
+        decided = pluralize(len(rows), "decision")
+        actions.append(f"add {decided} about labels to {project.review_path}")
+    return actions
 
 
 def compare(project: Project, lock: DatasetLock) -> LockComparison:

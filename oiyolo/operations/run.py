@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, overload
 
 from oiyolo.core.errors import UnavailableError, UsageError
@@ -144,7 +144,8 @@ def run(
         return _preview(opened, names) if dry_run else Ran(_run_stages(opened, names))
     opened, lock = rebuild.open_frozen(project, frozen, options, dry_run=dry_run)
     if dry_run:
-        return _preview(opened, names)
+        plan = _preview(opened, names)
+        return replace(plan, actions=[*rebuild.planned_records(opened, lock), *plan.actions])
     rebuild.record_withdrawn(opened, lock)
     rebuild.record_decisions(opened, lock)
     return _run_frozen(opened, names, lock)

@@ -8,20 +8,19 @@ has no C++ compiler, training goes on as before.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 import traceback
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
-from oiyolo.torch_engine.step import measure_passes
+from oiyolo.torch_engine.step import measure_passes, unchanged
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection
 
     from torch import Tensor
 
@@ -43,8 +42,6 @@ _EXPECTED_GAIN: Final = 0.15
 images takes part of it."""
 _MARGIN: Final = 2.0
 _MIN_SPEEDUP: Final = 1.03
-_MAX_GRAPHS: Final = 64
-"""Sizes that are kept compiled; multi-scale training has up to 20."""
 
 
 def pays_off(remaining_s: float, size_count: int) -> bool:
@@ -90,7 +87,7 @@ class Compiler:
         network: The network, on its device.
         heads: Its heads.
         form: How numbers are stored and computed with.
-        sizes_wh: All sizes of the input in the training.
+        sizes_wh: Returns all sizes of the input in the training; finding them takes seconds.
         choice: "auto" for where it pays off, or "always" or "never".
         trial_batch: Returns a batch of a size, for measuring.
         write: Writes text to the log.
@@ -102,18 +99,22 @@ class Compiler:
         heads: Heads,
         form: NumberForm,
         *,
-        sizes_wh: Collection[tuple[int, int]],
+        sizes_wh: Callable[[], Collection[tuple[int, int]]],
         choice: Choice,
         trial_batch: Callable[[tuple[int, int]], Batch],
         write: Callable[[str], None],
     ) -> None:
         self._network, self._heads, self._form = network, heads, form
-        self._left, self._size_count = set(sizes_wh), len(sizes_wh)
+        self._find_sizes_wh, self._tried = sizes_wh, set[tuple[int, int]]()
         self._choice, self._trial_batch, self._write = choice, trial_batch, write
         self._is_given_up = choice == "never"
-        if not self._is_given_up:
-            for size_wh in sizes_wh:  # a compiled network depends on which are known
-                network.nodes(size_wh)
+
+    @cached_property
+    def _sizes_wh(self) -> Collection[tuple[int, int]]:
+        sizes_wh = self._find_sizes_wh()
+        for size_wh in sizes_wh:  # a compiled network depends on which are known
+            self._network.nodes(size_wh)
+        return sizes_wh
 
     def is_due(self, size_wh: tuple[int, int], remaining_s: float) -> bool:
         """Return whether the network is to be compiled for a size now.
@@ -122,9 +123,11 @@ class Compiler:
             size_wh: Width and height of the input in pixels.
             remaining_s: Time that the rest of the training takes as it is, in seconds.
         """
-        if self._is_given_up or size_wh not in self._left:
+        if self._is_given_up or size_wh in self._tried:
             return False
-        return self._choice == "always" or pays_off(remaining_s, self._size_count)
+        if self._choice == "always":
+            return True
+        return pays_off(remaining_s, 1) and pays_off(remaining_s, len(self._sizes_wh))
 
     def compile(self, size_wh: tuple[int, int]) -> Callable[[Tensor], list[Tensor]] | None:
         """Return the compiled network for a size; ``None`` if it is not faster or impossible.
@@ -134,13 +137,13 @@ class Compiler:
         Args:
             size_wh: Width and height of the input in pixels.
         """
-        self._left.discard(size_wh)
+        self._tried.add(size_wh)
         shown = f"{size_wh[0]}x{size_wh[1]}"
         self._write(f"Compiling the network for {shown}, which takes about a minute\n")
         started_s = time.monotonic()
         compiled: Callable[[Tensor], list[Tensor]] | None = None
         try:
-            with _unchanged(self._network):
+            with unchanged(self._network):
                 compiled, speedup = self._try(size_wh)
         except Exception as error:  # noqa: BLE001  (whatever a compiler may raise)
             # Not in the log, where the supervisor would take it for an error of the training.
@@ -171,23 +174,8 @@ class Compiler:
         )
         as_is_s = measure()
         config: Any = torch._dynamo.config  # noqa: SLF001  (where PyTorch documents it)
-        config.cache_size_limit = max(config.cache_size_limit, _MAX_GRAPHS)
+        config.cache_size_limit = max(config.cache_size_limit, 1 + len(self._sizes_wh))
         compiled: Any = torch.compile(self._network, dynamic=False)
         compiled_s = measure(compute=compiled)
         # The loader was busy when the first was measured.
         return compiled, min(as_is_s, measure()) / compiled_s
-
-
-@contextlib.contextmanager
-def _unchanged(network: TorchNetwork) -> Iterator[None]:
-    """Restore statistics and the random state after the block, and clear the gradients."""
-    buffers = list(network.buffers())
-    saved = [buffer.clone() for buffer in buffers]
-    device = next(network.parameters()).device
-    try:
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            yield
-    finally:
-        for buffer, value in zip(buffers, saved, strict=True):
-            buffer.copy_(value)
-        network.zero_grad(set_to_none=True)

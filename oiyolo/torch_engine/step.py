@@ -230,14 +230,27 @@ def choose_form(
         )
     if device.type != "cpu":
         return PLAIN
-    saved = {name: value.clone() for name, value in network.state_dict().items()}
     images = max(1, _TRIAL_PRODUCTS // max(1, products(network)))
     batch = batch.part(slice(images))
     forms = [REPRODUCIBLE, PLAIN, *([_BFLOAT16] if _has_bfloat16() else [])]
-    seconds = {form: measure_passes(network, heads, batch, size_wh, form) for form in forms}
-    network.load_state_dict(saved)
-    network.zero_grad(set_to_none=True)
+    with unchanged(network):
+        seconds = {form: measure_passes(network, heads, batch, size_wh, form) for form in forms}
     return min(seconds, key=lambda form: seconds[form])
+
+
+@contextlib.contextmanager
+def unchanged(network: TorchNetwork) -> Iterator[None]:
+    """Restore statistics and the random state after passes in the block, and clear gradients."""
+    buffers = list(network.buffers())
+    saved = [buffer.clone() for buffer in buffers]
+    device = next(network.parameters()).device
+    try:
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            yield
+    finally:
+        for buffer, value in zip(buffers, saved, strict=True):
+            buffer.copy_(value)
+        network.zero_grad(set_to_none=True)
 
 
 def form_on_gpu(capability: tuple[int, int], *, is_amd: bool) -> NumberForm:

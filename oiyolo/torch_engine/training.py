@@ -218,13 +218,13 @@ class Training:
         has_failed = self._state is not None and self._state.get("compiling", False)
         if not is_possible or has_failed or self._team.size > 1:
             choice = "never"
-        rest = range(self._iteration, self._max_batches) if choice != "never" else range(0)
+        rest = range(self._iteration, self._max_batches, ITERATIONS_PER_SIZE)
         part = self._batch // self._parts
         return Compiler(
             self._network,
             self._heads,
             form,
-            sizes_wh={self._size_at(iteration) for iteration in rest[::ITERATIONS_PER_SIZE]},
+            sizes_wh=lambda: {self._size_at(iteration) for iteration in rest},
             choice=choice,
             trial_batch=lambda size_wh: _trial_batch(part, size_wh, self._device),
             write=self._write,
@@ -241,7 +241,7 @@ class Training:
             self._save_last()  # a signal ends the program at once while it compiles
             self._saver.wait()
             self._is_compiling = False
-        with _default_signals():
+        with _signals(signal.SIG_DFL):
             compiled = self._compiler.compile(size_wh)
         if compiled is not None:
             self._stepper.use(compiled, size_wh)
@@ -468,11 +468,6 @@ def _signals(handle: Callable[[int, object], None] | signal.Handlers) -> Iterato
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
-
-
-def _default_signals() -> contextlib.AbstractContextManager[None]:
-    """Return a context in which SIGTERM and SIGINT end the program at once."""
-    return _signals(signal.SIG_DFL)
 
 
 def _device(options: Options) -> torch.device:

@@ -57,6 +57,11 @@ def test_a_file_of_a_spreadsheet_and_a_short_one_are_read(tmp_path: Path) -> Non
     path.write_text(f"\ufeff{HEADER}{A},Boat,0.1,0.5,0.2,0.6,DROP\n,,,,,,\n", encoding="utf-8")
     (row,) = decisions.read(path)
     assert row == ReviewRow(A, "Boat", BOX, decision="drop")
+    path.write_text(f"{HEADER}{A},Boat,0.10000004,0.5,0.2,0.6,drop\n")  # 6 decimals count
+    assert decisions.read(path) == [row]
+    path.write_text(f"{HEADER}{A},Boat,0.1000001,0.1000002,0.2,0.6,drop\n")
+    with pytest.raises(InputFormError, match="not a box"):
+        decisions.read(path)
     path.write_text(f"{HEADER}{A},,,,,,drop_image\n")
     assert decisions.read(path) == [ReviewRow(A, "", (0.0, 0.0, 1.0, 1.0), decision="drop_image")]
 

@@ -141,9 +141,12 @@ def test_decisions_about_labels_are_part_of_the_lock(
     assert content["format"] == 3
     assert [row[0] for row in content["review"]] == [decided[0].image_id] * 2
     folder = tmp_path / "elsewhere"
+    planned = run_from(lock, folder, dry_run=True).actions
+    assert planned[0].startswith("add 2 decisions about labels to ")
     ran = run_from(lock, folder)
     assert ran.comparison.differences == []
     assert ran.comparison.notes == []
+    assert run_from(lock, folder, dry_run=True).actions == []
     before, after = digests(project / "data" / "dataset"), digests(folder / "data" / "dataset")
     assert after["boxes.csv"] == before["boxes.csv"]
     assert oiyolo.freeze(folder).path.read_text() == lock.read_text()

@@ -330,7 +330,7 @@ def test_halves_are_trained_again_for_another_dataset(project: Path) -> None:
     ]
     for change in changes:
         runs[1].write_record(**change)
-        with pytest.raises(DarknetError):  # there is none to train with
+        with pytest.raises(DarknetError):  # the program to train with is missing
             first_action()
         runs[1].write_record(**{name: record[name] for name in change})
     with pytest.raises(DarknetError):  # the number of iterations is auto, so more than 30

@@ -166,7 +166,7 @@ class Contents:
 
     def _stored_corners(self) -> Boxes:
         """Return the corners of ``_boxes`` in the stored frame, shape (n, 4), not clipped."""
-        table = prepare_stage.reviewed_boxes(self.project, self.selection).boxes
+        table = prepare_stage.review_boxes(self.project, self.selection).boxes
         boxes = self._boxes
         table = table[table["ImageID"].isin(self._split_by_id.keys())]
         if len(table) == len(self._is_exported):

@@ -169,9 +169,11 @@ def review(
             f"write {opened.review_path}, {path} and {summary.NAME} next to it",
         ]
         return Plan("review", [*actions, *(["serve the page until Ctrl-C"] if serve else [])])
-    decisions.read(opened.review_path)  # before a long training, as the next line
-    _judge_actions(opened, target, cross_fit=cross_fit)
-    runs = halves.train_halves(opened, judge=target) if cross_fit else []
+    runs = []
+    if cross_fit:  # what would stop it is said before a long training
+        decisions.read(opened.review_path)
+        _judge_actions(opened, target, cross_fit=True)
+        runs = halves.train_halves(opened, judge=target)
     with opened.data_lock("review"):
         searched, rows, shapes = _search(opened, target, runs, limit)
         shown = list(zip(rows, shapes[:_SHOWN], strict=False))  # not the rows of the user's own

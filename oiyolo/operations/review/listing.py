@@ -61,7 +61,7 @@ def suspected_rows(
         UsageError: The selection or the review changed after the images were prepared.
     """
     selection = select_stage.load(project)
-    boxes = prepare_stage.reviewed_boxes(project, selection).boxes
+    boxes = prepare_stage.review_boxes(project, selection).boxes
     found: list[tuple[ReviewRow, Shape]] = []
     for scored in parts:
         frames = _Frames(project, selection, boxes, scored)

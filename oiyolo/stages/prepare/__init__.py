@@ -30,6 +30,7 @@ from oiyolo.stages import select as select_stage
 from oiyolo.stages.prepare import boxes_csv, originals, pending
 from oiyolo.stages.prepare.boxes_csv import RECIPE_FILE as RECIPE_FILE  # for other stages
 from oiyolo.stages.prepare.failures import Failures
+from oiyolo.stages.prepare.pending import review_boxes as review_boxes  # for other commands
 from oiyolo.stages.prepare.tasks import METHOD_VERSION as METHOD_VERSION  # for other commands
 from oiyolo.stages.prepare.tasks import image_options
 from oiyolo.stages.prepare.tasks import source_sizes_wh as source_sizes_wh  # for other stages
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from oiyolo.label_errors.decisions import ReviewRow
-    from oiyolo.label_errors.reviewed import ReviewedBoxes
     from oiyolo.project.keywords import ImagesKeywords
     from oiyolo.project.ledger import Counts, Ledger
     from oiyolo.project.project import Project, ProjectLike
@@ -348,11 +348,6 @@ def is_review_applied(project: Project) -> bool:
     return bool(saved.get(_REVIEW, "") == _review_fingerprint(project))
 
 
-def reviewed_boxes(project: Project, selection: select_stage.Selection) -> ReviewedBoxes:
-    """Return the selected boxes after review, in the order of ``data/dataset/boxes.csv``."""
-    return pending.review_boxes(project, selection)
-
-
 def run(project: Project, *, postpones: bool = False) -> Prepared:
     """Prepare the fetched images; the caller holds the dataset lock.
 
@@ -409,7 +404,7 @@ def _not_applied(
         return work.boxes.review_not_applied
     if not decisions.changes_of(decisions.read(project.review_path)):
         return ()
-    return pending.review_boxes(project, selection).not_applied
+    return review_boxes(project, selection).not_applied
 
 
 def _ids_to_free(project: Project, ledger: Ledger) -> set[str]:

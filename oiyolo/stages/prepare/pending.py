@@ -91,6 +91,8 @@ def find_images(
 def review_boxes(project: Project, selection: Selection) -> ReviewedBoxes:
     """Return the selected boxes after the decisions in ``data/review.csv``.
 
+    They are in the order of ``data/dataset/boxes.csv``.
+
     Raises:
         InputFormError: That file is damaged.
     """

@@ -339,7 +339,7 @@ class ProjectFacts:
     """What a report shows of the project that its run belongs to.
 
     Attributes:
-        dataset: The figures of the dataset; ``None`` if there is none.
+        dataset: The figures of the dataset; ``None`` if it is missing.
         suspected: The suspected label errors; ``None`` without any.
         planned: The headline of the plan, and a table of plan and outcome; ``None`` without a plan.
         options_text: ``oiyolo.toml`` without credentials; empty if it cannot be read.
@@ -401,14 +401,16 @@ def _suspected(project: Project) -> SuspectedErrors | None:
 
 
 def suspected_items(project: Project, suspected: SuspectedErrors | None) -> list[Item]:
-    """Return the pictures of suspected errors with their images and credits."""
+    """Return the pictures of suspected errors with their images, credits and histories."""
     first = suspected.first if suspected else ()
-    credit_by_id = _credits(project, [item.image_id for item in first])
+    ids = [item.image_id for item in first]
+    credit_by_id, histories = _credits(project, ids), _histories(project, ids)
     return [
         replace(
             item,
             url=data_url(project.objects_folder / item.url),
             credit=credit_by_id.get(item.image_id, ImageCredit()),
+            history=histories.get(item.image_id, ()),
         )
         for item in first
     ]
