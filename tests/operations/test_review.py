@@ -248,6 +248,9 @@ def test_each_half_is_judged_by_the_detector_of_the_other(
     assert not halves[0] & halves[1]
     assert [part.split for part in result.searched] == ["train", "train", "valid", "test"]
     assert "judged by tiny-half-1-001 and tiny-half-2-002, each on the half" in str(result)
+    again = oiyolo.review(project, cross_fit=True, dry_run=True).actions
+    counts = [f"{len(half):,} images of train" for half in reversed(halves)]
+    assert again[1:3] == [f"read the kept detections in {count}" for count in counts]
     assert "each on the half that it has not seen" in result.page.read_text()
 
 

@@ -66,12 +66,18 @@ def train_halves(project: Project, *, judge: Run | None) -> list[Run]:
 
 def planned_actions(project: Project, *, judge: Run | None) -> list[str]:
     """Return what ``train_halves`` and ``scored_train`` would do, in words."""
-    count = len(split_stage.image_paths(project, "train"))
-    score = f"run both on the {pluralize(count, 'image')} of train, each on those it has not seen"
     if runs := _usable_runs(project, judge):
-        return [f"use {_names(runs)} again", score]
+        scored = [
+            evaluate_stage.scored_unseen_action(project, run, "train", ids)
+            for run, ids in _judged_ids(project, runs)
+        ]
+        return [f"use {_names(runs)} again", *scored]
     plans = {h: train_stage.train(replace(project, half=h), dry_run=True) for h in HALVES}
-    return [*(_training_action(half, plan) for half, plan in plans.items()), score]
+    count = pluralize(len(split_stage.image_paths(project, "train")), "image")
+    return [
+        *(_training_action(half, plan) for half, plan in plans.items()),
+        f"run both on the {count} of train, each on those it has not seen",
+    ]
 
 
 def _training_action(half: int, plan: Plan) -> str:
@@ -93,18 +99,18 @@ def scored_train(project: Project, runs: Sequence[Run]) -> list[Scored]:
         UsageError: The dataset changed since, so that both runs have seen some images.
         InputFormError: Weights, images or labels are missing or damaged.
     """
-    first, second = runs
-    ids = lists.ids_of(split_stage.image_paths(project, "train"))
-    seen_by_first = evaluate_stage.seen_ids(first, "train")
-    parts = [
-        (first, [i for i in ids if i not in seen_by_first]),
-        (second, [i for i in ids if i in seen_by_first]),
-    ]
     return [
-        evaluate_stage.scored_unseen(project, run, "train", set(part))
-        for run, part in parts
-        if part
+        evaluate_stage.scored_unseen(project, run, "train", ids)
+        for run, ids in _judged_ids(project, runs)
     ]
+
+
+def _judged_ids(project: Project, runs: Sequence[Run]) -> list[tuple[Run, set[str]]]:
+    """Return which images of train each of two runs judges, if any."""
+    first, second = runs
+    ids = set(lists.ids_of(split_stage.image_paths(project, "train")))
+    unseen = ids - evaluate_stage.seen_ids(first, "train")
+    return [(run, part) for run, part in ((first, unseen), (second, ids - unseen)) if part]
 
 
 def _usable_runs(project: Project, judge: Run | None) -> list[Run] | None:

@@ -27,6 +27,7 @@ from oiyolo.stages.evaluate.kept_detections import choose_weights
 from oiyolo.stages.evaluate.run_scores import scored_splits as scored_splits  # likewise
 from oiyolo.stages.evaluate.run_scores import scored_splits_actions as scored_splits_actions
 from oiyolo.stages.evaluate.run_scores import scored_unseen as scored_unseen
+from oiyolo.stages.evaluate.run_scores import scored_unseen_action as scored_unseen_action
 from oiyolo.training.run import find_run, runs_in
 from oiyolo.training.run_detector import weights_of
 from oiyolo.training.tracking import send_news

@@ -342,9 +342,21 @@ def scored_unseen(project: Project, run: Run, split: str, image_ids: Collection[
 
     The network runs if its detections are not kept. Errors are those of ``scored_splits``.
     """
-    weights = choose_weights(project, run, None)
-    images = unseen_images(project, run, split, image_ids)
+    weights, images = _unseen_part(project, run, split, image_ids)
     return _scored(project, run, weights, [images])[0]
+
+
+def scored_unseen_action(project: Project, run: Run, split: str, image_ids: Collection[str]) -> str:
+    """Return what ``scored_unseen`` would do, in words; it raises the same errors."""
+    weights, images = _unseen_part(project, run, split, image_ids)
+    return _detect_action(project, run, weights, images, "onnxruntime")
+
+
+def _unseen_part(
+    project: Project, run: Run, split: str, image_ids: Collection[str]
+) -> tuple[ChosenWeights, Images]:
+    weights = choose_weights(project, run, None)
+    return weights, unseen_images(project, run, split, image_ids)
 
 
 def _scored(
