@@ -50,7 +50,7 @@ def main(cfg_path: str, device_name: str, seconds: str, iterations: str) -> None
     parts = cfg.net.integer("subdivisions", 1)
     batch = noise(cfg.net.integer("batch", 1) // parts, cfg.size_wh, device)
     heads = Heads(network)
-    form = choose_form(network, heads, batch, cfg.size_wh)
+    form = choose_form(network, heads, batch)
     network.to(memory_format=form.memory_format)  # type: ignore[call-overload]
     images = batch.images.contiguous(memory_format=form.memory_format)
     step = bare_step(network, images, parts, form)
@@ -121,13 +121,13 @@ def count_waits(
         should_stop=lambda: False,
         team=Team(0, 1, batch.images.device, Path()),
     )
-    batches, size_wh = itertools.repeat(batch), network.cfg.size_wh
+    batches = itertools.repeat(batch.with_targets(heads))
     for iteration in range(1, _WARM_UP + 1):  # the first one prepares constants
-        stepper.step(iteration, batches, parts, size_wh).wait()
+        stepper.step(iteration, batches, parts).wait()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         torch.cuda.set_sync_debug_mode("warn")
-        stepper.step(_WARM_UP + 1, batches, parts, size_wh)
+        stepper.step(_WARM_UP + 1, batches, parts)
         torch.cuda.set_sync_debug_mode("default")
     return sum("synchroniz" in str(warning.message) for warning in caught)
 

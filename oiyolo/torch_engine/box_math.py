@@ -32,9 +32,8 @@ class _Sides(NamedTuple):
 
 
 def _sides(boxes: Tensor) -> _Sides:
-    low = boxes[..., :2] - boxes[..., 2:] / 2
-    high = boxes[..., :2] + boxes[..., 2:] / 2
-    return _Sides(low[..., 0], low[..., 1], high[..., 0], high[..., 1])
+    centres, halves = boxes[..., :2], boxes[..., 2:] / 2
+    return _Sides(*(centres - halves).unbind(-1), *(centres + halves).unbind(-1))
 
 
 def ious(boxes: Tensor, others: Tensor) -> Tensor:
@@ -44,7 +43,7 @@ def ious(boxes: Tensor, others: Tensor) -> Tensor:
     height = torch.minimum(a.bottom, b.bottom) - torch.maximum(a.top, b.top)
     inside = width.clamp_min(0) * height.clamp_min(0)
     union = boxes[..., 2] * boxes[..., 3] + others[..., 2] * others[..., 3] - inside
-    return torch.where((inside == 0) | (union == 0), 0.0, inside / union)
+    return torch.where(inside == 0, inside, inside / union)
 
 
 def overlaps(boxes: Tensor, others: Tensor, kind: OverlapKind) -> Tensor:

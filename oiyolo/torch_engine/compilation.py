@@ -168,7 +168,6 @@ class Compiler:
             self._network,
             self._heads,
             self._trial_batch(size_wh),
-            size_wh,
             self._form,
             passes=_PASSES,
         )

@@ -38,6 +38,10 @@ class HeadTarget(NamedTuple):
     truths: Truths
     assignment: BoxAssignment | None
 
+    def tensors(self) -> list[Tensor]:
+        """Return the tensors that it consists of."""
+        return [*self.truths, *(self.assignment.tensors() if self.assignment else [])]
+
 
 @dataclass(frozen=True)
 class HeadResult:

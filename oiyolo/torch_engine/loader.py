@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from oiyolo.imagery.decode import Rgb
     from oiyolo.networks.cfg import Cfg
     from oiyolo.torch_engine.augment import Augmentation, BatchPlan
+    from oiyolo.torch_engine.heads import Heads, HeadTarget
     from oiyolo.torch_engine.rules import Rules
     from oiyolo.torch_engine.samples import Samples
 
@@ -56,16 +57,34 @@ class Batch(NamedTuple):
             after the last. On the CPU, shape (n, max_boxes, 5).
         counts: Number of boxes of each image, on the CPU, shape (n,).
         indices: Index in the list of each image, of the first one for mixed images, shape (n,).
+        targets: What each head should learn from the images, on the device; nothing if no heads
+            were given.
     """
 
     images: torch.Tensor
     truths: torch.Tensor
     counts: torch.Tensor
     indices: npt.NDArray[np.int64]
+    targets: Sequence[HeadTarget] = ()
+
+    @property
+    def size_wh(self) -> tuple[int, int]:
+        """Width and height of the images in pixels."""
+        return self.images.shape[3], self.images.shape[2]
 
     def part(self, rows: slice) -> Batch:
-        """Return some images of the batch."""
+        """Return some images of the batch, without targets."""
         return Batch(self.images[rows], self.truths[rows], self.counts[rows], self.indices[rows])
+
+    def with_targets(self, heads: Heads) -> Batch:
+        """Return the batch with what each head should learn."""
+        return self._replace(targets=heads.targets(self.truths, self.size_wh, self.images.device))
+
+    def on_device(self) -> Iterator[torch.Tensor]:
+        """Yield the tensors on the device."""
+        yield self.images
+        for target in self.targets:
+            yield from target.tensors()
 
 
 @dataclass(frozen=True)
@@ -166,6 +185,7 @@ class Loader:
         rules: The rules of the fork that is followed.
         device: Where the batches are needed.
         seed: Seed of the stream.
+        heads: The network's heads, for the targets of each batch; ``None`` for no targets.
         sizes: Returns the input's width and height in pixels for an iteration, from 0; ``None`` for
             those of the .cfg. Batches are prepared ahead of their iteration, so it must be pure.
         position: Number of images of the stream before the first batch.
@@ -191,6 +211,7 @@ class Loader:
         *,
         device: torch.device | str,
         seed: int,
+        heads: Heads | None = None,
         sizes: Callable[[int], tuple[int, int]] | None = None,
         position: int = 0,
         augment: bool = True,
@@ -216,7 +237,7 @@ class Loader:
             memory_format,
         )
         self.image_count = len(samples.paths)
-        self._in_order = in_order
+        self._in_order, self._heads = in_order, heads
         net = cfg.net
         self._iteration_images = net.integer("batch", 1)
         shares = max(1, self._iteration_images // net.integer("subdivisions", 1))
@@ -250,7 +271,9 @@ class Loader:
         if self._stream is not None:
             # The memory belongs to the producer's stream, which would use it again as soon as the
             # batch is dropped here, while the stream that trains may still have to read it.
-            batch.images.record_stream(torch.cuda.current_stream(self._maker.device))
+            reader = torch.cuda.current_stream(self._maker.device)
+            for tensor in batch.on_device():
+                tensor.record_stream(reader)
         return batch
 
     def rewind(self) -> None:
@@ -297,17 +320,25 @@ class Loader:
     def _make(
         self, block: Sequence[npt.NDArray[np.int64]], size_wh: tuple[int, int]
     ) -> list[Batch]:
-        positions = np.concatenate(block)
         if self._stream is None:
-            whole = self._maker.make(positions, size_wh, in_order=self._in_order)
-        else:
-            with torch.cuda.stream(self._stream):
-                whole = self._maker.make(positions, size_wh, in_order=self._in_order)
-            # Waiting here costs nothing, and spares the training's stream from waiting.
-            self._stream.synchronize()
+            return self._make_here(block, size_wh)
+        with torch.cuda.stream(self._stream):
+            batches = self._make_here(block, size_wh)
+        # Waiting here costs nothing, and spares the training's stream from waiting.
+        self._stream.synchronize()
+        return batches
+
+    def _make_here(
+        self, block: Sequence[npt.NDArray[np.int64]], size_wh: tuple[int, int]
+    ) -> list[Batch]:
+        """Make batches on the current stream of the device."""
+        whole = self._maker.make(np.concatenate(block), size_wh, in_order=self._in_order)
         ends = np.cumsum([len(part) for part in block]).tolist()
         bounds = zip([0, *ends], ends, strict=False)
-        return [whole.part(slice(start, end)) for start, end in bounds]
+        batches = [whole.part(slice(start, end)) for start, end in bounds]
+        if self._heads is None:
+            return batches
+        return [batch.with_targets(self._heads) for batch in batches]
 
     def _prepare_device(self) -> None:
         """Prepare a CUDA stream for the producer, or leave it one thread of the CPU.

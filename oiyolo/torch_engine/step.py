@@ -16,7 +16,7 @@ from oiyolo.torch_engine.parallel import RollingStatistics
 from oiyolo.torch_engine.saving import HostCopy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
     from torch import Tensor
@@ -148,16 +148,13 @@ class Stepper:
         """Let a compiled network compute the outputs for a size of the input from now on."""
         self._compiled[size_wh] = compute
 
-    def step(
-        self, iteration: int, batches: Iterator[Batch], parts: int, size_wh: tuple[int, int]
-    ) -> StepResult:
+    def step(self, iteration: int, batches: Iterator[Batch], parts: int) -> StepResult:
         """Train on the next parts of a batch.
 
         Args:
             iteration: Number of the iteration, from 1.
             batches: The parts of this process.
             parts: Number of the parts of all processes.
-            size_wh: Width and height of the input in pixels.
 
         Raises:
             StopAsked: It was asked to stop; the network is as before.
@@ -180,7 +177,7 @@ class Stepper:
             wait_s += time.monotonic() - started_s
             seen_now = seen + (part + 1) * len(batch.images)
             with self._team.part(is_last=part + self._team.size >= parts):
-                loss, results = self._backward(batch, size_wh, seen_now)
+                loss, results = self._backward(batch, seen_now)
             self._statistics.end_part(parts - 1 - part)
             losses.append(loss)
             heads += results
@@ -190,29 +187,17 @@ class Stepper:
         total = torch.stack(losses).sum() / self._batch
         return StepResult(total, heads, rate=rate, wait_s=wait_s, team=self._team)
 
-    def _backward(
-        self, batch: Batch, size_wh: tuple[int, int], seen: int
-    ) -> tuple[Tensor, list[HeadResult]]:
+    def _backward(self, batch: Batch, seen: int) -> tuple[Tensor, list[HeadResult]]:
         with self._form.autocast(self._device):
-            raws = self._compiled.get(size_wh, self._compute)(batch.images)
-        loss, results = _loss(self._heads, raws, batch, size_wh, seen)
+            raws = self._compiled.get(batch.size_wh, self._compute)(batch.images)
+        loss, results = self._heads.loss(raws, batch.targets, batch.size_wh, seen)
         # DistributedDataParallel divides the sum of the gradients by the number of processes.
         share = self._team.size / self._batch
         self._scaler.scale(loss * share).backward()  # type: ignore[no-untyped-call]
         return loss.detach(), results
 
 
-def _loss(
-    heads: Heads, raws: Sequence[Tensor], batch: Batch, size_wh: tuple[int, int], seen: int
-) -> tuple[Tensor, list[HeadResult]]:
-    """Return the loss of a part, and what each head reports."""
-    targets = heads.targets(batch.truths, size_wh, batch.images.device)
-    return heads.loss([raw.float() for raw in raws], targets, size_wh, seen)
-
-
-def choose_form(
-    network: TorchNetwork, heads: Heads, batch: Batch, size_wh: tuple[int, int]
-) -> NumberForm:
+def choose_form(network: TorchNetwork, heads: Heads, batch: Batch) -> NumberForm:
     """Return the fastest form of numbers on the network's device.
 
     On a GPU it is known; on a CPU a few passes are measured. The network stays as it is.
@@ -221,7 +206,6 @@ def choose_form(
         network: The network, on its device.
         heads: Its heads.
         batch: Images as large as those of the training.
-        size_wh: Width and height of the input in pixels.
     """
     device = next(network.parameters()).device
     if device.type == "cuda":
@@ -234,7 +218,7 @@ def choose_form(
     batch = batch.part(slice(images))
     forms = [REPRODUCIBLE, PLAIN, *([_BFLOAT16] if _has_bfloat16() else [])]
     with unchanged(network):
-        seconds = {form: measure_passes(network, heads, batch, size_wh, form) for form in forms}
+        seconds = {form: measure_passes(network, heads, batch, form) for form in forms}
     return min(seconds, key=lambda form: seconds[form])
 
 
@@ -273,7 +257,6 @@ def measure_passes(
     network: TorchNetwork,
     heads: Heads,
     batch: Batch,
-    size_wh: tuple[int, int],
     form: NumberForm,
     *,
     compute: Callable[[Tensor], list[Tensor]] | None = None,
@@ -285,20 +268,20 @@ def measure_passes(
         network: The network, whose weights stay; its statistics and gradients do not.
         heads: Its heads.
         batch: The images.
-        size_wh: Their width and height in pixels.
         form: How numbers are stored and computed with.
         compute: What computes the network's outputs; by default the network itself.
         passes: Fewest passes that are measured, after a first one.
     """
     device, compute = batch.images.device, network if compute is None else compute
     network.to(memory_format=form.memory_format)  # type: ignore[call-overload]
-    batch = batch._replace(images=batch.images.contiguous(memory_format=form.memory_format))
+    images = batch.images.contiguous(memory_format=form.memory_format)
+    batch = batch.with_targets(heads)
     times_s: list[float] = []
     for _ in range(1 + _MAX_TRIALS):
         started_s = time.perf_counter()
         with form.autocast(device):
-            raws = compute(batch.images)
-        loss, _ = _loss(heads, raws, batch, size_wh, len(batch.images))
+            raws = compute(images)
+        loss, _ = heads.loss(raws, batch.targets, batch.size_wh, len(images))
         loss.backward()  # type: ignore[no-untyped-call]
         if device.type == "cuda":
             torch.cuda.synchronize(device)

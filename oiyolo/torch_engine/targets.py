@@ -6,6 +6,7 @@ is busy with something else.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, NamedTuple
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _TRUTH_NUMBERS = 5
 _ALIGNMENT_BYTES = 16
+_MAX_ANCHORS = 256
 
 
 class Truths(NamedTuple):
@@ -65,6 +67,7 @@ class BoxAssignment:
 
     Attributes:
         entries: Where each assigned box is; E of them.
+        places: Where each distinct box is; U of them.
         boxes: The truths' boxes, shape (E, 4).
         classes: The truths' classes, shape (E,).
         anchors_wh: Anchors of the boxes, as fractions of the input, shape (E, 2).
@@ -72,11 +75,13 @@ class BoxAssignment:
         first: Index of the first entry of each distinct box, shape (U,).
         last: Index of its last entry, shape (U,).
         later: Indices of the entries that are not the first of their box.
+        corners: Column and row of each entry's cell, shape (E, 2).
         is_extra: Whether an entry is an unassigned box that overlaps a truth by more than
             ``truth_thresh``; such entries count in no statistics. ``None`` if there are none.
     """
 
     entries: Cells
+    places: Cells
     boxes: Tensor
     classes: Tensor
     anchors_wh: Tensor
@@ -84,17 +89,23 @@ class BoxAssignment:
     first: Tensor
     last: Tensor
     later: Tensor
+    corners: Tensor
     is_extra: Tensor | None = None
 
     def to(self, device: torch.device) -> BoxAssignment:
         """Return the same on a device."""
+        sent = iter(_sent(self.tensors(), device))
+        entries, places = (Cells(*itertools.islice(sent, len(Cells._fields))) for _ in range(2))
+        return BoxAssignment(entries, places, **dict(zip(self._names(), sent, strict=True)))
+
+    def tensors(self) -> list[Tensor]:
+        """Return the tensors that it consists of."""
+        return [*self.entries, *self.places, *(getattr(self, name) for name in self._names())]
+
+    def _names(self) -> list[str]:
+        """Return the names of the tensors after the cells."""
         names = [field.name for field in fields(self) if getattr(self, field.name) is not None]
-        names.remove("entries")
-        sent = _sent([*self.entries, *(getattr(self, name) for name in names)], device)
-        count = len(self.entries)
-        return BoxAssignment(
-            entries=Cells(*sent[:count]), **dict(zip(names, sent[count:], strict=True))
-        )
+        return [name for name in names if name not in ("entries", "places")]
 
 
 def _sent(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
@@ -170,12 +181,11 @@ def assign(
         size_wh: Width and height of the input in pixels.
         cells_wh: Columns and rows of the head.
     """
-    anchors = torch.tensor(options.anchors_px) / torch.tensor(size_wh)
+    anchors, mask = _anchors(options.anchors_px, options.mask, size_wh)
     shapes = torch.cat([torch.zeros_like(truths.boxes[..., :2]), truths.boxes[..., 2:]], -1)
     centred = torch.cat([torch.zeros_like(anchors), anchors], -1)
     ious = overlaps(centred, shapes[:, :, None], "iou")
     best = ious.argmax(2, keepdim=True)  # the first of equal ones, as in darknet
-    mask = torch.tensor(options.mask)
     is_assigned = mask == best
     if options.iou_thresh < 1:
         others = overlaps(centred, shapes[:, :, None], options.iou_thresh_kind)
@@ -187,6 +197,14 @@ def assign(
     column, row = torch.minimum(corner.long().clamp_min(0), limit).unbind(1)
     entries = Cells(image, place, row, column)
     return group(entries, boxes, truths.classes[image, truth], anchors[mask[place]])
+
+
+@functools.lru_cache(maxsize=_MAX_ANCHORS)
+def _anchors(
+    anchors_px: tuple[tuple[float, float], ...], mask: tuple[int, ...], size_wh: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
+    """Return all heads' anchors as fractions of the input, shape (A, 2), and which a head has."""
+    return torch.tensor(anchors_px) / torch.tensor(size_wh), torch.tensor(mask)
 
 
 def _first_point(boxes: Tensor, options: YoloOptions) -> Tensor:
@@ -203,20 +221,24 @@ def group(
     is_extra: Tensor | None = None,
 ) -> BoxAssignment:
     """Return an assignment, given its entries in the order of darknet, on the CPU."""
-    places = np.stack([tensor.numpy() for tensor in entries], 1)
-    distinct, first, row_of = np.unique(places, axis=0, return_index=True, return_inverse=True)
-    row_of = row_of.reshape(-1)
-    last = np.zeros(len(distinct), np.int64)
+    places = np.stack([tensor.numpy() for tensor in entries])
+    # np.unique along an axis is several times slower.
+    numbers = np.ravel_multi_index(tuple(places), tuple(places.max(1, initial=0) + 1))
+    _, first, row_of = np.unique(numbers, return_index=True, return_inverse=True)
+    last = np.zeros(len(first), np.int64)
     last[row_of] = np.arange(len(row_of))  # later entries overwrite earlier ones
-    later = np.setdiff1d(np.arange(len(row_of)), first)
+    is_later = np.ones(len(row_of), np.bool_)
+    is_later[first] = False
     return BoxAssignment(
         entries=entries,
+        places=Cells(*torch.from_numpy(places[:, first]).unbind(0)),
         boxes=boxes,
         classes=classes,
         anchors_wh=anchors_wh,
-        row_of=torch.from_numpy(row_of.astype(np.int64)),
-        first=torch.from_numpy(first.astype(np.int64)),
+        row_of=torch.from_numpy(row_of),
+        first=torch.from_numpy(first),
         last=torch.from_numpy(last),
-        later=torch.from_numpy(later.astype(np.int64)),
+        later=torch.from_numpy(np.flatnonzero(is_later)),
+        corners=torch.stack([entries.column, entries.row], 1),
         is_extra=is_extra,
     )

@@ -162,6 +162,7 @@ class Training:
             self._rules,
             device=self._device,
             seed=self._seed,
+            heads=self._heads,
             sizes=self._size_at,
             position=self._iteration * self._batch,
             batch_images=self._batch // self._parts,
@@ -193,7 +194,7 @@ class Training:
                 self._write(resize_lines(self._options.fork, wanted_wh))
                 size_wh = wanted_wh
             self._compile_if_due(size_wh)
-            result = self._stepper.step(self._iteration + 1, loader, self._parts, size_wh)
+            result = self._stepper.step(self._iteration + 1, loader, self._parts)
             self._iteration += 1
             self._moving.update(self._iteration)
             self._log.add(self._iteration, result)
@@ -386,7 +387,7 @@ class Training:
         else:
             size_wh = self._cfg.size_wh
             batch = _trial_batch(part, size_wh, self._device)
-            form = self._team.first(choose_form(self._network, self._heads, batch, size_wh))
+            form = self._team.first(choose_form(self._network, self._heads, batch))
         self._write(f"PyTorch {torch.__version__} on {_device_name(self._device)}: {form}\n")
         return form
 

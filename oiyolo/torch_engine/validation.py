@@ -87,6 +87,7 @@ class Validation:
             network.rules,
             device=self._device,
             seed=0,
+            heads=heads,
             augment=False,
             in_order=True,
             limit=limit,
@@ -113,7 +114,6 @@ class Validation:
         Raises:
             InputFormError: An image cannot be used.
         """
-        size_wh = self._network.cfg.size_wh
         total = torch.zeros((), device=self._device)
         self._loader.rewind()
         self._network.eval()
@@ -124,10 +124,7 @@ class Validation:
                         return None
                     with self._form.autocast(self._device):
                         raws = self._network(batch.images)
-                    targets = self._heads.targets(batch.truths, size_wh, self._device)
-                    loss, _ = self._heads.loss(
-                        [raw.float() for raw in raws], targets, size_wh, seen
-                    )
+                    loss, _ = self._heads.loss(raws, batch.targets, batch.size_wh, seen)
                     total += loss
         finally:
             self._network.train()

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 _BOX_NUMBERS = {"yolo": 4, "gaussian": 8}
 _SURE_CLASS = 0.25
+_RAW_SURE_CLASS = math.log(_SURE_CLASS / (1 - _SURE_CLASS))
+"""The same before the logistic function, which is monotonic."""
+
 _CHUNK = 1 << 24
 """Pairs of boxes and truths that are compared at a time, for each device."""
 
@@ -118,7 +121,8 @@ class _Predictions(NamedTuple):
     """The boxes that are assigned to truths, by entry.
 
     Attributes:
-        numbers: The numbers of the box, with activation, shape (E, 4 or 8).
+        values: Positions and sizes (``_values``), shape (E, 4).
+        sigmas: Uncertainties of the same in [Gaussian_yolo], otherwise ``None``.
         boxes: The decoded boxes, shape (E, 4).
         objectness: Shape (E,).
         scores: Class scores, shape (E, classes).
@@ -126,7 +130,8 @@ class _Predictions(NamedTuple):
         weights: Weights of the true classes, shape (E, 1).
     """
 
-    numbers: Tensor
+    values: Tensor
+    sigmas: Tensor | None
     boxes: Tensor
     objectness: Tensor
     scores: Tensor
@@ -165,8 +170,7 @@ def yolo_deltas(
         box_rows = torch.where(is_silent, box_rows, box_rows / positive)
     deltas = torch.zeros_like(read.numbers)
     deltas[:, :, read.box_numbers] = of_objects
-    places = Cells(*(tensor[assignment.first] for tensor in assignment.entries))
-    deltas.permute(0, 1, 3, 4, 2)[places] = torch.cat(
+    deltas.permute(0, 1, 3, 4, 2)[assignment.places] = torch.cat(
         [box_rows, object_rows[:, None], class_rows], 1
     )
     sums = _sums(read, found, assignment, deltas)
@@ -190,49 +194,57 @@ def _read(raw: Tensor, options: YoloOptions, size_wh: tuple[int, int]) -> _Raw:
     return _Raw(numbers, objectness, box_numbers, where)
 
 
-def _activated(numbers: Tensor, options: YoloOptions) -> Tensor:
-    """Return the numbers of boxes with activation; the last dimension has 4 or 8 of them."""
+def _values(numbers: Tensor, options: YoloOptions) -> tuple[Tensor, Tensor]:
+    """Return the positions of boxes in their cells, and their sizes before any activation.
+
+    Args:
+        numbers: The raw numbers of boxes, shape (..., 4 or 8).
+        options: Options of the head.
+
+    Returns:
+        Two tensors of shape (..., 2).
+    """
     head = options.head
-    low = (head.scale_xy - 1) / 2
-    if head.form == "yolo":
-        positions, sizes = numbers[..., :2], numbers[..., 2:]
-        if not head.is_activated:
-            positions = positions.sigmoid()
-        return torch.cat([positions * head.scale_xy - low, sizes], -1)
-    logistic = numbers.sigmoid()
-    parts = list(logistic.unbind(-1))
-    parts[0], parts[2] = parts[0] * head.scale_xy - low, parts[2] * head.scale_xy - low
-    parts[4], parts[6] = numbers[..., 4], numbers[..., 6]
-    return torch.stack(parts, -1)
+    step = 2 if head.form == "gaussian" else 1
+    positions, sizes = numbers[..., 0 : 2 * step : step], numbers[..., 2 * step :: step]
+    if not head.is_activated:
+        positions = positions.sigmoid()
+    if head.scale_xy != 1:
+        positions = positions * head.scale_xy - (head.scale_xy - 1) / 2
+    return positions, sizes
 
 
 def _decoded(
-    numbers: Tensor, corners: Tensor, anchors_wh: Tensor, raw: _Raw, options: YoloOptions
+    values: tuple[Tensor, Tensor],
+    corners: Tensor,
+    anchors_wh: Tensor,
+    raw: _Raw,
+    options: YoloOptions,
 ) -> Tensor:
-    """Return boxes as fractions of the input.
+    """Return boxes as fractions of the input, shape (..., 4).
 
     Args:
-        numbers: Their numbers with activation, shape (..., 4 or 8).
+        values: Their positions and sizes (``_values``).
         corners: Columns and rows of their cells, shape (..., 2).
         anchors_wh: Their anchors as fractions of the input, shape (..., 2).
         raw: The raw output that they are part of.
         options: Options of the head.
     """
-    head = options.head
-    step = 2 if head.form == "gaussian" else 1
-    positions, sizes = numbers[..., 0 : 2 * step : step], numbers[..., 2 * step :: step]
+    head, (positions, sizes) = options.head, values
     centres = (corners + positions) / raw.grid.cells_wh
     factors = 4 * sizes**2 if head.is_activated else sizes.exp()
     sizes = factors * anchors_wh
-    shift = {"center": 0.0, "left_top": 0.5, "right_bottom": -0.5}[head.point]
-    return torch.cat([centres + shift * sizes, sizes], -1)
+    if head.point != "center":
+        centres = centres + {"left_top": 0.5, "right_bottom": -0.5}[head.point] * sizes
+    return torch.cat([centres, sizes], -1)
 
 
 def _all_boxes(raw: _Raw, options: YoloOptions) -> Tensor:
     """Return all boxes of a head, shape (N, anchors * rows * columns, 4)."""
-    numbers = raw.numbers[:, :, : raw.box_numbers].permute(0, 1, 3, 4, 2)
+    # With channels last, a CPU would compute the numbers of each box one by one.
+    numbers = raw.numbers[:, :, : raw.box_numbers].contiguous().permute(0, 1, 3, 4, 2)
     anchors = raw.grid.anchors_wh[:, None, None]
-    boxes = _decoded(_activated(numbers, options), raw.grid.corners, anchors, raw, options)
+    boxes = _decoded(_values(numbers, options), raw.grid.corners, anchors, raw, options)
     return boxes.reshape(len(boxes), -1, 4)
 
 
@@ -244,16 +256,16 @@ def best_overlaps(boxes: Tensor, truths: Truths) -> tuple[Tensor, Tensor]:
         truths: The truths, T per image.
 
     Returns:
-        IoUs, 0 where no truth overlaps, and the truths' indices; both of shape (N, M).
+        IoUs, and the truths' indices, of any truth where none overlaps; both of shape (N, M).
     """
-    best = boxes.new_zeros(boxes.shape[:2])
-    which = torch.zeros_like(best, dtype=torch.long)
     limit = _CHUNK if boxes.is_cuda else _CPU_CHUNK
-    chunk = max(1, limit // max(1, best.numel()))
-    targets = torch.where(truths.valid[..., None], truths.boxes, 0.0)
-    for start in range(0, targets.shape[1], chunk):
-        part = ious(boxes[:, :, None], targets[:, None, start : start + chunk])
-        highest, index = part.max(2)
+    chunk = max(1, limit // max(1, boxes.shape[:2].numel()))
+    # Where the numbers of a kind are next to each other, a CPU computes several at once.
+    boxes = boxes.permute(2, 0, 1).contiguous().permute(1, 2, 0)[:, None]
+    targets = truths.boxes.masked_fill(~truths.valid[..., None], 0.0)[:, :, None]
+    best, which = ious(boxes, targets[:, :chunk]).max(1)
+    for start in range(chunk, targets.shape[1], chunk):
+        highest, index = ious(boxes, targets[:, start : start + chunk]).max(1)
         is_better = highest > best
         best = torch.where(is_better, highest, best)
         which = torch.where(is_better, index + start, which)
@@ -269,18 +281,18 @@ def _unassigned(
     """
     shape = raw.objectness.shape
     best, which = (part.view(shape) for part in best_overlaps(_all_boxes(raw, options), truths))
-    deltas = options.object_factor * (0 - raw.objectness)
+    deltas = raw.objectness * -options.object_factor
     matching = best
     if rules.ignores_by_class:
-        # The logistic function is monotonic, so the largest score decides.
         highest = raw.numbers[:, :, raw.box_numbers + 1 :].amax(2)
-        if not options.head.is_activated:
-            highest = highest.sigmoid()
-        matching = torch.where(highest > _SURE_CLASS, best, 0.0)
-    spared = torch.zeros_like(deltas)
+        sure = _SURE_CLASS if options.head.is_activated else _RAW_SURE_CLASS
+        matching = best.masked_fill(highest <= sure, 0.0)
+    is_spared = matching > options.ignore_thresh
     if options.has_smooth_objects:
         spared = torch.maximum(deltas, options.object_factor * (matching - raw.objectness))
-    deltas = torch.where(matching > options.ignore_thresh, spared, deltas)
+        deltas = torch.where(is_spared, spared, deltas)
+    else:
+        deltas.masked_fill_(is_spared, 0.0)
     if options.truth_thresh >= 1:
         return deltas, assignment
     extra = Cells(*(best > options.truth_thresh).nonzero(as_tuple=True))
@@ -313,15 +325,17 @@ def _predictions(raw: _Raw, assignment: BoxAssignment, options: YoloOptions) -> 
     box, objectness, scores = numbers.tensor_split([raw.box_numbers, raw.box_numbers + 1], 1)
     if not options.head.is_activated:
         objectness, scores = objectness.sigmoid(), scores.sigmoid()
-    activated = _activated(box, options)
-    corners = torch.stack([assignment.entries.column, assignment.entries.row], 1)
-    boxes = _decoded(activated, corners, assignment.anchors_wh, raw, options)
+    values = _values(box, options)
+    sigmas = box[:, 1::2].sigmoid() if options.head.form == "gaussian" else None
+    boxes = _decoded(values, assignment.corners, assignment.anchors_wh, raw, options)
     classes = assignment.classes[:, None]
     weights = torch.ones_like(objectness)
     if options.class_weights:
         of_classes = _class_weights(options.class_weights, numbers.device)
         weights = of_classes[assignment.classes][:, None]
-    return _Predictions(activated, boxes, objectness[:, 0], scores, classes, weights)
+    return _Predictions(
+        torch.cat(values, 1), sigmas, boxes, objectness[:, 0], scores, classes, weights
+    )
 
 
 def _box_rows(
@@ -332,23 +346,22 @@ def _box_rows(
     cells: Tensor,
 ) -> Tensor:
     """Return the box deltas of each distinct box: of all its truths, or of the last."""
-    corners = torch.stack([assignment.entries.column, assignment.entries.row], 1)
     factor = options.box_factor * found.weights
-    truths, is_gaussian = assignment.boxes, options.head.form == "gaussian"
-    if is_gaussian:
-        deltas = _gaussian_deltas(found, assignment, options, corners, cells)
+    truths = assignment.boxes
+    if found.sigmas is not None:
+        deltas = _gaussian_deltas(found, found.sigmas, assignment, options, cells)
     elif options.loss == "mse":
         weights = 2 - truths[:, 2:3] * truths[:, 3:4]
-        wanted = _wanted(assignment, options, corners, cells)
-        deltas = weights * (wanted - found.numbers) * factor
+        wanted = _wanted(assignment, options, cells)
+        deltas = weights * (wanted - found.values) * factor
     else:
         deltas = overlap_gradients(found.boxes, truths, options.loss)
         if not options.head.is_activated:
             deltas = deltas * torch.cat(
-                [torch.ones_like(deltas[:, :2]), found.numbers[:, 2:].exp()], 1
+                [torch.ones_like(deltas[:, :2]), found.values[:, 2:].exp()], 1
             )
         deltas = deltas * factor
-    if is_gaussian or options.loss != "mse":
+    if found.sigmas is not None or options.loss != "mse":
         deltas = torch.nan_to_num(deltas, nan=0.0, posinf=0.0, neginf=0.0)
         deltas = deltas.clamp(-options.max_delta, options.max_delta)
     if not rules.sums_boxes:
@@ -357,28 +370,25 @@ def _box_rows(
     return rows.index_add(0, assignment.row_of, deltas)
 
 
-def _wanted(
-    assignment: BoxAssignment, options: YoloOptions, corners: Tensor, cells: Tensor
-) -> Tensor:
+def _wanted(assignment: BoxAssignment, options: YoloOptions, cells: Tensor) -> Tensor:
     """Return the numbers with which boxes would equal their truths, shape (E, 4)."""
     truths, head = assignment.boxes, options.head
     shift = {"center": 0.0, "left_top": -0.5, "right_bottom": 0.5}[head.point]
-    positions = (truths[:, :2] + shift * truths[:, 2:]) * cells - corners
+    positions = (truths[:, :2] + shift * truths[:, 2:]) * cells - assignment.corners
     ratios = truths[:, 2:] / assignment.anchors_wh
     return torch.cat([positions, (ratios / 4).sqrt() if head.is_activated else ratios.log()], 1)
 
 
 def _gaussian_deltas(
     found: _Predictions,
+    sigmas: Tensor,
     assignment: BoxAssignment,
     options: YoloOptions,
-    corners: Tensor,
     cells: Tensor,
 ) -> Tensor:
     """Return the deltas of x, y, width and height, each followed by that of its uncertainty."""
     truths = assignment.boxes
-    values, sigmas = found.numbers[:, 0::2], found.numbers[:, 1::2]
-    errors = (_wanted(assignment, options, corners, cells) - values) / sigmas
+    errors = (_wanted(assignment, options, cells) - found.values) / sigmas
     density = torch.exp(-(errors**2) / 2) / (math.sqrt(2 * math.pi) * (sigmas + _SIGMA_OFFSET))
     weights = 0.5 * density / (density + _DENSITY_EPSILON) * (2 - truths[:, 2:3] * truths[:, 3:4])
     of_values = weights * errors / sigmas
@@ -387,7 +397,7 @@ def _gaussian_deltas(
         of_values = overlap_gradients(found.boxes, truths, options.loss)
         centres, sizes = of_values[:, :2], of_values[:, 2:]
         shift = {"center": 0.0, "left_top": -0.5, "right_bottom": 0.5}[options.head.point]
-        of_values = torch.cat([centres + shift * sizes, sizes * values[:, 2:].exp()], 1)
+        of_values = torch.cat([centres + shift * sizes, sizes * found.values[:, 2:].exp()], 1)
     of_values = of_values * options.box_factor * found.weights
     return torch.stack([of_values, of_sigmas * options.uncertainty_factor], 2).flatten(1)
 
@@ -402,7 +412,7 @@ def _object_rows(
     rows = (weights * options.object_factor * (1 - found.objectness))[assignment.last]
     if not options.has_smooth_objects:
         return rows
-    before = of_objects[Cells(*(tensor[assignment.first] for tensor in assignment.entries))]
+    before = of_objects[assignment.places]
     return torch.where(before == 0, rows, before)
 
 
@@ -428,6 +438,8 @@ def _class_rows(found: _Predictions, assignment: BoxAssignment, options: YoloOpt
             of_own = of_own * found.weights[first] * options.class_factor
         rows = rows.scatter(1, classes, of_own)
     later = assignment.later
+    if not len(later):
+        return rows
     of_later = ((present - own) * found.weights)[later, 0]
     return rows.index_put((assignment.row_of[later], assignment.classes[later]), of_later)
 

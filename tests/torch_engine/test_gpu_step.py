@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,7 +11,7 @@ pytest.importorskip("torch", reason="the torch engine needs PyTorch")
 
 import numpy as np
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from oiyolo.networks import cfg as cfgs
 from oiyolo.torch_engine.heads import Heads
@@ -79,7 +80,6 @@ def test_an_iteration_never_waits_for_the_device(
     case: tuple[str, ForkName],
     dtype: torch.dtype,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     head, fork = case
     cfg = cfgs.parse(
@@ -97,17 +97,10 @@ def test_an_iteration_never_waits_for_the_device(
         should_stop=lambda: False,
         team=Team(0, 1, CPU, tmp_path),
     )
-    on_host = Heads.targets
-
-    def targets(*args: Any) -> Any:  # computed by the host, which knows the truths
-        with _disable_current_modes():
-            return on_host(*args)
-
-    monkeypatch.setattr(Heads, "targets", targets)
-    batches = iter([batch_of(truths), batch_of(truths)])
-    stepper.step(1, batches, 1, (PX, PX))  # the first one prepares constants
+    batches = itertools.repeat(batch_of(truths).with_targets(heads))
+    stepper.step(1, batches, 1)  # the first one prepares constants
     with _NeverWaits():  # type: ignore[no-untyped-call]
-        result = stepper.step(2, batches, 1, (PX, PX))
+        result = stepper.step(2, batches, 1)
     loss, (figures,) = result.wait()
     assert loss > 0
     assert bool(figures.count) == bool(truths)

@@ -20,8 +20,10 @@ from oiyolo.inference.placement import fit_image
 from oiyolo.networks import cfg as cfgs
 from oiyolo.torch_engine import augment, samples
 from oiyolo.torch_engine.cache import ImageCache
+from oiyolo.torch_engine.heads import Heads
 from oiyolo.torch_engine.input_sizes import size_at
 from oiyolo.torch_engine.loader import BatchMaker, Loader
+from oiyolo.torch_engine.network import TorchNetwork
 from oiyolo.torch_engine.rules import rules_for
 
 if TYPE_CHECKING:
@@ -44,6 +46,15 @@ def network(
     width, height = size_wh
     text = f"[net]\nwidth={width}\nheight={height}\nbatch={batch}\nsubdivisions=1\n{net}\n"
     return cfgs.parse(f"{text}[yolo]\nclasses=2\nmax=10\n{head}\n", path="t.cfg")
+
+
+def trained_network() -> Cfg:
+    """Return a network with a layer before its head."""
+    return cfgs.parse(
+        "[net]\nwidth=64\nheight=64\nchannels=3\nbatch=4\n[convolutional]\nfilters=14\nsize=1\n"
+        "stride=8\nactivation=linear\n[yolo]\nclasses=2\nnum=2\nmask=0,1\nanchors=9,9, 30,30\n",
+        path="t.cfg",
+    )
 
 
 @pytest.fixture
@@ -216,12 +227,28 @@ def test_memory_is_not_used_again_before_the_training_has_read_it(
     monkeypatch.setattr(
         torch.Tensor, "record_stream", lambda tensor, name: recorded.append((id(tensor), name))
     )
-    with loader(dataset(), network()) as batches:
+    heads = Heads(TorchNetwork(trained_network(), RULES["alexeyab"]))
+    with loader(dataset(), trained_network(), heads=heads) as batches:
         batch = next(batches)
         assert not recorded
         batches._stream = Mock(spec=torch.cuda.Stream)
         batch = next(batches)
-    assert recorded == [(id(batch.images), "training")]
+    (target,) = batch.targets
+    assert target.assignment is not None
+    on_device = [batch.images, *target.truths, target.assignment.boxes, target.assignment.corners]
+    assert {(id(tensor), "training") for tensor in on_device} <= set(recorded)
+
+
+def test_batches_come_with_the_targets_of_their_boxes(dataset: Callable[..., Path]) -> None:
+    cfg = trained_network()
+    heads = Heads(TorchNetwork(cfg, RULES["alexeyab"]))
+    with loader(dataset(), cfg, heads=heads, batch_images=2) as batches:
+        for batch in itertools.islice(batches, 3):
+            wanted = heads.targets(batch.truths, (64, 64), torch.device("cpu"))
+            for target, own in zip(batch.targets, wanted, strict=True):
+                pairs = zip(target.tensors(), own.tensors(), strict=True)
+                assert all(torch.equal(*pair) for pair in pairs)
+                assert len(target.truths.places[0]) == int(batch.counts.sum())
 
 
 def test_processes_share_a_stream(dataset: Callable[..., Path]) -> None:
