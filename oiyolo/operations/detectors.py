@@ -226,7 +226,7 @@ def _of_run(
         raise UsageError(
             f"the run {run.name} has no valid weights yet",
             where=str(run.weights_folder),
-            remedy="Run `oiyolo train`, which resumes it, or choose another detector",
+            remedy=f"Run `{run.train_command}`, which resumes it, or choose another detector",
         )
     path, iteration = (chosen.path, chosen.iteration) if chosen else (Path(weights or ""), None)
     why = "" if name is not None else ", the newest finished run"

@@ -133,16 +133,18 @@ def build(
     opened = open_or_default(project, options)
     if dry_run:
         return Plan("build", [_planned_action(opened)])
-    return _run(opened, may_fetch=True)
+    return _run(opened, prefers_sources=True)
 
 
 def run(project: Project) -> Built:
-    """Find or build a darknet for another stage and verify it; no sources are fetched.
+    """Find or build a darknet for another stage and verify it.
+
+    Sources are fetched only if there is no other darknet.
 
     Raises:
         DarknetError: As for ``build``, or the darknet cannot be run on this machine.
     """
-    built = _run(project, may_fetch=False)
+    built = _run(project, prefers_sources=False)
     if not built.verified:
         raise DarknetError(
             "this darknet cannot train on this machine",
@@ -179,13 +181,20 @@ def source_folder(project: Project) -> Path | None:
     return next((folder for folder in candidates if tree.has_sources(folder)), None)
 
 
-def rebuild_reason(project: Project) -> str | None:
-    """Return why darknet must be compiled before it can be used; ``None`` if it need not be."""
-    source = source_folder(project)
-    if project.config.darknet.executable or source is None:
+def planned_build(project: Project) -> str | None:
+    """Return what ``run`` would do before there is a darknet, in words; ``None`` if there is one.
+
+    It is also ``None`` where there can be none, which is the error of ``run``.
+    """
+    if project.config.darknet.executable:
         return None
-    spec, _ = _build_spec(project, source)
-    return spec.stale_reason
+    source = source_folder(project)
+    if source is not None:
+        spec, _ = _build_spec(project, source)
+        return spec.stale_reason and f"build darknet ({spec.stale_reason})"
+    if _found_path(project) is not None or not project.config.darknet.source_url:
+        return None
+    return _planned_fetch(project.config.darknet.source_url)
 
 
 def inspect(project: Project) -> tuple[Built | None, str | None]:
@@ -237,8 +246,7 @@ def _planned_action(project: Project) -> str:
         return f"use {options.executable}"
     source = source_folder(project)
     if source is None and options.source_url:
-        url = display_url(options.source_url)
-        return f"fetch {url} at {PINNED_COMMIT[:12]} and build it"
+        return _planned_fetch(options.source_url)
     if source is None:
         return f"use {shutil.which('darknet') or 'no darknet, because none was found'}"
     spec, _ = _build_spec(project, source)
@@ -248,6 +256,10 @@ def _planned_action(project: Project) -> str:
         if reason
         else f"use {source}, which is already built"
     )
+
+
+def _planned_fetch(url: str) -> str:
+    return f"fetch {display_url(url)} at {PINNED_COMMIT[:12]} and build it"
 
 
 def _build_spec(project: Project, source: Path) -> tuple[BuildSpec, tuple[str, ...]]:
@@ -261,13 +273,20 @@ def _build_spec(project: Project, source: Path) -> tuple[BuildSpec, tuple[str, .
     return builder.build_spec(source, folder, choice.flags, tools), choice.notes
 
 
-def _run(project: Project, *, may_fetch: bool) -> Built:
+def _run(project: Project, *, prefers_sources: bool) -> Built:
+    """Find or build a darknet and verify it.
+
+    Args:
+        project: The project.
+        prefers_sources: Whether to fetch sources even if there is a darknet without sources.
+    """
     darknet = _configured_darknet(project)
     if darknet is not None:
         return _check(project, darknet, verifies=True)
     source, url = source_folder(project), project.config.darknet.source_url
     fetch_error = None
-    if source is None and may_fetch and url:
+    is_needed = prefers_sources or _found_path(project) is None
+    if source is None and url and is_needed:
         try:
             source = clone(url, project.cache_folder)
         except UnavailableError as error:
@@ -307,13 +326,19 @@ def _from_sources(project: Project, source: Path) -> Built:
     )
 
 
-def _without_sources(project: Project) -> Darknet | None:
+def _found_path(project: Project) -> tuple[Path, str] | None:
+    """Return the darknet that can be used without sources, and where it is from."""
     builds = (project.cache_folder / _BUILD_FOLDER).glob(f"*/{builder.EXECUTABLE}")
     builds_by_age = sorted(builds, key=lambda path: path.stat().st_mtime)
     if builds_by_age:
-        return probe(builds_by_age[-1], "built earlier on this machine")
+        return builds_by_age[-1], "built earlier on this machine"
     on_path = shutil.which("darknet")
-    return None if on_path is None else probe(Path(on_path), "on PATH")
+    return None if on_path is None else (Path(on_path), "on PATH")
+
+
+def _without_sources(project: Project) -> Darknet | None:
+    found = _found_path(project)
+    return None if found is None else probe(*found)
 
 
 def _not_found_error(fetch_error: UnavailableError | None) -> DarknetError:
@@ -321,10 +346,10 @@ def _not_found_error(fetch_error: UnavailableError | None) -> DarknetError:
         "no darknet found",
         expected="[darknet] executable, sources in darknet/, or darknet on PATH",
         found="" if fetch_error is None else f"{fetch_error.what} ({fetch_error.where})",
-        remedy="Run `oiyolo build` with a network connection to fetch and build the sources (CPU "
-        "or CUDA); or `apt-get install darknet` (Debian and Ubuntu, CPU); or `git submodule update "
-        "--init darknet` in the checkout, then `oiyolo build`; or set [darknet] executable to an "
-        "existing darknet",
+        remedy="Install what fetching and building it needs (`apt-get install build-essential "
+        "git`, a network connection); or darknet itself (`apt-get install darknet` on Debian and "
+        "Ubuntu, CPU); or train with PyTorch instead (`pip install 'oiyolo[torch]'`); or set "
+        "[darknet] executable to an existing darknet",
     )
 
 

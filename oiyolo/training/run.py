@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
@@ -67,6 +68,7 @@ class RecordFields(TypedDict, total=False):
     half: int
     max_batches: int
     map: str
+    options: list[str]
     seconds: float
     resumed_at_iteration: int
     began_at: str
@@ -191,8 +193,14 @@ class Run:
 
     @property
     def train_command(self) -> str:
-        """The command that trains it, and resumes it if it is not finished."""
-        return "oiyolo review --cross-fit" if self.half else "oiyolo train"
+        """The command that trains it, and resumes it if it is not finished.
+
+        It has the options that are not in the project's file: without them, another run would be
+        trained.
+        """
+        if self.half:
+            return "oiyolo review --cross-fit"
+        return shlex.join(["oiyolo", "train", *self.record.get("options", [])])
 
     @property
     def started_record(self) -> dict[str, Any]:

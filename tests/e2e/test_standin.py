@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pty
+import shlex
 import shutil
 import signal
 import struct
@@ -1189,6 +1190,20 @@ def test_a_changed_network_starts_a_new_run_and_the_change_is_logged(stand_in: S
     assert "starting a new run: the network (" in done.err
     assert "max_batches=130" in done.err
     assert (stand_in.project / "runs" / "tiny-002" / "run.json").exists()
+
+
+def test_a_run_is_resumed_with_the_options_of_its_first_call(stand_in: StandIn) -> None:
+    stand_in.behave(final="none", until=110)
+    assert stand_in.train("--max-batches", "130").code == 5
+    words = stand_in.record["options"]
+    assert words[-2:] == ["--max-batches", "130"]
+    first = stand_in.run
+    warned = stand_in.train().err
+    assert "starting a new run: the network (" in warned
+    assert f"to resume tiny-001 instead, run `oiyolo train {shlex.join(words)}`" in warned
+    stand_in.behave(until=130)
+    assert stand_in.train(*words).code == 0
+    assert json.loads((first / "run.json").read_text())["state"] == "finished"
 
 
 def test_a_machine_with_less_memory_resumes_the_run_with_other_subdivisions(

@@ -241,7 +241,8 @@ def _check_darknet_sources(
     missing += [e.place for e in endpoints if e.what == DARKNET_SOURCES and e.problem]
     if status.source and not missing:
         text = f"none yet; it can be built from {status.source}"
-        return CheckResult("darknet", "warning", text, "Run `oiyolo build`")
+        remedy = "Run `oiyolo build`; otherwise `oiyolo train` builds it first"
+        return CheckResult("darknet", "warning", text, remedy)
     text, remedy = "none, and no sources to build it from", _INSTALL_ADVICE
     if status.source:
         text = f"none; building it from {status.source} requires {' and '.join(missing)}"

@@ -205,7 +205,7 @@ def _detector_files(project: Project, run: Run) -> dict[str, Path]:
         raise InputFormError(
             f"the run {run.name} has no valid weights to publish",
             where=str(run.weights_folder),
-            remedy="Restore them from a copy, or run `oiyolo train`, which resumes the run",
+            remedy=f"Restore them from a copy, or run `{run.train_command}`, which resumes the run",
         )
     model = export_onnx(project, run=run.name)
     needed = [weights.path, run.cfg_path, run.folder / "obj.names", model.path, model.card]

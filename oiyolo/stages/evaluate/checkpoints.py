@@ -314,7 +314,7 @@ def score_all(
         raise UsageError(
             f"the run {run.name} has no weights to evaluate",
             where=str(run.weights_folder),
-            remedy="Run `oiyolo train`, which resumes the run",
+            remedy=f"Run `{run.train_command}`, which resumes the run",
         )
     scorer = CheckpointScorer(project, run)
     pending = saved.without_score(scorer.saved_scores)
@@ -448,7 +448,7 @@ def _unusable_error(run: Run, saved: _SavedFiles) -> InputFormError:
         where=str(run.weights_folder),
         expected="complete, finite weights of the run's network",
         found="; ".join(f"{path.name}: {why}" for path, why in saved.skipped.items()),
-        remedy="Run `oiyolo train`, which resumes the run, or train a new one",
+        remedy=f"Run `{run.train_command}`, which resumes the run, or train a new one",
     )
 
 

@@ -36,7 +36,6 @@ _log = logging.getLogger("oiyolo")
 
 DETECTIONS_NAME: Final = "detections.json"
 RECIPE_NAME: Final = ".detected-from.json"
-_RETRAIN: Final = "Run `oiyolo train`, which resumes the run, or choose others with --weights"
 
 
 @dataclass(frozen=True)
@@ -135,7 +134,7 @@ def choose_weights(
         report = check_weights(path, cfg, complete=True)
     except InputFormError as error:
         other = f"Choose complete weights of the network of {run.name}"
-        error.remedy = _RETRAIN if weights is None else other
+        error.remedy = _resume_advice(run) if weights is None else other
         raise
     if report.warning:
         _log.warning("evaluate: %s", report.warning)
@@ -164,7 +163,7 @@ def _own_weights(run: Run) -> tuple[Path, str]:
     raise UsageError(
         f"the run {run.name} has no weights to evaluate",
         where=str(run.weights_folder),
-        remedy=_RETRAIN,
+        remedy=_resume_advice(run),
     )
 
 
@@ -279,6 +278,10 @@ def keep_detections(
         "sizes_wh": sizes_wh,
     }
     staleness.write_recipe(recipe_path, recipe, [path])
+
+
+def _resume_advice(run: Run) -> str:
+    return f"Run `{run.train_command}`, which resumes the run, or choose others with --weights"
 
 
 def _detect(

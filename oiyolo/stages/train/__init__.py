@@ -223,8 +223,8 @@ def train(
     check_installed(opened.config.train.log_to)
     choice = chosen_engine(opened)
     uses_darknet = choice.engine == "darknet"
-    if dry_run and uses_darknet and (reason := build_stage.rebuild_reason(opened)):
-        return Plan("train", [f"build darknet first ({reason}), then train with it"])
+    if dry_run and uses_darknet and (work := build_stage.planned_build(opened)):
+        return Plan("train", [f"{work}, then train with it"])
     task = make_task(opened, split, *training_program(opened, choice))
     run = _run_to_resume(task, again=again)
     task = following(task, run)

@@ -10,7 +10,7 @@ import shlex
 import signal
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
@@ -19,8 +19,7 @@ from oiyolo.core.errors import INTERRUPTED_EXIT_CODE, OiyoloError, error_of
 from oiyolo.core.files import open_binary
 from oiyolo.core.progress import progress
 from oiyolo.core.results import Result, text_html
-from oiyolo.project import config as project_config
-from oiyolo.project.keys import KEYS_BY_NAME
+from oiyolo.stages.train.call_options import option_variables
 from oiyolo.training.history import scores_in
 from oiyolo.training.live_reader import LiveReader, latest_stats
 from oiyolo.training.supervise import ProgressDisplay
@@ -126,25 +125,6 @@ def start(project: Project, run: Run, *, again: bool) -> Detached | None:
         if exit_code:
             raise _error_of_start(run, result, exit_code)
         return None
-
-
-def option_variables(project: Project) -> dict[str, str]:
-    """Return the options that differ from the project's file, as environment variables."""
-    saved = asdict(project_config.load(project.options_path, {}))
-    return {
-        KEYS_BY_NAME[name].variable: _as_text(value, is_list=KEYS_BY_NAME[name].value_type.is_list)
-        for section, values in asdict(project.config).items()
-        for name, value in values.items()
-        if saved[section][name] != value
-    }
-
-
-def _as_text(value: object, *, is_list: bool) -> str:
-    if is_list:  # its texts may contain commas
-        return json.dumps(value)
-    if isinstance(value, (tuple, list)):
-        return ",".join(map(str, value))
-    return "" if value is None else str(value)
 
 
 def _attempt_count(run: Run) -> int:

@@ -26,7 +26,7 @@ from oiyolo.training.initial_weights import (
     plan_initial_weights,
     prepare_initial_weights,
 )
-from oiyolo.training.run import fingerprint_of_images, newest_with, runs_in
+from oiyolo.training.run import FINISHED, fingerprint_of_images, newest_with, runs_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,6 +44,8 @@ _log = logging.getLogger("oiyolo")
 
 _MAX_CHANGES: Final = 3
 _LISTS: Final = ("train", "valid")
+_OF_OPTIONS: Final = frozenset({"network", "weights", "balance"})
+"""Parts of a run's recipe that options decide; the others are the dataset."""
 
 
 @dataclass(frozen=True)
@@ -170,18 +172,20 @@ def find_same_run(
         preferences = [] if newest else [lambda run: run.is_training or run.has_weights]
         return newest_with(same_runs, preferences)
     if runs:
-        before = runs[-1].record.get("made_from") or {}
-        changed = [
-            _describe_change(name, runs[-1], plan)
-            for name in {**recipe, **before}
-            if before.get(name) != recipe.get(name)
-        ]
-        _log.info(
-            "train: starting a new run: the %s changed since %s",
-            " and ".join(changed),
-            runs[-1].name,
-        )
+        _log_changes(runs[-1], plan, recipe)
     return None
+
+
+def _log_changes(run: Run, plan: TrainingPlan, recipe: dict[str, object]) -> None:
+    """Log why a new run is started instead of resuming a run."""
+    before = run.record.get("made_from") or {}
+    names = [name for name in {**recipe, **before} if before.get(name) != recipe.get(name)]
+    changed = " and ".join(_describe_change(name, run, plan) for name in names)
+    text = f"train: starting a new run: the {changed} changed since {run.name}"
+    if run.state == FINISHED or not _OF_OPTIONS.issuperset(names):
+        _log.info(text)
+    else:
+        _log.warning("%s; to resume %s instead, run `%s`", text, run.name, run.train_command)
 
 
 def _is_same(run: Run, plan: TrainingPlan, recipe: dict[str, object]) -> bool:

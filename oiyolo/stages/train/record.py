@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from oiyolo import __version__
 from oiyolo.darknet.gpus import gpus
+from oiyolo.stages.train.call_options import option_words
 from oiyolo.stages.train.inputs import record_fields
 from oiyolo.training.run import RUNNING
 
@@ -37,6 +38,7 @@ class RunRecord:
             state=RUNNING,
             made_from=task.recipe,
             map=run.map_source(self._options.map),
+            options=option_words(task.project),
             **record_fields(task),
             darknet={**task.darknet.as_dict(), "revision": task.revision},
             gpus=[

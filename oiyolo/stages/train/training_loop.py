@@ -18,7 +18,7 @@ from oiyolo.networks.schedule import schedule_of
 from oiyolo.project.value_types import AUTO
 from oiyolo.stages import prepare as prepare_stage
 from oiyolo.stages.evaluate.checkpoint_scorer import drop_later_scores
-from oiyolo.stages.train.background import option_variables
+from oiyolo.stages.train.call_options import option_variables
 from oiyolo.stages.train.inputs import initial_weights_of, write_inputs
 from oiyolo.stages.train.record import RunRecord
 from oiyolo.training import preflight

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -10,11 +11,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import oiyolo
 from oiyolo.core.errors import UnavailableError
 from oiyolo.darknet.build import clone as clone_of
 from oiyolo.darknet.build.clone import PINNED_COMMIT, clone, clone_folder
 from oiyolo.darknet.build.tree import revision
 from oiyolo.project.keys import DarknetOptions
+from oiyolo.project.project import open_project
+from oiyolo.stages import build as build_stage
+from oiyolo.training.run import runs_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -173,7 +178,7 @@ def bare_project(
     monkeypatch.setattr(
         "oiyolo.stages.build.__file__", str(tmp_path / "a" / "b" / "c" / "build.py")
     )
-    return make_project(executable=None, cache=str(tmp_path / "cache"))
+    return make_project(limit=20, executable=None, cache=str(tmp_path / "cache"))
 
 
 @pytest.mark.darknet
@@ -193,6 +198,41 @@ def test_build_without_sources_fetches_builds_and_verifies_them(
     # Without the URL, the build is used from now on.
     plan = cli.ok("build", "--build-gpu", "no", "--dry-run", project=bare_project).out
     assert re.search(r"build would use .*, which is already built", plan)
+
+
+@pytest.fixture
+def path_without_darknet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide the darknet on PATH, and nothing else."""
+    folder = tmp_path / "programs"
+    folder.mkdir()
+    for name in os.environ["PATH"].split(os.pathsep):
+        for program in Path(name).iterdir() if Path(name).is_dir() else ():
+            if program.name != "darknet" and not (folder / program.name).exists():
+                (folder / program.name).symlink_to(program)
+    monkeypatch.setenv("PATH", str(folder))
+
+
+@pytest.mark.darknet
+@pytest.mark.usefixtures("darknet", "remote", "path_without_darknet")
+def test_training_fetches_and_builds_darknet_where_there_is_none(
+    cli: Cli, bare_project: Path, tmp_path: Path
+) -> None:
+    oiyolo.fetch(bare_project)
+    oiyolo.split(bare_project)
+    url = str(tmp_path / "remote.git")
+    words = ("train", "--source-url", url, "--build-gpu", "no", "--engine", "darknet")
+    plan = cli.ok(*words, "--dry-run", project=bare_project).out
+    assert f"fetch {url} at {PINNED_COMMIT[:12]} and build it, then train with it" in plan
+    assert not (tmp_path / "cache" / "sources").exists()
+    cli.ok(*words, "--max-batches", "2", project=bare_project)
+    (run,) = runs_in(bare_project / "runs")
+    assert run.record["darknet"]["revision"] == clone_of.PINNED_COMMIT
+    assert "and build it" not in cli.ok(*words, "--dry-run", project=bare_project).out
+
+
+@pytest.mark.darknet
+def test_a_stage_that_finds_a_darknet_fetches_none(bare_project: Path, darknet: Path) -> None:
+    assert build_stage.run(open_project(bare_project)).darknet.executable == darknet
 
 
 @pytest.mark.darknet

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from typing import TYPE_CHECKING
 
 from oiyolo.project import config
 from oiyolo.project.project import Project
-from oiyolo.stages.train.background import _NewScores, option_variables
+from oiyolo.stages.train.background import _NewScores
+from oiyolo.stages.train.call_options import option_variables, option_words
 from oiyolo.training.monitors import WeightsScored
 from oiyolo.training.run import Run
 
@@ -37,6 +39,25 @@ def test_every_option_arrives_as_it_was_given(tmp_path: Path) -> None:
     variables = option_variables(Project(tmp_path, given))
     assert config.load(path, {}, variables) == given
     assert "OIYOLO_TRAIN_WEIGHTS" not in variables  # as in the file
+
+
+def test_the_command_that_resumes_a_run_has_the_options_of_its_call(tmp_path: Path) -> None:
+    path = tmp_path / config.FILE_NAME
+    path.write_text('[train]\nnetwork = "yolov4"\npatience = 7\n')
+    options = {
+        "network": "yolov3-tiny",
+        "patience": 7,  # as in the file
+        "anchors": [1.5, 2, 3, 4],
+        "colours": True,
+        "weights": "my weights.74",
+        "log_to": ["mlflow", "wandb"],
+        "mirror_url": "http://127.0.0.1",
+    }
+    words = option_words(Project(tmp_path, config.load(path, options, {})))
+    assert shlex.join(words) == (
+        "--network yolov3-tiny --weights 'my weights.74' --anchors 1.5,2.0,3.0,4.0 --colours "
+        "--log-to mlflow --log-to wandb"
+    )
 
 
 def test_who_follows_a_training_sees_each_new_score_once(tmp_path: Path) -> None:
