@@ -196,7 +196,7 @@ class DarknetOptions:
     source_url: str | None = _key(
         "https://github.com/AlexeyAB/darknet.git",
         or_none(git_address()),
-        "where `build` clones darknet's sources from if there are none; empty: never",
+        "where darknet's sources are cloned from if there are none; empty: never",
     )
     build_gpu: str = _key(AUTO, choice(AUTO, "yes", "no"), "build with CUDA; auto detects it")
     arch: tuple[str, ...] | str = _key(
@@ -213,8 +213,8 @@ class TrainOptions:
     engine: str = _key(
         AUTO,
         choice(AUTO, "darknet", "torch"),
-        "what trains; auto is darknet if it uses this machine's GPU or PyTorch is not installed, "
-        "else torch",
+        "what trains; auto is torch if PyTorch is installed, except where there is a darknet that "
+        "uses this machine's GPU",
     )
     network: str = _key(
         "yolov3",
