@@ -181,8 +181,9 @@ def _event_writers(folder: Path, names: Iterable[str]) -> list[EventWriter]:
 
 def _plot_once(target: Target, writer: EventWriter | None) -> Plotted:
     recipe = target.recipe()  # before reading, because the log may grow
-    plotted = load_outputs(target, recipe)
+    plotted, reason = load_outputs(target, recipe)
     if plotted is None:
+        _log.info("plot: drawing %s", f"the charts again: {reason}" if reason else "charts")
         plotted = draw(target, target.read_log())
         write_recipe(plotted, target, recipe)
     else:
@@ -196,7 +197,7 @@ def _plan(targets: Mapping[str, Target], writers: Sequence[EventWriter], *, foll
         actions = [f"compare {logs} in {compare.comparison_folder(targets)}"]
     else:
         (target,) = targets.values()
-        is_current = not follow and load_outputs(target, target.recipe()) is not None
+        is_current = not follow and load_outputs(target, target.recipe())[0] is not None
         until = ", again each time the log grows, until the training ends" if follow else ""
         action = f"chart {target.log_path} into {target.charts_folder}{until}"
         actions = [] if is_current else [action]

@@ -113,7 +113,7 @@ class _LiveTraining:
             return  # the log was deleted
         recipe = self.target.recipe()
         if self.update() or plotted is None:
-            plotted = load_outputs(self.target, recipe) or draw(self.target, self.log)
+            plotted = load_outputs(self.target, recipe)[0] or draw(self.target, self.log)
         if not _ends_with_newline(self.target.log_path):  # which the follower has not read
             plotted = draw(self.target, self.target.read_log())
         self.plotted = with_events(plotted, self.target, self.writer)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 
 _RECIPE_NAME: Final = ".made-from.json"
 _LAST_KEYS: Final = ("avg_loss", "iou", "map", "valid_map50", "train_map50")
-_log = logging.getLogger("oiyolo")
 
 
 class _Verdict(TypedDict):
@@ -283,11 +281,13 @@ def remove_parts(target: Target) -> None:
     files.remove_abandoned_parts(target.metrics.parent, *metrics)
 
 
-def load_outputs(target: Target, recipe: Mapping[str, object]) -> Plotted | None:
-    """Return the outputs of an earlier call if complete and up to date; otherwise log why not."""
+def load_outputs(target: Target, recipe: Mapping[str, object]) -> tuple[Plotted | None, str]:
+    """Return the outputs of an earlier call if complete and up to date, else why they are not.
+
+    The reason is empty if there was no earlier call.
+    """
     if not target.recipe_path.exists():
-        _log.info("plot: drawing charts")
-        return None
+        return None, ""
     reason = staleness.stale_reason(target.recipe_path, recipe)
     if reason is None:
         saved = records.find_intact(target.recipe_path, _SavedRecipe) or {"charts": []}
@@ -295,10 +295,9 @@ def load_outputs(target: Target, recipe: Mapping[str, object]) -> Plotted | None
         expected = [*charts, *(c.with_suffix(".svg") for c in charts), target.metrics]
         numbers = records.find_intact(target.metrics_json, _Numbers)
         if charts and numbers is not None and all(path.is_file() for path in expected):
-            return _plotted(target, charts, numbers, target.read_log)
+            return _plotted(target, charts, numbers, target.read_log), ""
         reason = "a chart or metrics file is missing or damaged"
-    _log.info("plot: drawing the charts again: %s", reason)
-    return None
+    return None, reason
 
 
 def draw(target: Target, log: TrainLog) -> Plotted:

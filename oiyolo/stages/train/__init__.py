@@ -359,7 +359,7 @@ def _as_plan(task: TrainingTask, run: Run | None, choice: EngineChoice, *, detac
     actions = [
         f"{'resume' if run else 'start'} {name}: {plan.summary}",
         start,
-        *plan.reasons,
+        *(f"use {reason}" for reason in plan.reasons),
         *([] if task.balance is None else [str(task.balance)]),
         map_text(source, task.darknet.fork, task.darknet.engine, has_valid=task.has_valid_images),
         f"train with {choice.engine}, because {choice.reason}",
