@@ -384,9 +384,15 @@ def _number(name: str, help_text: str, metavar: str = "NUMBER") -> click.Option:
 def _detector_options() -> list[click.Option]:
     """Return the options that name the detector to use: a run, or files of darknet."""
     return [
-        _option("--run", metavar="NAME", help="Name of the run.  [default: the newest finished]"),
-        _option("--cfg", metavar="FILE", help="Use this network of darknet instead of a run."),
-        _option("--weights", metavar="FILE", help="Use these weights, of --cfg or of the run."),
+        _option(
+            "--run",
+            metavar="NAME",
+            help="Name of the run.  [default: the newest finished, else the newest with weights]",
+        ),
+        _option(
+            "--cfg", metavar="FILE", help="Darknet network file (.cfg) to use instead of a run."
+        ),
+        _option("--weights", metavar="FILE", help="Weights file for --cfg or for the run."),
         _option("--names", metavar="FILE", help="Use the class names in this file."),
     ]
 
@@ -417,7 +423,9 @@ def _dataset_options(form: str) -> list[click.Option]:
 
 
 def _run_option() -> click.Option:
-    return _option("--run", metavar="NAME", help="Name of the run.  [default: the latest]")
+    return _option(
+        "--run", metavar="NAME", help="Name of the run.  [default: the newest that can be used]"
+    )
 
 
 _add("init", "Create a project: write its oiyolo.toml.", keys=SECTIONS)
@@ -502,7 +510,8 @@ _add(
         type=click.Choice(["stored", "upright"]),
         default="stored",
         show_default=True,
-        help="What boxes refer to in photographs that EXIF data turn, if the labels do not say.",
+        help="For photographs with an EXIF rotation: whether boxes refer to the stored or the "
+        "upright image, if the labels do not say.",
     ),
     _option("--keep-splits", is_flag=True, help="Keep the splits of the source."),
     _option("--licence", metavar="TEXT", help="Licence of the images: a URL or a name."),
@@ -537,7 +546,9 @@ _add(
         help="Train in the background; closing the terminal does not end it.",
     ),
     _option(
-        "--attach", is_flag=True, help="Show the progress of a training in the background instead."
+        "--attach",
+        is_flag=True,
+        help="Show the progress of a background run instead of training.",
     ),
     keys=("train", "darknet"),
 )
@@ -570,7 +581,7 @@ _add(
         show_default=True,
         help="The split to score on.",
     ),
-    _option("--weights", metavar="FILE", help="Score these weights of the network instead."),
+    _option("--weights", metavar="FILE", help="Weights file to score instead of the run's best."),
     _option(
         "--with",
         "scorer",
@@ -760,7 +771,7 @@ for _format, _help_text in (
     )
 _add(
     "tfod",
-    "Write a project that TensorFlow's Object Detection API trains.",
+    "Write a project for training with TensorFlow's Object Detection API.",
     _option(
         "--pipeline",
         metavar="PATH",
@@ -769,7 +780,7 @@ _add(
     _option(
         "--checkpoint",
         metavar="PREFIX",
-        help="The model's checkpoint: one of its files, or what their names begin with."
+        help="The model's checkpoint: one of its files, or the prefix of their names."
         "  [default: the one in the model's folder]",
     ),
     _option(
@@ -808,7 +819,9 @@ _add(
     "refresh",
     "Update the dataset from cron: one line and an exit code.",
     _option(
-        "--accept-loss", is_flag=True, help="Drop images this once, even more than max_loss allows."
+        "--accept-loss",
+        is_flag=True,
+        help="Allow this refresh to drop more images than [refresh] max_loss.",
     ),
     _option(
         "--retrain",
@@ -834,7 +847,7 @@ _add(
 _add("status", "Show how many images are in each state.", changes=False)
 _add(
     "stop",
-    "Stop a training in progress, which can be resumed.",
+    "Stop a training run in progress; `oiyolo train` resumes it.",
     _option("--run", metavar="NAME", help="Name of the run.  [default: the one in training]"),
 )
 _add(

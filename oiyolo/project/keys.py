@@ -285,7 +285,7 @@ class TrainOptions:
     stall_s: float | str = _key(
         AUTO,
         or_auto(number(1, 604_800, unit="seconds")),
-        "seconds without output after which darknet is restarted",
+        "seconds without output after which training is restarted",
     )
     colours: bool = _key(False, flag(), "let darknet write colour codes to the log, if it can")
     backup_to: str | None = _key(
@@ -315,7 +315,7 @@ class RefreshOptions:
     max_loss: float = _key(
         0.05,
         _fraction(),
-        "share of the images that a refresh may drop; more is an error, but 5 may always go",
+        "share of the images that a refresh may drop before it fails; 5 images are always allowed",
     )
     deadline: str | None = _key(
         None,
