@@ -463,7 +463,7 @@ def small_sample_note(map50_interval: Interval, images: int) -> str:
     low, high = map50_interval
     note = f"{pluralize(images, 'more image')} would halve the intervals"
     if low == high:  # a detector that finds nothing, or everything
-        note = "they all score alike, which says little about other images"
+        note = "every image scores the same, so the interval says little about other images"
     return f"few images or boxes: {note}"
 
 
@@ -556,7 +556,8 @@ def evaluate_detections(
     for name, ids in (("detections", detections.class_id), ("truth", truth.class_id)):
         if ids.max(initial=-1) >= class_count:
             raise ValueError(
-                f"{name} contain class id {ids.max()}, but there are {class_count} classes"
+                f"{name} contain class id {ids.max()}, but class_names has "
+                f"{pluralize(class_count, 'name')}"
             )
     matches = match(detections, truth)
     coco = coco_precision(detections, truth, class_count).mean(axis=(0, 1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from oiyolo.core.escaping import web_url
-from oiyolo.core.results import data_url
+from oiyolo.core.results import data_url, pluralize
 from oiyolo.pages.inline import hash_source, join_modules, policy, read_asset, trusted
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def render(
         "data_url": data_url,
         "number": format_number,
         "percent": format_percent,
+        "plural": pluralize,
         "web_url": web_url,
     }
     environment = make_environment(package, "oiyolo.pages.assets")

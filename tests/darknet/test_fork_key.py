@@ -42,4 +42,14 @@ def test_a_plan_expects_the_fork_of_the_last_run(project: Path) -> None:
 def test_a_report_names_the_fork_of_its_run(project: Path) -> None:
     oiyolo.report(project)
     page = (project / "runs" / "yolov3-001" / "report.html").read_text(encoding="utf-8")
-    assert "on hank's fork of darknet (GPU)" in page
+    assert "with hank-ai's darknet (GPU)" in page.replace("&#39;", "'")
+
+
+def test_a_report_says_which_run_the_torch_engine_trained(project: Path) -> None:
+    path = project / "runs" / "yolov3-001" / "run.json"
+    record = json.loads(path.read_text())
+    record["darknet"] |= {"engine": "torch", "gpu": False}
+    path.write_text(json.dumps(record))
+    oiyolo.report(project)
+    page = (path.parent / "report.html").read_text(encoding="utf-8")
+    assert "with PyTorch (rules of hank-ai's darknet; CPU)" in page.replace("&#39;", "'")

@@ -59,13 +59,38 @@ def test_the_level_follows_from_the_lower_bound_of_the_interval(
 def test_the_summary_counts_in_tenths_or_hundredths() -> None:
     one = ["Boat"]
     summary = judge(evaluation(100, 0.9, names=one), DONE).summary
-    assert summary == "Finds 9 of 10 objects of the class Boat; 0 of 10 detections are wrong."
-    assert judge(evaluation(100, 0.02, names=one), DONE).summary.startswith(
-        "Finds 2 of 100 objects"
+    assert summary == (
+        "Finds about 9 in 10 objects of the class Boat; none of its 90 detections is wrong."
     )
-    assert judge(evaluation(400, 0.998, names=one), DONE).summary.startswith("Finds 399 of 400")
+    assert judge(evaluation(100, 0.02, names=one), DONE).summary.startswith(
+        "Finds about 2 in 100 objects"
+    )
+    assert judge(evaluation(400, 0.998, names=one), DONE).summary.startswith(
+        "Finds 399 of the 400 objects"
+    )
     wrong = judge(evaluation(50, 1.0, wrong=10), DONE).summary
-    assert wrong == "Finds 10 of 10 objects; 1 of 10 detections is wrong."
+    assert wrong == "Finds all 100 objects; about 1 in 10 detections is wrong."
+
+
+@pytest.mark.parametrize(
+    ("images", "found", "wrong", "summary"),
+    [
+        (3, 1.0, 0, "Finds all 3 objects of the class Boat; none of its 3 detections is wrong."),
+        (3, 0.67, 1, "Finds 2 of the 3 objects of the class Boat; 1 of its 3 detections is wrong."),
+        (2, 0.0, 2, ("Finds none of the 2 objects of the class Boat; all its 2 detections are "
+          "wrong.")),
+        (3, 0.0, 1, "Finds none of the 3 objects of the class Boat; its only detection is wrong."),
+        (1, 1.0, 0, "Finds the only object of the class Boat; its only detection is right."),
+        (1, 0.0, 0, "Misses the only object of the class Boat."),
+        (20, 0.5, 10, ("Finds about 5 in 10 objects of the class Boat; about 5 in 10 detections "
+          "are wrong.")),
+    ],
+)  # fmt: skip
+def test_the_summary_of_few_objects_gives_their_numbers(
+    images: int, found: float, wrong: int, summary: str
+) -> None:
+    scores = evaluation(images, found, wrong=wrong, names=["Boat"])
+    assert judge(scores, DONE).summary == summary
 
 
 def test_nothing_is_said_without_scores() -> None:
@@ -97,7 +122,7 @@ def test_parts_and_classes_that_are_missed_are_named() -> None:
     [
         (TrainingFacts(images=69), "trained on 69"),
         (TrainingFacts(images=5_000, trend="falling"), "Train longer"),
-        (TrainingFacts(images=5_000, trend="overfitting"), "by heart"),
+        (TrainingFacts(images=5_000, trend="overfitting"), "overfits"),
         (TrainingFacts(images=5_000, is_finished=False, trend="falling"), "oiyolo train"),
     ],
 )

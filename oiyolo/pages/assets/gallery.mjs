@@ -156,7 +156,7 @@ for (const gallery of document.querySelectorAll(".gallery")) {
       && item.dataset.id.toLowerCase().includes(text));
     const shown = new Set(matching.slice(0, limit));
     for (const item of items) item.hidden = !shown.has(item);
-    form.querySelector(".count").textContent = `${matching.length} of ${items.length} images`;
+    form.querySelector(".count").textContent = `${matching.length} of ${items.length} ${items.length === 1 ? "image" : "images"}`;
     gallery.querySelector(".nothing").hidden = matching.length > 0;
     more.hidden = matching.length <= limit;
     more.textContent = `Show all ${matching.length} images`;

@@ -213,7 +213,7 @@ class RunsCompared(Result):
     def _image_table(self) -> str:
         content = self.content
         if not content["differing_images"]:
-            return "At their score thresholds, both make as many errors in each image."
+            return "At their score thresholds, both make the same number of errors in every image."
         first, second = (_shortened(content[side]["run"]) for side in ("first", "second"))
         headings = ("image", f"{first} FP", "FN", f"{second} FP", "FN")
         rows = [
@@ -228,9 +228,9 @@ class RunsCompared(Result):
             for row in content["most_different"][:_SHOWN_IMAGES]
         ]
         return (
-            f"At their score thresholds, one makes more errors than the other in "
+            f"At their score thresholds, they differ in the number of errors in "
             f"{content['differing_images']:,} of {pluralize(content['images'], 'image')}, most "
-            f"unequally in:\n{format_table([headings, *rows])}"
+            f"in:\n{format_table([headings, *rows])}"
         )
 
     def _repr_html_(self) -> str:

@@ -9,6 +9,7 @@ from oiyolo.core import files, records
 from oiyolo.core.errors import OiyoloError
 from oiyolo.core.escaping import one_line
 from oiyolo.core.results import data_url
+from oiyolo.darknet.forks import FORKS
 from oiyolo.evaluation import panel_files
 from oiyolo.evaluation.figures import HEADLINES
 from oiyolo.evaluation.summary import Evaluation, with_current_keys
@@ -455,6 +456,18 @@ def _options_text(project: Project) -> str:
         return ""
 
 
+def program_text(program: Mapping[str, Any]) -> str:
+    """Return the training program in a run's record, in words that follow "with"."""
+    name: Any = program.get("fork") or program.get("line")
+    title = f"{name}'s fork of darknet" if name else "an unknown fork of darknet"
+    if name in FORKS:
+        title = FORKS[name].title
+    where = "GPU" if program.get("gpu") else "CPU"
+    if program.get("engine") == "torch":
+        return f"PyTorch (rules of {title}; {where})"
+    return f"{title} ({where})"
+
+
 def version_rows(run: Run, evaluation: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     """Return what the detector was made with and from: versions and checksums."""
     record = run.started_record
@@ -471,7 +484,7 @@ def version_rows(run: Run, evaluation: Mapping[str, Any] | None) -> list[tuple[s
         ("dataset", f"fingerprint {record.get('dataset_fingerprint', 'not recorded')}"),
         ("imports", imports),
         ("scored weights", str(weights.get("path") or "")),
-        ("their SHA-256", str(weights.get("sha256") or "")),
+        ("SHA-256 of the scored weights", str(weights.get("sha256") or "")),
         ("training seed", str(record.get("train_seed") or "")),
     ]
     return [(name, value) for name, value in rows if value]

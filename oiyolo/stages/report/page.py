@@ -116,6 +116,7 @@ def render(
         inline_styles=bool(charts),
         run=run,
         record=run.started_record,
+        program=contents.program_text(run.started_record["darknet"]),
         iteration=latest.iteration if latest else None,
         evaluation=evaluation,
         headlines=contents.headlines(evaluation) if evaluation else [],

@@ -38,13 +38,15 @@ _FEW_IMAGES: Final = 300
 """TrainingFacts images per class below which more are likely to help most."""
 _LARGEST_ERROR: Final = 0.02
 _MAX_NAMED: Final = 4
+_MAX_COUNTED: Final = 10
+"""Up to this number of objects or detections, shares are given as counts; otherwise rounded."""
 _ERROR_WORDS: Final = {
     "localisation": "boxes that are placed badly",
     "class": "objects taken for another class",
     "both": "boxes with a wrong class and place",
     "duplicate": "objects detected twice",
     "background": "detections where there is no object",
-    "missed": "objects that are missed",
+    "missed": "missed objects",
 }
 
 
@@ -125,26 +127,45 @@ def _summary(evaluation: Evaluation) -> str:
     """Return how many objects it finds, how many detections are wrong, and what it misses."""
     found = sum(row.true_positives for row in evaluation.classes)
     wrong = sum(row.false_positives for row in evaluation.classes)
-    what = "objects"
+    of_class = ""
     if len(evaluation.classes) == 1:
-        what = f"objects of the class {evaluation.classes[0].name}"
-    text = f"Finds {_share(found, evaluation.boxes)} {what}"
-    if found + wrong:
-        share = _share(wrong, found + wrong)
-        text += f"; {share} detections {'is' if share.startswith('1 ') else 'are'} wrong"
+        of_class = f" of the class {evaluation.classes[0].name}"
+    text = f"Finds {_share(found, evaluation.boxes, 'object', 'the')}"
+    if evaluation.boxes == 1:
+        text = f"{'Finds' if found else 'Misses'} the only object"
+    text += of_class
+    if found + wrong == 1:
+        text += f"; its only detection is {'wrong' if wrong else 'right'}"
+    elif found + wrong:
+        share = _share(wrong, found + wrong, "detection", "its")
+        verb = "is" if share.startswith(("none ", "1 ", "about 1 ")) else "are"
+        text += f"; {share} {verb} wrong"
     missed = [f"{name} ones" for name in _missed_parts(evaluation, evaluation.by_size)]
     if missed:
         text += f"; {' and '.join(missed)} are often missed"
     return text + "."
 
 
-def _share(part: int, whole: int) -> str:
-    """Return a share in words: "9 of 10", or "1 of 100" where tenths would say none or all."""
-    for parts in (10, 100):
-        rounded = round(parts * part / whole)
-        if 0 < rounded < parts or part in {0, whole}:
-            return f"{rounded} of {parts}"
-    return f"{part:,} of {whole:,}"
+def _share(part: int, whole: int, noun: str, article: str) -> str:
+    """Return a share in words: "all 3 objects", "2 of the 3 objects", "about 9 in 10 objects".
+
+    Args:
+        part: Number of things that have a property.
+        whole: Number of all things, at least 2.
+        noun: What the things are, in the singular.
+        article: Word before the number of all: "the" or "its".
+    """
+    counted = f"{article} {pluralize(whole, noun)}"
+    if part == 0:
+        return f"none of {counted}"
+    if part == whole:
+        return f"all {counted.removeprefix('the ')}"
+    if whole > _MAX_COUNTED:
+        for parts in (10, 100):
+            rounded = round(parts * part / whole)
+            if 0 < rounded < parts:
+                return f"about {rounded} in {parts} {noun}s"
+    return f"{part:,} of {counted}"
 
 
 def _missed_parts(evaluation: Evaluation, parts: Mapping[str, object]) -> list[str]:
@@ -174,8 +195,8 @@ def _reasons(
     if costs:
         kind = max(costs, key=lambda kind: costs[kind])
         words = _ERROR_WORDS.get(kind, kind)
-        gain = f"without them, mAP@0.5 would be {costs[kind]:.2f} higher"
-        lines.append(f"Most is lost to {words}: {gain}.")
+        gain = f"correcting them would raise mAP@0.5 by {costs[kind]:.2f}"
+        lines.append(f"The costliest errors are {words}: {gain}.")
     if baseline is not None:
         lines.append(_baseline_sentence(evaluation.map50, baseline))
     best = training.best_valid_map50
@@ -223,7 +244,7 @@ def _advice(evaluation: Evaluation, training: TrainingFacts) -> list[str]:
             "for each class usually help."
         )
     if training.trend == "overfitting":
-        lines.append("Stop earlier or get more images: it learned the training images by heart.")
+        lines.append("Stop earlier or get more images: it overfits the training images.")
     elif not training.is_finished:
         lines.append("Let the training finish: oiyolo train resumes it.")
     elif training.trend == "falling":
