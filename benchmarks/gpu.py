@@ -377,7 +377,7 @@ class TrainingLog:
     def on_line(self, _: str, line: bytes) -> None:
         """Note what a line says."""
         self.last_line = line.decode(errors="replace").strip() or self.last_line
-        if self.last_line.startswith(("Compiled in", "Not compiled")):
+        if self.last_line.startswith(("Compiled in", "Compilation failed")):
             self.compilation = self.last_line
         for event in self._reader(line):
             if isinstance(event, IterationStats):

@@ -54,16 +54,21 @@ def label_errors(content: bytes, class_count: int) -> Iterator[str]:
             yield f":{number}: {error}"
 
 
+def class_error(class_id: object, class_count: int) -> str:
+    """Return the error for a class id that does not exist, with those that do."""
+    ids = f"ids are 0 to {class_count - 1}" if class_count > 1 else "the only id is 0"
+    return f"class {class_id} does not exist: {ids if class_count else 'there are no classes'}"
+
+
 def _line_error(words: Sequence[bytes], class_count: int) -> str:
     """Return the error in a line of a label; empty if it is valid."""
     shown = [word.decode("utf-8", "replace") for word in words]
     if len(words) != _FIELDS or not all(_NUMBER.fullmatch(word) for word in words):
         return f"{' '.join(shown)[:_SHOWN_CHARACTERS]!r} is not class_id cx cy w h"
-    other_class = f"class {shown[0]} is not one of the {class_count} classes (counted from 0)"
     if not _CLASS_ID.fullmatch(words[0]):
-        return f"{other_class}: it is not a whole number, so darknet would read another box"
+        return f"class {shown[0]} is not a whole number, so darknet would read another box"
     if not 0 <= float(words[0]) < class_count:
-        return other_class
+        return class_error(shown[0], class_count)
     with np.errstate(over="ignore"):
         box = np.array([float(word) for word in words[1:]]).astype(np.float32)  # as darknet does
     centre, sides = box[:2], box[2:]

@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from oiyolo.core.results import pluralize
 from oiyolo.networks.layers import HEAD_KINDS, head_channels, layers, mask_of
 from oiyolo.networks.vocabulary import ACTIVATIONS as DARKNET_ACTIVATIONS
 from oiyolo.networks.vocabulary import ALEXEYAB_ACTIVATIONS, ALEXEYAB_KEYS, PJREDDIE_KEYS
@@ -412,14 +413,13 @@ def _blocks(layer: Layer, _: Sequence[Layer], __: tuple[int, int]) -> Operation:
 
 def _head(layer: Layer, _: Sequence[Layer], size_wh: tuple[int, int]) -> Operation:
     section = layer.section
-    expected = head_channels(section)
+    expected, classes = head_channels(section), section.integer("classes", 20)
     if layer.input_whc[2] != expected:
         raise section.error(
             f"[{layer.kind}] does not fit the layer before it",
-            expected=f"{expected} channels for {section.integer('classes', 20)} classes",
+            expected=f"{expected} channels for {pluralize(classes, 'class')}",
             found=f"{layer.input_whc[2]}",
         )
-    classes = section.integer("classes", 20)
     if layer.kind == "region":
         if not section.has("softmax"):
             raise section.error("[region] without softmax=1 is not supported")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from oiyolo.core.errors import InputFormError
+from oiyolo.core.results import pluralize
 from oiyolo.networks.cfg import CfgError
 from oiyolo.networks.layers import (
     UNMEASURED_KINDS,
@@ -400,18 +401,20 @@ def _check_filters(before: Section, head: Section) -> Iterator[LintFinding]:
         yield LintFinding(
             "error",
             before.line_of("filters"),
-            f"filters={filters} before a [{head.kind}] with {head.integer('classes', 20)} classes "
-            f"and {len(mask_of(head))} anchors",
+            f"filters={filters} before a [{head.kind}] with "
+            f"{pluralize(head.integer('classes', 20), 'class')} and "
+            f"{pluralize(len(mask_of(head)), 'anchor')}",
             f"Set filters={expected}",
         )
     activation = before.text("activation", "logistic")
     # AlexeyAB's heads with new_coords expect values from 0 to 1.
-    if activation != ("logistic" if head.integer("new_coords", 0) else "linear"):
+    expected_activation = "logistic" if head.integer("new_coords", 0) else "linear"
+    if activation != expected_activation:
         yield LintFinding(
             "warning",
             before.line_of("activation"),
-            f"activation={activation} before [{head.kind}]",
-            "Set activation=linear",
+            f"activation={activation} before [{head.kind}], which expects {expected_activation}",
+            f"Set activation={expected_activation}",
         )
 
 

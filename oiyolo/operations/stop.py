@@ -122,8 +122,7 @@ def _stop(run: Run) -> Stopped:
                 f"{run.name} is still being trained {_LIMIT_S:.0f} s after the request to stop",
                 where=str(run.folder),
                 found=_trainer(run),
-                remedy="Send the process a SIGTERM on that machine; after a SIGKILL the run can be "
-                "resumed too",
+                remedy=_kill_remedy(run),
             )
         time.sleep(_POLL_S)
     run.stop_path.unlink(missing_ok=True)
@@ -134,6 +133,14 @@ def _stop(run: Run) -> Stopped:
         str(record.get("outcome") or run.state),
         int(attempts[-1].get("to_iteration") or 0),
         int(attempts[-1].get("iterations_lost") or 0),
+    )
+
+
+def _kill_remedy(run: Run) -> str:
+    process = run.record.get("process", "PID")
+    return (
+        f"On that machine run `kill {process}`, or `kill -9 {process}` if it does not end; then "
+        f"`{run.train_command}` resumes the run"
     )
 
 

@@ -148,7 +148,7 @@ class Compiler:
         except Exception as error:  # noqa: BLE001  (whatever a compiler may raise)
             # Not in the log, where the supervisor would take it for an error of the training.
             ERROR_PATH.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
-            self._write(f"Not compiled, and training goes on without: see {ERROR_PATH}\n")
+            self._write(f"Compilation failed; training continues without it: see {ERROR_PATH}\n")
             self._is_given_up = True
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()  # it may have been too little memory
@@ -158,7 +158,7 @@ class Compiler:
             self._write(f"{took}, but that is no faster ({speedup:.2f} times): not used\n")
             self._is_given_up = True
             return None
-        self._write(f"{took}: {speedup:.2f} times as fast without loading\n")
+        self._write(f"{took}: {speedup:.2f} times as fast, not counting image loading\n")
         return compiled
 
     def _try(self, size_wh: tuple[int, int]) -> tuple[Callable[[Tensor], list[Tensor]], float]:

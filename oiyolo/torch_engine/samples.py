@@ -18,6 +18,7 @@ from oiyolo import boxes as geometry
 from oiyolo.core import files
 from oiyolo.core.errors import InputFormError
 from oiyolo.imagery import labels
+from oiyolo.imagery.darknet_labels import class_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -189,9 +190,7 @@ def _read_label(path: str, class_count: int) -> npt.NDArray[np.float32]:
         what = (
             "a box outside its image"
             if has_class[row]
-            else (
-                f"class {class_ids[row]} is not one of the {class_count} classes (counted from 0)"
-            )
+            else class_error(class_ids[row], class_count)
         )
         raise InputFormError(what, where=path, found=f"box {row + 1}: {boxes[row, :4].tolist()}")
     return boxes

@@ -69,7 +69,7 @@ def load_state(weights_path: Path) -> dict[str, Any] | None:
         content = _read(path)
         if content is not None and content["weights_sha256"] == checksum:
             return dict(content["state"])
-    _log.warning("no state belongs to %s: momentum starts at zero", weights_path)
+    _log.warning("no saved optimizer state matches %s: momentum starts at zero", weights_path)
     return None
 
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 DEFAULT_FORK: Final[ForkName] = "alexeyab"
 _PROGRAM: Final = "from oiyolo.torch_engine.__main__ import main; sys.exit(main(sys.argv[1:]))"
 _CPU_BUILD: Final = "+cpu"
-_REQUESTED: Final = "[train] engine says so"
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ def choose_engine(
         UsageError: It is torch, which is not installed.
     """
     if option == "darknet":
-        return EngineChoice("darknet", _REQUESTED)
+        return EngineChoice("darknet", f'[train] engine = "{option}" is set')
     if option == "torch" and not torch:
         raise UsageError(
             "PyTorch is not installed",
@@ -72,7 +71,7 @@ def choose_engine(
             remedy="Install the extra: pip install 'oiyolo[torch]'; or set engine to darknet",
         )
     if option != AUTO:
-        return EngineChoice("torch", _REQUESTED)
+        return EngineChoice("torch", f'[train] engine = "{option}" is set')
     if not torch:
         return EngineChoice("darknet", "PyTorch is not installed")
     if has_gpu and darknet_uses_gpu:

@@ -97,7 +97,7 @@ _DATA_CAUSES: Final = (
 """Causes only if there is no other one: AlexeyAB's darknet goes on after some of these lines."""
 _KILLED: Final = _Cause(
     "",
-    "darknet was killed, which the system does when memory runs out",
+    "it was killed, probably because memory ran out",
     'Look for "Out of memory" in dmesg, close other programs that use much memory, ' + _RESUME,
 )
 

@@ -330,8 +330,8 @@ class Stall(Monitor):
         if quiet_s < limit_s:
             return None
         message = (
-            f"no output from darknet for {quiet_s:,.0f} s after iteration {self._iteration:,} "
-            f"(limit {limit_s:,.0f} s)"
+            f"no output from the training program for {quiet_s:,.0f} s after iteration "
+            f"{self._iteration:,} (limit {limit_s:,.0f} s)"
         )
         return StopReason("stall", message, self._iteration, self._iteration)
 

@@ -17,6 +17,7 @@ from oiyolo.core import files
 from oiyolo.core.disks import check_free_space
 from oiyolo.core.errors import InputFormError
 from oiyolo.core.progress import progress
+from oiyolo.core.results import pluralize
 from oiyolo.core.units import format_bytes
 from oiyolo.darknet.lists import MIN_IMAGES, REPAIR, ImageCheck
 from oiyolo.networks import lint, memory
@@ -160,7 +161,9 @@ def _check_names(run: _RunFiles) -> None:
         run.add(f"the names of the classes cannot be read: {path} ({error.strerror})")
         return
     if len(names) != run.class_count:
-        run.add(f"{path} has {len(names)} names for {run.class_count} classes")
+        run.add(
+            f"{path} has {pluralize(len(names), 'name')} for {pluralize(run.class_count, 'class')}"
+        )
     if any(not name.strip() for name in names):
         run.add(f"{path} has an empty line, which darknet reads as a class")
 
@@ -188,18 +191,18 @@ def _check_lists(run: _RunFiles, image_bytes: Mapping[str, int], repeats: int) -
 
 def _check_length(run: _RunFiles, name: str, image_count: int) -> None:
     """Check whether a list has enough images."""
-    path = run.path(name)
+    path, listed = run.path(name), pluralize(image_count, "image")
     if not image_count:
         if name == "train" or run.measures_map:
             run.add(f"{path} lists no images")
         else:
             run.warnings.append(f"{path} lists no images to measure mAP on")
     elif name == "valid" and image_count < MIN_IMAGES:
-        run.add(f"{path} lists {image_count} images; darknet needs at least {MIN_IMAGES}")
+        run.add(f"{path} lists {listed}; darknet needs at least {MIN_IMAGES}")
     elif name == "train" and image_count < (batch := schedule_of(run.cfg).batch):
         run.warnings.append(
-            f"{path} lists {image_count} images, fewer than a batch of {batch}: each iteration "
-            "sees some of them more than once"
+            f"{path} lists {listed}, fewer than a batch of {batch}: an iteration sees the same "
+            "image more than once"
         )
 
 

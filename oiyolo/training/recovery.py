@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from oiyolo.core.results import pluralize
 from oiyolo.networks.schedule import divisors
 
 if TYPE_CHECKING:
@@ -94,9 +95,11 @@ def choose_recovery(
         action = f"does not measure mAP any more: {MAP_REMEDY}"
         return Retry(replace(state, measures_map=False), None, action)
     if state.rollbacks >= max_rollbacks:
-        return Abort(_REMEDIES[reason.kind] + f"; the run was rolled back {state.rollbacks} times")
+        times = f"the run was already rolled back or restarted {pluralize(state.rollbacks, 'time')}"
+        return Abort(_REMEDIES[reason.kind] + (f"; {times}" if state.rollbacks else ""))
     if reason.kind == "stall":
-        return Retry(replace(state, rollbacks=state.rollbacks + 1), None, "restarts darknet")
+        restarted = replace(state, rollbacks=state.rollbacks + 1)
+        return Retry(restarted, None, "restarts the training program")
     slower = replace(
         state, rate_factor=state.rate_factor * RATE_STEP, rollbacks=state.rollbacks + 1
     )
@@ -111,7 +114,7 @@ _DIVERGED: Final = (
 _REMEDIES: Final = {
     "nan": _DIVERGED,
     "explosion": _DIVERGED,
-    "stall": "Check nvidia-smi and dmesg; set a larger [train] stall_s if darknet was only slow",
+    "stall": "Check nvidia-smi and dmesg; set a larger [train] stall_s if training was only slow",
 }
 
 

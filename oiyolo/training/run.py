@@ -276,7 +276,7 @@ class Run:
         ids = lists.read_ids(path, remedy=remedy)
         expected = self.record.get("list_fingerprints", {}).get(split)
         if expected is not None and expected != fingerprint_of_images(ids):
-            found = f"other images than it was written with ({len(ids):,} lines)"
+            found = f"images that differ from those it was written with ({len(ids):,} lines)"
             raise records.damaged_error(path, found, remedy)
         return ids
 
@@ -476,7 +476,7 @@ def newest_with(runs: Sequence[Run], preferences: Sequence[Callable[[Run], bool]
             if has_it(run):
                 if run != runs[-1]:
                     _log.info(
-                        "using %s: the newer run %s (%s) is not that far",
+                        "using %s: the newer run %s (%s) does not have what this command needs yet",
                         run.name,
                         runs[-1].name,
                         runs[-1].state,

@@ -33,6 +33,7 @@ _log = logging.getLogger("oiyolo")
 
 MAX_FAILURES: Final = 3
 """Failures in a row after which no more weights are scored: the next would fail, too."""
+_OWN_MAP: Final = 'set [train] map = "own" and start a new run'
 _POLL_S: Final = 0.1
 _MAX_REASON: Final = 300
 _ROUNDING: Final = 0.25
@@ -57,14 +58,14 @@ def map_text(
         has_valid: Whether there are images in the valid split.
     """
     if not has_valid:
-        return "measure no mAP, because the valid split has no images"
+        return "not measure mAP, because the valid split has no images"
     if source == "own":
         return "score new weights on valid during the training, in the lowest priority"
     if engine == "torch":
-        return 'measure no mAP: the torch engine cannot ([train] map = "own" can, in a new run)'
+        return f"not measure mAP: the torch engine cannot ({_OWN_MAP})"
     if fork.map_flags:
         return f"let darknet measure mAP on valid ({' '.join(fork.map_flags)})"
-    return f'measure no mAP: {fork.title} cannot ([train] map = "own" can, in a new run)'
+    return f"not measure mAP: {fork.title} cannot ({_OWN_MAP})"
 
 
 class Scoring(Protocol):  # a BackgroundProcess

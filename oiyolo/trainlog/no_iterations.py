@@ -117,7 +117,7 @@ def _not_a_log(log: TrainLog) -> _Reason:
     return _Reason(
         "it has nothing that darknet prints while training",
         f"{summary.lines:,} lines{broken}" if summary.lines else "an empty file",
-        "Give the output of darknet detector train, whose iterations are lines such as "
+        "Pass a file with the output of `darknet detector train`, which has lines such as "
         "'187: 0.774826, 1.089855 avg, 0.002000 rate, ...'",
     )
 

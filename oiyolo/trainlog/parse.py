@@ -246,7 +246,7 @@ def unreadable_log_error(path: Path, error: OSError) -> InputFormError:
         where=str(path),
         found=error.strerror or type(error).__name__,
         expected="the output of darknet while training",
-        remedy="Train first, or give the path of a log",
+        remedy="Run `oiyolo train` first, or pass the path of a log",
     )
 
 

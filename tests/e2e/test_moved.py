@@ -129,7 +129,7 @@ def test_a_copy_refuses_its_own_damaged_label_and_not_the_originals(
     for words in (("train", "--executable", journey.stand_in.path), ("split", "--check")):
         done = cli(*words, project=twin)
         assert done.code == 3
-        assert "class 9 is not one of the 1 classes" in done.err + done.out
+        assert "class 9 does not exist: the only id is 0" in done.err + done.out
     assert journey.images_read == []
     label.unlink()
     assert "place" in cli("split", "--check", project=twin).out

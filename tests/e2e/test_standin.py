@@ -605,7 +605,7 @@ def test_one_nan_loss_too_many_is_an_error_and_the_next_call_retries(
     done = stand_in.train("--max-rollbacks", "2")
     assert done.code == 5
     assert "has been NaN since iteration 105" in done.err
-    assert "rolled back 2 times" in done.err
+    assert "already rolled back or restarted 2 times" in done.err
     assert len(stand_in.calls) == 3
     assert stand_in.record["state"] == "failed"
     stand_in.behave()

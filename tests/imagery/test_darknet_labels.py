@@ -47,3 +47,12 @@ def test_a_field_too_few_in_one_label_is_not_made_up_for_by_another_label() -> N
     contents = [b"0 .5 .5 .2", b"1 0 .5 .5 .2 .2"]
     assert count_boxes(contents, 2) is None
     assert [len(list(label_errors(content, 2))) for content in contents] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("class_count", "ids"), [(3, "ids are 0 to 2"), (1, "the only id is 0"), (0, "no classes")]
+)
+def test_an_error_names_the_classes_that_exist(class_count: int, ids: str) -> None:
+    (error,) = label_errors(b"7 .5 .5 .1 .1\n", class_count)
+    assert error.startswith(":1: class 7 does not exist: ")
+    assert ids in error

@@ -51,15 +51,19 @@ def test_a_diverged_loss_is_rolled_back_at_half_the_learning_rate(kind: StopKind
 
 def test_a_stall_resumes_from_the_newest_weights_at_the_same_rate() -> None:
     assert choose_recovery(stop("stall"), RecoveryState(0.5), schedule(), 3) == Retry(
-        RecoveryState(0.5, 0, 1), None, "restarts darknet"
+        RecoveryState(0.5, 0, 1), None, "restarts the training program"
     )
 
 
 @pytest.mark.parametrize("kind", ["nan", "explosion", "stall"])
 def test_a_training_is_rolled_back_at_most_max_rollbacks_times(kind: StopKind) -> None:
     assert isinstance(choose_recovery(stop(kind), RecoveryState(rollbacks=2), schedule(), 3), Retry)
-    assert isinstance(choose_recovery(stop(kind), RecoveryState(rollbacks=3), schedule(), 3), Abort)
-    assert isinstance(choose_recovery(stop(kind), RecoveryState(), schedule(), 0), Abort)
+    last = choose_recovery(stop(kind), RecoveryState(rollbacks=3), schedule(), 3)
+    assert isinstance(last, Abort)
+    assert last.remedy.endswith("; the run was already rolled back or restarted 3 times")
+    never = choose_recovery(stop(kind), RecoveryState(), schedule(), 0)
+    assert isinstance(never, Abort)
+    assert "already" not in never.remedy
 
 
 @pytest.mark.parametrize(

@@ -228,7 +228,7 @@ def check_comparable(project: Project, current: Run) -> None:
     has = records.read_lines(current.folder / "obj.names", remedy=_way_out(current.name))
     if has != names:
         raise InputFormError(
-            f"the current detector {current.name} has other classes than the dataset",
+            f"the classes of the current detector {current.name} differ from the dataset's",
             where=str(current.folder / "obj.names"),
             expected=", ".join(names),
             found=", ".join(has),
@@ -338,8 +338,8 @@ def plan_retraining(project: Project, *, data_changes: bool) -> list[str]:
         if project.config.refresh.retrain_from != "last":
             source = "[train] weights"
         unfinished = _unfinished_run(project)
-        actions = [f"before that, complete {unfinished.name}"] if unfinished else []
-        actions.append(f"if that changes the dataset, train a new run, from {source}")
+        actions = [f"complete {unfinished.name} first"] if unfinished else []
+        actions.append(f"train a new run from {source}, if the dataset changes")
     else:
         actions = list(train(_with_initial_weights(project, current), dry_run=True).actions[:2])
     if current is None:

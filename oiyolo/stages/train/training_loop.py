@@ -435,7 +435,10 @@ class TrainingLoop:
         path, iteration = self._checkpoints.newest()
         if path is None:
             raise DarknetError(
-                "the training was stopped before it saved any weights", where=str(self._run.folder)
+                "the training was stopped before it saved any weights",
+                where=str(self._run.folder),
+                found=reason.message,
+                remedy="Set a larger [train] patience, then run `oiyolo train` again",
             )
         with files.atomic_write(self._checkpoints.final_path) as part:
             shutil.copyfile(path, part)
@@ -482,7 +485,10 @@ class TrainingLoop:
         if self._map_source != self._options.map:
             _log.info("train: %s began with [train] map = %r and keeps it", name, self._map_source)
         if not self._recovery_state.measures_map:
-            _log.warning("train: mAP is not measured, as darknet died of it: %s", MAP_REMEDY)
+            _log.warning(
+                "train: mAP is not measured, because darknet crashed while measuring it: %s",
+                MAP_REMEDY,
+            )
         if not self._task.darknet.gpu and self._plan.network not in _CPU_NETWORKS:
             _log.warning(
                 "train: training on the CPU, where each of the %s iterations of %s takes seconds "
