@@ -244,13 +244,14 @@ def check_form(path: Path, content: object) -> None:
     form = content.get(FORM_KEY, _FORM) if isinstance(content, dict) else _FORM
     if not isinstance(content, dict) or form == _FORM:
         return
-    version = str(content.get("oiyolo") or content.get("version") or "an unknown version")
+    writer = ascii(str(content.get("oiyolo") or content.get("version") or ""))[1:-1][:_SHOWN]
+    writer = f"oiyolo {writer}" if writer else "an unknown version of oiyolo"
     raise NewerVersionError(
         "the file was written by a newer version of oiyolo",
         where=str(path),
-        expected=f"form {_FORM}, as this oiyolo {__version__} writes it",
-        found=f"form {ascii(form)[:_SHOWN]}, written by {ascii(version)[1:-1][:_SHOWN]}",
-        remedy="Use that version; nothing was changed",
+        expected=f"format {_FORM}, as this oiyolo {__version__} writes it",
+        found=f"format {ascii(form)[:_SHOWN]}, written by {writer}",
+        remedy="Install that version or a newer one; nothing was changed",
     )
 
 

@@ -23,6 +23,7 @@ from PIL import Image, ImageOps
 from oiyolo.core import files
 from oiyolo.core.batches import batched
 from oiyolo.core.errors import InputFormError, UsageError
+from oiyolo.core.results import pluralize
 from oiyolo.imagery.decode import UnreadableImageError, to_rgb
 from oiyolo.imagery.threads import single_threaded_libraries
 from oiyolo.imagery.upright import decode_upright
@@ -123,7 +124,8 @@ class Detector:
 
     def __repr__(self) -> str:
         width, height = self.size_wh
-        return f"<Detector: {len(self.names)} classes, {width}x{height}, {self.origin}>"
+        classes = pluralize(len(self.names), "class")
+        return f"<Detector: {classes}, {width}x{height}, {self.origin}>"
 
     def __call__(
         self,

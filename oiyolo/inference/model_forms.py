@@ -187,7 +187,7 @@ def recognise_outputs(
     likely = [form for form in forms if form.is_likely]
     if not likely:
         raise InputFormError(
-            "the model cannot be used: its outputs are not those of a detector that is known",
+            "the model cannot be used: its outputs are not those of a supported detector",
             where=where,
             expected="boxes (batch, N, 4) and scores (batch, N, classes), or one output "
             "(batch, 4 + classes, N) or (batch, N, 5 + classes)",
@@ -200,7 +200,7 @@ def recognise_outputs(
             where=where,
             expected=f"{likely[0].class_count} names, one per class",
             found=f"{name_count}",
-            remedy="Pass the names that it was trained with with --names",
+            remedy="Pass the model's class names with --names",
         )
     return likely[0]
 

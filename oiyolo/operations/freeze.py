@@ -198,7 +198,7 @@ def _split_by_id(project: Project) -> dict[str, str]:
             where=str(project.dataset_folder),
             found=f"the image or label of {pluralize(len(lost), 'image')} is missing or damaged"
             if lost
-            else "other images in the lists than in the ledger",
+            else "the lists and the ledger name different images",
             remedy="Run `oiyolo split` first",
         )
     return split_by_id

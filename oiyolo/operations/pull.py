@@ -350,7 +350,8 @@ class _Pull:
         in_use = [name for name in replaced if Path(name).stem in used]
         if in_use:
             raise LockedError(
-                f"{pluralize(len(in_use), 'file')} that a training in progress uses would change",
+                f"{pluralize(len(in_use), 'file')} that a training run in progress uses would "
+                "change",
                 where=str(self._project.folder / in_use[0]),
                 remedy="Wait until the training ends, then run the same command again",
             )

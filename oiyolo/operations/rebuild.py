@@ -334,7 +334,7 @@ def _notes(
     _, tables = select_stage.recorded_inputs(project)
     changed = [t.path for t in lock.tables if not _has_table(tables, t.path, t.md5)]
     if changed:
-        yield f"other annotation files than when it was frozen: {', '.join(changed)}"
+        yield f"the annotation files changed since the dataset was frozen: {', '.join(changed)}"
     if not differences:
         names = [n for n, d in lock.files.items() if _sha256(project, n) != d]
         if names:

@@ -90,7 +90,7 @@ class Withdrawn(Result):
             lines = [f"withdrew {pluralize(len(self.image_ids), 'image')}; {deleted}"]
         if self.kept:
             lines.append(
-                f"the files of {pluralize(len(self.kept), 'image')} are used by a training in "
+                f"the files of {pluralize(len(self.kept), 'image')} are used by a training run in "
                 "progress; the next `oiyolo refresh` or `oiyolo split` after it deletes them"
             )
         lines += [_not_selected_text(*pair) for pair in self.not_selected.items()]
@@ -268,7 +268,7 @@ def _undo(project: Project, ids: Sequence[str], *, dry_run: bool) -> Withdrawn |
         raise InputFormError(
             f"{unknown[0]} is not withdrawn",
             where=str(project.withdrawn_path),
-            found=f"{len(before):,} withdrawn images",
+            found=pluralize(len(before), "withdrawn image"),
             remedy="Nothing was changed",
         )
     with project.data_lock("withdraw"):

@@ -137,14 +137,14 @@ def _check_toolkit(toolchain: Toolchain, driver: Driver) -> CheckResult:
             "Reinstall the CUDA toolkit, or point CUDA_HOME at another one",
         )
     text = f"{toolchain.cuda} ({toolchain.nvcc})"
-    needed = min_driver(toolchain.cuda)
+    needed, newest = min_driver(toolchain.cuda), max_cuda(driver)
     if driver.version and needed and version_tuple(driver.version) < needed:
         return CheckResult(
             "CUDA",
             "warning",
             f"{text} needs driver {'.'.join(map(str, needed))} or newer, but {driver.version} is "
             "installed",
-            f"Install a newer driver, or CUDA {max_cuda(driver) or 'of an older version'}",
+            f"Install a newer driver, or {f'CUDA {newest}' if newest else 'an older CUDA version'}",
         )
     return CheckResult("CUDA", "ok", text)
 

@@ -173,7 +173,9 @@ class Contents:
             table = table[self._is_exported]
             if table["ImageID"].tolist() == boxes["ImageID"].tolist():
                 return table[list(CORNERS)].to_numpy(dtype=np.float64)
-        raise _stale_error(self.project, "the table of prepared boxes has other boxes")
+        raise _stale_error(
+            self.project, "the boxes in the table of prepared boxes differ from the selected ones"
+        )
 
     @cached_property
     def _original_corners(self) -> Boxes:

@@ -120,8 +120,8 @@ def plan_outputs(
     own = replaceable(folder, existing)
     if foreign := [name for name in existing if name not in own]:
         raise UsageError(
-            f"{pluralize(len(foreign), 'file')} would be replaced that `oiyolo predict` did not "
-            "write, or that changed since",
+            f"this would overwrite {pluralize(len(foreign), 'file')} that `oiyolo predict` did not "
+            "write or that changed since",
             where=printable(str(folder / foreign[0])),
             remedy=f"{_CHOOSE_ANOTHER}, or move them away",
         )

@@ -414,7 +414,7 @@ def _why_dropped(run: Run, made_from: Mapping[str, object]) -> str:
     before = content["made_from"]
     changes = [change for key, change in _CHANGES.items() if before.get(key) != made_from[key]]
     count = pluralize(len(content["checkpoints"]), "checkpoint")
-    return f"the scores of {count} are dropped, because they were made from other " + (
+    return f"the scores of {count} are dropped, because they were made from different " + (
         " and ".join(changes)
     )
 

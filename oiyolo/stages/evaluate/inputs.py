@@ -10,7 +10,7 @@ import numpy as np
 
 from oiyolo.core import records
 from oiyolo.core.errors import InputFormError, UsageError
-from oiyolo.core.results import format_value
+from oiyolo.core.results import format_value, pluralize
 from oiyolo.darknet import lists
 from oiyolo.darknet.lists import ImageCheck
 from oiyolo.evaluation.tables import GroundTruth, verification
@@ -98,7 +98,7 @@ def unseen_paths(
     paths = split_paths(project, split, among)
     if overlap := seen_ids(run, split).intersection(lists.ids_of(paths)):
         raise UsageError(
-            f"the run {run.name} has seen {len(overlap)} images of {split}",
+            f"the run {run.name} has seen {pluralize(len(overlap), 'image')} of {split}",
             where=str(dataset.list_path(split)),
             found=f"for example {min(overlap)}",
             remedy="The dataset was split again after training; train a new run for a fair score",

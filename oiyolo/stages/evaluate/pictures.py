@@ -57,21 +57,26 @@ def pictures_of(project: Project, paths: Sequence[str]) -> Pictures:
             except (OSError, UnreadableImageError):
                 pass  # freed, or damaged since it was prepared
             else:
-                return _read(io.BytesIO(content))
+                return _open(io.BytesIO(content))
         return _read(path_by_id[image_id]).resize(shown_wh, Image.Resampling.BICUBIC)
 
     return picture
 
 
-def _read(file: Path | io.BytesIO) -> Image.Image:
+def _read(path: Path) -> Image.Image:
     try:
-        with Image.open(file) as image:
-            pixels: Image.Image = image.convert("RGB")
-            return pixels
+        return _open(path)
     except OSError as error:
         raise InputFormError(
             "an image of the split cannot be read",
-            where=str(file),
+            where=str(path),
             found=str(error),
-            remedy="Prepare the dataset again",
+            remedy="Delete the image and its label, then run `oiyolo split`, which prepares them "
+            "again",
         ) from error
+
+
+def _open(file: Path | io.BytesIO) -> Image.Image:
+    with Image.open(file) as image:
+        pixels: Image.Image = image.convert("RGB")
+        return pixels

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from oiyolo.core.errors import UnavailableError
-from oiyolo.core.results import Result, format_table
+from oiyolo.core.results import Result, format_table, pluralize
 from oiyolo.project.ledger import EXCLUDED, FETCHED, PENDING, Change
 
 if TYPE_CHECKING:
@@ -124,7 +124,8 @@ def check_tolerance(
         reasons += f"; {rest:,} for other reasons"
         _log.warning("missing images:\n%s", format_table([(why, f"{n:,}") for why, n in counted]))
     raise UnavailableError(
-        f"{missing_count:,} of {selected:,} images{scope} could not be fetched: {reasons}",
+        f"{missing_count:,} of {pluralize(selected, 'image')}{scope} could not be fetched: "
+        f"{reasons}",
         expected=f"at most {allowed:,} missing ([images] tolerance = "
         f"{project.config.images.tolerance:g})",
         found=f"for example {example}" if example else "",

@@ -10,7 +10,6 @@ import logging
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-from oiyolo.core.results import pluralize
 from oiyolo.project.ledger import EXCLUDED, STATES
 from oiyolo.sources import registry
 from oiyolo.sources.image import NoImagesError
@@ -112,9 +111,13 @@ class SourceMonitor:
         max_lacking = _MAX_LACKING_AT_END if at_end else _MAX_LACKING
         for name in sorted(self._unproven):
             if self._unreached[name] >= _MAX_UNREACHED:
-                raise self._error(name, "did not respond for any", self._unreached[name])
+                raise self._error(
+                    name, f"did not respond to any of the first {self._unreached[name]:,} requests"
+                )
             if name not in self._known and self._lacking[name] >= max_lacking:
-                raise self._error(name, "had none", self._lacking[name])
+                raise self._error(
+                    name, f"has none of the first {self._lacking[name]:,} requested images"
+                )
         if at_end:
             self._accept()
 
@@ -123,16 +126,17 @@ class SourceMonitor:
         for name in sorted(self._unproven - set(self._known)):
             if count := self._lacking[name]:
                 _log.warning(
-                    "%s had none of %s asked of it, for example %s; check [images] sources",
+                    "%s has none of the %s requested from it, for example %s; check [images] "
+                    "sources",
                     name,
-                    pluralize(count, "image"),
+                    f"{count:,} images" if count > 1 else "images",
                     self._examples[name],
                 )
         self._unproven.clear()
 
-    def _error(self, name: str, verdict: str, count: int) -> NoImagesError:
+    def _error(self, name: str, verdict: str) -> NoImagesError:
         return NoImagesError(
-            f"the source {name} {verdict} of the first {count:,} images asked of it",
+            f"the source {name} {verdict}",
             where=self._places.get(name, name),
             expected="a source that has at least some of the selected images",
             found=f"for example {self._examples[name]}",
