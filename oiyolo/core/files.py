@@ -118,14 +118,14 @@ def open_binary(path: Path) -> BinaryIO:
     return os.fdopen(open_regular(path), "rb")
 
 
-def open_append(path: Path, mode: int = 0o666) -> FileIO:
+def open_append(path: Path) -> FileIO:
     """Open a regular file, or a new one, for appending without a buffer, as ``open_regular``."""
-    return FileIO(open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, mode), "ab")
+    return FileIO(open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "ab")
 
 
-def open_text(path: Path, errors: str = "strict") -> TextIO:
+def open_text(path: Path) -> TextIO:
     """Open a regular UTF-8 file for reading, without newline translation, as ``open_regular``."""
-    return os.fdopen(open_regular(path), encoding="utf-8", errors=errors, newline="")
+    return os.fdopen(open_regular(path), encoding="utf-8", newline="")
 
 
 def read_bytes(path: Path) -> bytes:

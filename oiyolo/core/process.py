@@ -43,7 +43,6 @@ _GRACE_S: Final = 5.0
 class ProcessResult:
     """The exit code and the output of a program that has ended."""
 
-    argv: tuple[str, ...]
     exit_code: int
     output: str
 
@@ -95,10 +94,10 @@ def run(
             output, _ = child.communicate(timeout=timeout_s)
         except subprocess.TimeoutExpired as expired:
             terminate(child, kill=True)
-            return ProcessResult(tuple(argv), -signal.SIGKILL, _text(expired.output))
+            return ProcessResult(-signal.SIGKILL, _text(expired.output))
         finally:
             terminate(child)
-    return ProcessResult(tuple(argv), child.returncode, _text(output))
+    return ProcessResult(child.returncode, _text(output))
 
 
 def _text(output: bytes | None) -> str:
@@ -217,7 +216,6 @@ class BackgroundProcess:
             is_idle: Whether it gets the lowest priority.
         """
         _log.debug("run in the background: %s", " ".join(argv))
-        self._argv = tuple(argv)
         self._output = tempfile.TemporaryFile()  # noqa: SIM115  (open while it runs)
         self._child = subprocess.Popen(
             _with_guard([*(["--idle"] if is_idle else []), *argv]),
@@ -233,7 +231,7 @@ class BackgroundProcess:
         if self._child.poll() is None:
             return None
         self._output.seek(0)
-        return ProcessResult(self._argv, self._child.returncode, _text(self._output.read()))
+        return ProcessResult(self._child.returncode, _text(self._output.read()))
 
     def kill(self) -> None:
         """End it at once, and wait for that."""

@@ -60,7 +60,6 @@ class ResponseOverride:
 class ServedRequest(NamedTuple):
     """A request that the server responded to; tests count these."""
 
-    method: str
     path: str
     status: int
 
@@ -154,7 +153,7 @@ class _Handler(SimpleHTTPRequestHandler):
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:  # noqa: ARG002
         status = int(code) if isinstance(code, int) else 0
-        self.server.requests.append(ServedRequest(self.command, self._url_path, status))
+        self.server.requests.append(ServedRequest(self._url_path, status))
 
     @property
     def _url_path(self) -> str:

@@ -88,10 +88,9 @@ class ResampledScores:
         values = mean_over_resampled_classes(getattr(self, score))
         return interval(values, estimate, images=self.images_with_boxes)
 
-    def class_interval(self, score: str, class_id: int, estimate: float) -> tuple[float, float]:
-        """Return the interval of a class's score, which contains ``estimate``."""
-        values = getattr(self, score)[class_id]
-        return interval(values, estimate, images=int(self.images[class_id]))
+    def map50_interval(self, class_id: int, estimate: float) -> tuple[float, float]:
+        """Return the interval of a class's ``map50``, which contains ``estimate``."""
+        return interval(self.map50[class_id], estimate, images=int(self.images[class_id]))
 
 
 def image_weights(image_ids: Sequence[str], resamples: int = RESAMPLES) -> Weights:

@@ -577,9 +577,7 @@ def evaluate_detections(
         for class_id, name in enumerate(class_names)
     )
     rows = tuple(
-        dataclasses.replace(
-            row, map50_interval=resampled.class_interval("map50", class_id, row.map50)
-        )
+        dataclasses.replace(row, map50_interval=resampled.map50_interval(class_id, row.map50))
         for class_id, row in enumerate(rows)
     )
     by_class = {

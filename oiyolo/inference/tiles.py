@@ -32,6 +32,8 @@ Frame = tuple[int, int, int, int]
 
 MAX_TILES: Final = 64
 """Tiles of a larger image are made larger, so that no image takes minutes."""
+_OVERLAP: Final = 0.2
+"""Share of a tile's side by which neighbours overlap, at least."""
 _ROWS_AT_ONCE: Final = 256
 _BORDER_SHARE: Final = 0.02
 """A box that ends this close to the border of a tile, in sides of the tile, counts as cut."""
@@ -57,7 +59,7 @@ class TileDetections(NamedTuple):
     xyxy: Boxes
 
 
-def tiles(image_wh: tuple[int, int], size_wh: tuple[int, int], overlap: float = 0.2) -> list[Frame]:
+def tiles(image_wh: tuple[int, int], size_wh: tuple[int, int]) -> list[Frame]:
     """Return overlapping tiles that cover an image, row by row.
 
     A tile has the size of the network's input, so that nothing is reduced, or a multiple of it if
@@ -66,7 +68,6 @@ def tiles(image_wh: tuple[int, int], size_wh: tuple[int, int], overlap: float = 
     Args:
         image_wh: Width and height of the image in pixels.
         size_wh: Width and height of the network's input in pixels.
-        overlap: Share of a tile's side by which neighbours overlap, at least.
 
     Returns:
         The tiles; none if the image is not larger than the network's input.
@@ -74,7 +75,7 @@ def tiles(image_wh: tuple[int, int], size_wh: tuple[int, int], overlap: float = 
     scale = 1.0
     while True:
         tile_wh = [round(side * scale) for side in size_wh]
-        columns, rows = map(_intervals, image_wh, tile_wh, (overlap, overlap))
+        columns, rows = map(_intervals, image_wh, tile_wh)
         if len(columns) * len(rows) <= MAX_TILES:
             break
         scale *= 1.1
@@ -83,11 +84,11 @@ def tiles(image_wh: tuple[int, int], size_wh: tuple[int, int], overlap: float = 
     return [(left, top, right, bottom) for top, bottom in rows for left, right in columns]
 
 
-def _intervals(length: int, tile: int, overlap: float) -> list[tuple[int, int]]:
+def _intervals(length: int, tile: int) -> list[tuple[int, int]]:
     """Return the first and last pixel, exclusive, of the tiles on an axis, evenly spaced."""
     if length <= tile:
         return [(0, length)]
-    count = 1 + math.ceil((length - tile) / (tile * (1 - overlap)))
+    count = 1 + math.ceil((length - tile) / (tile * (1 - _OVERLAP)))
     starts = np.linspace(0, length - tile, count).round().astype(int).tolist()
     return [(start, start + tile) for start in starts]
 

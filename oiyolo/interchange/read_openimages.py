@@ -53,7 +53,6 @@ _TABLES: Final = ("boxes", "labels", "images", "classes")
 _ROTATION: Final = "Rotation"
 _ROTATIONS: Final = (0, 90, 180, 270)
 _HEAD_BYTES: Final = 4096
-_CORNER_FIELDS: Final = 4
 
 
 class OpenImagesReader:

@@ -190,7 +190,7 @@ class _Parser:
     def _field(self) -> Field:
         name = self._next("a field's name")
         if name.text == "[":  # the name of an extension
-            self._skip_to("]")
+            self._skip_list()
         elif name.kind != "word":
             raise self._error(name.start, "a field's name", repr(name.text))
         if (colon := self._peek()) is not None and colon.text == ":":
@@ -201,7 +201,7 @@ class _Parser:
             inner = self.fields(_CLOSING[first.text])
             last = self._next("the end of a message")
         elif first.text == "[":
-            last = self._skip_to("]")
+            last = self._skip_list()
         elif first.kind == "mark":
             raise self._error(first.start, f"a value of {name.text}", repr(first.text))
         else:
@@ -215,10 +215,10 @@ class _Parser:
             last = self._next("a string")
         return last
 
-    def _skip_to(self, closing: str) -> _Token:
+    def _skip_list(self) -> _Token:
         depth = 1
         while True:
-            token = self._next(f"{closing!r}")
+            token = self._next("']'")
             depth += (token.text in _CLOSING) - (token.text in _CLOSING.values())
             if not depth:
                 return token

@@ -48,14 +48,14 @@ class HttpClient:
 
     Args:
         retry_policy: Attempts, pauses and timeouts.
+
+    Attributes:
         stop: Event that ends all requests and pauses with ``StoppedError``.
     """
 
-    def __init__(
-        self, retry_policy: RetryPolicy | None = None, stop: threading.Event | None = None
-    ) -> None:
+    def __init__(self, retry_policy: RetryPolicy | None = None) -> None:
         self.retry_policy = retry_policy or RetryPolicy()
-        self.stop = stop or threading.Event()
+        self.stop = threading.Event()
         self._thread_local = threading.local()
         self._sessions: list[requests.Session] = []
 

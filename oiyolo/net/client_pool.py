@@ -48,6 +48,9 @@ _OVERLOAD_STATUSES: Final = frozenset({429, 503})
 _BUFFER_BYTES: Final = 1 << 17
 _KEEPALIVE_S: Final = 30.0
 _DNS_CACHE_S: Final = 300
+_MAX_WAIT_S: Final = 300.0
+"""Longest pause requested by a site (``Retry-After``) that is waited for; during a longer one,
+requests to the site fail at once and can be retried later."""
 _CA_BUNDLE_VARIABLES: Final = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 
@@ -298,7 +301,7 @@ class _Request:
 
 
 class _LongPauseError(HttpFailureError):
-    """The site asks for a longer pause than its ``RateLimit`` allows."""
+    """The site asks for a longer pause than is waited for."""
 
 
 class _HostQueue:
@@ -314,11 +317,11 @@ class _HostQueue:
         """Wait until a request may start; call ``leave`` when it has ended.
 
         Raises:
-            HttpFailureError: The site asks for a longer pause than its limit allows.
+            HttpFailureError: The site asks for a longer pause than is waited for.
         """
         now_s = time.monotonic()
         pause_s = self._limiter.pause_left_s(now_s)
-        if pause_s > self._limiter.limit.max_wait_s:
+        if pause_s > _MAX_WAIT_S:
             raise _LongPauseError(
                 "Retry-After too long",
                 f"{self._site} asks for a pause of {pause_s:.0f} s",

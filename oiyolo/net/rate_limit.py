@@ -39,14 +39,11 @@ class RateLimit:
         max_concurrency: Maximum number of concurrent requests.
         initial_concurrency: Number of concurrent requests at the start.
         per_second: Maximum number of requests started per second; 0 sets no limit.
-        max_wait_s: Longest pause requested by the site (``Retry-After``) that is waited for;
-            during a longer one, requests to the site fail at once and can be retried later.
     """
 
     max_concurrency: int
     initial_concurrency: int
     per_second: float = 0.0
-    max_wait_s: float = 300.0
 
 
 class AimdLimiter:

@@ -114,21 +114,17 @@ class TransferService:
     Args:
         credentials: The user's credentials, as Google's libraries take them.
         project: Google Cloud project that the jobs belong to.
-        retry_policy: Attempts, pauses and timeouts.
 
     Raises:
         UsageError: The library is not installed.
     """
 
-    def __init__(
-        self, credentials: object, project: str, retry_policy: RetryPolicy | None = None
-    ) -> None:
+    def __init__(self, credentials: object, project: str) -> None:
         with extras.required("gcp", library="Google's Storage Transfer library", by="--transfer"):
             import google.cloud.storage_transfer_v1 as library  # noqa: PLC0415  (an extra, and slow)
         self.project = project
         self._stop = threading.Event()
         self._library: Any = library
-        self._retry_policy = retry_policy or _RETRY_POLICY
         self._client = library.StorageTransferServiceClient(
             transport=_transport(library, credentials)
         )
@@ -243,11 +239,10 @@ class TransferService:
 
     def _call(self, method: Callable[..., Any], request: object, *, accept: str = "") -> Any:  # noqa: ANN401
         """Return the response to a request; ``None`` if it failed for the reason ``accept``."""
-        policy = self._retry_policy
         try:
             return google_api.call(
-                lambda _: method(request, retry=None, timeout=policy.read_timeout_s),
-                policy=policy,
+                lambda _: method(request, retry=None, timeout=_RETRY_POLICY.read_timeout_s),
+                policy=_RETRY_POLICY,
                 stop=self._stop,
             )
         except HttpFailureError as failure:

@@ -38,8 +38,6 @@ _GIVE_ONE: Final = (
     "Name a detector: --run in a project, or --cfg FILE --weights FILE --names FILE of a network "
     "of darknet (`oiyolo predict` also takes --model FILE.onnx)"
 )
-_TRAIN_AGAIN: Final = "Restore it from a copy, or use another detector"
-_SCORES: Final = ("map50", "map50_95", "openimages_map")
 _MAX_NAMES_BYTES: Final = 10_000_000
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, overload
@@ -46,8 +45,6 @@ if TYPE_CHECKING:
 _FILES: Final = ("boxes.csv", "obj.names")
 """The files of the dataset that do not depend on where the project is."""
 _FOLDER: Final = "folder"
-
-_log = logging.getLogger("oiyolo")
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, overload
 
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
     from oiyolo.transfer.manifest import Manifest
     from oiyolo.transfer.parts import ProjectPart
     from oiyolo.transfer.upload import Transferred
-
-_log = logging.getLogger("oiyolo")
 
 
 @dataclass(frozen=True)

@@ -273,9 +273,10 @@ class _Reader:
         for number, image_id in enumerate(withdrawn):
             is_valid = is_image_id(image_id) and image_id not in frozen_ids
             self._check(is_valid, f"withdrawn[{number}]")
+        self._check(_is_number(self._content.get("method")), "method")
         return DatasetLock(
             version=str(self._content["oiyolo"]),
-            method=self._whole(self._content.get("method"), "method"),
+            method=self._content["method"],
             options=self._options(),
             labels=self._labels(),
             tables=[self._table(n, row) for n, row in enumerate(self._list("tables"))],
@@ -367,10 +368,6 @@ class _Reader:
     ) -> str:
         self._check(_is_hex(value, digits) or (may_be_empty and value == ""), key)
         return str(value)
-
-    def _whole(self, value: object, key: str) -> int:
-        self._check(_is_number(value), key)
-        return int(str(value))
 
 
 def is_shared_source(name: object) -> bool:

@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("oiyolo")
 
-STAGE: Final = "build"
 _PROOF_FOLDER: Final = "proofs"
 _BUILD_FOLDER: Final = "builds"
 _NOT_VERIFIED: Final = "it has not trained two iterations on this machine yet"

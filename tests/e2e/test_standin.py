@@ -771,7 +771,7 @@ class Scorer:
 
     def __init__(self, stand_in: StandIn, weights: Path) -> None:
         behaviour = json.loads((stand_in.folder / "behaviour.json").read_text())
-        self.result = ProcessResult((), 1, behaviour.get("scorer_fails", ""))
+        self.result = ProcessResult(1, behaviour.get("scorer_fails", ""))
         if self.result.output:
             return
         iteration = struct.unpack("<Q", weights.read_bytes()[12:20])[0] // 4
@@ -785,7 +785,7 @@ class Scorer:
         content["checkpoints"] += [{**entry, "valid_map50_interval": None, "train_map50": None}]
         numbers = {"valid_images": 2, "train_images": 2, "made_from": {}}
         path.write_text(json.dumps({**numbers, **content}))
-        self.result = ProcessResult((), 0, json.dumps(score))
+        self.result = ProcessResult(0, json.dumps(score))
 
     def poll(self) -> ProcessResult:
         return self.result

@@ -310,7 +310,8 @@ def test_a_retry_waits_as_the_server_asks_or_as_the_policy_says(
     server: FaultyServer, path: str, low_s: float, high_s: float
 ) -> None:
     stop = RecordedPauses()
-    web = HttpClient(RetryPolicy(max_attempts=2), stop)
+    web = HttpClient(RetryPolicy(max_attempts=2))
+    web.stop = stop
     with contextlib.closing(web), pytest.raises(HttpFailureError):
         get(web, server.url + path)
     (pause_s,) = stop.pauses_s
@@ -319,7 +320,8 @@ def test_a_retry_waits_as_the_server_asks_or_as_the_policy_says(
 
 def test_the_stop_event_ends_a_pause(server: FaultyServer) -> None:
     stop = RecordedPauses(stops_in_pause=True)
-    web = HttpClient(RetryPolicy(max_attempts=2), stop)
+    web = HttpClient(RetryPolicy(max_attempts=2))
+    web.stop = stop
     with contextlib.closing(web), pytest.raises(StoppedError):
         get(web, f"{server.url}/wait")
     assert stop.pauses_s == [30.0]

@@ -49,7 +49,7 @@ class FakeScoring:
     def end(self, value: float | None, output: str = "", exit_code: int = 1) -> None:
         if value is not None:
             exit_code, output = 0, f"a warning\n{json.dumps({'valid_map50': value})}\n"
-        self.result = ProcessResult((), exit_code, output)
+        self.result = ProcessResult(exit_code, output)
 
 
 class Training:
@@ -165,11 +165,11 @@ def test_failures_in_a_row_end_the_scoring_with_the_reason(
 @pytest.mark.parametrize(
     ("result", "reason"),
     [
-        (ProcessResult((), -9, ""), "signal SIGKILL"),
-        (ProcessResult((), -6, "a\nlast words\n"), "signal SIGABRT (last words)"),
-        (ProcessResult((), 0, "no JSON\n"), "no JSON"),
-        (ProcessResult((), 0, '{"valid_map50": null}'), '{"valid_map50": null}'),
-        (ProcessResult((), 1, "ValueError: x: y"), "ValueError: x: y"),
+        (ProcessResult(-9, ""), "signal SIGKILL"),
+        (ProcessResult(-6, "a\nlast words\n"), "signal SIGABRT (last words)"),
+        (ProcessResult(0, "no JSON\n"), "no JSON"),
+        (ProcessResult(0, '{"valid_map50": null}'), '{"valid_map50": null}'),
+        (ProcessResult(1, "ValueError: x: y"), "ValueError: x: y"),
     ],
 )
 def test_the_reason_of_a_failure_is_its_last_line(

@@ -119,14 +119,14 @@ def test_a_monitor_warns_once_of_a_problem_and_restarts_a_process(
         monitor.on_tick(at_s, 0)
     assert caplog.text.count("no server") == 1
     write_status(run, "mlflow")
-    started[1].result = ProcessResult((), 1, "Traceback\nValueError: damaged\n")
+    started[1].result = ProcessResult(1, "Traceback\nValueError: damaged\n")
     monitor.on_tick(100, 0)
     assert "damaged" in caplog.text
     assert len(started) == 2
     monitor.on_tick(170, 0)
     assert [each.tracker for each in started] == ["mlflow", "tensorboard", "tensorboard"]
     for each in started:
-        each.result = ProcessResult((), 0, "")
+        each.result = ProcessResult(0, "")
     monitor.close()
     assert all(each.is_killed for each in started)
 
@@ -160,7 +160,7 @@ def test_only_trackers_with_something_new_are_sent_to(
     tmp_path: Path, started: list[FakeProcess], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def end_at_once(self: FakeProcess) -> ProcessResult:
-        return ProcessResult((), 0, self.tracker)
+        return ProcessResult(0, self.tracker)
 
     monkeypatch.setattr(FakeProcess, "poll", end_at_once)
     find_spec: Callable[[str], object] = lambda name: None if name == "wandb" else object()  # noqa: E731

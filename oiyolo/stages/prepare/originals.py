@@ -19,12 +19,12 @@ ORIGINAL_MISSING: Final = "original missing, to be fetched again"
 FREED_MESSAGE: Final = "original deleted, because keep_originals is false"
 
 
-def image_ids_in(folder: Path, suffix: str = ".jpg") -> set[str]:
-    """Return the ids of the images that have a file with a suffix in a folder."""
+def image_ids_in(folder: Path) -> set[str]:
+    """Return the ids of the images that have a ``.jpg`` file in a folder."""
     if not folder.is_dir():
         return set()
     names = (entry.name for entry in os.scandir(folder))
-    return {name.removesuffix(suffix) for name in names if name.endswith(suffix)}
+    return {name.removesuffix(".jpg") for name in names if name.endswith(".jpg")}
 
 
 def free(project: Project, ledger: Ledger, image_ids: Iterable[str]) -> None:

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("oiyolo")
 
-STAGE: Final = "report"
 _RECIPE_NAME: Final = ".reported-from.json"
 _EVERY_S: Final = 15.0
 _MAX_EVERY_S: Final = 86_400
