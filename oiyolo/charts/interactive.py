@@ -16,6 +16,7 @@ import numpy as np
 
 from oiyolo.charts.canvas import COLOURS
 from oiyolo.core import files
+from oiyolo.trainlog.smoothing import downsample
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -174,18 +175,6 @@ def to_json(charts: Sequence[Chart]) -> dict[str, Any]:
     return items
 
 
-def downsample(x: Values, y: Values, limit: int = _MAX_POINTS) -> tuple[Values, Values]:
-    """Return at most ``limit`` points that keep the lowest and highest value of each stretch."""
-    if len(x) <= limit:
-        return x, y
-    edges = np.linspace(0, len(x), limit // 2 + 1).astype(int)
-    kept: list[int] = []
-    for start, end in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
-        part = y[start:end]
-        kept += sorted({start + int(part.argmin()), start + int(part.argmax())})
-    return x[kept], y[kept]
-
-
 def _figure(chart: Chart) -> Any:  # noqa: ANN401  (bokeh's)
     from bokeh.models import BoxZoomTool, ColumnDataSource, HoverTool  # noqa: PLC0415  (as above)
     from bokeh.plotting import figure  # noqa: PLC0415
@@ -211,7 +200,7 @@ def _figure(chart: Chart) -> Any:  # noqa: ANN401  (bokeh's)
     if chart.axes[0] == "iteration":
         plot.xaxis.formatter.use_scientific = False
     for number, series in enumerate(chart.series):
-        x, y = downsample(series.x, series.y)
+        x, y = downsample(series.x, series.y, _MAX_POINTS)
         data: dict[str, Any] = {"x": x, "y": y}
         tips = [(chart.axes[0], "@x{0,0}" if chart.axes[0] == "iteration" else "@x{0.000}")]
         tips.append((chart.axes[1], "@y{0.000000}" if chart.name == "rate" else "@y{0,0.000}"))

@@ -6,12 +6,13 @@ A title on Flickr may contain HTML, Markdown, line breaks, or a formula that a s
 from __future__ import annotations
 
 import html
+import json
 import re
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 _INVISIBLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]+")
 """Control characters, line separators, changes of the writing direction, and halves of characters.
@@ -69,6 +70,22 @@ def link(text: str, url: str) -> str:
     target = web_url(url)
     shown = in_markdown(text)
     return f"[{shown}]({target})" if target else shown
+
+
+def bullets(lines: Iterable[str]) -> str:
+    """Return a Markdown list of lines in Markdown."""
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def front_matter(fields: Mapping[str, object], *comments: str) -> str:
+    """Return the block of metadata at the beginning of a Markdown file.
+
+    Args:
+        fields: JSON-compatible values; as JSON they are YAML, whatever a text contains.
+        comments: Lines of YAML to put before them.
+    """
+    lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in fields.items()]
+    return "\n".join(["---", *comments, *lines, "---"])
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

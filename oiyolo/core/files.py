@@ -140,6 +140,14 @@ def read_text(path: Path, errors: str = "strict") -> str:
         return file.read()
 
 
+def text_or_empty(path: Path) -> str:
+    """Return the text of a regular file, with replaced bytes; empty if it cannot be read."""
+    try:
+        return read_text(path, errors="replace")
+    except OSError:
+        return ""
+
+
 @contextlib.contextmanager
 def part_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of ``path``, and remove that file afterwards.

@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from oiyolo.core.files import text_or_empty
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -53,7 +55,7 @@ def available_bytes(root: Path = Path("/")) -> int | None:
 
 def _left_in_groups(root: Path) -> Iterator[int]:
     """Yield what is left in each control group that this process is in, and in their parents."""
-    for line in _read(root / "proc/self/cgroup").splitlines():
+    for line in text_or_empty(root / "proc/self/cgroup").splitlines():
         controllers, _, path = line.partition(":")[2].partition(":")
         if controllers and "memory" not in controllers.split(","):
             continue
@@ -69,12 +71,5 @@ def _left_in_groups(root: Path) -> Iterator[int]:
 
 
 def _number(path: Path, pattern: str) -> int | None:
-    match = re.search(pattern, _read(path), re.MULTILINE)
+    match = re.search(pattern, text_or_empty(path), re.MULTILINE)
     return int(match[1]) if match else None
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""

@@ -38,6 +38,15 @@ def _escape(match: re.Match[str]) -> str:
     return f"\\x{code:02x}" if code <= 0xFF else f"\\u{code:04x}"  # noqa: PLR2004  (a byte)
 
 
+def is_utf8(text: str) -> bool:
+    """Return whether UTF-8 can encode a text, which may be a name of a file in another encoding."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def to_json(value: object, encoding: str | None = None) -> str:
     """Return a value as one line of JSON: no raw control characters, null for NaN and infinity.
 

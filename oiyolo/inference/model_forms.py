@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 import numpy as np
 
 from oiyolo.core.errors import InputFormError
+from oiyolo.core.results import pluralize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -207,7 +208,7 @@ def recognise_outputs(
 
 def _describe(kind: str, tensors: Sequence[Tensor]) -> str:
     listed = "; ".join(map(str, tensors))
-    return f"{len(tensors)} {kind}{'' if len(tensors) == 1 else 's'}: {listed}"
+    return f"{pluralize(len(tensors), kind)}: {listed}"
 
 
 def _pair_forms(outputs: Sequence[Tensor]) -> list[OutputForm]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from oiyolo.core import files
 from oiyolo.core.errors import InputFormError, UsageError
-from oiyolo.core.output import printable
+from oiyolo.core.output import is_utf8, printable
 from oiyolo.imagery.decode import IMAGE_SUFFIXES, UnreadableImageError
 from oiyolo.imagery.header import read_header
 from oiyolo.interchange import kinds
@@ -213,7 +213,7 @@ def _walk(folder: Path) -> Iterator[str | Problem]:
             yield Problem(kinds.BAD_FOLDER, Path(path), 0, str(error.strerror), "file")
             continue
         for entry in sorted(shown, key=lambda entry: entry.name):
-            if not _is_utf8(entry.name):
+            if not is_utf8(entry.name):
                 yield Problem(kinds.BAD_NAME, Path(path), 0, printable(entry.name), "file")
             elif _is_kind(entry.is_dir):
                 pending.append(f"{prefix}{entry.name}/")
@@ -231,14 +231,6 @@ def _is_kind(check: Callable[[], bool]) -> bool:
         return check()
     except OSError:
         return False
-
-
-def _is_utf8(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 class ImageIndex:

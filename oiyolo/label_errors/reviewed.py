@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from oiyolo.boxes import corners
+from oiyolo.core.results import pluralize
 from oiyolo.label_errors.decisions import (
     ADD,
     DROP,
@@ -49,9 +50,7 @@ class ReviewedBoxes:
     def note(self, image_id: str) -> str:
         """Return what the review changed in an image, in words; empty if nothing."""
         changes = self.changes.get(image_id, {})
-        parts = [
-            f"{count} {'box' if count == 1 else 'boxes'} {what}" for what, count in changes.items()
-        ]
+        parts = [f"{pluralize(count, 'box')} {what}" for what, count in changes.items()]
         return f"{' and '.join(parts)} by review" if parts else ""
 
 

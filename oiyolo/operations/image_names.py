@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from oiyolo.core import files
 from oiyolo.core.errors import UsageError
 from oiyolo.core.image_ids import is_image_id
+from oiyolo.core.output import is_utf8
 from oiyolo.project.imports import IMAGES, original_name
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def find_id(project: Project, text: str) -> str | None:
     """
     if is_image_id(text):
         return text
-    if not (text and project.ledger_path.is_file() and _is_utf8(text)):
+    if not (text and project.ledger_path.is_file() and is_utf8(text)):
         return None
     names = [text, *_names_of_path(project, Path(text).absolute())]
     with project.ledger(read_only=True) as ledger:
@@ -70,11 +71,3 @@ def _names_of_path(project: Project, path: Path) -> Iterator[str]:
     for record in project.imports().values():
         if path.is_relative_to(record.folder):
             yield original_name(record.name, path.relative_to(record.folder).as_posix())
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import datetime as dt
 import io
 import logging
 from collections import Counter
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from oiyolo import __version__
 from oiyolo.core import files
+from oiyolo.core.clock import utc_today
 from oiyolo.core.errors import InputFormError, UsageError
 from oiyolo.core.results import format_value, pluralize
 from oiyolo.label_errors import decisions
@@ -227,7 +227,7 @@ def _new_decisions(project: Project, lock: DatasetLock) -> list[ReviewRow]:
 def record_withdrawn(project: Project, lock: DatasetLock) -> None:
     """Withdraw the images that are withdrawn from the frozen dataset; takes the dataset's lock."""
     if new := _new_withdrawals(project, lock):
-        today = dt.datetime.now(dt.timezone.utc).date().isoformat()
+        today = utc_today()
         with project.data_lock("run"):
             rows = [withdrawn.Withdrawal(i, today, _WHY_WITHDRAWN) for i in new]
             withdrawn.write(project.withdrawn_path, [*project.withdrawals().values(), *rows])

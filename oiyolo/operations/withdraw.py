@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import difflib
 import sys
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, overload
 
 from oiyolo.core import files
+from oiyolo.core.clock import utc_today
 from oiyolo.core.errors import InputFormError, UsageError
 from oiyolo.core.results import Plan, Result, pluralize
 from oiyolo.operations.image_names import FORM, find_id
@@ -301,7 +301,7 @@ def _withdraw(project: Project, ids: Sequence[str], why: str) -> Withdrawn:
     in_use = ids_in_use(project.runs_folder)
     new = [image_id for image_id in ids if image_id not in before]
     uses, known_ids = _look_up(project, ids)
-    today = dt.datetime.now(dt.timezone.utc).date().isoformat()
+    today = utc_today()
     rows = {**before, **{i: Withdrawal(i, today, why) for i in new}}
     if new:
         withdrawn_list.write(project.withdrawn_path, rows.values())

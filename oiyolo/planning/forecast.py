@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from oiyolo.core.clock import utc_now
 from oiyolo.core.disks import device, free_bytes, used_bytes
 from oiyolo.core.results import pluralize
 from oiyolo.core.units import cost
@@ -86,7 +86,7 @@ def forecast(
     )
     disks = _disks(project, pending.disk_bytes, dataset, training)
     return RunPlan(
-        at=dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
+        at=utc_now(),
         selection=selection.fingerprint,
         classes=selection.class_names,
         images=len(status.photos),

@@ -13,7 +13,6 @@ instead of being computed, and an iteration over all images reads them in pages.
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import hashlib
 import json
 import re
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from oiyolo import __version__
 from oiyolo.core import files
+from oiyolo.core.clock import utc_now
 from oiyolo.core.errors import InputFormError, LockedError, NewerVersionError
 from oiyolo.core.image_ids import FORM, is_image_id, parse_ids
 from oiyolo.project.database import Database
@@ -361,7 +361,7 @@ class Ledger:
         """
         parse_ids(list(subset_by_id), where="the new selection")
         added, returned, dropped = self._diff(sorted(subset_by_id))
-        at = now()
+        at = utc_now()
         with self._transaction():
             self._insert_images(added, subset_by_id, names or {}, at)
             for selected, ids, message in (
@@ -387,7 +387,7 @@ class Ledger:
             withdrawn: What happened to each image, which need not be in the ledger.
         """
         with self._transaction():
-            return self._withdraw(withdrawn, now())
+            return self._withdraw(withdrawn, utc_now())
 
     def _withdraw(self, withdrawn: Mapping[str, str], at: str) -> list[str]:
         condition = f" AND stage != '{WITHDRAW_STAGE}'"
@@ -480,7 +480,7 @@ class Ledger:
         Raises:
             ValueError: An image is not in the ledger, or a fact has no column.
         """
-        at = now()
+        at = utc_now()
         with self._transaction():
             for change in changes:
                 if not self._apply(stage, change, at):
@@ -532,7 +532,7 @@ class Ledger:
         Returns:
             Number of images that changed.
         """
-        at = now()
+        at = utc_now()
         changed = 0
         with self._transaction():
             for change in changes:
@@ -895,8 +895,3 @@ def _pages(rows: Sequence[object]) -> Iterator[str]:
 def _check_facts(facts: Mapping[str, object]) -> None:
     if unknown := facts.keys() - _FACTS:
         raise ValueError(f"no such facts: {sorted(unknown)}")
-
-
-def now() -> str:
-    """Return the current time as the ledger records it: ISO 8601, UTC, in whole seconds."""
-    return dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds")

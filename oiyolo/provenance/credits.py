@@ -7,7 +7,7 @@ import io
 from itertools import groupby
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from oiyolo.core.escaping import in_csv, in_markdown, link, one_line, web_url
+from oiyolo.core.escaping import bullets, in_csv, in_markdown, link, one_line, web_url
 from oiyolo.core.results import pluralize
 from oiyolo.core.units import format_bytes
 from oiyolo.provenance.dataset import NOT_STATED
@@ -151,7 +151,7 @@ def changes_in_words(dataset: Dataset) -> str:
             f"Images in which boxes around groups of objects were filled with grey: {masked:,}."
         )
     lines.append("All images were encoded again as JPEG, without their EXIF data.")
-    return "\n".join(f"- {line}" for line in lines)
+    return bullets(lines)
 
 
 def _resizing_in_words(dataset: Dataset) -> str:

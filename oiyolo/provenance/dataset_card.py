@@ -6,10 +6,9 @@ The block at its beginning is metadata in the form that Hugging Face's hub reads
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Final
 
-from oiyolo.core.escaping import in_markdown, one_line, table, web_url
+from oiyolo.core.escaping import bullets, front_matter, in_markdown, one_line, table, web_url
 from oiyolo.core.results import pluralize
 from oiyolo.core.units import format_bytes
 from oiyolo.project.ledger import SPLITS
@@ -27,7 +26,7 @@ from oiyolo.provenance.licences import licence_urls, licences_in_words, name_of
 from oiyolo.provenance.selection_rules import selection_rules, split_rules
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from oiyolo.provenance.dataset import Dataset
 
@@ -80,7 +79,7 @@ def render(dataset: Dataset) -> str:
 
 
 def _front_matter(dataset: Dataset) -> str:
-    """Return the metadata in YAML; a JSON value is one of YAML, whatever a class is called."""
+    """Return the metadata in YAML."""
     count = len(dataset.images)
     size = next((text for limit, text in _SIZES.items() if count < limit), _LARGEST_SIZE)
     names = map(name_of, licence_urls(dataset))
@@ -92,8 +91,7 @@ def _front_matter(dataset: Dataset) -> str:
         "size_categories": [size],
         "tags": ["open-images", "yolo"] if dataset.is_open_images else ["yolo"],
     }
-    lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in fields.items()]
-    return "\n".join(["---", *lines, "---"])
+    return front_matter(fields)
 
 
 def _sections(dataset: Dataset) -> Iterator[str]:
@@ -101,15 +99,15 @@ def _sections(dataset: Dataset) -> Iterator[str]:
     yield summary_of(dataset)
     yield _summary_table(dataset)
     yield f"## Classes\n\n{_class_table(dataset)}"
-    yield f"## Selection\n\n{_bullets(selection_rules(dataset.options))}"
-    sources = [_bullets(_dates(dataset)), *_source_tables(dataset)]
+    yield f"## Selection\n\n{bullets(selection_rules(dataset.options))}"
+    sources = [bullets(_dates(dataset)), *_source_tables(dataset)]
     yield "## Dates and sources\n\n" + "\n\n".join(sources)
     yield f"## Preparation\n\n{changes_in_words(dataset)}"
-    yield f"## Splits\n\n{_bullets(split_rules(dataset))}"
+    yield f"## Splits\n\n{bullets(split_rules(dataset))}"
     yield f"## Images that are not used\n\n{_unused_table(dataset)}"
     collection = [COLLECTION, ANNOTATION] if dataset.is_open_images else []
     if limits := [*collection, *known_biases(dataset), *known_limits(dataset), PERSONAL]:
-        yield f"## Known biases and limits\n\n{_bullets(limits)}"
+        yield f"## Known biases and limits\n\n{bullets(limits)}"
     yield (
         f"## Licences\n\n{licences_in_words(dataset)}\n\n"
         f"Whoever shows or passes on an image must name its author: [{CREDITS_MD}]"
@@ -121,10 +119,6 @@ def _sections(dataset: Dataset) -> Iterator[str]:
         "Run `oiyolo withdraw <ImageID>` in the project: it removes the image from the dataset, "
         "never fetches it again, and lists the detectors that were trained on it."
     )
-
-
-def _bullets(lines: Iterable[str]) -> str:
-    return "\n".join(f"- {line}" for line in lines)
 
 
 def _summary_table(dataset: Dataset) -> str:

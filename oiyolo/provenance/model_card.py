@@ -6,7 +6,6 @@ The block at its beginning is metadata in the form that Hugging Face's hub reads
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypedDict
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict
 from oiyolo import __version__
 from oiyolo.core import files, records
 from oiyolo.core.errors import OiyoloError
-from oiyolo.core.escaping import in_markdown, link, one_line, table
+from oiyolo.core.escaping import bullets, front_matter, in_markdown, link, one_line, table
 from oiyolo.core.results import pluralize
 from oiyolo.core.units import format_bytes
 from oiyolo.darknet import lists
@@ -31,7 +30,7 @@ from oiyolo.provenance.licences import linked
 from oiyolo.training.run import fingerprint_of_images
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from oiyolo.inference.facts import ModelFacts
@@ -122,10 +121,10 @@ def render(card: ModelCard) -> str:
     sections = {
         "Classes": [_classes(card.facts.names)],
         "How to run it": _usage(card),
-        "Training": [_bullets(_training(card))],
+        "Training": [bullets(_training(card))],
         "Scores": _scores(card.evaluation),
-        "Limits": [_bullets(_limits(card))],
-        "Licences and attribution": [_bullets(_licences(card))],
+        "Limits": [bullets(_limits(card))],
+        "Licences and attribution": [bullets(_licences(card))],
         "Versions": [_versions(card)],
     }
     parts = [_front_matter(card), f"# {in_markdown(card.name)}"]
@@ -137,7 +136,7 @@ def render(card: ModelCard) -> str:
 
 
 def _front_matter(card: ModelCard) -> str:
-    """Return the metadata in YAML; a JSON value is one of YAML."""
+    """Return the metadata in YAML."""
     fields = {
         "model_name": one_line(card.name),
         "license": "other",
@@ -145,12 +144,7 @@ def _front_matter(card: ModelCard) -> str:
         "library_name": "onnx",
         "tags": ["yolo", "darknet"],
     }
-    lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in fields.items()]
-    return "\n".join(["---", _MARK.rstrip(), *lines, "---"])
-
-
-def _bullets(lines: Iterable[str]) -> str:
-    return "\n".join(f"- {line}" for line in lines)
+    return front_matter(fields, _MARK.rstrip())
 
 
 def _classes(names: Sequence[str]) -> str:

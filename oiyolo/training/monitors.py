@@ -167,6 +167,18 @@ class Monitor:
         return None
 
 
+class _IterationMonitor(Monitor):
+    """A monitor that knows the iteration."""
+
+    _iteration = 0
+
+    def on_event(self, event: TrainingEvent, at_s: float) -> StopReason | None:  # noqa: ARG002  (time does not matter)
+        """Note the iteration."""
+        if isinstance(event, IterationStats):
+            self._iteration = event.iteration
+        return None
+
+
 class _CheckpointMonitor(Monitor):
     """A monitor that stops a run only right after a complete checkpoint."""
 
@@ -262,16 +274,12 @@ class Explosion(Monitor):
             self._lowest = min(self._lowest, statistics.median(self._history))
 
 
-class OutOfMemory(Monitor):
+class OutOfMemory(_IterationMonitor):
     """Stop when the program reports that the GPU is out of memory."""
 
-    def __init__(self) -> None:
-        self._iteration = 0
-
-    def on_event(self, event: TrainingEvent, at_s: float) -> StopReason | None:  # noqa: ARG002  (time does not matter)
+    def on_event(self, event: TrainingEvent, at_s: float) -> StopReason | None:
         """Note the iteration, or stop if the event reports a lack of GPU memory."""
-        if isinstance(event, IterationStats):
-            self._iteration = event.iteration
+        super().on_event(event, at_s)
         if isinstance(event, ErrorReported) and event.out_of_memory:
             message = f"the GPU is out of memory ({event.text.strip()})"
             return StopReason("memory", message, self._iteration, self._iteration)
@@ -336,7 +344,7 @@ class Stall(Monitor):
         return StopReason("stall", message, self._iteration, self._iteration)
 
 
-class DiskFull(Monitor):
+class DiskFull(_IterationMonitor):
     """Stop when the disk has no room for the next weights."""
 
     def __init__(self, needed_bytes: int, free_bytes: Callable[[], int]) -> None:
@@ -349,13 +357,6 @@ class DiskFull(Monitor):
         self._needed_bytes = needed_bytes
         self._free_bytes = free_bytes
         self._next_s = -math.inf
-        self._iteration = 0
-
-    def on_event(self, event: TrainingEvent, at_s: float) -> StopReason | None:  # noqa: ARG002  (time does not matter)
-        """Note the iteration."""
-        if isinstance(event, IterationStats):
-            self._iteration = event.iteration
-        return None
 
     def on_tick(self, at_s: float, quiet_s: float) -> StopReason | None:  # noqa: ARG002  (silence does not matter)
         """Check the free space on the disk, at most every ten seconds."""
@@ -484,7 +485,7 @@ class WarmUp(_CheckpointMonitor):
         return StopReason("warm-up", message, event.iteration, event.iteration)
 
 
-class StopRequest(Monitor):
+class StopRequest(_IterationMonitor):
     """Stop when a user asks for it."""
 
     def __init__(self, is_requested: Callable[[], bool]) -> None:
@@ -494,13 +495,6 @@ class StopRequest(Monitor):
             is_requested: Function that returns whether the run must stop.
         """
         self._is_requested = is_requested
-        self._iteration = 0
-
-    def on_event(self, event: TrainingEvent, at_s: float) -> StopReason | None:  # noqa: ARG002  (time does not matter)
-        """Note the iteration."""
-        if isinstance(event, IterationStats):
-            self._iteration = event.iteration
-        return None
 
     def on_tick(self, at_s: float, quiet_s: float) -> StopReason | None:  # noqa: ARG002  (time does not matter)
         """Stop if it is requested."""

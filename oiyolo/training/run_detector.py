@@ -71,6 +71,11 @@ def weights_of(run: Run) -> RunWeights | None:
     return RunWeights(path, iteration, "the newest weights; the training has not finished")
 
 
+def has_valid_weights(run: Run) -> bool:
+    """Return whether a run has weights to use, as ``weights_of`` finds them."""
+    return weights_of(run) is not None
+
+
 def facts_of(run: Run, weights_path: Path, iteration: int | None) -> ModelFacts:
     """Return what is known about the detector of a run."""
     record = run.record

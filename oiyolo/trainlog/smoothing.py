@@ -66,20 +66,21 @@ def smooth_curve(x: Values, y: Values) -> tuple[Values, Values, int]:
     return x[indices], mean, window
 
 
-def downsample(x: Values, y: Values) -> tuple[Values, Values]:
+def downsample(x: Values, y: Values, limit: int = MAX_POINTS) -> tuple[Values, Values]:
     """Return a curve with fewer points, which keeps the minimum and maximum of each part.
 
     Args:
         x: x values in ascending order, shape (n,).
         y: y values, shape (n,); NaN interrupts the line, also in the result if a whole part is NaN.
+        limit: Maximum number of points, at least 2.
 
     Returns:
-        x and y, each of shape (m,) with m at most ``MAX_POINTS``.
+        x and y, each of shape (m,) with m at most ``limit``.
     """
     n = len(y)
-    if n <= MAX_POINTS:
+    if n <= limit:
         return x, y
-    parts = MAX_POINTS // 2
+    parts = limit // 2
     size = -(-n // parts)
     padded = np.full(size * parts, np.nan)
     padded[:n] = y

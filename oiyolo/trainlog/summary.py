@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from oiyolo.core.results import pluralize
 from oiyolo.trainlog.dialects import DIALECTS
 from oiyolo.trainlog.line_matcher import MAX_PART_BYTES
 
@@ -65,49 +66,46 @@ class Summary:
 
     def __str__(self) -> str:
         dialects = f" in {' and '.join(self.dialects)} format" if self.dialects else ""
-        text = [f"{_count(self.lines, 'line')}{dialects}"]
+        text = [f"{pluralize(self.lines, 'line')}{dialects}"]
         if self.first_iteration is None:
             text.append("0 iteration lines")
         else:
-            span = f"{self.first_iteration} to {self.last_iteration}"
+            span = f"{self.first_iteration:,} to {self.last_iteration:,}"
             runs = f" in {self.runs} runs" if self.runs > 1 else ""
-            text.append(f"{_count(self.iterations, 'iteration')}: {span}{runs}")
+            text.append(f"{pluralize(self.iterations, 'iteration')}: {span}{runs}")
         if self.regions:
-            empty = f", {self.regions_empty} of them with count 0 and therefore without IOU"
-            text.append(_count(self.regions, "region line") + (empty if self.regions_empty else ""))
+            empty = f", {self.regions_empty:,} of them with count 0 and therefore without IOU"
+            lines = pluralize(self.regions, "region line")
+            text.append(lines + (empty if self.regions_empty else ""))
         if self.regions_unassigned:
             text.append(
-                f"{_count(self.regions_unassigned, 'region line')} without an iteration line: "
+                f"{pluralize(self.regions_unassigned, 'region line')} without an iteration line: "
                 "not assigned to any iteration"
             )
         if self.maps:
-            text.append(_count(self.maps, "mAP point"))
+            text.append(pluralize(self.maps, "mAP point"))
         return "\n".join([*text, *self._irregular_lines(), *self.notes])
 
     def _irregular_lines(self) -> Iterator[str]:
         """Yield what was mended or skipped."""
         if self.mended:
-            yield f"{_count(self.mended, 'line')} split by another stream: rejoined"
+            yield f"{pluralize(self.mended, 'line')} split by another stream: rejoined"
         if self.torn:
             lines = _line_numbers(self.torn_lines, self.torn)
-            yield f"{_count(self.torn, 'broken line')} skipped ({lines})"
+            yield f"{pluralize(self.torn, 'broken line')} skipped ({lines})"
         if self.cut:
             lines = _line_numbers(self.cut_lines, self.cut)
             yield (
-                f"{_count(self.cut, 'line')} above {MAX_PART_BYTES >> 10} KiB ({lines}): only "
+                f"{pluralize(self.cut, 'line')} above {MAX_PART_BYTES >> 10} KiB ({lines}): only "
                 "iterations, region lines and mAP were read, other text was skipped"
             )
         if self.other:
-            yield f"{_count(self.other, 'line')} of other text skipped"
+            yield f"{pluralize(self.other, 'line')} of other text skipped"
 
 
 def _line_numbers(first_lines: Sequence[int], n: int) -> str:
     """Return the first few of ``n`` line numbers as text."""
     return f"line {', '.join(map(str, first_lines))}{', ...' if n > len(first_lines) else ''}"
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def iterations_with_excess_regions(records: Records) -> Values:
@@ -173,12 +171,12 @@ def _notes(records: Records, assigned_count: int) -> Iterator[str]:
         yield "no region line precedes its iteration line, so there is no IOU"
     not_finite = int(np.count_nonzero(~np.isfinite(records.iterations.read("loss"))))
     if not_finite:
-        yield f"{_count(not_finite, 'iteration')} with a loss of nan or inf"
+        yield f"{pluralize(not_finite, 'iteration')} with a loss of nan or inf"
     yield from divergence_messages(records)
     errors = [event for event in records.events if event.kind == "error"]
     if errors:
         last = errors[-1]
-        yield f"{_count(len(errors), 'error')}, the last on line {last.line}: {last.text}"
+        yield f"{pluralize(len(errors), 'error')}, the last on line {last.line}: {last.text}"
 
 
 def divergence_messages(records: Records) -> list[str]:

@@ -5,7 +5,6 @@ It is uploaded last. What it lists is either complete in the bucket, or a push i
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 import re
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from oiyolo import __version__
 from oiyolo.core import records
+from oiyolo.core.clock import utc_now
 from oiyolo.core.errors import InputFormError, UnavailableError, UsageError
 from oiyolo.core.results import pluralize
 from oiyolo.net.buckets import FileFacts
@@ -76,8 +76,7 @@ class Manifest:
 
 def new(project: str, part: ProjectPart, files: Mapping[str, FileFacts]) -> Manifest:
     """Return the manifest of a part that is pushed now."""
-    now = dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds")
-    return Manifest(project, part.folder_name, now, files)
+    return Manifest(project, part.folder_name, utc_now(), files)
 
 
 def parse(content: bytes, part: ProjectPart, *, where: str) -> Manifest:

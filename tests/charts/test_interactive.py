@@ -5,10 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-import numpy as np
-from hypothesis import given
-from hypothesis import strategies as st
-
 from oiyolo.charts import interactive
 
 if TYPE_CHECKING:
@@ -54,13 +50,3 @@ def test_the_items_of_the_library_are_json_and_name_their_figure(tmp_path: Path)
     assert interactive.precision_recall_chart({}) is None
     library, _ = interactive.scripts(charts)
     assert len(library) > 100_000
-
-
-@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=300), st.integers(4, 50))
-def test_a_thinned_line_keeps_its_extremes_and_order(values: list[float], limit: int) -> None:
-    x, y = np.arange(len(values), dtype=float), np.array(values)
-    kept_x, kept_y = interactive.downsample(x, y, limit)
-    assert len(kept_x) <= max(limit, 2)
-    assert (kept_y.min(), kept_y.max()) == (y.min(), y.max())
-    assert (np.diff(kept_x) > 0).all()
-    np.testing.assert_array_equal(y[kept_x.astype(int)], kept_y)

@@ -106,12 +106,15 @@ def test_numbers_are_formatted_briefly(value: float, text: str) -> None:
 @given(
     st.lists(st.one_of(st.floats(-1e6, 1e6), st.just(float("nan"))), min_size=1, max_size=200),
     st.integers(1, 60),
+    st.sampled_from([2, 5, 50, MAX_POINTS]),
 )
-def test_downsampled_curves_keep_their_extremes(values: list[float], times: int) -> None:
+def test_downsampled_curves_keep_their_extremes(
+    values: list[float], times: int, limit: int
+) -> None:
     y = np.repeat(np.array(values), times)
     x = np.arange(len(y), dtype=np.float64)
-    thin_x, thin_y = downsample(x, y)
-    assert len(thin_x) == len(thin_y) <= max(MAX_POINTS, 1)
+    thin_x, thin_y = downsample(x, y, limit)
+    assert len(thin_x) == len(thin_y) <= limit
     assert (np.diff(thin_x) > 0).all()
     if np.isfinite(y).any():
         assert np.nanmax(thin_y) == np.nanmax(y)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from oiyolo.core import memory, process
+from oiyolo.core.files import text_or_empty
 from oiyolo.darknet import gpus as gpu_query
 
 if TYPE_CHECKING:
@@ -330,12 +331,5 @@ def _opencv_version(search_path: str) -> str:
 
 
 def _processor_features() -> set[str]:
-    flags = re.search(r"^flags\s*:(.*)$", _read(Path("/proc/cpuinfo")), re.MULTILINE)
+    flags = re.search(r"^flags\s*:(.*)$", text_or_empty(Path("/proc/cpuinfo")), re.MULTILINE)
     return set(flags[1].split()) if flags else set()
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from oiyolo.core import process
 from oiyolo.core.disks import free_bytes
 from oiyolo.core.errors import DarknetError, OiyoloError
+from oiyolo.core.results import pluralize
 from oiyolo.core.units import format_bytes
 from oiyolo.net.urls import display_url
 from oiyolo.operations.doctor.cuda import parse_driver
@@ -51,8 +52,7 @@ def python() -> str:
 def machine() -> str:
     """Return system, processors and memory, in words."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    cpus = len(os.sched_getaffinity(0))
-    cores = "1 processor" if cpus == 1 else f"{cpus} processors"
+    cores = pluralize(len(os.sched_getaffinity(0)), "processor")
     system = f"{platform.system()} {platform.release()} on {platform.machine()}"
     return f"{system}, {cores}, {format_bytes(memory)} of memory"
 

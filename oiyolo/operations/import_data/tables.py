@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from oiyolo.core.output import is_utf8
 from oiyolo.interchange.imported import Problem
 from oiyolo.openimages.selection import SEPARATOR
 from oiyolo.project import imports
@@ -164,7 +165,7 @@ class Sink:
 
     def _write_image(self, image: ImportedImage) -> Problem | None:
         """Write an image and its boxes; return why it is not imported, if it is not."""
-        if not is_inside(image.name) or not _is_utf8(image.name):
+        if not is_inside(image.name) or not is_utf8(image.name):
             message = "the name is not UTF-8, or it leads out of the folder"
             return Problem(_NAME_PROBLEM, image.path, 0, message, "image")
         image_id = image_id_of(self._import_name, image.name)
@@ -202,14 +203,6 @@ class Sink:
             row = (image_id, source, name, box.confidence, left, right, top, bottom)
             writer.writerow((*row, *flags, box.difficult))
             yield name
-
-
-def _is_utf8(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def read_states(path: Path) -> dict[str, tuple[str, str]]:

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypedDict, cast
 
 from oiyolo.core import files, records
-from oiyolo.project.ledger import EXCLUDED, SPLITS, now
+from oiyolo.core.clock import utc_now
+from oiyolo.project.ledger import EXCLUDED, SPLITS
 from oiyolo.stages.prepare import boxes_csv
 
 if TYPE_CHECKING:
@@ -195,7 +196,7 @@ def read(project: Project) -> SavedState | None:
 def write(project: Project, baseline: DatasetState) -> None:
     """Write the dataset as this refresh leaves it."""
     content = {
-        "at": now(),
+        "at": utc_now(),
         "stamp": dict(baseline.stamp),
         "excluded": baseline.excluded,
         "waiting": baseline.waiting,

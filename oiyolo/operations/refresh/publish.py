@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from oiyolo import __version__
 from oiyolo.core import files, records
+from oiyolo.core.clock import utc_now
 from oiyolo.core.errors import InputFormError
 from oiyolo.evaluation.figures import HEADLINES
 from oiyolo.net.buckets import parse_bucket_url
 from oiyolo.operations.export import export_onnx
 from oiyolo.operations.refresh.hooks import call_hook
-from oiyolo.stages.train.record import utc_now
 from oiyolo.training.run import set_current_run
 from oiyolo.training.run_detector import weights_of
 from oiyolo.transfer.upload import upload_files

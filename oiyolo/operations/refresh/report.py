@@ -12,6 +12,7 @@ import traceback
 from typing import TYPE_CHECKING, Final
 
 from oiyolo.core import files, output
+from oiyolo.core.clock import utc_now
 from oiyolo.core.errors import LockedError, OiyoloError, UnavailableError
 from oiyolo.operations.refresh.hooks import call_hook
 
@@ -83,7 +84,7 @@ def _facts(project: Project, error: Exception, exit_code: int) -> dict[str, obje
         "text": f"oiyolo refresh failed in {project.folder}: {message}",
         "project": str(project.folder),
         "host": socket.gethostname(),
-        "at": _now(),
+        "at": utc_now(),
         "exit_code": exit_code,
         "error": message,
     }
@@ -116,10 +117,6 @@ def _since(started_s: float) -> str:
     return f"{dt.timedelta(seconds=round(time.monotonic() - started_s))}"
 
 
-def _now() -> str:
-    return dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds")
-
-
 def _write(project: Project, line: str, details: Sequence[str], *, rotates: bool = True) -> None:
     """Append a line to the log, and details below it; a log that cannot be written is no failure.
 
@@ -134,7 +131,7 @@ def _write(project: Project, line: str, details: Sequence[str], *, rotates: bool
     """
     path = project.data_folder / NAME
     rows = [row for text in details for row in text.splitlines()]
-    text = "".join(f"{row}\n" for row in (f"{_now()} {line}", *(_INDENT + row for row in rows)))
+    text = "".join(f"{row}\n" for row in (f"{utc_now()} {line}", *(_INDENT + row for row in rows)))
     with contextlib.suppress(OSError):
         if rotates:
             _rotate(path)

@@ -25,7 +25,7 @@ from oiyolo.project.project import open_project
 from oiyolo.stages import evaluate as evaluate_stage
 from oiyolo.stages import split as split_stage
 from oiyolo.training.run import find_run, runs_in
-from oiyolo.training.run_detector import weights_of
+from oiyolo.training.run_detector import has_valid_weights
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -231,13 +231,9 @@ def _write(
 
 def _find_judge(project: Project, name: str | None, *, cross_fit: bool) -> Run | None:
     """Return the run that judges valid and test; ``None`` for a detector of cross-fitting."""
-    if cross_fit and name is None and not any(map(_has_weights, runs_in(project.runs_folder))):
+    if cross_fit and name is None and not any(map(has_valid_weights, runs_in(project.runs_folder))):
         return None
-    return find_run(project.runs_folder, name, _has_weights)
-
-
-def _has_weights(run: Run) -> bool:
-    return weights_of(run) is not None
+    return find_run(project.runs_folder, name, has_valid_weights)
 
 
 def _has_unlearned_images(project: Project) -> bool:

@@ -29,7 +29,7 @@ from oiyolo.stages.evaluate.run_scores import scored_splits_actions as scored_sp
 from oiyolo.stages.evaluate.run_scores import scored_unseen as scored_unseen
 from oiyolo.stages.evaluate.run_scores import scored_unseen_action as scored_unseen_action
 from oiyolo.training.run import find_run, runs_in
-from oiyolo.training.run_detector import weights_of
+from oiyolo.training.run_detector import has_valid_weights
 from oiyolo.training.tracking import send_news
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def evaluate(
         )
     if choice is not None and not (names or weights) and not _any_weights(opened):
         return _score_baseline_alone(opened, choice, split, dry_run=dry_run)
-    needs = () if weights is not None else (lambda run: run.has_final_weights, _has_weights)
+    needs = () if weights is not None else (lambda run: run.has_final_weights, has_valid_weights)
     target = find_run(opened.runs_folder, names[0] if names else None, *needs)
     evaluated: Evaluated | CheckpointsScored | Plan
     if all_checkpoints:
@@ -201,11 +201,7 @@ def _baseline_choice(name: str | None, model: str | Path | None) -> str | Path |
 
 
 def _any_weights(project: Project) -> bool:
-    return any(map(_has_weights, runs_in(project.runs_folder)))
-
-
-def _has_weights(run: Run) -> bool:
-    return weights_of(run) is not None
+    return any(map(has_valid_weights, runs_in(project.runs_folder)))
 
 
 def _score_baseline_alone(

@@ -17,12 +17,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from oiyolo.core import files, locks, records
+from oiyolo.core.clock import utc_now
 from oiyolo.core.errors import LockedError, UsageError
 from oiyolo.core.progress import progress
 from oiyolo.core.results import Plan, pluralize
 from oiyolo.project import journals
 from oiyolo.project.journals import DONE, LOCK, Journal
-from oiyolo.project.ledger import EXCLUDED, FETCHED, PENDING, STATES, now
+from oiyolo.project.ledger import EXCLUDED, FETCHED, PENDING, STATES
 from oiyolo.project.shards import parse_shard
 from oiyolo.sources.store import FolderStore
 from oiyolo.stages import select as select_stage
@@ -313,7 +314,7 @@ class _OpenShard:
 @contextlib.contextmanager
 def _open(project: Project, folder: Path, part: Shard, *, recover: bool) -> Iterator[_OpenShard]:
     """Open a shard's journal and the ledger; with ``recover``, clean up after a kill first."""
-    header = {"shard": str(part), "began_at": now(), "host": platform.node()}
+    header = {"shard": str(part), "began_at": utc_now(), "host": platform.node()}
     with (
         contextlib.closing(Journal(folder, header)) as journal,
         project.ledger(read_only=True) as ledger,
@@ -413,6 +414,6 @@ def _missing_reasons(pending: Sequence[str], entries: Mapping[str, Change]) -> I
 
 
 def _record(journal: Journal, outcomes: Sequence[Outcome], *, retried: bool = False) -> None:
-    at = now()
+    at = utc_now()
     changes = map(change_of, outcomes)
     journal.append([dataclasses.replace(change, at=at, retried=retried) for change in changes])

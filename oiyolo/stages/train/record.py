@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import os
 import platform
 import time
 from typing import TYPE_CHECKING, Any, Final
 
 from oiyolo import __version__
+from oiyolo.core.clock import utc_now
 from oiyolo.darknet.gpus import gpus
 from oiyolo.stages.train.call_options import option_words
 from oiyolo.stages.train.inputs import record_fields
@@ -103,8 +103,3 @@ class RunRecord:
     def _items(self, name: str) -> list[dict[str, Any]]:
         items = self._run.record.get(name)
         return items if isinstance(items, list) else []
-
-
-def utc_now() -> str:
-    """Return the present time in ISO 8601, in UTC, as ``run.json`` stores it."""
-    return dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds")

@@ -13,7 +13,6 @@ from oiyolo.core import files
 from oiyolo.core.errors import NewerVersionError, UsageError
 from oiyolo.operations.refresh import current
 from oiyolo.operations.refresh.baseline import Changes, DatasetState, ImageState, compare
-from oiyolo.project import ledger as ledger_of
 from oiyolo.project.project import open_project
 from oiyolo.training.run import Run
 from tests.support.changing_mirror import ChangingMirror, numbers
@@ -175,8 +174,7 @@ class Clock(dt.datetime):
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> type[Clock]:
     monkeypatch.setattr(Clock, "ahead", dt.timedelta(0))
-    for module in (current, ledger_of):
-        monkeypatch.setattr(module.dt, "datetime", Clock)
+    monkeypatch.setattr(dt, "datetime", Clock)
     return Clock
 
 
