@@ -28,7 +28,7 @@ from oiyolo.evaluation.bootstrap import (
     resampled_scores,
 )
 from oiyolo.evaluation.coco import coco_precision
-from oiyolo.evaluation.figures import HEADLINES, interval_to_json, to_json
+from oiyolo.evaluation.figures import SCORES, interval_to_json, to_json
 from oiyolo.evaluation.matching import match
 from oiyolo.evaluation.openimages_metric import openimages_average_precision
 
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
     from oiyolo.evaluation.panels import ImageResult
     from oiyolo.evaluation.tables import Detections, Floats, GroundTruth
 
-SCORES = tuple(key for _, key in HEADLINES)
-"""Compared scores, as in ``evaluation.json``."""
 _MAX_FACTOR = 100
 """Where more than a hundred times as many images would be needed, no number is given."""
 

@@ -18,6 +18,8 @@ HEADLINES = (
     ("Open Images mAP", "openimages_map"),
 )
 """Label and key of each headline score."""
+SCORES = tuple(key for _, key in HEADLINES)
+"""Keys of the headline scores, as in ``evaluation.json``."""
 
 
 def to_json(value: float) -> float | None:

@@ -42,7 +42,6 @@ IMAGE_SUFFIXES: Final = frozenset(
     {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 )
 """Suffixes of these formats, by which images are found in a folder."""
-_JPEG_START: Final = b"\xff\xd8\xff"
 _DAMAGE_WARNINGS: Final = ("Corrupt JPEG data", "Premature end", "Inconsistent progression")
 """Beginnings of libjpeg's warnings about damaged data (jerror.h). Its other messages concern an
 unusual header or a variant that simplejpeg does not support and Pillow may support."""
@@ -99,7 +98,7 @@ def open_image(content: bytes) -> EncodedImage:
         UnreadableImageError: The file is not an image, or exceeds ``MAX_PIXELS`` or
             ``MAX_SIDE_PX``.
     """
-    image = _open_jpeg(content) if content.startswith(_JPEG_START) else None
+    image = _open_jpeg(content) if content.startswith(jpeg.START) else None
     if image is None:
         image = _open_with_pillow(content)
     check_size(image.stored_wh)

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from oiyolo.core import files
+from oiyolo.imagery import jpeg
 from oiyolo.imagery.decode import check_size, open_image
 from oiyolo.imagery.exif import UPRIGHT, read_orientation
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
 _HEAD_BYTES: Final = (1 << 13, 1 << 17)
 """How much of a file is read: the frame header is in the first 8 KiB unless metadata precede it."""
-_START: Final = b"\xff\xd8\xff"
 _SOF_MARKERS: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """Start of frame (ITU-T T.81, table B.1)."""
 _SOF_BYTES: Final = 9
@@ -48,7 +48,7 @@ def read_header(path: Path) -> ImageHeader:
     try:
         for count in _HEAD_BYTES:
             head = os.pread(descriptor, count, 0)
-            if not head.startswith(_START):
+            if not head.startswith(jpeg.START):
                 break
             if (stored_wh := _jpeg_size(head)) is not None:
                 check_size(stored_wh)

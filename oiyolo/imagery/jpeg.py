@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-_START: Final = b"\xff\xd8\xff"
+START: Final = b"\xff\xd8\xff"
+"""The first bytes of every JPEG."""
 _END_OF_IMAGE: Final = 0xD9
 _START_OF_SCAN: Final = 0xDA
 # In entropy-coded data 0xFF is followed by 0 (byte stuffing) or by a restart marker (D0 to D7).
@@ -22,7 +23,7 @@ def find_defect(content: bytes) -> str | None:
     Returns:
         Why the file is not a complete JPEG, in a few words; ``None`` if it is one.
     """
-    if not content.startswith(_START):
+    if not content.startswith(START):
         return "not a JPEG" if content else "empty"
     at = 2
     while at + 4 <= len(content):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from PIL import Image
 
+from oiyolo.imagery import jpeg
 from oiyolo.imagery.decode import open_image
 from oiyolo.imagery.exif import UPRIGHT, read_orientation, without_orientation
 from oiyolo.imagery.upright import decode_upright, encode_jpeg
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 Change = Literal["", "orientation", "rotated", "converted"]
 """What was changed: nothing, only the EXIF orientation, or all pixels."""
 
-_JPEG_START: Final = b"\xff\xd8\xff"
 _PNG_START: Final = b"\x89PNG\r\n\x1a\n"
 _QUALITY: Final = 95
 _SUBSAMPLING: Final = "444"
@@ -68,7 +68,7 @@ def make_upright_file(content: bytes, rotation: int) -> UprightFile:
     image = open_image(content)
     width, height = image.stored_wh
     size_wh = (height, width) if rotation in _SIDEWAYS else (width, height)
-    is_jpeg = content.startswith(_JPEG_START)
+    is_jpeg = content.startswith(jpeg.START)
     is_common = (is_jpeg and not image.is_cmyk) or content.startswith(_PNG_START)
     suffix = ".jpg" if is_jpeg else ".png"
     if rotation == 0 and is_common:
@@ -85,7 +85,7 @@ def make_upright_file(content: bytes, rotation: int) -> UprightFile:
 def _may_have_orientation(content: bytes) -> bool:
     """Return whether a file has EXIF or XMP data, in which Pillow looks for an orientation."""
     names, end = (b"eXIf", b"XML:com"), len(content)
-    if content.startswith(_JPEG_START):
+    if content.startswith(jpeg.START):
         names, end = (b"Exif\0\0", b"http://ns.adobe.com/xap"), _JPEG_HEAD_BYTES
     return any(content.find(name, 0, end) >= 0 for name in names)
 

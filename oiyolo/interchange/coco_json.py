@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from oiyolo.core import files
 from oiyolo.interchange import json_lists
-from oiyolo.interchange.imported import ImportedBox
+from oiyolo.interchange.imported import ImportedBox, LineError
 from oiyolo.interchange.json_lists import JsonError
 
 if TYPE_CHECKING:
@@ -27,15 +27,12 @@ _LISTS: Final = ("images", "annotations", "categories")
 _BBOX_VALUES: Final = 4
 _CROWD: Final[tuple[tuple[str, Flag], ...]] = (("group_of", 1),)
 _NO_CROWD: Final[tuple[tuple[str, Flag], ...]] = (("group_of", 0),)
-_ATTRIBUTES: Final = ("occluded", "truncated", "difficult", "depiction", "inside")
+ATTRIBUTES: Final = ("occluded", "truncated", "difficult", "depiction", "inside")
+"""Attributes of an annotation beyond COCO's own, named as the fields of a box."""
 
 
-class CocoError(ValueError):
-    """A file is not COCO's format; ``line`` is where, or 0."""
-
-    def __init__(self, message: str, line: int = 0) -> None:
-        super().__init__(message)
-        self.line = line
+class CocoError(LineError):
+    """A file is not COCO's format."""
 
 
 class CocoBox(NamedTuple):
@@ -170,7 +167,7 @@ def _box(value: dict[str, Any]) -> CocoBox:
 def _flags(attributes: object) -> Iterable[tuple[str, Flag]]:
     """Yield the attributes that CVAT and others add."""
     if isinstance(attributes, dict):
-        for name in _ATTRIBUTES:
+        for name in ATTRIBUTES:
             value = attributes.get(name)
             if isinstance(value, (bool, int)):
                 yield name, 1 if value else 0

@@ -13,6 +13,7 @@ import shutil
 import tempfile
 from typing import TYPE_CHECKING, Final
 
+from oiyolo.interchange.coco_json import ATTRIBUTES
 from oiyolo.interchange.exported import SPLIT_NAMES, by_split, make_folder, write_file
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from oiyolo.interchange.exported import ExportedBox, ExportedDataset, ExportedImage
 
 _DECIMALS: Final = 6
-_ATTRIBUTES: Final = ("occluded", "truncated", "difficult", "depiction", "inside")
 
 
 def write(images: Iterable[ExportedImage], folder: Path, dataset: ExportedDataset) -> None:
@@ -82,7 +82,7 @@ def _image_text(image: ExportedImage, number: int) -> str:
 def _box_text(box: ExportedBox, number: int, image_number: int, size_wh: tuple[int, int]) -> str:
     x1, y1, x2, y2 = box.xyxy_px(size_wh)
     bbox = ", ".join(f"{round(value, _DECIMALS)}" for value in (x1, y1, x2 - x1, y2 - y1))
-    flags = [(name, getattr(box, name)) for name in _ATTRIBUTES]
+    flags = [(name, getattr(box, name)) for name in ATTRIBUTES]
     attributes = ", ".join(
         f'"{name}": {"true" if value else "false"}' for name, value in flags if value >= 0
     )

@@ -21,6 +21,14 @@ Rotation = Literal[0, 90, 180, 270]
 Skipped = Literal["", "box", "image", "file"]
 
 
+class LineError(ValueError):
+    """A file does not have the form that it should have; ``line`` is where, or 0."""
+
+    def __init__(self, message: str, line: int = 0) -> None:
+        super().__init__(message)
+        self.line = line
+
+
 @dataclass(frozen=True, slots=True)
 class ImportedBox:
     """A labelled box.

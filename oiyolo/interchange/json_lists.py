@@ -11,6 +11,8 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+from oiyolo.interchange.imported import LineError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from typing import BinaryIO
@@ -20,12 +22,8 @@ _SPACE: Final = re.compile(r"[ \t\n\r]*")
 _ENDS: Final = frozenset(",:]} \t\n\r")
 
 
-class JsonError(ValueError):
-    """A file is not JSON; ``line`` is where, from 1."""
-
-    def __init__(self, message: str, line: int) -> None:
-        super().__init__(message)
-        self.line = line
+class JsonError(LineError):
+    """A file is not JSON."""
 
 
 def load(

@@ -15,6 +15,7 @@ from oiyolo.interchange.coco_json import CocoError, is_coco, read_coco
 from oiyolo.interchange.frames import BoxError, choose_frame, rotation_of
 from oiyolo.interchange.imported import ImportedImage, Problem
 from oiyolo.interchange.source_files import (
+    FolderReader,
     ImageIndex,
     find_files,
     leads_out,
@@ -38,7 +39,7 @@ _SUFFIX: Final = ".json"
 _WORDS: Final = re.compile(r"[^\W_]+")
 
 
-class CocoReader:
+class CocoReader(FolderReader):
     """Reads a folder with COCO's JSON files, or one such file and the images around it.
 
     Raises:
@@ -60,11 +61,6 @@ class CocoReader:
                 self.folder, "JSON files with images, annotations and categories", found
             )
         self._order: list[str] | None = None
-
-    @property
-    def folder(self) -> Path:
-        """Absolute path of the folder."""
-        return self._source.folder
 
     def class_order(self) -> Sequence[str]:
         """Return the categories in the order of the files, as far as these can be read."""

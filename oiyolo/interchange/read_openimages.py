@@ -11,6 +11,7 @@ import itertools
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from oiyolo.boxes import RIGHT_ANGLES
 from oiyolo.core import files, image_ids
 from oiyolo.core.errors import InputFormError
 from oiyolo.imagery.exif import upright_rotation
@@ -19,6 +20,7 @@ from oiyolo.interchange.class_lists import MAX_LIST_BYTES
 from oiyolo.interchange.frames import BoxError, LabelledFrame, clip_fractions, parse_number
 from oiyolo.interchange.imported import ImportedBox, ImportedImage, Problem
 from oiyolo.interchange.source_files import (
+    FolderReader,
     find_files,
     folded,
     nothing_found_error,
@@ -51,11 +53,10 @@ _BOX_COLUMNS: Final = ("ImageID", "LabelName", "XMin", "YMin", "XMax", "YMax", *
 _LABEL_COLUMNS: Final = ("ImageID", "Confidence")
 _TABLES: Final = ("boxes", "labels", "images", "classes")
 _ROTATION: Final = "Rotation"
-_ROTATIONS: Final = (0, 90, 180, 270)
 _HEAD_BYTES: Final = 4096
 
 
-class OpenImagesReader:
+class OpenImagesReader(FolderReader):
     """Reads a folder that another tool, or ``oiyolo export openimages``, filled.
 
     Raises:
@@ -84,11 +85,6 @@ class OpenImagesReader:
                 "<ImageID>.jpg with text files in Label/ or labels/, or tables of boxes (.csv)",
                 f"{images:,} images, {len(self._by_id):,} of them with ImageIDs as names",
             )
-
-    @property
-    def folder(self) -> Path:
-        """Absolute path of the folder."""
-        return self._source.folder
 
     def class_order(self) -> Sequence[str]:
         """Return nothing: Open Images has no order of classes."""
@@ -270,7 +266,7 @@ def _read_rotations(
         for row in rows:
             if len(row) == len(columns) and row[id_at] in ids:
                 value = parse_number(row[rotation_at])
-                if value in _ROTATIONS:
+                if value in RIGHT_ANGLES:
                     rotations[row[id_at]] = cast("Rotation", int(value))
     return rotations
 

@@ -14,6 +14,7 @@ from oiyolo.interchange import class_lists, kinds
 from oiyolo.interchange.frames import BoxError, choose_frame, rotation_of
 from oiyolo.interchange.imported import ImportedBox, ImportedImage, Problem
 from oiyolo.interchange.source_files import (
+    FolderReader,
     ImageIndex,
     find_files,
     nearest,
@@ -39,7 +40,7 @@ _SUFFIX: Final = ".xml"
 _SETS: Final = "imagesets/main/"
 
 
-class VocReader:
+class VocReader(FolderReader):
     """Reads a folder of Pascal VOC annotations.
 
     Raises:
@@ -56,11 +57,6 @@ class VocReader:
             raise nothing_found_error(
                 self.folder, "XML files of labelImg or VOC in it or below it", f"{images:,} images"
             )
-
-    @property
-    def folder(self) -> Path:
-        """Absolute path of the folder."""
-        return self._source.folder
 
     def class_order(self) -> Sequence[str]:
         """Return the names in ``classes.txt``, ``obj.names`` or a label map; empty without one."""

@@ -17,6 +17,7 @@ from oiyolo.interchange import class_lists, kinds, yolo_lists
 from oiyolo.interchange.frames import rotation_of
 from oiyolo.interchange.imported import ImportedImage, Problem
 from oiyolo.interchange.source_files import (
+    FolderReader,
     ImageIndex,
     find_files,
     folded,
@@ -43,7 +44,7 @@ _UNNAMED_CLASSES: Final = tuple(map(str, range(10_000)))
 _YAML_DEPTH: Final = 2
 
 
-class YoloReader:
+class YoloReader(FolderReader):
     """Reads a YOLO folder, or the folder that a YAML file of ultralytics describes.
 
     Raises:
@@ -68,11 +69,6 @@ class YoloReader:
             found = f"{len(self._source.images):,} images, {len(self._texts):,} .txt files"
             wanted = "images with YOLO labels next to them or in labels/"
             raise nothing_found_error(self.folder, wanted, found)
-
-    @property
-    def folder(self) -> Path:
-        """Absolute path of the folder."""
-        return self._source.folder
 
     @property
     def _texts(self) -> Sequence[str]:

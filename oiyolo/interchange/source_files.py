@@ -233,6 +233,17 @@ def _is_kind(check: Callable[[], bool]) -> bool:
         return False
 
 
+class FolderReader:
+    """The base of the readers of a folder, whose files are found once."""
+
+    _source: SourceFiles
+
+    @property
+    def folder(self) -> Path:
+        """Absolute path of the folder."""
+        return self._source.folder
+
+
 class ImageIndex:
     """Finds the image that an annotation names.
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from xml.etree import ElementTree as ET
 
 from oiyolo.interchange.frames import parse_number
+from oiyolo.interchange.imported import LineError
 
 if TYPE_CHECKING:
     from oiyolo.interchange.frames import Corners
@@ -33,12 +34,8 @@ _OBJECT: Final = re.compile(rb"<object[\s>]", re.IGNORECASE)
 _ENCODING: Final = re.compile(rb"""^\s*<\?xml[^>]*?encoding\s*=\s*["']([\w.-]+)["']""")
 
 
-class XmlError(ValueError):
-    """A document is not an annotation; ``line`` is where, or 0."""
-
-    def __init__(self, message: str, line: int = 0) -> None:
-        super().__init__(message)
-        self.line = line
+class XmlError(LineError):
+    """A document is not an annotation."""
 
 
 @dataclass(slots=True)

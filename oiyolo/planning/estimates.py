@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from oiyolo.darknet.forks import FORKS
 from oiyolo.net.buckets import is_bucket
+from oiyolo.project.keys import PUBLIC_SOURCES
 from oiyolo.sources.web import MIRROR_MEAN_BYTES
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class Amount:
 
 def is_folder(source: str) -> bool:
     """Return whether a source is a folder on this machine."""
-    return source not in {MIRROR, ORIGINAL, THUMBNAIL} and not is_bucket(source)
+    return source not in PUBLIC_SOURCES and not is_bucket(source)
 
 
 def amount_from(source: str, photos: Sequence[Photo], info: SourceInfo) -> Amount:

@@ -17,7 +17,7 @@ from oiyolo.core import files
 from oiyolo.core.errors import UsageError
 from oiyolo.net.buckets import is_bucket, parse_bucket_url
 from oiyolo.net.urls import without_secrets
-from oiyolo.project.keys import KEYS, KEYS_BY_NAME, SECTIONS, Config, DatasetOptions
+from oiyolo.project.keys import KEYS, KEYS_BY_NAME, PUBLIC_SOURCES, SECTIONS, Config, DatasetOptions
 from oiyolo.project.value_types import has_home
 
 if sys.version_info >= (3, 11):
@@ -165,7 +165,7 @@ def _is_source(name: str) -> bool:
         parse_bucket_url(name, where="[images] sources")
         return True
     is_folder = name.startswith((".", "/", "~")) and has_home(name)
-    return is_folder or name in {"mirror", "original", "thumbnail"}
+    return is_folder or name in PUBLIC_SOURCES
 
 
 def render(options: Mapping[str, object]) -> str:

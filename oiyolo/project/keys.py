@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 _MAX_SEED: Final = 2**32 - 1
 _MAX_ITERATIONS: Final = 10_000_000
+PUBLIC_SOURCES: Final = ("mirror", "original", "thumbnail")
+"""Sources of images that every machine has."""
 FLAG_CHOICES: Final = ("keep", "drop-box", "drop-image")
 
 

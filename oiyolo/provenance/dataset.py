@@ -11,6 +11,7 @@ from oiyolo.label_errors.reviewed import REASON as REVIEWED
 from oiyolo.openimages.releases import OFFICIAL_BASE_URL, RELEASES, release
 from oiyolo.openimages.selection import FLAG_COLUMNS
 from oiyolo.project.imports import PREDICTED, is_import_source, original_name
+from oiyolo.project.keys import PUBLIC_SOURCES
 from oiyolo.project.ledger import SPLITS
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from oiyolo.project.keys import SplitOptions
 
 NOT_STATED: Final = "not stated"
-_PUBLIC_SOURCES: Final = ("mirror", "original", "thumbnail")
 _FULL_TURN: Final = 360
 
 
@@ -181,7 +181,7 @@ class Dataset:
     def source_of(self, image_id: str) -> str:
         """Return what kind of place an image was fetched from: no name of a bucket or folder."""
         source = self.fetched_from.get(image_id, "")
-        if source in {*_PUBLIC_SOURCES, ""}:
+        if source in {*PUBLIC_SOURCES, ""}:
             return source
         if is_import_source(source):
             return "import"

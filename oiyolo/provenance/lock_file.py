@@ -21,7 +21,7 @@ from oiyolo.label_errors.decisions import from_cells, to_cells
 from oiyolo.net.buckets import is_bucket
 from oiyolo.openimages.releases import SUBSETS
 from oiyolo.project.config import read_options
-from oiyolo.project.keys import KEYS
+from oiyolo.project.keys import KEYS, PUBLIC_SOURCES
 from oiyolo.project.ledger import SPLITS
 
 if TYPE_CHECKING:
@@ -48,7 +48,6 @@ OF_IMPORTS: Final = frozenset({"difficult"})
 """Those that decide only about imported boxes, and are missing in a lock without imports."""
 PLACES: Final = ("base_url", "sources", "mirror_url")
 """Keys that say where its parts come from; another place may serve the same bytes."""
-_PUBLIC_SOURCES: Final = ("mirror", "original", "thumbnail")
 _FREEZE_AGAIN: Final = "Restore it from a copy, or write it again with `oiyolo freeze`"
 _SHOWN: Final = 60
 _HEX: Final = re.compile(r"[0-9a-f]+").fullmatch
@@ -372,7 +371,7 @@ class _Reader:
 
 def is_shared_source(name: object) -> bool:
     """Return whether a source is the same on every machine, as a folder is not."""
-    return isinstance(name, str) and (name in _PUBLIC_SOURCES or is_bucket(name))
+    return isinstance(name, str) and (name in PUBLIC_SOURCES or is_bucket(name))
 
 
 def _is_hex(value: object, digits: int) -> bool:

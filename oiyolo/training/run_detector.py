@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from oiyolo.core import files, records
 from oiyolo.darknet.forks import FORKS
+from oiyolo.evaluation.figures import SCORES
 from oiyolo.inference.facts import ModelFacts
 from oiyolo.inference.suppression import nms_rule
 from oiyolo.networks import cfg as cfg_file
@@ -30,7 +31,6 @@ _DATA_LICENCES: Final = (
     "not stated; Open Images' annotations are licensed CC BY 4.0 by Google LLC, its images are "
     "listed as CC BY 2.0 by their authors"
 )
-_SCORES: Final = ("map50", "map50_95", "openimages_map")
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def facts_of(run: Run, weights_path: Path, iteration: int | None) -> ModelFacts:
         nms_beta=beta,
         fork=fork,
         was_trained_on_gpu=bool(darknet.get("gpu")),
-        scores={key: evaluation[key] for key in _SCORES if _is_number(evaluation.get(key))},
+        scores={key: evaluation[key] for key in SCORES if _is_number(evaluation.get(key))},
         licence=data_licences(record),
         description=f"{network} trained as {run.name} to detect {', '.join(names)}",
     )

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from oiyolo.core import files, locks, process, staleness
 from oiyolo.core.errors import LockedError, OiyoloError
 from oiyolo.darknet.forks import FORKS
+from oiyolo.evaluation.figures import SCORES
 from oiyolo.networks import cfg as cfg_file
 from oiyolo.networks.schedule import schedule_of
 from oiyolo.tracking.delivery import FOLDER, fingerprint_of, read_status, status_path
@@ -50,7 +51,6 @@ _FINISH_S: Final = 300.0
 """How long a finished training waits until its weights are uploaded."""
 _STOP_S: Final = 10.0
 """How long an interrupted one does: a spot VM has 30 s to live."""
-_RESULTS: Final = ("map50", "map50_95", "openimages_map")
 _FILES: Final = (
     *("network.cfg", "network.diff", "obj.names", "obj.data", "run.json"),
     *("metrics.csv", "metrics.json", "evaluation.json", "report.html"),
@@ -144,7 +144,7 @@ def results_of(run: Run) -> dict[str, dict[str, float]]:
         results[str(best["iteration"])] = {"best_map50": best["map"]}
     saved = files.read_json(run.evaluation_path)
     if isinstance(saved, dict) and isinstance(saved.get("weights"), dict):
-        values = {f"{saved.get('split')}_{key}": saved.get(key) for key in _RESULTS}
+        values = {f"{saved.get('split')}_{key}": saved.get(key) for key in SCORES}
         key = str(saved["weights"].get("iteration"))
         finite = {t: v for t, v in values.items() if isinstance(v, float) and math.isfinite(v)}
         if key.isdecimal():

@@ -29,7 +29,8 @@ NAME: Final = "oiyolo-manifest.json"
 _FORMAT: Final = 1
 _LIMIT_BYTES: Final = 1 << 30
 _DEADLINE_S: Final = 600.0
-_PROJECT: Final = re.compile(r"[0-9a-f]{32}")
+IDENTITY: Final = re.compile(r"[0-9a-f]{32}")
+"""The form of a project's identity."""
 _CRC32C: Final = re.compile(r"[A-Za-z0-9+/]{6}==")
 _MAX_BYTES: Final = 1 << 50
 _NOT_FOUND: Final = "HTTP 404"
@@ -113,7 +114,7 @@ def parse(content: bytes, part: ProjectPart, *, where: str) -> Manifest:
 
 def _problem(fields: Mapping[str, Any], part: ProjectPart) -> str:
     """Return what is wrong with a manifest; empty if nothing is."""
-    if not _PROJECT.fullmatch(fields["project"]):
+    if not IDENTITY.fullmatch(fields["project"]):
         return "an invalid identity of the project"
     if fields["part"] != part.folder_name:
         return f"the manifest of {fields['part']!a}"

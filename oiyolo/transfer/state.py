@@ -6,7 +6,6 @@ The manifests tell which side has changed since the last transfer.
 from __future__ import annotations
 
 import json
-import re
 import uuid
 from typing import TYPE_CHECKING, Final, TypedDict
 
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 _FOLDER: Final = "pushed"
 _IDENTITY: Final = "project.json"
 _INCOMING: Final = "incoming"
-_VALID_IDENTITY: Final = re.compile(r"[0-9a-f]{32}")
 _REMEDY: Final = "Restore it from a copy; without it, push into another folder of the bucket"
 
 
@@ -47,7 +45,7 @@ def identity(project: Project) -> str | None:
     content = records.find(path, _Identity, remedy=_REMEDY)
     if content is None:
         return None
-    if not _VALID_IDENTITY.fullmatch(content["project"]):
+    if not manifests.IDENTITY.fullmatch(content["project"]):
         raise records.damaged_error(path, "an invalid identity", _REMEDY)
     return str(content["project"])
 

@@ -28,7 +28,7 @@ from oiyolo.inference.detected import Failed
 from oiyolo.net.retry import RetryPolicy
 from oiyolo.operations.detectors import load_detector
 from oiyolo.operations.predict.items import PixelReader, known_rotations
-from oiyolo.operations.predict.outputs import parse_formats, plan_outputs
+from oiyolo.operations.predict.outputs import DISK_REMEDY, parse_formats, plan_outputs
 from oiyolo.operations.predict.result import Predicted
 from oiyolo.operations.predict.sources import find_sources, output_names
 from oiyolo.project.project import open_or_default
@@ -59,7 +59,6 @@ __all__ = ["FOLDER", "Predicted", "predict"]
 FOLDER: Final = "predictions"
 _RETRY_POLICY: Final = RetryPolicy(max_attempts=3, read_timeout_s=15.0, total_timeout_s=60.0)
 """A photograph is small, and a user may be waiting for it."""
-_DISK_REMEDY: Final = "or choose a folder on a larger disk with --out"
 _log = logging.getLogger("oiyolo")
 
 
@@ -253,7 +252,7 @@ class _Job:
         failed: dict[str, str] = {}
         started_s = time.monotonic()
         with (
-            disks.convert_disk_full_error(folder, what="the predictions", remedy=_DISK_REMEDY),
+            disks.convert_disk_full_error(folder, what="the predictions", remedy=DISK_REMEDY),
             warnings.catch_warnings(),
             contextlib.ExitStack() as stack,
         ):

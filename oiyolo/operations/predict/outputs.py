@@ -27,6 +27,7 @@ CSV_NAME: Final = "predictions.csv"
 LABELS_FOLDER: Final = "labels"
 CLASSES_NAME: Final = f"{LABELS_FOLDER}/classes.txt"
 NAMES_NAME: Final = "obj.names"
+DISK_REMEDY: Final = "or choose a folder on a larger disk with --out"
 _CHOOSE_ANOTHER: Final = "Choose another folder with --out"
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from oiyolo.core import disks, files
 from oiyolo.core.errors import UnavailableError
 from oiyolo.imagery.decode import UnreadableImageError
-from oiyolo.operations.predict.outputs import VIDEO_SUFFIX
+from oiyolo.operations.predict.outputs import DISK_REMEDY, VIDEO_SUFFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +31,6 @@ _CODEC: Final = "mp4v"
 _FRAMES_PER_CHECK: Final = 64
 """How often the free disk space is checked, because OpenCV does not say that a write failed."""
 _RESERVED_BYTES: Final = 8 << 20
-_DISK_REMEDY: Final = "or choose a folder on a larger disk with --out"
 _DEFAULT_FPS: Final = 25.0
 _MAX_FPS: Final = 240.0
 _COMPLETE_SHARE: Final = 0.95
@@ -145,7 +144,7 @@ class VideoWriter:
             bgr = cv2.resize(bgr, self._size_wh, interpolation=cv2.INTER_AREA)
         if self._count % _FRAMES_PER_CHECK == 0:
             disks.check_free_space(
-                self._part.parent, _RESERVED_BYTES, what="the annotated video", remedy=_DISK_REMEDY
+                self._part.parent, _RESERVED_BYTES, what="the annotated video", remedy=DISK_REMEDY
             )
         self._writer.write(bgr)
         self._count += 1
