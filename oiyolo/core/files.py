@@ -233,7 +233,7 @@ def read_json(path: Path) -> Any:  # noqa: ANN401  (any JSON value)
         OSError: The file cannot be read, or is not a regular file.
     """
     try:
-        content = _parse_json(read_text(path))
+        content = parse_json(read_text(path))
     except (FileNotFoundError, ValueError, RecursionError):  # including invalid UTF-8
         return None
     check_form(path, content)
@@ -263,7 +263,8 @@ def check_form(path: Path, content: object) -> None:
     )
 
 
-def _parse_json(text: str) -> Any:  # noqa: ANN401  (any JSON value)
+def parse_json(text: str) -> Any:  # noqa: ANN401  (any JSON value)
+    """Return the value of a JSON text; ValueError for NaN and for halves of characters, too."""
     value = json.loads(text, parse_constant=_refuse_constant)
     if "\\ud" in text.lower():
         json.dumps(value, ensure_ascii=False).encode()  # half a character could not be written

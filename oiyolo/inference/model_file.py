@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 import math
 import re
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypedDict, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, Final, TypedDict, get_args, get_type_hints
 
 from oiyolo import __version__
 from oiyolo.core.errors import InputFormError
+from oiyolo.core.files import parse_json
 from oiyolo.core.records import mismatch
 from oiyolo.inference.facts import InputFit, ModelFacts, NmsKind
 from oiyolo.networks.graph import graph, heads_in
@@ -172,17 +173,13 @@ def _own_values(text: str) -> dict[str, Any]:
     if len(text) > _MAX_CHARACTERS:
         raise ValueError(f"{len(text):,} characters")
     try:
-        value = json.loads(text, parse_constant=_refuse_constant)
+        value = parse_json(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"not JSON ({error})") from None
     if problem := mismatch(value, _Form) or _range_problem(value):
         raise ValueError(problem)
     fields = {key: value[key] for key in get_type_hints(_Form) if key in value}
     return {**fields, "names": tuple(value["names"])}
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a number")
 
 
 def _range_problem(own: Mapping[str, Any]) -> str:

@@ -215,7 +215,7 @@ def read(path: Path) -> DatasetLock:
 
 def _parse(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(files.read_text(path))
+        content = files.parse_json(files.read_text(path))
     except FileNotFoundError:
         raise UsageError(
             "no such file", where=str(path), remedy="`oiyolo freeze` writes a dataset.lock"

@@ -14,6 +14,7 @@ from oiyolo import __version__
 from oiyolo.core import records
 from oiyolo.core.clock import utc_now
 from oiyolo.core.errors import InputFormError, UnavailableError, UsageError
+from oiyolo.core.files import parse_json
 from oiyolo.core.results import pluralize
 from oiyolo.net.buckets import FileFacts
 from oiyolo.net.retry import HttpFailureError
@@ -93,7 +94,7 @@ def parse(content: bytes, part: ProjectPart, *, where: str) -> Manifest:
             part cannot have.
     """
     try:
-        fields = json.loads(content)
+        fields = parse_json(content.decode())
     except (ValueError, RecursionError):
         fields = None
     if not isinstance(fields, dict):

@@ -118,12 +118,15 @@ def test_an_invalid_value_is_named(
     assert caught.value.found.startswith(key)
 
 
-def test_an_edited_value_is_noticed(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("value", "found"), [("43", "sha256"), ("NaN", "NaN"), (r'"\ud83d"', "surrogate")]
+)
+def test_an_edited_value_is_noticed(tmp_path: Path, value: str, found: str) -> None:
     path = tmp_path / "dataset.lock"
-    path.write_text(a_lock().render().replace('"seed": 42', '"seed": 43'))
+    path.write_text(a_lock().render().replace('"seed": 42', f'"seed": {value}'))
     with pytest.raises(InputFormError) as caught:
         read(path)
-    assert "sha256" in caught.value.found
+    assert found in caught.value.found
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": 1}', "\x00", "NaN"])
