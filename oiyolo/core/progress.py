@@ -19,6 +19,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from oiyolo.core import output
+from oiyolo.core.units import format_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -190,12 +191,8 @@ class _LogLines(Progress):
         self.figures = figures
 
     def __str__(self) -> str:
-        if self.unit == "B":
-            amount = f"{self.done / 1e6:.0f} MB"
-            if self.total:
-                amount = f"{self.done / 1e6:.0f} of {self.total / 1e6:.0f} MB"
-        else:
-            amount = f"{self.done} of {self.total}" if self.total else str(self.done)
+        shown = format_bytes if self.unit == "B" else str
+        amount = shown(self.done) + (f" of {shown(self.total)}" if self.total else "")
         details = [f"{name} {value}" for name, value in self.figures.items()]
         details += [f"{left} left"] if (left := self._remaining_time()) else []
         return f"{self.what}: {amount}" + (f" ({', '.join(details)})" if details else "")

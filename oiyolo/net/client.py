@@ -17,6 +17,7 @@ import requests
 import urllib3.exceptions
 
 from oiyolo.core.errors import UnavailableError
+from oiyolo.core.units import format_bytes
 from oiyolo.net.ranges import ACCEPTED_STATUSES, version_of
 from oiyolo.net.retry import (
     MAX_REDIRECTS,
@@ -283,7 +284,7 @@ class Response:
 
 def _read_small(response: Response, limit_bytes: int, end_s: float) -> bytes:
     """Return a whole body; raise if it is too large, is too slow, or ends too early."""
-    too_large = HttpFailureError("too large", f"more than {limit_bytes / 1e6:.0f} MB")
+    too_large = HttpFailureError("too large", f"more than {format_bytes(limit_bytes)}")
     expected_bytes = version_of(response.status, response.headers).size_bytes
     if (expected_bytes or 0) > limit_bytes:
         raise too_large

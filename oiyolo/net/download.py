@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from oiyolo.core import disks, files
 from oiyolo.core.errors import InputFormError, UnavailableError
 from oiyolo.core.progress import progress
+from oiyolo.core.units import format_bytes
 from oiyolo.net.client import BLOCK_BYTES
 from oiyolo.net.ranges import FileVersion, ResponseAction, choose_action, range_headers, version_of
 from oiyolo.net.retry import HttpFailureError, StoppedError
@@ -238,7 +239,7 @@ class PartialDownload:
             self.delete()
         else:
             shown_url = display_url(self.url)
-            _log.info("resuming the download of %s after %.1f MB", shown_url, done_bytes / 1e6)
+            _log.info("resuming the download of %s after %s", shown_url, format_bytes(done_bytes))
         with (
             progress(label, total=expected_bytes or None, unit="B", initial=done_bytes) as bar,
             contextlib.closing(

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from oiyolo.core import files, records
 from oiyolo.core.errors import InputFormError, UnavailableError
 from oiyolo.core.progress import progress
+from oiyolo.core.units import format_bytes
 from oiyolo.net.client import HttpClient
 from oiyolo.net.download import Stream
 from oiyolo.net.retry import HttpFailureError
@@ -274,7 +275,7 @@ class Cache:
             return metadata
         fetched = FileMetadata.of(entry.shown_url, download)
         entry.finish_download(fetched)
-        _log.info("fetched %s (%.1f MB)", entry.shown_url, download.size_bytes / 1e6)
+        _log.info("fetched %s (%s)", entry.shown_url, format_bytes(download.size_bytes))
         self._save_bandwidth(download)
         return fetched
 

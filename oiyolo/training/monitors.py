@@ -17,6 +17,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
+from oiyolo.core.units import format_bytes
 from oiyolo.trainlog.verdict import (
     MIN_CHANGE,
     NAN_MIN_ITERATIONS,
@@ -367,8 +368,8 @@ class DiskFull(_IterationMonitor):
         if free >= self._needed_bytes:
             return None
         message = (
-            f"the disk is nearly full: {free / 1e6:,.0f} MB are free, but the next weights need "
-            f"{self._needed_bytes / 1e6:,.0f} MB"
+            f"the disk is nearly full: {format_bytes(free)} are free, but the next weights need "
+            f"{format_bytes(self._needed_bytes)}"
         )
         return StopReason("disk", message, self._iteration, self._iteration)
 

@@ -66,8 +66,8 @@ def test_quick_work_logs_no_line(lines: pytest.LogCaptureFixture) -> None:
     ("total", "unit", "count", "line"),
     [
         (None, "", 5, "x: 5"),
-        (None, "B", 2_400_000, "x: 2 MB"),
-        (10_000_000, "B", 2_600_000, "x: 3 of 10 MB"),
+        (None, "B", 2_400_000, "x: 2.4 MB"),
+        (10_000_000, "B", 2_600_000, "x: 2.6 MB of 10.0 MB"),
         (7, "img", 0, "x: 0 of 7"),
     ],
 )

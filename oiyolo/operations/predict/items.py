@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from oiyolo.boxes import RIGHT_ANGLES
 from oiyolo.core import files
 from oiyolo.core.image_ids import is_image_id
+from oiyolo.core.units import format_bytes
 from oiyolo.imagery.decode import UnreadableImageError
 from oiyolo.imagery.upright import decode_upright
 from oiyolo.net.retry import HttpFailureError, StoppedError
@@ -86,7 +87,7 @@ class PixelReader:
 
     def _read_file(self, path: Path) -> Rgb:
         if path.stat().st_size > _MAX_FILE_BYTES:
-            raise UnreadableImageError(f"larger than {_MAX_FILE_BYTES / 1e6:.0f} MB")
+            raise UnreadableImageError(f"larger than {format_bytes(_MAX_FILE_BYTES)}")
         rotation = self.rotations.get(path) if self.use_exif else None
         if rotation not in {None, *RIGHT_ANGLES}:
             raise UnreadableImageError(f"rotation of {rotation} degrees")

@@ -24,6 +24,7 @@ from oiyolo.core.batches import batched
 from oiyolo.core.errors import UsageError
 from oiyolo.core.progress import progress
 from oiyolo.core.results import format_table, pluralize
+from oiyolo.core.units import format_bytes
 from oiyolo.net import cluster
 from oiyolo.net.buckets import parse_bucket_url
 from oiyolo.project.shards import MAX_SHARDS, all_shards
@@ -233,9 +234,9 @@ def copy_to_bucket(
                 bar.set_postfix(failed=tally.failed.total(), MB=f"{tally.size_bytes / 1e6:.0f}")
                 bar.advance(count)
     _log.info(
-        "fetch: %s (%.1f MB) copied to %s",
+        "fetch: %s (%s) copied to %s",
         pluralize(tally.new, "image"),
-        tally.size_bytes / 1e6,
+        format_bytes(tally.size_bytes),
         options.to,
     )
     if tally.failed:

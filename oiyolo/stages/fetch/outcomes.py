@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from oiyolo.core.errors import UnavailableError
 from oiyolo.core.results import Result, format_table, pluralize
+from oiyolo.core.units import format_bytes, format_duration
 from oiyolo.project.ledger import EXCLUDED, FETCHED, PENDING, Change
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class FetchResult(Result):
 
     @property
     def _size_and_time(self) -> str:
-        return f"{self.size_bytes / 1e6:.1f} MB in {self.seconds:.1f} s"
+        return f"{format_bytes(self.size_bytes)} in {format_duration(self.seconds)}"
 
 
 def change_of(outcome: Outcome) -> Change:

@@ -22,6 +22,7 @@ from oiyolo.core import files, records, staleness
 from oiyolo.core.errors import OiyoloError, UnavailableError, UsageError
 from oiyolo.core.progress import progress
 from oiyolo.core.results import pluralize
+from oiyolo.core.units import format_bytes
 from oiyolo.net.buckets import parse_bucket_url
 from oiyolo.project.ledger import PENDING, Change
 from oiyolo.stages import select as select_stage
@@ -375,10 +376,10 @@ def _log_summary(project: Project, jobs: Sequence[_Job], destination: BucketFold
     present = sum(operation.copied + operation.skipped for operation in operations)
     size_bytes = sum(operation.size_bytes for operation in operations)
     _log.info(
-        "transfer: %s in %s, %.1f MB copied by this fetch",
+        "transfer: %s in %s, %s copied by this fetch",
         pluralize(present, "image"),
         destination,
-        size_bytes / 1e6,
+        format_bytes(size_bytes),
     )
     if reasons := _reasons(operations):
         where = project.data_folder / _STATE_FILE
