@@ -86,7 +86,7 @@ def stale_reason(path: Path, recipe: Mapping[str, object]) -> str | None:
     """
     before = files.read_json(path)
     if not isinstance(before, dict):
-        return "the output does not exist yet"
+        return "no earlier output"
     now = json.loads(json.dumps(recipe))
     for name, value in now.items():
         if name not in before:

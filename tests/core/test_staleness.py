@@ -52,7 +52,7 @@ def test_without_a_valid_recipe_the_output_does_not_exist_yet(
 ) -> None:
     if content is not None:
         (tmp_path / "s.json").write_text(content)
-    assert staleness.stale_reason(tmp_path / "s.json", {}) == "the output does not exist yet"
+    assert staleness.stale_reason(tmp_path / "s.json", {}) == "no earlier output"
 
 
 JSON = st.recursive(

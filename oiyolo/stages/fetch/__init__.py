@@ -123,7 +123,7 @@ class Fetched(FetchResult):
             rate = self.new / self.seconds if self.seconds else 0.0
             total = f"{have:,} of {selected:,} are present"
             images = pluralize(self.new, "image")
-            lines = [f"fetched {images} ({self._size_and_time}, {rate:.0f} images/s); {total}"]
+            lines = [f"fetched {images} ({self._size_and_time}, {rate:,.0f} images/s); {total}"]
             if thumbnails := self.by_source.get("thumbnail"):
                 lines.append(f"{thumbnails:,} of them are thumbnails of about 300,000 pixels")
         lines += [self.limit_note] if self.limit_note else []

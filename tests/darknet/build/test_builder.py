@@ -99,7 +99,7 @@ def test_an_outer_make_does_not_affect_the_build(
 
 def test_a_second_build_without_changes_does_nothing(tmp_path: Path, source: Path) -> None:
     first, reason = build(source, tmp_path / "build")
-    assert reason == "the output does not exist yet"
+    assert reason == "no earlier output"
     before = contents(tmp_path / "build")
     os.utime(source / "src" / "gemm.c")  # touched, not changed
     (source / "README.md").write_text("new")
@@ -115,7 +115,7 @@ def test_a_second_build_without_changes_does_nothing(tmp_path: Path, source: Pat
         ("flags", "flags changed: avx from false to true"),
         ("compiler", "compiler changed: gcc from 1.0 to 2.0"),
         ("executable", "the executable is missing"),
-        ("stamp", "the output does not exist yet"),
+        ("stamp", "no earlier output"),
     ],
 )
 def test_a_change_causes_another_build_and_the_reason_is_logged(

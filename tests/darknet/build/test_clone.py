@@ -191,7 +191,7 @@ def test_build_without_sources_fetches_builds_and_verifies_them(
     assert first["executable"] != str(darknet)
     assert first["revision"] == clone_of.PINNED_COMMIT
     assert (first["proved"], first["proved_now"]) == (True, True)
-    assert first["built_because"] == "the output does not exist yet"
+    assert first["built_because"] == "no earlier output"
     assert "cp" in Path(first["log"]).read_text()
     second = cli.ok(*words, project=bare_project).json
     assert second == {**first, "proved_now": False, "built_because": None}
