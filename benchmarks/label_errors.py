@@ -106,7 +106,7 @@ def measure(
     by_confidence: list[tuple[float, bool]] = []
     errors = rows = 0
     for detections, truth in parts:
-        candidates_of = np.flatnonzero(~truth.group_of)
+        candidates_of = np.flatnonzero(~truth.is_region)
         bad = generator.choice(candidates_of, round(share * len(candidates_of)), replace=False)
         changed, row_of = inject(truth, bad, kind, len(names))
         errors += len(bad)
@@ -165,7 +165,7 @@ def inject(
         rows = {int(old): new for new, old in enumerate(np.flatnonzero(keep))}
         changed = dataclasses.replace(
             truth, image=truth.image[keep], class_id=truth.class_id[keep], xyxy=truth.xyxy[keep],
-            group_of=truth.group_of[keep],
+            is_region=truth.is_region[keep],
             attributes={name: flags[keep] for name, flags in truth.attributes.items()},
         )  # fmt: skip
         return changed, rows

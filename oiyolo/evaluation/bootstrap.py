@@ -133,7 +133,7 @@ def resampled_scores(
         coco = _coco_ranking(per_class, box >= 0, ignored, boxes, class_id)
         for row, ranking in enumerate((voc, coco, openimages)):
             scores[row, class_id] = resampled_average_precision(ranking, weights)
-    images_with_boxes = len(np.unique(truth.image[~truth.group_of]))
+    images_with_boxes = len(np.unique(truth.image[~truth.is_region]))
     return ResampledScores(scores[0], scores[1], scores[2], images, images_with_boxes)
 
 
@@ -219,7 +219,7 @@ def student_deviate(freedom: float) -> float:
 
 
 def _boxes_per_image(truth: GroundTruth, class_id: int) -> Floats:
-    of_class = (truth.class_id == class_id) & ~truth.group_of
+    of_class = (truth.class_id == class_id) & ~truth.is_region
     return np.bincount(truth.image[of_class], minlength=len(truth.image_ids)).astype(np.float64)
 
 

@@ -46,7 +46,7 @@ def coco_precision(detections: Detections, truth: GroundTruth, class_count: int)
             # area ranges small, medium and large are not used.
             "images": [{"id": i, "width": 1, "height": 1} for i in range(len(truth.image_ids))],
             "categories": [{"id": c, "name": str(c)} for c in range(class_count)],
-            "annotations": _annotations(truth, "iscrowd", truth.group_of.astype(int).tolist()),
+            "annotations": _annotations(truth, "iscrowd", truth.is_region.astype(int).tolist()),
         }
     )
     results = true_boxes.loadRes(_annotations(detections, "score", detections.score.tolist()))

@@ -247,7 +247,7 @@ def compare_detections(
             for class_id, name in enumerate(class_names)
         },
         images=len(truth.image_ids),
-        boxes=int((~truth.group_of).sum()),
+        boxes=int((~truth.is_region).sum()),
     )
 
 

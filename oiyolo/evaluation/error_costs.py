@@ -80,7 +80,7 @@ def error_costs(detections: Detections, truth: GroundTruth, class_count: int) ->
         The cost of each of ``KINDS``; NaN without true boxes.
     """
     errors = classify_errors(detections, truth)
-    counted = ~truth.group_of
+    counted = ~truth.is_region
     if not counted.any():
         return dict.fromkeys(KINDS, float("nan"))
     has_boxes = np.bincount(truth.class_id[counted], minlength=class_count) > 0
@@ -110,7 +110,7 @@ def classify_errors(detections: Detections, truth: GroundTruth) -> Errors:
     boxes, first = np.unique(target[movable], return_index=True)
     corrected = np.full(len(kept), UNMATCHED, dtype=np.int64)
     corrected[movable[first]] = boxes
-    missed = ~used & ~truth.group_of
+    missed = ~used & ~truth.is_region
     missed[boxes] = False
     return Errors(kept, true_positive, ignored, kind, corrected, missed)
 
@@ -158,7 +158,7 @@ def _mean_precision(errors: Errors, truth: GroundTruth, kind: str, has_boxes: Fl
     class_id[moved] = truth.class_id[errors.corrected[moved]]
     shown = moved | (~errors.ignored & ~has_error)
     is_true = moved | errors.true_positive
-    counted = ~truth.group_of & ~(errors.missed if kind == MISSED else False)
+    counted = ~truth.is_region & ~(errors.missed if kind == MISSED else False)
     values = []
     for number in np.flatnonzero(has_boxes):
         rows = shown & (class_id == number)

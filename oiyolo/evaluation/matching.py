@@ -88,7 +88,7 @@ def match(detections: Detections, truth: GroundTruth) -> Matches:
     matched_box[detection], matched_iou[detection] = box, overlap[first]
     matched_detection[box] = detection
     ignored = (matched_box == UNMATCHED) & _in_regions(detections, truth, order, _MIN_IOA)
-    return Matches(matched_box, matched_iou, ignored, matched_detection, ~truth.group_of)
+    return Matches(matched_box, matched_iou, ignored, matched_detection, ~truth.is_region)
 
 
 def match_at(detections: Detections, truth: GroundTruth, min_ious: Floats) -> tuple[Ints, Flags]:
@@ -108,7 +108,7 @@ def match_at(detections: Detections, truth: GroundTruth, min_ious: Floats) -> tu
         ignored; both of shape (t, detections).
     """
     order = _order_by_score(detections)
-    rank, box = _pairs(detections, truth, order, np.flatnonzero(~truth.group_of))
+    rank, box = _pairs(detections, truth, order, np.flatnonzero(~truth.is_region))
     overlap = iou(detections.xyxy[order[rank]], truth.xyxy[box])
     by_rank = np.lexsort((-overlap, rank))
     rank, box, overlap = rank[by_rank], box[by_rank], overlap[by_rank]
@@ -215,7 +215,7 @@ def pairs_of_images(detections: Detections, truth: GroundTruth) -> tuple[Ints, I
         dataclasses.replace(truth, class_id=np.zeros_like(truth.class_id)),
     )
     everything = np.arange(len(detections))
-    detection, box = _pairs(*of_any_class, everything, np.flatnonzero(~truth.group_of))
+    detection, box = _pairs(*of_any_class, everything, np.flatnonzero(~truth.is_region))
     return detection, box, iou(detections.xyxy[detection], truth.xyxy[box])
 
 
@@ -223,7 +223,7 @@ def _best_boxes(
     detections: Detections, truth: GroundTruth, order: Ints
 ) -> tuple[Ints, Ints, Floats]:
     """Return the rank, the best box and its IoU of each detection that may match, by rank."""
-    rank, box = _pairs(detections, truth, order, np.flatnonzero(~truth.group_of))
+    rank, box = _pairs(detections, truth, order, np.flatnonzero(~truth.is_region))
     overlap = iou(detections.xyxy[order[rank]], truth.xyxy[box])
     # lexsort is stable: boxes of equal IoU stay sorted by their values.
     best_first = np.lexsort((-overlap, rank))
@@ -236,7 +236,7 @@ def _region_pairs(
     detections: Detections, truth: GroundTruth, order: Ints, min_ioa: float
 ) -> tuple[Ints, Ints]:
     """Return the rank of each detection that lies in a region of its class, and the region."""
-    rank, region = _pairs(detections, truth, order, np.flatnonzero(truth.group_of))
+    rank, region = _pairs(detections, truth, order, np.flatnonzero(truth.is_region))
     inside = ioa(detections.xyxy[order[rank]], truth.xyxy[region]) >= min_ioa
     return rank[inside], region[inside]
 

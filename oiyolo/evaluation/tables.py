@@ -103,7 +103,7 @@ class GroundTruth:
         image: Position in ``image_ids`` of each box's image, shape (n,).
         class_id: Position in ``obj.names`` of each box's class, shape (n,).
         xyxy: Boxes, shape (n, 4), fractions of the image.
-        group_of: Whether a box is a region in which detections are neither right nor wrong, shape
+        is_region: Whether a box is a region in which detections are neither right nor wrong, shape
             (n,): it contains a group of more than five touching objects (Open Images'
             ``IsGroupOf``), or a difficult object that is no label.
         verified: ``PRESENT``, ``UNKNOWN`` or ``ABSENT`` for each image and class, shape
@@ -119,13 +119,13 @@ class GroundTruth:
     image: Ints
     class_id: Ints
     xyxy: Boxes
-    group_of: Flags
+    is_region: Flags
     verified: Verified | None = None
     sizes_wh: Floats | None = None
     attributes: Mapping[str, Flags] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _validate(self, group_of=self.group_of, **self.attributes)
+        _validate(self, is_region=self.is_region, **self.attributes)
         for name, table in (("verified", self.verified), ("sizes_wh", self.sizes_wh)):
             if table is not None and len(table) != len(self.image_ids):
                 raise ValueError(f"{name} must have length {len(self.image_ids)}, not {len(table)}")
@@ -136,8 +136,8 @@ class GroundTruth:
     @property
     def regions(self) -> dict[str, Flags]:
         """Which boxes are regions of each kind, "group_of" or "difficult", shape (n,)."""
-        difficult = self.group_of & self.attributes.get("difficult", np.bool_(False))
-        return {"group_of": self.group_of & ~difficult, "difficult": difficult}
+        difficult = self.is_region & self.attributes.get("difficult", np.bool_(False))
+        return {"group_of": self.is_region & ~difficult, "difficult": difficult}
 
     @classmethod
     def from_rows(
@@ -147,7 +147,7 @@ class GroundTruth:
         box_image_ids: Iterable[str],
         class_id: npt.ArrayLike,
         xyxy: npt.ArrayLike,
-        group_of: npt.ArrayLike,
+        is_region: npt.ArrayLike,
         verified: Verified | None = None,
         sizes_wh: npt.ArrayLike | None = None,
         attributes: Mapping[str, npt.ArrayLike] | None = None,
@@ -159,7 +159,7 @@ class GroundTruth:
             box_image_ids: Id of each box's image, length n.
             class_id: Class of each box, length n.
             xyxy: Boxes, shape (n, 4), fractions of the image.
-            group_of: Group-of flags, length n.
+            is_region: Region flags, length n.
             verified: Verified labels, as in the class; ``verification`` builds them.
             sizes_wh: Sizes of the images, as in the class.
             attributes: Flags of the boxes by name, each of length n.
@@ -179,7 +179,7 @@ class GroundTruth:
             image=np.array(image, dtype=np.int64),
             class_id=np.asarray(class_id, dtype=np.int64),
             xyxy=np.asarray(xyxy, dtype=np.float64).reshape(-1, _CORNERS),
-            group_of=np.asarray(group_of, dtype=np.bool_),
+            is_region=np.asarray(is_region, dtype=np.bool_),
             verified=verified,
             sizes_wh=None if sizes_wh is None else np.asarray(sizes_wh, dtype=np.float64),
             attributes={
@@ -199,7 +199,7 @@ class GroundTruth:
             image=image,
             class_id=self.class_id[keep],
             xyxy=self.xyxy[keep],
-            group_of=self.group_of[keep],
+            is_region=self.is_region[keep],
             verified=None if self.verified is None else self.verified[rows],
             sizes_wh=None if self.sizes_wh is None else self.sizes_wh[rows],
             attributes={name: flags[keep] for name, flags in self.attributes.items()},
@@ -213,7 +213,7 @@ class GroundTruth:
             image=self.image[keep],
             class_id=new,
             xyxy=self.xyxy[keep],
-            group_of=self.group_of[keep],
+            is_region=self.is_region[keep],
             verified=None if self.verified is None else self.verified[:, list(class_ids)],
             attributes={name: flags[keep] for name, flags in self.attributes.items()},
         )

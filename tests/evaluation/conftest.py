@@ -43,7 +43,7 @@ def make_tables(
         box_image_ids=[row[0] for row in annotated],
         class_id=[row[1] for row in annotated],
         xyxy=[row[2] for row in annotated],
-        group_of=[row[3] for row in annotated],
+        is_region=[row[3] for row in annotated],
         verified=verified,
     )
     detections = Detections(

@@ -57,7 +57,7 @@ def drawn(
     image, row = rows_of(truth.image)
     verified = None if truth.verified is None else truth.verified[list(images)]
     return of_drawn, GroundTruth(
-        ids, image, truth.class_id[row], truth.xyxy[row], truth.group_of[row], verified
+        ids, image, truth.class_id[row], truth.xyxy[row], truth.is_region[row], verified
     )
 
 
@@ -183,7 +183,7 @@ def test_an_interval_contains_the_score_and_ignores_the_order_of_images(
 
 def test_the_interval_of_a_perfect_detector_is_one(random_tables: RandomTables) -> None:
     _, truth = random_tables(1, group_of=0.1)
-    single = ~truth.group_of
+    single = ~truth.is_region
     detections = Detections(
         truth.image_ids,
         truth.image[single],

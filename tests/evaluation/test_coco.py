@@ -70,7 +70,7 @@ def test_our_average_precision_agrees_except_for_the_sampling(
         truth.image[first],
         truth.class_id[first],
         truth.xyxy[first],
-        truth.group_of[first],
+        truth.is_region[first],
     )
     theirs = coco_precision(detections, truth, 3)[0].mean(axis=0)
     matches = match(detections, truth)

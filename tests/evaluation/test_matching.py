@@ -135,7 +135,7 @@ def test_the_order_of_the_input_does_not_matter(
         detections.xyxy[a],
     )
     shuffled_truth = GroundTruth(
-        truth.image_ids, truth.image[b], truth.class_id[b], truth.xyxy[b], truth.group_of[b]
+        truth.image_ids, truth.image[b], truth.class_id[b], truth.xyxy[b], truth.is_region[b]
     )
     before = match(detections, truth)
     after = match(shuffled_detections, shuffled_truth)

@@ -94,7 +94,7 @@ def as_case(detections: Detections, truth: GroundTruth, classes: int) -> dict[st
                 "labels": detections.class_id[found].tolist(),
             }
         )
-        columns = (truth.xyxy[boxes], truth.class_id[boxes], truth.group_of[boxes])
+        columns = (truth.xyxy[boxes], truth.class_id[boxes], truth.is_region[boxes])
         instances = [
             {"bbox": box, "bbox_label": class_id, "is_group_of": group_of}
             for box, class_id, group_of in zip(*(c.tolist() for c in columns), strict=True)

@@ -74,8 +74,8 @@ def test_the_metric_agrees_with_a_box_by_box_implementation(
                 (detections.image == image) & (detections.class_id == class_id)
             )
             there = np.flatnonzero((truth.image == image) & (truth.class_id == class_id))
-            single = [truth.xyxy[t].tolist() for t in there if not truth.group_of[t]]
-            groups = [truth.xyxy[t].tolist() for t in there if truth.group_of[t]]
+            single = [truth.xyxy[t].tolist() for t in there if not truth.is_region[t]]
+            groups = [truth.xyxy[t].tolist() for t in there if truth.is_region[t]]
             free = [True] * len(single)
             for row in sorted(of_class.tolist(), key=lambda r: -detections.score[r]):
                 box, score = detections.xyxy[row].tolist(), float(detections.score[row])
@@ -86,7 +86,7 @@ def test_the_metric_agrees_with_a_box_by_box_implementation(
                     rows.append((score, True))
                 elif not any(shared(box, g) >= 0.5 * size(box) > 0 for g in groups):
                     rows.append((score, False))
-        box_count = int(((truth.class_id == class_id) & ~truth.group_of).sum())
+        box_count = int(((truth.class_id == class_id) & ~truth.is_region).sum())
         rows.sort(reverse=True)
         true_positives = np.cumsum([hit for _, hit in rows])
         precision = true_positives / np.arange(1, len(rows) + 1)

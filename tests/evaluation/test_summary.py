@@ -195,7 +195,7 @@ def test_a_printed_evaluation_fits_a_terminal_of_80_columns(tables: Tables) -> N
 
 def test_perfect_detections_have_a_score_of_one(random_tables: RandomTables) -> None:
     _, truth = random_tables(1, group_of=0.1)
-    single = ~truth.group_of
+    single = ~truth.is_region
     detections = Detections(
         truth.image_ids,
         truth.image[single],

@@ -40,7 +40,7 @@ def test_inconsistent_columns_are_rejected(name: str, wrong: object) -> None:
 
 
 def test_ids_and_lengths_are_checked() -> None:
-    rows: dict[str, Any] = {"class_id": [1], "xyxy": BOX, "group_of": [False]}
+    rows: dict[str, Any] = {"class_id": [1], "xyxy": BOX, "is_region": [False]}
     truth = GroundTruth.from_rows(["a", "b"], box_image_ids=["b"], **rows)
     assert truth.image.tolist() == [1]
     with pytest.raises(ValueError, match="'z'"):
@@ -61,7 +61,7 @@ def test_verified_labels_and_boxes_verify_classes() -> None:
         box_image_ids=["b"],
         class_id=[0],
         xyxy=BOX,
-        group_of=[False],
+        is_region=[False],
         verified=verified,
     )
     image, class_id = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])
@@ -79,7 +79,7 @@ def test_some_classes_are_numbered_anew() -> None:
         ids,
         **rows,
         xyxy=boxes,
-        group_of=np.array([False, True, False, False]),
+        is_region=np.array([False, True, False, False]),
         verified=verified,
         attributes={"occluded": np.array([False, False, True, True])},
     )
@@ -88,7 +88,7 @@ def test_some_classes_are_numbered_anew() -> None:
     assert chosen.image.tolist() == [0, 0, 1]
     annotated = truth.of_classes([2, 0])
     assert annotated.class_id.tolist() == [1, 0, 0]
-    assert annotated.group_of.tolist() == [False, True, False]
+    assert annotated.is_region.tolist() == [False, True, False]
     assert annotated.attributes["occluded"].tolist() == [False, False, True]
     assert annotated.verified is not None
     assert annotated.verified.tolist() == [[-1, 1], [1, 0]]
@@ -113,14 +113,14 @@ def test_the_rows_of_some_images_keep_their_values() -> None:
         box_image_ids=["a", "b", "c"],
         class_id=[0, 1, 2],
         xyxy=BOX * 3,
-        group_of=[False, True, False],
+        is_region=[False, True, False],
         verified=verification(ids, 3, present=[("c", 2)]),
         sizes_wh=[(1, 2), (3, 4), (5, 6)],
         attributes={"occluded": [True, False, True]},
     ).of_images(("c", "b"))
     assert truth.class_id.tolist() == [1, 2]
     assert truth.image.tolist() == [1, 0]
-    assert truth.group_of.tolist() == [True, False]
+    assert truth.is_region.tolist() == [True, False]
     assert truth.verified is not None
     assert truth.verified.tolist() == [[0, 0, 1], [0, 0, 0]]
     assert truth.sizes_wh is not None

@@ -314,7 +314,7 @@ def test_difficult_boxes_are_kept_but_are_no_labels(
     oiyolo.prepare(project)
     image_id = image_id_of("in", "a.jpg")
     truth = inputs.ground_truth(oiyolo.open_project(project), {image_id: (32, 32)}, ["nut"])
-    assert truth.group_of.tolist() == [False, True]  # a detection there is neither right nor wrong
+    assert truth.is_region.tolist() == [False, True]  # a detection there is neither right nor wrong
     kinds = {name: flags.tolist() for name, flags in truth.regions.items()}
     assert kinds == {"group_of": [False, False], "difficult": [False, True]}
     assert len(oiyolo.select(project, difficult="keep").images) == 2

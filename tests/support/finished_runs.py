@@ -50,7 +50,7 @@ def true_boxes(
     own = inputs.class_names(run)
     new = np.array([own.index(name) if name in own else -1 for name in classes])
     is_blind = np.array([image_id in blind for image_id in truth.image_ids])
-    keep = (new[truth.class_id] >= 0) & ~truth.group_of & ~is_blind[truth.image]
+    keep = (new[truth.class_id] >= 0) & ~truth.is_region & ~is_blind[truth.image]
     image = truth.image[keep]
     class_id = new[truth.class_id[keep]]
     return Detections(truth.image_ids, image, class_id, np.full(len(image), 0.9), truth.xyxy[keep])

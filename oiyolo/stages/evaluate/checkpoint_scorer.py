@@ -221,7 +221,7 @@ class CheckpointScorer:
         self.truth = truth.of_images(lists.ids_of(valid_paths))
         self._train_truth = truth.of_images(lists.ids_of(train_paths))
         _require_boxes(project, truth, self._paths)
-        if self.truth.group_of.all():
+        if self.truth.is_region.all():
             raise InputFormError(
                 f"the valid list of the run {run.name} has no boxes to score",
                 where=str(run.folder / "valid.txt"),
@@ -309,7 +309,7 @@ class CheckpointScorer:
     @property
     def images_with_boxes(self) -> int:
         """Number of images of the valid list that have boxes to find."""
-        return len(np.unique(self.truth.image[~self.truth.group_of]))
+        return len(np.unique(self.truth.image[~self.truth.is_region]))
 
     def _detect(self, weights_path: Path, paths: Sequence[str], what: str) -> Detections:
         return detect.detect(self._run, weights_path, paths, threads=self._threads, what=what)
@@ -481,7 +481,7 @@ def _fingerprint(truth: GroundTruth) -> str:
         (truth.image_ids[image] for image in truth.image.tolist()),
         truth.class_id.tolist(),
         truth.xyxy.tolist(),
-        truth.group_of.tolist(),
+        truth.is_region.tolist(),
         strict=True,
     )
     return staleness.fingerprint([truth.image_ids, sorted(columns)])

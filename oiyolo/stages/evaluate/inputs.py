@@ -163,13 +163,12 @@ def ground_truth(
     _check_classes(project, boxes, class_names)
     rows = true_rows(boxes)
     boxes = boxes.iloc[rows]
-    group_of = _is_region(boxes)
     return GroundTruth.from_rows(
         image_ids,
         box_image_ids=boxes["ImageID"],
         class_id=boxes["class_id"],
         xyxy=boxes[list(CORNERS)],
-        group_of=group_of,
+        is_region=_is_region(boxes),
         verified=_verified(project, image_ids, class_names) if labels else None,
         sizes_wh=[*sizes_wh.values()],
         # Group-of boxes have a column of their own.

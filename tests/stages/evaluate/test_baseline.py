@@ -246,6 +246,6 @@ def test_a_small_detector_for_coco_finds_alpacas_as_other_mammals(
         box_image_ids=np.repeat(found.image_ids, counts),
         class_id=np.zeros(len(cxcywh)),
         xyxy=to_xyxy(cxcywh),
-        group_of=np.zeros(len(cxcywh)),
+        is_region=np.zeros(len(cxcywh)),
     )
     assert evaluate_detections(found, truth, ["Alpaca"]).map50 == pytest.approx(0.64, abs=0.03)

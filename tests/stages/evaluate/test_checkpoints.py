@@ -108,7 +108,7 @@ class Scene:
             box_image_ids=ids,
             class_id=np.zeros(len(ids)),
             xyxy=np.tile((*BOX[:2], self.right, BOX[3]), (len(ids), 1)),
-            group_of=np.zeros(len(ids)),
+            is_region=np.zeros(len(ids)),
         )
 
     def score_all(self, **options: bool) -> CheckpointsScored | Plan:

@@ -184,7 +184,7 @@ def finds(scene: Scene, score: dict[str, float]) -> Callable[..., Detections]:
 
     def detect(_: Run, __: Path, paths: Sequence[str]) -> Detections:
         truth = inputs.ground_truth(scene.project, inputs.sizes_wh(paths), ["Boat"])
-        keep = ~truth.group_of
+        keep = ~truth.is_region
         image = np.concatenate([truth.image[keep], np.arange(len(paths))])
         scores = [score[splits[truth.image_ids[i]]] for i in image]
         scores[np.count_nonzero(keep) :] = [0.1] * len(paths)
