@@ -423,12 +423,12 @@ def test_a_damaged_image_is_excluded_with_a_reason_that_why_prints(
 
 
 @pytest.mark.usefixtures("no_darknet")
-def test_without_a_darknet_the_error_names_three_ways_to_get_one(
+def test_without_a_darknet_the_error_names_the_ways_to_get_one(
     cli: Cli, make_project: Callable[..., Path]
 ) -> None:
     done = cli("build", project=make_project(executable=None))
     assert done.code == 5
-    for way in ("apt-get install darknet", "git submodule update --init darknet", "executable"):
+    for way in ("install darknet", "install build-essential git", "oiyolo[torch]", "executable"):
         assert way in done.err
 
 

@@ -1238,7 +1238,7 @@ def test_a_run_of_an_older_version_is_resumed_reported_and_shown(
     (status,) = cli.ok("status", "--json", project=stand_in.project).json["runs"]
     assert status == {"run": "tiny-001", "state": "failed"}
     cli.ok("report", project=stand_in.project)
-    assert "pjreddie's fork" in (stand_in.run / "report.html").read_text(encoding="utf-8")
+    assert "pjreddie&#39;s darknet" in (stand_in.run / "report.html").read_text(encoding="utf-8")
     stand_in.behave()
     done = stand_in.train()
     assert done.code == 0, done.err

@@ -207,7 +207,7 @@ def path_without_darknet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     folder.mkdir()
     for name in os.environ["PATH"].split(os.pathsep):
         for program in Path(name).iterdir() if Path(name).is_dir() else ():
-            if program.name != "darknet" and not (folder / program.name).exists():
+            if program.name != "darknet" and not os.path.lexists(folder / program.name):
                 (folder / program.name).symlink_to(program)
     monkeypatch.setenv("PATH", str(folder))
 
