@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _CHECKSUMS: Final = "sha256"
+_LONG_VALUE: Final = 40
 """The key of a recipe with the checksums of the files that were made."""
 
 
@@ -99,8 +100,16 @@ def stale_reason(path: Path, recipe: Mapping[str, object]) -> str | None:
 def _difference(before: object, now: object) -> str:
     if isinstance(before, dict) and isinstance(now, dict):
         names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-        pairs = ((n, format_value(before.get(n)), format_value(now.get(n))) for n in names[:3])
-        return ": " + "; ".join(f"{name} from {old} to {new}" for name, old, new in pairs)
+        changes = (_change(name, before.get(name), now.get(name)) for name in names[:3])
+        return ": " + "; ".join(changes)
     if isinstance(before, (int, float)) and isinstance(now, (int, float)):
         return f" from {before} to {now}"
     return ""
+
+
+def _change(name: str, before: object, now: object) -> str:
+    """Return how an entry changed; of long values such as checksums only that they did."""
+    values = format_value(before), format_value(now)
+    if max(map(len, values)) > _LONG_VALUE:
+        return name
+    return f"{name} from {values[0]} to {values[1]}"

@@ -33,6 +33,7 @@ def test_an_unchanged_recipe_means_up_to_date(tmp_path: Path) -> None:
     [
         ({"options": {"limit": 6, "size": [416, 416]}}, "options changed: limit from 5 to 6"),
         ({"options": {"limit": 5}}, "options changed: size from 416, 416 to nothing"),
+        ({"options": {"limit": 5, "size": "a" * 64}}, "options changed: size"),
         ({"version": "0.2.0"}, "version changed"),
         ({"count": 4}, "count changed from 3 to 4"),
         ({"flag": 1}, "flag changed"),
@@ -47,7 +48,7 @@ def test_a_changed_recipe_is_explained_in_words(
 
 
 @pytest.mark.parametrize("content", [None, "", "[1]", "{", '"text"'])
-def test_without_a_valid_recipe_the_output_does_not_exist_yet(
+def test_without_a_valid_recipe_there_is_no_earlier_output(
     tmp_path: Path, content: str | None
 ) -> None:
     if content is not None:
