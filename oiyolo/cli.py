@@ -847,7 +847,7 @@ _add(
 _add("status", "Show how many images are in each state.", changes=False)
 _add(
     "stop",
-    "Stop a training run in progress; `oiyolo train` resumes it.",
+    "Stop a training run in progress, and print the command that resumes it.",
     _option("--run", metavar="NAME", help="Name of the run.  [default: the one in training]"),
 )
 _add(

@@ -429,7 +429,7 @@ def _head(layer: Layer, _: Sequence[Layer], size_wh: tuple[int, int]) -> Operati
         class_count=classes,
         anchors_wh=_anchors_wh(section, size_wh),
         scale_xy=section.number("scale_x_y", 1),
-        is_activated=bool(section.integer("new_coords", 0)),
+        is_activated=layer.kind == "yolo" and bool(section.integer("new_coords", 0)),
         point=_POINTS.get(section.text("yolo_point"), "center"),
     )
 

@@ -135,15 +135,19 @@ def build(
     return _run(opened, prefers_sources=True)
 
 
-def run(project: Project) -> Built:
+def run(project: Project, *, alternative: str = "") -> Built:
     """Find or build a darknet for another stage and verify it.
 
     Sources are fetched only if there is no other darknet.
 
+    Args:
+        project: The project.
+        alternative: What else the user can do where there is none, for the error's remedy.
+
     Raises:
         DarknetError: As for ``build``, or the darknet cannot be run on this machine.
     """
-    built = _run(project, prefers_sources=False)
+    built = _run(project, prefers_sources=False, alternative=alternative)
     if not built.verified:
         raise DarknetError(
             "this darknet cannot train on this machine",
@@ -272,12 +276,13 @@ def _build_spec(project: Project, source: Path) -> tuple[BuildSpec, tuple[str, .
     return builder.build_spec(source, folder, choice.flags, tools), choice.notes
 
 
-def _run(project: Project, *, prefers_sources: bool) -> Built:
+def _run(project: Project, *, prefers_sources: bool, alternative: str = "") -> Built:
     """Find or build a darknet and verify it.
 
     Args:
         project: The project.
         prefers_sources: Whether to fetch sources even if there is a darknet without sources.
+        alternative: As for ``run``.
     """
     darknet = _configured_darknet(project)
     if darknet is not None:
@@ -295,7 +300,7 @@ def _run(project: Project, *, prefers_sources: bool) -> Built:
         return _from_sources(project, source)
     darknet = _without_sources(project)
     if darknet is None:
-        raise _not_found_error(fetch_error)
+        raise _not_found_error(url, fetch_error, alternative)
     return _check(project, darknet, verifies=True)
 
 
@@ -340,15 +345,24 @@ def _without_sources(project: Project) -> Darknet | None:
     return None if found is None else probe(*found)
 
 
-def _not_found_error(fetch_error: UnavailableError | None) -> DarknetError:
+def _not_found_error(
+    url: str | None, fetch_error: UnavailableError | None, alternative: str
+) -> DarknetError:
+    expected = "[darknet] executable, sources in darknet/, or darknet on PATH"
+    ways = ["Install darknet (`apt-get install darknet` on Debian and Ubuntu, CPU)"]
+    if url:
+        expected += f", or sources from {display_url(url)}"
+        ways.append(
+            "or what fetching and building it needs (`apt-get install build-essential git`, and a "
+            "network connection)"
+        )
+    ways += [alternative] if alternative else []
+    ways.append("or set [darknet] executable to an existing darknet")
     return DarknetError(
         "no darknet found",
-        expected="[darknet] executable, sources in darknet/, or darknet on PATH",
+        expected=expected,
         found="" if fetch_error is None else f"{fetch_error.what} ({fetch_error.where})",
-        remedy="Install what fetching and building it needs (`apt-get install build-essential "
-        "git`, a network connection); or darknet itself (`apt-get install darknet` on Debian and "
-        "Ubuntu, CPU); or train with PyTorch instead (`pip install 'oiyolo[torch]'`); or set "
-        "[darknet] executable to an existing darknet",
+        remedy="; ".join(ways),
     )
 
 

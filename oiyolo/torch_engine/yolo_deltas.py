@@ -286,7 +286,7 @@ def _unassigned(
     if rules.ignores_by_class:
         highest = raw.numbers[:, :, raw.box_numbers + 1 :].amax(2)
         sure = _SURE_CLASS if options.head.is_activated else _RAW_SURE_CLASS
-        matching = best.masked_fill(highest <= sure, 0.0)
+        matching = best.masked_fill(~(highest > sure), 0.0)  # NaN is not sure
     is_spared = matching > options.ignore_thresh
     if options.has_smooth_objects:
         spared = torch.maximum(deltas, options.object_factor * (matching - raw.objectness))

@@ -44,7 +44,7 @@ class _Cause(NamedTuple):
     remedy: str
 
 
-_RESUME: Final = "then run `oiyolo train` again to resume from the last saved weights"
+_RESUME: Final = "then run the same command again to resume from the last saved weights"
 _CAUSES: Final = (
     _Cause(
         r"l\.outputs == params\.inputs|filters= in the \[convolutional\]",

@@ -127,7 +127,7 @@ def check(
             f"training cannot start: {problems}",
             where=str(folder),
             found="; ".join(run.examples) + (f"; and {more:,} more" if more else ""),
-            remedy=f"{REPAIR}; then run `oiyolo train` again",
+            remedy=f"{REPAIR}; then run the same command again",
         )
     return run.warnings
 

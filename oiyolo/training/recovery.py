@@ -88,7 +88,7 @@ def choose_recovery(
 ) -> Retry | Abort:
     """Return what to do after a monitor has stopped a run because of a fault."""
     if reason.kind == "disk":
-        return Abort("Free up space, then run `oiyolo train` again to resume", is_disk_full=True)
+        return Abort("Free up space, then run the same command again to resume", is_disk_full=True)
     if reason.kind == "memory":
         return _increase_subdivisions(state, schedule)
     if reason.kind == "map":

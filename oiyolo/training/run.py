@@ -270,7 +270,7 @@ class Run:
                 written (which older versions did not record).
         """
         path = self.folder / f"{split}.txt"
-        remedy = "Run `oiyolo train`, which writes the list again"
+        remedy = f"Run `{self.train_command}`, which writes the list again"
         if self.half:
             remedy = f"Delete {self.folder}, and run `{self.train_command}` again"
         ids = lists.read_ids(path, remedy=remedy)

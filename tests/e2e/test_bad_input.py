@@ -428,7 +428,12 @@ def test_without_a_darknet_the_error_names_the_ways_to_get_one(
 ) -> None:
     done = cli("build", project=make_project(executable=None))
     assert done.code == 5
-    for way in ("install darknet", "install build-essential git", "oiyolo[torch]", "executable"):
+    for way in ("install darknet", "[darknet] executable"):
+        assert way in done.err
+    assert "build-essential" not in done.err  # nothing would be fetched
+    url = "/nowhere/darknet.git"
+    done = cli("build", "--source-url", url, project=make_project(executable=None))
+    for way in ("install build-essential git", f"sources from {url}", "cannot fetch"):
         assert way in done.err
 
 
@@ -442,6 +447,7 @@ def test_train_without_a_darknet_exits_5_and_starts_no_run(
     done = cli("train", project=folder)
     assert done.code == 5
     assert "apt-get install darknet" in done.err
+    assert "pip install 'oiyolo[torch]'" in done.err
     assert not (folder / "runs").exists()
 
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from oiyolo.networks.builders import build
+from oiyolo.project import config
+from oiyolo.project.project import Project
 from oiyolo.stages.train.inputs import find_same_run
 from oiyolo.training.plan import identity_of
 
@@ -26,11 +28,11 @@ def cfg() -> Cfg:
 
 def find_run(folder: Path, cfg: Cfg, before: dict[str, Any] | None, cfg_text: str) -> Run | None:
     """Return the run of a network if a run with the recipe ``before`` exists and it matches."""
-    run = folder / "demo-001"
-    run.mkdir()
+    run = folder / "runs" / "demo-001"
+    run.mkdir(parents=True)
     (run / "run.json").write_text(json.dumps({"made_from": before}))
     (run / "network.cfg").write_text(cfg_text)
-    project = cast("Any", SimpleNamespace(runs_folder=folder, half=0))
+    project = Project(folder, config.load(folder / config.FILE_NAME, {}, {}))
     plan = cast("Any", SimpleNamespace(identity=identity_of(cfg), cfg=cfg))
     return find_same_run(project, plan, {"dataset": "d", "network": plan.identity, "weights": "ff"})
 

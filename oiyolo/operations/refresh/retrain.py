@@ -308,7 +308,11 @@ def _unfinished_run(project: Project) -> Run | None:
     if current is not None and not _is_outdated(project, current):
         return None
     plan = train(_with_initial_weights(project, current), dry_run=True)
-    run = Run(project.runs_folder / str(plan.facts.get("run")))
+    name = plan.facts.get("run")
+    if name is None:  # darknet has to be built before it is known which run would be resumed
+        open_runs = [run for run in runs_in(project.runs_folder) if run.state == INTERRUPTED]
+        return next((run for run in reversed(open_runs) if not _is_outdated(project, run)), None)
+    run = Run(project.runs_folder / str(name))
     if run.state != FINISHED:
         return run if run.state == INTERRUPTED else None
     path = current and current.folder / f"comparison-{run.name}.json"

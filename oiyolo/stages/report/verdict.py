@@ -246,7 +246,7 @@ def _advice(evaluation: Evaluation, training: TrainingFacts) -> list[str]:
     if training.trend == "overfitting":
         lines.append("Stop earlier or get more images: it overfits the training images.")
     elif not training.is_finished:
-        lines.append("Let the training finish: oiyolo train resumes it.")
+        lines.append("Let the training finish: the command that started it resumes it.")
     elif training.trend == "falling":
         lines.append("Train longer: the loss was still falling.")
     if "small" in _missed_parts(evaluation, evaluation.by_size):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from oiyolo.darknet.gpus import gpus
 from oiyolo.stages import build as build_stage
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from oiyolo.networks.lint import ForkName
     from oiyolo.project.project import Project
     from oiyolo.training.engine import EngineChoice
+
+_WITH_TORCH: Final = "or train with PyTorch instead (`pip install 'oiyolo[torch]'`)"
 
 
 def chosen_engine(project: Project) -> EngineChoice:
@@ -41,7 +43,7 @@ def training_program(project: Project, choice: EngineChoice) -> tuple[Darknet, s
         DarknetError: There is no darknet, or it cannot be used.
     """
     if choice.engine == "darknet":
-        built = build_stage.run(project)
+        built = build_stage.run(project, alternative=_WITH_TORCH)
         return built.darknet, built.revision
     return torch_program(project), engine.torch_version()
 

@@ -18,6 +18,7 @@ from oiyolo.networks.weights import check_weights
 from oiyolo.stages import prepare as prepare_stage
 from oiyolo.stages import select as select_stage
 from oiyolo.stages import split as split_stage
+from oiyolo.stages.train.call_options import option_words
 from oiyolo.stages.train.engine import torch_program
 from oiyolo.training import plan as training_plan
 from oiyolo.training.balance import balance_images
@@ -172,20 +173,22 @@ def find_same_run(
         preferences = [] if newest else [lambda run: run.is_training or run.has_weights]
         return newest_with(same_runs, preferences)
     if runs:
-        _log_changes(runs[-1], plan, recipe)
+        _log_changes(project, runs[-1], plan, recipe)
     return None
 
 
-def _log_changes(run: Run, plan: TrainingPlan, recipe: dict[str, object]) -> None:
-    """Log why a new run is started instead of resuming a run."""
+def _log_changes(project: Project, run: Run, plan: TrainingPlan, recipe: dict[str, object]) -> None:
+    """Log why a new run is started; warn if other options of the call would resume the latest."""
     before = run.record.get("made_from") or {}
     names = [name for name in {**recipe, **before} if before.get(name) != recipe.get(name)]
     changed = " and ".join(_describe_change(name, run, plan) for name in names)
     text = f"train: starting a new run: the {changed} changed since {run.name}"
-    if run.state == FINISHED or not _OF_OPTIONS.issuperset(names):
-        _log.info(text)
-    else:
+    is_open = not (run.state == FINISHED or run.is_training or run.half)
+    words = run.record.get("options", option_words(project))
+    if is_open and words != option_words(project) and _OF_OPTIONS.issuperset(names):
         _log.warning("%s; to resume %s instead, run `%s`", text, run.name, run.train_command)
+    else:
+        _log.info(text)
 
 
 def _is_same(run: Run, plan: TrainingPlan, recipe: dict[str, object]) -> bool:

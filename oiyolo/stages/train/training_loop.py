@@ -438,7 +438,7 @@ class TrainingLoop:
                 "the training was stopped before it saved any weights",
                 where=str(self._run.folder),
                 found=reason.message,
-                remedy="Set a larger [train] patience, then run `oiyolo train` again",
+                remedy="Set a larger [train] patience, then run the same command again",
             )
         with files.atomic_write(self._checkpoints.final_path) as part:
             shutil.copyfile(path, part)

@@ -231,8 +231,12 @@ def test_training_fetches_and_builds_darknet_where_there_is_none(
 
 
 @pytest.mark.darknet
-def test_a_stage_that_finds_a_darknet_fetches_none(bare_project: Path, darknet: Path) -> None:
-    assert build_stage.run(open_project(bare_project)).darknet.executable == darknet
+def test_a_stage_that_finds_a_darknet_fetches_none(
+    bare_project: Path, remote: Path, darknet: Path, tmp_path: Path
+) -> None:
+    project = open_project(bare_project, {"source_url": str(remote)})
+    assert build_stage.run(project).darknet.executable == darknet
+    assert not (tmp_path / "cache" / "sources").exists()
 
 
 @pytest.mark.darknet

@@ -16,7 +16,9 @@ from oiyolo.core.errors import (
     UnavailableError,
     UsageError,
 )
+from oiyolo.core.results import Plan
 from oiyolo.operations.refresh import publish
+from oiyolo.operations.refresh import retrain as retrain_of
 from oiyolo.operations.refresh.retrain import (
     MIN_IMAGES,
     continue_unfinished,
@@ -211,6 +213,13 @@ def test_what_is_unfinished_is_completed_before_the_dataset_changes(
     assert continue_unfinished(retraining.project) == (None, retraining.error)
     retraining.error = None
     assert "tiny-002" in plan_retraining(retraining.project, data_changes=True)[0]
+    with monkeypatch.context() as patch:  # a plan for a machine that has no darknet yet
+        plan = Plan("train", ["fetch the sources and build them, then train with it"])
+        patch.setattr(retrain_of, "train", lambda *_, **__: plan)
+        assert "tiny-002" in plan_retraining(retraining.project, data_changes=True)[0]
+        retraining.run("tiny-002").write_record(state="failed")
+        assert "tiny-002" not in plan_retraining(retraining.project, data_changes=True)[0]
+        retraining.run("tiny-002").write_record(state="interrupted")
     detected = [*retraining.detected]
     result, _ = continue_unfinished(retraining.project)
     assert result is not None

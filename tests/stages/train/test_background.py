@@ -52,12 +52,24 @@ def test_the_command_that_resumes_a_run_has_the_options_of_its_call(tmp_path: Pa
         "weights": "my weights.74",
         "log_to": ["mlflow", "wandb"],
         "mirror_url": "http://127.0.0.1",
+        "executable": "/opt/darknet",
+        "source_url": "https://user:secret@example.org/darknet.git",
     }
     words = option_words(Project(tmp_path, config.load(path, options, {})))
     assert shlex.join(words) == (
         "--network yolov3-tiny --weights 'my weights.74' --anchors 1.5,2.0,3.0,4.0 --colours "
-        "--log-to mlflow --log-to wandb"
+        "--log-to mlflow --log-to wandb --executable /opt/darknet"
     )
+
+
+def test_options_that_are_unset_and_contradictions_of_the_file_are_no_obstacle(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / config.FILE_NAME
+    path.write_text('[train]\ngpus = "0,1"\n[split]\ntrain = 0.9\n')
+    variables = {"OIYOLO_TRAIN_GPUS": "", "OIYOLO_SPLIT_VALID": "0.05", "OIYOLO_SPLIT_TEST": "0.05"}
+    words = option_words(Project(tmp_path, config.load(path, {}, variables)))
+    assert words == ["--gpus", ""]
 
 
 def test_who_follows_a_training_sees_each_new_score_once(tmp_path: Path) -> None:
