@@ -348,10 +348,10 @@ def _without_sources(project: Project) -> Darknet | None:
 def _not_found_error(
     url: str | None, fetch_error: UnavailableError | None, alternative: str
 ) -> DarknetError:
-    expected = "[darknet] executable, sources in darknet/, or darknet on PATH"
+    places = ["[darknet] executable", "sources in darknet/", "darknet on PATH"]
     ways = ["Install darknet (`apt-get install darknet` on Debian and Ubuntu, CPU)"]
     if url:
-        expected += f", or sources from {display_url(url)}"
+        places.append(f"sources from {display_url(url)}")
         ways.append(
             "or what fetching and building it needs (`apt-get install build-essential git`, and a "
             "network connection)"
@@ -360,7 +360,7 @@ def _not_found_error(
     ways.append("or set [darknet] executable to an existing darknet")
     return DarknetError(
         "no darknet found",
-        expected=expected,
+        expected=f"{', '.join(places[:-1])}, or {places[-1]}",
         found="" if fetch_error is None else f"{fetch_error.what} ({fetch_error.where})",
         remedy="; ".join(ways),
     )
