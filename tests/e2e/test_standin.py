@@ -479,7 +479,7 @@ def test_evaluate_refuses_invalid_weights_and_changes_nothing(
     own.write_bytes(good[:-1])
     done = cli(*words, "--json", project=stand_in.project)
     assert (done.code, done.json["where"]) == (3, str(own))
-    assert "the same command again" in done.json["remedy"]
+    assert "oiyolo train" in done.json["remedy"]
     assert not [call for call in stand_in.calls if "valid" in call]
     # As the remedy says: the run is resumed from its last checkpoint, and the file is valid again.
     assert stand_in.train().code == 0

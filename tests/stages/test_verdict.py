@@ -123,7 +123,10 @@ def test_parts_and_classes_that_are_missed_are_named() -> None:
         (TrainingFacts(images=69), "trained on 69"),
         (TrainingFacts(images=5_000, trend="falling"), "Train longer"),
         (TrainingFacts(images=5_000, trend="overfitting"), "overfits"),
-        (TrainingFacts(images=5_000, is_finished=False, trend="falling"), "oiyolo train"),
+        (
+            TrainingFacts(images=5_000, is_finished=False, trend="falling"),
+            "the command that started it",
+        ),
     ],
 )
 def test_advice_follows_from_the_training(training: TrainingFacts, advice: str) -> None:
