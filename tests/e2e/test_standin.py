@@ -21,6 +21,7 @@ import pytest
 import oiyolo
 from oiyolo.core import locks
 from oiyolo.core.process import ProcessResult
+from oiyolo.darknet.gpus import Gpu
 from oiyolo.stages.train import background, training_loop
 from oiyolo.training import supervise
 from tests.conftest import TINY_CFG, WAIT_S
@@ -1153,6 +1154,17 @@ def test_a_darknet_without_gpu_support_gets_no_gpus(stand_in: StandIn) -> None:
     stand_in.behave()
     assert stand_in.train("--gpus", "0,1").code == 0
     assert stand_in.calls == [["detector", "train", "obj.data", "network.cfg"]]
+
+
+def test_on_a_machine_with_a_gpu_a_training_on_the_cpu_names_the_way_to_it(
+    stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in.behave()
+    assert "oiyolo build" not in stand_in.train().err
+    gpu = Gpu(0, "Tesla T4", 16 << 30, 15 << 30, "7.5", "550.1")
+    monkeypatch.setattr(training_loop, "gpus", lambda: [gpu])
+    warned = stand_in.train("--again").err
+    assert "takes seconds to minutes; `oiyolo build` builds a darknet that uses" in warned
 
 
 # --- run.json --------------------------------------------------------------------------------

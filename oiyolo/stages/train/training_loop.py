@@ -490,11 +490,15 @@ class TrainingLoop:
                 MAP_REMEDY,
             )
         if not self._task.darknet.gpu and self._plan.network not in _CPU_NETWORKS:
+            could_use_gpu = self._task.darknet.engine == "darknet" and gpus()
             _log.warning(
                 "train: training on the CPU, where each of the %s iterations of %s takes seconds "
-                "to minutes",
+                "to minutes%s",
                 f"{self._max_batches:,}",
                 self._plan.network,
+                "; `oiyolo build` builds a darknet that uses this machine's GPU"
+                if could_use_gpu
+                else "",
             )
 
     def _output_since(self, log_start_byte: int) -> list[str]:
