@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _CHECKSUMS: Final = "sha256"
-_LONG_VALUE: Final = 40
 """The key of a recipe with the checksums of the files that were made."""
+_LONG_VALUE: Final = 40
+"""Characters of a value above which it is not shown, such as a checksum or a path."""
 
 
 def fingerprint(value: object) -> str:

@@ -195,7 +195,7 @@ def planned_build(project: Project) -> str | None:
     if source is not None:
         spec, _ = _build_spec(project, source)
         return spec.stale_reason and f"build darknet ({spec.stale_reason})"
-    if _found_path(project) is not None or not project.config.darknet.source_url:
+    if _found_program(project) is not None or not project.config.darknet.source_url:
         return None
     return _planned_fetch(project.config.darknet.source_url)
 
@@ -213,7 +213,8 @@ def inspect(project: Project) -> tuple[Built | None, str | None]:
     darknet = _configured_darknet(project)
     source = None if darknet is not None else source_folder(project)
     if source is None:
-        darknet = darknet or _without_sources(project)
+        if darknet is None and (found := _found_program(project)) is not None:
+            darknet = probe(*found)
         return None if darknet is None else _check(project, darknet, verifies=False), None
     spec, _ = _build_spec(project, source)
     if not spec.executable.is_file():
@@ -251,7 +252,8 @@ def _planned_action(project: Project) -> str:
     if source is None and options.source_url:
         return _planned_fetch(options.source_url)
     if source is None:
-        return f"use {shutil.which('darknet') or 'no darknet, because none was found'}"
+        found = _found_program(project)
+        return f"use {found[0] if found else 'no darknet, because none was found'}"
     spec, _ = _build_spec(project, source)
     reason = spec.stale_reason
     return (
@@ -288,9 +290,9 @@ def _run(project: Project, *, prefers_sources: bool, alternative: str = "") -> B
     if darknet is not None:
         return _check(project, darknet, verifies=True)
     source, url = source_folder(project), project.config.darknet.source_url
+    found = _found_program(project) if source is None else None
     fetch_error = None
-    is_needed = prefers_sources or _found_path(project) is None
-    if source is None and url and is_needed:
+    if source is None and url and (prefers_sources or found is None):
         try:
             source = clone(url, project.cache_folder)
         except UnavailableError as error:
@@ -298,10 +300,9 @@ def _run(project: Project, *, prefers_sources: bool, alternative: str = "") -> B
             _log.warning("build: %s", error)
     if source is not None:
         return _from_sources(project, source)
-    darknet = _without_sources(project)
-    if darknet is None:
+    if found is None:
         raise _not_found_error(url, fetch_error, alternative)
-    return _check(project, darknet, verifies=True)
+    return _check(project, probe(*found), verifies=True)
 
 
 def _from_sources(project: Project, source: Path) -> Built:
@@ -330,7 +331,7 @@ def _from_sources(project: Project, source: Path) -> Built:
     )
 
 
-def _found_path(project: Project) -> tuple[Path, str] | None:
+def _found_program(project: Project) -> tuple[Path, str] | None:
     """Return the darknet that can be used without sources, and where it is from."""
     builds = (project.cache_folder / _BUILD_FOLDER).glob(f"*/{builder.EXECUTABLE}")
     builds_by_age = sorted(builds, key=lambda path: path.stat().st_mtime)
@@ -338,11 +339,6 @@ def _found_path(project: Project) -> tuple[Path, str] | None:
         return builds_by_age[-1], "built earlier on this machine"
     on_path = shutil.which("darknet")
     return None if on_path is None else (Path(on_path), "on PATH")
-
-
-def _without_sources(project: Project) -> Darknet | None:
-    found = _found_path(project)
-    return None if found is None else probe(*found)
 
 
 def _not_found_error(

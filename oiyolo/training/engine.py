@@ -61,8 +61,9 @@ def choose_engine(
     Raises:
         UsageError: It is torch, which is not installed.
     """
+    requested = f'[train] engine = "{option}" is set'
     if option == "darknet":
-        return EngineChoice("darknet", f'[train] engine = "{option}" is set')
+        return EngineChoice("darknet", requested)
     if option == "torch" and not torch:
         raise UsageError(
             "PyTorch is not installed",
@@ -71,7 +72,7 @@ def choose_engine(
             remedy="Install the extra: pip install 'oiyolo[torch]'; or set engine to darknet",
         )
     if option != AUTO:
-        return EngineChoice("torch", f'[train] engine = "{option}" is set')
+        return EngineChoice("torch", requested)
     if not torch:
         return EngineChoice("darknet", "PyTorch is not installed")
     if has_gpu and darknet_uses_gpu:

@@ -24,6 +24,7 @@ from oiyolo.pages.gallery import Item, Overlay
 from oiyolo.stages import prepare as prepare_stage
 from oiyolo.stages.split import image_paths
 from oiyolo.stages.split.halves import HALVES, ids_of_half
+from oiyolo.training import exit_cause, recovery
 from oiyolo.training.run import runs_in
 from tests.support.browser import browser, wait_until
 from tests.support.finished_runs import make_run, true_boxes
@@ -303,16 +304,12 @@ def test_what_stops_a_review_is_said_before_any_training(
     assert f"Delete {run.folder}" in str(caught.value.remedy)
 
 
-def test_a_failed_half_is_continued_by_the_same_command(
-    project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise DarknetError("out of memory", remedy="Close programs, then run `oiyolo train` again")
-
-    monkeypatch.setattr("oiyolo.stages.train.train", fail)
-    with pytest.raises(DarknetError) as caught:
-        oiyolo.review(project, cross_fit=True)
-    assert caught.value.remedy == "Close programs, then run `oiyolo review --cross-fit` again"
+def test_what_follows_a_failed_training_holds_for_a_half_too() -> None:
+    """`oiyolo train` does not resume a half."""
+    causes = (*exit_cause._CAUSES, *exit_cause._DATA_CAUSES, exit_cause._KILLED)
+    for text in (*(cause.remedy for cause in causes), *recovery._REMEDIES.values()):
+        assert "oiyolo train" not in text
+    assert all("the same command" in cause.remedy for cause in causes[1:])
 
 
 def test_halves_are_trained_again_for_another_dataset(project: Path) -> None:

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from oiyolo.core.errors import OiyoloError
 from oiyolo.core.results import pluralize
 from oiyolo.darknet import lists
 from oiyolo.networks import builders
@@ -56,11 +55,7 @@ def train_halves(project: Project, *, judge: Run | None) -> list[Run]:
     runs = []
     for half in HALVES:
         _log.info("review: training on half %d of train", half)
-        try:
-            runs.append(train_stage.train(replace(project, half=half)).run)
-        except OiyoloError as error:  # which `oiyolo train` does not resume
-            error.remedy = error.remedy.replace("oiyolo train", "oiyolo review --cross-fit")
-            raise
+        runs.append(train_stage.train(replace(project, half=half)).run)
     return runs
 
 

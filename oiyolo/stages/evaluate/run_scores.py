@@ -20,6 +20,7 @@ from oiyolo.evaluation.panels import choose_panels, evaluate_images, save_panels
 from oiyolo.evaluation.plots import plot_confusion
 from oiyolo.evaluation.summary import Evaluation, choose_thresholds, evaluate_detections
 from oiyolo.project.ledger import SPLITS
+from oiyolo.stages import build as build_stage
 from oiyolo.stages import prepare as prepare_stage
 from oiyolo.stages import split as split_stage
 from oiyolo.stages.evaluate import checkpoint_panel, inputs
@@ -197,14 +198,18 @@ class ScoringTask:
     @property
     def actions(self) -> list[str]:
         """What ``score`` would do, in words."""
-        actions = []
-        for images, purpose in ((self.valid, ", to choose thresholds"), (self.images, "")):
-            if images is None:
-                continue
-            action = _detect_action(self.project, self.run, self.weights, images, self.scorer)
-            actions.append(f"{action}{purpose}")
+        both = ((self.valid, ", to choose thresholds"), (self.images, ""))
+        parts = [(images, purpose) for images, purpose in both if images is not None]
+        of_run = self.project, self.run, self.weights
+        actions = [
+            f"{_detect_action(*of_run, images, self.scorer)}{purpose}" for images, purpose in parts
+        ]
         if self.scorer == "darknet":
-            actions.append(f"run onnxruntime on {len(self.images.paths):,} images as a check")
+            count = pluralize(len(self.images.paths), "image")
+            actions.append(f"run onnxruntime on {count} as a check")
+            is_kept = all(has_kept(*of_run, images, self.scorer) for images, _ in parts)
+            if not is_kept and (work := build_stage.planned_build(self.project)):
+                actions.insert(0, work)
         folder = self.run.folder
         return [*actions, f"write {self.run.evaluation_path} and pictures to {folder}/panels"]
 
@@ -213,7 +218,7 @@ def _detect_action(
     project: Project, run: Run, weights: ChosenWeights, images: Images, scorer: Scorer
 ) -> str:
     """Return where the detections in some images come from, in words."""
-    counted = f"{len(images.paths):,} images of {images.split}"
+    counted = f"{pluralize(len(images.paths), 'image')} of {images.split}"
     if has_kept(project, run, weights, images, scorer):
         return f"read the kept detections in {counted}"
     facts = f"iteration {weights.record['iteration']:,}; {weights.record['reason']}"

@@ -145,7 +145,7 @@ def _error_of_start(run: Run, result: IO[bytes], exit_code: int) -> BaseExceptio
         "training did not start in the background",
         where=str(run.output_path),
         found=process.describe_exit(exit_code),
-        remedy="Read this file, or run `oiyolo train` without --detach",
+        remedy="Read this file, or run the same command without --detach",
     )
 
 

@@ -183,9 +183,10 @@ def _log_changes(project: Project, run: Run, plan: TrainingPlan, recipe: dict[st
     names = [name for name in {**recipe, **before} if before.get(name) != recipe.get(name)]
     changed = " and ".join(_describe_change(name, run, plan) for name in names)
     text = f"train: starting a new run: the {changed} changed since {run.name}"
+    options = run.record.get("options")  # older versions did not record them
+    has_others = options is not None and options != option_words(project)
     is_open = not (run.state == FINISHED or run.is_training or run.half)
-    words = run.record.get("options", option_words(project))
-    if is_open and words != option_words(project) and _OF_OPTIONS.issuperset(names):
+    if has_others and is_open and _OF_OPTIONS.issuperset(names):
         _log.warning("%s; to resume %s instead, run `%s`", text, run.name, run.train_command)
     else:
         _log.info(text)

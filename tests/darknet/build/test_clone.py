@@ -229,6 +229,15 @@ def test_training_fetches_and_builds_darknet_where_there_is_none(
     assert run.record["darknet"]["revision"] == clone_of.PINNED_COMMIT
     assert "and build it" not in cli.ok(*words, "--dry-run", project=bare_project).out
 
+    cache = tmp_path / "cache"
+    shutil.rmtree(cache / "sources")
+    (built,) = (cache / "builds").glob("*/darknet")
+    assert f"use {built}" in cli.ok("build", "--dry-run", project=bare_project).out
+    scoring = ("evaluate", "--with", "darknet", "--source-url", url, "--dry-run")
+    assert "and build it" not in cli.ok(*scoring, project=bare_project).out
+    shutil.rmtree(cache / "builds")
+    assert f"fetch {url} at {PINNED_COMMIT[:12]}" in cli.ok(*scoring, project=bare_project).out
+
 
 @pytest.mark.darknet
 def test_a_stage_that_finds_a_darknet_fetches_none(
